@@ -1,0 +1,22 @@
+/* check: assertions and compiler attributes.
+ *
+ * ASSERT stays in release builds: our own broken promise ends the process with file, line and
+ * condition rather than going on with a state nobody thought of. It never judges bytes from a peer,
+ * a config or an extension. ASSERT_SLOW walks whole structures and runs in test builds only. */
+#pragma once
+
+#define MUST_CHECK __attribute__((warn_unused_result))
+#define NOINLINE __attribute__((noinline))
+#define PRINTF_LIKE(text_arg, first_arg) __attribute__((format(printf, text_arg, first_arg)))
+#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+
+_Noreturn void assert_failed(const char *file, int line, const char *condition);
+
+#define ASSERT(condition)                                                                          \
+    (__builtin_expect(!!(condition), 1) ? (void)0 : assert_failed(__FILE__, __LINE__, #condition))
+
+#ifdef SLUICE_SLOW_ASSERTS
+#define ASSERT_SLOW(condition) ASSERT(condition)
+#else
+#define ASSERT_SLOW(condition) ((void)0)
+#endif

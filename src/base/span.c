@@ -1,0 +1,61 @@
+#include "base/span.h"
+
+static unsigned char fold(unsigned char c)
+{
+    return c >= 'A' && c <= 'Z' ? (unsigned char)(c + 32) : c;
+}
+
+bool span_eq_nocase(struct span a, struct span b)
+{
+    if (a.len != b.len)
+        return false;
+    for (size_t i = 0; i < a.len; i++)
+        if (fold((unsigned char)a.ptr[i]) != fold((unsigned char)b.ptr[i]))
+            return false;
+    return true;
+}
+
+ptrdiff_t span_find(struct span s, char byte)
+{
+    const char *at = s.len ? memchr(s.ptr, byte, s.len) : NULL;
+    return at ? at - s.ptr : -1;
+}
+
+struct span span_trim(struct span s)
+{
+    while (s.len && (s.ptr[0] == ' ' || s.ptr[0] == '\t'))
+        s = span_make(s.ptr + 1, s.len - 1);
+    while (s.len && (s.ptr[s.len - 1] == ' ' || s.ptr[s.len - 1] == '\t'))
+        s.len--;
+    return s;
+}
+
+bool span_next_token(struct span *rest, char separator, struct span *token)
+{
+    if (span_is_none(*rest))
+        return false;
+    ptrdiff_t at = span_find(*rest, separator);
+    if (at < 0) {
+        *token = span_trim(*rest);
+        *rest = span_none();
+    } else {
+        *token = span_trim(span_make(rest->ptr, (size_t)at));
+        *rest = span_make(rest->ptr + at + 1, rest->len - (size_t)at - 1);
+    }
+    return true;
+}
+
+bool span_to_u64(struct span s, uint64_t *out)
+{
+    uint64_t value = 0;
+    if (s.len == 0)
+        return false;
+    for (size_t i = 0; i < s.len; i++) {
+        unsigned digit = (unsigned)((unsigned char)s.ptr[i] - '0');
+        if (digit > 9 || value > (UINT64_MAX - digit) / 10)
+            return false;
+        value = value * 10 + digit;
+    }
+    *out = value;
+    return true;
+}

@@ -1,0 +1,484 @@
+/* bootstrap: the Envoy v3 messages that Sluice understands, as C structs.
+ *
+ * Field names, numbers and meaning are Envoy's (api/envoy/config/... and extensions/...); the schema
+ * tables beside this header (schema_*.c) say which JSON field fills which member. Defaults that
+ * Envoy documents are applied by the reader of a field, not here: `set` is false when absent.
+ * Shapes of values, ownership and threads: types.h. */
+#pragma once
+#include "config/types.h"
+
+/* ---- core ---- */
+struct cfg_address { /* config.core.v3.Address, socket_address only */
+    struct cfg_mark mark;
+    int protocol; /* 0 TCP; UDP is refused */
+    struct span host;
+    int port_specifier_case; /* 3 port_value, 4 named_port (refused) */
+    uint32_t port_value;
+    bool ipv4_compat;
+};
+
+struct cfg_node {
+    struct span id, cluster;
+    struct span region, zone, sub_zone; /* locality */
+};
+
+struct cfg_header_value {
+    struct span key, value;
+};
+
+enum cfg_append_action {
+    CFG_APPEND_IF_EXISTS_OR_ADD = 0,
+    CFG_ADD_IF_ABSENT = 1,
+    CFG_OVERWRITE_IF_EXISTS_OR_ADD = 2,
+    CFG_OVERWRITE_IF_EXISTS = 3,
+};
+struct cfg_header_value_option {
+    struct cfg_mark mark;
+    struct cfg_header_value header;
+    struct cfg_bool append; /* deprecated form: true = append, false = overwrite */
+    int append_action;
+    bool keep_empty_value;
+};
+
+struct cfg_data_source { /* inline_string, inline_bytes, filename */
+    int specifier_case;  /* 1 filename, 2 inline_bytes, 3 inline_string */
+    struct span filename, inline_bytes, inline_string;
+};
+
+struct cfg_fraction { /* type.v3.FractionalPercent in RuntimeFractionalPercent.default_value */
+    uint32_t numerator;
+    int denominator; /* 0 HUNDRED, 1 TEN_THOUSAND, 2 MILLION */
+};
+
+struct cfg_regex { /* type.matcher.v3.RegexMatcher: regex (google_re2 accepted and inert) */
+    struct span regex;
+};
+struct cfg_regex_rewrite {
+    struct cfg_regex pattern;
+    struct span substitution; /* \0..\9 */
+};
+
+enum cfg_string_match_case {
+    CFG_STRING_EXACT = 1,
+    CFG_STRING_PREFIX = 2,
+    CFG_STRING_SUFFIX = 3,
+    CFG_STRING_REGEX = 5,
+    CFG_STRING_CONTAINS = 7,
+};
+struct cfg_string_matcher {
+    struct cfg_mark mark;
+    int match_pattern_case;
+    struct span exact, prefix, suffix, contains;
+    struct cfg_regex *safe_regex;
+    bool ignore_case;
+};
+
+/* ---- routes: config.route.v3 ---- */
+enum cfg_header_match_case {
+    CFG_HEADER_EXACT = 4,
+    CFG_HEADER_RANGE = 6,
+    CFG_HEADER_PRESENT = 7,
+    CFG_HEADER_PREFIX = 9,
+    CFG_HEADER_SUFFIX = 10,
+    CFG_HEADER_REGEX = 11,
+    CFG_HEADER_CONTAINS = 12,
+    CFG_HEADER_STRING = 13,
+};
+struct cfg_header_matcher {
+    struct cfg_mark mark;
+    struct span name;
+    int header_match_specifier_case; /* 0: present */
+    struct span exact_match, prefix_match, suffix_match, contains_match;
+    struct cfg_regex *safe_regex_match;
+    struct cfg_string_matcher *string_match;
+    bool present_match;
+    int64_t range_start, range_end; /* [start, end) */
+    bool invert_match;
+    bool treat_missing_header_as_empty;
+};
+
+struct cfg_query_matcher {
+    struct span name;
+    int match_specifier_case; /* 5 string_match, 6 present_match, 0: present */
+    struct cfg_string_matcher *string_match;
+    bool present_match;
+};
+
+enum cfg_path_case {
+    CFG_PATH_PREFIX = 1,
+    CFG_PATH_EXACT = 2,
+    CFG_PATH_REGEX = 10,
+    CFG_PATH_SEPARATED_PREFIX = 14,
+};
+struct cfg_route_match {
+    struct cfg_mark mark;
+    int path_specifier_case; /* required */
+    struct span prefix, path, path_separated_prefix;
+    struct cfg_regex *safe_regex;
+    struct cfg_bool case_sensitive; /* default true */
+    struct cfg_header_matcher *headers;
+    size_t headers_count;
+    struct cfg_query_matcher *query_parameters;
+    size_t query_parameters_count;
+    bool grpc;                      /* GrpcRouteMatchOptions present */
+    struct cfg_fraction *runtime_fraction; /* default_value of it */
+};
+
+struct cfg_per_filter { /* map entry of typed_per_filter_config */
+    struct span key;    /* name of the http_filters entry */
+    struct cfg_any value;
+};
+
+struct cfg_cluster_weight {
+    struct cfg_mark mark;
+    struct span name;
+    struct cfg_u32 weight;
+    struct cfg_header_value_option *request_headers_to_add, *response_headers_to_add;
+    size_t request_headers_to_add_count, response_headers_to_add_count;
+    struct span *request_headers_to_remove, *response_headers_to_remove;
+    size_t request_headers_to_remove_count, response_headers_to_remove_count;
+    struct cfg_per_filter *typed_per_filter_config;
+    size_t typed_per_filter_config_count;
+};
+struct cfg_weighted_clusters {
+    struct cfg_cluster_weight *clusters;
+    size_t clusters_count;
+};
+
+enum cfg_cluster_case { CFG_CLUSTER_NAME = 1, CFG_CLUSTER_HEADER = 2, CFG_CLUSTER_WEIGHTED = 3 };
+enum cfg_host_rewrite_case {
+    CFG_HOST_REWRITE_LITERAL = 6,
+    CFG_HOST_REWRITE_AUTO = 7,
+    CFG_HOST_REWRITE_HEADER = 29,
+};
+struct cfg_route_action {
+    struct cfg_mark mark;
+    int cluster_specifier_case;
+    struct span cluster, cluster_header;
+    struct cfg_weighted_clusters *weighted_clusters;
+    int cluster_not_found_response_code; /* 0 SERVICE_UNAVAILABLE, 1 NOT_FOUND, 2 500 */
+    struct cfg_duration timeout;         /* default 15 s, 0 = none */
+    struct cfg_duration idle_timeout;    /* default: the HCM's stream_idle_timeout */
+    struct span prefix_rewrite;
+    struct cfg_regex_rewrite *regex_rewrite;
+    int host_rewrite_specifier_case;
+    struct span host_rewrite_literal, host_rewrite_header;
+    struct cfg_bool auto_host_rewrite;
+    bool append_x_forwarded_host;
+};
+
+struct cfg_redirect_action {
+    struct cfg_mark mark;
+    int scheme_rewrite_specifier_case; /* 4 https_redirect, 7 scheme_redirect */
+    bool https_redirect;
+    struct span scheme_redirect;
+    struct span host_redirect;
+    uint32_t port_redirect; /* 0: unchanged */
+    int path_rewrite_specifier_case; /* 2 path_redirect, 5 prefix_rewrite, 9 regex_rewrite */
+    struct span path_redirect, prefix_rewrite;
+    struct cfg_regex_rewrite *regex_rewrite;
+    int response_code; /* 0 301, 1 302, 2 303, 3 307, 4 308 */
+    bool strip_query;
+};
+
+struct cfg_direct_response_action {
+    struct cfg_mark mark;
+    uint32_t status; /* 200..599 */
+    struct cfg_data_source *body;
+};
+
+enum cfg_action_case {
+    CFG_ACTION_ROUTE = 2,
+    CFG_ACTION_REDIRECT = 3,
+    CFG_ACTION_DIRECT_RESPONSE = 7,
+};
+struct cfg_route {
+    struct cfg_mark mark;
+    struct span name;
+    struct cfg_route_match *match;
+    int action_case;
+    struct cfg_route_action *route;
+    struct cfg_redirect_action *redirect;
+    struct cfg_direct_response_action *direct_response;
+    struct cfg_header_value_option *request_headers_to_add, *response_headers_to_add;
+    size_t request_headers_to_add_count, response_headers_to_add_count;
+    struct span *request_headers_to_remove, *response_headers_to_remove;
+    size_t request_headers_to_remove_count, response_headers_to_remove_count;
+    struct cfg_per_filter *typed_per_filter_config;
+    size_t typed_per_filter_config_count;
+};
+
+struct cfg_virtual_host {
+    struct cfg_mark mark;
+    struct span name;
+    struct span *domains;
+    size_t domains_count;
+    struct cfg_route *routes;
+    size_t routes_count;
+    int require_tls; /* 0 NONE, 1 EXTERNAL_ONLY, 2 ALL */
+    struct cfg_header_value_option *request_headers_to_add, *response_headers_to_add;
+    size_t request_headers_to_add_count, response_headers_to_add_count;
+    struct span *request_headers_to_remove, *response_headers_to_remove;
+    size_t request_headers_to_remove_count, response_headers_to_remove_count;
+    struct cfg_per_filter *typed_per_filter_config;
+    size_t typed_per_filter_config_count;
+    bool include_request_attempt_count;
+};
+
+struct cfg_route_configuration {
+    struct cfg_mark mark;
+    struct span name;
+    struct cfg_virtual_host *virtual_hosts;
+    size_t virtual_hosts_count;
+    struct cfg_header_value_option *request_headers_to_add, *response_headers_to_add;
+    size_t request_headers_to_add_count, response_headers_to_add_count;
+    struct span *request_headers_to_remove, *response_headers_to_remove;
+    size_t request_headers_to_remove_count, response_headers_to_remove_count;
+    bool most_specific_header_mutations_wins;
+    struct cfg_bool validate_clusters; /* default true for static configs */
+    bool ignore_port_in_host_matching;
+    struct cfg_per_filter *typed_per_filter_config;
+    size_t typed_per_filter_config_count;
+};
+
+/* ---- access log: config.accesslog.v3 and extensions.access_loggers ---- */
+enum cfg_log_format_case { /* of SubstitutionFormatString */
+    CFG_LOG_TEXT = 1,
+    CFG_LOG_JSON = 2,
+    CFG_LOG_TEXT_SOURCE = 5,
+};
+/* A google.protobuf.Value tree, for json_format. */
+struct cfg_value {
+    enum { CFG_VALUE_NULL, CFG_VALUE_NUMBER, CFG_VALUE_STRING, CFG_VALUE_BOOL, CFG_VALUE_STRUCT,
+           CFG_VALUE_LIST } kind;
+    double number;
+    bool boolean;
+    struct span string;
+    struct cfg_value_field *fields; /* STRUCT */
+    size_t fields_count;
+    struct cfg_value *items; /* LIST */
+    size_t items_count;
+};
+struct cfg_value_field {
+    struct span key;
+    struct cfg_value value;
+};
+struct cfg_log_format { /* config.core.v3.SubstitutionFormatString */
+    struct cfg_mark mark;
+    int format_case;
+    struct span text_format;
+    struct cfg_value *json_format;
+    struct cfg_data_source *text_format_source;
+    bool omit_empty_values;
+};
+/* FileAccessLog, StdoutAccessLog and StderrAccessLog share this struct. */
+struct cfg_access_log_sink {
+    struct cfg_mark mark;
+    struct span path;            /* FileAccessLog only */
+    int access_log_format_case;  /* File: 2 format, 3 json_format, 4 typed_json_format, 5 log_format;
+                                    stdout/stderr: 1 log_format */
+    struct span format;          /* deprecated text form */
+    struct cfg_value *json_format;
+    struct cfg_log_format *log_format;
+};
+struct cfg_access_log {
+    struct cfg_mark mark;
+    struct span name;
+    struct cfg_any typed_config; /* schema tells which of the three */
+};
+
+/* ---- HTTP connection manager ---- */
+struct cfg_http_filter {
+    struct cfg_mark mark;
+    struct span name;
+    bool has_typed_config;
+    struct cfg_any typed_config;
+    bool is_optional;
+    bool disabled;
+};
+
+struct cfg_http1_options { /* core.v3.Http1ProtocolOptions */
+    struct cfg_bool allow_absolute_url; /* default true */
+    bool accept_http_10;
+    struct span default_host_for_http_10;
+    bool enable_trailers;
+    bool allow_chunked_length;
+    struct cfg_bool override_stream_error_on_invalid_http_message;
+};
+struct cfg_http_options { /* core.v3.HttpProtocolOptions (common_http_protocol_options) */
+    struct cfg_duration idle_timeout; /* default 1 h */
+    struct cfg_duration max_connection_duration, max_stream_duration;
+    struct cfg_u32 max_headers_count; /* default 100 */
+    struct cfg_u32 max_requests_per_connection;
+    int headers_with_underscores_action; /* 0 ALLOW, 1 REJECT_REQUEST, 2 DROP_HEADER */
+};
+
+struct cfg_hcm { /* extensions.filters.network.http_connection_manager.v3 */
+    struct cfg_mark mark;
+    int codec_type; /* 0 AUTO, 1 HTTP1; HTTP2 and HTTP3 refused for now */
+    struct span stat_prefix;
+    int route_specifier_case; /* 3 rds (refused), 4 route_config, 31 scoped_routes (refused) */
+    struct cfg_route_configuration *route_config;
+    struct cfg_http_filter *http_filters;
+    size_t http_filters_count;
+    struct cfg_bool add_user_agent;
+    struct cfg_http_options *common_http_protocol_options;
+    struct cfg_http1_options *http_protocol_options;
+    struct span server_name; /* default "envoy", as on Envoy */
+    int server_header_transformation; /* 0 OVERWRITE, 1 APPEND_IF_ABSENT, 2 PASS_THROUGH */
+    struct cfg_u32 max_request_headers_kb; /* default 60 */
+    struct cfg_duration stream_idle_timeout;     /* default 5 min */
+    struct cfg_duration request_timeout;         /* default off */
+    struct cfg_duration request_headers_timeout; /* default off */
+    struct cfg_duration drain_timeout;           /* default 5 s */
+    struct cfg_duration delayed_close_timeout;   /* default 1 s */
+    struct cfg_access_log *access_log;
+    size_t access_log_count;
+    struct cfg_bool use_remote_address; /* default false */
+    uint32_t xff_num_trusted_hops;
+    bool skip_xff_append;
+    struct span via;
+    struct cfg_bool generate_request_id; /* default true */
+    bool preserve_external_request_id;
+    bool always_set_request_id_in_response;
+    struct cfg_bool normalize_path; /* default false */
+    bool merge_slashes;
+    int path_with_escaped_slashes_action; /* 0 default, 1 KEEP_UNCHANGED; others refused */
+    bool strip_matching_host_port;
+    bool strip_any_host_port;
+    struct cfg_bool stream_error_on_invalid_http_message; /* default false */
+    bool proxy_100_continue;
+};
+
+/* ---- listeners ---- */
+struct cfg_filter { /* config.listener.v3.Filter */
+    struct cfg_mark mark;
+    struct span name;
+    struct cfg_any typed_config; /* must be a cfg_hcm for now */
+};
+struct cfg_filter_chain {
+    struct cfg_mark mark;
+    struct span name;
+    struct cfg_filter *filters;
+    size_t filters_count;
+};
+struct cfg_listener {
+    struct cfg_mark mark;
+    struct span name; /* default: its address */
+    struct cfg_address *address;
+    struct span stat_prefix;
+    struct cfg_filter_chain *filter_chains; /* exactly one for now: no filter_chain_match */
+    size_t filter_chains_count;
+    struct cfg_filter_chain *default_filter_chain;
+    struct cfg_u32 per_connection_buffer_limit_bytes; /* default 1 MiB */
+    struct cfg_bool enable_reuse_port;                /* default true */
+    struct cfg_u32 tcp_backlog_size;
+    struct cfg_bool bind_to_port;
+    bool ignore_global_conn_limit;
+    int drain_type; /* accepted; 1 MODIFY_ONLY */
+};
+
+/* ---- clusters ---- */
+struct cfg_endpoint { /* LbEndpoint */
+    struct cfg_mark mark;
+    struct cfg_address *address;
+    struct span hostname;
+    int health_status; /* 0 UNKNOWN, 1 HEALTHY, 2 UNHEALTHY, 3 DRAINING, 4 TIMEOUT, 5 DEGRADED */
+    struct cfg_u32 load_balancing_weight;
+};
+struct cfg_locality_endpoints {
+    struct cfg_endpoint *lb_endpoints;
+    size_t lb_endpoints_count;
+    struct cfg_u32 load_balancing_weight;
+    uint32_t priority; /* 0 only for now */
+};
+struct cfg_load_assignment {
+    struct cfg_mark mark;
+    struct span cluster_name;
+    struct cfg_locality_endpoints *endpoints;
+    size_t endpoints_count;
+};
+struct cfg_thresholds {
+    int priority; /* 0 DEFAULT, 1 HIGH */
+    struct cfg_u32 max_connections, max_pending_requests, max_requests, max_retries; /* 1024 .. 3 */
+};
+enum cfg_cluster_type { CFG_CLUSTER_STATIC = 0, CFG_CLUSTER_STRICT_DNS = 1, CFG_CLUSTER_LOGICAL_DNS = 2 };
+struct cfg_cluster {
+    struct cfg_mark mark;
+    struct span name, alt_stat_name;
+    int type; /* enum cfg_cluster_type */
+    struct cfg_duration connect_timeout; /* default 5 s */
+    struct cfg_u32 per_connection_buffer_limit_bytes;
+    int lb_policy; /* 0 ROUND_ROBIN only for now */
+    struct cfg_load_assignment *load_assignment;
+    struct cfg_thresholds *thresholds; /* of circuit_breakers */
+    size_t thresholds_count;
+    struct cfg_duration dns_refresh_rate; /* default 5 s */
+    bool respect_dns_ttl;
+    int dns_lookup_family; /* 0 AUTO, 1 V4_ONLY, 2 V6_ONLY, 3 V4_PREFERRED, 4 ALL */
+    /* From typed_extension_protocol_options["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"]
+     * (explicit_http_config.http_protocol_options only) or the deprecated direct fields. */
+    struct cfg_http_options *common_http_protocol_options;
+    struct cfg_http1_options *http_protocol_options;
+};
+
+/* ---- filters ---- */
+struct cfg_router { /* extensions.filters.http.router.v3.Router */
+    bool suppress_envoy_headers;
+    struct cfg_bool dynamic_stats;
+    bool start_child_span;
+    bool respect_expected_rq_timeout;
+};
+
+struct cfg_golang { /* extensions.filters.http.golang.v3alpha.Config */
+    struct cfg_mark mark;
+    struct span library_id, library_path, plugin_name;
+    bool has_plugin_config;
+    struct cfg_any plugin_config;
+    int merge_policy; /* read nowhere, as on Envoy */
+};
+struct cfg_golang_router_plugin {
+    struct cfg_mark mark;
+    int override_case; /* 1 disabled, 2 config; required */
+    bool disabled;
+    struct cfg_any config;
+};
+struct cfg_golang_plugin_entry {
+    struct span key; /* plugin_name */
+    struct cfg_golang_router_plugin value;
+};
+struct cfg_golang_per_route { /* ConfigsPerRoute */
+    struct cfg_mark mark;
+    struct cfg_golang_plugin_entry *plugins_config;
+    size_t plugins_config_count;
+};
+
+/* ---- bootstrap ---- */
+struct cfg_admin {
+    struct cfg_mark mark;
+    struct cfg_address *address;
+    struct cfg_access_log *access_log;
+    size_t access_log_count;
+};
+struct cfg_static_resources {
+    struct cfg_listener *listeners;
+    size_t listeners_count;
+    struct cfg_cluster *clusters;
+    size_t clusters_count;
+};
+struct cfg_bootstrap {
+    struct cfg_node *node;
+    struct cfg_static_resources *static_resources;
+    struct cfg_admin *admin;
+    struct cfg_duration stats_flush_interval; /* accepted and inert */
+};
+
+/* Schemas of Any payloads that code tells apart by pointer. */
+extern const struct cfg_schema cfg_schema_bootstrap;
+extern const struct cfg_schema cfg_schema_hcm;
+extern const struct cfg_schema cfg_schema_router;
+extern const struct cfg_schema cfg_schema_golang;
+extern const struct cfg_schema cfg_schema_golang_per_route;
+extern const struct cfg_schema cfg_schema_file_access_log;
+extern const struct cfg_schema cfg_schema_stdout_access_log;
+extern const struct cfg_schema cfg_schema_stderr_access_log;

@@ -1,0 +1,61 @@
+/* config: loads a bootstrap and keeps it, immutable, behind a reference count.
+ *
+ * Ownership  config_load returns one owned reference; everything reachable from it is borrowed.
+ * Threads    References from any thread (atomic count); contents are read-only.
+ * Errors     All problems of a file are reported in one go, each as one line
+ *            "file:line: path: what is wrong, what would be right". */
+#pragma once
+#include <stdio.h>
+
+#include "base/check.h"
+
+
+
+#include "config/bootstrap.h"
+
+struct config;
+
+enum cfg_problem_kind {
+    CFG_PROBLEM_INVALID,     /* syntax, type, range, missing */
+    CFG_PROBLEM_UNKNOWN,     /* no such field in Envoy either, as far as the tables know */
+    CFG_PROBLEM_UNSUPPORTED, /* Envoy has it, this release does not */
+    CFG_PROBLEM_WARNING,     /* accepted: an unknown field under --allow-unknown-static-fields */
+};
+struct cfg_problem {
+    enum cfg_problem_kind kind;
+    struct cfg_mark mark;
+    char *text; /* owned by the list */
+};
+struct cfg_problems {
+    struct cfg_problem *items;
+    size_t count, capacity;
+};
+void cfg_problems_fini(struct cfg_problems *problems);
+/* For checks that come after loading (regexes, cluster names, libraries): same shape, same list.
+ * Copies the mark's strings. */
+void cfg_problem_add(struct cfg_problems *problems, enum cfg_problem_kind kind,
+                     const struct cfg_mark *mark, const char *format, ...) PRINTF_LIKE(4, 5);
+/* True when one of them refuses the config. */
+bool cfg_problems_refuse(const struct cfg_problems *problems);
+void cfg_problems_print(const struct cfg_problems *problems, FILE *out);
+
+struct config_source {
+    const char *path;     /* file, or NULL; .json, .yaml, .yml, else YAML */
+    const char *yaml;     /* --config-yaml: merged over the file as Envoy does, or NULL */
+    const char *descriptor_set; /* file of a serialised FileDescriptorSet, or NULL */
+    bool allow_unknown;
+};
+
+/* 0 and *out set (transferred), or -EINVAL with problems filled (warnings may be there with 0). */
+MUST_CHECK int config_load(const struct config_source *source, struct config **out,
+                           struct cfg_problems *problems);
+struct config *config_ref(struct config *config);
+void config_unref(struct config *config);
+const struct cfg_bootstrap *config_bootstrap(const struct config *config);
+
+/* JSON in protobuf's mapping (snake_case), for /config_dump. Owned, free with free(); NULL when
+ * memory is short. message is one of the structs of schema. */
+char *cfg_to_json(const struct cfg_schema *schema, const void *message, unsigned indent);
+
+/* Markdown of all tables: docs/config.md. */
+void cfg_print_docs(FILE *out);

@@ -1,0 +1,58 @@
+/* types: how the values of a config message look in C, for every schema table.
+ *
+ *   string, bytes      struct span, NUL-terminated beyond len; {NULL, 0} when absent
+ *   message            pointer, NULL when absent
+ *   repeated           pointer to an array and a count: `T *x; size_t x_count;`
+ *                      (repeated messages are arrays of structs, not of pointers)
+ *   Duration           struct cfg_duration
+ *   wrapper types      struct cfg_bool / cfg_u32 / cfg_u64 / cfg_double, `set` tells presence
+ *   enum               int with the numbers of the .proto
+ *   oneof              the members as above and `int <name>_case`: the field number set, 0 if none
+ *   map<string, M>     array of {struct span key; M value}, sorted as written
+ *   Any                struct cfg_any
+ *
+ * Ownership  Everything belongs to the struct config it was loaded into: borrowed until
+ *            config_unref drops the last reference. Nothing is changed after loading, so any thread
+ *            that holds a reference may read. */
+#pragma once
+#include "base/span.h"
+
+struct cfg_duration {
+    bool set;
+    int64_t ns;
+};
+struct cfg_bool {
+    bool set, value;
+};
+struct cfg_u32 {
+    bool set;
+    uint32_t value;
+};
+struct cfg_u64 {
+    bool set;
+    uint64_t value;
+};
+struct cfg_double {
+    bool set;
+    double value;
+};
+
+/* Where something stood in its file, for messages: "demo.yaml:12: static_resources...". */
+struct cfg_mark {
+    struct span file; /* "(inline)" for --config-yaml */
+    uint32_t line;    /* from 1; 0 when unknown (binary input) */
+    struct span path; /* "static_resources.listeners[0].address"; NUL-terminated */
+};
+
+struct cfg_schema;
+
+/* google.protobuf.Any. For a type with a schema table `message` points at its struct, filled and
+ * checked. `type_url` and `value` are always there as well: the serialised form, which is what Go
+ * receives; for Struct, TypedStruct and types from --descriptor-set that is the only form. */
+struct cfg_any {
+    struct cfg_mark mark;
+    struct span type_url;
+    struct span value;
+    const struct cfg_schema *schema; /* NULL: no table of ours */
+    const void *message;
+};

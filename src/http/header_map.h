@@ -1,0 +1,138 @@
+/* header_map: the fields of one message, in order, names lower-case, pseudo headers first.
+ *
+ * Shape      An array of {name, value, id}. Request pseudo headers (:method :path :authority
+ *            :scheme) and :status of responses are entries like any other and stand first; `host`
+ *            never appears in a request, it is :authority. Multiple values are separate entries.
+ * Ownership  Names and values are borrowed: from the block that the head was read into (held by the
+ *            arena), from the arena, or from static memory. The array lives in the arena.
+ * Threads    The exchange's P. While an extension owns a side, nobody changes that side's map.
+ * Errors     -ENOMEM when the arena is at its limit, -EINVAL for a name or value that may not go on
+ *            the wire (CR, LF, NUL, not a token), -E2BIG past HEADER_COUNT_MAX.
+ * Lookup     Known names carry an id; `known` tells absence of an id at once. */
+#pragma once
+#include <assert.h>
+
+#include "mem/arena.h"
+
+/* X(ID, "name"). Order: pseudo headers first. At most 63 ids: `known` is one word. */
+#define HEADER_NAMES(X)                                                                            \
+    X(METHOD, ":method")                                                                           \
+    X(PATH, ":path")                                                                               \
+    X(AUTHORITY, ":authority")                                                                     \
+    X(SCHEME, ":scheme")                                                                           \
+    X(STATUS, ":status")                                                                           \
+    X(PROTOCOL, ":protocol")                                                                       \
+    X(HOST, "host")                                                                                \
+    X(CONNECTION, "connection")                                                                    \
+    X(KEEP_ALIVE, "keep-alive")                                                                    \
+    X(PROXY_CONNECTION, "proxy-connection")                                                        \
+    X(TE, "te")                                                                                    \
+    X(TRAILER, "trailer")                                                                          \
+    X(TRANSFER_ENCODING, "transfer-encoding")                                                      \
+    X(UPGRADE, "upgrade")                                                                          \
+    X(CONTENT_LENGTH, "content-length")                                                            \
+    X(CONTENT_TYPE, "content-type")                                                                \
+    X(CONTENT_ENCODING, "content-encoding")                                                        \
+    X(EXPECT, "expect")                                                                            \
+    X(DATE, "date")                                                                                \
+    X(SERVER, "server")                                                                            \
+    X(VIA, "via")                                                                                  \
+    X(USER_AGENT, "user-agent")                                                                    \
+    X(ACCEPT, "accept")                                                                            \
+    X(ACCEPT_ENCODING, "accept-encoding")                                                          \
+    X(AUTHORIZATION, "authorization")                                                              \
+    X(COOKIE, "cookie")                                                                            \
+    X(SET_COOKIE, "set-cookie")                                                                    \
+    X(REFERER, "referer")                                                                          \
+    X(LOCATION, "location")                                                                        \
+    X(ETAG, "etag")                                                                                \
+    X(CACHE_CONTROL, "cache-control")                                                              \
+    X(GRPC_STATUS, "grpc-status")                                                                  \
+    X(GRPC_MESSAGE, "grpc-message")                                                                \
+    X(GRPC_TIMEOUT, "grpc-timeout")                                                                \
+    X(X_REQUEST_ID, "x-request-id")                                                                \
+    X(X_FORWARDED_FOR, "x-forwarded-for")                                                          \
+    X(X_FORWARDED_PROTO, "x-forwarded-proto")                                                      \
+    X(X_FORWARDED_HOST, "x-forwarded-host")                                                        \
+    X(X_FORWARDED_PORT, "x-forwarded-port")                                                        \
+    X(X_FORWARDED_CLIENT_CERT, "x-forwarded-client-cert")                                          \
+    X(X_ENVOY_EXTERNAL_ADDRESS, "x-envoy-external-address")                                        \
+    X(X_ENVOY_INTERNAL, "x-envoy-internal")                                                        \
+    X(X_ENVOY_ORIGINAL_PATH, "x-envoy-original-path")                                              \
+    X(X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, "x-envoy-expected-rq-timeout-ms")                            \
+    X(X_ENVOY_UPSTREAM_SERVICE_TIME, "x-envoy-upstream-service-time")                              \
+    X(X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS, "x-envoy-upstream-rq-timeout-ms")                            \
+    X(X_ENVOY_ATTEMPT_COUNT, "x-envoy-attempt-count")                                              \
+    X(X_ENVOY_DECORATOR_OPERATION, "x-envoy-decorator-operation")                                  \
+    X(X_ENVOY_ORIGINAL_HOST, "x-envoy-original-host")
+
+enum header_id {
+    HDR_OTHER = 0,
+#define X(ident, text) HDR_##ident,
+    HEADER_NAMES(X)
+#undef X
+        HDR_COUNT
+};
+static_assert(HDR_COUNT <= 64, "header_map.known is one 64-bit word");
+
+enum { HEADER_COUNT_MAX = 4096 }; /* far above any configured limit; bounds what filters add */
+
+enum header_flag {
+    /* name.ptr starts a line "name: value\r\n" that stands on the wire exactly so: the serialiser
+     * sends it from where it lies and merges neighbours into one iovec. */
+    HEADER_WIRE_LINE = 1,
+};
+
+struct header {
+    struct span name, value;
+    uint16_t id; /* enum header_id */
+    uint16_t flags;
+};
+
+struct header_map {
+    struct arena *arena;
+    struct header *entries;
+    uint32_t count, capacity;
+    uint64_t known; /* bit id set: an entry with that id exists */
+    size_t bytes;   /* sum of name and value lengths */
+};
+
+void header_map_init(struct header_map *map, struct arena *arena);
+
+/* HDR_OTHER when the name is not in the list. Lower-case input. */
+enum header_id header_id_of(struct span name);
+struct span header_name_of(enum header_id id);
+
+/* First value of the field; the absent span when there is none. */
+struct span header_get(const struct header_map *map, enum header_id id);
+struct span header_get_name(const struct header_map *map, struct span name); /* any name, lower-case */
+static inline bool header_has(const struct header_map *map, enum header_id id)
+{
+    return (map->known >> id & 1) != 0;
+}
+/* The next entry of that name at or after index `from`; -1 when there is none. id wins over name
+ * unless it is HDR_OTHER. */
+int header_find(const struct header_map *map, enum header_id id, struct span name, uint32_t from);
+
+/* Names must be lower-case. The spans are borrowed for the arena's life (copy first when needed).
+ * _add appends an entry; a pseudo header goes behind the other pseudo headers.
+ * _set removes all of that name and puts one in the first one's place.
+ * _append joins with "," to the first value when there is one, else adds. */
+MUST_CHECK int header_add(struct header_map *map, enum header_id id, struct span name,
+                          struct span value);
+MUST_CHECK int header_set(struct header_map *map, enum header_id id, struct span name,
+                          struct span value);
+MUST_CHECK int header_append(struct header_map *map, enum header_id id, struct span name,
+                             struct span value);
+/* How many were removed. */
+uint32_t header_remove(struct header_map *map, enum header_id id, struct span name);
+
+/* Known names, the short form. */
+MUST_CHECK int header_set_id(struct header_map *map, enum header_id id, struct span value);
+MUST_CHECK int header_add_id(struct header_map *map, enum header_id id, struct span value);
+uint32_t header_remove_id(struct header_map *map, enum header_id id);
+
+/* What may go on the wire: RFC 9110 token (lower-case for names of ours), and a value without CR,
+ * LF, NUL or other control bytes but HTAB. */
+bool header_name_is_valid(struct span name);
+bool header_value_is_valid(struct span value);

@@ -1,0 +1,19 @@
+/* foreign: calls out of the coroutine world, onto a real thread stack.
+ *
+ * foreign_call runs fn on the M's system stack while the coroutine stays suspended. Entering is a
+ * store, leaving a compare-and-swap. When fn takes longer than a tick of sysmon (1 ms) the P is
+ * handed to another M and its other coroutines go on; the caller resumes on its own P later (pinned)
+ * or on any (stealable). During fn the calling thread may therefore hold no P: fn touches nothing
+ * that belongs to a P, allocates with malloc only, and may rt_post, rt_ready and wait on a futex.
+ *
+ * blocking_call is for what is known to block (getaddrinfo, files): fn runs on a spare M from the
+ * start and the P is not held at all. */
+#pragma once
+#include "rt/rt.h"
+
+void foreign_call(rt_fn fn, void *arg);
+/* 0 or -EAGAIN when no spare M can be had; then fn did not run. */
+MUST_CHECK int blocking_call(rt_fn fn, void *arg);
+
+/* Deeper than any coroutine: true on a thread that is inside foreign_call's fn. */
+bool foreign_is_active(void);

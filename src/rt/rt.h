@@ -1,0 +1,87 @@
+/* rt: coroutines in C with Go's scheduling model. G is a coroutine, M an OS thread, P a processor.
+ *
+ * Only the M that holds a P touches what belongs to it (queues, timers, poller, block cache), so
+ * none of that takes a lock. A coroutine made by go_here or go_on is pinned: it runs on its P for
+ * life, on whichever M holds that P. One made by go may be stolen by any P.
+ *
+ * Waking   rt_park waits for a token and consumes it; rt_ready gives the token. A token given
+ *          before the park is remembered, a second one before the wake-up is dropped. So a park
+ *          may return early: callers loop on their own condition. There is no lost wake-up.
+ * errno    A coroutine may wake on another thread, and compilers keep the address of thread-locals
+ *          over a call. A function that parks, or may, touches no thread-local and no errno.
+ * Threads  "any thread" below includes threads the runtime never made; all else needs a P. */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/check.h"
+#include "mem/block.h"
+
+struct g;
+typedef void (*rt_fn)(void *arg);
+
+enum { RT_P_MAX = 128, RT_STACK_SIZE = 64 * 1024 };
+#define RT_FOREVER INT64_MAX
+
+struct rt_options {
+    unsigned p_count;       /* 0: rt_default_p_count() */
+    unsigned spare_m_max;   /* Ms beyond P; foreign calls that block use them; 0: 1024 */
+    unsigned stack_size;    /* 0: RT_STACK_SIZE (more under sanitizers) */
+};
+
+/* Cores this process may use: affinity mask and the cgroup's cpu.max, at least 1. */
+unsigned rt_default_p_count(void);
+
+/* Starts the Ps, runs main_fn as a coroutine pinned to P 0 and returns rt_stop's code once it was
+ * called, with every M but the caller's ended or parked. -errno when the runtime cannot start.
+ * Signals of the process are owned by rt/signals.h from here on. Once per process. */
+int rt_run(const struct rt_options *options, rt_fn main_fn, void *arg);
+/* Any thread. Coroutines that have not ended are dropped where they stand. */
+void rt_stop(int code);
+
+unsigned rt_p_count(void);
+/* Of the calling coroutine or scheduler callback; constant for a pinned coroutine. */
+unsigned rt_p_index(void);
+/* The current P's cache. Pinned code may keep the pointer. */
+struct block_cache *rt_blocks(void);
+/* CLOCK_MONOTONIC as of this scheduling round: cheap, at most one round old. */
+int64_t rt_now_ns(void);
+
+/* Start fn(arg) on a coroutine of its own. name is borrowed for ever (a literal): dumps print it.
+ * 0 or -ENOMEM. go_on may be called from any thread; the others need a P. */
+MUST_CHECK int go(const char *name, rt_fn fn, void *arg);
+MUST_CHECK int go_here(const char *name, rt_fn fn, void *arg);
+MUST_CHECK int go_on(unsigned p_index, const char *name, rt_fn fn, void *arg);
+
+/* The running coroutine; NULL in a scheduler callback. Valid until the coroutine ends. */
+struct g *rt_self(void);
+void rt_yield(void);
+
+/* Waits for a token. reason is a literal, unique per call site, that dumps print.
+ * 0 (token, or a spurious wake-up), -ETIMEDOUT, or -ECANCELED (see rt_cancel). */
+int rt_park(const char *reason, int64_t deadline_ns);
+/* Any thread. Borrows g: the caller knows that it has not ended (a lock both sides take, or the
+ * same P). */
+void rt_ready(struct g *g);
+
+/* Cancellation is sticky: the coroutine's current and all later parks return -ECANCELED, until
+ * rt_cancel_clear by itself. Same P only. */
+void rt_cancel(struct g *g);
+bool rt_cancelled(void);
+void rt_cancel_clear(void);
+
+/* A message to a P: fn runs there as a scheduler callback (it must not park), in the order posted.
+ * The node is borrowed until fn starts; fn may free or repost it. Any thread. */
+struct rt_post {
+    struct rt_post *next;
+    void (*fn)(struct rt_post *post);
+};
+void rt_post(unsigned p_index, struct rt_post *post);
+
+/* Counters of one P, read by any thread (relaxed). */
+struct rt_p_stats {
+    uint64_t switches, steals, retakes, foreign_calls, long_runs, polls;
+    uint64_t coroutines; /* alive now */
+    uint64_t blocks_in_use;
+};
+void rt_p_stats(unsigned p_index, struct rt_p_stats *out);

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Adds up the JUnit files of a test run and ends with one plain line, "N passed, N failed".
 
-usage: summarise.py STEPS.TSV, with a line "name TAB exit status TAB junit file" for each step.
+usage: summarise.py STEPS.TSV, with a line "name TAB exit status TAB junit file" for each step; the
+file is "-" for a step that runs no tests, such as a build, and counts only when it fails.
 
 A step that failed without a failed test in its file (it crashed, or never wrote the file) counts as
 one failure, so that nothing which went wrong can add up to success. A run without a test fails too.
@@ -30,6 +31,8 @@ def summarise(lines, out=sys.stdout):
     for line in lines:
         name, status, path = line.rstrip("\n").split("\t")
         passed, failed, skipped = 0, [], 0
+        if path == "-" and status == "0":
+            continue
         if os.path.exists(path):
             try:
                 passed, failed, skipped = count(path)

@@ -46,6 +46,16 @@ class Summarise(unittest.TestCase):
         self.assertEqual(self.run_with((0, GOOD), (139, None)), (1, "2 passed, 1 failed"))
         self.assertEqual(self.run_with((0, GOOD), (2, GOOD)), (1, "4 passed, 1 failed"))
 
+    def test_a_build_counts_only_when_it_fails(self):
+        out = io.StringIO()
+        self.assertEqual(summarise.summarise(["build\t1\t-\n"], out), 1)
+        self.assertEqual(out.getvalue().splitlines()[-1], "0 passed, 1 failed")
+        path = self.folder / "unit.xml"
+        path.write_text(GOOD)
+        out = io.StringIO()
+        self.assertEqual(summarise.summarise(["build\t0\t-\n", f"unit\t0\t{path}\n"], out), 0)
+        self.assertEqual(out.getvalue().splitlines()[-1], "2 passed, 0 failed")
+
     def test_half_a_file_counts_as_a_failure(self):
         self.assertEqual(self.run_with((0, GOOD), (1, GOOD[:40])), (1, "2 passed, 1 failed"))
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A Go filter written for Envoy, at work in Sluice. `./dev demo` builds what this needs and runs it.
+"""A Go filter written for Envoy, at work in Sluice: `./dev demo`.
 
 It builds examples/go-filter, starts Sluice with demo.yaml, shows one answer as the origin gives it
 and the same one through the filter, and goes on serving until Ctrl-C. With --once it checks what it
@@ -50,7 +50,7 @@ def sluice(config, host):
     """Runs Sluice until the block ends; it must then stop by itself on SIGTERM."""
     if answers(host, ADMIN_PORT):
         raise DemoError(f"something already listens on {host}:{ADMIN_PORT}; is a demo running?")
-    log_path = WORK / "sluice.log"
+    log_path = WORK / f"sluice-{host}.log"
     with open(log_path, "wb") as log:
         process = subprocess.Popen(
             [SLUICE, "-c", config],
@@ -195,7 +195,7 @@ def serve():
         print(f"    curl -i http://{host}:{ORIGIN_PORT}/hello       the origin by itself")
         print(f"    curl -i http://{host}:{PROXY_PORT}/private/x   closed by the filter")
         print(f"    http://{host}:{ADMIN_PORT}/                    the admin pages")
-        print(f"The log is {(WORK / 'sluice.log').relative_to(ROOT)}.", flush=True)
+        print(f"The log is {(WORK / f'sluice-{host}.log').relative_to(ROOT)}.", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             signal.pause()
         print("\nstopping", flush=True)

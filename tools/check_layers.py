@@ -3,9 +3,9 @@
 
 usage: check_layers.py [SRC]
 
-Our sources write an include as "layer/file.h", relative to src/, also inside one layer: then the line
-alone shows what is depended on, and this check needs no search path. Exit status 1 and one line
-"file:line: why" for each include that breaks the rule.
+Our sources write an include as "layer/file.h", relative to src/, also inside one layer: then the
+line alone shows what is depended on, and this check needs no search path. Exit status 1 and one
+line "file:line: why" for each include that breaks the rule.
 """
 
 import pathlib

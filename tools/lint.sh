@@ -40,7 +40,8 @@ python_check() {
 
 go_modules() {
     bad=0
-    for mod in $(find examples tests tools -name go.mod -not -path '*/.*' 2>/dev/null); do
+    mods=$(find examples tests tools -name go.mod -not -path '*/.*')
+    for mod in $mods; do
         folder=$(dirname "$mod")
         if [ -n "$fix" ]; then gofmt -w "$folder"; fi
         unformatted=$(gofmt -l "$folder")
@@ -55,8 +56,8 @@ go_modules() {
 
 # An outgrown file has usually taken in a second concept. A warning: the reader decides.
 long_files() {
-    find src tests tools examples -name '*.[chS]' -o -name '*.py' -o -name '*.go' |
-        xargs wc -l | awk '$2 != "total" && $1 > 700 { print "warning: " $2 " has " $1 " lines" }'
+    find src tests tools examples \( -name '*.[chS]' -o -name '*.py' -o -name '*.go' \) \
+        -exec wc -l {} + | awk '$2 != "total" && $1 > 700 { print "warning: " $2 " has " $1 " lines" }'
 }
 
 config_docs() {

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The closing line of a test run counts what ran, and nothing that went wrong adds up to success."""
+"""The closing line of a test run counts what ran; nothing that went wrong is a success."""
 
 import io
 import pathlib
@@ -14,7 +14,7 @@ MIXED = """<testsuites><testsuite>
   <testcase classname="e2e" name="broken"><error message="no"/></testcase>
   <testcase classname="e2e" name="left out"><skipped/></testcase>
 </testsuite></testsuites>"""
-GOOD = "<testsuites><testsuite><testcase name='one'/><testcase name='two'/></testsuite></testsuites>"
+GOOD = "<testsuites><testcase name='one'/><testcase name='two'/></testsuites>"
 
 
 class Summarise(unittest.TestCase):

@@ -1,0 +1,92 @@
+/* stats: named counters, gauges and histograms, written without locks or shared cache lines.
+ *
+ * Each P writes its own shard with plain loads and stores; a reader sums the shards. Threads without
+ * a P use the shard STATS_SHARD_FOREIGN, which is written with atomic adds.
+ *
+ *      name ─► struct stat {kind, slot} ─┬► shard of P 0 [slot]
+ *                                        ├► shard of P 1 [slot]
+ *                                        └► foreign shard [slot]
+ *
+ * Names are Envoy's: "cluster.origin.upstream_rq_total". The tags say what Prometheus extracts:
+ * metric "cluster.upstream_rq_total", tag envoy.cluster_name="origin".
+ *
+ * Ownership  stats_get returns a stat that lives as long as the process: the same name gives the
+ *            same stat, so a config that is loaded again goes on counting where it was.
+ * Threads    stats_get takes a lock: at configuration time. stat_* from any thread with its shard.
+ * Errors     STATS_SLOTS_MAX exhausted: stats_get returns a stat that counts nowhere visible, and
+ *            logs once. */
+#pragma once
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "base/span.h"
+
+enum stat_kind { STAT_COUNTER, STAT_GAUGE, STAT_HISTOGRAM };
+enum { STATS_SHARDS_MAX = 129, STATS_SHARD_FOREIGN = 128, STATS_SLOTS_MAX = 1 << 20 };
+/* Histograms are log-linear: 8 steps in each power of two, of microseconds. */
+enum { STAT_HISTOGRAM_SLOTS = 8 * 36 + 2 }; /* steps, then sum and count */
+
+struct stat_tag {
+    struct span name, value; /* "envoy.cluster_name", "origin" */
+};
+enum { STAT_TAGS_MAX = 4 };
+
+struct stat {
+    enum stat_kind kind;
+    uint32_t slot;
+    struct span name;   /* full */
+    struct span metric; /* name without the tags' values */
+    struct stat_tag tags[STAT_TAGS_MAX];
+    uint32_t tag_count;
+};
+
+/* name and metric are copied. Never NULL. */
+struct stat *stats_get(enum stat_kind kind, struct span name, struct span metric,
+                       const struct stat_tag *tags, uint32_t tag_count);
+/* Most stats are PREFIX.VALUE.SUFFIX with VALUE a tag: stats_get_tagged(STAT_COUNTER,
+ * "cluster", "envoy.cluster_name", name, "upstream_rq_total"). */
+struct stat *stats_get_tagged(enum stat_kind kind, const char *prefix, const char *tag_name,
+                              struct span tag_value, const char *suffix);
+
+/* Base of each shard: zeroed address space, committed as slots are touched. */
+extern uint64_t *stats_shards[STATS_SHARDS_MAX];
+/* Reserves the shards 0..p_count-1 and the foreign one. 0 or -ENOMEM. Before anything else here. */
+int stats_init(unsigned p_count);
+
+static inline void stat_add(const struct stat *stat, unsigned shard, int64_t n)
+{
+    uint64_t *cell = stats_shards[shard] + stat->slot;
+    if (shard == STATS_SHARD_FOREIGN)
+        __atomic_fetch_add(cell, (uint64_t)n, __ATOMIC_RELAXED);
+    else /* the only writer; readers may see either value */
+        __atomic_store_n(cell, __atomic_load_n(cell, __ATOMIC_RELAXED) + (uint64_t)n,
+                         __ATOMIC_RELAXED);
+}
+static inline void stat_inc(const struct stat *stat, unsigned shard)
+{
+    stat_add(stat, shard, 1);
+}
+static inline void stat_dec(const struct stat *stat, unsigned shard)
+{
+    stat_add(stat, shard, -1);
+}
+/* A gauge that one thread sets as a whole (uptime, server state); others must not add to it. */
+void stat_set(const struct stat *stat, int64_t value);
+/* Histogram of durations. */
+void stat_record_us(const struct stat *stat, unsigned shard, uint64_t us);
+
+/* Sum over the shards. Gauges may be negative for a moment; readers clamp. */
+int64_t stat_value(const struct stat *stat);
+struct stat_summary {
+    uint64_t count, sum_us;
+    uint64_t buckets[STAT_HISTOGRAM_SLOTS - 2]; /* per step, not cumulative */
+};
+void stat_summary(const struct stat *stat, struct stat_summary *out);
+uint64_t stat_step_upper_us(unsigned step); /* inclusive upper bound of a step */
+/* Quantile in microseconds, q in [0, 1]; 0 for no samples. */
+uint64_t stat_quantile_us(const struct stat_summary *summary, double q);
+
+/* Calls fn for each stat, sorted by name. */
+void stats_each(void (*fn)(const struct stat *stat, void *arg), void *arg);
+/* Counters back to 0, as POST /reset_counters. */
+void stats_reset_counters(void);

@@ -1,0 +1,68 @@
+/* route: virtual hosts, routes and what they do, built from a RouteConfiguration.
+ *
+ * Ownership  A route_table belongs to a snapshot and borrows the strings of its config. Immutable
+ *            after building: any thread may match.
+ * Errors     route_table_build reports every problem (bad regex, duplicate domain, ...) through
+ *            cfg_problem_add; clusters are checked by the snapshot through cluster_exists. */
+#pragma once
+#include "config/config.h"
+#include "http/header_map.h"
+#include "proxy/filter.h"
+
+struct exchange;
+struct format;
+struct route_table;
+
+/* Header mutations of one level: request_headers_to_add/remove and the response ones. */
+struct header_mutations;
+
+struct route_entry {
+    const struct cfg_route *config;
+    const struct cfg_virtual_host *virtual_host;
+    const struct route_table *table;
+    struct span name;
+    int64_t timeout_ns;      /* 0: none. Of a route action, 15 s by default */
+    int64_t idle_timeout_ns; /* -1: the HCM's; 0: none */
+    bool cluster_found;      /* of a fixed name; false: 503 NC (or as the config says) per request */
+    struct span direct_body; /* of a direct_response, read at build time */
+};
+
+struct route_build {
+    struct filter_factory *const *filters; /* the HCM's chain, for per-filter configs */
+    size_t filter_count;
+    bool (*cluster_exists)(void *arg, struct span name);
+    void *arg;
+};
+/* NULL and problems on error. */
+struct route_table *route_table_build(const struct cfg_route_configuration *config,
+                                      const struct route_build *build,
+                                      struct cfg_problems *problems);
+void route_table_free(struct route_table *table);
+
+/* First route of the best virtual host (exact, then longest suffix wildcard, then longest prefix
+ * wildcard, then "*") that matches; NULL when none does. random decides runtime fractions and
+ * weighted clusters. */
+const struct route_entry *route_match(const struct route_table *table,
+                                      const struct header_map *headers, uint64_t random);
+
+/* Envoy's order: most specific first (weighted cluster, route, virtual host, table), or the other
+ * way round with most_specific_header_mutations_wins. Values are formatted (%REQ(..)% and so on).
+ * -ENOMEM or -EINVAL (a value that may not go on the wire). */
+MUST_CHECK int route_mutate_request(const struct route_entry *route, struct exchange *x);
+MUST_CHECK int route_mutate_response(const struct route_entry *route, struct exchange *x);
+
+/* Cluster name of a route action for this request (fixed, by header, or weighted); absent when the
+ * header is missing. */
+struct span route_cluster_name(const struct route_entry *route, const struct header_map *headers,
+                               uint64_t random);
+/* :path by prefix_rewrite or regex_rewrite (sets x-envoy-original-path as Envoy does), :authority
+ * by host_rewrite_literal/_header. host_rewrite auto is the router's: it knows the endpoint. */
+MUST_CHECK int route_rewrite_request(const struct route_entry *route, struct exchange *x);
+/* Location of a redirect action, in the arena; absent when memory is short. */
+struct span route_redirect_location(const struct route_entry *route, struct exchange *x);
+/* Status of a redirect or direct_response action. */
+unsigned route_status(const struct route_entry *route);
+
+/* Per-route configs of a filter, least specific first; how many were put in out. */
+unsigned route_filter_configs(const struct route_entry *route, uint32_t filter_index,
+                              const void *out[4]);

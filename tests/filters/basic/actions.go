@@ -1,0 +1,322 @@
+package main
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"math/rand"
+	"runtime"
+	"sort"
+	"strings"
+
+	"github.com/envoyproxy/envoy/contrib/golang/common/go/api"
+
+	"sluice.dev/tests/filters/internal/probe"
+)
+
+// do carries out one action.
+func (r *run) do(a *action) {
+	if headers, name, ok := r.headerMap(a.name); ok {
+		r.doHeader(headers, name, a)
+		return
+	}
+	if strings.HasPrefix(a.name, "b.") {
+		r.doBuffer(a)
+		return
+	}
+	callbacks := r.side.callbacks
+	switch a.name {
+	// Flow.
+	case "ret": // the status that ends the phase, by number or "none"
+		if a.arg(0) == "none" {
+			r.status = noStatus
+		} else {
+			r.status = api.StatusType(a.num(0))
+		}
+	case "continue": // Continue(status) now; the script goes on
+		callbacks.Continue(api.StatusType(a.num(0)))
+	case "other.continue": // the same on the other side's callbacks
+		r.other().Continue(api.StatusType(a.num(0)))
+	case "sleep":
+		pause(a.num(0))
+	case "jitter": // up to so many ms
+		pause(rand.Intn(a.num(0) + 1))
+	case "wait": // until the test signals the name
+		r.record("wait %s", a.arg(0))
+		probe.Wait(a.arg(0))
+		r.record("woken %s", a.arg(0))
+	case "signal":
+		probe.Signal(a.arg(0))
+	case "event":
+		r.record("%s", a.arg(0))
+	case "panic":
+		panic(a.arg(0))
+	case "nilpanic": // a fault that the runtime turns into a panic
+		var nobody *filter
+		nobody.id = "x"
+	case "gc":
+		collect()
+
+	// Local replies.
+	case "reply.header":
+		if r.replyHeaders == nil {
+			r.replyHeaders = map[string][]string{}
+		}
+		r.replyHeaders[a.arg(0)] = append(r.replyHeaders[a.arg(0)], a.arg(1))
+	case "reply.grpc":
+		r.replyGrpc = int64(a.num(0))
+	case "reply.details":
+		r.replyDetails = a.arg(0)
+	case "reply":
+		r.status = api.LocalReply
+		callbacks.SendLocalReply(a.num(0), a.arg(1), r.replyHeaders, r.replyGrpc, r.replyDetails)
+	case "other.reply":
+		r.other().SendLocalReply(a.num(0), a.arg(1), r.replyHeaders, r.replyGrpc, r.replyDetails)
+
+	// The request as a whole.
+	case "log":
+		r.filter.callbacks.Log(api.LogType(a.num(0)), a.arg(1))
+	case "loglevel":
+		r.record("loglevel %v", r.filter.callbacks.LogLevel())
+	case "apilog":
+		apiLog(api.LogType(a.num(0)), a.arg(1))
+	case "info":
+		r.record("info %s", streamInfo(r.filter.callbacks.StreamInfo(), a.arg(0)))
+	case "clearroute":
+		r.filter.callbacks.ClearRouteCache()
+	case "refreshroute":
+		refreshRoute(r.filter.callbacks)
+	case "property":
+		value, err := r.filter.callbacks.GetProperty(a.arg(0))
+		r.record("property %s=%s err=%v", a.arg(0), value, err)
+	case "metadata.set":
+		r.filter.callbacks.StreamInfo().DynamicMetadata().Set(a.arg(0), a.arg(1), a.arg(2))
+	case "metadata.get":
+		r.record("metadata %v", r.filter.callbacks.StreamInfo().DynamicMetadata().Get(a.arg(0)))
+	case "state.set":
+		r.filter.callbacks.StreamInfo().FilterState().SetString(
+			a.arg(0), a.arg(1), api.StateTypeMutable, api.LifeSpanRequest, api.None)
+	case "state.get":
+		r.record("state %s", r.filter.callbacks.StreamInfo().FilterState().GetString(a.arg(0)))
+	case "adddata":
+		addData(callbacks, []byte(a.arg(0)), a.arg(1) == "stream")
+
+	default:
+		panic("script: unknown action " + a.name)
+	}
+}
+
+// other is the callbacks of the side that this phase does not belong to.
+func (r *run) other() api.FilterProcessCallbacks {
+	if r.side == &r.filter.decode {
+		return r.filter.encode.callbacks
+	}
+	return r.filter.decode.callbacks
+}
+
+// headerMap finds the map that an action such as "set", "req.set" or "respt.get"
+// works on. Prefixed ones may be from an earlier phase.
+func (r *run) headerMap(name string) (api.HeaderMap, string, bool) {
+	prefix, rest, found := strings.Cut(name, ".")
+	if found {
+		switch prefix {
+		case "req":
+			return r.filter.decode.headers, rest, true
+		case "reqt":
+			return r.filter.decode.trailers, rest, true
+		case "resp":
+			return r.filter.encode.headers, rest, true
+		case "respt":
+			return r.filter.encode.trailers, rest, true
+		}
+		return nil, "", false
+	}
+	switch name {
+	case "set", "add", "del", "get", "getraw", "values", "range", "count", "all",
+		"pseudo", "setpath", "sethost", "setmethod":
+		return r.current, name, true
+	}
+	return nil, "", false
+}
+
+func (r *run) doHeader(h api.HeaderMap, name string, a *action) {
+	if h == nil {
+		r.record("%s: no such map", a.name)
+		return
+	}
+	switch name {
+	case "set":
+		h.Set(a.arg(0), a.arg(1))
+	case "add":
+		h.Add(a.arg(0), a.arg(1))
+	case "del":
+		h.Del(a.arg(0))
+	case "get":
+		value, ok := h.Get(a.arg(0))
+		r.record("get %s=%q %v", a.arg(0), value, ok)
+	case "getraw":
+		// The string lies in the proxy's memory. Recorded twice, with a
+		// collection between, so that a wrong lifetime shows.
+		value := h.GetRaw(a.arg(0))
+		before := strings.Clone(value)
+		collect()
+		r.record("getraw %s=%q same=%v", a.arg(0), before, before == value)
+	case "values":
+		r.record("values %s=%q", a.arg(0), h.Values(a.arg(0)))
+	case "range":
+		r.record("range %s", sorted(h.Range))
+	case "all":
+		r.record("all %s", sorted(h.RangeWithCopy))
+	case "count":
+		n := 0
+		for _, values := range h.GetAllHeaders() {
+			n += len(values)
+		}
+		r.record("count %d", n)
+	case "pseudo":
+		switch h := h.(type) {
+		case api.RequestHeaderMap:
+			r.record("pseudo %s %s %s %s", h.Method(), h.Scheme(), h.Host(), h.Path())
+		case api.ResponseHeaderMap:
+			status, ok := h.Status()
+			r.record("pseudo %d %v", status, ok)
+		}
+	case "setpath":
+		h.(api.RequestHeaderMap).SetPath(a.arg(0))
+	case "sethost":
+		h.(api.RequestHeaderMap).SetHost(a.arg(0))
+	case "setmethod":
+		h.(api.RequestHeaderMap).SetMethod(a.arg(0))
+	default:
+		panic("script: unknown action " + a.name)
+	}
+}
+
+// sorted lists the pairs that a Range function visits, in an order of its own,
+// for Go's maps have none.
+func sorted(each func(func(key, value string) bool)) string {
+	var lines []string
+	each(func(key, value string) bool {
+		lines = append(lines, fmt.Sprintf("%s=%q", key, value))
+		return true
+	})
+	sort.Strings(lines)
+	return strings.Join(lines, " ")
+}
+
+func (r *run) doBuffer(a *action) {
+	b := r.buffer
+	switch a.name {
+	case "b.set":
+		_ = b.SetString(a.arg(0))
+	case "b.setbytes":
+		_ = b.Set([]byte(a.arg(0)))
+	case "b.append":
+		_ = b.AppendString(a.arg(0))
+	case "b.appendbytes":
+		_ = b.Append([]byte(a.arg(0)))
+	case "b.prepend":
+		_ = b.PrependString(a.arg(0))
+	case "b.prependbytes":
+		_ = b.Prepend([]byte(a.arg(0)))
+	case "b.repeat": // append the text n times
+		_ = b.AppendString(strings.Repeat(a.arg(0), a.num(1)))
+	case "b.writebyte":
+		_ = b.WriteByte(a.arg(0)[0])
+	case "b.write16":
+		_ = b.WriteUint16(uint16(a.num(0)))
+	case "b.write32":
+		_ = b.WriteUint32(uint32(a.num(0)))
+	case "b.write64":
+		_ = b.WriteUint64(uint64(a.num(0)))
+	case "b.drain":
+		b.Drain(a.num(0))
+	case "b.reset":
+		b.Reset()
+	case "b.upper":
+		if b.Len() > 0 {
+			_ = b.Set(bytes.ToUpper(b.Bytes()))
+		}
+	case "b.len":
+		r.record("len %d", b.Len())
+	case "b.string":
+		r.record("string %q", b.String())
+	case "b.sha256":
+		r.record("sha256 %x", sha256.Sum256(b.Bytes()))
+	default:
+		panic("script: unknown action " + a.name)
+	}
+}
+
+// collect forces a garbage collection and then fills memory, so that whatever the
+// proxy should have copied is overwritten now.
+func collect() {
+	runtime.GC()
+	var keep [][]byte
+	for i := 0; i < 256; i++ {
+		keep = append(keep, bytes.Repeat([]byte{0xdb}, 64<<(i%8)))
+	}
+	runtime.KeepAlive(keep)
+}
+
+func apiLog(level api.LogType, text string) {
+	switch level {
+	case api.Trace:
+		api.LogTrace(text)
+	case api.Debug:
+		api.LogDebug(text)
+	case api.Info:
+		api.LogInfo(text)
+	case api.Warn:
+		api.LogWarn(text)
+	case api.Error:
+		api.LogError(text)
+	case api.Critical:
+		api.LogCritical(text)
+	}
+}
+
+// streamInfo reads one value, or all of them as "name=value" separated by spaces.
+func streamInfo(info api.StreamInfo, name string) string {
+	optional := func(get func() (string, bool)) func() string {
+		return func() string {
+			if value, ok := get(); ok {
+				return value
+			}
+			return "(none)"
+		}
+	}
+	fields := []struct {
+		name string
+		get  func() string
+	}{
+		{"route", info.GetRouteName},
+		{"filter_chain", info.FilterChainName},
+		{"protocol", optional(info.Protocol)},
+		{"code", func() string {
+			if code, ok := info.ResponseCode(); ok {
+				return fmt.Sprint(code)
+			}
+			return "(none)"
+		}},
+		{"details", optional(info.ResponseCodeDetails)},
+		{"attempts", func() string { return fmt.Sprint(info.AttemptCount()) }},
+		{"downstream_local", info.DownstreamLocalAddress},
+		{"downstream_remote", info.DownstreamRemoteAddress},
+		{"upstream_local", optional(info.UpstreamLocalAddress)},
+		{"upstream_remote", optional(info.UpstreamRemoteAddress)},
+		{"cluster", optional(info.UpstreamClusterName)},
+		{"virtual_cluster", optional(info.VirtualClusterName)},
+		{"worker", func() string { return fmt.Sprint(info.WorkerID()) }},
+	}
+	var all []string
+	for _, field := range fields {
+		if name == field.name {
+			return field.name + "=" + field.get()
+		}
+		if name == "" {
+			all = append(all, field.name+"="+field.get())
+		}
+	}
+	return strings.Join(all, " ")
+}

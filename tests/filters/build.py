@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+"""Builds the Go filters of this folder into shared libraries, once per content.
+
+    from build import build
+    path = build("basic")                  # build/filters/basic-1.33-<key>.so
+    path = build("basic", sdk="1.31")
+
+The file's name holds a hash of the sources, the Go version and the SDK, so a
+library that exists is right, and a second call needs neither time nor network.
+On the command line: build.py [NAME|all] [SDK|all], prints one path per line.
+
+The Go command is $SLUICE_GO, else `go` on PATH.
+"""
+
+import fcntl
+import hashlib
+import os
+import pathlib
+import subprocess
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+OUT = HERE.parent.parent / "build" / "filters"
+
+LIBRARIES = ("basic", "config", "gcloop")
+
+# For each SDK: the module file that requires it, and the build tag for sources
+# that must differ from those for the newest.
+SDKS = {
+    "1.31": ("go.v131.mod", "sdk131"),
+    "1.32": ("go.v132.mod", "sdk132"),
+    "1.33": ("go.mod", ""),
+}
+
+
+def go_command():
+    return os.environ.get("SLUICE_GO", "go")
+
+
+def build(name, sdk="1.33", strip=False, copy=""):
+    """Returns the path of a library, building it if need be.
+
+    strip  leaves out the symbol table and debug information, as releases do
+    copy   any text: each gives a file of its own, which the dynamic loader takes
+           for a library of its own, with a Go runtime of its own
+    """
+    if name not in LIBRARIES:
+        raise ValueError(f"no such library: {name}")
+    modfile, tag = SDKS[sdk]
+    flags = ["-buildmode=c-shared", "-buildvcs=false", f"-modfile={modfile}"]
+    if tag:
+        flags += ["-tags", tag]
+    if strip:
+        flags += ["-ldflags", "-s -w"]
+
+    key = _key(name, modfile, flags)
+    extra = ("-stripped" if strip else "") + (f"-{copy}" if copy else "")
+    target = OUT / f"{name}-{sdk}{extra}-{key}.so"
+    if target.exists():
+        return target
+    OUT.mkdir(parents=True, exist_ok=True)
+    with open(OUT / f".{name}-{sdk}{extra}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # test processes may want it at once
+        if not target.exists():
+            part = target.with_suffix(".part.so")
+            if copy:
+                part.write_bytes(build(name, sdk, strip).read_bytes())
+            else:
+                _run_go(name, flags, part)
+            part.rename(target)
+    return target
+
+
+def _key(name, modfile, flags):
+    digest = hashlib.sha256()
+    digest.update(_go_version().encode())
+    digest.update("\0".join(flags).encode())
+    files = [HERE / modfile, (HERE / modfile).with_suffix(".sum")]
+    for folder in (HERE / name, HERE / "internal"):
+        files += sorted(folder.rglob("*.go"))
+    for path in files:
+        digest.update(f"\0{path.relative_to(HERE)}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+_version = None
+
+
+def _go_version():
+    global _version
+    if _version is None:
+        _version = subprocess.run([go_command(), "version"], check=True, cwd=HERE, text=True,
+                                  stdout=subprocess.PIPE).stdout
+    return _version
+
+
+def _run_go(name, flags, output):
+    env = dict(os.environ, CGO_ENABLED="1")
+    done = subprocess.run([go_command(), "build", *flags, "-o", str(output), f"./{name}"],
+                          cwd=HERE, env=env, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    output.with_suffix(".h").unlink(missing_ok=True)  # c-shared writes a header beside it
+    if done.returncode != 0:
+        output.unlink(missing_ok=True)
+        raise RuntimeError(f"go build of {name} failed:\n{done.stdout}")
+
+
+def main(arguments):
+    names = LIBRARIES if arguments[:1] in ([], ["all"]) else arguments[:1]
+    sdks = SDKS if arguments[1:2] in ([], ["all"]) else arguments[1:2]
+    for name in names:
+        for sdk in sdks:
+            print(build(name, sdk), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

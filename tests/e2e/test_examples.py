@@ -1,0 +1,29 @@
+"""What examples/ ships works as shipped."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SLUICE = os.environ.get("SLUICE_BIN", str(ROOT / "build" / "sluice"))
+
+
+def test_the_demo_shows_the_filter_at_work_and_leaves_nothing_running():
+    demo = subprocess.run(
+        [sys.executable, ROOT / "examples" / "demo.py", "--once"],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        env={**os.environ, "SLUICE_BIN": SLUICE},
+    )
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+    assert "+ x-demo-response: GET /hello" in demo.stdout
+
+
+def test_the_installed_config_is_valid():
+    config = ROOT / "examples" / "sluice.yaml"
+    validate = subprocess.run(
+        [SLUICE, "--mode", "validate", "-c", config], capture_output=True, text=True, timeout=60
+    )
+    assert validate.returncode == 0, validate.stdout + validate.stderr

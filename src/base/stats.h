@@ -19,17 +19,20 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+#include "base/check.h"
 #include "base/span.h"
 
 enum stat_kind { STAT_COUNTER, STAT_GAUGE, STAT_HISTOGRAM };
 enum { STATS_SHARDS_MAX = 129, STATS_SHARD_FOREIGN = 128, STATS_SLOTS_MAX = 1 << 20 };
-/* Histograms are log-linear: 8 steps in each power of two, of microseconds. */
-enum { STAT_HISTOGRAM_SLOTS = 8 * 36 + 2 }; /* steps, then sum and count */
+/* Histograms are log-linear: 8 steps in each power of two, of microseconds. Values above 2^38 us
+ * (three days) count in the last step. There is no slot for the count: it is the sum of the steps,
+ * so a reader's count and steps always agree. */
+enum { STAT_STEPS = 8 * 36, STAT_HISTOGRAM_SLOTS = STAT_STEPS + 1 }; /* steps, then sum */
 
 struct stat_tag {
     struct span name, value; /* "envoy.cluster_name", "origin" */
 };
-enum { STAT_TAGS_MAX = 4 };
+enum { STAT_TAGS_MAX = 4 }; /* more than Envoy extracts from any of its own names */
 
 struct stat {
     enum stat_kind kind;
@@ -40,37 +43,39 @@ struct stat {
     uint32_t tag_count;
 };
 
-/* name and metric are copied. Never NULL. */
+/* name, metric and the tags are copied. Never NULL. Kind and name together make the identity; the
+ * metric and tags of the first call stay. */
 struct stat *stats_get(enum stat_kind kind, struct span name, struct span metric,
                        const struct stat_tag *tags, uint32_t tag_count);
 /* Most stats are PREFIX.VALUE.SUFFIX with VALUE a tag: stats_get_tagged(STAT_COUNTER,
- * "cluster", "envoy.cluster_name", name, "upstream_rq_total"). */
+ * "cluster", "envoy.cluster_name", name, "upstream_rq_total"). Colons in the value become '_', as
+ * in Envoy's names: "listener.0.0.0.0_80.downstream_cx_total". */
 struct stat *stats_get_tagged(enum stat_kind kind, const char *prefix, const char *tag_name,
                               struct span tag_value, const char *suffix);
 
 /* Base of each shard: zeroed address space, committed as slots are touched. */
 extern uint64_t *stats_shards[STATS_SHARDS_MAX];
-/* Reserves the shards 0..p_count-1 and the foreign one. 0 or -ENOMEM. Before anything else here. */
-int stats_init(unsigned p_count);
+/* Reserves the shards 0..p_count-1 and the foreign one. 0 or -ENOMEM. Before anything else here.
+ * May be called again: shards that are there stay, with what they counted. */
+MUST_CHECK int stats_init(unsigned p_count);
 
-static inline void stat_add(const struct stat *stat, unsigned shard, int64_t n)
-{
-    uint64_t *cell = stats_shards[shard] + stat->slot;
+static inline void stats_cell_add(uint32_t slot, unsigned shard, uint64_t n) {
+    uint64_t *cell = stats_shards[shard] + slot;
     if (shard == STATS_SHARD_FOREIGN)
-        __atomic_fetch_add(cell, (uint64_t)n, __ATOMIC_RELAXED);
+        __atomic_fetch_add(cell, n, __ATOMIC_RELAXED);
     else /* the only writer; readers may see either value */
-        __atomic_store_n(cell, __atomic_load_n(cell, __ATOMIC_RELAXED) + (uint64_t)n,
-                         __ATOMIC_RELAXED);
+        __atomic_store_n(cell, __atomic_load_n(cell, __ATOMIC_RELAXED) + n, __ATOMIC_RELAXED);
 }
-static inline void stat_inc(const struct stat *stat, unsigned shard)
-{
+static inline void stat_add(const struct stat *stat, unsigned shard, int64_t n) {
+    stats_cell_add(stat->slot, shard, (uint64_t)n);
+}
+static inline void stat_inc(const struct stat *stat, unsigned shard) {
     stat_add(stat, shard, 1);
 }
-static inline void stat_dec(const struct stat *stat, unsigned shard)
-{
+static inline void stat_dec(const struct stat *stat, unsigned shard) {
     stat_add(stat, shard, -1);
 }
-/* A gauge that one thread sets as a whole (uptime, server state); others must not add to it. */
+/* A gauge that is set as a whole (uptime, server state); nobody may add to it. */
 void stat_set(const struct stat *stat, int64_t value);
 /* Histogram of durations. */
 void stat_record_us(const struct stat *stat, unsigned shard, uint64_t us);
@@ -79,14 +84,18 @@ void stat_record_us(const struct stat *stat, unsigned shard, uint64_t us);
 int64_t stat_value(const struct stat *stat);
 struct stat_summary {
     uint64_t count, sum_us;
-    uint64_t buckets[STAT_HISTOGRAM_SLOTS - 2]; /* per step, not cumulative */
+    uint64_t buckets[STAT_STEPS]; /* per step, not cumulative */
 };
 void stat_summary(const struct stat *stat, struct stat_summary *out);
-uint64_t stat_step_upper_us(unsigned step); /* inclusive upper bound of a step */
-/* Quantile in microseconds, q in [0, 1]; 0 for no samples. */
+/* True once anything was counted; a gauge that came back to 0 looks as if it never had been. */
+bool stat_used(const struct stat *stat);
+uint64_t stat_step_lower_us(unsigned step); /* inclusive bounds of a step */
+uint64_t stat_step_upper_us(unsigned step);
+/* Quantile in microseconds, q in [0, 1]; 0 for no samples. Interpolated within its step, so at most
+ * one eighth off. */
 uint64_t stat_quantile_us(const struct stat_summary *summary, double q);
 
-/* Calls fn for each stat, sorted by name. */
+/* Calls fn for each stat, sorted by name, without a lock held: fn may park and call stats_get. */
 void stats_each(void (*fn)(const struct stat *stat, void *arg), void *arg);
-/* Counters back to 0, as POST /reset_counters. */
+/* Counters back to 0, as POST /reset_counters; nothing that is counted meanwhile is lost. */
 void stats_reset_counters(void);

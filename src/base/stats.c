@@ -1,0 +1,347 @@
+/* stats: a registry that grows under a lock, and cells that are written without one.
+ *
+ *   table[hash(kind, name)] ─► struct entry {stat, reset_base}        entries never move or die
+ *   shard of a P: one mapping of STATS_SLOTS_MAX cells; pages come when touched
+ *
+ *      [0 .. STAT_HISTOGRAM_SLOTS)  the sink: where a stat counts that found no free slot
+ *      [.. next_slot)               given out; a counter or gauge takes 1 cell, a histogram
+ *                                   STAT_HISTOGRAM_SLOTS of them in a row: its steps, then its sum
+ *
+ * I1  A cell of a P's shard is written by the M that holds that P only: plain load and store.
+ * I2  Nobody but its writer writes a cell, not even a reset: zeroing it from outside would race with
+ *     the writer's load and store. reset_base remembers instead what to subtract.
+ * Order  Relaxed all over: cells are independent numbers, and a reader that is one behind is right. */
+#include "base/stats.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "base/log.h"
+
+LOG_COMPONENT(stats, "stats");
+
+struct entry {
+    struct stat stat;
+    _Atomic uint64_t reset_base; /* counters only */
+    uint64_t hash;
+};
+
+uint64_t *stats_shards[STATS_SHARDS_MAX];
+
+static struct {
+    pthread_mutex_t lock;
+    struct entry **table; /* open addressing, capacity a power of two, at most half full */
+    size_t capacity, count;
+    const struct stat *
+        *sorted; /* count_sorted of them; rebuilt by the next reader after a change */
+    size_t count_sorted;
+    uint32_t next_slot;
+    bool exhausted;
+} registry = {.lock = PTHREAD_MUTEX_INITIALIZER, .next_slot = STAT_HISTOGRAM_SLOTS};
+
+static struct entry sinks[] = {
+    [STAT_COUNTER] = {.stat = {.kind = STAT_COUNTER}},
+    [STAT_GAUGE] = {.stat = {.kind = STAT_GAUGE}},
+    [STAT_HISTOGRAM] = {.stat = {.kind = STAT_HISTOGRAM}},
+};
+
+/* ---- cells ---- */
+
+int stats_init(unsigned p_count) {
+    ASSERT(p_count >= 1);
+    ASSERT(p_count <= STATS_SHARD_FOREIGN);
+    for (unsigned i = 0; i <= p_count; i++) {
+        unsigned shard = i == p_count ? STATS_SHARD_FOREIGN : i;
+        if (stats_shards[shard])
+            continue;
+        void *cells = mmap(NULL, STATS_SLOTS_MAX * sizeof(uint64_t), PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (cells == MAP_FAILED)
+            return -ENOMEM;
+        stats_shards[shard] = cells;
+    }
+    return 0;
+}
+
+static uint64_t sum_of_slot(uint32_t slot) {
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < STATS_SHARDS_MAX; i++)
+        if (stats_shards[i])
+            sum += __atomic_load_n(&stats_shards[i][slot], __ATOMIC_RELAXED);
+    return sum;
+}
+
+void stat_set(const struct stat *stat, int64_t value) {
+    ASSERT(stat->kind == STAT_GAUGE);
+    __atomic_store_n(&stats_shards[STATS_SHARD_FOREIGN][stat->slot], (uint64_t)value,
+                     __ATOMIC_RELAXED);
+}
+
+int64_t stat_value(const struct stat *stat) {
+    const struct entry *entry =
+        (const struct entry *)((const char *)stat - offsetof(struct entry, stat));
+    return (int64_t)(sum_of_slot(stat->slot) - atomic_load(&entry->reset_base));
+}
+
+bool stat_used(const struct stat *stat) {
+    uint32_t cells = stat->kind == STAT_HISTOGRAM ? STAT_STEPS : 1;
+    for (unsigned i = 0; i < STATS_SHARDS_MAX; i++)
+        for (uint32_t c = 0; stats_shards[i] && c < cells; c++)
+            if (__atomic_load_n(&stats_shards[i][stat->slot + c], __ATOMIC_RELAXED) != 0)
+                return true;
+    return false;
+}
+
+/* ---- histograms ----
+ *
+ * 0..15 have a step each; above, 2^e .. 2^(e+1) is cut in eight:
+ *
+ *      value  1 b b b x x x x x      e = position of the leading 1
+ *               └─┬─┘                step = 8 * (e - 2) + bbb                                  */
+
+static unsigned step_of(uint64_t us) {
+    if (us < 8)
+        return (unsigned)us;
+    unsigned e = 63 - (unsigned)__builtin_clzll(us);
+    unsigned step = 8 * (e - 2) + (unsigned)(us >> (e - 3) & 7);
+    return step < STAT_STEPS ? step : STAT_STEPS - 1;
+}
+
+uint64_t stat_step_lower_us(unsigned step) {
+    if (step < 8)
+        return step;
+    unsigned e = step / 8 + 2;
+    return (UINT64_C(8) + step % 8) << (e - 3);
+}
+
+uint64_t stat_step_upper_us(unsigned step) {
+    return stat_step_lower_us(step + 1) - 1;
+}
+
+void stat_record_us(const struct stat *stat, unsigned shard, uint64_t us) {
+    stats_cell_add(stat->slot + step_of(us), shard, 1);
+    stats_cell_add(stat->slot + STAT_STEPS, shard, us);
+}
+
+void stat_summary(const struct stat *stat, struct stat_summary *out) {
+    ASSERT(stat->kind == STAT_HISTOGRAM);
+    *out = (struct stat_summary){.sum_us = sum_of_slot(stat->slot + STAT_STEPS)};
+    for (unsigned i = 0; i < STAT_STEPS; i++) {
+        out->buckets[i] = sum_of_slot(stat->slot + i);
+        out->count += out->buckets[i];
+    }
+}
+
+uint64_t stat_quantile_us(const struct stat_summary *summary, double q) {
+    if (summary->count == 0)
+        return 0;
+    double rank = q * (double)summary->count; /* how many samples lie at or below the answer */
+    uint64_t below = 0;
+    unsigned last = 0;
+    for (unsigned i = 0; i < STAT_STEPS; i++) {
+        uint64_t here = summary->buckets[i];
+        if (here == 0)
+            continue;
+        uint64_t lower = stat_step_lower_us(i), upper = stat_step_upper_us(i);
+        if (rank <= (double)(below + here)) {
+            double part = (rank - (double)below) / (double)here;
+            return lower + (uint64_t)(part * (double)(upper - lower) + 0.5);
+        }
+        below += here;
+        last = i;
+    }
+    return stat_step_upper_us(last); /* q = 1 and rounding */
+}
+
+/* ---- the registry ---- */
+
+static uint64_t hash_of(enum stat_kind kind, struct span name) {
+    uint64_t hash = 0xcbf29ce484222325u ^ (uint64_t)kind; /* FNV-1a: names come from the config */
+    for (size_t i = 0; i < name.len; i++)
+        hash = (hash ^ (unsigned char)name.ptr[i]) * 0x100000001b3u;
+    return hash ^ hash >> 32;
+}
+
+/* Where it is, or the free place where it would go. */
+static struct entry **find_locked(enum stat_kind kind, struct span name, uint64_t hash) {
+    for (size_t i = hash;; i++) {
+        struct entry **place = &registry.table[i & (registry.capacity - 1)];
+        const struct entry *entry = *place;
+        if (!entry)
+            return place;
+        if (entry->hash == hash && entry->stat.kind == kind && span_eq(entry->stat.name, name))
+            return place;
+    }
+}
+
+static bool make_room_locked(void) {
+    if (registry.table && registry.count * 2 < registry.capacity)
+        return true;
+    size_t capacity = registry.capacity ? registry.capacity * 2 : 1024;
+    struct entry **old = registry.table, **bigger = calloc(capacity, sizeof *bigger);
+    if (!bigger)
+        return false;
+    size_t old_capacity = registry.capacity;
+    registry.table = bigger;
+    registry.capacity = capacity;
+    for (size_t i = 0; i < old_capacity; i++)
+        if (old[i])
+            *find_locked(old[i]->stat.kind, old[i]->stat.name, old[i]->hash) = old[i];
+    free(old);
+    return true;
+}
+
+static struct span take_copy(char **at, struct span s) {
+    char *copy = *at;
+    if (s.len)
+        memcpy(copy, s.ptr, s.len);
+    copy[s.len] = '\0';
+    *at += s.len + 1;
+    return span_make(copy, s.len);
+}
+
+/* One allocation with all its strings behind it. */
+static struct entry *entry_new(enum stat_kind kind, struct span name, struct span metric,
+                               const struct stat_tag *tags, uint32_t tag_count) {
+    size_t text = name.len + metric.len + 2;
+    for (uint32_t i = 0; i < tag_count; i++)
+        text += tags[i].name.len + tags[i].value.len + 2;
+    struct entry *entry = calloc(1, sizeof *entry + text);
+    if (!entry)
+        return NULL;
+    char *at = (char *)(entry + 1);
+    entry->stat.kind = kind;
+    entry->stat.name = take_copy(&at, name);
+    entry->stat.metric = take_copy(&at, metric);
+    entry->stat.tag_count = tag_count;
+    for (uint32_t i = 0; i < tag_count; i++) {
+        entry->stat.tags[i].name = take_copy(&at, tags[i].name);
+        entry->stat.tags[i].value = take_copy(&at, tags[i].value);
+    }
+    return entry;
+}
+
+struct stat *stats_get(enum stat_kind kind, struct span name, struct span metric,
+                       const struct stat_tag *tags, uint32_t tag_count) {
+    ASSERT(tag_count <= STAT_TAGS_MAX);
+    uint64_t hash = hash_of(kind, name);
+    uint32_t slots = kind == STAT_HISTOGRAM ? STAT_HISTOGRAM_SLOTS : 1;
+    struct stat *stat = &sinks[kind].stat;
+    bool report = false;
+
+    pthread_mutex_lock(&registry.lock);
+    struct entry **place = NULL;
+    if (make_room_locked())
+        place = find_locked(kind, name, hash);
+    if (place && *place) {
+        stat = &(*place)->stat;
+    } else {
+        struct entry *entry = NULL;
+        if (place && slots <= STATS_SLOTS_MAX - registry.next_slot)
+            entry = entry_new(kind, name, metric, tags, tag_count);
+        if (entry) {
+            entry->hash = hash;
+            entry->stat.slot = registry.next_slot;
+            registry.next_slot += slots;
+            registry.count++;
+            *place = entry;
+            stat = &entry->stat;
+        } else {
+            report = !registry.exhausted;
+            registry.exhausted = true;
+        }
+    }
+    pthread_mutex_unlock(&registry.lock);
+
+    if (report)
+        LOG(log_stats, LOG_ERROR, "no room for more stats; from %.*s on they are not counted",
+            (int)name.len, name.ptr);
+    return stat;
+}
+
+struct stat *stats_get_tagged(enum stat_kind kind, const char *prefix, const char *tag_name,
+                              struct span tag_value, const char *suffix) {
+    size_t prefix_len = strlen(prefix), suffix_len = strlen(suffix);
+    size_t metric_len = prefix_len + 1 + suffix_len;
+    size_t name_len = metric_len + 1 + tag_value.len;
+    char *text = malloc(metric_len + name_len);
+    if (!text)
+        return &sinks[kind].stat;
+
+    char *metric = text, *name = text + metric_len;
+    memcpy(metric, prefix, prefix_len);
+    metric[prefix_len] = '.';
+    memcpy(metric + prefix_len + 1, suffix, suffix_len);
+
+    memcpy(name, metric, prefix_len + 1);
+    char *value = name + prefix_len + 1;
+    for (size_t i = 0; i < tag_value.len; i++) /* NUL too: names end up in C strings */
+        value[i] = tag_value.ptr[i] == ':' || tag_value.ptr[i] == '\0' ? '_' : tag_value.ptr[i];
+    value[tag_value.len] = '.';
+    memcpy(value + tag_value.len + 1, suffix, suffix_len);
+
+    struct stat_tag tag = {span_of(tag_name), span_make(value, tag_value.len)};
+    struct stat *stat =
+        stats_get(kind, span_make(name, name_len), span_make(metric, metric_len), &tag, 1);
+    free(text);
+    return stat;
+}
+
+static int compare_names(const void *a, const void *b) {
+    const struct stat *x = *(const struct stat *const *)a, *y = *(const struct stat *const *)b;
+    size_t shorter = x->name.len < y->name.len ? x->name.len : y->name.len;
+    int order = memcmp(x->name.ptr, y->name.ptr, shorter);
+    if (order == 0 && x->name.len != y->name.len)
+        order = x->name.len < y->name.len ? -1 : 1;
+    return order ? order : (int)x->kind - (int)y->kind;
+}
+
+/* A sorted copy that is the caller's, so that no lock is held while it is walked. The order is kept
+ * between calls: stats appear when a config is loaded and are read every few seconds. */
+static const struct stat **snapshot(size_t *count) {
+    const struct stat **copy = NULL;
+    pthread_mutex_lock(&registry.lock);
+    if (registry.count_sorted != registry.count) {
+        const struct stat **sorted = malloc(registry.count * sizeof *sorted);
+        if (sorted) {
+            size_t n = 0;
+            for (size_t i = 0; i < registry.capacity; i++)
+                if (registry.table[i])
+                    sorted[n++] = &registry.table[i]->stat;
+            qsort(sorted, n, sizeof *sorted, compare_names);
+            free(registry.sorted);
+            registry.sorted = sorted;
+            registry.count_sorted = n;
+        }
+    }
+    *count = registry.count_sorted;
+    if (*count) {
+        copy = malloc(*count * sizeof *copy);
+        if (copy)
+            memcpy(copy, registry.sorted, *count * sizeof *copy);
+        else
+            *count = 0;
+    }
+    pthread_mutex_unlock(&registry.lock);
+    return copy;
+}
+
+void stats_each(void (*fn)(const struct stat *stat, void *arg), void *arg) {
+    size_t count;
+    const struct stat **stats = snapshot(&count);
+    for (size_t i = 0; i < count; i++)
+        fn(stats[i], arg);
+    free(stats);
+}
+
+void stats_reset_counters(void) {
+    pthread_mutex_lock(&registry.lock);
+    for (size_t i = 0; i < registry.capacity; i++) {
+        struct entry *entry = registry.table[i];
+        if (entry && entry->stat.kind == STAT_COUNTER)
+            atomic_store(&entry->reset_base, sum_of_slot(entry->stat.slot));
+    }
+    pthread_mutex_unlock(&registry.lock);
+}

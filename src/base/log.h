@@ -6,6 +6,7 @@
 #pragma once
 #include "base/check.h"
 #include "base/span.h"
+#include <stdatomic.h>
 
 enum log_level { LOG_TRACE, LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR, LOG_CRITICAL, LOG_OFF };
 enum { LOG_LINE_MAX = 16384, LOG_COMPONENTS_MAX = 32 };
@@ -30,7 +31,7 @@ void log_register(struct log_component *component);
 
 static inline bool log_enabled(const struct log_component *component, enum log_level level)
 {
-    return (int)level >= __atomic_load_n(&component->level, __ATOMIC_RELAXED);
+    return (int)level >= atomic_load_explicit(&component->level, memory_order_relaxed);
 }
 
 void log_write(struct log_component *component, enum log_level level, const char *format, ...)

@@ -8,7 +8,9 @@
  * Threads    The exchange's P. While an extension owns a side, nobody changes that side's map.
  * Errors     -ENOMEM when the arena is at its limit, -EINVAL for a name or value that may not go on
  *            the wire (CR, LF, NUL, not a token), -E2BIG past HEADER_COUNT_MAX.
- * Lookup     Known names carry an id; `known` tells absence of an id at once. */
+ * Lookup     Known names carry an id; `known` tells absence of an id at once. Where a name is given
+ *            without its id (HDR_OTHER) the id is looked up, so either form finds the same entries.
+ *            In a request (a map with :method or :authority) "host" means :authority. */
 #pragma once
 #include <assert.h>
 
@@ -81,6 +83,8 @@ enum header_flag {
     /* name.ptr starts a line "name: value\r\n" that stands on the wire exactly so: the serialiser
      * sends it from where it lies and merges neighbours into one iovec. */
     HEADER_WIRE_LINE = 1,
+    /* Of :authority only: value.ptr stands in such a line, "host: value\r\n". */
+    HEADER_WIRE_HOST = 2,
 };
 
 struct header {
@@ -105,9 +109,9 @@ struct span header_name_of(enum header_id id);
 
 /* First value of the field; the absent span when there is none. */
 struct span header_get(const struct header_map *map, enum header_id id);
-struct span header_get_name(const struct header_map *map, struct span name); /* any name, lower-case */
-static inline bool header_has(const struct header_map *map, enum header_id id)
-{
+struct span header_get_name(const struct header_map *map,
+                            struct span name); /* any name, lower-case */
+static inline bool header_has(const struct header_map *map, enum header_id id) {
     return (map->known >> id & 1) != 0;
 }
 /* The next entry of that name at or after index `from`; -1 when there is none. id wins over name

@@ -20,21 +20,21 @@ enum http1_verdict {
 
 enum http1_error {
     HTTP1_OK,
-    HTTP1_BAD_SYNTAX,          /* 400 */
-    HTTP1_BAD_VERSION,         /* 505 for a well-formed version other than 1.0 and 1.1, see status */
-    HTTP1_HEAD_TOO_LARGE,      /* 431 */
-    HTTP1_TOO_MANY_HEADERS,    /* 431 */
-    HTTP1_URI_TOO_LONG,        /* 414 */
-    HTTP1_BAD_FRAMING,         /* 400: length and encoding fields conflict or are malformed */
-    HTTP1_BAD_CODING,          /* 501: a transfer coding other than chunked */
-    HTTP1_BAD_HOST,            /* 400: missing, repeated or malformed Host */
-    HTTP1_NO_MEMORY,           /* 500 */
+    HTTP1_BAD_SYNTAX,       /* 400 */
+    HTTP1_BAD_VERSION,      /* 505 for a well-formed version other than 1.0 and 1.1, see status */
+    HTTP1_HEAD_TOO_LARGE,   /* 431 */
+    HTTP1_TOO_MANY_HEADERS, /* 431 */
+    HTTP1_URI_TOO_LONG,     /* 414 */
+    HTTP1_BAD_FRAMING,      /* 400: length and encoding fields conflict or are malformed */
+    HTTP1_BAD_CODING,       /* 501: a transfer coding other than chunked */
+    HTTP1_BAD_HOST,         /* 400: missing, repeated or malformed Host */
+    HTTP1_NO_MEMORY,        /* 500 */
 };
-/* Envoy's response code details for it, e.g. "http1.codec_error". */
+/* Envoy's response code details for it, e.g. "http1.codec_error"; parser.details is more exact. */
 const char *http1_error_details(enum http1_error error);
 
 struct http1_limits {
-    uint32_t head_bytes;   /* start line and fields together */
+    uint32_t head_bytes; /* start line and fields together */
     uint32_t header_count;
     bool allow_chunked_length; /* Envoy's option: TE wins over CL instead of an error */
 };
@@ -46,13 +46,27 @@ enum http1_framing {
     HTTP1_BODY_UNTIL_CLOSE, /* responses only */
 };
 
-/* One head being parsed. Zero it (http1_parser_init) between messages. */
+/* One head being parsed (http1_parser_init between messages). After HTTP1_MORE the caller keeps
+ * parser, head and header map as they are; the bytes may move to another buffer. */
 struct http1_parser {
     struct http1_limits limits;
-    uint32_t scanned;   /* bytes already searched for the end of the head: no byte is read twice */
-    uint8_t line_state; /* of that search */
+    uint32_t scanned;   /* bytes examined so far: none is examined twice */
+    uint8_t line_state; /* what the byte at `scanned` belongs to */
     enum http1_error error;
-    int status; /* of the reply a server should send for error */
+    int status;          /* of the reply a server should send for error */
+    const char *details; /* Envoy's response code details for error; static */
+
+    /* Private: what the lines read so far said. */
+    bool absolute_form, is_request, connect;
+    uint8_t minor_version;
+    uint8_t host_lines;
+    uint8_t authority_index; /* entry that a Host line fills */
+    uint32_t line_start;     /* offset of the line being read */
+    uint32_t name_len;       /* of that line, once its colon was seen */
+    uint32_t start_line, start_line_len;
+    uint32_t field_count;
+    uint32_t entry_count; /* of the map: it must not change under us */
+    const char *base;     /* the buffer of the last call */
 };
 
 struct http1_head {
@@ -61,8 +75,8 @@ struct http1_head {
     bool keep_alive;            /* by version and Connection */
     bool absolute_form;         /* request target was absolute; :authority and :path are split */
     bool expect_continue;
-    bool upgrade;               /* Connection: upgrade with an Upgrade field */
-    uint16_t status;            /* responses */
+    bool upgrade;    /* Connection: upgrade with an Upgrade field */
+    uint16_t status; /* responses */
     enum http1_framing framing;
     uint64_t content_length; /* HTTP1_BODY_LENGTH */
     uint32_t head_bytes;     /* consumed from the buffer */
@@ -83,17 +97,20 @@ enum http1_verdict http1_parse_request(struct http1_parser *parser, char *buf, s
 enum http1_verdict http1_parse_response(struct http1_parser *parser, char *buf, size_t len,
                                         struct span request_method, struct http1_head *head);
 
-/* Connection, what it names, Keep-Alive, Proxy-Connection, TE (but "trailers"), Transfer-Encoding,
- * Upgrade, and Trailer stays. As Envoy does on both directions. */
+/* Removes Connection, what it names, Keep-Alive, Proxy-Connection, TE (but "trailers"),
+ * Transfer-Encoding and Upgrade; Trailer stays. As Envoy does on both directions. To be called
+ * before the proxy adds fields of its own. Pseudo headers, Host, Content-Length and x-forwarded-*
+ * stay whatever Connection names: a peer must not change framing, routing or its own origin. */
 void http1_strip_hop_by_hop(struct header_map *headers);
 
 /* ---- chunked bodies ---- */
 struct http1_chunked {
     struct http1_limits limits; /* of trailers, and head_bytes bounds a chunk line */
-    uint64_t left;  /* bytes left in the current chunk */
+    uint64_t left;              /* bytes left in the current chunk */
     uint32_t state;
-    uint32_t line_bytes; /* of the current line, and of the whole trailer section */
+    uint32_t line_bytes; /* of the current line */
     enum http1_error error;
+    struct http1_parser section; /* private: of the trailers */
 };
 void http1_chunked_init(struct http1_chunked *chunked, const struct http1_limits *limits);
 
@@ -116,15 +133,20 @@ struct http1_writer { /* a head as an iovec list; spans it points at stay borrow
     struct arena *arena; /* for what does not stand anywhere yet */
 };
 
-enum http1_transfer { /* how the body goes out */
-    HTTP1_SEND_NONE,    /* no framing field: no body by nature (204, 304, HEAD, GET) */
-    HTTP1_SEND_LENGTH,  /* a content-length entry is in the map */
-    HTTP1_SEND_CHUNKED, /* adds transfer-encoding: chunked */
-    HTTP1_SEND_CLOSE,   /* body ends with the connection */
+enum http1_transfer {                  /* how the body goes out */
+                      HTTP1_SEND_NONE, /* no framing field: no body by nature (204, 304, HEAD, GET) */
+                      HTTP1_SEND_LENGTH,  /* a content-length entry is in the map */
+                      HTTP1_SEND_CHUNKED, /* adds transfer-encoding: chunked */
+                      HTTP1_SEND_CLOSE,   /* body ends with the connection */
 };
 /* connection is the value of a Connection field to add, or the absent span. Pseudo headers turn
  * into the start line and `host`. wire_start: a start line (with CRLF) that may be sent as it lies,
- * or absent. 0, -ENOMEM, or -EINVAL when the map lacks :method/:path or :status. */
+ * or absent; it is used only when :method and :path still point into it, so head.start_line is
+ * always a good argument. Transfer-Encoding, Connection, Keep-Alive and Proxy-Connection entries are
+ * not sent, and Content-Length only where it agrees with transfer: framing is decided here alone.
+ * The list stays valid as long as the arena and the bytes the entries borrow.
+ * 0, -ENOMEM, or -EINVAL when the map lacks :method/:path or :status, when HTTP1_SEND_LENGTH finds
+ * no Content-Length, or when HTTP1_SEND_CHUNKED meets minor_version 0. */
 MUST_CHECK int http1_write_request(struct http1_writer *writer, struct arena *arena,
                                    const struct header_map *headers, enum http1_transfer transfer,
                                    struct span connection, struct span wire_start);
@@ -137,5 +159,5 @@ size_t http1_chunk_head(char *out, uint64_t size);
 MUST_CHECK int http1_write_trailers(struct http1_writer *writer, struct arena *arena,
                                     const struct header_map *trailers);
 
-/* "OK" for 200, "Unknown" for a code that has no phrase (as Envoy says it). */
+/* "OK" for 200, "Unknown" for a code that has no phrase (as Envoy says it). See also status.h. */
 struct span http1_reason(unsigned status);

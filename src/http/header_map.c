@@ -1,0 +1,215 @@
+/* header_map: a plain array. Messages have a dozen fields, so a scan over {id, flags} beats any
+ * index, and `known` answers most questions without one.
+ *
+ * I1  Pseudo headers stand before all other entries.
+ * I2  Bit id of `known` is set exactly when an entry has that id; bit 0 (HDR_OTHER) means nothing.
+ * I3  An entry's id is header_id_of(its name).
+ * I4  Every name is a token or a pseudo name, and every value may go on the wire. */
+#include "http/header_map_internal.h"
+
+#include <errno.h>
+
+#include "http/chars.h"
+
+/* A browser sends up to twenty fields, and the proxy adds half a dozen: 1280 bytes, no growth. */
+enum { FIRST_CAPACITY = 32 };
+
+void header_map_init(struct header_map *map, struct arena *arena) {
+    *map = (struct header_map){.arena = arena};
+}
+
+int header_map_reserve(struct header_map *map, uint32_t count) {
+    uint32_t need = map->count + count;
+    if (need <= map->capacity)
+        return 0;
+    if (need > HEADER_COUNT_MAX)
+        return -E2BIG;
+    uint32_t capacity = map->capacity ? map->capacity * 2 : FIRST_CAPACITY;
+    while (capacity < need)
+        capacity *= 2;
+    struct header *entries = arena_alloc(map->arena, capacity * sizeof *entries);
+    if (!entries)
+        return -ENOMEM;
+    if (map->count)
+        memcpy(entries, map->entries, map->count * sizeof *entries);
+    map->entries = entries;
+    map->capacity = capacity;
+    return 0;
+}
+
+bool header_name_is_valid(struct span name) {
+    for (size_t i = 0; i < name.len; i++)
+        if (!chars_is(name.ptr[i], CHAR_TOKEN) || (name.ptr[i] >= 'A' && name.ptr[i] <= 'Z'))
+            return false;
+    return name.len > 0;
+}
+
+bool header_value_is_valid(struct span value) {
+    const char *end = value.ptr + value.len;
+    return value.len == 0 || chars_find_control(value.ptr, value.ptr, end) == end;
+}
+
+bool header_pseudo_is_valid(enum header_id id, struct span value) {
+    if (id == HDR_METHOD) {
+        for (size_t i = 0; i < value.len; i++)
+            if (!chars_is(value.ptr[i], CHAR_TOKEN))
+                return false;
+        return value.len > 0;
+    }
+    if (id == HDR_STATUS)
+        return value.len == 3 && value.ptr[0] >= '1' && value.ptr[0] <= '9' &&
+               value.ptr[1] >= '0' && value.ptr[1] <= '9' && value.ptr[2] >= '0' &&
+               value.ptr[2] <= '9';
+    if (id == HDR_PATH && value.len == 0)
+        return false;
+    return header_value_is_valid(value) && span_find(value, ' ') < 0 && span_find(value, '\t') < 0;
+}
+
+/* The id an entry of that name has in this map. */
+static enum header_id resolve(const struct header_map *map, enum header_id id, struct span name) {
+    if (id == HDR_OTHER)
+        id = header_id_of(name);
+    if (id == HDR_HOST && (header_has(map, HDR_METHOD) || header_has(map, HDR_AUTHORITY)))
+        id = HDR_AUTHORITY;
+    return id;
+}
+
+static bool matches(const struct header *entry, enum header_id id, struct span name) {
+    return entry->id == id && (id != HDR_OTHER || span_eq(entry->name, name));
+}
+
+static bool has(const struct header_map *map, enum header_id id) {
+    return id == HDR_OTHER || header_has(map, id);
+}
+
+struct span header_get(const struct header_map *map, enum header_id id) {
+    int at = header_find(map, id, span_none(), 0);
+    return at < 0 ? span_none() : map->entries[at].value;
+}
+
+struct span header_get_name(const struct header_map *map, struct span name) {
+    int at = header_find(map, HDR_OTHER, name, 0);
+    return at < 0 ? span_none() : map->entries[at].value;
+}
+
+int header_find(const struct header_map *map, enum header_id id, struct span name, uint32_t from) {
+    id = resolve(map, id, name);
+    if (!has(map, id))
+        return -1;
+    for (uint32_t i = from; i < map->count; i++)
+        if (matches(&map->entries[i], id, name))
+            return (int)i;
+    return -1;
+}
+
+/* Checks a field that somebody wants in the map; *name becomes the canonical one of id. */
+static int admit(enum header_id id, struct span *name, struct span value) {
+    if (id != HDR_OTHER)
+        *name = header_name_of(id);
+    else if (!header_name_is_valid(*name))
+        return -EINVAL;
+    bool valid =
+        header_id_is_pseudo(id) ? header_pseudo_is_valid(id, value) : header_value_is_valid(value);
+    return valid ? 0 : -EINVAL;
+}
+
+static int insert(struct header_map *map, enum header_id id, struct span name, struct span value) {
+    int rc = header_map_reserve(map, 1);
+    if (rc)
+        return rc;
+    header_map_push(map, id, name, value, 0);
+    if (header_id_is_pseudo(id)) {
+        uint32_t at = map->count - 1;
+        struct header entry = map->entries[at];
+        for (; at > 0 && !header_id_is_pseudo((enum header_id)map->entries[at - 1].id); at--)
+            map->entries[at] = map->entries[at - 1];
+        map->entries[at] = entry;
+    }
+    return 0;
+}
+
+int header_add(struct header_map *map, enum header_id id, struct span name, struct span value) {
+    id = resolve(map, id, name);
+    int rc = admit(id, &name, value);
+    return rc ? rc : insert(map, id, name, value);
+}
+
+int header_set(struct header_map *map, enum header_id id, struct span name, struct span value) {
+    id = resolve(map, id, name);
+    int rc = admit(id, &name, value);
+    if (rc)
+        return rc;
+    int first = header_find(map, id, name, 0);
+    if (first < 0)
+        return insert(map, id, name, value);
+    struct header *entry = &map->entries[first];
+    map->bytes += value.len - entry->value.len;
+    entry->value = value;
+    entry->flags = 0;
+    for (int next; (next = header_find(map, id, name, (uint32_t)first + 1)) >= 0;)
+        header_map_remove_at(map, (uint32_t)next);
+    return 0;
+}
+
+int header_append(struct header_map *map, enum header_id id, struct span name, struct span value) {
+    id = resolve(map, id, name);
+    int rc = admit(id, &name, value);
+    if (rc)
+        return rc;
+    int first = header_find(map, id, name, 0);
+    if (first < 0)
+        return insert(map, id, name, value);
+    struct header *entry = &map->entries[first];
+    struct span separator = id == HDR_COOKIE ? SPAN_LIT("; ") : SPAN_LIT(",");
+    struct span joined =
+        arena_concat(map->arena, (struct span[]){entry->value, separator, value}, 3);
+    if (span_is_none(joined))
+        return -ENOMEM;
+    map->bytes += joined.len - entry->value.len;
+    entry->value = joined;
+    entry->flags = 0;
+    return 0;
+}
+
+void header_map_remove_at(struct header_map *map, uint32_t index) {
+    struct header *entry = &map->entries[index];
+    enum header_id id = (enum header_id)entry->id;
+    map->bytes -= entry->name.len + entry->value.len;
+    map->count--;
+    memmove(entry, entry + 1, (map->count - index) * sizeof *entry);
+    for (uint32_t i = 0; i < map->count; i++)
+        if (map->entries[i].id == id)
+            return;
+    map->known &= ~(UINT64_C(1) << id);
+}
+
+uint32_t header_remove(struct header_map *map, enum header_id id, struct span name) {
+    id = resolve(map, id, name);
+    if (!has(map, id))
+        return 0;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < map->count; i++) {
+        struct header *entry = &map->entries[i];
+        if (matches(entry, id, name))
+            map->bytes -= entry->name.len + entry->value.len;
+        else
+            map->entries[kept++] = *entry;
+    }
+    uint32_t removed = map->count - kept;
+    map->count = kept;
+    if (id != HDR_OTHER)
+        map->known &= ~(UINT64_C(1) << id);
+    return removed;
+}
+
+int header_set_id(struct header_map *map, enum header_id id, struct span value) {
+    return header_set(map, id, header_name_of(id), value);
+}
+
+int header_add_id(struct header_map *map, enum header_id id, struct span value) {
+    return header_add(map, id, header_name_of(id), value);
+}
+
+uint32_t header_remove_id(struct header_map *map, enum header_id id) {
+    return header_remove(map, id, header_name_of(id));
+}

@@ -1,0 +1,118 @@
+/* http1_facts: what Content-Length, Transfer-Encoding, Connection, Expect and Upgrade say. This is
+ * where two parsers of one message could come to disagree about where it ends (request smuggling),
+ * so whatever has two readings is an error. */
+#include "http/http1_internal.h"
+
+/* Nominations a client may make: Envoy refuses a list as long as this. */
+enum { CONNECTION_TOKENS_MAX = 10 };
+
+static const char CONNECTION_REJECTED[] = "http1.connection_header_rejected";
+
+static bool token_is(struct span token, const char *lower) {
+    return span_eq_nocase(token, span_of(lower));
+}
+
+/* A peer must not drop the fields that say where a request comes from, nor a pseudo header. */
+static bool may_not_be_nominated(struct span token) {
+    return token_is(token, "x-forwarded-for") || token_is(token, "x-forwarded-host") ||
+           token_is(token, "x-forwarded-proto") || (token.len > 0 && token.ptr[0] == ':');
+}
+
+static bool read_connection(struct span value, bool is_request, unsigned *tokens,
+                            struct http1_facts *facts) {
+    struct span token;
+    while (span_next_token(&value, ',', &token)) {
+        if (token.len == 0)
+            continue;
+        if (token_is(token, "close"))
+            facts->close = true;
+        else if (token_is(token, "keep-alive"))
+            facts->keep_alive = true;
+        else if (token_is(token, "upgrade"))
+            facts->upgrade_token = true;
+        else if (is_request && may_not_be_nominated(token))
+            return false;
+        if (++*tokens >= CONNECTION_TOKENS_MAX && is_request)
+            return false;
+    }
+    return true;
+}
+
+static enum http1_error read_coding(struct span value, struct http1_facts *facts) {
+    struct span token;
+    bool any = false;
+    while (span_next_token(&value, ',', &token)) {
+        if (token.len == 0)
+            continue;
+        any = true;
+        if (!token_is(token, "chunked"))
+            return HTTP1_BAD_CODING;
+        if (facts->has_coding)
+            return HTTP1_BAD_FRAMING; /* chunked twice */
+        facts->has_coding = true;
+    }
+    return any ? HTTP1_OK : HTTP1_BAD_FRAMING;
+}
+
+static bool read_length(struct span value, struct http1_facts *facts) {
+    if (facts->has_length)
+        return false;
+    facts->has_length = true;
+    /* Above INT64_MAX a sum of lengths could wrap somewhere behind us, and nobody sends that. */
+    return span_to_u64(value, &facts->content_length) && facts->content_length <= INT64_MAX;
+}
+
+#define BIT(id) (UINT64_C(1) << HDR_##id)
+
+enum http1_error http1_read_facts(const struct header_map *map, bool is_request,
+                                  struct http1_facts *facts, const char **details) {
+    const uint64_t telling = BIT(CONTENT_LENGTH) | BIT(TRANSFER_ENCODING) | BIT(CONNECTION) |
+                             BIT(PROXY_CONNECTION) | BIT(EXPECT) | BIT(UPGRADE);
+    unsigned tokens = 0;
+    enum http1_error error = HTTP1_OK;
+
+    *facts = (struct http1_facts){0};
+    *details = NULL;
+    if ((map->known & telling) == 0)
+        return HTTP1_OK;
+
+    for (uint32_t i = 0; i < map->count; i++) {
+        struct span value = map->entries[i].value;
+        switch (map->entries[i].id) {
+        case HDR_CONTENT_LENGTH:
+            if (!read_length(value, facts))
+                return HTTP1_BAD_FRAMING;
+            break;
+        case HDR_TRANSFER_ENCODING:
+            error = read_coding(value, facts);
+            if (error)
+                return error;
+            break;
+        case HDR_CONNECTION:
+            if (!read_connection(value, is_request, &tokens, facts)) {
+                *details = CONNECTION_REJECTED;
+                return HTTP1_BAD_SYNTAX;
+            }
+            break;
+        case HDR_PROXY_CONNECTION: {
+            struct span rest = value, token;
+            while (span_next_token(&rest, ',', &token))
+                facts->close |= token_is(token, "close");
+            break;
+        }
+        case HDR_EXPECT:
+            facts->expect_continue |= token_is(value, "100-continue");
+            break;
+        case HDR_UPGRADE:
+            facts->has_upgrade = true;
+            break;
+        default:
+            break;
+        }
+    }
+    return HTTP1_OK;
+}
+
+bool http1_connection_persists(const struct http1_facts *facts, unsigned minor_version) {
+    return !facts->close && (minor_version >= 1 || facts->keep_alive);
+}

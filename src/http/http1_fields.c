@@ -1,0 +1,229 @@
+/* http1_fields: the lines of a head, one byte after the other, each once.
+ *
+ * The parsers of requests, responses and trailers are one small machine over `line_state`. It stops
+ * at the end of the bytes given and goes on from `scanned` when there are more, so its verdict
+ * depends on the bytes alone and not on how they arrived: an error is told at the first byte that
+ * proves it, and the limit cuts at the same byte whether the head comes whole or in pieces.
+ *
+ * Fields enter the map as their lines complete. Their spans point into the buffer; when the caller
+ * has moved the bytes in between, http1_follow_buffer moves the spans after them. */
+#include <errno.h>
+
+#include "base/check.h"
+#include "http/authority.h"
+#include "http/chars.h"
+#include "http/header_map_internal.h"
+#include "http/http1_internal.h"
+
+void http1_parser_init(struct http1_parser *parser, const struct http1_limits *limits) {
+    *parser = (struct http1_parser){.limits = *limits};
+}
+
+static const struct {
+    const char *details;
+    int status;
+} errors[] = {
+    [HTTP1_OK] = {"", 200},
+    [HTTP1_BAD_SYNTAX] = {"http1.codec_error", 400},
+    [HTTP1_BAD_VERSION] = {"http1.codec_error", 505},
+    [HTTP1_HEAD_TOO_LARGE] = {"http1.headers_too_large", 431},
+    [HTTP1_TOO_MANY_HEADERS] = {"http1.too_many_headers", 431},
+    [HTTP1_URI_TOO_LONG] = {"http1.headers_too_large", 414},
+    [HTTP1_BAD_FRAMING] = {"http1.codec_error", 400},
+    [HTTP1_BAD_CODING] = {"http1.invalid_transfer_encoding", 501},
+    [HTTP1_BAD_HOST] = {"http1.invalid_authority", 400},
+    [HTTP1_NO_MEMORY] = {"overload", 500},
+};
+
+const char *http1_error_details(enum http1_error error) {
+    return errors[error].details;
+}
+
+enum http1_verdict http1_fail(struct http1_parser *parser, enum http1_error error,
+                              const char *details) {
+    parser->error = error;
+    parser->status = errors[error].status;
+    parser->details = details ? details : errors[error].details;
+    return HTTP1_BAD;
+}
+
+enum http1_verdict http1_need_more(struct http1_parser *parser, size_t len) {
+    if (len < parser->limits.head_bytes)
+        return HTTP1_MORE;
+    bool in_start_line = parser->is_request && parser->line_state <= LINE_START_LF;
+    return http1_fail(parser, in_start_line ? HTTP1_URI_TOO_LONG : HTTP1_HEAD_TOO_LARGE, NULL);
+}
+
+static void move_span(struct span *s, const char *from, size_t len, const char *to) {
+    /* As integers: the old buffer may be gone, and its addresses are no longer for comparing. */
+    uintptr_t offset = (uintptr_t)s->ptr - (uintptr_t)from;
+    if (offset <= len)
+        s->ptr = to + offset;
+}
+
+void http1_follow_buffer(struct http1_parser *parser, char *buf, struct header_map *map) {
+    if (map)
+        ASSERT(map->count == parser->entry_count);
+    if (parser->base != buf && map)
+        for (uint32_t i = 0; i < map->count; i++) {
+            move_span(&map->entries[i].name, parser->base, parser->scanned, buf);
+            move_span(&map->entries[i].value, parser->base, parser->scanned, buf);
+        }
+    parser->base = buf;
+}
+
+enum http1_verdict http1_scan_start_line(struct http1_parser *parser, char *buf, size_t len,
+                                         struct span *line) {
+    if (parser->line_state == LINE_START) {
+        const char *at = chars_find_control(buf, buf + parser->scanned, buf + len);
+        parser->scanned = (uint32_t)(at - buf);
+        if (parser->scanned == len)
+            return http1_need_more(parser, len);
+        if (*at != '\r')
+            return http1_fail(parser, HTTP1_BAD_SYNTAX, NULL);
+        parser->scanned++;
+        parser->line_state = LINE_START_LF;
+    }
+    if (parser->scanned == len)
+        return http1_need_more(parser, len);
+    if (buf[parser->scanned] != '\n')
+        return http1_fail(parser, HTTP1_BAD_SYNTAX, NULL);
+    parser->scanned++;
+    parser->start_line = parser->line_start;
+    parser->start_line_len = parser->scanned - parser->line_start;
+    *line = span_make(buf + parser->start_line, parser->start_line_len - 2);
+    parser->line_start = parser->scanned;
+    parser->line_state = LINE_NAME;
+    return HTTP1_DONE;
+}
+
+int http1_version(const char *text) {
+    if (memcmp(text, "HTTP/1.1", 8) == 0)
+        return 1;
+    if (memcmp(text, "HTTP/1.0", 8) == 0)
+        return 0;
+    bool well_formed = memcmp(text, "HTTP/", 5) == 0 && text[5] >= '0' && text[5] <= '9' &&
+                       text[6] == '.' && text[7] >= '0' && text[7] <= '9';
+    return well_formed ? -2 : -1;
+}
+
+/* A request's Host is no entry of its own: it fills :authority, unless the target did. */
+static enum http1_verdict take_host(struct http1_parser *parser, struct header_map *map,
+                                    struct span value, unsigned flags) {
+    if (parser->host_lines++)
+        return http1_fail(parser, HTTP1_BAD_HOST, NULL);
+    if (!authority_is_valid(value))
+        return http1_fail(parser, HTTP1_BAD_HOST, NULL);
+    if (parser->absolute_form || parser->connect)
+        return HTTP1_DONE;
+    struct header *authority = &map->entries[parser->authority_index];
+    authority->value = value;
+    authority->flags = flags & HEADER_WIRE_LINE ? HEADER_WIRE_HOST : 0;
+    map->bytes += value.len;
+    return HTTP1_DONE;
+}
+
+/* The line is whole: [line, line + name_len) ':' ... and `end` is where its CR stands. */
+static inline enum http1_verdict take_field(struct http1_parser *parser, char *line,
+                                            const char *end, struct header_map *map) {
+    if (++parser->field_count > parser->limits.header_count)
+        return http1_fail(parser, HTTP1_TOO_MANY_HEADERS, NULL);
+    if (!map)
+        return HTTP1_DONE;
+
+    struct span name = span_make(line, parser->name_len);
+    const char *value = line + parser->name_len + 1;
+    unsigned flags = 0;
+    if (value < end && *value == ' ') {
+        flags = HEADER_WIRE_LINE;
+        value++;
+    }
+    while (value < end && (*value == ' ' || *value == '\t')) {
+        flags = 0;
+        value++;
+    }
+    while (end > value && (end[-1] == ' ' || end[-1] == '\t')) {
+        flags = 0;
+        end--;
+    }
+    struct span text = span_make(value, (size_t)(end - value));
+    enum header_id id = header_id_of(name);
+    if (id == HDR_HOST && parser->is_request)
+        return take_host(parser, map, text, flags);
+    if (map->count == map->capacity && header_map_reserve(map, 1) != 0)
+        return map->count == HEADER_COUNT_MAX ? http1_fail(parser, HTTP1_TOO_MANY_HEADERS, NULL)
+                                              : http1_fail(parser, HTTP1_NO_MEMORY, NULL);
+    header_map_push(map, id, name, text, flags);
+    return HTTP1_DONE;
+}
+
+enum http1_verdict http1_parse_fields(struct http1_parser *parser, char *buf, size_t len,
+                                      struct header_map *map) {
+    char *p = buf + parser->scanned;
+    const char *end = buf + len;
+    enum http1_verdict verdict;
+
+    switch ((enum http1_line_state)parser->line_state) {
+    case LINE_VALUE:
+        goto value;
+    case LINE_VALUE_LF:
+        goto value_lf;
+    case LINE_END_LF:
+        goto end_lf;
+    default:
+        break;
+    }
+
+    for (;;) {
+        /* Names are lower-cased as they are checked; anything but a tchar ends the loop. */
+        for (uint8_t c; p < end && (c = chars_token_lower[(uint8_t)*p]) != 0; p++)
+            *p = (char)c;
+        if (p == end) {
+            parser->line_state = LINE_NAME;
+            goto more;
+        }
+        parser->name_len = (uint32_t)(p - buf) - parser->line_start;
+        if (*p != ':' || parser->name_len == 0) {
+            if (*p != '\r' || parser->name_len != 0)
+                return http1_fail(parser, HTTP1_BAD_SYNTAX, NULL);
+            p++;
+            break;
+        }
+        p++;
+    value:
+        p = buf + (chars_find_control(buf, p, end) - buf);
+        if (p == end) {
+            parser->line_state = LINE_VALUE;
+            goto more;
+        }
+        if (*p != '\r')
+            return http1_fail(parser, HTTP1_BAD_SYNTAX, "http1.invalid_characters");
+        p++;
+    value_lf:
+        if (p == end) {
+            parser->line_state = LINE_VALUE_LF;
+            goto more;
+        }
+        if (*p != '\n')
+            return http1_fail(parser, HTTP1_BAD_SYNTAX, "http1.invalid_characters");
+        verdict = take_field(parser, buf + parser->line_start, p - 1, map);
+        if (verdict != HTTP1_DONE)
+            return verdict;
+        p++;
+        parser->line_start = (uint32_t)(p - buf);
+    }
+end_lf:
+    if (p == end) {
+        parser->line_state = LINE_END_LF;
+        goto more;
+    }
+    if (*p != '\n')
+        return http1_fail(parser, HTTP1_BAD_SYNTAX, NULL);
+    parser->scanned = (uint32_t)(p + 1 - buf);
+    return HTTP1_DONE;
+more:
+    parser->scanned = (uint32_t)len;
+    if (map)
+        parser->entry_count = map->count;
+    return http1_need_more(parser, len);
+}

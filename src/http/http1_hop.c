@@ -1,0 +1,71 @@
+/* http1_hop: fields that concern one connection only (RFC 9110 7.6.1) leave the map. */
+#include "http/header_map_internal.h"
+#include "http/http1.h"
+
+enum { HEADER_DROP = 0x8000 }; /* a mark within this file, in header.flags */
+
+#define BIT(id) (UINT64_C(1) << HDR_##id)
+static const uint64_t hop_ids = BIT(CONNECTION) | BIT(KEEP_ALIVE) | BIT(PROXY_CONNECTION) |
+                                BIT(TRANSFER_ENCODING) | BIT(UPGRADE);
+/* What a peer may not take away by naming it: routing, framing, its own origin. TE has a rule of
+ * its own. */
+static const uint64_t kept_ids = BIT(METHOD) | BIT(PATH) | BIT(AUTHORITY) | BIT(SCHEME) |
+                                 BIT(STATUS) | BIT(PROTOCOL) | BIT(HOST) | BIT(CONTENT_LENGTH) |
+                                 BIT(X_FORWARDED_FOR) | BIT(X_FORWARDED_HOST) |
+                                 BIT(X_FORWARDED_PROTO) | BIT(TE);
+
+static void mark_nominated(struct header_map *headers, struct span value) {
+    struct span token;
+    while (span_next_token(&value, ',', &token)) {
+        if (token.len == 0)
+            continue;
+        for (uint32_t i = 0; i < headers->count; i++) {
+            struct header *entry = &headers->entries[i];
+            if ((kept_ids >> entry->id & 1) == 0 && span_eq_nocase(entry->name, token))
+                entry->flags |= HEADER_DROP;
+        }
+    }
+}
+
+/* Of TE only "trailers" means anything to the next hop. */
+static void reduce_te(struct header *entry, struct header_map *headers) {
+    struct span rest = entry->value, token;
+    while (span_next_token(&rest, ',', &token)) {
+        if (!span_eq_nocase(token, SPAN_LIT("trailers")))
+            continue;
+        if (token.len != entry->value.len) {
+            headers->bytes += strlen("trailers") - entry->value.len;
+            entry->value = SPAN_LIT("trailers");
+            entry->flags = 0;
+        }
+        return;
+    }
+    entry->flags |= HEADER_DROP;
+}
+
+void http1_strip_hop_by_hop(struct header_map *headers) {
+    if ((headers->known & (hop_ids | BIT(TE))) == 0)
+        return;
+    for (uint32_t i = 0; i < headers->count; i++) {
+        struct header *entry = &headers->entries[i];
+        if (entry->id == HDR_CONNECTION)
+            mark_nominated(headers, entry->value);
+        if (entry->id == HDR_TE)
+            reduce_te(entry, headers);
+        if (hop_ids >> entry->id & 1)
+            entry->flags |= HEADER_DROP;
+    }
+    uint32_t kept = 0;
+    uint64_t known = 0;
+    for (uint32_t i = 0; i < headers->count; i++) {
+        struct header *entry = &headers->entries[i];
+        if (entry->flags & HEADER_DROP) {
+            headers->bytes -= entry->name.len + entry->value.len;
+        } else {
+            known |= UINT64_C(1) << entry->id;
+            headers->entries[kept++] = *entry;
+        }
+    }
+    headers->count = kept;
+    headers->known = known;
+}

@@ -1,0 +1,25 @@
+#include "http/status.h"
+
+#include "http/http1.h"
+
+enum { STATUS_FIRST = 100, STATUS_LAST = 599 };
+
+static const char PREFIX[] = "HTTP/1.1 200 ";
+
+static const struct span lines[STATUS_LAST - STATUS_FIRST + 1] = {
+#define X(code, phrase) [code - STATUS_FIRST] = SPAN_INIT("HTTP/1.1 " #code " " phrase "\r\n"),
+    STATUS_CODES(X)
+#undef X
+};
+
+struct span status_line(unsigned status) {
+    return status < STATUS_FIRST || status > STATUS_LAST ? span_none()
+                                                         : lines[status - STATUS_FIRST];
+}
+
+struct span http1_reason(unsigned status) {
+    struct span line = status_line(status);
+    if (span_is_none(line))
+        return SPAN_LIT("Unknown");
+    return span_make(line.ptr + sizeof PREFIX - 1, line.len - (sizeof PREFIX - 1) - 2);
+}

@@ -90,16 +90,22 @@ _version = None
 def _go_version():
     global _version
     if _version is None:
-        _version = subprocess.run([go_command(), "version"], check=True, cwd=HERE, text=True,
-                                  stdout=subprocess.PIPE).stdout
+        _version = subprocess.run(
+            [go_command(), "version"], check=True, cwd=HERE, text=True, stdout=subprocess.PIPE
+        ).stdout
     return _version
 
 
 def _run_go(name, flags, output):
     env = dict(os.environ, CGO_ENABLED="1")
-    done = subprocess.run([go_command(), "build", *flags, "-o", str(output), f"./{name}"],
-                          cwd=HERE, env=env, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    done = subprocess.run(
+        [go_command(), "build", *flags, "-o", str(output), f"./{name}"],
+        cwd=HERE,
+        env=env,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     output.with_suffix(".h").unlink(missing_ok=True)  # c-shared writes a header beside it
     if done.returncode != 0:
         output.unlink(missing_ok=True)

@@ -1,0 +1,65 @@
+"""Several Go libraries, hence several Go runtimes, in one proxy."""
+
+import concurrent.futures
+
+import kit
+import pytest
+from go_support import Client, Sluice, listener_name
+
+from build import build
+
+pytest_plugins = ["go_support"]
+
+
+def test_three_sdk_versions_in_one_proxy(go_133):
+    """The proxy of these tests has the same filter on each: every library knows its own."""
+    for sdk in kit.SDKS:
+        port = go_133.sluice.port(listener_name("report", sdk))
+        assert kit.Reporter(port).get()["sdk"] == sdk
+
+
+@pytest.fixture(params=[("1.33", "1.33"), ("1.31", "1.33")], ids="-".join)
+def two_loops(request):
+    """Two copies of one filter in a chain, which are two libraries to the loader."""
+    libraries = [
+        build("gcloop", sdk, copy=name) for sdk, name in zip(request.param, "ab", strict=True)
+    ]
+
+    def config(port):
+        filters = [kit.go_filter(lib, "gcloop", name=f"loop{i}") for i, lib in enumerate(libraries)]
+        return {
+            "static_resources": {
+                "listeners": [
+                    kit.listener("main", port("main"), filters, [kit.answer()]),
+                    *(
+                        kit.report_listener(lib, port(f"report{i}"), f"report{i}")
+                        for i, lib in enumerate(libraries)
+                    ),
+                ]
+            }
+        }
+
+    sluice = Sluice(config)
+    yield sluice
+    sluice.stop()
+
+
+def test_tight_loops_and_collections_in_two_runtimes(two_loops):
+    """Each runtime stops its own loops by SIGURG, and has only one handler for it in the process.
+    If the signal of one is lost, its collection never ends and its request gets no answer."""
+    requests = 60
+
+    def ask(number):
+        path = "/sync" if number % 2 else "/later"
+        with Client(two_loops.port("main"), timeout_s=60) as client:
+            return client.ask("GET", path)
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        for reply in pool.map(ask, range(requests)):
+            assert reply.status == 200
+            assert len(reply.all("x-gcloop")) == 2
+
+    for i in (0, 1):
+        report = kit.Reporter(two_loops.port(f"report{i}")).wait_until_collected()
+        assert report["created"] == requests
+        assert report["gc_cycles"] > 0

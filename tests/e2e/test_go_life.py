@@ -1,0 +1,445 @@
+"""The life of a request in a Go filter: the order of the calls, the log phase, clients that leave,
+goroutines that stay."""
+
+import pytest
+
+pytest_plugins = ["go_support"]
+
+# What the SDK says when a filter uses a request that it should have left alone: the proxy told it
+# that the stream is gone, that the filter is destroyed, that it is not the filter's turn, or that
+# the phase is over. A proxy may also take such a call and do nothing.
+TOO_LATE = (
+    "request has been finished",
+    "golang filter has been destroyed",
+    "not proccessing Go",
+    "invalid phase",
+    "ok",
+)
+
+
+def complete(go):
+    return ["complete"] if go.has_stream_complete else []
+
+
+def test_the_order_of_the_callbacks(go):
+    go.ask("/?o=trailers", body=b"body", trailers=[("x-end", "yes")])
+    assert go.order() == ["dh", "dd", "dt", "eh", "ed", "et", *complete(go), "log", "destroy"]
+    assert go.events()[-1] == "destroy: reason=0"
+
+
+def test_a_request_without_a_body(go):
+    go.ask()
+    assert go.order() == ["dh", "eh", "ed", *complete(go), "log", "destroy"]
+    assert go.said("dh") == ["end=1"]
+
+
+def test_what_the_log_phase_sees(go):
+    """From 1.32 on, the maps are given to OnLog; they show the headers as they are by then."""
+    go.ask(
+        "/?o=trailers",
+        body=b"body",
+        trailers=[("x-end", "yes")],
+        headers=[("x-from", "client")],
+        dh="set:x-seen:dh",
+        eh="set:x-seen:eh",
+        log=[
+            "req.get:x-from",
+            "req.get:x-seen",
+            "reqt.get:x-end",
+            "resp.get:x-seen",
+            ("resp.get", ":status"),
+            "respt.get:x-t1",
+            "info:code",
+        ],
+    )
+    said = go.said("log")
+    assert said[0] == "req=1 reqt=1 resp=1 respt=1"
+    if go.sdk != "1.31":
+        assert said[1:7] == [
+            'get x-from="client" true',
+            'get x-seen="dh" true',
+            'get x-end="yes" true',
+            'get x-seen="eh" true',
+            'get :status="200" true',
+            'get x-t1="one" true',
+        ]
+    assert said[7] == "info code=200"
+
+
+def test_the_log_phase_has_no_map_for_what_was_not_there(go):
+    go.ask()
+    assert go.said("log")[0] == "req=1 reqt=0 resp=1 respt=0"
+
+
+def test_headers_can_be_edited_in_the_log_phase(go_sync):
+    go = go_sync
+    if go.sdk == "1.31":
+        pytest.skip("SDK 1.31 gives no maps to OnLog")
+    go.ask(log=["try!req.set:x-log:1", "req.get:x-log", "try!resp.set:x-log:2", "resp.get:x-log"])
+    assert go.said("log")[1:] == [
+        "try req.set: ok",
+        'get x-log="1" true',
+        "try resp.set: ok",
+        'get x-log="2" true',
+    ]
+
+
+def test_stream_complete_may_use_the_request(go_sync):
+    go = go_sync
+    if not go.has_stream_complete:
+        pytest.skip("SDK 1.31 has no OnStreamComplete")
+    go.ask(complete=["try!info:code", "info:cluster"])
+    assert go.said("complete")[1:] == ["info code=200", "try info: ok", "info cluster=origin"]
+
+
+def test_the_log_phase_of_a_request_the_origin_refused(go):
+    """The filter's own reply is logged like any other answer."""
+    go.ask(dh="reply:403:no", log="info:code")
+    assert go.order() == ["dh", "eh", "ed", *complete(go), "log", "destroy"]
+    assert go.said("log")[-1] == "info code=403"
+
+
+# ---- what a filter can ask about its request --------------------------------
+
+
+def info(go, phase):
+    [line] = [line for line in go.said(phase) if line.startswith("info ")]
+    return dict(pair.partition("=")[::2] for pair in line[len("info ") :].split(" "))
+
+
+def test_stream_info(go):
+    with go.connect("routes") as client:
+        client_port = client.sock.getsockname()[1]
+        client.ask("GET", go.path(dh="info", eh="info", log="info"))
+    before, after, logged = info(go, "dh"), info(go, "eh"), info(go, "log")
+
+    assert before["route"] == "to-origin"
+    assert before["protocol"] == "HTTP/1.1"
+    assert before["downstream_local"] == f"127.0.0.1:{go.port('routes')}"
+    assert before["downstream_remote"] == f"127.0.0.1:{client_port}"
+    assert before["code"] == before["details"] == before["upstream_remote"] == "(none)"
+    assert int(before["worker"]) < go.report.get()["concurrency"]
+
+    assert after["code"] == "200"
+    assert after["details"] == "via_upstream"
+    assert after["cluster"] == "origin"
+    assert after["attempts"] == "1"
+    assert after["upstream_remote"] == f"127.0.0.1:{go.origin.port}"
+    assert after["upstream_local"].startswith("127.0.0.1:")
+    assert after["virtual_cluster"] == "(none)"
+    assert logged == after
+    assert after["worker"] == before["worker"]
+
+
+def test_http_1_0_is_told_as_such(go_133):
+    go = go_133
+    go.ask(dh="info:protocol")
+    assert go.said("dh")[-1] == "info protocol=HTTP/1.1"
+
+
+# ---- logs -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "level, name", enumerate(["trace", "debug", "info", "warn", "error", "critical"])
+)
+def test_filters_log_at_each_level(go, level, name):
+    """Both ways to log reach the proxy's log at their level, as far as that is let through; the
+    proxy runs with level debug."""
+    go.ask(dh=[f"log:{level}:a-{go.id}", f"apilog:{level}:b-{go.id}", "loglevel"])
+    assert go.said("dh")[-1] == "loglevel debug"
+    if level == 0:
+        go.events()
+        assert f"a-{go.id}" not in go.sluice.log()
+        return
+    go.sluice.wait_for_log(f"b-{go.id}")
+    lines = [line for line in go.sluice.log().splitlines() if f"-{go.id}" in line]
+    lines = [line for line in lines if "[golang]" in line and "id=" not in line]
+    assert len(lines) == 2, lines
+    assert all(f"[{name}]" in line for line in lines)
+    assert f"[http][basic] a-{go.id}" in lines[0]
+
+
+def test_what_init_of_a_library_logs(go_133):
+    """Go's init runs while the library is being opened, on a thread of Go's."""
+    go_133.sluice.wait_for_log("basic: init")
+
+
+# ---- continuing in odd ways -------------------------------------------------
+
+
+def test_a_second_continue_is_ignored(go_sync):
+    go = go_sync
+    reply = go.ask(
+        body=b"body",
+        dh=["go", "continue:2", "try!continue:2", "ret:none"],
+        dd=["go", "continue:2", "try!continue:2", "ret:none"],
+        eh=["go", "continue:2", "try!continue:2", "ret:none"],
+    )
+    assert (reply.status, reply.body) == (200, b"body")
+    assert all(
+        event.rpartition(": ")[2] in TOO_LATE for event in go.events() if "try continue" in event
+    )
+
+
+def test_continue_and_a_returned_continue(go_sync):
+    """The callback calls Continue and returns Continue: one of them is enough."""
+    go = go_sync
+    reply = go.ask(
+        "/?o=trailers",
+        body=b"body",
+        trailers=[("x-end", "1")],
+        dh=["continue:2"],
+        dd=["continue:2"],
+        dt=["continue:2"],
+        eh=["continue:2"],
+        ed=["continue:2"],
+        et=["continue:2"],
+    )
+    assert (reply.status, reply.body) == (200, b"body")
+    assert reply.trailer("x-t1") == "one"
+    assert go.received().trailers == [("x-end", "1")]
+
+
+def test_continue_on_the_thread_of_the_callback(go_sync):
+    """A filter may call Continue before its callback returns Running."""
+    go = go_sync
+    reply = go.ask(
+        body=b"body",
+        dh=["set:x-a:1", "continue:2", "ret:none"],
+        dd=["b.upper", "continue:2", "ret:none"],
+        eh=["set:x-b:1", "continue:2", "ret:none"],
+        ed=["continue:2", "ret:none"],
+    )
+    assert go.received_headers()["x-a"] == ["1"]
+    assert (reply.header("x-b"), reply.body) == ("1", b"BODY")
+
+
+def test_a_goroutine_takes_its_time(go_sync):
+    """While the filter thinks, the request stands still; another one does not."""
+    go = go_sync
+    with go.connect() as client:
+        client.send("GET", go.path(dh=["go", f"wait:{go.id}", "set:x-a:1"]))
+        go.wait_for_event("dh: wait")
+        slow = go.id
+        go.new_id()
+        assert go.ask().status == 200
+        assert go.origin.received(slow) == []
+        go.signal(slow)
+        assert client.read_reply().status == 200
+    [request] = go.origin.received(slow)
+    assert ("x-a", "1") in request.headers
+
+
+def test_callbacks_of_a_direction_that_has_not_begun(go_sync):
+    """There is no response yet when its callbacks are used; the SDK then hands a null pointer to
+    the proxy. In the factory there is no request either."""
+    go = go_sync
+    for kind in ("main", "factory"):
+        go.new_id()
+        reply = go.ask(kind=kind, dh=["try!other.continue:2", "try!other.reply:403:no"])
+        assert reply.status == 200
+        assert go.said("dh")[1:] == [
+            "try other.continue: not proccessing Go",
+            "try other.reply: not proccessing Go",
+        ]
+
+
+def test_both_directions_at_work_at_once(go_sync):
+    """The origin answers while the filter still has the request's body."""
+    go = go_sync
+    with go.connect() as client:
+        client.send_head(
+            "POST",
+            go.path(
+                "/?o=early", dd=["go", f"wait:{go.id}", "b.upper"], eh=["go", "set:x-early:yes"]
+            ),
+            [("transfer-encoding", "chunked")],
+        )
+        go.wait_for_event("dh: end=0")
+        client.send_chunk(b"body")
+        go.wait_for_event("dd: wait")
+        go.wait_for_event("eh: end=1")
+        reply = client.read_reply()
+        assert (reply.status, reply.header("x-early")) == (200, "yes")
+        go.signal(go.id)
+    go.events()
+
+
+def test_garbage_is_collected_in_every_callback(go):
+    for _ in range(5):
+        go.new_id()
+        reply = go.ask(
+            "/?o=trailers",
+            body=b"body",
+            trailers=[("x-end", "yes")],
+            dh=["gc", "set:x-a:1", "gc"],
+            dd=["gc", "b.upper", "gc"],
+            dt=["gc", "set:x-b:2", "gc"],
+            eh=["gc", "set:x-c:3", "gc"],
+            ed=["gc", "b.append:!", "gc"],
+            et=["gc", "set:x-d:4", "gc"],
+            log="gc",
+            destroy="gc",
+        )
+        assert go.received_headers()["x-a"] == ["1"]
+        assert go.received().body == b"BODY"
+        assert dict(go.received().trailers)["x-b"] == "2"
+        assert reply.header("x-c") == "3"
+        assert reply.body.rstrip(b"!") == b"BODY"
+        assert dict(reply.trailers)["x-d"] == "4"
+
+
+# ---- clients that leave -----------------------------------------------------
+
+
+@pytest.mark.parametrize("phase", ["dh", "dd", "dt", "eh", "ed", "et"])
+@pytest.mark.parametrize("recovers", ["later", "never"])
+def test_a_client_leaves_while_go_has_its_request(go_sync, phase, recovers):
+    """The filter hears that its request is over, at once and once. The goroutine that wakes up
+    then is told that it is too late, or ends without a word; the proxy goes on."""
+    go = go_sync
+    waits = ["go", f"wait:{go.id}", "set:x-late:1", "ret:2" if recovers == "later" else "ret:none"]
+    with go.connect() as client:
+        client.send(
+            "POST",
+            go.path("/?o=trailers", **{phase: waits}),
+            body=b"body",
+            trailers=[("x-end", "yes")],
+        )
+        go.wait_for_event(f"{phase}: wait")
+        client.abort()
+    go.wait_for_event("destroy: reason=1")
+    go.signal(go.id)
+    events = go.wait_for_event(f"{phase}: woken")
+    assert sum(event.startswith("destroy") for event in events) == 1
+    assert any(event.startswith("log") for event in events)
+
+
+def test_a_client_leaves_between_the_calls(go_sync):
+    """Go has nothing to do at the moment: a normal end."""
+    go = go_sync
+    with go.connect() as client:
+        client.send_head("POST", go.path(), [("content-length", "100")])
+        go.wait_for_event("dh: end=0")
+        client.sock.sendall(b"half")
+        go.wait_for_event("dd: len=4")
+        client.abort()
+    assert go.events()[-1] == "destroy: reason=0"
+
+
+def test_a_client_leaves_while_the_answer_is_held(go_sync):
+    go = go_sync
+    with go.connect() as client:
+        client.send("GET", go.path("/?o=pieces", eh="ret:4", ed=["b.len", "ret:4"]))
+        go.origin.step(go.id)
+        go.wait_for_event("ed: len=1")
+        client.abort()
+    assert "destroy: reason=0" in go.events()
+    for _ in range(10):
+        go.origin.step(go.id)  # the origin may find out at leisure
+
+
+# ---- goroutines that outlive their request ----------------------------------
+
+LATE_CALLS = [
+    "try!set:x-late:1",
+    "try!add:x-late:1",
+    "try!del:host",
+    "try!get:x-never-read",
+    "try!getraw:host",
+    "try!continue:2",
+    "try!reply:500:late",
+    "try!other.continue:2",
+    "try!info:route",
+    "try!info:code",
+    "try!clearroute",
+    "try!log:2:late",
+    "try!loglevel",
+]
+
+
+def check_late(events):
+    outcomes = {}
+    for event in events:
+        name, _, outcome = event.partition("try ")[2].partition(": ")
+        if name:
+            outcomes.setdefault(name, outcome)
+            assert outcome in TOO_LATE, event
+    assert outcomes["log"] == outcomes["loglevel"] == "ok"
+    return outcomes
+
+
+@pytest.mark.parametrize("phase", ["dh", "eh"])
+def test_calls_after_the_request_is_over(go_sync, phase):
+    """A goroutine keeps everything it had and uses it all when the request is long gone."""
+    go = go_sync
+    go.ask(**{phase: ["set:x-a:1", "fork", f"wait:{go.id}", *LATE_CALLS, "event:survived"]})
+    go.events()
+    go.signal(go.id)
+    check_late(go.wait_for_event(f"{phase}: survived"))
+
+
+def test_late_use_of_a_body(go_sync):
+    go = go_sync
+    go.ask(
+        body=b"body",
+        dd=[
+            "first?b.upper",
+            "fork",
+            f"wait:{go.id}",
+            "try!b.string",
+            "try!b.append:late",
+            "try!b.drain:1",
+            "event:survived",
+        ],
+    )
+    assert go.received().body == b"BODY"
+    go.events()
+    go.signal(go.id)
+    check_events = go.wait_for_event("dd: survived")
+    assert sum("dd: try b." in event for event in check_events) >= 3
+
+
+def test_a_goroutine_beside_the_request_is_not_its_turn(go_sync):
+    """The request has gone on to the origin; its headers are no longer the filter's to change."""
+    go = go_sync
+    with go.connect() as client:
+        client.send(
+            "GET",
+            go.path(
+                "/?o=pieces",
+                dh=["fork", f"wait:{go.id}", "try!set:x-late:1", "try!continue:2", "event:done"],
+            ),
+        )
+        go.wait_for_event("eh: ")
+        go.origin.step(go.id)
+        go.wait_for_event("ed: len=1")
+        go.signal(go.id)
+        events = go.wait_for_event("dh: done")
+        for _ in range(9):
+            go.origin.step(go.id)
+        assert client.read_reply().body == b"0123456789"
+    outcomes = [event for event in events if event.startswith("dh: try")]
+    assert all(outcome.rpartition(": ")[2] in TOO_LATE for outcome in outcomes)
+    assert "x-late" not in go.received_headers()
+
+
+def test_a_late_panic_is_the_sdks_to_recover(go_sync):
+    """A goroutine with RecoverPanic, as the SDK asks for: the late call ends it alone."""
+    go = go_sync
+    go.ask(dh=["fork:recover", f"wait:{go.id}", "set:x-late:1", "continue:2", "event:survived"])
+    go.events()
+    go.signal(go.id)
+    go.wait_for_event("dh: woken")
+    assert go.report.wait_until_collected(kept=go.shared.kept[go.sdk])["goroutines"] == 0
+
+
+def test_a_goroutine_started_in_the_log_phase(go_sync):
+    go = go_sync
+    go.ask(
+        log=["fork", f"wait:{go.id}", "try!resp.get:x-origin", "try!info:code", "event:survived"]
+    )
+    go.events()
+    go.signal(go.id)
+    go.wait_for_event("log: survived")

@@ -8,7 +8,7 @@
 #define MUST_CHECK __attribute__((warn_unused_result))
 #define NOINLINE __attribute__((noinline))
 #define PRINTF_LIKE(text_arg, first_arg) __attribute__((format(printf, text_arg, first_arg)))
-#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 _Noreturn void assert_failed(const char *file, int line, const char *condition);
 

@@ -2,19 +2,16 @@
 
 #include <time.h>
 
-static int64_t read_ns(clockid_t id)
-{
+static int64_t read_ns(clockid_t id) {
     struct timespec ts;
     clock_gettime(id, &ts); /* cannot fail for these two clocks */
     return (int64_t)ts.tv_sec * NS_PER_S + ts.tv_nsec;
 }
 
-int64_t clock_mono_ns(void)
-{
+int64_t clock_mono_ns(void) {
     return read_ns(CLOCK_MONOTONIC);
 }
 
-int64_t clock_wall_ns(void)
-{
+int64_t clock_wall_ns(void) {
     return read_ns(CLOCK_REALTIME);
 }

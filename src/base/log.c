@@ -21,28 +21,24 @@ static char *log_path; /* set once at start */
 static const char *const level_names[] = {"trace", "debug",    "info", "warning",
                                           "error", "critical", "off"};
 
-void log_register(struct log_component *component)
-{
+void log_register(struct log_component *component) {
     unsigned index = atomic_fetch_add(&component_count, 1);
     ASSERT(index < LOG_COMPONENTS_MAX);
     component->level = default_level;
     components[index] = component;
 }
 
-struct log_component *log_component_at(unsigned index)
-{
+struct log_component *log_component_at(unsigned index) {
     return index < atomic_load(&component_count) ? components[index] : NULL;
 }
 
-void log_set_level(enum log_level level)
-{
+void log_set_level(enum log_level level) {
     default_level = (int)level;
     for (unsigned i = 0; i < component_count; i++)
         components[i]->level = (int)level;
 }
 
-bool log_set_component_level(struct span name, enum log_level level)
-{
+bool log_set_component_level(struct span name, enum log_level level) {
     for (unsigned i = 0; i < component_count; i++) {
         if (span_eq(span_of(components[i]->name), name)) {
             components[i]->level = (int)level;
@@ -52,8 +48,7 @@ bool log_set_component_level(struct span name, enum log_level level)
     return false;
 }
 
-bool log_level_parse(struct span word, enum log_level *out)
-{
+bool log_level_parse(struct span word, enum log_level *out) {
     if (span_eq(word, SPAN_LIT("warn"))) {
         *out = LOG_WARN;
         return true;
@@ -67,13 +62,11 @@ bool log_level_parse(struct span word, enum log_level *out)
     return false;
 }
 
-const char *log_level_name(enum log_level level)
-{
+const char *log_level_name(enum log_level level) {
     return level_names[level];
 }
 
-int log_open_file(const char *path)
-{
+int log_open_file(const char *path) {
     int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
     if (fd < 0)
         return -errno;
@@ -85,8 +78,7 @@ int log_open_file(const char *path)
 
 /* The new file takes the old one's descriptor number, so a line being written meanwhile lands in
  * one of the two and nobody can write to a closed descriptor. */
-void log_reopen(void)
-{
+void log_reopen(void) {
     if (!log_path)
         return;
     int fd = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
@@ -96,8 +88,7 @@ void log_reopen(void)
     close(fd);
 }
 
-static size_t put_prefix(char *line, size_t size, const char *component, enum log_level level)
-{
+static size_t put_prefix(char *line, size_t size, const char *component, enum log_level level) {
     int64_t wall_ns = clock_wall_ns();
     time_t seconds = (time_t)(wall_ns / NS_PER_S);
     struct tm tm;
@@ -112,16 +103,14 @@ static size_t put_prefix(char *line, size_t size, const char *component, enum lo
 /* Bytes below SP would let a peer forge lines. A tab and, in our own multi-line texts, a newline
  * stay: the callers that print foreign bytes escape newlines by passing them through here too, as
  * one line per newline is never produced by peers' data with "%.*s" of a validated field. */
-static size_t escape_control(char *text, size_t len)
-{
+static size_t escape_control(char *text, size_t len) {
     for (size_t i = 0; i < len; i++)
         if ((unsigned char)text[i] < 0x20 && text[i] != '\t' && text[i] != '\n')
             text[i] = '?';
     return len;
 }
 
-void log_write(struct log_component *component, enum log_level level, const char *format, ...)
-{
+void log_write(struct log_component *component, enum log_level level, const char *format, ...) {
     /* Lines are short as a rule and this may run on a coroutine's stack of 64 KiB. */
     char line[LOG_LINE_MAX];
     size_t used = put_prefix(line, sizeof line, component->name, level);

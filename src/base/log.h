@@ -21,16 +21,14 @@ struct log_component {
 
 #define LOG_COMPONENT(ident, text)                                                                 \
     struct log_component log_##ident = {text, LOG_INFO};                                           \
-    __attribute__((constructor)) static void log_register_##ident(void)                            \
-    {                                                                                              \
+    __attribute__((constructor)) static void log_register_##ident(void) {                          \
         log_register(&log_##ident);                                                                \
     }                                                                                              \
     struct log_component log_##ident
 
 void log_register(struct log_component *component);
 
-static inline bool log_enabled(const struct log_component *component, enum log_level level)
-{
+static inline bool log_enabled(const struct log_component *component, enum log_level level) {
     return (int)level >= atomic_load_explicit(&component->level, memory_order_relaxed);
 }
 

@@ -1,12 +1,10 @@
 #include "base/span.h"
 
-static unsigned char fold(unsigned char c)
-{
+static unsigned char fold(unsigned char c) {
     return c >= 'A' && c <= 'Z' ? (unsigned char)(c + 32) : c;
 }
 
-bool span_eq_nocase(struct span a, struct span b)
-{
+bool span_eq_nocase(struct span a, struct span b) {
     if (a.len != b.len)
         return false;
     for (size_t i = 0; i < a.len; i++)
@@ -15,14 +13,12 @@ bool span_eq_nocase(struct span a, struct span b)
     return true;
 }
 
-ptrdiff_t span_find(struct span s, char byte)
-{
+ptrdiff_t span_find(struct span s, char byte) {
     const char *at = s.len ? memchr(s.ptr, byte, s.len) : NULL;
     return at ? at - s.ptr : -1;
 }
 
-struct span span_trim(struct span s)
-{
+struct span span_trim(struct span s) {
     while (s.len && (s.ptr[0] == ' ' || s.ptr[0] == '\t'))
         s = span_make(s.ptr + 1, s.len - 1);
     while (s.len && (s.ptr[s.len - 1] == ' ' || s.ptr[s.len - 1] == '\t'))
@@ -30,8 +26,7 @@ struct span span_trim(struct span s)
     return s;
 }
 
-bool span_next_token(struct span *rest, char separator, struct span *token)
-{
+bool span_next_token(struct span *rest, char separator, struct span *token) {
     if (span_is_none(*rest))
         return false;
     ptrdiff_t at = span_find(*rest, separator);
@@ -45,8 +40,7 @@ bool span_next_token(struct span *rest, char separator, struct span *token)
     return true;
 }
 
-bool span_to_u64(struct span s, uint64_t *out)
-{
+bool span_to_u64(struct span s, uint64_t *out) {
     uint64_t value = 0;
     if (s.len == 0)
         return false;

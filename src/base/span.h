@@ -17,46 +17,39 @@ struct span {
 
 #define SPAN_LIT(literal) ((struct span){"" literal, sizeof(literal) - 1})
 /* A static initialiser's form of SPAN_LIT. */
-#define SPAN_INIT(literal) {"" literal, sizeof(literal) - 1}
+#define SPAN_INIT(literal)                                                                         \
+    { "" literal, sizeof(literal) - 1 }
 
-static inline struct span span_make(const void *ptr, size_t len)
-{
+static inline struct span span_make(const void *ptr, size_t len) {
     return (struct span){(const char *)ptr, len};
 }
 
 /* Borrows s, which ends in NUL; NULL gives the absent span. */
-static inline struct span span_of(const char *s)
-{
+static inline struct span span_of(const char *s) {
     return (struct span){s, s ? strlen(s) : 0};
 }
 
-static inline struct span span_none(void)
-{
+static inline struct span span_none(void) {
     return (struct span){NULL, 0};
 }
 
-static inline bool span_is_none(struct span s)
-{
+static inline bool span_is_none(struct span s) {
     return s.ptr == NULL;
 }
 
-static inline bool span_eq(struct span a, struct span b)
-{
+static inline bool span_eq(struct span a, struct span b) {
     return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
 }
 
-static inline struct span span_from(struct span s, size_t start)
-{
+static inline struct span span_from(struct span s, size_t start) {
     return start >= s.len ? span_make(s.ptr + s.len, 0) : span_make(s.ptr + start, s.len - start);
 }
 
-static inline bool span_starts_with(struct span s, struct span prefix)
-{
+static inline bool span_starts_with(struct span s, struct span prefix) {
     return s.len >= prefix.len && (prefix.len == 0 || memcmp(s.ptr, prefix.ptr, prefix.len) == 0);
 }
 
-static inline bool span_ends_with(struct span s, struct span suffix)
-{
+static inline bool span_ends_with(struct span s, struct span suffix) {
     return s.len >= suffix.len &&
            (suffix.len == 0 || memcmp(s.ptr + s.len - suffix.len, suffix.ptr, suffix.len) == 0);
 }

@@ -28,8 +28,7 @@ MUST_CHECK void *arena_zalloc(struct arena *arena, size_t size);
 /* Copy of s, followed by a NUL that is not counted. The absent span when memory is short. */
 MUST_CHECK struct span arena_copy(struct arena *arena, struct span s);
 MUST_CHECK struct span arena_concat(struct arena *arena, const struct span *parts, size_t count);
-MUST_CHECK struct span arena_printf(struct arena *arena, const char *format, ...)
-    PRINTF_LIKE(2, 3);
+MUST_CHECK struct span arena_printf(struct arena *arena, const char *format, ...) PRINTF_LIKE(2, 3);
 
 /* Takes over one lease of block (transferred, on success): released by arena_fini. */
 MUST_CHECK int arena_hold(struct arena *arena, struct block *block);

@@ -35,8 +35,7 @@ void block_cache_fini(struct block_cache *cache);
 /* NULL when memory is short. */
 MUST_CHECK struct block *block_get(struct block_cache *cache);
 
-static inline struct block *block_lease(struct block *block)
-{
+static inline struct block *block_lease(struct block *block) {
     block->leases++;
     return block;
 }

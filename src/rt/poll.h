@@ -40,16 +40,13 @@ int poll_detach(struct poll_fd *pd);
 MUST_CHECK int poll_wait_readable(struct poll_fd *pd, const char *reason, int64_t deadline_ns);
 MUST_CHECK int poll_wait_writable(struct poll_fd *pd, const char *reason, int64_t deadline_ns);
 
-static inline bool poll_hung_up(const struct poll_fd *pd)
-{
+static inline bool poll_hung_up(const struct poll_fd *pd) {
     return (pd->ready & (POLL_EVENT_HUP | POLL_EVENT_ERR)) != 0;
 }
 /* After EAGAIN, or after a short read with no hang-up seen. */
-static inline void poll_not_readable(struct poll_fd *pd)
-{
+static inline void poll_not_readable(struct poll_fd *pd) {
     pd->ready &= (uint8_t)~POLL_EVENT_IN;
 }
-static inline void poll_not_writable(struct poll_fd *pd)
-{
+static inline void poll_not_writable(struct poll_fd *pd) {
     pd->ready &= (uint8_t)~POLL_EVENT_OUT;
 }

@@ -24,9 +24,9 @@ enum { RT_P_MAX = 128, RT_STACK_SIZE = 64 * 1024 };
 #define RT_FOREVER INT64_MAX
 
 struct rt_options {
-    unsigned p_count;       /* 0: rt_default_p_count() */
-    unsigned spare_m_max;   /* Ms beyond P; foreign calls that block use them; 0: 1024 */
-    unsigned stack_size;    /* 0: RT_STACK_SIZE (more under sanitizers) */
+    unsigned p_count;     /* 0: rt_default_p_count() */
+    unsigned spare_m_max; /* Ms beyond P; foreign calls that block use them; 0: 1024 */
+    unsigned stack_size;  /* 0: RT_STACK_SIZE (more under sanitizers) */
 };
 
 /* Cores this process may use: affinity mask and the cgroup's cpu.max, at least 1. */

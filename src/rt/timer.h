@@ -23,7 +23,6 @@ void timer_init(struct timer *timer, timer_fn fn);
 /* Arming an armed timer moves it. RT_FOREVER only disarms. */
 void timer_arm(struct timer *timer, int64_t deadline_ns);
 void timer_disarm(struct timer *timer);
-static inline bool timer_is_armed(const struct timer *timer)
-{
+static inline bool timer_is_armed(const struct timer *timer) {
     return list_is_linked(&timer->node);
 }

@@ -1,0 +1,109 @@
+/* g: birth, death and switches of coroutines.
+ *
+ * A G is made with its first frame on its own stack and handed to its P. It ends on g0: nobody can
+ * free the stack it stands on. Each switch tells the sanitizers, which otherwise take a change of
+ * stack for corruption (ASan) or for one thread racing with itself (TSan).
+ *
+ * Threads: g_new with the caller's P or none; the rest only on the M that runs the G. */
+#include "rt/rt_internal.h"
+
+/* Both directions: before the switch say where we go, after it say that we are there. leaving is
+ * NULL when the context that leaves ends. */
+static inline void san_leave(struct ctx_san *leaving, struct ctx_san *to) {
+#ifdef RT_HAS_ASAN
+    __sanitizer_start_switch_fiber(leaving ? &leaving->fake_stack : NULL, to->bottom, to->size);
+#endif
+#ifdef RT_HAS_TSAN
+    __tsan_switch_to_fiber(to->fiber, 0);
+#endif
+    (void)leaving;
+    (void)to;
+}
+
+/* On a coroutine: the M it finds itself on learns the bounds of its own stack, which we came from. */
+static inline void san_arrive_g(struct g *g) {
+#ifdef RT_HAS_ASAN
+    struct ctx_san *g0 = &m_self()->san;
+    __sanitizer_finish_switch_fiber(g->san.fake_stack, &g0->bottom, &g0->size);
+#endif
+    (void)g;
+}
+
+static inline void san_arrive_g0(struct m *m) {
+#ifdef RT_HAS_ASAN
+    __sanitizer_finish_switch_fiber(m->san.fake_stack, NULL, NULL);
+#endif
+    (void)m;
+}
+
+/* Never inlined and not a tail of anything: it is the first C frame of every coroutine. */
+static void NOINLINE g_main(void *arg) {
+    struct g *g = arg;
+    san_arrive_g(g);
+    g->fn(g->arg);
+    struct m *m = m_self();
+    m->request = M_EXIT;
+    san_leave(NULL, &m->san);
+    rt_ctx_switch(&g->sp, m->g0_sp);
+    __builtin_unreachable();
+}
+
+void g_switch_in(struct m *m, struct g *g) {
+#ifdef RT_HAS_TSAN
+    m->san.fiber = __tsan_get_current_fiber();
+#endif
+    san_leave(&m->san, &g->san);
+    rt_ctx_switch(&m->g0_sp, g->sp);
+    san_arrive_g0(m);
+}
+
+void g_switch_out(struct m *m, struct g *g) {
+    san_leave(&g->san, &m->san);
+    rt_ctx_switch(&g->sp, m->g0_sp);
+    san_arrive_g(g); /* this may be another thread now */
+}
+
+struct g *g_new(struct p *cache, struct p *home, const char *name, rt_fn fn, void *arg) {
+    struct g *g = stack_get(cache);
+    if (!g)
+        return NULL;
+    g->next = NULL;
+    g->p = home;
+    g->pinned = home != NULL;
+    g->timed_out = g->zombie = false;
+    g->fn = fn;
+    g->arg = arg;
+    g->deadline_p = NULL;
+    timer_init(&g->deadline, park_deadline_fired);
+    g->token_post.fn = park_token_arrived;
+    g->resume_post.fn = park_resume_arrived;
+    atomic_store_explicit(&g->cancelled, false, memory_order_relaxed);
+    atomic_store_explicit(&g->name, name, memory_order_relaxed);
+    atomic_store_explicit(&g->reason, NULL, memory_order_relaxed);
+    atomic_store_explicit(&g->state, G_ACTIVE, memory_order_relaxed);
+#ifdef RT_HAS_ASAN
+    g->san = (struct ctx_san){.bottom = g->stack, .size = g->stack_size};
+#endif
+#ifdef RT_HAS_TSAN
+    g->san.fiber = __tsan_create_fiber(0);
+#endif
+    g->sp = rt_ctx_init(g->stack + g->stack_size, g_main, g);
+    return g;
+}
+
+void g_free(struct p *p, struct g *g) {
+    atomic_store_explicit(&g->state, G_FREE, memory_order_relaxed);
+#ifdef RT_HAS_TSAN
+    if (g->san.fiber) {
+        __tsan_destroy_fiber(g->san.fiber);
+        g->san.fiber = NULL;
+    }
+#endif
+    /* A pinned G whose token is still on its way: its post is in our own inbox, and whoever put it
+     * there is done with it (see park.c). It is freed when the post arrives. */
+    if (g->pinned && atomic_load_explicit(&g->token_posted, memory_order_acquire)) {
+        g->zombie = true;
+        return;
+    }
+    stack_put(p, g);
+}

@@ -1,0 +1,225 @@
+/* park: how a coroutine waits and how it is woken.
+ *
+ * A G has at most one token (the state NOTIFIED). rt_ready gives it, rt_park consumes it or waits.
+ *
+ *            park                       ready / deadline
+ *    ACTIVE -------> PARKED     PARKED -----------------> ACTIVE, into a run queue
+ *    NOTIFIED -----> ACTIVE     ACTIVE --ready only-----> NOTIFIED
+ *
+ * Pinned Gs, nearly all of them, are woken by their own P only: its state is then plain data of the
+ * P (stored as relaxed atomics for dumps), and a park and a wake-up cost no locked instruction. An
+ * rt_ready from elsewhere sends the G's token_post to the P's inbox instead.
+ *   K1  token_posted is 1 from before token_post is pushed until it was taken out, so a node is never
+ *       pushed twice.
+ *   K2  Both sides change token_posted by exchange. A sender that finds 1 relies on the P's later
+ *       exchange, which acquires the sender's (they are in one release sequence), so the coroutine
+ *       sees what the sender wrote before; one that finds 0 pushes again. No wake-up is lost.
+ *   K3  PARKED may be set before the switch to g0: whoever could see it is this M, later.
+ *   K4  A caller of rt_ready knows that G has not ended, so when G ends no sender is between its
+ *       exchange and its push; a token_post still in the inbox is recognised by token_posted and the
+ *       struct g is freed when it arrives (g_free).
+ *
+ * Gs that are not pinned are woken from anywhere: the state changes by compare-and-swap, and whoever
+ * moves it from PARKED to ACTIVE queues the G, alone.
+ *   K5  PARKED is set on g0, after the switch (park_commit): another P may run G that very moment.
+ *       The CAS releases all of G's state, the waker's acquires it.
+ *   K6  A deadline is armed on the wheel of the P it parks on, so the winner sends the G back to that
+ *       P, by resume_post, when it is another: only that P can disarm. So no G in a run queue has
+ *       its deadline armed.
+ *
+ * resume_post is used at the start of a G, by K6, and on the way back from foreign_call and
+ * blocking_call. These exclude each other: each is sent for a G that is in no queue. */
+#include "rt/rt_internal.h"
+
+#include <errno.h>
+
+static uint32_t state_of(struct g *g) {
+    return atomic_load_explicit(&g->state, memory_order_relaxed);
+}
+
+static void set_state(struct g *g, enum g_state state) {
+    atomic_store_explicit(&g->state, state, memory_order_relaxed);
+}
+
+static bool change_state(struct g *g, enum g_state from, enum g_state to) {
+    uint32_t expected = from;
+    return atomic_compare_exchange_strong_explicit(&g->state, &expected, to, memory_order_acq_rel,
+                                                   memory_order_acquire);
+}
+
+static bool is_cancelled(struct g *g) {
+    return atomic_load_explicit(&g->cancelled, memory_order_relaxed);
+}
+
+static bool take_token(struct g *g) {
+    if (!g->pinned)
+        return change_state(g, G_NOTIFIED, G_ACTIVE);
+    if (state_of(g) != G_NOTIFIED)
+        return false;
+    set_state(g, G_ACTIVE);
+    return true;
+}
+
+int rt_park(const char *reason, int64_t deadline_ns) {
+    struct m *m = m_self();
+    ASSERT(m && m->p && m->current); /* a scheduler callback or foreign code cannot park */
+    struct g *g = m->current;
+    if (is_cancelled(g))
+        return -ECANCELED;
+    if (take_token(g))
+        return 0;
+    if (deadline_ns != RT_FOREVER) {
+        if (deadline_ns <= m->p->now_ns)
+            return -ETIMEDOUT;
+        g->timed_out = false;
+        g->deadline.deadline_ns = deadline_ns;
+        wheel_add(&m->p->wheel, &g->deadline);
+        g->deadline_p = m->p;
+    }
+    atomic_store_explicit(&g->reason, reason, memory_order_relaxed);
+    if (g->pinned)
+        set_state(g, G_PARKED); /* K3 */
+    m->request = g->pinned ? M_PARKED : M_PARK;
+    g_switch_out(m, g);
+    if (is_cancelled(g))
+        return -ECANCELED;
+    if (deadline_ns != RT_FOREVER && g->timed_out) {
+        g->timed_out = false;
+        return -ETIMEDOUT;
+    }
+    return 0;
+}
+
+static void disarm(struct p *p, struct g *g) {
+    if (timer_is_armed(&g->deadline))
+        wheel_remove(&p->wheel, &g->deadline);
+    g->deadline_p = NULL;
+}
+
+bool park_commit(struct g *g) {
+    if (change_state(g, G_ACTIVE, G_PARKED)) /* K5; from here on g is not ours */
+        return true;
+    ASSERT(change_state(g, G_NOTIFIED, G_ACTIVE));
+    if (g->deadline_p)
+        disarm(g->deadline_p, g); /* still the P we are on */
+    return false;
+}
+
+/* On the G's own P. A coroutine that wakes another is often about to wait for it, so the woken one
+ * goes next; what a scheduler callback wakes queues up, in order. */
+static void ready_pinned(struct p *p, struct g *g, bool next) {
+    switch (state_of(g)) {
+    case G_PARKED:
+        set_state(g, G_ACTIVE);
+        disarm(p, g);
+        if (next)
+            sched_push_next(p, g);
+        else
+            sched_push(p, g);
+        break;
+    case G_ACTIVE:
+        set_state(g, G_NOTIFIED);
+        break;
+    default:
+        break;
+    }
+}
+
+static void ready_stealable(struct m *m, struct g *g) {
+    for (;;) {
+        if (change_state(g, G_PARKED, G_ACTIVE)) {
+            struct p *p = m ? m->p : NULL;
+            if (g->deadline_p && g->deadline_p != p) {
+                inbox_post(g->deadline_p, &g->resume_post); /* K6 */
+            } else if (!p) {
+                sched_push_global(g);
+            } else {
+                disarm(p, g);
+                if (m->current)
+                    sched_push_next(p, g);
+                else
+                    sched_push(p, g);
+            }
+            return;
+        }
+        if (change_state(g, G_ACTIVE, G_NOTIFIED))
+            return;
+        if (atomic_load_explicit(&g->state, memory_order_acquire) != G_PARKED)
+            return; /* it has a token */
+    }
+}
+
+void rt_ready(struct g *g) {
+    struct m *m = m_self();
+    if (!g->pinned)
+        ready_stealable(m, g);
+    else if (m && m->p == g->p)
+        ready_pinned(g->p, g, m->current != NULL);
+    else if (!atomic_exchange_explicit(&g->token_posted, 1, memory_order_acq_rel)) /* K1, K2 */
+        inbox_post(g->p, &g->token_post);
+}
+
+void park_token_arrived(struct rt_post *post) {
+    struct g *g = container_of(post, struct g, token_post);
+    struct p *p = p_self();
+    atomic_exchange_explicit(&g->token_posted, 0, memory_order_acq_rel); /* K2 */
+    if (g->zombie) {                                                     /* K4 */
+        g->zombie = false;
+        stack_put(p, g);
+    } else {
+        ready_pinned(p, g, false);
+    }
+}
+
+void park_resume_arrived(struct rt_post *post) {
+    struct g *g = container_of(post, struct g, resume_post);
+    struct p *p = p_self();
+    disarm(p, g);
+    sched_push(p, g);
+}
+
+void g_resume(struct g *g) {
+    if (g->pinned)
+        inbox_post(g->p, &g->resume_post);
+    else
+        sched_push_global(g);
+}
+
+/* On the wheel's P. */
+void park_deadline_fired(struct timer *timer) {
+    struct g *g = container_of(timer, struct g, deadline);
+    struct p *p = p_self();
+    if (g->pinned) {
+        ASSERT(state_of(g) == G_PARKED); /* every wake-up disarms */
+        set_state(g, G_ACTIVE);
+    } else if (!change_state(g, G_PARKED, G_ACTIVE)) {
+        return; /* somebody else woke it and resume_post is on its way here (K6) */
+    }
+    g->timed_out = true;
+    g->deadline_p = NULL;
+    sched_push(p, g);
+}
+
+void rt_cancel(struct g *g) {
+    atomic_store_explicit(&g->cancelled, true, memory_order_relaxed);
+    if (!g->pinned || state_of(g) == G_PARKED)
+        rt_ready(g);
+}
+
+bool rt_cancelled(void) {
+    struct g *g = rt_self();
+    return g && is_cancelled(g);
+}
+
+void rt_cancel_clear(void) {
+    struct g *g = rt_self();
+    ASSERT(g);
+    atomic_store_explicit(&g->cancelled, false, memory_order_relaxed);
+}
+
+void rt_yield(void) {
+    struct m *m = m_self();
+    ASSERT(m && m->p && m->current);
+    m->request = M_YIELD;
+    g_switch_out(m, m->current);
+}

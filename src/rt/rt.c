@@ -1,0 +1,205 @@
+/* rt: start, stop and the small calls of the runtime.
+ *
+ * The thread that calls rt_run is no M: it sleeps until rt_stop, so the process can end even while
+ * every M is stuck in foreign code.
+ *
+ * Threads  rt_run once, from one thread. rt_stop, go_on, rt_p_stats from any. */
+#include "rt/rt.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "rt/futex.h"
+#include "rt/rt_internal.h"
+
+LOG_COMPONENT(rt, "rt");
+
+enum {
+    SPARE_M_MAX = 1024,
+    STACK_MIN = 16 * 1024,
+    /* Sanitizers make frames several times larger. */
+    STACK_SIZE_SANITIZED = 4 * RT_STACK_SIZE,
+};
+static const int64_t stop_wait_ns = 2 * NS_PER_S;
+
+static _Atomic uint32_t stopped; /* the futex that rt_run's thread sleeps on */
+
+static size_t default_stack_size(void) {
+#if defined(RT_HAS_ASAN) || defined(RT_HAS_TSAN)
+    return STACK_SIZE_SANITIZED;
+#else
+    return RT_STACK_SIZE;
+#endif
+}
+
+static struct p *p_new(unsigned index) {
+    struct p *p = aligned_alloc(64, (sizeof *p + 63) & ~(size_t)63);
+    if (!p)
+        return NULL;
+    memset(p, 0, sizeof *p);
+    p->index = index;
+    p->steal_seed = index + 1;
+    block_cache_init(&p->blocks);
+    wheel_init(&p->wheel, clock_mono_ns());
+    return p;
+}
+
+static void p_free(struct p *p) {
+    poller_fini(p);
+    free(p);
+}
+
+int rt_run(const struct rt_options *options, rt_fn main_fn, void *arg) {
+    ASSERT(rt_sched.p_count == 0); /* once per process */
+    unsigned p_count = options->p_count ? options->p_count : rt_default_p_count();
+    if (p_count > RT_P_MAX)
+        p_count = RT_P_MAX;
+    rt_sched.spare_m_max = options->spare_m_max ? options->spare_m_max : SPARE_M_MAX;
+    size_t stack_size = options->stack_size ? options->stack_size : default_stack_size();
+    if (stack_size < STACK_MIN)
+        return -EINVAL;
+
+    int err = stack_init(stack_size);
+    unsigned made = 0;
+    for (; err == 0 && made < p_count; made++) {
+        struct p *p = p_new(made);
+        err = p ? poller_init(p) : -ENOMEM;
+        if (err < 0) {
+            free(p);
+            break;
+        }
+        rt_sched.ps[made] = p;
+    }
+    if (err < 0)
+        goto free_ps;
+    rt_sched.p_count = p_count;
+
+    err = go_on(0, "main", main_fn, arg);
+    if (err == 0)
+        err = sysmon_start();
+    for (unsigned i = 0; err == 0 && i < p_count; i++)
+        err = m_start(rt_sched.ps[i]);
+    if (err < 0) {
+        rt_stop(err); /* the Ms that did start go away; memory is left to the end of the process */
+        return err;
+    }
+
+    while (!atomic_load_explicit(&stopped, memory_order_acquire))
+        futex_wait(&stopped, 0, NULL);
+    sysmon_stop();
+    m_stop_all();
+    if (!m_wait_stopped(clock_mono_ns() + stop_wait_ns))
+        LOG(log_rt, LOG_WARN, "stopping while a coroutine still runs");
+    return atomic_load(&rt_sched.stop_code);
+
+free_ps:
+    while (made-- > 0)
+        p_free(rt_sched.ps[made]);
+    return err;
+}
+
+void rt_stop(int code) {
+    atomic_store(&rt_sched.stop_code, code);
+    atomic_store(&rt_sched.stopping, true);
+    for (unsigned i = 0; i < rt_sched.p_count; i++)
+        sched_wake(rt_sched.ps[i]);
+    atomic_store_explicit(&stopped, 1, memory_order_release);
+    futex_wake(&stopped, 1);
+}
+
+unsigned rt_p_count(void) {
+    return rt_sched.p_count;
+}
+
+unsigned rt_p_index(void) {
+    struct p *p = p_self();
+    ASSERT(p);
+    return p->index;
+}
+
+struct block_cache *rt_blocks(void) {
+    struct p *p = p_self();
+    ASSERT(p);
+    return &p->blocks;
+}
+
+int64_t rt_now_ns(void) {
+    struct p *p = p_self();
+    return p ? p_now_ns(p) : clock_mono_ns();
+}
+
+struct g *rt_self(void) {
+    struct m *m = m_self();
+    return m && m->p ? m->current : NULL;
+}
+
+/* ---- Starting coroutines ---- */
+
+static void count_started(struct p *p) {
+    atomic_store_explicit(&p->coroutines,
+                          atomic_load_explicit(&p->coroutines, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
+}
+
+int go(const char *name, rt_fn fn, void *arg) {
+    struct p *p = p_self();
+    ASSERT(p);
+    struct g *g = g_new(p, NULL, name, fn, arg);
+    if (!g)
+        return -ENOMEM;
+    if (!atomic_load_explicit(&rt_sched.stealing, memory_order_relaxed))
+        atomic_store(&rt_sched.stealing, true); /* before the push: see others_have_work */
+    count_started(p);
+    sched_push(p, g);
+    return 0;
+}
+
+int go_here(const char *name, rt_fn fn, void *arg) {
+    struct p *p = p_self();
+    ASSERT(p);
+    struct g *g = g_new(p, p, name, fn, arg);
+    if (!g)
+        return -ENOMEM;
+    count_started(p);
+    sched_push(p, g);
+    return 0;
+}
+
+static void start_arrived(struct rt_post *post) {
+    count_started(p_self());
+    post->fn = park_resume_arrived; /* what the post means from now on */
+    post->fn(post);
+}
+
+int go_on(unsigned p_index, const char *name, rt_fn fn, void *arg) {
+    ASSERT(p_index < rt_sched.p_count);
+    struct p *home = rt_sched.ps[p_index];
+    struct p *p = p_self();
+    struct g *g = g_new(p, home, name, fn, arg);
+    if (!g)
+        return -ENOMEM;
+    g->resume_post.fn = start_arrived;
+    inbox_post(home, &g->resume_post);
+    return 0;
+}
+
+/* ---- Statistics ---- */
+
+void rt_p_stats(unsigned p_index, struct rt_p_stats *out) {
+    ASSERT(p_index < rt_sched.p_count);
+    struct p *p = rt_sched.ps[p_index];
+    /* A coroutine may end on another P than it started on. */
+    int64_t coroutines = atomic_load_explicit(&p->coroutines, memory_order_relaxed);
+    *out = (struct rt_p_stats){
+        .switches = atomic_load_explicit(&p->switches, memory_order_relaxed),
+        .steals = atomic_load_explicit(&p->steals, memory_order_relaxed),
+        .retakes = atomic_load_explicit(&p->retakes, memory_order_relaxed),
+        .foreign_calls = atomic_load_explicit(&p->foreign_calls, memory_order_relaxed),
+        .long_runs = atomic_load_explicit(&p->long_runs, memory_order_relaxed),
+        .polls = atomic_load_explicit(&p->polls, memory_order_relaxed),
+        .coroutines = coroutines > 0 ? (uint64_t)coroutines : 0,
+        .blocks_in_use = __atomic_load_n(&p->blocks.in_use, __ATOMIC_RELAXED),
+    };
+}

@@ -1,0 +1,219 @@
+/* rt_internal: G, M and P as the files of rt share them.
+ *
+ *      G coroutine ---runs on---> M thread ---holds---> P processor
+ *
+ * Who may touch what:
+ *   struct p  Only the M that holds the P, but for the fields under "any thread".
+ *   struct m  Its own thread, but for the fields under "any thread".
+ *   struct g  Whoever holds the G: the P it is queued on or parked on, or the M that runs it. The
+ *             memory of a struct g stays a struct g for ever, so a late look is harmless.
+ * How a P changes hands: foreign.c. How a G is woken: park.c. How nobody sleeps through a wake-up:
+ * sched.c. */
+#pragma once
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+
+#include "base/check.h"
+#include "base/list.h"
+#include "base/log.h"
+#include "mem/block.h"
+#include "rt/ctx.h"
+#include "rt/poll.h"
+#include "rt/rt.h"
+#include "rt/runq.h"
+#include "rt/wheel.h"
+
+struct p;
+struct m;
+
+extern struct log_component log_rt;
+
+/* What rt_ready finds. Queued and running are one state: a token means the same to both. */
+enum g_state {
+    G_FREE,     /* on a free list */
+    G_ACTIVE,   /* queued, running, or inside foreign_call or blocking_call */
+    G_NOTIFIED, /* active, and the next park returns at once */
+    G_PARKED,
+};
+
+struct g {
+    void *sp;       /* while it does not run */
+    struct g *next; /* in a run queue or free list */
+    struct p *p;    /* pinned: its P, constant while it lives */
+    bool pinned;
+    bool timed_out; /* set by the deadline, before the wake-up */
+    bool zombie;    /* ended with token_post still in an inbox: freed when that arrives */
+    rt_fn fn;
+    void *arg;
+    struct timer deadline;
+    struct p *deadline_p; /* not pinned, parked with a deadline: the P whose wheel has it */
+
+    /* Any thread; the protocol is in park.c. */
+    _Atomic uint32_t state;        /* enum g_state */
+    _Atomic uint32_t token_posted; /* pinned: token_post is in the inbox of p */
+    _Atomic bool cancelled;
+    struct rt_post token_post;  /* rt_ready from another thread */
+    struct rt_post resume_post; /* start, and the way back from foreign_call and blocking_call */
+
+    /* Any thread, to read: dumps. */
+    _Atomic(const char *) name, reason;
+
+    struct ctx_san san;
+    char *stack; /* lowest usable byte; the guard page is below */
+    size_t stack_size;
+};
+
+/* What a coroutine asks of the loop on g0 when it switches there. */
+enum m_request {
+    M_PARKED, /* pinned: the state is PARKED already, nothing to do */
+    M_PARK,   /* not pinned: to be set PARKED now that nobody runs on its stack */
+    M_YIELD,
+    M_EXIT,
+    M_FOREIGN,  /* run fn(arg) here, then switch back */
+    M_BLOCKING, /* hand it to a blocking thread */
+};
+
+struct blocking_job;
+
+struct m {
+    struct g *current; /* also during foreign_call; NULL in scheduler callbacks */
+    struct p *p;       /* NULL without one: spare, or inside foreign code */
+    void *g0_sp;
+    enum m_request request;
+    rt_fn foreign_fn;
+    void *foreign_arg;
+    struct blocking_job *job;
+    struct ctx_san san;
+    struct m *next_spare; /* under the lock of m.c */
+    struct m *all_next;
+
+    _Atomic bool in_foreign; /* any thread, to read */
+    /* Any thread: how a spare is given a P. */
+    _Atomic(struct p *) handoff;
+    _Atomic uint32_t wake;
+};
+
+/* P.owner: who may touch the P. An M's address, with bit 0 set while that M is in foreign code. */
+#define P_OWNER_FOREIGN ((uintptr_t)1)
+
+enum { POLL_BATCH = 256 };
+
+struct p {
+    unsigned index;
+    uint32_t tick;
+    uint32_t runnext_streak;
+    struct g *runnext;
+    struct g *pinned_head, *pinned_tail;
+    int64_t now_ns;
+    bool now_fresh; /* now_ns was read in this scheduling round */
+    int epoll_fd;
+    int event_fd;
+    struct g *free_gs;
+    unsigned free_g_count;
+    unsigned steal_seed;
+    struct block_cache blocks;
+
+    unsigned batch_at, batch_end; /* events being dispatched */
+    struct epoll_event batch[POLL_BATCH];
+
+    /* Written by the holder, read by any thread (relaxed). */
+    _Atomic uint64_t switches, steals, foreign_calls, polls;
+    _Atomic int64_t coroutines; /* started here minus ended here */
+
+    /* Any thread. */
+    _Alignas(64) _Atomic uintptr_t owner;
+    _Atomic uint64_t retakes, long_runs; /* sysmon's */
+    _Alignas(64) _Atomic(struct rt_post *) inbox;
+    _Atomic uint32_t sleeping;
+    struct runq runq;
+
+    struct wheel wheel;
+};
+
+struct sched {
+    unsigned p_count;
+    struct p *ps[RT_P_MAX];
+    unsigned spare_m_max;
+    size_t stack_size;
+    _Atomic bool stealing; /* go() was used: there may be something in the rings */
+    _Atomic bool stopping;
+    _Atomic int stop_code;
+
+    pthread_mutex_t lock; /* the global queue */
+    struct g *global_head, *global_tail;
+    _Atomic uint32_t global_count;
+};
+extern struct sched rt_sched;
+
+/* For counters with one writer. */
+static inline void counter_add(_Atomic uint64_t *counter, uint64_t n) {
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
+                          memory_order_relaxed);
+}
+
+/* m.c */
+struct m *m_self(void); /* NULL on a thread that is not an M */
+struct p *p_self(void); /* NULL without one: foreign code, other threads */
+int m_start(struct p *p);
+struct m *m_get_spare(void); /* parked or new; NULL when there is none to be had */
+void m_put_spare(struct m *m);
+void m_hand_p(struct m *m, struct p *p);
+void m_stop_all(void);
+bool m_wait_stopped(int64_t deadline_ns);
+
+/* sched.c */
+void sched_loop(struct m *m);
+void sched_wake(struct p *p);
+void sched_push(struct p *p, struct g *g); /* at the end of its queue */
+void sched_push_next(struct p *p, struct g *g);
+void sched_push_global(struct g *g);
+int64_t p_now_ns(struct p *p);
+
+/* inbox.c */
+void inbox_post(struct p *p, struct rt_post *post);
+bool inbox_drain(struct p *p); /* true when something was there */
+static inline bool inbox_is_empty(struct p *p) {
+    return atomic_load_explicit(&p->inbox, memory_order_relaxed) == NULL;
+}
+
+/* poll.c */
+int poller_init(struct p *p);
+void poller_fini(struct p *p);
+void poller_run(struct p *p, int timeout_ms); /* fetches and dispatches one batch */
+
+/* stack.c */
+int stack_init(size_t stack_size);
+struct g *stack_get(struct p *p); /* p NULL: a thread without one */
+void stack_put(struct p *p, struct g *g);
+bool stack_is_guard(const struct g *g, uintptr_t addr);
+void stack_each(void (*fn)(struct g *g, void *arg), void *arg);
+
+/* g.c */
+struct g *g_new(struct p *cache, struct p *home, const char *name, rt_fn fn, void *arg);
+void g_free(struct p *p, struct g *g);
+void g_switch_in(struct m *m, struct g *g);
+void g_switch_out(struct m *m, struct g *g);
+
+/* park.c */
+bool park_commit(struct g *g); /* false: a token came first, run it on */
+void park_deadline_fired(struct timer *timer);
+void park_token_arrived(struct rt_post *post);
+void park_resume_arrived(struct rt_post *post);
+void g_resume(struct g *g); /* any thread */
+
+/* foreign.c, sysmon.c, blocking.c */
+bool foreign_run(struct m *m, struct g *g); /* false: the P was retaken, g was passed on */
+int sysmon_start(void);
+void sysmon_wake(void);
+void sysmon_stop(void);
+extern _Atomic uint32_t sysmon_asleep;
+static inline void sysmon_foreign_entered(void) {
+    /* seq_cst, after the seq_cst store of P.owner: see sysmon.c. */
+    if (__builtin_expect(atomic_load(&sysmon_asleep), 0))
+        sysmon_wake();
+}
+void blocking_submit(struct blocking_job *job);

@@ -45,7 +45,7 @@ def free_ports(count):
 class Sluice:
     """A running proxy. build_config gets a function that hands out ports by name."""
 
-    def __init__(self, build_config, *, flags=()):
+    def __init__(self, build_config, *, level="debug", flags=()):
         self.folder = tempfile.TemporaryDirectory(prefix="sluice-go-")
         self.ports = {}
         config = build_config(self.port)
@@ -59,7 +59,7 @@ class Sluice:
         self.log_path = pathlib.Path(self.folder.name, "log")
         with open(self.log_path, "w") as log:
             self.process = subprocess.Popen(
-                [SLUICE, "-c", str(self.config_path), "-l", "debug", *flags],
+                [SLUICE, "-c", str(self.config_path), "-l", level, *flags],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -210,9 +210,10 @@ def shared_config(port, origin_port):
 
 
 class Shared:
-    """The proxy and origin of this test run, started when first asked for."""
+    """A proxy and an origin that several tests use, started when first asked for."""
 
-    def __init__(self):
+    def __init__(self, level):
+        self.level = level
         self.origin = self.sluice = None
         self.kept = dict.fromkeys(kit.SDKS, 0)  # filters that a test leaked on purpose
 
@@ -223,7 +224,9 @@ class Shared:
             self.close_sluice()
         if self.sluice is None:
             self.kept = dict.fromkeys(kit.SDKS, 0)
-            self.sluice = Sluice(lambda port: shared_config(port, self.origin.port))
+            self.sluice = Sluice(
+                lambda port: shared_config(port, self.origin.port), level=self.level
+            )
         return self
 
     def close_sluice(self):
@@ -238,7 +241,8 @@ class Shared:
             self.origin = None
 
 
-_shared = Shared()
+_shared = Shared("debug")
+_quiet = Shared("off")
 _ids = itertools.count(1)
 
 
@@ -319,8 +323,8 @@ class Go:
         self.shared.kept[self.sdk] += count
 
 
-def _go(sdk, is_async):
-    shared = _shared.get()
+def _go(sdk, is_async, shared=_shared):
+    shared.get()
     go = Go(shared, sdk, is_async)
     yield go
     # Every test, whatever it did, leaves a living proxy and no request on the Go side.
@@ -354,5 +358,12 @@ def go_133(request):
     yield from _go(request.param, False)
 
 
+@pytest.fixture(params=kit.SDKS)
+def go_quiet(request):
+    """A proxy that logs nothing, for many requests."""
+    yield from _go(request.param, False, _quiet)
+
+
 def pytest_sessionfinish():
     _shared.close()
+    _quiet.close()

@@ -35,6 +35,14 @@ def test_a_request_without_a_body(go):
 
 def test_what_the_log_phase_sees(go):
     """From 1.32 on, the maps are given to OnLog; they show the headers as they are by then."""
+    maps = [
+        "req.get:x-from",
+        "req.get:x-seen",
+        "reqt.get:x-end",
+        "resp.get:x-seen",
+        ("resp.get", ":status"),
+        "respt.get:x-t1",
+    ]
     go.ask(
         "/?o=trailers",
         body=b"body",
@@ -42,20 +50,12 @@ def test_what_the_log_phase_sees(go):
         headers=[("x-from", "client")],
         dh="set:x-seen:dh",
         eh="set:x-seen:eh",
-        log=[
-            "req.get:x-from",
-            "req.get:x-seen",
-            "reqt.get:x-end",
-            "resp.get:x-seen",
-            ("resp.get", ":status"),
-            "respt.get:x-t1",
-            "info:code",
-        ],
+        log=["info:code", *(maps if go.sdk != "1.31" else [])],
     )
     said = go.said("log")
-    assert said[0] == "req=1 reqt=1 resp=1 respt=1"
+    assert said[:2] == ["req=1 reqt=1 resp=1 respt=1", "info code=200"]
     if go.sdk != "1.31":
-        assert said[1:7] == [
+        assert said[2:] == [
             'get x-from="client" true',
             'get x-seen="dh" true',
             'get x-end="yes" true',
@@ -63,7 +63,6 @@ def test_what_the_log_phase_sees(go):
             'get :status="200" true',
             'get x-t1="one" true',
         ]
-    assert said[7] == "info code=200"
 
 
 def test_the_log_phase_has_no_map_for_what_was_not_there(go):
@@ -178,7 +177,9 @@ def test_a_second_continue_is_ignored(go_sync):
     )
     assert (reply.status, reply.body) == (200, b"body")
     assert all(
-        event.rpartition(": ")[2] in TOO_LATE for event in go.events() if "try continue" in event
+        event.rpartition(": ")[2].startswith(TOO_LATE)
+        for event in go.events()
+        if "try continue" in event
     )
 
 
@@ -365,7 +366,7 @@ def check_late(events):
         name, _, outcome = event.partition("try ")[2].partition(": ")
         if name:
             outcomes.setdefault(name, outcome)
-            assert outcome in TOO_LATE, event
+            assert outcome.startswith(TOO_LATE), event
     assert outcomes["log"] == outcomes["loglevel"] == "ok"
     return outcomes
 
@@ -421,7 +422,7 @@ def test_a_goroutine_beside_the_request_is_not_its_turn(go_sync):
             go.origin.step(go.id)
         assert client.read_reply().body == b"0123456789"
     outcomes = [event for event in events if event.startswith("dh: try")]
-    assert all(outcome.rpartition(": ")[2] in TOO_LATE for outcome in outcomes)
+    assert all(outcome.rpartition(": ")[2].startswith(TOO_LATE) for outcome in outcomes)
     assert "x-late" not in go.received_headers()
 
 

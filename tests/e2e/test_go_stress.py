@@ -116,10 +116,10 @@ def storm(go, seconds):
     assert go.ask().status == 200
 
 
-def test_a_storm(go_sync):
-    storm(go_sync, 5)
+def test_a_storm(go_quiet):
+    storm(go_quiet, 5)
 
 
 @pytest.mark.long
-def test_a_long_storm(go_133):
-    storm(go_133, 60)
+def test_a_long_storm(go_quiet):
+    storm(go_quiet, 60)

@@ -1,0 +1,285 @@
+/* foreign.c, sysmon.c, blocking.c: code that blocks, and Ps that go on without it. */
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "rt/foreign.h"
+#include "rt_story.h"
+
+/* ---- Plain calls ---- */
+
+static int plain_calls;
+static pthread_t plain_thread;
+
+static void plain(void *arg) {
+    CHECK(foreign_is_active());
+    CHECK(rt_self() == NULL);
+    char on_thread_stack[200 * 1024]; /* more than any coroutine has */
+    memset(on_thread_stack, plain_calls, sizeof on_thread_stack);
+    __asm__ volatile("" : : "r"(on_thread_stack) : "memory");
+    plain_thread = pthread_self();
+    plain_calls += *(int *)arg;
+}
+
+static void plain_story(void *arg) {
+    CHECK(!foreign_is_active());
+    int one = 1;
+    for (int i = 0; i < 1000; i++)
+        foreign_call(plain, &one);
+    CHECK(plain_calls == 1000);
+    CHECK(!foreign_is_active());
+    CHECK(rt_self() != NULL);
+    rt_stop(0);
+}
+
+static void foreign_code_runs_on_a_thread_stack(void **state) {
+    story(1, plain_story);
+}
+
+/* ---- All Ps blocked ---- */
+
+enum { PS = 2 };
+static sem_t gate[PS];
+static _Atomic unsigned entered, left, served_during[PS];
+static _Atomic bool blocking;
+
+static void waits_at_gate(void *arg) {
+    atomic_fetch_add(&entered, 1);
+    while (sem_wait(arg) < 0) {
+    }
+}
+
+static void blocked(void *arg) {
+    unsigned home = rt_p_index();
+    foreign_call(waits_at_gate, &gate[home]);
+    CHECK(rt_p_index() == home);
+    atomic_fetch_add(&left, 1);
+}
+
+/* Pinned to the same P as a blocked one, and served meanwhile. */
+static void served(void *arg) {
+    unsigned home = rt_p_index();
+    while (atomic_load(&blocking)) {
+        if (atomic_load(&entered) == PS)
+            atomic_fetch_add(&served_during[home], 1);
+        CHECK(rt_sleep_until(clock_mono_ns() + NS_PER_MS) == 0);
+        CHECK(rt_p_index() == home);
+    }
+    atomic_fetch_add(&left, 1);
+}
+
+/* Without a P of its own to depend on: a plain thread opens the gates. */
+static void *opens_gates(void *arg) {
+    while (atomic_load(&served_during[0]) < 20 || atomic_load(&served_during[1]) < 20)
+        sched_yield();
+    CHECK(atomic_load(&left) == 0);
+    atomic_store(&blocking, false);
+    for (int i = 0; i < PS; i++)
+        sem_post(&gate[i]);
+    return NULL;
+}
+
+static void blocked_story(void *arg) {
+    struct rt_p_stats stats[PS];
+    atomic_store(&blocking, true);
+    for (unsigned i = 0; i < PS; i++) {
+        sem_init(&gate[i], 0, 0);
+        CHECK(go_on(i, "served", served, NULL) == 0);
+        CHECK(go_on(i, "blocked", blocked, NULL) == 0);
+    }
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, opens_gates, NULL) == 0);
+    STORY_AWAIT(atomic_load(&left) == 2 * PS);
+    pthread_join(thread, NULL);
+    for (unsigned i = 0; i < PS; i++) {
+        rt_p_stats(i, &stats[i]);
+        CHECK(stats[i].retakes >= 1);
+        CHECK(stats[i].foreign_calls >= 1);
+    }
+    rt_stop(0);
+}
+
+static void blocked_foreign_code_does_not_hold_its_p(void **state) {
+    story(PS, blocked_story);
+}
+
+/* ---- Messages while blocked ---- */
+
+static _Atomic bool posted_ran, readied;
+static struct g *stealable_self;
+
+static void post_runs(struct rt_post *post) {
+    atomic_store(&posted_ran, true);
+}
+
+/* The P is retaken while we are here, or the post would never run. */
+static void posts_and_waits(void *arg) {
+    static struct rt_post post = {.fn = post_runs};
+    rt_post((unsigned)(uintptr_t)arg, &post);
+    while (!atomic_load(&posted_ran))
+        sched_yield();
+    rt_ready(stealable_self); /* a token for the one that waits for us */
+    atomic_store(&readied, true);
+}
+
+static void stealable_blocks(void *arg) {
+    stealable_self = rt_self();
+    foreign_call(posts_and_waits, (void *)(uintptr_t)rt_p_index());
+    CHECK(rt_self() == stealable_self);
+    CHECK(atomic_load(&readied));
+    CHECK(rt_park("token from foreign code", story_soon()) == 0);
+    rt_stop(0);
+}
+
+static void message_story(void *arg) {
+    CHECK(go("blocks", stealable_blocks, NULL) == 0);
+}
+
+static void foreign_code_may_post_and_ready(void **state) {
+    story(1, message_story);
+    story(2, message_story);
+}
+
+/* ---- Many at once ---- */
+
+enum { CALLERS = 50, CALLS = 40 };
+static _Atomic unsigned many_left;
+
+static void sometimes_blocks(void *arg) {
+    unsigned i = (unsigned)(uintptr_t)arg;
+    if (i % 20 == 0) {
+        struct timespec pause = {.tv_nsec = 3 * NS_PER_MS}; /* what is being tested: a slow call */
+        nanosleep(&pause, NULL);
+    }
+}
+
+static void calls_often(void *arg) {
+    for (unsigned i = 0; i < CALLS; i++) {
+        foreign_call(sometimes_blocks, (void *)(uintptr_t)((unsigned)(uintptr_t)arg + i));
+        if (i % 3 == 0)
+            rt_yield();
+    }
+    atomic_fetch_add(&many_left, 1);
+}
+
+static void many_story(void *arg) {
+    for (unsigned i = 0; i < CALLERS; i++) {
+        CHECK(go_on(i % 2, "pinned caller", calls_often, (void *)(uintptr_t)i) == 0);
+        CHECK(go("caller", calls_often, (void *)(uintptr_t)i) == 0);
+    }
+    STORY_AWAIT(atomic_load(&many_left) == 2 * CALLERS);
+    rt_stop(0);
+}
+
+static void many_callers_come_back(void **state) {
+    story(2, many_story);
+}
+
+/* ---- Stop while blocked ---- */
+
+static void never_returns(void *arg) {
+    rt_stop(0);
+    for (;;)
+        pause();
+}
+
+static void stop_blocked_story(void *arg) {
+    foreign_call(never_returns, NULL);
+}
+
+static void rt_run_ends_though_foreign_code_hangs(void **state) {
+    story(1, stop_blocked_story);
+}
+
+/* ---- blocking_call ---- */
+
+static _Atomic unsigned jobs_done;
+
+static void job(void *arg) {
+    CHECK(rt_self() == NULL);
+    CHECK(!foreign_is_active());
+    (*(int *)arg)++;
+}
+
+static void calls_job(void *arg) {
+    int count = 0;
+    for (int i = 0; i < 100; i++) {
+        CHECK(blocking_call(job, &count) == 0);
+        CHECK(count == i + 1);
+    }
+    atomic_fetch_add(&jobs_done, 1);
+}
+
+static void blocking_story(void *arg) {
+    for (int i = 0; i < 10; i++) {
+        CHECK(go_here("calls job", calls_job, NULL) == 0);
+        CHECK(go("calls job", calls_job, NULL) == 0);
+    }
+    STORY_AWAIT(atomic_load(&jobs_done) == 20);
+    struct rt_p_stats stats;
+    rt_p_stats(0, &stats);
+    CHECK(stats.retakes == 0);
+    rt_stop(0);
+}
+
+static void a_blocking_call_runs_beside_the_ps(void **state) {
+    story(1, blocking_story);
+    story(2, blocking_story);
+}
+
+static sem_t limit_gate;
+static _Atomic unsigned limit_inside, limit_left;
+
+static void limit_job(void *arg) {
+    atomic_fetch_add(&limit_inside, 1);
+    while (sem_wait(&limit_gate) < 0) {
+    }
+}
+
+static void limit_caller(void *arg) {
+    CHECK(blocking_call(limit_job, NULL) == 0);
+    atomic_fetch_add(&limit_left, 1);
+}
+
+static void limited_main(void *arg) {
+    sem_init(&limit_gate, 0, 0);
+    for (int i = 0; i < 2; i++)
+        CHECK(go_here("at the limit", limit_caller, NULL) == 0);
+    STORY_AWAIT(atomic_load(&limit_inside) == 2);
+    int count = 0;
+    CHECK(blocking_call(job, &count) == -EAGAIN);
+    CHECK(count == 0);
+    sem_post(&limit_gate);
+    sem_post(&limit_gate);
+    STORY_AWAIT(atomic_load(&limit_left) == 2);
+    CHECK(blocking_call(job, &count) == 0);
+    rt_stop(0);
+}
+
+static void past_the_limit_of_threads_the_caller_is_told(void **state) {
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct rt_options options = {.p_count = 1, .spare_m_max = 2};
+        exit(rt_run(&options, limited_main, NULL));
+    }
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(foreign_code_runs_on_a_thread_stack),
+        cmocka_unit_test(blocked_foreign_code_does_not_hold_its_p),
+        cmocka_unit_test(foreign_code_may_post_and_ready),
+        cmocka_unit_test(many_callers_come_back),
+        cmocka_unit_test(rt_run_ends_though_foreign_code_hangs),
+        cmocka_unit_test(a_blocking_call_runs_beside_the_ps),
+        cmocka_unit_test(past_the_limit_of_threads_the_caller_is_told),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -2,7 +2,7 @@
 
 #include "http/chars.h"
 
-enum { PORT_DIGITS_MAX = 5 };
+enum { PORT_DIGITS_MAX = 5, PORT_MAX = 65535 };
 
 /* Where the host ends: at the colon of the port, or at the end. */
 static size_t host_len(struct span authority) {
@@ -46,10 +46,13 @@ bool authority_is_valid(struct span authority) {
         return true;
     if (host.len == 0 || authority.len - end - 1 > PORT_DIGITS_MAX)
         return false;
-    for (size_t i = end + 1; i < authority.len; i++)
+    unsigned port = 0;
+    for (size_t i = end + 1; i < authority.len; i++) {
         if (authority.ptr[i] < '0' || authority.ptr[i] > '9')
             return false;
-    return true;
+        port = port * 10 + (unsigned)(authority.ptr[i] - '0');
+    }
+    return port <= PORT_MAX;
 }
 
 struct span authority_host(struct span authority) {

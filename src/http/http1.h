@@ -26,7 +26,7 @@ enum http1_error {
     HTTP1_TOO_MANY_HEADERS, /* 431 */
     HTTP1_URI_TOO_LONG,     /* 414 */
     HTTP1_BAD_FRAMING,      /* 400: length and encoding fields conflict or are malformed */
-    HTTP1_BAD_CODING,       /* 501: a transfer coding other than chunked */
+    HTTP1_BAD_CODING,       /* 501: Transfer-Encoding says other than just "chunked" */
     HTTP1_BAD_HOST,         /* 400: missing, repeated or malformed Host */
     HTTP1_NO_MEMORY,        /* 500 */
 };

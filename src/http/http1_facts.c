@@ -12,10 +12,11 @@ static bool token_is(struct span token, const char *lower) {
     return span_eq_nocase(token, span_of(lower));
 }
 
-/* A peer must not drop the fields that say where a request comes from, nor a pseudo header. */
+/* A peer must not drop the fields that say where a request comes from or goes to. */
 static bool may_not_be_nominated(struct span token) {
     return token_is(token, "x-forwarded-for") || token_is(token, "x-forwarded-host") ||
-           token_is(token, "x-forwarded-proto") || (token.len > 0 && token.ptr[0] == ':');
+           token_is(token, "x-forwarded-proto") || token_is(token, "host") ||
+           (token.len > 0 && token.ptr[0] == ':');
 }
 
 static bool read_connection(struct span value, bool is_request, unsigned *tokens,
@@ -38,20 +39,13 @@ static bool read_connection(struct span value, bool is_request, unsigned *tokens
     return true;
 }
 
-static enum http1_error read_coding(struct span value, struct http1_facts *facts) {
-    struct span token;
-    bool any = false;
-    while (span_next_token(&value, ',', &token)) {
-        if (token.len == 0)
-            continue;
-        any = true;
-        if (!token_is(token, "chunked"))
-            return HTTP1_BAD_CODING;
-        if (facts->has_coding)
-            return HTTP1_BAD_FRAMING; /* chunked twice */
-        facts->has_coding = true;
-    }
-    return any ? HTTP1_OK : HTTP1_BAD_FRAMING;
+/* One line that says "chunked" and nothing else. Whatever more there could be (a second chunked, a
+ * coding in front, an empty element) is something that the next hop may read differently. */
+static bool read_coding(struct span value, struct http1_facts *facts) {
+    if (facts->has_coding)
+        return false;
+    facts->has_coding = true;
+    return token_is(value, "chunked");
 }
 
 static bool read_length(struct span value, struct http1_facts *facts) {
@@ -69,7 +63,6 @@ enum http1_error http1_read_facts(const struct header_map *map, bool is_request,
     const uint64_t telling = BIT(CONTENT_LENGTH) | BIT(TRANSFER_ENCODING) | BIT(CONNECTION) |
                              BIT(PROXY_CONNECTION) | BIT(EXPECT) | BIT(UPGRADE);
     unsigned tokens = 0;
-    enum http1_error error = HTTP1_OK;
 
     *facts = (struct http1_facts){0};
     *details = NULL;
@@ -84,9 +77,8 @@ enum http1_error http1_read_facts(const struct header_map *map, bool is_request,
                 return HTTP1_BAD_FRAMING;
             break;
         case HDR_TRANSFER_ENCODING:
-            error = read_coding(value, facts);
-            if (error)
-                return error;
+            if (!read_coding(value, facts))
+                return HTTP1_BAD_CODING;
             break;
         case HDR_CONNECTION:
             if (!read_connection(value, is_request, &tokens, facts)) {

@@ -23,7 +23,7 @@
 LOG_COMPONENT(stats, "stats");
 
 struct entry {
-    struct stat stat;
+    struct statistic stat;
     _Atomic uint64_t reset_base; /* counters only */
     uint64_t hash;
 };
@@ -34,7 +34,7 @@ static struct {
     pthread_mutex_t lock;
     struct entry **table; /* open addressing, capacity a power of two, at most half full */
     size_t capacity, count;
-    const struct stat *
+    const struct statistic *
         *sorted; /* count_sorted of them; rebuilt by the next reader after a change */
     size_t count_sorted;
     uint32_t next_slot;
@@ -73,19 +73,19 @@ static uint64_t sum_of_slot(uint32_t slot) {
     return sum;
 }
 
-void stat_set(const struct stat *stat, int64_t value) {
-    ASSERT(stat->kind == STAT_GAUGE);
+void stat_set(const struct statistic *stat, int64_t value) {
+    ASSERT(stat->kind != STAT_HISTOGRAM);
     __atomic_store_n(&stats_shards[STATS_SHARD_FOREIGN][stat->slot], (uint64_t)value,
                      __ATOMIC_RELAXED);
 }
 
-int64_t stat_value(const struct stat *stat) {
+int64_t stat_value(const struct statistic *stat) {
     const struct entry *entry =
         (const struct entry *)((const char *)stat - offsetof(struct entry, stat));
     return (int64_t)(sum_of_slot(stat->slot) - atomic_load(&entry->reset_base));
 }
 
-bool stat_used(const struct stat *stat) {
+bool stat_used(const struct statistic *stat) {
     uint32_t cells = stat->kind == STAT_HISTOGRAM ? STAT_STEPS : 1;
     for (unsigned i = 0; i < STATS_SHARDS_MAX; i++)
         for (uint32_t c = 0; stats_shards[i] && c < cells; c++)
@@ -120,12 +120,12 @@ uint64_t stat_step_upper_us(unsigned step) {
     return stat_step_lower_us(step + 1) - 1;
 }
 
-void stat_record_us(const struct stat *stat, unsigned shard, uint64_t us) {
+void stat_record_us(const struct statistic *stat, unsigned shard, uint64_t us) {
     stats_cell_add(stat->slot + step_of(us), shard, 1);
     stats_cell_add(stat->slot + STAT_STEPS, shard, us);
 }
 
-void stat_summary(const struct stat *stat, struct stat_summary *out) {
+void stat_summary(const struct statistic *stat, struct stat_summary *out) {
     ASSERT(stat->kind == STAT_HISTOGRAM);
     *out = (struct stat_summary){.sum_us = sum_of_slot(stat->slot + STAT_STEPS)};
     for (unsigned i = 0; i < STAT_STEPS; i++) {
@@ -193,12 +193,16 @@ static bool make_room_locked(void) {
     return true;
 }
 
+static void put_bytes(char **at, struct span s) {
+    if (s.len)
+        memcpy(*at, s.ptr, s.len);
+    *at += s.len;
+}
+
 static struct span take_copy(char **at, struct span s) {
     char *copy = *at;
-    if (s.len)
-        memcpy(copy, s.ptr, s.len);
-    copy[s.len] = '\0';
-    *at += s.len + 1;
+    put_bytes(at, s);
+    *(*at)++ = '\0';
     return span_make(copy, s.len);
 }
 
@@ -223,12 +227,12 @@ static struct entry *entry_new(enum stat_kind kind, struct span name, struct spa
     return entry;
 }
 
-struct stat *stats_get(enum stat_kind kind, struct span name, struct span metric,
-                       const struct stat_tag *tags, uint32_t tag_count) {
+struct statistic *stats_get(enum stat_kind kind, struct span name, struct span metric,
+                            const struct stat_tag *tags, uint32_t tag_count) {
     ASSERT(tag_count <= STAT_TAGS_MAX);
     uint64_t hash = hash_of(kind, name);
     uint32_t slots = kind == STAT_HISTOGRAM ? STAT_HISTOGRAM_SLOTS : 1;
-    struct stat *stat = &sinks[kind].stat;
+    struct statistic *stat = &sinks[kind].stat;
     bool report = false;
 
     pthread_mutex_lock(&registry.lock);
@@ -261,36 +265,70 @@ struct stat *stats_get(enum stat_kind kind, struct span name, struct span metric
     return stat;
 }
 
-struct stat *stats_get_tagged(enum stat_kind kind, const char *prefix, const char *tag_name,
-                              struct span tag_value, const char *suffix) {
-    size_t prefix_len = strlen(prefix), suffix_len = strlen(suffix);
-    size_t metric_len = prefix_len + 1 + suffix_len;
-    size_t name_len = metric_len + 1 + tag_value.len;
-    char *text = malloc(metric_len + name_len);
+/* A response code or class at the end of a stat's name, as Envoy's tag extractors find it. */
+static bool find_code(struct span suffix, struct stat_tag *tag) {
+    if (suffix.len < 7)
+        return false;
+    struct span tail = span_from(suffix, suffix.len - 7); /* "_rq_503" */
+    const char *code = tail.ptr + 4;
+    if (!span_starts_with(tail, SPAN_LIT("_rq_")) || code[0] < '1' || code[0] > '5')
+        return false;
+    if (code[1] >= '0' && code[1] <= '9' && code[2] >= '0' && code[2] <= '9')
+        *tag = (struct stat_tag){SPAN_LIT("envoy.response_code"), span_make(code, 3)};
+    else if (code[1] == 'x' && code[2] == 'x')
+        *tag = (struct stat_tag){SPAN_LIT("envoy.response_code_class"), span_make(code, 1)};
+    else
+        return false;
+    return true;
+}
+
+struct statistic *stats_get_tagged(enum stat_kind kind, const char *prefix, const char *tag_name,
+                                   struct span tag_value, const char *suffix) {
+    /* The code stands in front, as Envoy lists the two. */
+    struct stat_tag tags[2];
+    struct span end = span_of(suffix);
+    uint32_t tag_count = find_code(end, tags) ? 1 : 0;
+    struct span code = tag_count ? tags[0].value : span_make("", 0);
+    size_t prefix_len = strlen(prefix);
+    size_t name_len = prefix_len + 1 + tag_value.len + 1 + end.len;
+    size_t metric_size = prefix_len + 1 + end.len;
+    char *text = malloc(name_len + metric_size);
     if (!text)
         return &sinks[kind].stat;
 
-    char *metric = text, *name = text + metric_len;
-    memcpy(metric, prefix, prefix_len);
-    metric[prefix_len] = '.';
-    memcpy(metric + prefix_len + 1, suffix, suffix_len);
+    char *at = text;
+    put_bytes(&at, span_make(prefix, prefix_len));
+    put_bytes(&at, SPAN_LIT("."));
+    char *value = at;
+    put_bytes(&at, tag_value);
+    for (char *c = value; c < at; c++) /* NUL too: names end up in C strings */
+        if (*c == ':' || *c == '\0')
+            *c = '_';
+    put_bytes(&at, SPAN_LIT("."));
+    put_bytes(&at, end);
+    struct span name = span_make(text, name_len);
 
-    memcpy(name, metric, prefix_len + 1);
-    char *value = name + prefix_len + 1;
-    for (size_t i = 0; i < tag_value.len; i++) /* NUL too: names end up in C strings */
-        value[i] = tag_value.ptr[i] == ':' || tag_value.ptr[i] == '\0' ? '_' : tag_value.ptr[i];
-    value[tag_value.len] = '.';
-    memcpy(value + tag_value.len + 1, suffix, suffix_len);
-
-    struct stat_tag tag = {span_of(tag_name), span_make(value, tag_value.len)};
-    struct stat *stat =
-        stats_get(kind, span_make(name, name_len), span_make(metric, metric_len), &tag, 1);
+    char *metric = at;
+    put_bytes(&at, span_make(prefix, prefix_len));
+    put_bytes(&at, SPAN_LIT("."));
+    if (code.len == 0) {
+        put_bytes(&at, end);
+    } else if (code.len == 1) { /* upstream_rq_xx */
+        put_bytes(&at, span_make(end.ptr, end.len - 3));
+        put_bytes(&at, SPAN_LIT("xx"));
+    } else { /* upstream_rq */
+        put_bytes(&at, span_make(end.ptr, end.len - 4));
+    }
+    tags[tag_count++] = (struct stat_tag){span_of(tag_name), span_make(value, tag_value.len)};
+    struct statistic *stat =
+        stats_get(kind, name, span_make(metric, (size_t)(at - metric)), tags, tag_count);
     free(text);
     return stat;
 }
 
 static int compare_names(const void *a, const void *b) {
-    const struct stat *x = *(const struct stat *const *)a, *y = *(const struct stat *const *)b;
+    const struct statistic *x = *(const struct statistic *const *)a,
+                           *y = *(const struct statistic *const *)b;
     size_t shorter = x->name.len < y->name.len ? x->name.len : y->name.len;
     int order = memcmp(x->name.ptr, y->name.ptr, shorter);
     if (order == 0 && x->name.len != y->name.len)
@@ -300,11 +338,11 @@ static int compare_names(const void *a, const void *b) {
 
 /* A sorted copy that is the caller's, so that no lock is held while it is walked. The order is kept
  * between calls: stats appear when a config is loaded and are read every few seconds. */
-static const struct stat **snapshot(size_t *count) {
-    const struct stat **copy = NULL;
+static const struct statistic **snapshot(size_t *count) {
+    const struct statistic **copy = NULL;
     pthread_mutex_lock(&registry.lock);
     if (registry.count_sorted != registry.count) {
-        const struct stat **sorted = malloc(registry.count * sizeof *sorted);
+        const struct statistic **sorted = malloc(registry.count * sizeof *sorted);
         if (sorted) {
             size_t n = 0;
             for (size_t i = 0; i < registry.capacity; i++)
@@ -328,9 +366,9 @@ static const struct stat **snapshot(size_t *count) {
     return copy;
 }
 
-void stats_each(void (*fn)(const struct stat *stat, void *arg), void *arg) {
+void stats_each(void (*fn)(const struct statistic *stat, void *arg), void *arg) {
     size_t count;
-    const struct stat **stats = snapshot(&count);
+    const struct statistic **stats = snapshot(&count);
     for (size_t i = 0; i < count; i++)
         fn(stats[i], arg);
     free(stats);

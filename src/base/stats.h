@@ -3,9 +3,9 @@
  * Each P writes its own shard with plain loads and stores; a reader sums the shards. Threads without
  * a P use the shard STATS_SHARD_FOREIGN, which is written with atomic adds.
  *
- *      name ─► struct stat {kind, slot} ─┬► shard of P 0 [slot]
- *                                        ├► shard of P 1 [slot]
- *                                        └► foreign shard [slot]
+ *      name ─► struct statistic {kind, slot} ─┬► shard of P 0 [slot]
+ *                                             ├► shard of P 1 [slot]
+ *                                             └► foreign shard [slot]
  *
  * Names are Envoy's: "cluster.origin.upstream_rq_total". The tags say what Prometheus extracts:
  * metric "cluster.upstream_rq_total", tag envoy.cluster_name="origin".
@@ -34,7 +34,7 @@ struct stat_tag {
 };
 enum { STAT_TAGS_MAX = 4 }; /* more than Envoy extracts from any of its own names */
 
-struct stat {
+struct statistic { /* `struct stat` is taken by stat(2) */
     enum stat_kind kind;
     uint32_t slot;
     struct span name;   /* full */
@@ -45,13 +45,16 @@ struct stat {
 
 /* name, metric and the tags are copied. Never NULL. Kind and name together make the identity; the
  * metric and tags of the first call stay. */
-struct stat *stats_get(enum stat_kind kind, struct span name, struct span metric,
-                       const struct stat_tag *tags, uint32_t tag_count);
+struct statistic *stats_get(enum stat_kind kind, struct span name, struct span metric,
+                            const struct stat_tag *tags, uint32_t tag_count);
 /* Most stats are PREFIX.VALUE.SUFFIX with VALUE a tag: stats_get_tagged(STAT_COUNTER,
  * "cluster", "envoy.cluster_name", name, "upstream_rq_total"). Colons in the value become '_', as
- * in Envoy's names: "listener.0.0.0.0_80.downstream_cx_total". */
-struct stat *stats_get_tagged(enum stat_kind kind, const char *prefix, const char *tag_name,
-                              struct span tag_value, const char *suffix);
+ * in Envoy's names: "listener.0.0.0.0_80.downstream_cx_total". A response code or class at the end
+ * becomes a second tag: "upstream_rq_503" is the metric "cluster.upstream_rq" with
+ * envoy.response_code="503", "upstream_rq_5xx" is "cluster.upstream_rq_xx" with
+ * envoy.response_code_class="5". */
+struct statistic *stats_get_tagged(enum stat_kind kind, const char *prefix, const char *tag_name,
+                                   struct span tag_value, const char *suffix);
 
 /* Base of each shard: zeroed address space, committed as slots are touched. */
 extern uint64_t *stats_shards[STATS_SHARDS_MAX];
@@ -66,29 +69,30 @@ static inline void stats_cell_add(uint32_t slot, unsigned shard, uint64_t n) {
     else /* the only writer; readers may see either value */
         __atomic_store_n(cell, __atomic_load_n(cell, __ATOMIC_RELAXED) + n, __ATOMIC_RELAXED);
 }
-static inline void stat_add(const struct stat *stat, unsigned shard, int64_t n) {
+static inline void stat_add(const struct statistic *stat, unsigned shard, int64_t n) {
     stats_cell_add(stat->slot, shard, (uint64_t)n);
 }
-static inline void stat_inc(const struct stat *stat, unsigned shard) {
+static inline void stat_inc(const struct statistic *stat, unsigned shard) {
     stat_add(stat, shard, 1);
 }
-static inline void stat_dec(const struct stat *stat, unsigned shard) {
+static inline void stat_dec(const struct statistic *stat, unsigned shard) {
     stat_add(stat, shard, -1);
 }
-/* A gauge that is set as a whole (uptime, server state); nobody may add to it. */
-void stat_set(const struct stat *stat, int64_t value);
+/* A gauge or counter that is set as a whole, because it is counted elsewhere (uptime, server state,
+ * scheduler); nobody may add to it. */
+void stat_set(const struct statistic *stat, int64_t value);
 /* Histogram of durations. */
-void stat_record_us(const struct stat *stat, unsigned shard, uint64_t us);
+void stat_record_us(const struct statistic *stat, unsigned shard, uint64_t us);
 
 /* Sum over the shards. Gauges may be negative for a moment; readers clamp. */
-int64_t stat_value(const struct stat *stat);
+int64_t stat_value(const struct statistic *stat);
 struct stat_summary {
     uint64_t count, sum_us;
     uint64_t buckets[STAT_STEPS]; /* per step, not cumulative */
 };
-void stat_summary(const struct stat *stat, struct stat_summary *out);
+void stat_summary(const struct statistic *stat, struct stat_summary *out);
 /* True once anything was counted; a gauge that came back to 0 looks as if it never had been. */
-bool stat_used(const struct stat *stat);
+bool stat_used(const struct statistic *stat);
 uint64_t stat_step_lower_us(unsigned step); /* inclusive bounds of a step */
 uint64_t stat_step_upper_us(unsigned step);
 /* Quantile in microseconds, q in [0, 1]; 0 for no samples. Interpolated within its step, so at most
@@ -96,6 +100,6 @@ uint64_t stat_step_upper_us(unsigned step);
 uint64_t stat_quantile_us(const struct stat_summary *summary, double q);
 
 /* Calls fn for each stat, sorted by name, without a lock held: fn may park and call stats_get. */
-void stats_each(void (*fn)(const struct stat *stat, void *arg), void *arg);
+void stats_each(void (*fn)(const struct statistic *stat, void *arg), void *arg);
 /* Counters back to 0, as POST /reset_counters; nothing that is counted meanwhile is lost. */
 void stats_reset_counters(void);

@@ -13,12 +13,12 @@
 
 enum { P_COUNT = 4, ADDS = 200000 };
 
-static struct stat *plain(enum stat_kind kind, const char *name) {
+static struct statistic *plain(enum stat_kind kind, const char *name) {
     return stats_get(kind, span_of(name), span_of(name), NULL, 0);
 }
 
 struct adder {
-    const struct stat *stat;
+    const struct statistic *stat;
     unsigned shard;
 };
 
@@ -30,7 +30,7 @@ static void *add_many(void *arg) {
 }
 
 static void counts_from_all_shards_and_foreign_threads_add_up(void **state) {
-    struct stat *stat = plain(STAT_COUNTER, "threads.adds");
+    struct statistic *stat = plain(STAT_COUNTER, "threads.adds");
     pthread_t threads[P_COUNT + 2];
     struct adder adders[P_COUNT + 2];
     for (unsigned i = 0; i < P_COUNT + 2; i++) { /* one writer per P, two that have none */
@@ -43,7 +43,7 @@ static void counts_from_all_shards_and_foreign_threads_add_up(void **state) {
 }
 
 static void a_reset_loses_nothing_that_is_counted_meanwhile(void **state) {
-    struct stat *stat = plain(STAT_COUNTER, "threads.reset");
+    struct statistic *stat = plain(STAT_COUNTER, "threads.reset");
     struct adder adder = {stat, 0};
     pthread_t thread;
     assert_int_equal(pthread_create(&thread, NULL, add_many, &adder), 0);
@@ -61,7 +61,7 @@ static void a_reset_loses_nothing_that_is_counted_meanwhile(void **state) {
 }
 
 static void a_gauge_that_sinks_on_another_p_still_sums_to_zero(void **state) {
-    struct stat *gauge = plain(STAT_GAUGE, "gauge.active");
+    struct statistic *gauge = plain(STAT_GAUGE, "gauge.active");
     stat_inc(gauge, 1);
     stat_dec(gauge, 2);
     assert_int_equal(stat_value(gauge), 0);
@@ -70,7 +70,7 @@ static void a_gauge_that_sinks_on_another_p_still_sums_to_zero(void **state) {
     stats_reset_counters(); /* counters only */
     assert_int_equal(stat_value(gauge), -5);
 
-    struct stat *whole = plain(STAT_GAUGE, "gauge.state");
+    struct statistic *whole = plain(STAT_GAUGE, "gauge.state");
     assert_false(stat_used(whole));
     stat_set(whole, 7);
     stat_set(whole, 2);
@@ -79,7 +79,7 @@ static void a_gauge_that_sinks_on_another_p_still_sums_to_zero(void **state) {
 
 static void the_same_name_is_the_same_stat(void **state) {
     char name[] = "again.total"; /* the registry copies */
-    struct stat *first = plain(STAT_COUNTER, name);
+    struct statistic *first = plain(STAT_COUNTER, name);
     name[0] = 'X';
     assert_ptr_equal(plain(STAT_COUNTER, "again.total"), first);
     assert_ptr_not_equal(plain(STAT_GAUGE, "again.total"), first);
@@ -97,8 +97,8 @@ static void assert_span(struct span got, const char *want) {
 }
 
 static void a_tag_leaves_the_metric_and_keeps_its_value(void **state) {
-    struct stat *stat = stats_get_tagged(STAT_COUNTER, "cluster", "envoy.cluster_name",
-                                         SPAN_LIT("origin"), "upstream_rq_total");
+    struct statistic *stat = stats_get_tagged(STAT_COUNTER, "cluster", "envoy.cluster_name",
+                                              SPAN_LIT("origin"), "upstream_rq_total");
     assert_span(stat->name, "cluster.origin.upstream_rq_total");
     assert_span(stat->metric, "cluster.upstream_rq_total");
     assert_int_equal(stat->tag_count, 1);
@@ -111,12 +111,37 @@ static void a_tag_leaves_the_metric_and_keeps_its_value(void **state) {
     assert_span(stat->tags[0].value, "[__1]_8080");
 }
 
+static struct statistic *of_cluster(const char *suffix) {
+    return stats_get_tagged(STAT_COUNTER, "cluster", "envoy.cluster_name", SPAN_LIT("c"), suffix);
+}
+
+static void a_response_code_is_a_tag_of_its_own(void **state) {
+    struct statistic *stat = of_cluster("upstream_rq_503");
+    assert_span(stat->name, "cluster.c.upstream_rq_503");
+    assert_span(stat->metric, "cluster.upstream_rq");
+    assert_int_equal(stat->tag_count, 2);
+    assert_span(stat->tags[0].name, "envoy.response_code");
+    assert_span(stat->tags[0].value, "503");
+    assert_span(stat->tags[1].value, "c");
+
+    stat = of_cluster("upstream_rq_5xx");
+    assert_span(stat->metric, "cluster.upstream_rq_xx");
+    assert_span(stat->tags[0].name, "envoy.response_code_class");
+    assert_span(stat->tags[0].value, "5");
+
+    static const char *const plain_ones[] = {"upstream_rq_total", "upstream_rq_0rtt",
+                                             "upstream_rq_50x",   "rq_503",
+                                             "upstream_rq_9xx",   "x"};
+    for (size_t i = 0; i < sizeof plain_ones / sizeof *plain_ones; i++)
+        assert_int_equal(of_cluster(plain_ones[i])->tag_count, 1);
+}
+
 struct walk {
     struct span last;
     int count;
 };
 
-static void check_order(const struct stat *stat, void *arg) {
+static void check_order(const struct statistic *stat, void *arg) {
     struct walk *walk = arg;
     if (walk->count++ > 0) {
         size_t shorter = walk->last.len < stat->name.len ? walk->last.len : stat->name.len;
@@ -144,7 +169,7 @@ static void steps_cover_all_values_without_gaps(void **state) {
         assert_true(stat_step_lower_us(step) <= stat_step_upper_us(step));
         assert_int_equal(stat_step_upper_us(step) + 1, stat_step_lower_us(step + 1));
     }
-    struct stat *stat = plain(STAT_HISTOGRAM, "histogram.steps");
+    struct statistic *stat = plain(STAT_HISTOGRAM, "histogram.steps");
     for (unsigned step = 0; step < STAT_STEPS; step++) {
         stat_record_us(stat, 0, stat_step_lower_us(step));
         stat_record_us(stat, 1, stat_step_upper_us(step));
@@ -167,7 +192,7 @@ static int compare_u64(const void *a, const void *b) {
 static void quantiles_are_within_an_eighth_of_the_truth(void **state) {
     enum { SAMPLES = 20000 };
     static uint64_t samples[SAMPLES];
-    struct stat *stat = plain(STAT_HISTOGRAM, "histogram.quantiles");
+    struct statistic *stat = plain(STAT_HISTOGRAM, "histogram.quantiles");
     uint64_t random = 88172645463325252u, sum = 0;
     for (int i = 0; i < SAMPLES; i++) {
         random ^= random << 13;
@@ -206,7 +231,7 @@ static void no_samples_have_no_quantile(void **state) {
 /* Last: nothing can be registered afterwards. */
 static void without_room_a_stat_counts_nowhere_visible(void **state) {
     char name[64];
-    struct stat *stat = NULL;
+    struct statistic *stat = NULL;
     for (unsigned i = 0; i < STATS_SLOTS_MAX / STAT_HISTOGRAM_SLOTS + 2; i++) {
         snprintf(name, sizeof name, "fill.%u", i);
         stat = plain(STAT_HISTOGRAM, name);
@@ -214,7 +239,7 @@ static void without_room_a_stat_counts_nowhere_visible(void **state) {
     struct walk walk = {0};
     stats_each(check_order, &walk);
     stat_record_us(stat, 0, 5);
-    struct stat *older = plain(STAT_COUNTER, "again.total"); /* those made before go on */
+    struct statistic *older = plain(STAT_COUNTER, "again.total"); /* those made before go on */
     stat_inc(older, 0);
     assert_int_equal(stat_value(older), 1);
     struct walk again = {0};
@@ -233,6 +258,7 @@ int main(void) {
         cmocka_unit_test(a_gauge_that_sinks_on_another_p_still_sums_to_zero),
         cmocka_unit_test(the_same_name_is_the_same_stat),
         cmocka_unit_test(a_tag_leaves_the_metric_and_keeps_its_value),
+        cmocka_unit_test(a_response_code_is_a_tag_of_its_own),
         cmocka_unit_test(walks_are_sorted_and_hold_no_lock),
         cmocka_unit_test(steps_cover_all_values_without_gaps),
         cmocka_unit_test(quantiles_are_within_an_eighth_of_the_truth),

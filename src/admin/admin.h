@@ -1,0 +1,84 @@
+/* admin: Envoy's administration interface, as the terminal filter of an ordinary listener.
+ *
+ * What the admin cannot know by itself it asks the process through `struct admin_hooks`. main.c
+ * fills it once, before the admin listener accepts; every function in it is required.
+ *
+ * Ownership  admin_set_hooks borrows the table and all strings in it for the life of the process.
+ *            Spans in what the each_* hooks hand over are borrowed until their callback returns.
+ * Threads    Hooks are called on any P, from a coroutine. They may not park: a page is built in one
+ *            go, so that it shows one state.
+ * Stopping   quit and drain_listeners only start something and return: the answer to the request
+ *            that called them is still to be written. */
+#pragma once
+#include "config/config.h"
+#include "io/address.h"
+#include "proxy/cluster.h"
+#include "proxy/filter.h"
+
+/* The filter of the admin listener. It has no configuration: schema is NULL. */
+extern const struct filter_kind filter_kind_admin;
+
+enum admin_state { /* Envoy's numbers: the value of server.state */
+                   ADMIN_LIVE = 0,
+                   ADMIN_DRAINING = 1,
+                   ADMIN_PRE_INITIALIZING = 2,
+                   ADMIN_INITIALIZING = 3,
+};
+
+struct admin_listener {
+    struct span name;
+    struct address address; /* as bound: its port is never 0 */
+};
+
+struct admin_thresholds { /* of one priority */
+    uint32_t max_connections, max_pending_requests, max_requests, max_retries;
+};
+struct admin_host {
+    struct address address;
+    struct span hostname; /* empty unless it was resolved or configured */
+    uint32_t weight;
+    bool healthy; /* false: the configured health_status says so */
+    uint64_t cx_total, cx_active, cx_connect_fail;
+    uint64_t rq_total, rq_active, rq_pending_active, rq_success, rq_error, rq_timeout;
+};
+struct admin_cluster {
+    struct span name;
+    struct admin_thresholds default_priority, high_priority;
+    const struct admin_host *hosts;
+    uint32_t host_count;
+};
+
+struct admin_drain { /* parameters of /drain_listeners */
+    bool graceful, inbound_only, skip_exit;
+};
+
+struct admin_command_line { /* what /server_info shows of the flags; absent spans show as "" */
+    uint32_t concurrency;
+    struct span config_path, config_yaml, log_level, component_log_level, log_path;
+    struct span service_cluster, service_node, service_zone;
+    int64_t drain_time_s;
+    bool allow_unknown_static_fields;
+};
+
+typedef void (*admin_listener_fn)(const struct admin_listener *listener, void *arg);
+typedef void (*admin_cluster_fn)(const struct admin_cluster *cluster, void *arg);
+
+struct admin_hooks {
+    int64_t started_ns; /* of the process, monotonic */
+    const struct admin_command_line *command_line;
+    enum admin_state (*state)(void);
+    /* The config that is served, leased to the caller, and the time it was taken into use. NULL
+     * while there is none. */
+    struct config *(*config)(int64_t *since_wall_ns);
+    void (*each_listener)(admin_listener_fn fn, void *arg); /* without the admin's own */
+    void (*each_cluster)(admin_cluster_fn fn, void *arg);   /* admin_show_cluster helps */
+    void (*quit)(void);
+    void (*drain_listeners)(const struct admin_drain *how);
+    void (*fail_healthcheck)(bool failing); /* while failing, state is ADMIN_DRAINING */
+    void (*reopen_logs)(void);
+};
+
+void admin_set_hooks(const struct admin_hooks *hooks);
+
+/* Hands a running cluster, with the counters of its hosts summed over the Ps, to fn. */
+void admin_show_cluster(struct cluster *cluster, admin_cluster_fn fn, void *arg);

@@ -1,0 +1,146 @@
+/* dispatch: from method and path to a page. One table says what there is; /help and the answer to an
+ * unknown path are printed from it, so they cannot be out of date. */
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "admin/page.h"
+#include "http/path.h"
+
+const char content_type_json[] = "application/json";
+static const char content_type_text[] = "text/plain; charset=UTF-8";
+static const char content_type_html[] = "text/html; charset=UTF-8";
+
+struct route {
+    const char *path;
+    void (*make)(const struct query *query, struct page *page);
+    bool is_mutation; /* needs POST */
+    const char *help;
+    const char *params; /* further lines of the help, each ending in a newline, or NULL */
+};
+
+static const struct route routes[] = {
+    {"/", page_home, false, "Admin home page", NULL},
+    {"/certs", page_certs, false, "print certs on machine", NULL},
+    {"/clusters", page_clusters, false, "upstream cluster status",
+     "filter: Regular expression (RE2 syntax) for filtering clusters by name\n"
+     "format: File format to use; One of (text, json)\n"},
+    {"/config_dump", page_config_dump, false, "dump current configs", NULL},
+    {"/drain_listeners", page_drain_listeners, true, "drain listeners",
+     "graceful: enter a graceful drain period prior to closing listeners\n"
+     "skip_exit: drain the connections but never stop the listeners\n"
+     "inboundonly: Drains all inbound listeners\n"},
+    {"/healthcheck/fail", page_healthcheck_fail, true, "cause the server to fail health checks",
+     NULL},
+    {"/healthcheck/ok", page_healthcheck_ok, true, "cause the server to pass health checks", NULL},
+    {"/help", page_help, false, "print out list of admin commands", NULL},
+    {"/hot_restart_version", page_hot_restart_version, false,
+     "print the hot restart compatibility version", NULL},
+    {"/listeners", page_listeners, false, "print listener info",
+     "format: File format to use; One of (text, json)\n"},
+    {"/logging", page_logging, true, "query/change logging levels",
+     "paths: Change multiple logging levels by setting to "
+     "<logger_name1>:<desired_level1>,<logger_name2>:<desired_level2>\n"
+     "level: desired logging level, this will change all loggers's level; One of (trace, debug, "
+     "info, warning, error, critical, off)\n"},
+    {"/memory", page_memory, false, "print current allocation/heap usage", NULL},
+    {"/quitquitquit", page_quit, true, "exit the server", NULL},
+    {"/ready", page_ready, false, "print server state, return 200 if LIVE, otherwise return 503",
+     NULL},
+    {"/reopen_logs", page_reopen_logs, true, "reopen access logs", NULL},
+    {"/reset_counters", page_reset_counters, true, "reset all counters to zero", NULL},
+    {"/server_info", page_server_info, false, "print server version/status information", NULL},
+    {"/stats", page_stats, false, "print server stats",
+     "usedonly: Only include stats that have been written by system since restart\n"
+     "filter: Regular expression (RE2 syntax) for filtering stats\n"
+     "format: Format to use; One of (text, json, prometheus)\n"
+     "type: Stat types to include; One of (All, Counters, Gauges, Histograms)\n"
+     "histogram_buckets: Histogram bucket display mode; One of (cumulative, disjoint, detailed, "
+     "summary)\n"},
+    {"/stats/prometheus", page_prometheus, false, "print server stats in prometheus format",
+     "usedonly: Only include stats that have been written by system since restart\n"
+     "filter: Regular expression (RE2 syntax) for filtering stats\n"
+     "histogram_buckets: Histogram bucket display mode; One of (cumulative, summary)\n"},
+};
+
+static const struct admin_hooks *hooks;
+
+void admin_set_hooks(const struct admin_hooks *of_process) {
+    hooks = of_process;
+}
+
+const struct admin_hooks *admin_hooks(void) {
+    ASSERT(hooks);
+    return hooks;
+}
+
+void page_fini(struct page *page) {
+    text_fini(&page->body);
+}
+
+void page_fail(struct page *page, unsigned status, const char *format, ...) {
+    char message[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(message, sizeof message, format, args);
+    va_end(args);
+    page->status = status;
+    page->content_type = content_type_text;
+    page->body.len = 0;
+    text_puts(&page->body, message);
+}
+
+static void put_commands(struct text *out) {
+    text_puts(out, "admin commands are:\n");
+    for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
+        const struct route *route = &routes[i];
+        text_printf(out, "  %s%s: %s\n", route->path, route->is_mutation ? " (POST)" : "",
+                    route->help);
+        struct span rest = span_of(route->params);
+        while (rest.len > 0) {
+            size_t len = (size_t)span_find(rest, '\n') + 1;
+            text_puts(out, "      ");
+            text_put(out, span_make(rest.ptr, len));
+            rest = span_from(rest, len);
+        }
+    }
+}
+
+void page_help(const struct query *query, struct page *page) {
+    put_commands(&page->body);
+}
+
+/* page.html, as the build embeds it. */
+extern const char admin_page_html[];
+extern const unsigned long admin_page_html_len;
+
+void page_home(const struct query *query, struct page *page) {
+    page->content_type = content_type_html;
+    text_put(&page->body, span_make(admin_page_html, admin_page_html_len));
+}
+
+void admin_dispatch(struct span method, struct span target, struct page *page) {
+    *page = (struct page){.status = 200, .content_type = content_type_text};
+    struct span path = path_only(target);
+    const struct route *route = NULL;
+    for (size_t i = 0; i < sizeof routes / sizeof *routes && !route; i++)
+        if (span_eq(path, span_of(routes[i].path)))
+            route = &routes[i];
+    if (!route) {
+        page->status = 404;
+        text_puts(&page->body, "invalid path. ");
+        put_commands(&page->body);
+        return;
+    }
+    if (route->is_mutation && !span_eq(method, SPAN_LIT("POST"))) {
+        page_fail(page, 405, "Method %.*s not allowed, POST required.",
+                  (int)(method.len < 64 ? method.len : 64), method.ptr);
+        return;
+    }
+    struct query query;
+    if (!query_parse(&query, path_query(target))) {
+        page->body.failed = true;
+        return;
+    }
+    route->make(&query, page);
+    query_fini(&query);
+}

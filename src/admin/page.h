@@ -1,0 +1,51 @@
+/* page: one answer of the admin in the making, and the functions that make them.
+ *
+ * Every page is a function of the request's query and the process; none knows of HTTP or exchanges.
+ * admin_dispatch picks it by path, refuses wrong methods and paths, and is what tests call.
+ *
+ * Ownership  The caller owns the page: page_fini. The query is borrowed.
+ * Parks      No page parks. */
+#pragma once
+#include "admin/admin.h"
+#include "admin/query.h"
+#include "admin/text.h"
+
+struct page {
+    unsigned status;
+    const char *content_type;
+    struct text body;
+};
+void page_fini(struct page *page);
+
+/* Discards what was written and answers with this text instead. */
+void page_fail(struct page *page, unsigned status, const char *format, ...) PRINTF_LIKE(3, 4);
+
+extern const char content_type_json[];
+
+/* target is ":path", query included. Fills a zeroed page whatever comes; a page whose memory ran
+ * short has body.failed set. */
+void admin_dispatch(struct span method, struct span target, struct page *page);
+
+/* The hooks of the process. */
+const struct admin_hooks *admin_hooks(void);
+
+/* ---- the pages ---- */
+void page_home(const struct query *query, struct page *page);
+void page_help(const struct query *query, struct page *page);
+void page_ready(const struct query *query, struct page *page);
+void page_stats(const struct query *query, struct page *page);
+void page_prometheus(const struct query *query, struct page *page);
+void page_config_dump(const struct query *query, struct page *page);
+void page_clusters(const struct query *query, struct page *page);
+void page_listeners(const struct query *query, struct page *page);
+void page_server_info(const struct query *query, struct page *page);
+void page_memory(const struct query *query, struct page *page);
+void page_certs(const struct query *query, struct page *page);
+void page_hot_restart_version(const struct query *query, struct page *page);
+void page_logging(const struct query *query, struct page *page);
+void page_quit(const struct query *query, struct page *page);
+void page_drain_listeners(const struct query *query, struct page *page);
+void page_healthcheck_fail(const struct query *query, struct page *page);
+void page_healthcheck_ok(const struct query *query, struct page *page);
+void page_reset_counters(const struct query *query, struct page *page);
+void page_reopen_logs(const struct query *query, struct page *page);

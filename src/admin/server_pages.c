@@ -1,0 +1,131 @@
+/* server_pages: what the process says of itself: /ready, /server_info, /memory and the like. */
+#include <inttypes.h>
+
+#include "admin/json.h"
+#include "admin/page.h"
+#include "admin/server_stats.h"
+#include "base/clock.h"
+#include "rt/rt.h"
+
+static const char *state_name(enum admin_state state) {
+    switch (state) {
+    case ADMIN_LIVE:
+        return "LIVE";
+    case ADMIN_DRAINING:
+        return "DRAINING";
+    case ADMIN_PRE_INITIALIZING:
+        return "PRE_INITIALIZING";
+    case ADMIN_INITIALIZING:
+        return "INITIALIZING";
+    }
+    return "LIVE";
+}
+
+void page_ready(const struct query *query, struct page *page) {
+    enum admin_state state = admin_hooks()->state();
+    page->status = state == ADMIN_LIVE ? 200 : 503;
+    text_printf(&page->body, "%s\n", state_name(state));
+}
+
+static void put_node(struct json *json) {
+    int64_t since;
+    struct config *config = admin_hooks()->config(&since);
+    const struct cfg_node *node = config ? config_bootstrap(config)->node : NULL;
+    json_key(json, "node");
+    json_open(json, '{');
+    json_field(json, "id", node ? node->id : span_none());
+    json_field(json, "cluster", node ? node->cluster : span_none());
+    json_key(json, "locality");
+    json_open(json, '{');
+    json_field(json, "region", node ? node->region : span_none());
+    json_field(json, "zone", node ? node->zone : span_none());
+    json_field(json, "sub_zone", node ? node->sub_zone : span_none());
+    json_close(json, '}');
+    json_field(json, "user_agent_name", SPAN_LIT("sluice"));
+    json_field(json, "user_agent_version", SPAN_LIT(SLUICE_VERSION));
+    json_close(json, '}');
+    if (config)
+        config_unref(config);
+}
+
+static void put_command_line(struct json *json, const struct admin_command_line *line) {
+    char drain_time[32];
+    snprintf(drain_time, sizeof drain_time, "%" PRId64 "s", line->drain_time_s);
+    json_key(json, "command_line_options");
+    json_open(json, '{');
+    json_key(json, "concurrency");
+    json_u64(json, line->concurrency);
+    json_field(json, "config_path", line->config_path);
+    json_field(json, "config_yaml", line->config_yaml);
+    json_key(json, "allow_unknown_static_fields");
+    json_bool(json, line->allow_unknown_static_fields);
+    json_field(json, "log_level", line->log_level);
+    json_field(json, "component_log_level", line->component_log_level);
+    json_field(json, "log_path", line->log_path);
+    json_field(json, "service_cluster", line->service_cluster);
+    json_field(json, "service_node", line->service_node);
+    json_field(json, "service_zone", line->service_zone);
+    json_field(json, "drain_time", span_of(drain_time));
+    json_field(json, "mode", SPAN_LIT("Serve"));
+    json_key(json, "disable_hot_restart");
+    json_bool(json, true);
+    json_key(json, "restart_epoch");
+    json_u64(json, 0);
+    json_close(json, '}');
+}
+
+void page_server_info(const struct query *query, struct page *page) {
+    const struct admin_hooks *hooks = admin_hooks();
+    char uptime[32];
+    snprintf(uptime, sizeof uptime, "%llds", (clock_mono_ns() - hooks->started_ns) / NS_PER_S);
+    page->content_type = content_type_json;
+    struct json json = {.out = &page->body, .style = JSON_PRETTY};
+    json_open(&json, '{');
+    json_field(&json, "version", SPAN_LIT("sluice/" SLUICE_VERSION));
+    json_field(&json, "state", span_of(state_name(hooks->state())));
+    json_field(&json, "uptime_current_epoch", span_of(uptime));
+    json_field(&json, "uptime_all_epochs", span_of(uptime));
+    json_field(&json, "hot_restart_version", SPAN_LIT("disabled"));
+    put_command_line(&json, hooks->command_line);
+    put_node(&json);
+    json_close(&json, '}');
+}
+
+/* Envoy's fields, then the blocks that exchanges and connections hold, by P. */
+void page_memory(const struct query *query, struct page *page) {
+    struct memory_use memory = memory_use_now();
+    page->content_type = content_type_json;
+    struct json json = {.out = &page->body, .style = JSON_PRETTY};
+    json_open(&json, '{');
+    json_field_u64_string(&json, "allocated", memory.allocated);
+    json_field_u64_string(&json, "heap_size", memory.heap_size);
+    json_field_u64_string(&json, "pageheap_unmapped", 0);
+    json_field_u64_string(&json, "pageheap_free", memory.heap_free);
+    json_field_u64_string(&json, "total_thread_cache", 0);
+    json_field_u64_string(&json, "total_physical_bytes", memory.physical);
+    json_key(&json, "blocks_in_use");
+    json_open(&json, '[');
+    for (unsigned p = 0; p < rt_p_count(); p++) {
+        struct rt_p_stats stats;
+        rt_p_stats(p, &stats);
+        json_u64(&json, stats.blocks_in_use);
+    }
+    json_close(&json, ']');
+    json_close(&json, '}');
+}
+
+/* No TLS yet, so no certificates. */
+void page_certs(const struct query *query, struct page *page) {
+    page->content_type = content_type_json;
+    struct json json = {.out = &page->body, .style = JSON_PRETTY};
+    json_open(&json, '{');
+    json_key(&json, "certificates");
+    json_open(&json, '[');
+    json_close(&json, ']');
+    json_close(&json, '}');
+}
+
+/* What Envoy says with --disable-hot-restart. */
+void page_hot_restart_version(const struct query *query, struct page *page) {
+    text_puts(&page->body, "disabled");
+}

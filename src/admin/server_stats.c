@@ -1,0 +1,97 @@
+#include "admin/server_stats.h"
+
+#include <fcntl.h>
+#include <malloc.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "admin/page.h"
+#include "base/clock.h"
+#include "base/stats.h"
+#include "rt/rt.h"
+
+/* Resident pages: the second number of /proc/self/statm. 0 where there is no /proc. */
+static NOINLINE uint64_t resident_bytes(void) {
+    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    char text[128];
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (n <= 0)
+        return 0;
+    text[n] = '\0';
+    unsigned long long size, resident;
+    if (sscanf(text, "%llu %llu", &size, &resident) != 2)
+        return 0;
+    return resident * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+struct memory_use memory_use_now(void) {
+    struct mallinfo2 info = mallinfo2();
+    return (struct memory_use){
+        .allocated = info.uordblks + info.hblkhd,
+        .heap_size = info.arena + info.hblkhd,
+        .heap_free = info.fordblks,
+        .physical = resident_bytes(),
+    };
+}
+
+static void set(enum stat_kind kind, const char *name, uint64_t value) {
+    stat_set(stats_get(kind, span_of(name), span_of(name), NULL, 0), (int64_t)value);
+}
+
+static void set_of_p(enum stat_kind kind, unsigned p_index, const char *suffix, uint64_t value) {
+    char name[64], metric[64], index[16];
+    snprintf(name, sizeof name, "rt.p%u.%s", p_index, suffix);
+    snprintf(metric, sizeof metric, "rt.%s", suffix);
+    snprintf(index, sizeof index, "%u", p_index);
+    struct stat_tag tag = {SPAN_LIT("sluice.p"), span_of(index)};
+    stat_set(stats_get(kind, span_of(name), span_of(metric), &tag, 1), (int64_t)value);
+}
+
+static void add_listener_connections(const struct statistic *stat, void *arg) {
+    int64_t *sum = arg;
+    if (stat->kind == STAT_GAUGE &&
+        span_eq(stat->metric, SPAN_LIT("listener.downstream_cx_active")) &&
+        !span_starts_with(stat->name, SPAN_LIT("listener.admin."))) /* as Envoy counts */
+        *sum += stat_value(stat);
+}
+
+/* "1.2.3" as one number that grows with the version. */
+static uint64_t version_number(void) {
+    unsigned major = 0, minor = 0, patch = 0;
+    (void)sscanf(SLUICE_VERSION, "%u.%u.%u", &major, &minor, &patch);
+    return (uint64_t)major << 16 | minor << 8 | patch;
+}
+
+void server_stats_refresh(void) {
+    const struct admin_hooks *hooks = admin_hooks();
+    enum admin_state state = hooks->state();
+    struct memory_use memory = memory_use_now();
+    int64_t connections = 0;
+    stats_each(add_listener_connections, &connections);
+
+    set(STAT_GAUGE, "server.concurrency", rt_p_count());
+    set(STAT_GAUGE, "server.live", state == ADMIN_LIVE);
+    set(STAT_GAUGE, "server.state", state);
+    set(STAT_GAUGE, "server.uptime", (uint64_t)((clock_mono_ns() - hooks->started_ns) / NS_PER_S));
+    set(STAT_GAUGE, "server.version", version_number());
+    set(STAT_GAUGE, "server.memory_allocated", memory.allocated);
+    set(STAT_GAUGE, "server.memory_heap_size", memory.heap_size);
+    set(STAT_GAUGE, "server.memory_physical_size", memory.physical);
+    set(STAT_GAUGE, "server.total_connections", connections > 0 ? (uint64_t)connections : 0);
+
+    for (unsigned p = 0; p < rt_p_count(); p++) {
+        struct rt_p_stats of_p;
+        rt_p_stats(p, &of_p);
+        set_of_p(STAT_COUNTER, p, "switches", of_p.switches);
+        set_of_p(STAT_COUNTER, p, "steals", of_p.steals);
+        set_of_p(STAT_COUNTER, p, "retakes", of_p.retakes);
+        set_of_p(STAT_COUNTER, p, "foreign_calls", of_p.foreign_calls);
+        set_of_p(STAT_COUNTER, p, "long_runs", of_p.long_runs);
+        set_of_p(STAT_COUNTER, p, "polls", of_p.polls);
+        set_of_p(STAT_GAUGE, p, "coroutines", of_p.coroutines);
+        set_of_p(STAT_GAUGE, p, "blocks_in_use", of_p.blocks_in_use);
+    }
+}

@@ -1,0 +1,15 @@
+/* server_stats: the stats of the process itself: server.*, and rt.* of each P.
+ *
+ * They are read where they arise (the allocator, the runtime, the hooks) when somebody asks, and set
+ * as gauges and counters like any other, so that every format and filter sees them.
+ *
+ * Threads  Any P; two at a time only make the same numbers twice. */
+#pragma once
+#include <stdint.h>
+
+void server_stats_refresh(void);
+
+struct memory_use {
+    uint64_t allocated, heap_size, heap_free, physical; /* bytes */
+};
+struct memory_use memory_use_now(void);

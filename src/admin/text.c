@@ -1,0 +1,91 @@
+#include "admin/text.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+void text_fini(struct text *text) {
+    free(text->data);
+    *text = (struct text){0};
+}
+
+static bool make_room(struct text *text, size_t more) {
+    if (text->failed)
+        return false;
+    if (more <= text->capacity - text->len)
+        return true;
+    size_t capacity = text->capacity ? text->capacity : 4096;
+    while (capacity - text->len < more && capacity <= SIZE_MAX / 4)
+        capacity *= 2;
+    char *bigger = capacity - text->len < more ? NULL : realloc(text->data, capacity);
+    if (!bigger) {
+        text->failed = true;
+        return false;
+    }
+    text->data = bigger;
+    text->capacity = capacity;
+    return true;
+}
+
+void text_put(struct text *text, struct span bytes) {
+    if (bytes.len == 0 || !make_room(text, bytes.len))
+        return;
+    memcpy(text->data + text->len, bytes.ptr, bytes.len);
+    text->len += bytes.len;
+}
+
+void text_printf(struct text *text, const char *format, ...) {
+    va_list args, again;
+    va_start(args, format);
+    va_copy(again, args);
+    int len = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    if (len < 0)
+        text->failed = true;
+    else if (make_room(text, (size_t)len + 1)) { /* vsnprintf ends with a NUL */
+        vsnprintf(text->data + text->len, (size_t)len + 1, format, again);
+        text->len += (size_t)len;
+    }
+    va_end(again);
+}
+
+void double_format(double value, char out[DOUBLE_TEXT_MAX]) {
+    for (int precision = 1; precision <= 17; precision++) {
+        snprintf(out, DOUBLE_TEXT_MAX, "%.*g", precision, value);
+        if (strtod(out, NULL) == value)
+            break;
+    }
+    if (strchr(out, 'e') && value > -1e15 && value < 1e15 && value == (double)(int64_t)value)
+        snprintf(out, DOUBLE_TEXT_MAX, "%.0f", value); /* not 3.6e+06 */
+}
+
+void text_put_double(struct text *text, double value) {
+    char digits[DOUBLE_TEXT_MAX];
+    double_format(value, digits);
+    text_puts(text, digits);
+}
+
+/* The table of RFC 3629: the second byte's range excludes overlong forms, surrogates and what lies
+ * beyond U+10FFFF. */
+size_t utf8_sequence(struct span s) {
+    if (s.len == 0)
+        return 0;
+    unsigned char first = (unsigned char)s.ptr[0];
+    if (first < 0x80)
+        return 1;
+    size_t len = first >= 0xc2 && first <= 0xdf   ? 2
+                 : first >= 0xe0 && first <= 0xef ? 3
+                 : first >= 0xf0 && first <= 0xf4 ? 4
+                                                  : 0;
+    if (len == 0 || s.len < len)
+        return 0;
+    unsigned char low = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
+    unsigned char high = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
+    unsigned char second = (unsigned char)s.ptr[1];
+    if (second < low || second > high)
+        return 0;
+    for (size_t i = 2; i < len; i++)
+        if (((unsigned char)s.ptr[i] & 0xc0) != 0x80)
+            return 0;
+    return len;
+}

@@ -1,0 +1,37 @@
+/* text: a growing buffer of bytes that a page is written into.
+ *
+ * Ownership  The buffer is malloc memory: text_fini frees it, text_take transfers it.
+ * Errors     When memory is short, `failed` is set and all later writes do nothing, so a page checks
+ *            once, at its end. */
+#pragma once
+#include "base/check.h"
+#include "base/span.h"
+
+struct text {
+    char *data; /* not NUL-terminated */
+    size_t len, capacity;
+    bool failed;
+};
+
+void text_fini(struct text *text);
+
+void text_put(struct text *text, struct span bytes);
+void text_printf(struct text *text, const char *format, ...) PRINTF_LIKE(2, 3);
+void text_put_double(struct text *text, double value);
+
+static inline void text_puts(struct text *text, const char *s) {
+    text_put(text, span_of(s));
+}
+static inline void text_putc(struct text *text, char c) {
+    text_put(text, span_make(&c, 1));
+}
+static inline struct span text_span(const struct text *text) {
+    return span_make(text->data ? text->data : "", text->len);
+}
+
+/* The shortest decimal that reads back as value, NUL-terminated: "0.5", "1.05", "3600000", "nan". */
+enum { DOUBLE_TEXT_MAX = 40 };
+void double_format(double value, char out[DOUBLE_TEXT_MAX]);
+
+/* Length of the well-formed UTF-8 sequence that s starts with; 0 when it starts with none. */
+size_t utf8_sequence(struct span s);

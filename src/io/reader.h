@@ -11,6 +11,13 @@
 #include "base/check.h"
 #include "base/span.h"
 
+/* What the next call of next() would do, told without parking. */
+enum reader_peek {
+    READER_MAY_PARK, /* or nobody knows */
+    READER_READY,    /* it lends bytes, or an error, at once */
+    READER_END,      /* it returns 0 at once, and the span lent before stays valid until then */
+};
+
 struct reader_itab {
     /* Lends up to max bytes (more than 0) in *out and returns how many; 0 at the end of the
      * stream, and from then on; -errno: -ECONNRESET (the peer is gone), -ETIMEDOUT, -ECANCELED,
@@ -18,6 +25,8 @@ struct reader_itab {
     ssize_t (*next)(void *data, size_t max, struct span *out);
     /* Releases what the reader holds; idempotent. The bytes not read are dropped. May be NULL. */
     void (*close)(void *data);
+    /* May be NULL: READER_MAY_PARK. Lets a writer send a head and a body in one system call. */
+    enum reader_peek (*peek)(void *data);
 };
 
 struct reader {
@@ -32,6 +41,13 @@ static inline ssize_t reader_next(struct reader reader, size_t max, struct span 
         return 0;
     }
     return reader.itab->next(reader.data, max, out);
+}
+
+static inline enum reader_peek reader_peek(struct reader reader)
+{
+    if (!reader.itab)
+        return READER_END;
+    return reader.itab->peek ? reader.itab->peek(reader.data) : READER_MAY_PARK;
 }
 
 static inline void reader_close(struct reader reader)

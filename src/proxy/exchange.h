@@ -18,8 +18,10 @@
 #include "proxy/message.h"
 #include "proxy/stream_info.h"
 #include "rt/rt.h"
+#include "rt/timer.h"
 
 struct downstream;
+struct worker;
 struct snapshot;
 struct hcm;
 struct route_entry;
@@ -58,14 +60,56 @@ struct exchange {
     enum exchange_state state;
 
     struct g *main, *pump; /* NULL: not running */
-    bool client_gone;
-    bool reply_pending, reset_pending, request_complete;
-    unsigned shard; /* the P's index: shard of stats */
+    bool client_gone;      /* hung up */
+    bool reply_pending;    /* `reply` waits to become the response */
+    bool reset_pending;
+    bool request_complete; /* the whole request was read */
+    bool local;            /* the response was made here */
+    bool pump_started, pump_cancelled;
+    bool close_after;      /* the connection ends with this response */
+    struct local_reply reply; /* its spans are in the arena */
+    unsigned shard;           /* the P's index: shard of stats */
+    struct worker *worker;
+    uint64_t random; /* of this exchange: weighted clusters, fractions */
 
     struct filter_instance *filters;
     uint32_t filter_count;
-    uint32_t response_from; /* filters below this index see the response */
+
+    /* One timer for the stream's idle time, looked at lazily: activity only moves active_ns. */
+    struct timer idle_timer;
+    int64_t active_ns, idle_timeout_ns;
+    struct timer request_timer; /* request_timeout, max_stream_duration */
 };
+
+struct filter_instance {
+    const struct filter_factory *factory;
+    void *self;
+    bool created;
+};
+
+/* ---- for the connection ---- */
+
+/* After the head was parsed into x->request.headers: runs filters, sends the response through
+ * downstream_send and finishes: logs, destroys instances, counts. Parks. Returns whether the
+ * connection may serve another request. */
+bool exchange_run(struct exchange *x);
+/* The client hung up: cancels what runs. */
+void exchange_client_gone(struct exchange *x);
+
+/* ---- for terminal filters ---- */
+
+/* Starts fn(x, arg) as the pump coroutine; -ENOMEM. */
+MUST_CHECK int exchange_pump_start(struct exchange *x, void (*fn)(struct exchange *x, void *arg),
+                                   void *arg);
+/* Cancels the pump and waits until it ended. Only from the main coroutine. */
+void exchange_pump_stop(struct exchange *x);
+/* Bytes moved: the idle timer starts anew. */
+static inline void exchange_touch(struct exchange *x)
+{
+    x->active_ns = rt_now_ns();
+}
+/* The request was read to its end: its timeout no longer runs. */
+void exchange_request_read(struct exchange *x);
 
 /* False once the client is gone, a reply is pending or the exchange was reset: return then. */
 bool exchange_alive(const struct exchange *x);

@@ -1,0 +1,753 @@
+/* router: the request side ends here.
+ *
+ *   route ─┬ direct_response, redirect: a local reply
+ *          └ cluster ─ connection ─ head (and what of the body is at hand) out ─ response head in
+ *                                    └ rest of the body: the pump coroutine
+ *
+ * The response body is lent from the upstream connection's buffer; at its end the connection goes
+ * back to its pool, or is closed when the request was not sent whole.
+ *
+ * Timeouts  The route's timeout runs from the end of the request to the end of the response. Its timer
+ *           replies in the exchange's name: 504 before the head, a reset after. */
+#include "filter/router.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "proxy/downstream.h"
+#include "proxy/route.h"
+#include "proxy/upstream.h"
+
+LOG_COMPONENT(router, "router");
+
+enum { BODY_STEP = 64 * 1024, GROWN_READ = 8 * 1024 };
+
+struct router {
+    struct exchange *x;
+    const struct cfg_router *config; /* NULL: all defaults */
+    struct cluster *cluster;         /* borrowed from the snapshot */
+    struct host *host;               /* leased */
+    struct upstream *upstream;       /* owned while not NULL */
+    struct wire_body body;
+    struct timer timeout;
+    int64_t timeout_ns;
+    bool counted_active, head_seen;
+    bool request_sent; /* whole */
+    bool keep_alive;   /* the upstream's wish */
+    int pump_rc;       /* why the pump gave up; 0 */
+};
+
+static void *router_create(struct exchange *x, const struct filter_factory *factory)
+{
+    struct router *r = arena_zalloc(&x->arena, sizeof *r);
+    if (r) {
+        r->x = x;
+        r->config = factory->config;
+    }
+    return r;
+}
+
+static void reply_simple(struct exchange *x, unsigned status, struct span body,
+                         struct span details, uint32_t flags)
+{
+    struct local_reply reply = {.status = status,
+                                .body = body,
+                                .details = details,
+                                .grpc_status = GRPC_STATUS_UNSET,
+                                .flags = flags};
+    exchange_reply(x, &reply);
+}
+
+static struct host_counters *host_counters(struct router *r)
+{
+    return &r->host->pools[r->x->shard].counters;
+}
+
+static void bump(_Atomic uint64_t *counter, int64_t n)
+{
+    atomic_store_explicit(counter,
+                          atomic_load_explicit(counter, memory_order_relaxed) + (uint64_t)n,
+                          memory_order_relaxed);
+}
+
+/* ---- routes that answer by themselves ---- */
+
+static void redirect(struct exchange *x, const struct route_entry *route)
+{
+    struct span location = route_redirect_location(route, x);
+    struct header field = {.name = header_name_of(HDR_LOCATION), .value = location,
+                           .id = HDR_LOCATION};
+    struct local_reply reply = {.status = route_status(route),
+                                .headers = &field,
+                                .header_count = 1,
+                                .details = SPAN_LIT("direct_response"),
+                                .grpc_status = GRPC_STATUS_UNSET};
+    stat_inc(x->hcm->stats.rq_redirect, x->shard);
+    exchange_reply(x, &reply);
+}
+
+static void direct_response(struct exchange *x, const struct route_entry *route)
+{
+    stat_inc(x->hcm->stats.rq_direct_response, x->shard);
+    reply_simple(x, route_status(route), route->direct_body, SPAN_LIT("direct_response"), 0);
+}
+
+/* ---- failures of the upstream, in Envoy's words ---- */
+
+#define RESET_TEXT "upstream connect error or disconnect/reset before headers. reset reason: "
+
+/* Envoy's details have no blanks: they stand in one column of the access log. */
+static struct span underscored(struct arena *arena, struct span text)
+{
+    struct span copy = arena_copy(arena, text);
+    for (size_t i = 0; i < copy.len; i++)
+        if (copy.ptr[i] == ' ')
+            ((char *)(uintptr_t)copy.ptr)[i] = '_';
+    return copy;
+}
+
+static void upstream_reset(struct router *r, unsigned status, const char *reason,
+                           struct span transport, uint32_t flags)
+{
+    struct exchange *x = r->x;
+    struct span body, details;
+    if (transport.len) {
+        x->info.upstream_transport_failure = arena_copy(&x->arena, transport);
+        body = arena_printf(&x->arena, RESET_TEXT "%s, transport failure reason: %.*s", reason,
+                            (int)transport.len, transport.ptr);
+        details = arena_printf(&x->arena, "upstream_reset_before_response_started{%s|%.*s}", reason,
+                               (int)transport.len, transport.ptr);
+    } else {
+        body = arena_printf(&x->arena, RESET_TEXT "%s", reason);
+        details = arena_printf(&x->arena, "upstream_reset_before_response_started{%s}", reason);
+    }
+    cluster_count_response(r->cluster, x->shard, status);
+    reply_simple(x, status, body, underscored(&x->arena, details), flags);
+}
+
+static void connect_failure(struct router *r, enum upstream_failure failure, int rc)
+{
+    struct exchange *x = r->x;
+    switch (failure) {
+    case UPSTREAM_NO_HOST:
+        cluster_count_response(r->cluster, x->shard, 503);
+        reply_simple(x, 503, SPAN_LIT("no healthy upstream"), SPAN_LIT("no_healthy_upstream"),
+                     FLAG_NO_HEALTHY_UPSTREAM);
+        break;
+    case UPSTREAM_OVERFLOW: {
+        struct header overloaded = {.name = SPAN_LIT("x-envoy-overloaded"),
+                                    .value = SPAN_LIT("true")};
+        struct local_reply reply = {
+            .status = 503,
+            .body = SPAN_LIT(RESET_TEXT "overflow"),
+            .headers = &overloaded,
+            .header_count = r->config && r->config->suppress_envoy_headers ? 0 : 1,
+            .details = SPAN_LIT("upstream_reset_before_response_started{overflow}"),
+            .grpc_status = GRPC_STATUS_UNSET,
+            .flags = FLAG_UPSTREAM_OVERFLOW};
+        cluster_count_response(r->cluster, x->shard, 503);
+        exchange_reply(x, &reply);
+        break;
+    }
+    case UPSTREAM_CONNECT_TIMEOUT:
+        upstream_reset(r, 503, "connection timeout", span_none(), FLAG_UPSTREAM_CONNECTION_FAILURE);
+        break;
+    case UPSTREAM_CONNECT_FAILED: {
+        struct span why =
+            arena_printf(&x->arena, "delayed connect error: %s", strerrordesc_np(-rc));
+        upstream_reset(r, 503, "remote connection failure", why, FLAG_UPSTREAM_CONNECTION_FAILURE);
+        break;
+    }
+    default: /* cancelled: whoever cancelled has said why */
+        break;
+    }
+}
+
+/* ---- timeout ---- */
+
+static void timed_out(struct timer *timer)
+{
+    struct router *r = container_of(timer, struct router, timeout);
+    stat_inc(r->cluster->stats.rq_timeout, r->x->shard);
+    if (r->host)
+        bump(&host_counters(r)->rq_timeout, 1);
+    cluster_count_response(r->cluster, r->x->shard, 504);
+    reply_simple(r->x, 504, SPAN_LIT("upstream request timeout"), SPAN_LIT("response_timeout"),
+                 FLAG_UPSTREAM_REQUEST_TIMEOUT);
+}
+
+static void request_is_sent(struct router *r)
+{
+    r->request_sent = true;
+    r->x->info.upstream_tx_last_ns = rt_now_ns();
+    if (r->timeout_ns && r->head_seen == false)
+        timer_arm(&r->timeout, rt_now_ns() + r->timeout_ns);
+}
+
+/* ---- request out ---- */
+
+static bool method_has_no_body(struct span method)
+{
+    return span_eq(method, SPAN_LIT("GET")) || span_eq(method, SPAN_LIT("HEAD")) ||
+           span_eq(method, SPAN_LIT("DELETE")) || span_eq(method, SPAN_LIT("TRACE")) ||
+           span_eq(method, SPAN_LIT("CONNECT"));
+}
+
+static int choose_transfer(struct exchange *x, enum http1_transfer *out)
+{
+    struct header_map *headers = &x->request.headers;
+    if (header_has(headers, HDR_CONTENT_LENGTH)) {
+        *out = HTTP1_SEND_LENGTH;
+    } else if (message_has_body(&x->request)) {
+        *out = HTTP1_SEND_CHUNKED;
+    } else if (method_has_no_body(header_get(headers, HDR_METHOD))) {
+        *out = HTTP1_SEND_NONE;
+    } else {
+        *out = HTTP1_SEND_LENGTH;
+        return header_set_id(headers, HDR_CONTENT_LENGTH, SPAN_LIT("0"));
+    }
+    return 0;
+}
+
+struct request_out {
+    struct router *router;
+    enum http1_transfer transfer;
+    uint64_t length_left;
+    struct iovec iov[HTTP1_IOV_MAX + 4];
+    int count; /* pieces of the head not yet sent */
+};
+
+static int flush(struct request_out *out)
+{
+    struct exchange *x = out->router->x;
+    if (out->count == 0)
+        return 0;
+    int rc = socket_writev(&out->router->upstream->socket, out->iov, out->count, "upstream request",
+                           RT_FOREVER);
+    out->count = 0;
+    exchange_touch(x);
+    return rc;
+}
+
+static int send_run(struct request_out *out, struct span run, bool is_last)
+{
+    char chunk[24];
+    static const char crlf[] = "\r\n";
+    static const char end[] = "\r\n0\r\n\r\n";
+    bool chunked = out->transfer == HTTP1_SEND_CHUNKED;
+    if (out->transfer == HTTP1_SEND_LENGTH) {
+        if (run.len > out->length_left)
+            return -EPROTO; /* a filter made the body longer than it says */
+        out->length_left -= run.len;
+    }
+    if (chunked) {
+        size_t n = http1_chunk_head(chunk, run.len);
+        out->iov[out->count++] = (struct iovec){chunk, n};
+    }
+    out->iov[out->count++] = (struct iovec){(void *)(uintptr_t)run.ptr, run.len};
+    if (chunked && is_last)
+        out->iov[out->count++] = (struct iovec){(void *)(uintptr_t)end, sizeof end - 1};
+    else if (chunked)
+        out->iov[out->count++] = (struct iovec){(void *)(uintptr_t)crlf, sizeof crlf - 1};
+    return flush(out);
+}
+
+static int finish_body(struct request_out *out)
+{
+    struct exchange *x = out->router->x;
+    static const char end[] = "0\r\n\r\n";
+    int rc = flush(out);
+    if (rc != 0)
+        return rc;
+    if (out->transfer == HTTP1_SEND_LENGTH)
+        return out->length_left ? -EPROTO : 0;
+    if (out->transfer != HTTP1_SEND_CHUNKED)
+        return 0;
+    if (out->router->cluster->enable_trailers && x->request.trailers.count) {
+        struct http1_writer writer;
+        rc = http1_write_trailers(&writer, &x->arena, &x->request.trailers);
+        return rc ? rc
+                  : socket_writev(&out->router->upstream->socket, writer.iov, writer.iov_count,
+                                  "upstream request", RT_FOREVER);
+    }
+    struct iovec iov = {(void *)(uintptr_t)end, sizeof end - 1};
+    return socket_writev(&out->router->upstream->socket, &iov, 1, "upstream request", RT_FOREVER);
+}
+
+/* Sends body bytes as long as they are at hand (may_park: to the end). 1: the body is sent whole,
+ * 0: the next step may park, -errno. */
+static int send_body(struct request_out *out, bool may_park)
+{
+    struct exchange *x = out->router->x;
+    for (;;) {
+        struct span run;
+        if (!may_park && reader_peek(x->request.body) == READER_MAY_PARK)
+            return 0;
+        ssize_t n = reader_next(x->request.body, BODY_STEP, &run);
+        if (n < 0)
+            return (int)n;
+        if (!exchange_alive(x))
+            return -ECANCELED;
+        if (n == 0) {
+            int rc = finish_body(out);
+            return rc ? rc : 1;
+        }
+        bool is_last = out->transfer == HTTP1_SEND_CHUNKED &&
+                       reader_peek(x->request.body) == READER_END && x->request.trailers.count == 0;
+        int rc = send_run(out, run, is_last);
+        if (rc != 0)
+            return rc;
+        if (is_last) {
+            (void)reader_next(x->request.body, BODY_STEP, &run); /* lets it end */
+            return 1;
+        }
+    }
+}
+
+static void pump(struct exchange *x, void *arg)
+{
+    struct request_out *out = arg;
+    struct router *r = out->router;
+    int rc = send_body(out, true);
+    if (rc == 1) {
+        request_is_sent(r);
+        return;
+    }
+    r->pump_rc = rc;
+    if (!exchange_alive(x) || x->state != EXCHANGE_REQUEST)
+        return;
+    /* An error of the socket is left to the main coroutine: a response may be there already. */
+    if (rc == -EPROTO) {
+        stat_inc(x->hcm->stats.cx_protocol_error, x->shard);
+        struct local_reply reply = {.status = 400,
+                                    .body = SPAN_LIT("Bad Request"),
+                                    .details = SPAN_LIT("http1.codec_error"),
+                                    .grpc_status = GRPC_STATUS_UNSET,
+                                    .flags = FLAG_DOWNSTREAM_PROTOCOL_ERROR,
+                                    .close_connection = true};
+        exchange_reply(x, &reply);
+    }
+}
+
+/* Head and body out; the rest of a body that has to be waited for is left to the pump. */
+static int send_request(struct router *r)
+{
+    struct exchange *x = r->x;
+    struct request_out *out = arena_alloc(&x->arena, sizeof *out);
+    struct http1_writer *writer = arena_alloc(&x->arena, sizeof *writer);
+    if (!out || !writer)
+        return -ENOMEM;
+    out->router = r;
+    int rc = choose_transfer(x, &out->transfer);
+    if (rc != 0)
+        return rc;
+    out->length_left = 0;
+    if (out->transfer == HTTP1_SEND_LENGTH &&
+        !span_to_u64(header_get(&x->request.headers, HDR_CONTENT_LENGTH), &out->length_left))
+        return -EINVAL;
+    rc = http1_write_request(writer, &x->arena, &x->request.headers, out->transfer, span_none(),
+                             span_none());
+    if (rc != 0)
+        return rc;
+    memcpy(out->iov, writer->iov, (size_t)writer->iov_count * sizeof writer->iov[0]);
+    out->count = writer->iov_count;
+    x->info.upstream_tx_first_ns = rt_now_ns();
+    if (message_has_body(&x->request)) {
+        rc = send_body(out, false);
+        if (rc < 0)
+            return rc;
+        if (rc == 0) {
+            rc = flush(out);
+            return rc ? rc : exchange_pump_start(x, pump, out);
+        }
+    } else {
+        if (out->length_left) /* a filter took the body away and left its length */
+            return -EPROTO;
+        rc = flush(out);
+        if (rc != 0)
+            return rc;
+    }
+    request_is_sent(r);
+    return 0;
+}
+
+/* ---- response in ---- */
+
+static size_t head_room(struct upstream *u, struct arena *arena, size_t limit)
+{
+    int room = inbuf_room(&u->in);
+    if (room == 0 && u->in.block && inbuf_grow(&u->in, arena, limit + GROWN_READ) == 0)
+        room = (int)(u->in.cap - u->in.end);
+    if (room <= 0)
+        return 0;
+    return !u->in.block && room > GROWN_READ ? GROWN_READ : (size_t)room;
+}
+
+/* 0 with head filled; -EPROTO for bytes that are no response, else what the socket said. */
+static int read_response_head(struct router *r, struct http1_head *head)
+{
+    struct exchange *x = r->x;
+    struct upstream *u = r->upstream;
+    struct http1_parser parser;
+    struct http1_limits limits = {.head_bytes = 60 * 1024, .header_count = 100};
+    struct span method = header_get(&x->request.headers, HDR_METHOD);
+    http1_parser_init(&parser, &limits);
+    for (;;) {
+        if (inbuf_len(&u->in)) {
+            enum http1_verdict verdict = http1_parse_response(
+                &parser, u->in.data + u->in.start, inbuf_len(&u->in), method, head);
+            if (verdict == HTTP1_BAD)
+                return -EPROTO;
+            if (verdict == HTTP1_DONE) {
+                int rc = inbuf_hold(&u->in, &x->arena);
+                if (rc != 0)
+                    return rc;
+                inbuf_consume(&u->in, head->head_bytes);
+                if (head->status == 101)
+                    return -EPROTO; /* nobody asked for it */
+                if (head->status >= 200)
+                    return 0;
+                header_map_init(head->headers, &x->arena); /* an interim response: not ours */
+                http1_parser_init(&parser, &limits);
+                continue;
+            }
+        }
+        size_t room = head_room(u, &x->arena, limits.head_bytes);
+        if (room == 0)
+            return -ENOMEM;
+        ssize_t n = socket_read(&u->socket, u->in.data + u->in.end, room, "upstream response",
+                                RT_FOREVER);
+        if (n <= 0)
+            return n == 0 ? -ECONNRESET : (int)n;
+        if (x->info.upstream_rx_first_ns == 0)
+            x->info.upstream_rx_first_ns = rt_now_ns();
+        exchange_touch(x);
+        u->in.end += (uint32_t)n;
+    }
+}
+
+/* Lets go of the connection: to the pool when both messages went through it whole. */
+static void release(struct router *r, bool reusable)
+{
+    struct upstream *u = r->upstream;
+    if (!u)
+        return;
+    if (!r->request_sent)
+        exchange_pump_stop(r->x); /* it may be writing to this connection */
+    r->upstream = NULL;
+    if (reusable && r->request_sent && r->keep_alive && inbuf_leave_arena(&u->in) == 0) {
+        upstream_put(u);
+        return;
+    }
+    (void)inbuf_leave_arena(&u->in);
+    upstream_close(u, true);
+}
+
+static ssize_t response_body_next(void *data, size_t max, struct span *out)
+{
+    struct router *r = data;
+    struct exchange *x = r->x;
+    if (!r->upstream) { /* the end was seen, or an error */
+        *out = span_make("", 0);
+        return r->body.error ? r->body.error : 0;
+    }
+    ssize_t n = reader_next(wire_body_reader(&r->body), max, out);
+    exchange_touch(x);
+    if (n > 0)
+        return n;
+    if (n == 0) {
+        x->info.upstream_rx_last_ns = rt_now_ns();
+        timer_disarm(&r->timeout);
+        release(r, r->body.done);
+        return 0;
+    }
+    if (exchange_alive(x)) {
+        x->info.flags |= n == -EPROTO ? FLAG_UPSTREAM_PROTOCOL_ERROR
+                                      : FLAG_UPSTREAM_CONNECTION_TERMINATION;
+        x->info.response_code_details =
+            n == -EPROTO ? SPAN_LIT("upstream_reset_after_response_started{protocol_error}")
+                         : SPAN_LIT("upstream_reset_after_response_started{connection_termination}");
+        stat_inc(r->cluster->stats.rq_rx_reset, x->shard);
+    }
+    release(r, false);
+    return n;
+}
+
+static enum reader_peek response_body_peek(void *data)
+{
+    struct router *r = data;
+    return r->upstream ? reader_peek(wire_body_reader(&r->body)) : READER_END;
+}
+
+static void response_body_close(void *data)
+{
+    struct router *r = data;
+    release(r, false);
+}
+
+static int service_time(struct router *r, struct exchange *x)
+{
+    if (r->config && r->config->suppress_envoy_headers)
+        return 0;
+    int64_t from_ns = x->info.upstream_tx_last_ns ? x->info.upstream_tx_last_ns
+                                                  : x->info.upstream_rx_first_ns;
+    struct span text =
+        arena_printf(&x->arena, "%lld", (long long)((rt_now_ns() - from_ns) / NS_PER_MS));
+    return span_is_none(text)
+               ? -ENOMEM
+               : header_set_id(&x->response.headers, HDR_X_ENVOY_UPSTREAM_SERVICE_TIME, text);
+}
+
+static void take_response(struct router *r, const struct http1_head *head)
+{
+    static const struct reader_itab itab = {
+        .next = response_body_next, .close = response_body_close, .peek = response_body_peek};
+    struct exchange *x = r->x;
+    struct upstream *u = r->upstream;
+    unsigned status = head->status;
+    r->head_seen = true;
+    r->keep_alive = head->keep_alive && head->framing != HTTP1_BODY_UNTIL_CLOSE;
+    x->info.response_code_details = SPAN_LIT("via_upstream");
+    cluster_count_response(r->cluster, x->shard, status);
+    stat_record_us(r->cluster->stats.rq_time, x->shard,
+                   (uint64_t)(rt_now_ns() - x->info.upstream_tx_first_ns) / 1000);
+    bump(status >= 500 ? &host_counters(r)->rq_error : &host_counters(r)->rq_success, 1);
+    struct http1_limits limits = {.head_bytes = 60 * 1024, .header_count = 100};
+    wire_body_init(&r->body, &u->socket, &u->in, head, &limits);
+    r->body.reason = "upstream body";
+    r->body.arena = &x->arena;
+    if (r->cluster->enable_trailers)
+        r->body.trailers = &x->response.trailers;
+    http1_strip_hop_by_hop(&x->response.headers);
+    if (r->body.done) {
+        x->info.upstream_rx_last_ns = rt_now_ns();
+        timer_disarm(&r->timeout);
+        if (r->request_sent)
+            release(r, true);
+    } else {
+        x->response.body = (struct reader){&itab, r};
+    }
+    int rc = service_time(r, x);
+    const struct route_entry *route = x->route;
+    if (rc == 0 && route)
+        rc = route_mutate_response(route, x);
+    if (rc != 0)
+        reply_simple(x, 500, span_none(), SPAN_LIT("response_headers_failed"), 0);
+}
+
+/* ---- the request side ---- */
+
+static struct cluster *find_cluster(struct exchange *x, const struct route_entry *route)
+{
+    struct span name = route_cluster_name(route, &x->request.headers, x->random);
+    struct cluster *cluster =
+        span_is_none(name) || !x->snapshot ? NULL : snapshot_cluster(x->snapshot, name);
+    if (cluster)
+        return cluster;
+    static const unsigned statuses[] = {503, 404, 500};
+    int code = route->config->route->cluster_not_found_response_code;
+    stat_inc(x->hcm->stats.no_cluster, x->shard);
+    reply_simple(x, statuses[code >= 0 && code < 3 ? code : 0], span_none(),
+                 SPAN_LIT("cluster_not_found"), FLAG_NO_CLUSTER_FOUND);
+    return NULL;
+}
+
+static int prepare_request(struct router *r, const struct route_entry *route)
+{
+    struct exchange *x = r->x;
+    struct header_map *headers = &x->request.headers;
+    bool envoy_headers = !(r->config && r->config->suppress_envoy_headers);
+    int rc = 0;
+    r->timeout_ns = route->timeout_ns;
+    if (r->timeout_ns && envoy_headers) {
+        struct span text =
+            arena_printf(&x->arena, "%lld", (long long)(r->timeout_ns / NS_PER_MS));
+        rc = span_is_none(text)
+                 ? -ENOMEM
+                 : header_set_id(headers, HDR_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, text);
+    }
+    if (rc == 0 && route->virtual_host && route->virtual_host->include_request_attempt_count)
+        rc = header_set_id(headers, HDR_X_ENVOY_ATTEMPT_COUNT, SPAN_LIT("1"));
+    if (rc == 0)
+        rc = route_mutate_request(route, x);
+    if (rc == 0)
+        rc = route_rewrite_request(route, x);
+    return rc;
+}
+
+/* host_rewrite auto: only the endpoint knows its name. */
+static int rewrite_host(struct router *r, const struct cfg_route_action *action)
+{
+    struct exchange *x = r->x;
+    bool automatic = action->host_rewrite_specifier_case == CFG_HOST_REWRITE_AUTO &&
+                     action->auto_host_rewrite.value;
+    if (!automatic || !r->host->hostname.len)
+        return 0;
+    int rc = 0;
+    if (action->append_x_forwarded_host)
+        rc = header_append(&x->request.headers, HDR_X_FORWARDED_HOST,
+                           SPAN_LIT("x-forwarded-host"),
+                           header_get(&x->request.headers, HDR_AUTHORITY));
+    struct span name = arena_copy(&x->arena, r->host->hostname);
+    return rc ? rc : header_set_id(&x->request.headers, HDR_AUTHORITY, name);
+}
+
+static void note_upstream(struct router *r)
+{
+    struct exchange *x = r->x;
+    x->info.upstream_attempts = 1;
+    if (r->host) {
+        x->info.upstream_remote = r->host->text;
+        x->info.upstream_host_name = r->host->hostname.len ? r->host->hostname : r->host->text;
+    }
+    if (r->upstream)
+        x->info.upstream_local = arena_copy(&x->arena, span_of(r->upstream->local_text));
+}
+
+static bool admit(struct router *r)
+{
+    struct cluster *cluster = r->cluster;
+    uint32_t active = atomic_fetch_add_explicit(&cluster->requests, 1, memory_order_relaxed);
+    r->counted_active = true;
+    stat_inc(cluster->stats.rq_active, r->x->shard);
+    if (active < cluster->max_requests)
+        return true;
+    stat_inc(cluster->stats.rq_pending_overflow, r->x->shard);
+    connect_failure(r, UPSTREAM_OVERFLOW, 0);
+    return false;
+}
+
+static void response_failure(struct router *r, int rc)
+{
+    struct exchange *x = r->x;
+    if (!exchange_alive(x)) {
+        stat_inc(r->cluster->stats.rq_tx_reset, x->shard);
+        return;
+    }
+    bump(&host_counters(r)->rq_error, 1);
+    if (rc == -EPROTO) {
+        stat_inc(r->cluster->stats.cx_protocol_error, x->shard);
+        upstream_reset(r, 502, "protocol error", span_none(), FLAG_UPSTREAM_PROTOCOL_ERROR);
+    } else if (rc == -ENOMEM || rc == -EINVAL) {
+        reply_simple(x, 500, span_none(), SPAN_LIT("request_failed"), 0);
+    } else {
+        stat_inc(r->cluster->stats.rq_rx_reset, x->shard);
+        upstream_reset(r, 503, "connection termination", span_none(),
+                       FLAG_UPSTREAM_CONNECTION_TERMINATION);
+    }
+}
+
+static void forward(struct router *r, const struct route_entry *route)
+{
+    struct exchange *x = r->x;
+    int rc = 0;
+    enum upstream_failure failure =
+        upstream_get(r->cluster, RT_FOREVER, &r->host, &r->upstream, &rc);
+    note_upstream(r);
+    if (failure != UPSTREAM_OK) {
+        connect_failure(r, failure, rc);
+        return;
+    }
+    r->upstream->requests++;
+    stat_inc(r->cluster->stats.rq_total, x->shard);
+    bump(&host_counters(r)->rq_total, 1);
+    bump(&host_counters(r)->rq_active, 1);
+    rc = rewrite_host(r, route->config->route);
+    if (rc == 0)
+        rc = send_request(r);
+    struct http1_head head = {.headers = &x->response.headers};
+    bool local_failure = rc == -ENOMEM || rc == -EINVAL || rc == -EPROTO;
+    if (!local_failure && rc != -ECANCELED) {
+        /* A failed write may hide an early response: look before giving up. */
+        int read_rc = read_response_head(r, &head);
+        rc = read_rc;
+    } else if (rc == -EPROTO) {
+        rc = -EINVAL; /* our request, not the upstream's answer */
+    }
+    bump(&host_counters(r)->rq_active, -1);
+    if (rc == 0 && exchange_alive(x)) {
+        take_response(r, &head);
+    } else {
+        header_map_init(&x->response.headers, &x->arena);
+        response_failure(r, rc);
+    }
+}
+
+static void router_request(struct exchange *x, void *self)
+{
+    struct router *r = self;
+    const struct route_entry *route = exchange_route(x);
+    timer_init(&r->timeout, timed_out);
+    stat_inc(x->hcm->stats.router_rq_total, x->shard);
+    if (!route) {
+        stat_inc(x->hcm->stats.no_route, x->shard);
+        reply_simple(x, 404, span_none(), SPAN_LIT("route_not_found"), FLAG_NO_ROUTE_FOUND);
+        return;
+    }
+    if (route->config->action_case == CFG_ACTION_REDIRECT) {
+        redirect(x, route);
+        return;
+    }
+    if (route->config->action_case == CFG_ACTION_DIRECT_RESPONSE) {
+        direct_response(x, route);
+        return;
+    }
+    r->cluster = find_cluster(x, route);
+    if (!r->cluster)
+        return;
+    x->info.upstream_cluster = r->cluster->name;
+    if (prepare_request(r, route) != 0) {
+        reply_simple(x, 500, span_none(), SPAN_LIT("request_headers_failed"), 0);
+        return;
+    }
+    if (admit(r))
+        forward(r, route);
+}
+
+/* Redirects and direct responses get the route's response fields too, as on Envoy. */
+static void router_response(struct exchange *x, void *self)
+{
+    const struct route_entry *route = x->route;
+    if (x->local && route && route->config &&
+        (route->config->action_case == CFG_ACTION_REDIRECT ||
+         route->config->action_case == CFG_ACTION_DIRECT_RESPONSE))
+        if (route_mutate_response(route, x) != 0)
+            exchange_reset(x, SPAN_LIT("response_headers_failed"));
+}
+
+static void router_destroy(struct exchange *x, void *self)
+{
+    struct router *r = self;
+    if (r->cluster) /* timeout.fn is set only then */
+        timer_disarm(&r->timeout);
+    release(r, r->head_seen && r->body.done);
+    host_unref(r->host);
+    if (r->counted_active) {
+        atomic_fetch_sub_explicit(&r->cluster->requests, 1, memory_order_relaxed);
+        stat_dec(r->cluster->stats.rq_active, x->shard);
+    }
+}
+
+static int router_build(const struct cfg_any *typed_config, struct cfg_problems *problems,
+                        void **config)
+{
+    *config = (void *)(uintptr_t)typed_config->message;
+    return 0;
+}
+
+static const struct filter_itab router_itab = {
+    .name = "envoy.filters.http.router",
+    .create = router_create,
+    .request = router_request,
+    .response = router_response,
+    .destroy = router_destroy,
+};
+
+const struct filter_kind filter_kind_router = {
+    .itab = &router_itab,
+    .schema = &cfg_schema_router,
+    .terminal = true,
+    .build = router_build,
+};

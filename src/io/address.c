@@ -1,0 +1,109 @@
+#include "io/address.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+
+bool address_parse(struct span host, uint16_t port, struct address *out)
+{
+    char text[INET6_ADDRSTRLEN + 1];
+    if (host.len == 0 || host.len >= sizeof text)
+        return false;
+    memcpy(text, host.ptr, host.len);
+    text[host.len] = '\0';
+    struct address parsed = {0};
+    if (inet_pton(AF_INET, text, &parsed.sa.v4.sin_addr) == 1) {
+        parsed.sa.v4.sin_family = AF_INET;
+        parsed.sa.v4.sin_port = htons(port);
+        parsed.len = sizeof parsed.sa.v4;
+    } else if (inet_pton(AF_INET6, text, &parsed.sa.v6.sin6_addr) == 1) {
+        parsed.sa.v6.sin6_family = AF_INET6;
+        parsed.sa.v6.sin6_port = htons(port);
+        parsed.len = sizeof parsed.sa.v6;
+    } else {
+        return false;
+    }
+    *out = parsed;
+    return true;
+}
+
+uint16_t address_port(const struct address *address)
+{
+    if (address->len == 0)
+        return 0;
+    return ntohs(address->sa.any.sa_family == AF_INET6 ? address->sa.v6.sin6_port
+                                                       : address->sa.v4.sin_port);
+}
+
+size_t address_host_text(const struct address *address, char *out)
+{
+    out[0] = '\0';
+    if (address->len == 0)
+        return 0;
+    if (address->sa.any.sa_family == AF_INET6)
+        inet_ntop(AF_INET6, &address->sa.v6.sin6_addr, out, ADDRESS_TEXT_MAX);
+    else
+        inet_ntop(AF_INET, &address->sa.v4.sin_addr, out, ADDRESS_TEXT_MAX);
+    return strlen(out);
+}
+
+size_t address_text(const struct address *address, char *out)
+{
+    char host[ADDRESS_TEXT_MAX];
+    if (address_host_text(address, host) == 0) {
+        out[0] = '\0';
+        return 0;
+    }
+    const char *format = address->sa.any.sa_family == AF_INET6 ? "[%.45s]:%u" : "%.45s:%u";
+    return (size_t)snprintf(out, ADDRESS_TEXT_MAX, format, host, address_port(address));
+}
+
+bool address_parse_loose(struct span text, struct address *out)
+{
+    text = span_trim(text);
+    if (address_parse(text, 0, out))
+        return true;
+    struct span host = text;
+    struct span port = span_none();
+    if (text.len && text.ptr[0] == '[') {
+        ptrdiff_t end = span_find(text, ']');
+        if (end < 0)
+            return false;
+        host = span_make(text.ptr + 1, (size_t)end - 1);
+        port = span_from(text, (size_t)end + 1);
+        if (port.len == 0)
+            return address_parse(host, 0, out);
+        if (port.ptr[0] != ':')
+            return false;
+        port = span_from(port, 1);
+    } else {
+        ptrdiff_t colon = span_find(text, ':');
+        if (colon < 0)
+            return false;
+        host = span_make(text.ptr, (size_t)colon);
+        port = span_from(text, (size_t)colon + 1);
+    }
+    uint64_t number;
+    return span_to_u64(port, &number) && number <= UINT16_MAX &&
+           address_parse(host, (uint16_t)number, out);
+}
+
+bool address_eq(const struct address *a, const struct address *b)
+{
+    if (a->len != b->len)
+        return false;
+    if (a->len == 0)
+        return true;
+    if (a->sa.any.sa_family != b->sa.any.sa_family || address_port(a) != address_port(b))
+        return false;
+    if (a->sa.any.sa_family == AF_INET6)
+        return memcmp(&a->sa.v6.sin6_addr, &b->sa.v6.sin6_addr, sizeof a->sa.v6.sin6_addr) == 0;
+    return a->sa.v4.sin_addr.s_addr == b->sa.v4.sin_addr.s_addr;
+}
+
+void address_of_socket(int fd, struct address *out)
+{
+    struct address local = {.len = sizeof local.sa};
+    if (getsockname(fd, &local.sa.any, &local.len) != 0)
+        local.len = 0;
+    *out = local;
+}

@@ -1,0 +1,33 @@
+/* address: IPv4 and IPv6 socket addresses, numeric only; names are the resolver's.
+ *
+ * Threads  Values. Functions are pure but for address_of_socket, which asks the kernel. */
+#pragma once
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include "base/check.h"
+#include "base/span.h"
+
+enum { ADDRESS_TEXT_MAX = 64 }; /* "[v6%scope]:port" and a NUL */
+
+struct address {
+    socklen_t len; /* 0: none */
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } sa;
+};
+
+/* False when host is no numeric address. */
+bool address_parse(struct span host, uint16_t port, struct address *out);
+uint16_t address_port(const struct address *address);
+/* "1.2.3.4:80" or "[::1]:80" into out (ADDRESS_TEXT_MAX); returns the length. */
+size_t address_text(const struct address *address, char *out);
+/* "1.2.3.4" or "::1". */
+size_t address_host_text(const struct address *address, char *out);
+/* Without a port a string such as "10.0.0.1", " ::1" or "[::1]:80" from a header; false if malformed. */
+bool address_parse_loose(struct span text, struct address *out);
+bool address_eq(const struct address *a, const struct address *b);
+/* The local address of a socket; len 0 when the kernel does not say. */
+void address_of_socket(int fd, struct address *out);

@@ -1,0 +1,102 @@
+#include "io/inbuf.h"
+
+#include <errno.h>
+
+void inbuf_init(struct inbuf *buf, struct block_cache *cache)
+{
+    *buf = (struct inbuf){.cache = cache};
+}
+
+static void drop_memory(struct inbuf *buf)
+{
+    if (buf->block)
+        block_put(buf->cache, buf->block);
+    *buf = (struct inbuf){.cache = buf->cache};
+}
+
+void inbuf_fini(struct inbuf *buf)
+{
+    drop_memory(buf);
+}
+
+static int take_block(struct inbuf *buf)
+{
+    struct block *block = block_get(buf->cache);
+    if (!block)
+        return -ENOMEM;
+    size_t len = inbuf_len(buf);
+    ASSERT(len <= BLOCK_DATA_SIZE);
+    if (len)
+        memcpy(block->data, buf->data + buf->start, len);
+    drop_memory(buf);
+    buf->block = block;
+    buf->data = block->data;
+    buf->cap = BLOCK_DATA_SIZE;
+    buf->end = (uint32_t)len;
+    return 0;
+}
+
+int inbuf_room(struct inbuf *buf)
+{
+    if (!buf->data) {
+        int rc = take_block(buf);
+        if (rc != 0)
+            return rc;
+    }
+    if (inbuf_len(buf) == 0 && buf->block && buf->block->leases == 1)
+        buf->start = buf->end = 0; /* nobody else looks at it */
+    /* A small tail makes for small reads; half a block is worth a fresh one, whose copy of the
+     * unused bytes is at most the other half. */
+    bool small_tail = buf->cap - buf->end < BLOCK_DATA_SIZE / 4;
+    if (small_tail && buf->start > 0 && inbuf_len(buf) <= BLOCK_DATA_SIZE / 2) {
+        int rc = take_block(buf);
+        if (rc != 0)
+            return rc;
+    }
+    return (int)(buf->cap - buf->end);
+}
+
+int inbuf_grow(struct inbuf *buf, struct arena *arena, size_t size)
+{
+    size_t len = inbuf_len(buf);
+    ASSERT(size >= len);
+    char *memory = arena_alloc(arena, size);
+    if (!memory)
+        return -ENOMEM;
+    memcpy(memory, buf->data + buf->start, len);
+    drop_memory(buf);
+    buf->data = memory;
+    buf->cap = (uint32_t)size;
+    buf->end = (uint32_t)len;
+    return 0;
+}
+
+int inbuf_hold(struct inbuf *buf, struct arena *arena)
+{
+    if (!buf->block)
+        return 0;
+    int rc = arena_hold(arena, block_lease(buf->block));
+    if (rc != 0)
+        block_put(buf->cache, buf->block);
+    return rc;
+}
+
+int inbuf_leave_arena(struct inbuf *buf)
+{
+    if (buf->block || !buf->data)
+        return 0;
+    if (inbuf_len(buf) == 0) {
+        drop_memory(buf);
+        return 0;
+    }
+    int rc = inbuf_len(buf) <= BLOCK_DATA_SIZE ? take_block(buf) : -EMSGSIZE;
+    if (rc != 0)
+        drop_memory(buf);
+    return rc;
+}
+
+void inbuf_idle(struct inbuf *buf)
+{
+    if (inbuf_len(buf) == 0)
+        drop_memory(buf);
+}

@@ -1,0 +1,25 @@
+/* sys: system calls on sockets that return a count or -errno.
+ *
+ * A coroutine may wake on another thread, and compilers keep the address of errno over a call that
+ * parks. So code that parks never mentions errno: it calls these, which do not park and are not
+ * inlined. EINTR is retried here. Any thread. */
+#pragma once
+#include <netinet/in.h>
+#include <stddef.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include "base/check.h"
+
+MUST_CHECK ssize_t sys_recv(int fd, void *into, size_t size);
+MUST_CHECK ssize_t sys_send(int fd, const void *from, size_t size);
+MUST_CHECK ssize_t sys_sendv(int fd, const struct iovec *iov, int count);
+MUST_CHECK int sys_accept(int fd, struct sockaddr *peer, socklen_t *peer_len);
+/* Non-blocking, close-on-exec stream socket. */
+MUST_CHECK int sys_stream_socket(int family);
+MUST_CHECK int sys_connect(int fd, const struct sockaddr *to, socklen_t to_len);
+/* SO_ERROR of the socket: 0 or -errno. */
+MUST_CHECK int sys_socket_error(int fd);
+/* TCP_NODELAY; failure does not matter on sockets that are not TCP. */
+void sys_set_nodelay(int fd);

@@ -1,0 +1,344 @@
+/* cluster: building from config, publishing host sets to the Ps, choosing a host.
+ *
+ * cluster_set_hosts may run on a resolver's coroutine or before the Ps serve. It swaps `published`
+ * under a lock (publish_lock, off the hot path) and posts one message per P; each message leases
+ * the set, and the P swaps its own pointer. So a P never sees a set that is going away, and the
+ * set's last reference may die on any P. */
+#include "proxy/cluster.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "proxy/dns.h"
+#include "proxy/upstream.h"
+#include "proxy/worker.h"
+
+LOG_COMPONENT(upstream, "upstream");
+
+static pthread_mutex_t publish_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void init_stats(struct cluster *cluster)
+{
+    struct cluster_stats *s = &cluster->stats;
+    const struct {
+        struct statistic **into;
+        enum stat_kind kind;
+        const char *name;
+    } table[] = {
+        {&s->cx_total, STAT_COUNTER, "upstream_cx_total"},
+        {&s->cx_active, STAT_GAUGE, "upstream_cx_active"},
+        {&s->cx_http1_total, STAT_COUNTER, "upstream_cx_http1_total"},
+        {&s->cx_connect_fail, STAT_COUNTER, "upstream_cx_connect_fail"},
+        {&s->cx_connect_timeout, STAT_COUNTER, "upstream_cx_connect_timeout"},
+        {&s->cx_overflow, STAT_COUNTER, "upstream_cx_overflow"},
+        {&s->cx_pool_overflow, STAT_COUNTER, "upstream_cx_pool_overflow"},
+        {&s->cx_destroy, STAT_COUNTER, "upstream_cx_destroy"},
+        {&s->cx_destroy_local, STAT_COUNTER, "upstream_cx_destroy_local"},
+        {&s->cx_destroy_remote, STAT_COUNTER, "upstream_cx_destroy_remote"},
+        {&s->cx_destroy_with_active_rq, STAT_COUNTER, "upstream_cx_destroy_with_active_rq"},
+        {&s->cx_idle_timeout, STAT_COUNTER, "upstream_cx_idle_timeout"},
+        {&s->cx_max_requests, STAT_COUNTER, "upstream_cx_max_requests"},
+        {&s->cx_none_healthy, STAT_COUNTER, "upstream_cx_none_healthy"},
+        {&s->cx_protocol_error, STAT_COUNTER, "upstream_cx_protocol_error"},
+        {&s->cx_rx_bytes, STAT_COUNTER, "upstream_cx_rx_bytes_total"},
+        {&s->cx_tx_bytes, STAT_COUNTER, "upstream_cx_tx_bytes_total"},
+        {&s->cx_connect_ms, STAT_HISTOGRAM, "upstream_cx_connect_ms"},
+        {&s->cx_length_ms, STAT_HISTOGRAM, "upstream_cx_length_ms"},
+        {&s->rq_total, STAT_COUNTER, "upstream_rq_total"},
+        {&s->rq_active, STAT_GAUGE, "upstream_rq_active"},
+        {&s->rq_completed, STAT_COUNTER, "upstream_rq_completed"},
+        {&s->rq_pending_total, STAT_COUNTER, "upstream_rq_pending_total"},
+        {&s->rq_pending_active, STAT_GAUGE, "upstream_rq_pending_active"},
+        {&s->rq_pending_overflow, STAT_COUNTER, "upstream_rq_pending_overflow"},
+        {&s->rq_pending_failure_eject, STAT_COUNTER, "upstream_rq_pending_failure_eject"},
+        {&s->rq_timeout, STAT_COUNTER, "upstream_rq_timeout"},
+        {&s->rq_rx_reset, STAT_COUNTER, "upstream_rq_rx_reset"},
+        {&s->rq_tx_reset, STAT_COUNTER, "upstream_rq_tx_reset"},
+        {&s->rq_cancelled, STAT_COUNTER, "upstream_rq_cancelled"},
+        {&s->rq_maintenance_mode, STAT_COUNTER, "upstream_rq_maintenance_mode"},
+        {&s->rq_time, STAT_HISTOGRAM, "upstream_rq_time"},
+        {&s->membership_total, STAT_GAUGE, "membership_total"},
+        {&s->membership_healthy, STAT_GAUGE, "membership_healthy"},
+        {&s->membership_change, STAT_COUNTER, "membership_change"},
+        {&s->max_host_weight, STAT_GAUGE, "max_host_weight"},
+        {&s->update_attempt, STAT_COUNTER, "update_attempt"},
+        {&s->update_success, STAT_COUNTER, "update_success"},
+        {&s->update_failure, STAT_COUNTER, "update_failure"},
+        {&s->update_empty, STAT_COUNTER, "update_empty"},
+    };
+    struct span label =
+        cluster->config->alt_stat_name.len ? cluster->config->alt_stat_name : cluster->name;
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
+        *table[i].into = stats_get_tagged(table[i].kind, "cluster", "envoy.cluster_name", label,
+                                          table[i].name);
+}
+
+static void read_limits(struct cluster *cluster)
+{
+    const struct cfg_cluster *cfg = cluster->config;
+    cluster->max_connections = cluster->max_pending = cluster->max_requests = 1024;
+    for (size_t i = 0; i < cfg->thresholds_count; i++) {
+        const struct cfg_thresholds *t = &cfg->thresholds[i];
+        if (t->priority != 0)
+            continue; /* HIGH: nothing asks for it yet */
+        if (t->max_connections.set)
+            cluster->max_connections = t->max_connections.value;
+        if (t->max_pending_requests.set)
+            cluster->max_pending = t->max_pending_requests.value;
+        if (t->max_requests.set)
+            cluster->max_requests = t->max_requests.value;
+    }
+    cluster->connect_timeout_ns =
+        cfg->connect_timeout.set ? cfg->connect_timeout.ns : 5 * NS_PER_S;
+    cluster->buffer_limit = cfg->per_connection_buffer_limit_bytes.set
+                                ? cfg->per_connection_buffer_limit_bytes.value
+                                : 1024 * 1024;
+    cluster->idle_timeout_ns = 3600 * NS_PER_S;
+    const struct cfg_http_options *http = cfg->common_http_protocol_options;
+    if (http && http->idle_timeout.set)
+        cluster->idle_timeout_ns = http->idle_timeout.ns;
+    if (http && http->max_connection_duration.set)
+        cluster->max_connection_duration_ns = http->max_connection_duration.ns;
+    if (http && http->max_requests_per_connection.set)
+        cluster->max_requests_per_connection = http->max_requests_per_connection.value;
+    cluster->enable_trailers =
+        cfg->http_protocol_options && cfg->http_protocol_options->enable_trailers;
+}
+
+static bool is_healthy(int health_status)
+{
+    return health_status == 0 || health_status == 1 || health_status == 5; /* UNKNOWN, HEALTHY,
+                                                                              DEGRADED */
+}
+
+uint32_t cluster_endpoint_count(const struct cfg_cluster *cfg)
+{
+    uint32_t count = 0;
+    for (size_t i = 0; cfg->load_assignment && i < cfg->load_assignment->endpoints_count; i++)
+        count += (uint32_t)cfg->load_assignment->endpoints[i].lb_endpoints_count;
+    return count;
+}
+
+static struct host_set *static_hosts(const struct cfg_cluster *cfg, struct cfg_problems *problems)
+{
+    uint32_t count = 0;
+    struct host **hosts = calloc(cluster_endpoint_count(cfg) + 1, sizeof(struct host *));
+    if (!hosts)
+        return NULL;
+    for (size_t i = 0; cfg->load_assignment && i < cfg->load_assignment->endpoints_count; i++) {
+        const struct cfg_locality_endpoints *locality = &cfg->load_assignment->endpoints[i];
+        for (size_t j = 0; j < locality->lb_endpoints_count; j++) {
+            const struct cfg_endpoint *e = &locality->lb_endpoints[j];
+            struct address address;
+            if (!e->address ||
+                !address_parse(e->address->host, (uint16_t)e->address->port_value, &address)) {
+                cfg_problem_add(problems, CFG_PROBLEM_INVALID,
+                                e->address ? &e->address->mark : &e->mark,
+                                "a STATIC cluster takes IP addresses; use STRICT_DNS or "
+                                "LOGICAL_DNS for the name '%.*s'",
+                                e->address ? (int)e->address->host.len : 0,
+                                e->address ? e->address->host.ptr : "");
+                continue;
+            }
+            uint32_t weight =
+                e->load_balancing_weight.set ? e->load_balancing_weight.value : 1;
+            struct host *host =
+                host_new(&address, e->hostname, weight, is_healthy(e->health_status));
+            if (host)
+                hosts[count++] = host;
+        }
+    }
+    struct host_set *set = host_set_new(hosts, count);
+    free(hosts);
+    return set;
+}
+
+struct cluster *cluster_build(struct config *config, const struct cfg_cluster *cfg,
+                              struct cfg_problems *problems)
+{
+    unsigned locals = rt_p_count();
+    size_t size = sizeof(struct cluster) + locals * sizeof(struct cluster_local);
+    struct cluster *cluster = aligned_alloc(64, (size + 63) / 64 * 64);
+    if (!cluster) {
+        cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark, "out of memory");
+        return NULL;
+    }
+    memset(cluster, 0, size);
+    cluster->refs = 1;
+    cluster->config_ref = config_ref(config);
+    cluster->config = cfg;
+    cluster->name = cfg->name;
+    cluster->local_count = locals;
+    for (unsigned i = 0; i < locals; i++)
+        wait_queue_init(&cluster->local[i].pending);
+    read_limits(cluster);
+    init_stats(cluster);
+    if (cfg->type == CFG_CLUSTER_STATIC) {
+        cluster->published = static_hosts(cfg, problems);
+        cluster->warm = true;
+    } else {
+        dns_check(cfg, problems);
+    }
+    return cluster;
+}
+
+struct cluster *cluster_ref(struct cluster *cluster)
+{
+    atomic_fetch_add_explicit(&cluster->refs, 1, memory_order_relaxed);
+    return cluster;
+}
+
+void cluster_unref(struct cluster *cluster)
+{
+    if (!cluster || atomic_fetch_sub_explicit(&cluster->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    for (unsigned i = 0; i < cluster->local_count; i++)
+        host_set_unref(cluster->local[i].hosts);
+    host_set_unref(cluster->published);
+    config_unref(cluster->config_ref);
+    free(cluster);
+}
+
+struct publish {
+    struct rt_post post;
+    struct cluster *cluster; /* leased */
+    struct host_set *set;    /* leased */
+    unsigned p_index;
+};
+
+static bool set_has(const struct host_set *set, const struct host *host)
+{
+    for (uint32_t i = 0; i < set->count; i++)
+        if (set->hosts[i] == host)
+            return true;
+    return false;
+}
+
+/* On the P: the old set's hosts that left lose their idle connections. */
+static void take_set(struct rt_post *post)
+{
+    struct publish *message = container_of(post, struct publish, post);
+    struct cluster_local *local = &message->cluster->local[message->p_index];
+    struct host_set *old = local->hosts;
+    local->hosts = message->set;
+    if (old) {
+        for (uint32_t i = 0; i < old->count; i++)
+            if (!set_has(message->set, old->hosts[i]))
+                upstream_close_idle(old->hosts[i], message->p_index);
+        host_set_unref(old);
+    } else {
+        local->next = (uint32_t)worker_random(worker_here());
+    }
+    wait_queue_wake_all(&local->pending);
+    cluster_unref(message->cluster);
+    free(message);
+}
+
+static void spread(struct cluster *cluster, struct host_set *set)
+{
+    for (unsigned p = 0; p < cluster->local_count; p++) {
+        struct publish *message = malloc(sizeof *message);
+        if (!message) {
+            LOG(log_upstream, LOG_ERROR, "cluster %.*s: out of memory, hosts not updated",
+                (int)cluster->name.len, cluster->name.ptr);
+            return;
+        }
+        *message = (struct publish){.post.fn = take_set,
+                                    .cluster = cluster_ref(cluster),
+                                    .set = host_set_ref(set),
+                                    .p_index = p};
+        rt_post(p, &message->post);
+    }
+}
+
+static void count_members(struct cluster *cluster, const struct host_set *set)
+{
+    uint32_t healthy = 0, heaviest = 0;
+    for (uint32_t i = 0; i < set->count; i++) {
+        healthy += set->hosts[i]->healthy;
+        if (set->hosts[i]->weight > heaviest)
+            heaviest = set->hosts[i]->weight;
+    }
+    stat_set(cluster->stats.membership_total, set->count);
+    stat_set(cluster->stats.membership_healthy, healthy);
+    stat_set(cluster->stats.max_host_weight, heaviest);
+    stat_add(cluster->stats.membership_change, STATS_SHARD_FOREIGN, 1);
+}
+
+void cluster_set_hosts(struct cluster *cluster, struct host_set *set)
+{
+    pthread_mutex_lock(&publish_lock);
+    struct host_set *old = cluster->published;
+    cluster->published = set;
+    pthread_mutex_unlock(&publish_lock);
+    cluster->warm = true;
+    count_members(cluster, set);
+    spread(cluster, set);
+    host_set_unref(old);
+}
+
+struct host_set *cluster_hosts(struct cluster *cluster)
+{
+    pthread_mutex_lock(&publish_lock);
+    struct host_set *set = cluster->published ? host_set_ref(cluster->published) : NULL;
+    pthread_mutex_unlock(&publish_lock);
+    return set;
+}
+
+void cluster_start(struct cluster *cluster)
+{
+    if (cluster->config->type != CFG_CLUSTER_STATIC) {
+        dns_start(cluster);
+        return;
+    }
+    struct host_set *set = cluster_hosts(cluster);
+    if (set) {
+        count_members(cluster, set);
+        spread(cluster, set);
+        host_set_unref(set);
+    }
+}
+
+void cluster_stop(struct cluster *cluster)
+{
+    cluster->stopping = true;
+}
+
+struct host *cluster_choose(struct cluster *cluster, unsigned p_index)
+{
+    struct cluster_local *local = &cluster->local[p_index];
+    struct host_set *set = local->hosts;
+    if (!set || set->schedule_len == 0)
+        return NULL;
+    local->next = local->next + 1 >= set->schedule_len ? 0 : local->next + 1;
+    return set->hosts[set->schedule[local->next % set->schedule_len]];
+}
+
+void cluster_count_response(struct cluster *cluster, unsigned shard, unsigned status)
+{
+    struct cluster_stats *s = &cluster->stats;
+    if (status < 100 || status >= 600)
+        return;
+    unsigned class = status / 100 - 1;
+    if (!s->rq_class[class] || !s->rq_code[status]) {
+        /* The first response of its kind; both Ps would store the same pointer. */
+        char name[32];
+        struct span label =
+            cluster->config->alt_stat_name.len ? cluster->config->alt_stat_name : cluster->name;
+        snprintf(name, sizeof name, "upstream_rq_%uxx", class + 1);
+        struct statistic *by_class =
+            stats_get_tagged(STAT_COUNTER, "cluster", "envoy.cluster_name", label, name);
+        snprintf(name, sizeof name, "upstream_rq_%u", status);
+        struct statistic *by_code =
+            stats_get_tagged(STAT_COUNTER, "cluster", "envoy.cluster_name", label, name);
+        __atomic_store_n(&s->rq_class[class], by_class, __ATOMIC_RELEASE);
+        __atomic_store_n(&s->rq_code[status], by_code, __ATOMIC_RELEASE);
+    }
+    stat_inc(s->rq_completed, shard);
+    stat_inc(__atomic_load_n(&s->rq_class[class], __ATOMIC_ACQUIRE), shard);
+    stat_inc(__atomic_load_n(&s->rq_code[status], __ATOMIC_ACQUIRE), shard);
+}

@@ -1,0 +1,416 @@
+/* downstream: accepting, idling, reading heads, closing. Sending responses: downstream_send.c. */
+#include "proxy/downstream.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "io/sys.h"
+#include "proxy/listener.h"
+#include "proxy/request_prepare.h"
+
+extern struct log_component log_http;
+
+enum {
+    ARENA_LIMIT = 4 * 1024 * 1024, /* of one exchange: heads, edits, local replies */
+    GROWN_READ = 8 * 1024, /* a head above a block is read in such steps, so that what follows it
+                              still fits a block */
+    LINGER_BYTES = 1024 * 1024, /* read and dropped at most while closing */
+};
+
+static void serve(void *arg);
+
+static void count_bytes(struct downstream *d)
+{
+    const struct hcm_stats *s = &d->hcm->stats;
+    stat_add(s->cx_rx_bytes, d->worker->index, (int64_t)(d->socket.rx_bytes - d->rx_counted));
+    stat_add(s->cx_tx_bytes, d->worker->index, (int64_t)(d->socket.tx_bytes - d->tx_counted));
+    d->rx_counted = d->socket.rx_bytes;
+    d->tx_counted = d->socket.tx_bytes;
+}
+
+static void destroy(struct downstream *d)
+{
+    const struct hcm_stats *s = &d->hcm->stats;
+    unsigned shard = d->worker->index;
+    uint64_t length_us = (uint64_t)(rt_now_ns() - d->opened_ns) / 1000;
+    count_bytes(d);
+    stat_inc(s->cx_destroy, shard);
+    stat_inc(d->closed_by_peer ? s->cx_destroy_remote : s->cx_destroy_local, shard);
+    stat_dec(s->cx_active, shard);
+    stat_dec(s->cx_http1_active, shard);
+    stat_record_us(s->cx_length_ms, shard, length_us);
+    stat_inc(d->listener_stats->cx_destroy, shard);
+    stat_dec(d->listener_stats->cx_active, shard);
+    stat_record_us(d->listener_stats->cx_length_ms, shard, length_us);
+    timer_disarm(&d->idle_timer);
+    list_remove(&d->node);
+    d->worker->downstream_count--;
+    socket_close(&d->socket);
+    inbuf_fini(&d->in);
+    snapshot_unref(d->snapshot);
+    free(d);
+}
+
+static void start_serving(struct downstream *d)
+{
+    timer_disarm(&d->idle_timer);
+    d->serving = true;
+    if (go_here("downstream", serve, d) != 0) {
+        LOG(log_http, LOG_ERROR, "out of memory: a connection is dropped");
+        destroy(d);
+    }
+}
+
+static void on_event(struct poll_fd *pd, unsigned events)
+{
+    struct downstream *d = container_of(pd, struct downstream, socket.pd);
+    bool gone = (events & (POLL_EVENT_HUP | POLL_EVENT_ERR)) != 0;
+    if (d->serving) {
+        if (gone && d->exchange) {
+            d->closed_by_peer = true;
+            exchange_client_gone(d->exchange);
+        }
+        return;
+    }
+    if (events & POLL_EVENT_IN) { /* a FIN may come with a last request */
+        start_serving(d);
+    } else if (gone) {
+        d->closed_by_peer = true;
+        destroy(d);
+    }
+}
+
+static void idle_expired(struct timer *timer)
+{
+    struct downstream *d = container_of(timer, struct downstream, idle_timer);
+    stat_inc(d->hcm->stats.cx_idle_timeout, d->worker->index);
+    destroy(d);
+}
+
+static int64_t idle_deadline(const struct downstream *d)
+{
+    const struct hcm *hcm = d->hcm;
+    int64_t deadline_ns = hcm->idle_timeout_ns ? rt_now_ns() + hcm->idle_timeout_ns : RT_FOREVER;
+    if (hcm->max_connection_duration_ns &&
+        d->opened_ns + hcm->max_connection_duration_ns < deadline_ns)
+        deadline_ns = d->opened_ns + hcm->max_connection_duration_ns;
+    return deadline_ns;
+}
+
+void downstream_accept(struct worker *worker, int fd, const struct address *peer,
+                       struct snapshot *snapshot, const struct hcm *hcm,
+                       const struct listener_stats *stats)
+{
+    struct downstream *d = calloc(1, sizeof *d);
+    if (!d || socket_open(&d->socket, fd, on_event) != 0) {
+        free(d);
+        close(fd);
+        return;
+    }
+    sys_set_nodelay(fd);
+    d->worker = worker;
+    d->snapshot = snapshot ? snapshot_ref(snapshot) : NULL;
+    d->hcm = hcm;
+    d->listener_stats = stats;
+    d->opened_ns = rt_now_ns();
+    d->id = worker_next_id(worker);
+    d->peer = *peer;
+    d->minor_version = 1;
+    inbuf_init(&d->in, worker->blocks);
+    timer_init(&d->idle_timer, idle_expired);
+    struct address local;
+    address_of_socket(fd, &local);
+    d->local = span_make(d->local_text, address_text(&local, d->local_text));
+    d->remote = span_make(d->remote_text, address_text(peer, d->remote_text));
+    list_push_back(&worker->downstreams, &d->node);
+    worker->downstream_count++;
+    stat_inc(hcm->stats.cx_total, worker->index);
+    stat_inc(hcm->stats.cx_active, worker->index);
+    stat_inc(hcm->stats.cx_http1_total, worker->index);
+    stat_inc(hcm->stats.cx_http1_active, worker->index);
+    stat_inc(stats->cx_total, worker->index);
+    stat_inc(stats->cx_active, worker->index);
+    /* The first request is nearly always there already: try it, rather than wait for an edge. */
+    start_serving(d);
+}
+
+void downstream_drain_all(struct worker *worker)
+{
+    worker->draining = true;
+    struct list *next;
+    for (struct list *at = worker->downstreams.next; at != &worker->downstreams; at = next) {
+        next = at->next;
+        struct downstream *d = container_of(at, struct downstream, node);
+        if (!d->serving) {
+            stat_inc(d->hcm->stats.cx_drain_close, worker->index);
+            destroy(d);
+        }
+    }
+}
+
+/* ---- serving ---- */
+
+enum head_result { HEAD_READ, HEAD_BAD, HEAD_TIMEOUT, HEAD_NOTHING_YET, HEAD_CLOSED };
+
+/* Room to read more of the head into; 0 when it may not grow any more. */
+static size_t head_room(struct downstream *d, struct arena *arena)
+{
+    int room = inbuf_room(&d->in);
+    if (room < 0)
+        return 0;
+    if (room == 0) {
+        size_t size = d->hcm->limits.head_bytes + GROWN_READ;
+        if (!d->in.block || inbuf_grow(&d->in, arena, size) != 0)
+            return 0;
+        room = (int)(d->in.cap - d->in.end);
+    }
+    return !d->in.block && room > GROWN_READ ? GROWN_READ : (size_t)room;
+}
+
+static enum head_result read_head(struct downstream *d, struct exchange *x,
+                                  struct http1_parser *parser, struct http1_head *head)
+{
+    int64_t limit_ns = d->hcm->request_headers_timeout_ns ? d->hcm->request_headers_timeout_ns
+                                                           : d->hcm->stream_idle_timeout_ns;
+    int64_t deadline_ns = RT_FOREVER;
+    for (;;) {
+        if (inbuf_len(&d->in)) {
+            enum http1_verdict verdict = http1_parse_request(
+                parser, d->in.data + d->in.start, inbuf_len(&d->in), head);
+            if (verdict == HTTP1_DONE)
+                return HEAD_READ;
+            if (verdict == HTTP1_BAD)
+                return HEAD_BAD;
+            if (deadline_ns == RT_FOREVER && limit_ns)
+                deadline_ns = rt_now_ns() + limit_ns;
+        }
+        size_t room = head_room(d, &x->arena);
+        if (room == 0) {
+            parser->error = HTTP1_NO_MEMORY;
+            parser->status = 500;
+            return HEAD_BAD;
+        }
+        char *into = d->in.data + d->in.end;
+        ssize_t n = inbuf_len(&d->in)
+                        ? socket_read(&d->socket, into, room, "request head", deadline_ns)
+                        : socket_try_read(&d->socket, into, room);
+        if (n == -EAGAIN)
+            return HEAD_NOTHING_YET;
+        if (n == -ETIMEDOUT)
+            return HEAD_TIMEOUT;
+        if (n <= 0) {
+            d->closed_by_peer = true;
+            return HEAD_CLOSED;
+        }
+        d->in.end += (uint32_t)n;
+    }
+}
+
+static void exchange_init(struct exchange *x, struct downstream *d)
+{
+    *x = (struct exchange){.downstream = d,
+                           .snapshot = d->snapshot,
+                           .hcm = d->hcm,
+                           .main = rt_self(),
+                           .shard = d->worker->index,
+                           .worker = d->worker};
+    arena_init(&x->arena, d->worker->blocks, ARENA_LIMIT);
+    header_map_init(&x->request.headers, &x->arena);
+    header_map_init(&x->request.trailers, &x->arena);
+    header_map_init(&x->response.headers, &x->arena);
+    header_map_init(&x->response.trailers, &x->arena);
+}
+
+static void note_start(struct exchange *x, struct downstream *d, const struct http1_head *head)
+{
+    struct stream_info *info = &x->info;
+    info->start_wall_ns = clock_wall_ns();
+    info->start_ns = rt_now_ns();
+    info->protocol = head->minor_version;
+    info->downstream_local = d->local;
+    info->downstream_remote = info->downstream_direct_remote = d->remote;
+    info->connection_id = d->id;
+    info->stream_id = x->random = worker_random(d->worker);
+    info->filter_chain = d->hcm->filter_chain_name;
+    info->listener_name = d->hcm->listener_name;
+    info->header_bytes_received = head->head_bytes;
+}
+
+static void refuse_head(struct exchange *x, struct downstream *d, unsigned status,
+                        struct span details, bool timed_out)
+{
+    struct local_reply reply = {.status = status,
+                                .body = timed_out ? SPAN_LIT("request timeout")
+                                                  : http1_reason(status),
+                                .details = details,
+                                .grpc_status = GRPC_STATUS_UNSET,
+                                .flags = FLAG_DOWNSTREAM_PROTOCOL_ERROR,
+                                .close_connection = true};
+    stat_inc(timed_out ? d->hcm->stats.rq_header_timeout : d->hcm->stats.cx_protocol_error,
+             x->shard);
+    x->request_complete = true; /* nothing behind it can be trusted to be a body */
+    exchange_reply(x, &reply);
+}
+
+static int say_continue(void *arg)
+{
+    return downstream_continue(arg);
+}
+
+/* The body's bytes pass here so that the exchange knows what came and when it ended. */
+struct request_body {
+    struct wire_body wire;
+    struct exchange *x;
+};
+
+static ssize_t request_body_next(void *data, size_t max, struct span *out)
+{
+    struct request_body *body = data;
+    struct reader wire = wire_body_reader(&body->wire);
+    ssize_t n = reader_next(wire, max, out);
+    exchange_touch(body->x);
+    if (n > 0)
+        body->x->info.bytes_received += (uint64_t)n;
+    else if (n == 0)
+        exchange_request_read(body->x);
+    else if (n == -ECONNRESET)
+        exchange_client_gone(body->x);
+    return n;
+}
+
+static void request_body_close(void *data)
+{
+    struct request_body *body = data;
+    reader_close(wire_body_reader(&body->wire));
+}
+
+static enum reader_peek request_body_peek(void *data)
+{
+    struct request_body *body = data;
+    return reader_peek(wire_body_reader(&body->wire));
+}
+
+static void attach_body(struct exchange *x, struct downstream *d, struct request_body *body,
+                        const struct http1_head *head)
+{
+    static const struct reader_itab itab = {.next = request_body_next,
+                                            .close = request_body_close,
+                                            .peek = request_body_peek};
+    wire_body_init(&body->wire, &d->socket, &d->in, head, &d->hcm->limits);
+    body->x = x;
+    body->wire.reason = "request body";
+    body->wire.arena = &x->arena;
+    if (d->hcm->enable_trailers)
+        body->wire.trailers = &x->request.trailers;
+    if (head->expect_continue) {
+        body->wire.before_wait = say_continue;
+        body->wire.before_wait_arg = d;
+    }
+    if (body->wire.done)
+        exchange_request_read(x);
+    else
+        x->request.body = (struct reader){&itab, body};
+}
+
+/* Lets the peer read the response before the kernel answers its unread bytes with a reset. */
+static void linger(struct downstream *d)
+{
+    if (d->hcm->delayed_close_ns == 0 || shutdown(d->socket.pd.fd, SHUT_WR) != 0)
+        return;
+    int64_t deadline_ns = rt_now_ns() + d->hcm->delayed_close_ns;
+    size_t dropped = 0;
+    d->in.start = d->in.end;
+    while (dropped < LINGER_BYTES) {
+        int room = inbuf_room(&d->in);
+        if (room <= 0)
+            return;
+        ssize_t n = socket_read(&d->socket, d->in.data + d->in.end, (size_t)room,
+                                "delayed close", deadline_ns);
+        if (n <= 0) {
+            if (n == -ETIMEDOUT)
+                stat_inc(d->hcm->stats.cx_delayed_close_timeout, d->worker->index);
+            return;
+        }
+        dropped += (size_t)n;
+    }
+}
+
+enum serve_result { SERVE_NEXT, SERVE_IDLE, SERVE_CLOSE, SERVE_LINGER };
+
+static enum serve_result after_exchange(struct downstream *d, struct exchange *x,
+                                        struct request_body *body, bool reusable)
+{
+    bool whole = body->wire.socket == NULL || wire_body_skip_rest(&body->wire);
+    if (!reusable)
+        return x->client_gone || whole ? SERVE_CLOSE : SERVE_LINGER;
+    if (!whole || inbuf_leave_arena(&d->in) != 0)
+        return SERVE_LINGER;
+    return SERVE_NEXT;
+}
+
+static enum serve_result serve_one(struct downstream *d)
+{
+    struct exchange x;
+    struct request_body body = {0};
+    struct http1_parser parser;
+    struct http1_head head = {.headers = &x.request.headers};
+    if (inbuf_len(&d->in) == 0 && !(d->socket.pd.ready & POLL_EVENT_IN) &&
+        !poll_hung_up(&d->socket.pd))
+        return SERVE_IDLE;
+    exchange_init(&x, d);
+    http1_parser_init(&parser, &d->hcm->limits);
+    enum head_result result = read_head(d, &x, &parser, &head);
+    if (result == HEAD_NOTHING_YET || result == HEAD_CLOSED) {
+        arena_fini(&x.arena);
+        return result == HEAD_CLOSED ? SERVE_CLOSE : SERVE_IDLE;
+    }
+    note_start(&x, d, &head);
+    d->exchange = &x;
+    if (result == HEAD_READ && inbuf_hold(&d->in, &x.arena) == 0) {
+        inbuf_consume(&d->in, head.head_bytes);
+        d->minor_version = head.minor_version;
+        d->requests++;
+        x.is_head = span_eq(header_get(&x.request.headers, HDR_METHOD), SPAN_LIT("HEAD"));
+        x.close_after = !head.keep_alive;
+        attach_body(&x, d, &body, &head);
+        request_prepare(&x, d, &head);
+    } else if (result == HEAD_TIMEOUT) {
+        refuse_head(&x, d, 408, SPAN_LIT("request_header_timeout"), true);
+    } else {
+        refuse_head(&x, d, (unsigned)parser.status,
+                    span_of(http1_error_details(parser.error)), false);
+    }
+    bool reusable = exchange_run(&x);
+    d->exchange = NULL;
+    enum serve_result next = after_exchange(d, &x, &body, reusable);
+    if (next == SERVE_CLOSE || next == SERVE_LINGER)
+        d->in.start = d->in.end; /* the arena may own that memory */
+    if (result != HEAD_READ && next == SERVE_CLOSE && !x.client_gone)
+        next = SERVE_LINGER;
+    if (next != SERVE_NEXT)
+        (void)inbuf_leave_arena(&d->in); /* nothing is left in it */
+    arena_fini(&x.arena);
+    return next;
+}
+
+static void serve(void *arg)
+{
+    struct downstream *d = arg;
+    enum serve_result result;
+    do {
+        result = serve_one(d);
+    } while (result == SERVE_NEXT);
+    count_bytes(d);
+    if (result == SERVE_LINGER)
+        linger(d);
+    if (result != SERVE_IDLE || d->worker->draining) {
+        destroy(d);
+        return;
+    }
+    inbuf_idle(&d->in);
+    d->serving = false;
+    timer_arm(&d->idle_timer, idle_deadline(d));
+}

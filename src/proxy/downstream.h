@@ -1,0 +1,60 @@
+/* downstream: a client's connection and the coroutine that serves it while it has something to do.
+ *
+ *      accept ─► idle ──edge──► serving (a coroutine) ──nothing left──► idle
+ *                 │ idle timeout, drain        │ close, error
+ *                 └────────────► closed ◄──────┘
+ *
+ * An idle connection owns no coroutine, no stack and no block.
+ *
+ * Ownership  The connection owns itself: it is freed by its coroutine, or by its idle callbacks
+ *            when it has none. It leases the snapshot it was accepted under.
+ * Threads    One P for life.
+ * Gone       While an exchange runs, an edge that says that the client hung up cancels the
+ *            exchange's coroutines (as Envoy resets the stream). */
+#pragma once
+#include "io/inbuf.h"
+#include "io/socket.h"
+#include "proxy/exchange.h"
+#include "proxy/snapshot.h"
+#include "proxy/wire_body.h"
+#include "proxy/worker.h"
+#include "rt/timer.h"
+
+struct listener_stats;
+
+struct downstream {
+    struct socket socket;
+    struct inbuf in;
+    struct list node; /* of worker->downstreams */
+    struct worker *worker;
+    struct snapshot *snapshot;
+    const struct hcm *hcm;
+    const struct listener_stats *listener_stats;
+    struct timer idle_timer;
+    struct exchange *exchange; /* the one being served, or NULL */
+    bool serving;              /* a coroutine is on it */
+    bool closing;              /* close after the current response */
+    bool closed_by_peer;
+    uint8_t minor_version;     /* of the latest request */
+    uint32_t requests;
+    int64_t opened_ns;
+    uint64_t id;
+    uint64_t rx_counted, tx_counted;
+    struct address peer;
+    char local_text[ADDRESS_TEXT_MAX], remote_text[ADDRESS_TEXT_MAX];
+    struct span local, remote;
+};
+
+/* Takes over fd. Closes it when memory is short. */
+void downstream_accept(struct worker *worker, int fd, const struct address *peer,
+                       struct snapshot *snapshot, const struct hcm *hcm,
+                       const struct listener_stats *stats);
+/* Idle connections of this P close now, busy ones after their current response. */
+void downstream_drain_all(struct worker *worker);
+
+/* ---- for exchange.c ---- */
+
+/* Sends a response head and body; parks. 0, or -errno: the connection is of no more use. */
+MUST_CHECK int downstream_send(struct downstream *d, struct exchange *x);
+/* 100 Continue, once, when the client waits for it. */
+MUST_CHECK int downstream_continue(struct downstream *d);

@@ -1,0 +1,364 @@
+/* exchange: the filter chain and the life of one request.
+ *
+ * Everything here runs on one P. Three parties may want an exchange to stop: the client (it hung up),
+ * a timer, and the pump coroutine (an extension replied while it saw the request body). Each sets its
+ * mark on the exchange and cancels the main coroutine, whose parks then return -ECANCELED; it
+ * looks at the marks and goes on accordingly. Marks are plain fields because a P runs one thing
+ * at a time. */
+#include "proxy/exchange.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "proxy/downstream.h"
+#include "proxy/local_reply.h"
+#include "proxy/route.h"
+
+LOG_COMPONENT(http, "http");
+
+bool exchange_alive(const struct exchange *x)
+{
+    return !x->client_gone && !x->reply_pending && !x->reset_pending;
+}
+
+/* Before its first turn the pump has no coroutine to cancel yet: it looks at the mark itself. */
+static void cancel_pump(struct exchange *x)
+{
+    x->pump_cancelled = true;
+    if (x->pump)
+        rt_cancel(x->pump);
+}
+
+/* Whoever waits in the exchange's name stops waiting. The caller itself is not cancelled: it returns
+ * by itself, and its own cleanup may have to park. */
+static void stop_waiting(struct exchange *x)
+{
+    struct g *self = rt_self();
+    if (x->main && x->main != self)
+        rt_cancel(x->main);
+    if (x->pump_started && x->pump != self)
+        cancel_pump(x);
+}
+
+void exchange_client_gone(struct exchange *x)
+{
+    if (x->client_gone || x->state == EXCHANGE_DONE)
+        return;
+    x->client_gone = true;
+    x->info.flags |= FLAG_DOWNSTREAM_CONNECTION_TERMINATION;
+    stop_waiting(x);
+}
+
+void exchange_reset(struct exchange *x, struct span details)
+{
+    if (x->reset_pending || x->state == EXCHANGE_DONE)
+        return;
+    x->reset_pending = true;
+    x->close_after = true;
+    if (details.len)
+        x->info.response_code_details = arena_copy(&x->arena, details);
+    stop_waiting(x);
+}
+
+void exchange_reply(struct exchange *x, const struct local_reply *reply)
+{
+    if (!exchange_alive(x) || x->state == EXCHANGE_DONE)
+        return;
+    x->info.flags |= reply->flags;
+    if (x->state == EXCHANGE_HEADERS_SENT) {
+        stat_inc(x->hcm->stats.rq_reset_after_downstream_response_started, x->shard);
+        exchange_reset(x, reply->details);
+        return;
+    }
+    if (local_reply_copy(&x->arena, reply, &x->reply) != 0) {
+        exchange_reset(x, SPAN_LIT("out_of_memory"));
+        return;
+    }
+    x->reply_pending = true;
+    stop_waiting(x);
+}
+
+/* ---- the pump ---- */
+
+struct pump_start {
+    struct exchange *x;
+    void (*fn)(struct exchange *x, void *arg);
+    void *arg;
+};
+
+static void run_pump(void *arg)
+{
+    struct pump_start *start = arg; /* in the arena */
+    struct exchange *x = start->x;
+    x->pump = rt_self();
+    if (x->pump_cancelled)
+        rt_cancel(x->pump);
+    start->fn(x, start->arg);
+    x->pump = NULL;
+    x->pump_started = false;
+    rt_ready(x->main);
+}
+
+int exchange_pump_start(struct exchange *x, void (*fn)(struct exchange *x, void *arg), void *arg)
+{
+    struct pump_start *start = arena_alloc(&x->arena, sizeof *start);
+    if (!start)
+        return -ENOMEM;
+    *start = (struct pump_start){x, fn, arg};
+    x->pump_cancelled = false;
+    int rc = go_here("request body", run_pump, start);
+    x->pump_started = rc == 0;
+    return rc;
+}
+
+void exchange_pump_stop(struct exchange *x)
+{
+    if (!x->pump_started)
+        return;
+    cancel_pump(x);
+    while (x->pump_started) {
+        rt_cancel_clear(); /* we must wait for it, however often somebody wants us to stop */
+        (void)rt_park("end of the request body's coroutine", RT_FOREVER);
+    }
+}
+
+void exchange_request_read(struct exchange *x)
+{
+    if (x->request_complete)
+        return;
+    x->request_complete = true;
+    x->info.request_received_ns = rt_now_ns();
+    timer_disarm(&x->request_timer);
+}
+
+/* ---- timers ---- */
+
+static void idle_fired(struct timer *timer)
+{
+    struct exchange *x = container_of(timer, struct exchange, idle_timer);
+    int64_t due_ns = x->active_ns + x->idle_timeout_ns;
+    if (due_ns > rt_now_ns()) {
+        timer_arm(timer, due_ns);
+        return;
+    }
+    stat_inc(x->hcm->stats.rq_idle_timeout, x->shard);
+    /* 408 while the request still comes, 504 when the upstream is silent, as on Envoy. */
+    struct local_reply reply = {.status = x->request_complete ? 504 : 408,
+                                .body = SPAN_LIT("stream timeout"),
+                                .details = x->request_complete ? SPAN_LIT("stream_idle_timeout")
+                                                               : SPAN_LIT("stream_idle_timeout"),
+                                .grpc_status = GRPC_STATUS_UNSET,
+                                .flags = FLAG_STREAM_IDLE_TIMEOUT,
+                                .close_connection = !x->request_complete};
+    exchange_reply(x, &reply);
+}
+
+static void request_fired(struct timer *timer)
+{
+    struct exchange *x = container_of(timer, struct exchange, request_timer);
+    stat_inc(x->hcm->stats.rq_timeout, x->shard);
+    struct local_reply reply = {.status = 408,
+                                .body = SPAN_LIT("request timeout"),
+                                .details = SPAN_LIT("request_overall_timeout"),
+                                .grpc_status = GRPC_STATUS_UNSET,
+                                .flags = FLAG_DOWNSTREAM_PROTOCOL_ERROR,
+                                .close_connection = true};
+    exchange_reply(x, &reply);
+}
+
+static void start_timers(struct exchange *x)
+{
+    timer_init(&x->idle_timer, idle_fired);
+    timer_init(&x->request_timer, request_fired);
+    x->active_ns = rt_now_ns();
+    x->idle_timeout_ns = x->hcm->stream_idle_timeout_ns;
+    if (x->idle_timeout_ns)
+        timer_arm(&x->idle_timer, x->active_ns + x->idle_timeout_ns);
+    if (x->hcm->request_timeout_ns && !x->request_complete)
+        timer_arm(&x->request_timer, x->active_ns + x->hcm->request_timeout_ns);
+}
+
+static void stop_timers(struct exchange *x)
+{
+    timer_disarm(&x->idle_timer);
+    timer_disarm(&x->request_timer);
+}
+
+/* ---- routes ---- */
+
+const struct route_entry *exchange_route(struct exchange *x)
+{
+    if (!x->route_chosen) {
+        x->route_chosen = true;
+        x->route = x->hcm->routes
+                       ? route_match(x->hcm->routes, &x->request.headers, x->random)
+                       : NULL;
+        if (x->route) {
+            x->info.route_name = x->route->name;
+            if (x->route->virtual_host)
+                x->info.virtual_host = x->route->virtual_host->name;
+            if (x->route->idle_timeout_ns >= 0) {
+                x->idle_timeout_ns = x->route->idle_timeout_ns;
+                timer_arm(&x->idle_timer, x->idle_timeout_ns ? rt_now_ns() + x->idle_timeout_ns
+                                                             : RT_FOREVER);
+            }
+        }
+    }
+    return x->route;
+}
+
+void exchange_clear_route(struct exchange *x)
+{
+    x->route_chosen = false;
+    x->route = NULL;
+}
+
+unsigned exchange_route_configs(struct exchange *x, const struct filter_factory *factory,
+                                const void *out[FILTER_ROUTE_LEVELS])
+{
+    const struct route_entry *route = exchange_route(x);
+    return route ? route_filter_configs(route, factory->index, out) : 0;
+}
+
+size_t exchange_buffer_limit(const struct exchange *x)
+{
+    return x->hcm->buffer_limit;
+}
+
+/* ---- the chain ---- */
+
+static int create_filters(struct exchange *x)
+{
+    const struct hcm *hcm = x->hcm;
+    x->filters = arena_alloc(&x->arena, hcm->filter_count * sizeof *x->filters);
+    if (!x->filters)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < hcm->filter_count; i++) {
+        const struct filter_factory *factory = hcm->filters[i];
+        if (factory->disabled)
+            continue;
+        struct filter_instance *f = &x->filters[x->filter_count];
+        *f = (struct filter_instance){.factory = factory, .self = factory->config};
+        if (factory->itab->create) {
+            f->self = factory->itab->create(x, factory);
+            if (!f->self)
+                return -ENOMEM;
+        }
+        f->created = true;
+        x->filter_count++;
+    }
+    return 0;
+}
+
+static void run_request_side(struct exchange *x)
+{
+    for (uint32_t i = 0; i < x->filter_count && exchange_alive(x); i++) {
+        struct filter_instance *f = &x->filters[i];
+        if (f->factory->itab->request)
+            f->factory->itab->request(x, f->self);
+    }
+}
+
+/* Turns the pending reply into x->response. The old response, if any, is dropped. */
+static bool take_reply(struct exchange *x)
+{
+    exchange_pump_stop(x);
+    rt_cancel_clear();
+    x->reply_pending = false;
+    reader_close(x->response.body);
+    x->response = (struct message){0};
+    header_map_init(&x->response.headers, &x->arena);
+    header_map_init(&x->response.trailers, &x->arena);
+    x->local = true;
+    if (x->reply.close_connection)
+        x->close_after = true;
+    if (local_reply_fill(x, &x->reply) != 0) {
+        exchange_reset(x, SPAN_LIT("out_of_memory"));
+        return false;
+    }
+    return true;
+}
+
+static void run_response_side(struct exchange *x)
+{
+    x->state = EXCHANGE_RESPONSE;
+    for (uint32_t i = x->filter_count; i-- > 0 && exchange_alive(x);) {
+        struct filter_instance *f = &x->filters[i];
+        if (f->factory->itab->response)
+            f->factory->itab->response(x, f->self);
+    }
+    if (x->reply_pending)
+        (void)take_reply(x); /* straight to the wire: no filter sees it */
+}
+
+static void finish(struct exchange *x)
+{
+    exchange_pump_stop(x);
+    stop_timers(x);
+    rt_cancel_clear(); /* filters may have to park to clean up */
+    x->state = EXCHANGE_DONE;
+    x->info.end_ns = rt_now_ns();
+    for (uint32_t i = 0; i < x->filter_count; i++)
+        if (x->filters[i].factory->itab->log)
+            x->filters[i].factory->itab->log(x, x->filters[i].self, FILTER_LOG_END);
+    for (uint32_t i = 0; i < x->hcm->log_count; i++)
+        access_log_write(x->hcm->logs[i], x);
+    for (uint32_t i = x->filter_count; i-- > 0;)
+        if (x->filters[i].factory->itab->destroy)
+            x->filters[i].factory->itab->destroy(x, x->filters[i].self);
+    reader_close(x->request.body);
+    reader_close(x->response.body);
+}
+
+static void count(struct exchange *x)
+{
+    const struct hcm_stats *s = &x->hcm->stats;
+    stat_dec(s->rq_active, x->shard);
+    unsigned code = x->info.response_code;
+    if (code >= 100 && code < 600) {
+        stat_inc(s->rq_completed, x->shard);
+        stat_inc(s->rq_class[code / 100 - 1], x->shard);
+        stat_record_us(s->rq_time, x->shard, (uint64_t)(x->info.end_ns - x->info.start_ns) / 1000);
+    }
+    if (x->client_gone)
+        stat_inc(s->rq_rx_reset, x->shard);
+    else if (x->reset_pending)
+        stat_inc(s->rq_tx_reset, x->shard);
+}
+
+bool exchange_run(struct exchange *x)
+{
+    const struct hcm_stats *s = &x->hcm->stats;
+    stat_inc(s->rq_total, x->shard);
+    stat_inc(s->rq_http1_total, x->shard);
+    stat_inc(s->rq_active, x->shard);
+    start_timers(x);
+    if (create_filters(x) != 0) {
+        struct local_reply reply = {.status = 500,
+                                    .details = SPAN_LIT("filter_chain_failed"),
+                                    .grpc_status = GRPC_STATUS_UNSET};
+        exchange_reply(x, &reply);
+    }
+    (void)exchange_route(x);
+    run_request_side(x);
+
+    bool answered = false;
+    if (x->reply_pending)
+        answered = take_reply(x);
+    else if (exchange_alive(x))
+        answered = header_has(&x->response.headers, HDR_STATUS);
+    if (exchange_alive(x) && !answered) {
+        LOG(log_http, LOG_ERROR, "no filter answered the request; is the last one terminal?");
+        exchange_reset(x, SPAN_LIT("no_response"));
+    }
+    if (answered)
+        run_response_side(x);
+    if (exchange_alive(x) && downstream_send(x->downstream, x) != 0)
+        exchange_client_gone(x);
+    bool reusable = !x->client_gone && !x->reset_pending && !x->close_after;
+    finish(x);
+    count(x);
+    return reusable;
+}

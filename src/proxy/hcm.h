@@ -1,0 +1,53 @@
+/* hcm: an HTTP connection manager as configured: its filters, routes, logs, limits and stats.
+ *
+ * Ownership  Part of a snapshot; borrows the config's strings. hcm_free releases what it built.
+ * Threads    Built off the Ps (filters may load libraries), then immutable: any P reads it. */
+#pragma once
+#include "base/stats.h"
+#include "http/http1.h"
+#include "proxy/access_log.h"
+#include "proxy/filter.h"
+#include "proxy/route.h"
+
+struct hcm_stats { /* http.<stat_prefix>.* */
+    struct statistic *cx_total, *cx_active, *cx_http1_total, *cx_http1_active, *cx_destroy,
+        *cx_destroy_local, *cx_destroy_remote, *cx_destroy_active_rq, *cx_idle_timeout,
+        *cx_drain_close, *cx_protocol_error, *cx_rx_bytes, *cx_tx_bytes, *cx_length_ms,
+        *cx_delayed_close_timeout, *cx_max_requests_reached, *cx_overload_disable_keepalive;
+    struct statistic *rq_total, *rq_active, *rq_http1_total, *rq_completed, *rq_time, *rq_class[5],
+        *rq_rx_reset, *rq_tx_reset, *rq_idle_timeout, *rq_timeout, *rq_header_timeout,
+        *rq_too_large, *rs_too_large, *rq_non_relative_path, *rq_response_before_rq_complete,
+        *rq_failed_path_normalization, *rq_ws_on_non_ws_route;
+    struct statistic *no_route, *no_cluster, *rq_direct_response, *rq_redirect, *router_rq_total,
+        *rq_reset_after_downstream_response_started;
+};
+
+struct hcm {
+    const struct cfg_hcm *config;
+    struct span listener_name, filter_chain_name;
+    struct span server_name;
+    struct filter_factory **filters; /* index order; disabled ones included */
+    uint32_t filter_count;
+    struct route_table *routes; /* NULL: the admin's, which matches nothing */
+    struct access_log **logs;
+    uint32_t log_count;
+    struct http1_limits limits;
+    uint32_t buffer_limit; /* per_connection_buffer_limit_bytes of the listener */
+    int64_t idle_timeout_ns, stream_idle_timeout_ns, request_timeout_ns,
+        request_headers_timeout_ns, max_connection_duration_ns, delayed_close_ns,
+        max_stream_duration_ns; /* 0: none */
+    uint32_t max_requests_per_connection; /* 0: none */
+    bool use_remote_address, generate_request_id, allow_absolute_url, accept_http_10,
+        enable_trailers, normalize_path;
+    struct hcm_stats stats;
+};
+
+struct snapshot;
+/* problems says why when NULL comes back. The snapshot answers whether clusters exist. */
+struct hcm *hcm_build(const struct cfg_hcm *config, const struct snapshot *snapshot,
+                      struct span listener_name, struct span filter_chain_name,
+                      uint32_t buffer_limit, struct cfg_problems *problems);
+/* The admin's: one terminal filter, no routes. */
+struct hcm *hcm_build_admin(const struct filter_kind *kind, const struct cfg_admin *config,
+                            struct cfg_problems *problems);
+void hcm_free(struct hcm *hcm);

@@ -1,0 +1,234 @@
+/* listener: accepting is bounded per edge, so a storm of connections does not starve the P's other
+ * work: what is left is taken in the next round, asked for by a message of the P to itself.
+ *
+ * EMFILE  The kernel keeps the connection in its queue and gives no new edge for it. Each P retries on
+ *         a timer instead of spinning, and the stat says how often. */
+#include "proxy/listener.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "io/sys.h"
+#include "proxy/downstream.h"
+#include "rt/timer.h"
+
+LOG_COMPONENT(listener, "conn_handler");
+
+enum {
+    ACCEPTS_PER_ROUND = 64,
+    BACKLOG = 4096, /* the kernel cuts it to net.core.somaxconn */
+    RETRY_MS = 50,
+};
+
+struct accept_again {
+    struct rt_post post;
+    struct timer timer;
+    struct listener_fd *lfd;
+};
+
+static void accept_round(struct listener_fd *lfd);
+
+static void again_posted(struct rt_post *post)
+{
+    struct accept_again *again = container_of(post, struct accept_again, post);
+    struct listener_fd *lfd = again->lfd;
+    free(again);
+    if (lfd->open)
+        accept_round(lfd);
+}
+
+static void again_timed(struct timer *timer)
+{
+    struct accept_again *again = container_of(timer, struct accept_again, timer);
+    struct listener_fd *lfd = again->lfd;
+    free(again);
+    if (lfd->open)
+        accept_round(lfd);
+}
+
+static void accept_again(struct listener_fd *lfd, bool later)
+{
+    struct accept_again *again = calloc(1, sizeof *again);
+    if (!again)
+        return; /* the next edge tries again */
+    again->lfd = lfd;
+    again->post.fn = again_posted;
+    timer_init(&again->timer, again_timed);
+    if (later)
+        timer_arm(&again->timer, rt_now_ns() + RETRY_MS * NS_PER_MS);
+    else
+        rt_post(lfd->p_index, &again->post);
+}
+
+static void accept_round(struct listener_fd *lfd)
+{
+    struct listener *listener = lfd->listener;
+    struct worker *worker = worker_here();
+    for (int i = 0; i < ACCEPTS_PER_ROUND; i++) {
+        struct address peer = {.len = sizeof peer.sa};
+        int fd = sys_accept(lfd->fd, &peer.sa.any, &peer.len);
+        if (fd >= 0) {
+            downstream_accept(worker, fd, &peer, listener->snapshot, listener->hcm,
+                              &listener->stats);
+            continue;
+        }
+        if (fd == -EAGAIN)
+            return;
+        if (fd == -EMFILE || fd == -ENFILE || fd == -ENOBUFS || fd == -ENOMEM) {
+            stat_inc(listener->stats.cx_overflow, worker->index);
+            LOG(log_listener, LOG_WARN, "listener %s: cannot accept: %s; raise the limit of open "
+                "files", listener->name, strerror(-fd));
+            accept_again(lfd, true);
+            return;
+        }
+        /* ECONNABORTED and network errors of that one connection: go on with the next. */
+    }
+    accept_again(lfd, false);
+}
+
+static void listener_event(struct poll_fd *pd, unsigned events)
+{
+    if (events & POLL_EVENT_IN)
+        accept_round(container_of(pd, struct listener_fd, pd));
+}
+
+static int bind_one(const struct address *address, bool reuse_port, int backlog)
+{
+    int fd = sys_stream_socket(address->sa.any.sa_family);
+    if (fd < 0)
+        return fd;
+    int on = 1, off = 0;
+    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (address->sa.any.sa_family == AF_INET6)
+        (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+    if ((reuse_port && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) != 0) ||
+        bind(fd, &address->sa.any, address->len) != 0 || listen(fd, backlog) != 0) {
+        int rc = -errno;
+        close(fd);
+        return rc;
+    }
+    return fd;
+}
+
+static void init_stats(struct listener *listener)
+{
+    char label[ADDRESS_TEXT_MAX];
+    snprintf(label, sizeof label, "%s", listener->address_text);
+    for (char *c = label; *c; c++) /* as Envoy writes an address in a stat's name */
+        if (*c == ':')
+            *c = '_';
+    struct span value = span_of(listener->is_admin ? "admin" : label);
+    const char *tag = "envoy.listener_address";
+    listener->stats = (struct listener_stats){
+        .cx_total = stats_get_tagged(STAT_COUNTER, "listener", tag, value, "downstream_cx_total"),
+        .cx_active = stats_get_tagged(STAT_GAUGE, "listener", tag, value, "downstream_cx_active"),
+        .cx_destroy =
+            stats_get_tagged(STAT_COUNTER, "listener", tag, value, "downstream_cx_destroy"),
+        .cx_overflow =
+            stats_get_tagged(STAT_COUNTER, "listener", tag, value, "downstream_cx_overflow"),
+        .cx_length_ms =
+            stats_get_tagged(STAT_HISTOGRAM, "listener", tag, value, "downstream_cx_length_ms"),
+    };
+}
+
+struct listener *listener_open(const struct address *address, const struct cfg_listener *cfg,
+                               const struct hcm *hcm, struct snapshot *snapshot, int *rc)
+{
+    unsigned count = cfg ? rt_p_count() : 1; /* P 0 serves the admin */
+    bool reuse_port =
+        count > 1 && !(cfg && cfg->enable_reuse_port.set && !cfg->enable_reuse_port.value);
+    int backlog = cfg && cfg->tcp_backlog_size.set ? (int)cfg->tcp_backlog_size.value : BACKLOG;
+    struct listener *listener =
+        calloc(1, sizeof *listener + count * sizeof(struct listener_fd));
+    if (!listener) {
+        *rc = -ENOMEM;
+        return NULL;
+    }
+    listener->hcm = hcm;
+    listener->is_admin = !cfg;
+    listener->count = count;
+    struct address bound = *address;
+    for (unsigned i = 0; i < count; i++)
+        listener->fds[i] = (struct listener_fd){.listener = listener, .p_index = i, .fd = -1};
+    for (unsigned i = 0; i < count; i++) {
+        struct listener_fd *lfd = &listener->fds[i];
+        lfd->fd = i == 0 || reuse_port ? bind_one(&bound, reuse_port, backlog)
+                                       : dup(listener->fds[0].fd);
+        if (lfd->fd < 0) {
+            *rc = lfd->fd == -1 && i > 0 && !reuse_port ? -errno : lfd->fd;
+            lfd->fd = -1;
+            for (unsigned j = 0; j < i; j++)
+                close(listener->fds[j].fd);
+            free(listener);
+            return NULL;
+        }
+        if (i == 0)
+            address_of_socket(lfd->fd, &bound); /* the others join the port that 0 became */
+    }
+    listener->address = bound;
+    address_text(&bound, listener->address_text);
+    if (cfg && cfg->name.len)
+        snprintf(listener->name, sizeof listener->name, "%.*s", (int)cfg->name.len, cfg->name.ptr);
+    else
+        snprintf(listener->name, sizeof listener->name, "%s",
+                 cfg ? listener->address_text : "admin");
+    listener->snapshot = snapshot ? snapshot_ref(snapshot) : NULL;
+    init_stats(listener);
+    return listener;
+}
+
+struct listener_message {
+    struct rt_post post;
+    struct listener_fd *lfd;
+};
+
+static void start_on_p(struct rt_post *post)
+{
+    struct listener_message *message = container_of(post, struct listener_message, post);
+    struct listener_fd *lfd = message->lfd;
+    free(message);
+    int rc = poll_open(&lfd->pd, lfd->fd, listener_event);
+    if (rc != 0) {
+        LOG(log_listener, LOG_ERROR, "listener %s: cannot poll: %s", lfd->listener->name,
+            strerror(-rc));
+        return;
+    }
+    lfd->open = true;
+    accept_round(lfd); /* what came before the registration */
+}
+
+static void stop_on_p(struct rt_post *post)
+{
+    struct listener_message *message = container_of(post, struct listener_message, post);
+    struct listener_fd *lfd = message->lfd;
+    free(message);
+    if (!lfd->open)
+        return;
+    lfd->open = false;
+    poll_close(&lfd->pd);
+    lfd->fd = -1;
+}
+
+static void post_to_all(struct listener *listener, void (*fn)(struct rt_post *))
+{
+    for (unsigned i = 0; i < listener->count; i++) {
+        struct listener_message *message = malloc(sizeof *message);
+        ASSERT(message); /* a few bytes at start and stop */
+        *message = (struct listener_message){.post.fn = fn, .lfd = &listener->fds[i]};
+        rt_post(i, &message->post);
+    }
+}
+
+void listener_start(struct listener *listener)
+{
+    post_to_all(listener, start_on_p);
+}
+
+void listener_stop(struct listener *listener)
+{
+    post_to_all(listener, stop_on_p);
+}

@@ -1,0 +1,133 @@
+#include "proxy/local_reply.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+int local_reply_copy(struct arena *arena, const struct local_reply *reply, struct local_reply *out)
+{
+    *out = *reply;
+    out->body = arena_copy(arena, reply->body);
+    out->details = reply->details.len ? arena_copy(arena, reply->details) : span_none();
+    struct header *headers = arena_alloc(arena, (reply->header_count + 1) * sizeof *headers);
+    if (!headers || (reply->body.len && span_is_none(out->body)) ||
+        (reply->details.len && span_is_none(out->details)))
+        return -ENOMEM;
+    for (size_t i = 0; i < reply->header_count; i++) {
+        headers[i] = reply->headers[i];
+        headers[i].flags = 0;
+        headers[i].name = arena_copy(arena, reply->headers[i].name);
+        headers[i].value = arena_copy(arena, reply->headers[i].value);
+        if (span_is_none(headers[i].name) || span_is_none(headers[i].value))
+            return -ENOMEM;
+    }
+    out->headers = headers;
+    return 0;
+}
+
+/* RFC-style mapping of the gRPC specification ("HTTP to gRPC Status Code Mapping"). */
+static int64_t grpc_status_of(unsigned http_status)
+{
+    switch (http_status) {
+    case 200:
+        return 0;
+    case 400:
+        return 13;
+    case 401:
+        return 16;
+    case 403:
+        return 7;
+    case 404:
+        return 12;
+    case 429:
+    case 502:
+    case 503:
+    case 504:
+        return 14;
+    default:
+        return 2;
+    }
+}
+
+/* grpc-message: percent-encoding of bytes outside 0x20..0x7e and of '%'. */
+static struct span grpc_message(struct arena *arena, struct span text)
+{
+    static const char digits[] = "0123456789ABCDEF";
+    char *out = arena_alloc(arena, text.len * 3 + 1);
+    if (!out)
+        return span_none();
+    size_t n = 0;
+    for (size_t i = 0; i < text.len; i++) {
+        unsigned char c = (unsigned char)text.ptr[i];
+        if (c >= 0x20 && c <= 0x7e && c != '%') {
+            out[n++] = (char)c;
+            continue;
+        }
+        out[n++] = '%';
+        out[n++] = digits[c >> 4];
+        out[n++] = digits[c & 15];
+    }
+    return span_make(out, n);
+}
+
+static int set_number(struct exchange *x, enum header_id id, int64_t number)
+{
+    struct span text = arena_printf(&x->arena, "%lld", (long long)number);
+    return span_is_none(text) ? -ENOMEM : header_set_id(&x->response.headers, id, text);
+}
+
+/* The filter's own fields are added, not set; a bad one is left out rather than sent. */
+static int add_headers(struct exchange *x, const struct local_reply *reply)
+{
+    for (size_t i = 0; i < reply->header_count; i++) {
+        const struct header *h = &reply->headers[i];
+        if (h->value.len == 0)
+            continue;
+        int rc = header_add(&x->response.headers, header_id_of(h->name), h->name, h->value);
+        if (rc != 0 && rc != -EINVAL)
+            return rc;
+    }
+    return 0;
+}
+
+static int fill_grpc(struct exchange *x, const struct local_reply *reply)
+{
+    struct header_map *headers = &x->response.headers;
+    int64_t status = reply->grpc_status != GRPC_STATUS_UNSET ? reply->grpc_status
+                                                             : grpc_status_of(reply->status);
+    int rc = header_set_id(headers, HDR_STATUS, SPAN_LIT("200"));
+    if (rc == 0)
+        rc = header_set_id(headers, HDR_CONTENT_TYPE, SPAN_LIT("application/grpc"));
+    if (rc == 0)
+        rc = add_headers(x, reply);
+    if (rc == 0 && !header_has(headers, HDR_GRPC_STATUS))
+        rc = set_number(x, HDR_GRPC_STATUS, status);
+    if (rc == 0 && reply->body.len && !header_has(headers, HDR_GRPC_MESSAGE)) {
+        struct span message = grpc_message(&x->arena, reply->body);
+        rc = span_is_none(message) ? -ENOMEM : header_set_id(headers, HDR_GRPC_MESSAGE, message);
+    }
+    return rc;
+}
+
+int local_reply_fill(struct exchange *x, const struct local_reply *reply)
+{
+    struct header_map *headers = &x->response.headers;
+    x->info.response_code_details = reply->details.len ? reply->details : SPAN_LIT("direct_response");
+    if (x->is_grpc)
+        return fill_grpc(x, reply);
+    int rc = set_number(x, HDR_STATUS, reply->status);
+    if (rc == 0)
+        rc = add_headers(x, reply);
+    if (rc != 0)
+        return rc;
+    if (reply->body.len == 0) {
+        header_remove_id(headers, HDR_CONTENT_TYPE);
+        header_remove_id(headers, HDR_CONTENT_LENGTH);
+        return 0;
+    }
+    rc = set_number(x, HDR_CONTENT_LENGTH, (int64_t)reply->body.len);
+    if (rc == 0 && !header_has(headers, HDR_CONTENT_TYPE))
+        rc = header_set_id(headers, HDR_CONTENT_TYPE, SPAN_LIT("text/plain"));
+    if (rc == 0 && !x->is_head)
+        rc = message_set_body(&x->response, reply->body);
+    return rc;
+}

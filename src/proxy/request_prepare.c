@@ -1,0 +1,271 @@
+#include "proxy/request_prepare.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "http/authority.h"
+#include "http/path.h"
+
+static void refuse(struct exchange *x, unsigned status, struct span body, struct span details,
+                   bool close)
+{
+    struct local_reply reply = {.status = status,
+                                .body = body,
+                                .details = details,
+                                .grpc_status = GRPC_STATUS_UNSET,
+                                .close_connection = close};
+    exchange_reply(x, &reply);
+}
+
+static bool check_version(struct exchange *x, const struct http1_head *head)
+{
+    if (head->minor_version == 0 && !x->hcm->accept_http_10) {
+        refuse(x, 426, span_none(), SPAN_LIT("low_version"), true);
+        return false;
+    }
+    if (head->upgrade) {
+        stat_inc(x->hcm->stats.rq_ws_on_non_ws_route, x->shard);
+        refuse(x, 403, span_none(), SPAN_LIT("upgrade_failed"), true);
+        return false;
+    }
+    return true;
+}
+
+static bool check_host(struct exchange *x, const struct http1_head *head)
+{
+    struct header_map *headers = &x->request.headers;
+    if (header_has(headers, HDR_AUTHORITY))
+        return true;
+    const struct cfg_http1_options *options = x->hcm->config->http_protocol_options;
+    if (head->minor_version == 0 && options && options->default_host_for_http_10.len)
+        return header_set_id(headers, HDR_AUTHORITY, options->default_host_for_http_10) == 0;
+    refuse(x, 400, span_none(), SPAN_LIT("missing_host_header"), true);
+    return false;
+}
+
+static bool check_path(struct exchange *x)
+{
+    struct header_map *headers = &x->request.headers;
+    struct span path = header_get(headers, HDR_PATH);
+    struct span method = header_get(headers, HDR_METHOD);
+    if (span_eq(method, SPAN_LIT("CONNECT"))) { /* no upgrade is configured for it */
+        refuse(x, 403, span_none(), SPAN_LIT("upgrade_failed"), true);
+        return false;
+    }
+    bool is_options_star = span_eq(path, SPAN_LIT("*")) && span_eq(method, SPAN_LIT("OPTIONS"));
+    if (path.len == 0 || (path.ptr[0] != '/' && !is_options_star)) {
+        stat_inc(x->hcm->stats.rq_non_relative_path, x->shard);
+        refuse(x, 404, span_none(), SPAN_LIT("absolute_path_rejected"), false);
+        return false;
+    }
+    x->info.original_path = path;
+    int rc = 0;
+    if (x->hcm->normalize_path && !is_options_star) {
+        rc = path_normalize(&x->arena, path, &path);
+        if (rc == 0)
+            rc = header_set_id(headers, HDR_PATH, path);
+    }
+    if (rc == 0 && x->hcm->config->merge_slashes) {
+        rc = path_merge_slashes(&x->arena, path, &path);
+        if (rc == 0)
+            rc = header_set_id(headers, HDR_PATH, path);
+    }
+    if (rc != 0) {
+        stat_inc(x->hcm->stats.rq_failed_path_normalization, x->shard);
+        refuse(x, 400, span_none(), SPAN_LIT("path_normalization_failed"), true);
+        return false;
+    }
+    return true;
+}
+
+static bool check_underscores(struct exchange *x)
+{
+    const struct cfg_http_options *options = x->hcm->config->common_http_protocol_options;
+    int action = options ? options->headers_with_underscores_action : 0;
+    struct header_map *headers = &x->request.headers;
+    for (uint32_t i = 0; action != 0 && i < headers->count;) {
+        struct span name = headers->entries[i].name;
+        if (headers->entries[i].id != HDR_OTHER || span_find(name, '_') < 0) {
+            i++;
+        } else if (action == 1) {
+            refuse(x, 400, SPAN_LIT("Bad Request"), SPAN_LIT("http1.unexpected_underscore"), true);
+            return false;
+        } else {
+            header_remove(headers, HDR_OTHER, name);
+        }
+    }
+    return true;
+}
+
+/* The address that `hops` trusted proxies before us vouch for: the hops-th from the right. */
+static bool address_from_xff(struct span xff, uint32_t hops, struct address *out)
+{
+    for (;;) {
+        size_t comma = xff.len;
+        while (comma > 0 && xff.ptr[comma - 1] != ',')
+            comma--;
+        struct span last = span_trim(span_make(xff.ptr + comma, xff.len - comma));
+        if (hops == 0)
+            return address_parse_loose(last, out);
+        if (comma == 0)
+            return false;
+        xff.len = comma - 1;
+        hops--;
+    }
+}
+
+static void set_remote(struct exchange *x, const struct address *address)
+{
+    char *text = arena_alloc(&x->arena, ADDRESS_TEXT_MAX);
+    if (text)
+        x->info.downstream_remote = span_make(text, address_text(address, text));
+}
+
+static struct span peer_host(struct exchange *x, const struct downstream *d)
+{
+    char *text = arena_alloc(&x->arena, ADDRESS_TEXT_MAX);
+    return text ? span_make(text, address_host_text(&d->peer, text)) : span_none();
+}
+
+static int forwarded(struct exchange *x, const struct downstream *d)
+{
+    const struct hcm *hcm = x->hcm;
+    struct header_map *headers = &x->request.headers;
+    uint32_t hops = hcm->config->xff_num_trusted_hops;
+    struct span xff = header_get(headers, HDR_X_FORWARDED_FOR);
+    struct address address;
+    int rc = 0;
+    if (hcm->use_remote_address) {
+        if (hops > 0 && !span_is_none(xff) && address_from_xff(xff, hops - 1, &address))
+            set_remote(x, &address);
+        struct span host = peer_host(x, d);
+        if (!hcm->config->skip_xff_append)
+            rc = header_append(headers, HDR_X_FORWARDED_FOR, SPAN_LIT("x-forwarded-for"), host);
+        if (rc == 0 && (hops == 0 || !header_has(headers, HDR_X_FORWARDED_PROTO)))
+            rc = header_set_id(headers, HDR_X_FORWARDED_PROTO, SPAN_LIT("http"));
+        if (rc == 0 && x->info.downstream_remote.len && address_parse_loose(
+                x->info.downstream_remote, &address)) {
+            char *text = arena_alloc(&x->arena, ADDRESS_TEXT_MAX);
+            rc = !text ? -ENOMEM
+                       : header_set_id(headers, HDR_X_ENVOY_EXTERNAL_ADDRESS,
+                                       span_make(text, address_host_text(&address, text)));
+        }
+        return rc;
+    }
+    if (!span_is_none(xff) && address_from_xff(xff, hops, &address))
+        set_remote(x, &address);
+    if (!header_has(headers, HDR_X_FORWARDED_PROTO))
+        rc = header_set_id(headers, HDR_X_FORWARDED_PROTO, SPAN_LIT("http"));
+    return rc;
+}
+
+/* Fields that steer Envoy's router, believed only from an internal peer. */
+static void remove_internal_fields(struct exchange *x)
+{
+    static const struct span always[] = {
+        SPAN_INIT("x-envoy-internal"),
+        SPAN_INIT("x-envoy-retry-on"),
+        SPAN_INIT("x-envoy-retry-grpc-on"),
+        SPAN_INIT("x-envoy-max-retries"),
+        SPAN_INIT("x-envoy-upstream-alt-stat-name"),
+        SPAN_INIT("x-envoy-upstream-rq-timeout-ms"),
+        SPAN_INIT("x-envoy-upstream-rq-per-try-timeout-ms"),
+        SPAN_INIT("x-envoy-upstream-rq-timeout-alt-response"),
+        SPAN_INIT("x-envoy-expected-rq-timeout-ms"),
+        SPAN_INIT("x-envoy-force-trace"),
+        SPAN_INIT("x-envoy-ip-tags"),
+        SPAN_INIT("x-envoy-original-url"),
+        SPAN_INIT("x-envoy-hedge-on-per-try-timeout"),
+        SPAN_INIT("x-envoy-upstream-stream-duration-ms"),
+    };
+    static const struct span at_the_edge[] = {
+        SPAN_INIT("x-envoy-decorator-operation"),
+        SPAN_INIT("x-envoy-downstream-service-cluster"),
+        SPAN_INIT("x-envoy-downstream-service-node"),
+        SPAN_INIT("x-envoy-original-path"),
+    };
+    struct header_map *headers = &x->request.headers;
+    bool any = false;
+    for (uint32_t i = 0; i < headers->count && !any; i++)
+        any = span_starts_with(headers->entries[i].name, SPAN_LIT("x-envoy-"));
+    if (!any)
+        return;
+    for (size_t i = 0; i < sizeof always / sizeof always[0]; i++)
+        header_remove(headers, header_id_of(always[i]), always[i]);
+    for (size_t i = 0; x->hcm->use_remote_address && i < sizeof at_the_edge / sizeof at_the_edge[0];
+         i++)
+        header_remove(headers, header_id_of(at_the_edge[i]), at_the_edge[i]);
+}
+
+/* RFC 9562 version 4, "xxxxxxxx-xxxx-4xxx-yxxx-xxxxxxxxxxxx". */
+static struct span make_uuid(struct exchange *x)
+{
+    static const char digits[] = "0123456789abcdef";
+    char *out = arena_alloc(&x->arena, 36);
+    if (!out)
+        return span_none();
+    uint64_t halves[2] = {worker_random(x->worker), worker_random(x->worker)};
+    halves[0] = (halves[0] & ~0xf000ull) | 0x4000;
+    halves[1] = (halves[1] & ~(3ull << 62)) | 2ull << 62;
+    for (unsigned nibble = 0, at = 0; nibble < 32; nibble++) {
+        if (nibble == 8 || nibble == 12 || nibble == 16 || nibble == 20)
+            out[at++] = '-';
+        out[at++] = digits[halves[nibble / 16] >> (60 - nibble % 16 * 4) & 15];
+    }
+    return span_make(out, 36);
+}
+
+static int request_id(struct exchange *x)
+{
+    bool edge = x->hcm->use_remote_address;
+    bool have = header_has(&x->request.headers, HDR_X_REQUEST_ID);
+    if (!x->hcm->generate_request_id ||
+        (have && !(edge && !x->hcm->config->preserve_external_request_id)))
+        return 0;
+    struct span uuid = make_uuid(x);
+    return span_is_none(uuid) ? -ENOMEM
+                              : header_set_id(&x->request.headers, HDR_X_REQUEST_ID, uuid);
+}
+
+static int strip_host_port(struct exchange *x, const struct downstream *d)
+{
+    const struct cfg_hcm *cfg = x->hcm->config;
+    if (!cfg->strip_any_host_port && !cfg->strip_matching_host_port)
+        return 0;
+    struct span authority = header_get(&x->request.headers, HDR_AUTHORITY);
+    uint64_t port;
+    if (!span_to_u64(authority_port(authority), &port))
+        return 0;
+    struct address local;
+    address_of_socket(d->socket.pd.fd, &local);
+    if (!cfg->strip_any_host_port && port != address_port(&local))
+        return 0;
+    return header_set_id(&x->request.headers, HDR_AUTHORITY, authority_host(authority));
+}
+
+void request_prepare(struct exchange *x, struct downstream *d, const struct http1_head *head)
+{
+    struct header_map *headers = &x->request.headers;
+    if (!check_version(x, head) || !check_host(x, head) || !check_path(x) || !check_underscores(x))
+        return;
+    http1_strip_hop_by_hop(headers);
+    struct span type = header_get(headers, HDR_CONTENT_TYPE);
+    x->is_grpc = span_starts_with(type, SPAN_LIT("application/grpc")) &&
+                 (type.len == 16 || type.ptr[16] == '+' || type.ptr[16] == ';');
+    remove_internal_fields(x);
+    header_remove_id(headers, HDR_X_FORWARDED_CLIENT_CERT);
+    if (!x->hcm->config->proxy_100_continue)
+        header_remove_id(headers, HDR_EXPECT);
+    int rc = strip_host_port(x, d);
+    if (rc == 0)
+        rc = forwarded(x, d);
+    if (rc == 0)
+        rc = request_id(x);
+    if (rc == 0 && x->hcm->config->add_user_agent.set && x->hcm->config->add_user_agent.value &&
+        !header_has(headers, HDR_USER_AGENT))
+        rc = header_set_id(headers, HDR_USER_AGENT, SPAN_LIT("envoy"));
+    if (rc == 0 && x->hcm->config->via.len)
+        rc = header_append(headers, HDR_VIA, SPAN_LIT("via"), x->hcm->config->via);
+    if (rc != 0)
+        refuse(x, 500, span_none(), SPAN_LIT("request_headers_failed"), true);
+}

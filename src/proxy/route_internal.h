@@ -1,0 +1,211 @@
+/* route_internal: how a route table looks inside; shared by the route_*.c files only.
+ *
+ *   route_table ─ host_index ─► vhost ─► routes[] ─► choices[]      one, or one per weighted cluster
+ *        │                        │         │           │
+ *      level                    level     level       level         header mutations, filter configs
+ *
+ * What callers see is a choice's `entry`. Everything is made at build time, is owned by the table and
+ * never changes; matching allocates nothing. */
+#pragma once
+#include "proxy/route.h"
+
+struct regex;
+struct route;
+struct route_table;
+
+/* ---- building ---- */
+
+struct route_builder {
+    struct route_table *table;
+    const struct route_build *build;
+    struct cfg_problems *problems;
+};
+
+/* Zeroed memory that lives as long as the table. NULL, and a problem reported once, when memory is
+ * short: the table is then not handed out, so callers only need to avoid using it. */
+void *route_alloc(struct route_builder *builder, size_t count, size_t size);
+/* Calls fn(object) when the table is freed; at once when memory is short. False then. */
+bool route_own(struct route_builder *builder, void (*fn)(void *object), void *object);
+/* Lower-case copy. */
+struct span route_lower(struct route_builder *builder, struct span text);
+void route_problem(struct route_builder *builder, const struct cfg_mark *mark, const char *format,
+                   ...) PRINTF_LIKE(3, 4);
+
+/* ---- one level of configuration ---- */
+
+struct route_level {
+    const struct header_mutations *request, *response; /* NULL: none */
+    const void **filters; /* by filter index, NULL entries: none; NULL: none at all */
+};
+
+/* The lists as the config has them at each of the four levels. */
+struct route_mutation_lists {
+    const struct cfg_header_value_option *add;
+    size_t add_count;
+    const struct span *remove;
+    size_t remove_count;
+};
+const struct header_mutations *route_mutations_build(struct route_builder *builder,
+                                                     const struct route_mutation_lists *lists,
+                                                     const struct cfg_mark *mark);
+/* Array for route_level.filters; NULL when entries name none. */
+const void **route_filters_build(struct route_builder *builder,
+                                 const struct cfg_per_filter *entries, size_t count);
+
+/* The config messages that are levels have these fields under the same names and no type in common,
+ * hence macros. */
+#define ROUTE_LISTS(config, side)                                                                  \
+    &(struct route_mutation_lists)                                                                 \
+    {                                                                                              \
+        (config)->side##_headers_to_add, (config)->side##_headers_to_add_count,                    \
+            (config)->side##_headers_to_remove, (config)->side##_headers_to_remove_count           \
+    }
+#define ROUTE_LEVEL_BUILD(builder, config)                                                         \
+    ((struct route_level){                                                                         \
+        route_mutations_build((builder), ROUTE_LISTS((config), request), &(config)->mark),         \
+        route_mutations_build((builder), ROUTE_LISTS((config), response), &(config)->mark),        \
+        route_filters_build((builder), (config)->typed_per_filter_config,                          \
+                            (config)->typed_per_filter_config_count),                              \
+    })
+
+/* ---- virtual hosts by domain ---- */
+
+struct route_vhost {
+    const struct cfg_virtual_host *config;
+    struct route_level level;
+    struct route *routes;
+    size_t route_count;
+    struct route *tls_redirect; /* what require_tls answers with; NULL: not asked for */
+};
+
+struct host_slot {
+    struct span key; /* lower-case; NULL: free */
+    struct route_vhost *vhost;
+};
+/* Open addressing; at most half full. */
+struct host_set {
+    struct host_slot *slots;
+    uint32_t mask;
+    uint32_t count;
+    uint32_t *lengths; /* of the keys, longest first, each once: for wildcards */
+    uint32_t length_count;
+};
+struct host_index {
+    struct host_set exact, suffixes, prefixes; /* wildcards without their "*" */
+    struct route_vhost *any;                   /* "*" */
+};
+/* Room for the domains of all virtual hosts. */
+bool host_index_init(struct route_builder *builder, struct host_index *index);
+/* Reports a duplicate at the virtual host's mark. */
+void host_index_add(struct route_builder *builder, struct host_index *index, struct span domain,
+                    struct route_vhost *vhost);
+void host_index_finish(struct host_index *index);
+struct route_vhost *host_index_find(const struct host_index *index, struct span host);
+/* Where ":port" starts, or host.len. */
+size_t route_port_start(struct span host);
+
+/* ---- matchers ---- */
+
+struct string_matcher {
+    int kind; /* enum cfg_string_match_case */
+    bool ignore_case;
+    struct span text;
+    struct regex *regex;
+};
+bool string_matcher_build(struct route_builder *builder, const struct cfg_string_matcher *config,
+                          const struct cfg_mark *mark, struct string_matcher *out);
+bool string_matcher_matches(const struct string_matcher *matcher, struct span value);
+
+struct header_matcher;
+struct query_matcher;
+struct header_matcher *header_matchers_build(struct route_builder *builder,
+                                             const struct cfg_header_matcher *configs, size_t count);
+struct query_matcher *query_matchers_build(struct route_builder *builder,
+                                           const struct cfg_query_matcher *configs, size_t count,
+                                           const struct cfg_mark *mark);
+bool header_matchers_match(const struct header_matcher *matchers, size_t count,
+                           const struct header_map *headers);
+bool query_matchers_match(const struct query_matcher *matchers, size_t count, struct span path);
+
+/* A regex owned by the table; NULL and a problem on error. */
+struct regex *route_regex(struct route_builder *builder, struct span pattern, bool full,
+                          const struct cfg_mark *mark, const char *field);
+
+/* ---- routes ---- */
+
+struct route_choice {
+    struct route_entry entry;
+    const struct route *route;
+    struct route_level level; /* of the weighted cluster */
+    struct span cluster;      /* fixed name; absent: by header */
+    uint64_t weight_end;      /* sum of the weights up to and with this one */
+};
+
+struct route_rewrite { /* of a path; of a route action or a redirect */
+    struct span prefix;       /* replaces what matched; empty: not asked for */
+    const struct regex *regex; /* NULL: none */
+    struct span substitution;
+};
+
+struct route {
+    const struct cfg_route *config;
+    const struct route_vhost *vhost; /* NULL: the redirect of require_tls, which has no levels */
+    struct route_level level;
+
+    int path_kind; /* enum cfg_path_case */
+    bool ignore_case;
+    struct span path; /* prefix or whole, lower-case when ignore_case */
+    const struct regex *path_regex;
+    bool grpc;
+    uint32_t fraction_numerator, fraction_denominator; /* denominator 0: none */
+    const struct header_matcher *headers;
+    size_t header_count;
+    const struct query_matcher *queries;
+    size_t query_count;
+
+    struct route_choice *choices;
+    size_t choice_count;
+    uint64_t total_weight;
+    struct route_rewrite rewrite;
+    struct span cluster_header, host_header; /* lower-case; absent: none */
+    bool redirect_path_has_query;
+};
+
+static inline const struct route_choice *route_choice_of(const struct route_entry *entry)
+{
+    return container_of((void *)(uintptr_t)entry, struct route_choice, entry);
+}
+
+struct route_table {
+    const struct cfg_route_configuration *config;
+    struct route_level level;
+    struct host_index hosts;
+    struct route_vhost *vhosts;
+    size_t vhost_count;
+    uint32_t filter_count;
+    struct route_owned *owned; /* newest first */
+    struct route_memory *memory;
+    bool memory_short;
+};
+
+/* count choices with what they have in common filled in; NULL when memory is short. */
+struct route_choice *route_build_choices(struct route_builder *builder, struct route *route,
+                                         size_t count);
+void route_build_one(struct route_builder *builder, const struct route_vhost *vhost,
+                     const struct cfg_route *config, struct route *route);
+
+/* ---- paths ---- */
+
+/* Without query and fragment. */
+static inline struct span route_just_path(struct span path)
+{
+    for (size_t i = 0; i < path.len; i++) {
+        if (path.ptr[i] == '?' || path.ptr[i] == '#')
+            return span_make(path.ptr, i);
+    }
+    return path;
+}
+bool route_path_matches(const struct route *route, struct span just_path);
+/* The whole :path after the rewrite, in the arena, or as it is when there is none. Absent when
+ * memory is short. */
+struct span route_rewrite_path(const struct route *route, struct span path, struct arena *arena);

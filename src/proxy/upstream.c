@@ -1,0 +1,274 @@
+/* upstream: the pool. Everything here runs on the pool's own P.
+ *
+ *   upstream_get ─ idle one? take the most recently used
+ *                └ none: below max_connections, or none open on this P yet: connect
+ *                        else wait in the cluster's queue for one that comes back
+ *
+ * The breaker's counts are shared by the Ps, the queue is not: a P whose exchanges wait while
+ * another P holds all connections would wait for ever, so each P may always open one (as each
+ * worker's pool may on Envoy). */
+#include "proxy/upstream.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+
+extern struct log_component log_upstream;
+
+static struct host_counters *counters_of(struct upstream *u)
+{
+    return &u->host->pools[u->p_index].counters;
+}
+
+static void bump(_Atomic uint64_t *counter, int64_t n)
+{
+    /* One writer; readers are relaxed. */
+    atomic_store_explicit(counter,
+                          atomic_load_explicit(counter, memory_order_relaxed) + (uint64_t)n,
+                          memory_order_relaxed);
+}
+
+void upstream_count_bytes(struct upstream *u)
+{
+    const struct cluster_stats *s = &u->cluster->stats;
+    stat_add(s->cx_rx_bytes, u->p_index, (int64_t)(u->socket.rx_bytes - u->rx_counted));
+    stat_add(s->cx_tx_bytes, u->p_index, (int64_t)(u->socket.tx_bytes - u->tx_counted));
+    u->rx_counted = u->socket.rx_bytes;
+    u->tx_counted = u->socket.tx_bytes;
+}
+
+/* The connection itself; its place in the pool is the caller's matter. */
+static void destroy(struct upstream *u, bool local)
+{
+    const struct cluster_stats *s = &u->cluster->stats;
+    struct cluster_local *cl = &u->cluster->local[u->p_index];
+    upstream_count_bytes(u);
+    stat_inc(s->cx_destroy, u->p_index);
+    stat_inc(local ? s->cx_destroy_local : s->cx_destroy_remote, u->p_index);
+    stat_dec(s->cx_active, u->p_index);
+    stat_record_us(s->cx_length_ms, u->p_index, (uint64_t)(rt_now_ns() - u->opened_ns) / 1000);
+    bump(&counters_of(u)->cx_active, -1);
+    timer_disarm(&u->idle_timer);
+    socket_close(&u->socket);
+    inbuf_fini(&u->in);
+    u->host->pools[u->p_index].open_count--;
+    cl->open_count--;
+    atomic_fetch_sub_explicit(&u->cluster->connections, 1, memory_order_relaxed);
+    wait_queue_wake_one(&cl->pending); /* there may be room for a new one */
+    host_unref(u->host);
+    cluster_unref(u->cluster);
+    free(u);
+}
+
+static void leave_pool(struct upstream *u)
+{
+    list_remove(&u->node);
+    u->host->pools[u->p_index].idle_count--;
+    timer_disarm(&u->idle_timer);
+}
+
+/* An idle connection has nothing to say: bytes or a FIN on it, and it is done for. */
+static void idle_event(struct poll_fd *pd, unsigned events)
+{
+    struct upstream *u = container_of(pd, struct upstream, socket.pd);
+    if (!list_is_linked(&u->node))
+        return; /* in use: the exchange will see it */
+    if (!(events & (POLL_EVENT_IN | POLL_EVENT_HUP | POLL_EVENT_ERR)))
+        return;
+    leave_pool(u);
+    destroy(u, false);
+}
+
+static void idle_expired(struct timer *timer)
+{
+    struct upstream *u = container_of(timer, struct upstream, idle_timer);
+    stat_inc(u->cluster->stats.cx_idle_timeout, u->p_index);
+    leave_pool(u);
+    destroy(u, true);
+}
+
+static struct upstream *take_idle(struct host *host, unsigned p_index)
+{
+    struct list *node = host->pools[p_index].idle.next;
+    if (node == &host->pools[p_index].idle)
+        return NULL;
+    struct upstream *u = container_of(node, struct upstream, node);
+    leave_pool(u);
+    return u;
+}
+
+/* At the breaker's limit an idle connection to any healthy host beats waiting for the one in turn:
+ * nothing else might ever wake the waiter. */
+static struct upstream *take_any_idle(struct cluster *cluster, unsigned p_index,
+                                      struct host **host_out)
+{
+    struct host_set *set = cluster->local[p_index].hosts;
+    for (uint32_t i = 0; i < set->count; i++) {
+        struct upstream *u = set->hosts[i]->healthy ? take_idle(set->hosts[i], p_index) : NULL;
+        if (u) {
+            host_ref(u->host);
+            host_unref(*host_out);
+            *host_out = u->host;
+            return u;
+        }
+    }
+    return NULL;
+}
+
+static enum upstream_failure open_connection(struct cluster *cluster, struct host *host,
+                                             unsigned p_index, int64_t deadline_ns,
+                                             struct upstream **out, int *rc)
+{
+    const struct cluster_stats *s = &cluster->stats;
+    struct host_pool *pool = &host->pools[p_index];
+    struct upstream *u = calloc(1, sizeof *u);
+    if (!u) {
+        *rc = -ENOMEM;
+        return UPSTREAM_CONNECT_FAILED;
+    }
+    /* Counted before the connect parks, so that the limits hold meanwhile. */
+    atomic_fetch_add_explicit(&cluster->connections, 1, memory_order_relaxed);
+    pool->open_count++;
+    cluster->local[p_index].open_count++;
+    stat_inc(s->cx_total, p_index);
+    stat_inc(s->cx_http1_total, p_index);
+    stat_inc(s->cx_active, p_index);
+    bump(&pool->counters.cx_total, 1);
+    bump(&pool->counters.cx_active, 1);
+
+    int64_t start_ns = rt_now_ns();
+    int64_t connect_deadline_ns = start_ns + cluster->connect_timeout_ns;
+    bool own_deadline = connect_deadline_ns <= deadline_ns;
+    *rc = socket_connect(&u->socket, &host->address,
+                         own_deadline ? connect_deadline_ns : deadline_ns);
+    if (*rc == 0) {
+        u->host = host_ref(host);
+        u->cluster = cluster_ref(cluster);
+        u->p_index = p_index;
+        u->opened_ns = start_ns;
+        u->socket.pd.on_event = idle_event;
+        list_init(&u->node);
+        timer_init(&u->idle_timer, idle_expired);
+        inbuf_init(&u->in, rt_blocks());
+        struct address local;
+        address_of_socket(u->socket.pd.fd, &local);
+        address_text(&local, u->local_text);
+        stat_record_us(s->cx_connect_ms, p_index, (uint64_t)(rt_now_ns() - start_ns) / 1000);
+        *out = u;
+        return UPSTREAM_OK;
+    }
+    free(u);
+    atomic_fetch_sub_explicit(&cluster->connections, 1, memory_order_relaxed);
+    pool->open_count--;
+    cluster->local[p_index].open_count--;
+    stat_dec(s->cx_active, p_index);
+    bump(&pool->counters.cx_active, -1);
+    wait_queue_wake_one(&cluster->local[p_index].pending);
+    if (*rc == -ECANCELED)
+        return UPSTREAM_CANCELLED;
+    if (*rc == -ETIMEDOUT && !own_deadline)
+        return UPSTREAM_DEADLINE;
+    stat_inc(s->cx_connect_fail, p_index);
+    bump(&pool->counters.cx_connect_fail, 1);
+    if (*rc == -ETIMEDOUT) {
+        stat_inc(s->cx_connect_timeout, p_index);
+        return UPSTREAM_CONNECT_TIMEOUT;
+    }
+    return UPSTREAM_CONNECT_FAILED;
+}
+
+static enum upstream_failure wait_for_room(struct cluster *cluster, unsigned p_index,
+                                           int64_t deadline_ns)
+{
+    const struct cluster_stats *s = &cluster->stats;
+    struct cluster_local *local = &cluster->local[p_index];
+    stat_inc(s->cx_overflow, p_index);
+    if (local->pending_count >= cluster->max_pending) {
+        stat_inc(s->rq_pending_overflow, p_index);
+        return UPSTREAM_OVERFLOW;
+    }
+    local->pending_count++;
+    stat_inc(s->rq_pending_total, p_index);
+    stat_inc(s->rq_pending_active, p_index);
+    int rc = wait_queue_wait(&local->pending, "upstream connection", deadline_ns);
+    stat_dec(s->rq_pending_active, p_index);
+    local->pending_count--;
+    if (rc == -ECANCELED) {
+        wait_queue_wake_one(&local->pending); /* a wake-up meant for us goes on */
+        return UPSTREAM_CANCELLED;
+    }
+    return rc == 0 ? UPSTREAM_OK : UPSTREAM_DEADLINE;
+}
+
+enum upstream_failure upstream_get(struct cluster *cluster, int64_t deadline_ns,
+                                   struct host **host_out, struct upstream **out, int *rc)
+{
+    unsigned p_index = rt_p_index();
+    for (;;) {
+        struct host *host = cluster_choose(cluster, p_index);
+        if (!host) {
+            stat_inc(cluster->stats.cx_none_healthy, p_index);
+            return UPSTREAM_NO_HOST;
+        }
+        host_ref(host);
+        host_unref(*host_out); /* of an earlier round */
+        *host_out = host;
+        struct upstream *u = take_idle(host, p_index);
+        if (u) {
+            *out = u;
+            return UPSTREAM_OK;
+        }
+        uint32_t open = atomic_load_explicit(&cluster->connections, memory_order_relaxed);
+        if (open < cluster->max_connections || cluster->local[p_index].open_count == 0) {
+            stat_inc(cluster->stats.rq_pending_total, p_index);
+            return open_connection(cluster, host, p_index, deadline_ns, out, rc);
+        }
+        u = take_any_idle(cluster, p_index, host_out);
+        if (u) {
+            *out = u;
+            return UPSTREAM_OK;
+        }
+        enum upstream_failure failure = wait_for_room(cluster, p_index, deadline_ns);
+        if (failure != UPSTREAM_OK)
+            return failure;
+    }
+}
+
+void upstream_put(struct upstream *u)
+{
+    const struct cluster *cluster = u->cluster;
+    bool worn = cluster->max_requests_per_connection &&
+                u->requests >= cluster->max_requests_per_connection;
+    bool old = cluster->max_connection_duration_ns &&
+               rt_now_ns() - u->opened_ns >= cluster->max_connection_duration_ns;
+    if (worn)
+        stat_inc(cluster->stats.cx_max_requests, u->p_index);
+    /* Bytes behind the response are a protocol violation: never reuse them. */
+    if (worn || old || cluster->stopping || inbuf_len(&u->in) != 0 || poll_hung_up(&u->socket.pd)) {
+        destroy(u, true);
+        return;
+    }
+    upstream_count_bytes(u);
+    inbuf_idle(&u->in);
+    struct host_pool *pool = &u->host->pools[u->p_index];
+    list_push_front(&pool->idle, &u->node);
+    pool->idle_count++;
+    if (cluster->idle_timeout_ns)
+        timer_arm(&u->idle_timer, rt_now_ns() + cluster->idle_timeout_ns);
+    wait_queue_wake_one(&u->cluster->local[u->p_index].pending);
+}
+
+void upstream_close(struct upstream *u, bool local)
+{
+    stat_inc(u->cluster->stats.cx_destroy_with_active_rq, u->p_index);
+    destroy(u, local);
+}
+
+void upstream_close_idle(struct host *host, unsigned p_index)
+{
+    struct upstream *u;
+    while ((u = take_idle(host, p_index)))
+        destroy(u, true);
+}

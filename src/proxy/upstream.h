@@ -1,0 +1,49 @@
+/* upstream: connections to endpoints and the pool that keeps them, one per host and P.
+ *
+ * Ownership  upstream_get hands out one owned connection; upstream_put or upstream_close takes it
+ *            back. A connection leases its host and its cluster.
+ * Threads    One P for life.
+ * Parks      upstream_get: while connecting, and while the circuit breaker is at its limit.
+ * Idle       A pooled connection owns no coroutine and no block. Whatever arrives on it ends it. */
+#pragma once
+#include "io/inbuf.h"
+#include "io/socket.h"
+#include "proxy/cluster.h"
+#include "rt/timer.h"
+
+struct upstream {
+    struct socket socket;
+    struct inbuf in;
+    struct list node; /* of the pool while idle */
+    struct host *host;
+    struct cluster *cluster;
+    struct timer idle_timer;
+    unsigned p_index;
+    uint32_t requests; /* served, the current one included */
+    int64_t opened_ns;
+    uint64_t rx_counted, tx_counted; /* bytes that the cluster's stats already know */
+    char local_text[ADDRESS_TEXT_MAX];
+};
+
+enum upstream_failure {
+    UPSTREAM_OK,
+    UPSTREAM_NO_HOST,         /* no healthy endpoint */
+    UPSTREAM_OVERFLOW,        /* circuit breaker */
+    UPSTREAM_CONNECT_FAILED,  /* rc says why */
+    UPSTREAM_CONNECT_TIMEOUT,
+    UPSTREAM_CANCELLED,       /* the exchange is over */
+    UPSTREAM_DEADLINE,        /* the request's own deadline passed first */
+};
+
+/* deadline_ns bounds the whole wait. *host is set (leased) as soon as one was chosen, also on failure;
+ * the caller gives it back with host_unref. *rc is the errno-like cause of a failed connect. */
+MUST_CHECK enum upstream_failure upstream_get(struct cluster *cluster, int64_t deadline_ns,
+                                              struct host **host, struct upstream **out, int *rc);
+/* Back to the pool: the response is complete and the connection may be used again. */
+void upstream_put(struct upstream *upstream);
+/* local: we end it, else the peer did. */
+void upstream_close(struct upstream *upstream, bool local);
+/* Adds what moved since the last call to the cluster's byte counters. */
+void upstream_count_bytes(struct upstream *upstream);
+/* Closes what idles in a host's pool on this P (it left the cluster). */
+void upstream_close_idle(struct host *host, unsigned p_index);

@@ -1,0 +1,171 @@
+#include "proxy/wire_body.h"
+
+#include <errno.h>
+
+#include "rt/rt.h"
+
+void wire_body_init(struct wire_body *body, struct socket *socket, struct inbuf *in,
+                    const struct http1_head *head, const struct http1_limits *limits)
+{
+    *body = (struct wire_body){.socket = socket,
+                               .in = in,
+                               .framing = head->framing,
+                               .left = head->content_length,
+                               .reason = "body"};
+    if (head->framing == HTTP1_BODY_CHUNKED)
+        http1_chunked_init(&body->chunked, limits);
+    body->done = head->framing == HTTP1_BODY_NONE ||
+                 (head->framing == HTTP1_BODY_LENGTH && head->content_length == 0);
+}
+
+/* More bytes behind those in memory. 0, or the sticky error. */
+static int fill(struct wire_body *body)
+{
+    if (body->before_wait && !(body->socket->pd.ready & POLL_EVENT_IN)) {
+        int (*before_wait)(void *) = body->before_wait;
+        body->before_wait = NULL;
+        int rc = before_wait(body->before_wait_arg);
+        if (rc != 0)
+            return body->error = rc;
+    }
+    int room = inbuf_room(body->in);
+    if (room <= 0)
+        return body->error = room < 0 ? room : -EPROTO; /* a chunk line longer than a block */
+    ssize_t n = socket_read(body->socket, body->in->data + body->in->end, (size_t)room,
+                            body->reason, RT_FOREVER);
+    if (n > 0) {
+        body->in->end += (uint32_t)n;
+        return 0;
+    }
+    if (n == 0 && body->framing == HTTP1_BODY_UNTIL_CLOSE) {
+        body->done = true;
+        return 0;
+    }
+    return body->error = n == 0 ? -ECONNRESET : (int)n;
+}
+
+static size_t clamp(size_t n, size_t max)
+{
+    return n < max ? n : max;
+}
+
+static ssize_t lend(struct wire_body *body, size_t n, struct span *out)
+{
+    *out = span_make(body->in->data + body->in->start, n);
+    body->lent = n;
+    body->bytes += n;
+    return (ssize_t)n;
+}
+
+/* Trailers stay where they were read, so the arena must keep that block. */
+static int finish_chunked(struct wire_body *body)
+{
+    body->done = true;
+    if (body->trailers && body->trailers->count && body->arena)
+        return body->error = inbuf_hold(body->in, body->arena);
+    return 0;
+}
+
+static ssize_t next_chunked(struct wire_body *body, size_t max, struct span *out)
+{
+    while (body->run == 0) {
+        size_t consumed = 0;
+        struct span data = span_none();
+        enum http1_verdict verdict = HTTP1_MORE;
+        if (inbuf_len(body->in))
+            verdict = http1_chunked_next(&body->chunked, body->in->data + body->in->start,
+                                         inbuf_len(body->in), &consumed, &data, body->trailers);
+        if (verdict == HTTP1_BAD)
+            return body->error = -EPROTO;
+        inbuf_consume(body->in, consumed);
+        if (verdict == HTTP1_DONE)
+            return finish_chunked(body);
+        body->run = data.len;
+        if (body->run == 0) {
+            int rc = fill(body);
+            if (rc != 0)
+                return rc;
+        }
+    }
+    size_t n = clamp(body->run, max);
+    body->run -= n;
+    return lend(body, n, out);
+}
+
+static ssize_t wire_next(void *data, size_t max, struct span *out)
+{
+    struct wire_body *body = data;
+    *out = span_make("", 0);
+    if (body->error)
+        return body->error;
+    if (body->lent) {
+        inbuf_consume(body->in, body->lent);
+        body->lent = 0;
+    }
+    if (body->framing == HTTP1_BODY_LENGTH && body->left == 0)
+        body->done = true;
+    while (!body->done) {
+        if (body->framing == HTTP1_BODY_CHUNKED)
+            return next_chunked(body, max, out);
+        if (inbuf_len(body->in)) {
+            size_t n = clamp(inbuf_len(body->in), max);
+            if (body->framing == HTTP1_BODY_LENGTH) {
+                n = clamp(n, body->left);
+                body->left -= n;
+            }
+            return lend(body, n, out);
+        }
+        int rc = fill(body);
+        if (rc != 0)
+            return rc;
+    }
+    return 0;
+}
+
+static enum reader_peek wire_peek(void *data)
+{
+    struct wire_body *body = data;
+    if (body->error)
+        return READER_READY;
+    if (body->done || (body->framing == HTTP1_BODY_LENGTH && body->left == 0))
+        return READER_END;
+    /* A chunk line may be incomplete, so only its data is certain. */
+    if (body->framing == HTTP1_BODY_CHUNKED ? body->run > 0 : inbuf_len(body->in) > body->lent)
+        return READER_READY;
+    return READER_MAY_PARK;
+}
+
+static void wire_close(void *data)
+{
+    struct wire_body *body = data;
+    if (body->lent) {
+        inbuf_consume(body->in, body->lent);
+        body->lent = 0;
+    }
+    if (!body->done && !body->error)
+        body->error = -ECANCELED;
+}
+
+struct reader wire_body_reader(struct wire_body *body)
+{
+    static const struct reader_itab itab = {
+        .next = wire_next, .close = wire_close, .peek = wire_peek};
+    if (body->done)
+        return (struct reader){0};
+    return (struct reader){&itab, body};
+}
+
+bool wire_body_skip_rest(struct wire_body *body)
+{
+    if (body->lent) {
+        inbuf_consume(body->in, body->lent);
+        body->lent = 0;
+    }
+    if (body->framing == HTTP1_BODY_LENGTH && !body->error) {
+        size_t n = clamp(inbuf_len(body->in), body->left);
+        inbuf_consume(body->in, n);
+        body->left -= n;
+        body->done = body->left == 0;
+    }
+    return body->done;
+}

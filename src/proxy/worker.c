@@ -1,0 +1,58 @@
+#include "proxy/worker.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/random.h>
+
+static struct worker *workers;
+
+int workers_init(void)
+{
+    unsigned count = rt_p_count();
+    struct worker *made = aligned_alloc(64, (count * sizeof *made + 63) / 64 * 64);
+    if (!made)
+        return -ENOMEM;
+    for (unsigned i = 0; i < count; i++) {
+        made[i] = (struct worker){.index = i};
+        list_init(&made[i].downstreams);
+        if (getrandom(made[i].random, sizeof made[i].random, 0) != sizeof made[i].random)
+            made[i].random[0] = 0x9e3779b97f4a7c15u + i; /* an early boot without entropy */
+    }
+    workers = made;
+    return 0;
+}
+
+struct worker *worker_at(unsigned p_index)
+{
+    return &workers[p_index];
+}
+
+struct worker *worker_here(void)
+{
+    struct worker *worker = &workers[rt_p_index()];
+    if (!worker->blocks)
+        worker->blocks = rt_blocks();
+    return worker;
+}
+
+static uint64_t rotl(uint64_t x, int k)
+{
+    return x << k | x >> (64 - k);
+}
+
+/* xoroshiro128+ by Blackman and Vigna, 2018 parameters. */
+uint64_t worker_random(struct worker *worker)
+{
+    uint64_t s0 = worker->random[0];
+    uint64_t s1 = worker->random[1];
+    uint64_t result = s0 + s1;
+    s1 ^= s0;
+    worker->random[0] = rotl(s0, 24) ^ s1 ^ (s1 << 16);
+    worker->random[1] = rotl(s1, 37);
+    return result;
+}
+
+uint64_t worker_next_id(struct worker *worker)
+{
+    return worker->next_id++ * RT_P_MAX + worker->index;
+}

@@ -1,0 +1,33 @@
+/* worker: what the proxy keeps per P. A P's worker is touched by that P alone, so nothing in it is
+ * locked; others send it a message (rt_post).
+ *
+ * Ownership  One array for the process, made by server_start, never freed before exit. */
+#pragma once
+#include "base/list.h"
+#include "http/date.h"
+#include "rt/rt.h"
+
+struct snapshot;
+
+struct worker {
+    unsigned index; /* of the P, and the shard of its stats */
+    struct block_cache *blocks;
+    struct snapshot *snapshot; /* leased */
+    struct http_date date;
+    uint64_t random[2];       /* xoroshiro128+ state */
+    struct list downstreams;  /* struct downstream.node: all open client connections */
+    uint32_t downstream_count;
+    bool draining;            /* responses say Connection: close; idle connections are closed */
+    uint64_t next_id;         /* of connections and streams */
+};
+
+/* The current P's. Pinned code may keep the pointer. */
+struct worker *worker_here(void);
+struct worker *worker_at(unsigned p_index);
+/* 0 or -ENOMEM. Inside rt_run, once. */
+MUST_CHECK int workers_init(void);
+
+/* Not for secrets: request ids, load balancing, fractions. */
+uint64_t worker_random(struct worker *worker);
+/* Distinct in the process: the P's index in the low bits. */
+uint64_t worker_next_id(struct worker *worker);

@@ -95,7 +95,7 @@ struct format_op {
     enum format_op_kind kind;
     int which;        /* enum format_field, format_address, format_grpc, ... */
     int part;         /* enum format_address_part; PATH: whether with the query */
-    int start, end;   /* enum format_point; TIME: start tells EMIT_TIME */
+    int start, end;   /* DURATION: enum format_point */
     int64_t unit_ns;  /* DURATION */
     size_t max_len;   /* SIZE_MAX: no limit */
     struct span text; /* LITERAL; QUERY_PARAM's name; owned */
@@ -103,6 +103,28 @@ struct format_op {
     enum header_id id, other_id;
     struct time_format time;
 };
+
+/* ---- what can be written in a format ---- */
+
+enum format_syntax {
+    NO_ARGUMENT = 0,
+    ARGUMENT_REQUIRED = 1,
+    ARGUMENT_OPTIONAL = 2,
+    LENGTH_ALLOWED = 4,
+};
+enum { TIME_START, TIME_EMIT };        /* which of OP_TIME */
+enum { FIXED_ENVIRONMENT, FIXED_HOST }; /* which of OP_LITERAL: known when the format is compiled */
+
+struct format_command {
+    const char *name;
+    unsigned syntax; /* enum format_syntax */
+    enum format_op_kind kind;
+    int which, part, start, end; /* as in format_op; start -1: the argument says it */
+};
+/* NULL when there is none of that name. */
+const struct format_command *format_command_find(struct span name);
+/* One that Envoy has and we have not. */
+bool format_command_is_envoys(struct span name);
 
 struct format {
     struct format_op *ops;

@@ -1,0 +1,171 @@
+/* access_log: a sink and a line format, built from one access_log entry. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "proxy/access_log_internal.h"
+#include "proxy/exchange.h"
+
+/* Envoy's default, with its newline. */
+#define DEFAULT_FORMAT                                                                             \
+    "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" "             \
+    "%RESPONSE_CODE% %RESPONSE_FLAGS% %BYTES_RECEIVED% %BYTES_SENT% %DURATION% "                   \
+    "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% "                                                       \
+    "\"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" \"%REQ(X-REQUEST-ID)%\" "                    \
+    "\"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\"\n"
+
+enum { FORMAT_FILE_MAX = 1024 * 1024 };
+
+struct access_log {
+    struct log_sink *sink;
+    struct format *text;        /* or */
+    struct json_template *json; /* exactly one is set */
+    struct span empty;          /* what an absent value prints in a text line */
+};
+
+/* ---- the format ---- */
+
+/* The whole file in malloc memory; a problem on error. */
+static char *read_format_file(struct span path, const struct cfg_mark *mark,
+                              struct cfg_problems *problems, size_t *len)
+{
+    char *buf = malloc(FORMAT_FILE_MAX);
+    int fd = open(path.ptr, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 || !buf ? -1 : 1;
+    *len = 0;
+    while (n > 0 && *len < FORMAT_FILE_MAX) {
+        n = read(fd, buf + *len, FORMAT_FILE_MAX - *len);
+        *len += n > 0 ? (size_t)n : 0;
+    }
+    int error = n > 0 ? EFBIG : errno;
+    if (fd >= 0)
+        (void)close(fd); /* only read */
+    if (n == 0)
+        return buf;
+    cfg_problem_add(problems, CFG_PROBLEM_INVALID, mark, "text_format_source: %s: %s", path.ptr,
+                    strerror(error));
+    free(buf);
+    return NULL;
+}
+
+static bool build_source(struct access_log *log, const struct cfg_data_source *source,
+                         const struct cfg_mark *mark, struct cfg_problems *problems)
+{
+    char *file = NULL;
+    struct span text = SPAN_LIT("");
+    if (source->specifier_case == 1) {
+        size_t len;
+        file = read_format_file(source->filename, mark, problems, &len);
+        if (!file)
+            return false;
+        text = span_make(file, len);
+    } else if (source->specifier_case == 2) {
+        text = source->inline_bytes;
+    } else if (source->specifier_case == 3) {
+        text = source->inline_string;
+    }
+    log->text = format_compile(text, mark, problems);
+    free(file);
+    return log->text != NULL;
+}
+
+static bool build_log_format(struct access_log *log, const struct cfg_log_format *config,
+                             const struct cfg_mark *sink_mark, struct cfg_problems *problems)
+{
+    const struct cfg_mark *mark = config->mark.path.ptr ? &config->mark : sink_mark;
+    if (config->omit_empty_values)
+        log->empty = SPAN_LIT("");
+    switch (config->format_case) {
+    case CFG_LOG_TEXT:
+        log->text = format_compile(config->text_format, mark, problems);
+        return log->text != NULL;
+    case CFG_LOG_JSON:
+        log->json =
+            json_template_build(config->json_format, config->omit_empty_values, mark, problems);
+        return log->json != NULL;
+    case CFG_LOG_TEXT_SOURCE:
+        return build_source(log, config->text_format_source, mark, problems);
+    default:
+        cfg_problem_add(problems, CFG_PROBLEM_INVALID, mark, "a format is required");
+        return false;
+    }
+}
+
+static bool build_format(struct access_log *log, const struct cfg_access_log_sink *config,
+                         struct cfg_problems *problems)
+{
+    if (config->log_format)
+        return build_log_format(log, config->log_format, &config->mark, problems);
+    if (config->json_format) {
+        log->json = json_template_build(config->json_format, false, &config->mark, problems);
+        return log->json != NULL;
+    }
+    struct span text = config->format.len > 0 ? config->format : SPAN_LIT(DEFAULT_FORMAT);
+    log->text = format_compile(text, &config->mark, problems);
+    return log->text != NULL;
+}
+
+/* ---- the log ---- */
+
+struct access_log *access_log_build(const struct cfg_access_log *config,
+                                    struct cfg_problems *problems)
+{
+    const struct cfg_schema *schema = config->typed_config.schema;
+    const struct cfg_access_log_sink *sink = config->typed_config.message;
+    enum log_sink_target target = SINK_FILE;
+    if (schema == &cfg_schema_stdout_access_log) {
+        target = SINK_STDOUT;
+    } else if (schema == &cfg_schema_stderr_access_log) {
+        target = SINK_STDERR;
+    } else if (schema != &cfg_schema_file_access_log) {
+        cfg_problem_add(problems, CFG_PROBLEM_UNSUPPORTED, &config->mark,
+                        "access logs of type '%.*s' are not supported",
+                        (int)config->typed_config.type_url.len,
+                        config->typed_config.type_url.ptr ? config->typed_config.type_url.ptr : "");
+        return NULL;
+    }
+    struct access_log *log = calloc(1, sizeof(*log));
+    if (!log) {
+        cfg_problem_add(problems, CFG_PROBLEM_INVALID, &config->mark, "out of memory");
+        return NULL;
+    }
+    log->empty = SPAN_LIT("-");
+    if (!build_format(log, sink, problems))
+        goto fail;
+    int error = 0;
+    log->sink = log_sink_open(target, sink->path, &error);
+    if (!log->sink) {
+        cfg_problem_add(problems, CFG_PROBLEM_INVALID, &sink->mark, "unable to open file '%.*s': %s",
+                        (int)sink->path.len, sink->path.ptr ? sink->path.ptr : "",
+                        strerror(-error));
+        goto fail;
+    }
+    return log;
+
+fail:
+    access_log_free(log);
+    return NULL;
+}
+
+void access_log_free(struct access_log *log)
+{
+    if (!log)
+        return;
+    if (log->sink)
+        log_sink_unref(log->sink);
+    format_free(log->text);
+    json_template_free(log->json);
+    free(log);
+}
+
+void access_log_write(struct access_log *log, struct exchange *x)
+{
+    struct format_out *out = log_sink_begin(log->sink, x->shard);
+    size_t start = out->len;
+    if (log->json)
+        json_template_write(log->json, x, out);
+    else
+        format_write(log->text, x, log->empty, out, NULL);
+    log_sink_commit(log->sink, x->shard, start);
+}

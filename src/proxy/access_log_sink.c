@@ -1,0 +1,380 @@
+/* access_log_sink: lines on their way to a file.
+ *
+ *   P 0 ─ line ─► [buffer 0] ─┐
+ *   P 1 ─ line ─► [buffer 1] ─┼─ swap ─► writer thread ─ write(2) ─► file
+ *   P n ─ line ─► [buffer n] ─┘
+ *
+ * A P only ever appends to its own buffer. One thread of the process takes full buffers (64 KiB), and
+ * once a second all that hold anything, and writes them. It is a thread and not a timer on the P,
+ * because write(2) to a disk or to a pipe that nobody reads blocks, and a P that blocks serves nobody.
+ *
+ * I1  A buffer is touched with its shard's lock held. The owner P is the only one that waits for it
+ *     under load; the writer holds it for the swap of two pointers, never over a write.
+ * I2  Only the holder of `write_lock` writes, opens, closes and frees sinks; so lines of one P keep
+ *     their order, and a sink with references == 0 is freed by whoever holds write_lock next.
+ * I3  Lock order: write_lock, sinks_lock, shard lock. No lock is held across a park.
+ *
+ * Limits     A buffer that the writer cannot drain grows to PENDING_MAX; then lines are dropped and
+ *            counted, as memory is worth more than the log of a dead disk.
+ * Rejected   write(2) from the P, by timer: it stalled all connections of the P while a terminal was
+ *            stopped with ^S. A ring without locks: an uncontended lock is some 20 ns of a line that
+ *            costs a microsecond to format. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/list.h"
+#include "base/log.h"
+#include "base/stats.h"
+#include "proxy/access_log_internal.h"
+
+LOG_COMPONENT(access_log, "access_log");
+
+enum {
+    SHARDS = STATS_SHARDS_MAX,
+    FLUSH_BYTES = 64 * 1024,
+    FLUSH_INTERVAL_MS = 1000,
+    PENDING_MAX = 8 * 1024 * 1024,
+};
+
+struct sink_shard {
+    _Alignas(64) pthread_mutex_t lock; /* guards the rest */
+    struct format_out pending;
+};
+
+struct log_sink {
+    struct list node; /* of sinks */
+    enum log_sink_target target;
+    char *path; /* SINK_FILE */
+    int fd;
+    unsigned references; /* guarded by sinks_lock */
+    struct sink_shard shards[SHARDS];
+};
+
+static pthread_mutex_t write_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t sinks_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct list sinks = {&sinks, &sinks}; /* guarded by sinks_lock */
+
+/* What wakes the writer. */
+static pthread_mutex_t wake_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t wake_cond;
+static bool wake_now;     /* guarded by wake_lock: do not wait for the second to pass */
+static bool reopen_asked; /* guarded by wake_lock */
+/* Some buffer holds something: set by Ps, cleared by the writer. Only a hint for when to wake up, so
+ * it is read and written without a lock; what is in the buffers is ordered by their locks. */
+static _Atomic bool dirty;
+static pthread_once_t start_once = PTHREAD_ONCE_INIT;
+
+static struct {
+    struct statistic *write_buffered, *write_completed, *write_failed, *flushed_by_timer, *reopen_failed;
+} counters;
+
+/* ---- appending ---- */
+
+struct format_out *log_sink_begin(struct log_sink *sink, unsigned shard)
+{
+    struct sink_shard *s = &sink->shards[shard];
+    pthread_mutex_lock(&s->lock);
+    s->pending.failed = false;
+    return &s->pending;
+}
+
+static void wake(bool now, bool reopen)
+{
+    pthread_mutex_lock(&wake_lock);
+    wake_now |= now;
+    reopen_asked |= reopen;
+    pthread_cond_signal(&wake_cond);
+    pthread_mutex_unlock(&wake_lock);
+}
+
+void log_sink_commit(struct log_sink *sink, unsigned shard, size_t line_start)
+{
+    struct sink_shard *s = &sink->shards[shard];
+    bool dropped = s->pending.failed || s->pending.len > PENDING_MAX;
+    if (dropped)
+        s->pending.len = line_start;
+    bool crossed = line_start < FLUSH_BYTES && s->pending.len >= FLUSH_BYTES;
+    pthread_mutex_unlock(&s->lock);
+
+    stat_inc(dropped ? counters.write_failed : counters.write_buffered, shard);
+    /* At most one wake-up per second and per full buffer. */
+    if (crossed || !atomic_exchange_explicit(&dirty, true, memory_order_relaxed))
+        wake(crossed, false);
+}
+
+/* ---- writing ---- */
+
+/* 0 or -errno. */
+static int write_all(int fd, const char *data, size_t len)
+{
+    while (len > 0) {
+        ssize_t n = write(fd, data, len);
+        if (n >= 0) {
+            data += n;
+            len -= (size_t)n;
+        } else if (errno == EAGAIN) { /* somebody made our stdout non-blocking */
+            struct pollfd wait = {.fd = fd, .events = POLLOUT};
+            (void)poll(&wait, 1, -1); /* write tells what is wrong */
+        } else if (errno != EINTR) {
+            return -errno;
+        }
+    }
+    return 0;
+}
+
+/* Takes what the shard holds and writes it. write_lock is held. */
+static void drain_shard(struct log_sink *sink, struct sink_shard *s, struct format_out *spare)
+{
+    pthread_mutex_lock(&s->lock);
+    if (s->pending.len == 0) {
+        pthread_mutex_unlock(&s->lock);
+        return;
+    }
+    struct format_out full = s->pending;
+    s->pending = *spare;
+    pthread_mutex_unlock(&s->lock);
+
+    int rc = write_all(sink->fd, full.data, full.len);
+    stat_inc(rc == 0 ? counters.write_completed : counters.write_failed, STATS_SHARD_FOREIGN);
+    if (rc < 0)
+        LOG(log_access_log, LOG_DEBUG, "write to %s: %s", sink->path ? sink->path : "(stdio)",
+            strerror(-rc));
+    full.len = 0;
+    full.failed = false;
+    if (full.capacity > 4 * FLUSH_BYTES) { /* grown while the file was stuck */
+        free(full.data);
+        full = (struct format_out){0};
+    }
+    *spare = full; /* the next shard's; so two buffers per shard are enough, with one to spare */
+}
+
+static void drain_sink(struct log_sink *sink, struct format_out *spare)
+{
+    for (unsigned i = 0; i < SHARDS; i++)
+        drain_shard(sink, &sink->shards[i], spare);
+}
+
+static void sink_free(struct log_sink *sink)
+{
+    for (unsigned i = 0; i < SHARDS; i++) {
+        free(sink->shards[i].pending.data);
+        pthread_mutex_destroy(&sink->shards[i].lock);
+    }
+    if (sink->target == SINK_FILE && sink->fd >= 0)
+        (void)close(sink->fd); /* every byte was written or counted as failed */
+    free(sink->path);
+    free(sink);
+}
+
+/* The sink behind `after` (the first one for NULL). write_lock is held, so it stays in the list. */
+static struct log_sink *next_sink(const struct log_sink *after)
+{
+    pthread_mutex_lock(&sinks_lock);
+    struct list *node = after ? after->node.next : sinks.next;
+    pthread_mutex_unlock(&sinks_lock);
+    return node == &sinks ? NULL : container_of(node, struct log_sink, node);
+}
+
+static bool unlink_if_unused(struct log_sink *sink)
+{
+    pthread_mutex_lock(&sinks_lock);
+    bool unused = sink->references == 0;
+    if (unused)
+        list_remove(&sink->node);
+    pthread_mutex_unlock(&sinks_lock);
+    return unused;
+}
+
+static int open_file(const char *path)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0644);
+    return fd < 0 ? -errno : fd;
+}
+
+static void reopen_sink(struct log_sink *sink)
+{
+    if (sink->target != SINK_FILE)
+        return;
+    int fd = open_file(sink->path);
+    if (fd < 0) { /* better the old file than none */
+        stat_inc(counters.reopen_failed, STATS_SHARD_FOREIGN);
+        LOG(log_access_log, LOG_WARN, "cannot reopen %s: %s", sink->path, strerror(-fd));
+        return;
+    }
+    (void)close(sink->fd); /* drained before */
+    sink->fd = fd;
+}
+
+/* Everything that is buffered goes to its file; unused sinks go. write_lock is held. */
+static void drain_all(bool reopen)
+{
+    struct format_out spare = {0};
+    struct log_sink *sink = next_sink(NULL);
+    while (sink) {
+        struct log_sink *next = next_sink(sink);
+        bool unused = unlink_if_unused(sink);
+        drain_sink(sink, &spare);
+        if (unused)
+            sink_free(sink);
+        else if (reopen)
+            reopen_sink(sink); /* older lines went to the file they were meant for */
+        sink = next;
+    }
+    free(spare.data);
+}
+
+/* ---- the thread ---- */
+
+/* Waits until there is something to do: first for any line, then for a second or a full buffer. */
+static bool wait_for_work(void)
+{
+    pthread_mutex_lock(&wake_lock);
+    while (!wake_now && !reopen_asked && !atomic_load_explicit(&dirty, memory_order_relaxed))
+        pthread_cond_wait(&wake_cond, &wake_lock);
+    struct timespec until;
+    (void)clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += FLUSH_INTERVAL_MS / 1000;
+    int rc = 0;
+    while (!wake_now && !reopen_asked && rc != ETIMEDOUT)
+        rc = pthread_cond_timedwait(&wake_cond, &wake_lock, &until);
+    if (rc == ETIMEDOUT)
+        stat_inc(counters.flushed_by_timer, STATS_SHARD_FOREIGN);
+    bool reopen = reopen_asked;
+    wake_now = reopen_asked = false;
+    atomic_store_explicit(&dirty, false, memory_order_relaxed);
+    pthread_mutex_unlock(&wake_lock);
+    return reopen;
+}
+
+static void *writer(void *arg)
+{
+    (void)arg;
+    for (;;) {
+        bool reopen = wait_for_work();
+        pthread_mutex_lock(&write_lock);
+        drain_all(reopen);
+        pthread_mutex_unlock(&write_lock);
+    }
+    return NULL;
+}
+
+static struct statistic *counter(const char *name)
+{
+    return stats_get(STAT_COUNTER, span_of(name), span_of(name), NULL, 0);
+}
+
+static void start(void)
+{
+    counters.write_buffered = counter("filesystem.write_buffered");
+    counters.write_completed = counter("filesystem.write_completed");
+    counters.write_failed = counter("filesystem.write_failed");
+    counters.flushed_by_timer = counter("filesystem.flushed_by_timer");
+    counters.reopen_failed = counter("filesystem.reopen_failed");
+
+    pthread_condattr_t attr;
+    (void)pthread_condattr_init(&attr);
+    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&wake_cond, &attr);
+    (void)pthread_condattr_destroy(&attr);
+
+    /* Signals belong to the runtime's owner of them, never to this thread. */
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    pthread_t thread;
+    int rc = pthread_create(&thread, NULL, writer, NULL);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (rc == 0) {
+        (void)pthread_setname_np(thread, "access-log");
+        (void)pthread_detach(thread); /* it lives as long as the process */
+    } else {
+        LOG(log_access_log, LOG_ERROR, "no thread to write access logs: %s", strerror(rc));
+    }
+}
+
+/* ---- sinks ---- */
+
+static struct log_sink *find_locked(enum log_sink_target target, struct span path)
+{
+    for (struct list *node = sinks.next; node != &sinks; node = node->next) {
+        struct log_sink *sink = container_of(node, struct log_sink, node);
+        if (sink->target == target && (target != SINK_FILE || span_eq(span_of(sink->path), path)))
+            return sink;
+    }
+    return NULL;
+}
+
+static struct log_sink *sink_new(enum log_sink_target target, struct span path, int *error)
+{
+    struct log_sink *sink = aligned_alloc(_Alignof(struct log_sink), sizeof(*sink));
+    *error = -ENOMEM;
+    if (!sink)
+        return NULL;
+    memset(sink, 0, sizeof(*sink));
+    sink->target = target;
+    sink->fd = target == SINK_STDOUT ? STDOUT_FILENO : STDERR_FILENO;
+    for (unsigned i = 0; i < SHARDS; i++)
+        pthread_mutex_init(&sink->shards[i].lock, NULL);
+    if (target == SINK_FILE) {
+        sink->fd = -1;
+        sink->path = strndup(path.ptr, path.len);
+        if (!sink->path)
+            goto fail;
+        sink->fd = open_file(sink->path);
+        if (sink->fd < 0) {
+            *error = sink->fd;
+            goto fail;
+        }
+    }
+    return sink;
+
+fail:
+    sink_free(sink);
+    return NULL;
+}
+
+struct log_sink *log_sink_open(enum log_sink_target target, struct span path, int *error)
+{
+    (void)pthread_once(&start_once, start);
+    pthread_mutex_lock(&sinks_lock);
+    struct log_sink *sink = find_locked(target, path);
+    if (!sink) {
+        sink = sink_new(target, path, error);
+        if (sink)
+            list_push_back(&sinks, &sink->node);
+    }
+    if (sink)
+        sink->references++;
+    pthread_mutex_unlock(&sinks_lock);
+    return sink;
+}
+
+void log_sink_unref(struct log_sink *sink)
+{
+    pthread_mutex_lock(&sinks_lock);
+    ASSERT(sink->references > 0);
+    bool last = --sink->references == 0;
+    pthread_mutex_unlock(&sinks_lock);
+    if (last)
+        wake(true, false);
+}
+
+void access_log_reopen_all(void)
+{
+    (void)pthread_once(&start_once, start);
+    wake(true, true);
+}
+
+void access_log_flush_all(void)
+{
+    (void)pthread_once(&start_once, start);
+    pthread_mutex_lock(&write_lock);
+    drain_all(false);
+    pthread_mutex_unlock(&write_lock);
+}

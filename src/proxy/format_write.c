@@ -1,0 +1,456 @@
+/* format_write: the values of operators, appended where they are wanted: an access log line is
+ * formatted straight into the buffer that is written to the file. */
+#include <stdlib.h>
+#include <sys/random.h>
+
+#include "base/clock.h"
+#include "proxy/exchange.h"
+#include "proxy/format_internal.h"
+
+/* ---- the buffer ---- */
+
+static bool grow(struct format_out *out, size_t more)
+{
+    size_t capacity = out->capacity < 256 ? 256 : out->capacity;
+    while (capacity - out->len < more) {
+        if (capacity > SIZE_MAX / 2)
+            return false;
+        capacity *= 2;
+    }
+    char *data = realloc(out->data, capacity);
+    if (!data)
+        return false;
+    out->data = data;
+    out->capacity = capacity;
+    return true;
+}
+
+void format_out_put(struct format_out *out, struct span bytes)
+{
+    if (bytes.len == 0)
+        return;
+    if (out->capacity - out->len < bytes.len && !grow(out, bytes.len)) {
+        out->failed = true;
+        return;
+    }
+    memcpy(out->data + out->len, bytes.ptr, bytes.len);
+    out->len += bytes.len;
+}
+
+void format_put_u64(struct format_out *out, uint64_t number)
+{
+    char buf[20];
+    char *at = buf + sizeof(buf);
+    do {
+        *--at = (char)('0' + number % 10);
+        number /= 10;
+    } while (number > 0);
+    format_out_put(out, span_make(at, (size_t)(buf + sizeof(buf) - at)));
+}
+
+/* ---- kinds of values ---- */
+
+static enum format_value_kind put_number(struct format_out *out, uint64_t number)
+{
+    format_put_u64(out, number);
+    return FORMAT_NUMBER;
+}
+
+static enum format_value_kind put_text(struct format_out *out, struct span text, size_t max_len)
+{
+    if (span_is_none(text))
+        return FORMAT_ABSENT;
+    if (text.len > max_len)
+        text.len = max_len;
+    format_out_put(out, text);
+    return FORMAT_STRING;
+}
+
+/* An empty name is no value. */
+static enum format_value_kind put_name(struct format_out *out, struct span name)
+{
+    return name.len == 0 ? FORMAT_ABSENT : put_text(out, name, SIZE_MAX);
+}
+
+/* Blanks turn into "_", so that one value stays one word of a log line. */
+static enum format_value_kind put_word(struct format_out *out, struct span text)
+{
+    size_t start = out->len;
+    if (put_name(out, text) == FORMAT_ABSENT)
+        return FORMAT_ABSENT;
+    for (size_t i = start; i < out->len; i++) {
+        if (out->data[i] == ' ' || (out->data[i] >= '\t' && out->data[i] <= '\r'))
+            out->data[i] = '_';
+    }
+    return FORMAT_STRING;
+}
+
+static enum format_value_kind put_header(const struct format_op *op,
+                                         const struct header_map *headers, struct format_out *out)
+{
+    int i = headers->count > 0 ? header_find(headers, op->id, op->name, 0) : -1;
+    if (i < 0 && op->other_name.len > 0 && headers->count > 0)
+        i = header_find(headers, op->other_id, op->other_name, 0);
+    if (i < 0)
+        return FORMAT_ABSENT;
+    struct span value = headers->entries[i].value;
+    return put_text(out, value.ptr ? value : SPAN_LIT(""), op->max_len);
+}
+
+/* ---- time ---- */
+
+static int64_t point_ns(const struct stream_info *info, int point)
+{
+    switch (point) {
+    case POINT_DS_RX_BEG:
+        return info->start_ns;
+    case POINT_DS_RX_END:
+        return info->request_received_ns;
+    case POINT_US_TX_BEG:
+        return info->upstream_tx_first_ns;
+    case POINT_US_TX_END:
+        return info->upstream_tx_last_ns;
+    case POINT_US_RX_BEG:
+        return info->upstream_rx_first_ns;
+    case POINT_US_RX_END:
+        return info->upstream_rx_last_ns;
+    case POINT_DS_TX_BEG:
+        return info->downstream_tx_first_ns;
+    case POINT_DS_TX_END: /* nothing is sent after it */
+        return info->downstream_tx_first_ns != 0 ? info->end_ns : 0;
+    default:
+        return info->end_ns != 0 ? info->end_ns : clock_mono_ns();
+    }
+}
+
+static enum format_value_kind put_duration(const struct format_op *op,
+                                           const struct stream_info *info, struct format_out *out)
+{
+    int64_t start = point_ns(info, op->start);
+    int64_t end = point_ns(info, op->end);
+    if (start == 0 || end == 0 || end < start)
+        return FORMAT_ABSENT;
+    return put_number(out, (uint64_t)((end - start) / op->unit_ns));
+}
+
+/* ---- addresses ---- */
+
+static enum format_value_kind put_address(const struct format_op *op,
+                                          const struct stream_info *info, struct format_out *out)
+{
+    const struct span addresses[] = {
+        [ADDRESS_DOWNSTREAM_LOCAL] = info->downstream_local,
+        [ADDRESS_DOWNSTREAM_REMOTE] = info->downstream_remote,
+        [ADDRESS_DOWNSTREAM_DIRECT_REMOTE] = info->downstream_direct_remote,
+        [ADDRESS_UPSTREAM_LOCAL] = info->upstream_local,
+        [ADDRESS_UPSTREAM_REMOTE] = info->upstream_remote,
+    };
+    struct span address = addresses[op->which];
+    if (address.len == 0)
+        return FORMAT_ABSENT;
+    size_t colon = address.len;
+    while (colon > 0 && address.ptr[colon - 1] != ':' && address.ptr[colon - 1] != ']')
+        colon--;
+    bool has_port = colon > 0 && address.ptr[colon - 1] == ':';
+    if (op->part == ADDRESS_WHOLE)
+        return put_text(out, address, SIZE_MAX);
+    if (op->part == ADDRESS_PORT) {
+        if (!has_port)
+            return FORMAT_ABSENT;
+        format_out_put(out, span_from(address, colon));
+        return FORMAT_NUMBER;
+    }
+    if (has_port)
+        address.len = colon - 1;
+    if (address.len >= 2 && address.ptr[0] == '[' && address.ptr[address.len - 1] == ']')
+        address = span_make(address.ptr + 1, address.len - 2);
+    return put_text(out, address, SIZE_MAX);
+}
+
+/* ---- gRPC ---- */
+
+static const struct {
+    const char *camel, *snake;
+} grpc_names[] = {
+    {"OK", "OK"},
+    {"Canceled", "CANCELLED"},
+    {"Unknown", "UNKNOWN"},
+    {"InvalidArgument", "INVALID_ARGUMENT"},
+    {"DeadlineExceeded", "DEADLINE_EXCEEDED"},
+    {"NotFound", "NOT_FOUND"},
+    {"AlreadyExists", "ALREADY_EXISTS"},
+    {"PermissionDenied", "PERMISSION_DENIED"},
+    {"ResourceExhausted", "RESOURCE_EXHAUSTED"},
+    {"FailedPrecondition", "FAILED_PRECONDITION"},
+    {"Aborted", "ABORTED"},
+    {"OutOfRange", "OUT_OF_RANGE"},
+    {"Unimplemented", "UNIMPLEMENTED"},
+    {"Internal", "INTERNAL"},
+    {"Unavailable", "UNAVAILABLE"},
+    {"DataLoss", "DATA_LOSS"},
+    {"Unauthenticated", "UNAUTHENTICATED"},
+};
+
+static uint64_t grpc_of_http(unsigned status)
+{
+    switch (status) {
+    case 400:
+        return 13;
+    case 401:
+        return 16;
+    case 403:
+        return 7;
+    case 404:
+        return 12;
+    case 429:
+    case 502:
+    case 503:
+    case 504:
+        return 14;
+    default:
+        return 2;
+    }
+}
+
+static bool grpc_status(struct exchange *x, uint64_t *out)
+{
+    struct span type = header_get(&x->request.headers, HDR_CONTENT_TYPE);
+    struct span want = SPAN_LIT("application/grpc");
+    if (!span_starts_with(type, want) || (type.len > want.len && type.ptr[want.len] != '+'))
+        return false;
+    struct span value = header_get(&x->response.trailers, HDR_GRPC_STATUS);
+    if (value.len == 0)
+        value = header_get(&x->response.headers, HDR_GRPC_STATUS);
+    if (value.len > 0)
+        return span_to_u64(value, out);
+    if (x->info.response_code == 0)
+        return false;
+    *out = grpc_of_http(x->info.response_code);
+    return true;
+}
+
+static enum format_value_kind put_grpc(const struct format_op *op, struct exchange *x,
+                                       struct format_out *out)
+{
+    uint64_t status;
+    if (!grpc_status(x, &status))
+        return FORMAT_ABSENT;
+    if (op->which == GRPC_NUMBER)
+        return put_number(out, status);
+    if (status >= sizeof(grpc_names) / sizeof(grpc_names[0])) {
+        format_put_u64(out, status);
+        return FORMAT_STRING;
+    }
+    const char *name =
+        op->which == GRPC_CAMEL ? grpc_names[status].camel : grpc_names[status].snake;
+    return put_text(out, span_of(name), SIZE_MAX);
+}
+
+/* ---- paths ---- */
+
+static struct span query_of(struct span path)
+{
+    ptrdiff_t mark = span_find(path, '?');
+    return mark < 0 ? span_none() : span_from(path, (size_t)mark + 1);
+}
+
+static enum format_value_kind put_path(const struct format_op *op, struct exchange *x,
+                                       struct format_out *out)
+{
+    struct span path = span_none();
+    if (op->which != PATH_CURRENT)
+        path = header_get(&x->request.headers, HDR_X_ENVOY_ORIGINAL_PATH);
+    if (op->which == PATH_CURRENT || (span_is_none(path) && op->which != PATH_ORIGINAL))
+        path = header_get(&x->request.headers, HDR_PATH);
+    ptrdiff_t mark = op->part == 0 ? span_find(path, '?') : -1;
+    if (mark >= 0)
+        path.len = (size_t)mark;
+    return put_text(out, path, op->max_len);
+}
+
+static enum format_value_kind put_query_param(const struct format_op *op, struct exchange *x,
+                                              struct format_out *out)
+{
+    struct span query = query_of(header_get(&x->request.headers, HDR_PATH));
+    while (query.len > 0) {
+        ptrdiff_t amp = span_find(query, '&');
+        struct span pair = amp < 0 ? query : span_make(query.ptr, (size_t)amp);
+        query = amp < 0 ? span_none() : span_from(query, (size_t)amp + 1);
+        ptrdiff_t equal = span_find(pair, '=');
+        struct span key = equal < 0 ? pair : span_make(pair.ptr, (size_t)equal);
+        if (span_eq(key, op->text))
+            return put_text(out, equal < 0 ? SPAN_LIT("") : span_from(pair, (size_t)equal + 1),
+                            op->max_len);
+    }
+    return FORMAT_ABSENT;
+}
+
+/* ---- fields ---- */
+
+static struct span code_details(const struct stream_info *info)
+{
+    if (info->response_code_details.len > 0)
+        return info->response_code_details;
+    return info->upstream_rx_first_ns != 0 ? SPAN_LIT("via_upstream") : span_none();
+}
+
+static enum format_value_kind put_flags(struct exchange *x, bool long_names,
+                                        struct format_out *out)
+{
+    char buf[128];
+    size_t len = stream_info_flags_text(x->info.flags, long_names, buf);
+    return put_text(out, span_make(buf, len), SIZE_MAX);
+}
+
+/* A random UUID, version 4. */
+static enum format_value_kind put_uuid(struct format_out *out)
+{
+    unsigned char raw[16];
+    if (getrandom(raw, sizeof(raw), 0) != sizeof(raw))
+        return FORMAT_ABSENT;
+    raw[6] = (unsigned char)((raw[6] & 0x0f) | 0x40);
+    raw[8] = (unsigned char)((raw[8] & 0x3f) | 0x80);
+    char text[36];
+    char *at = text;
+    for (unsigned i = 0; i < 16; i++) {
+        if (i == 4 || i == 6 || i == 8 || i == 10)
+            *at++ = '-';
+        *at++ = "0123456789abcdef"[raw[i] >> 4];
+        *at++ = "0123456789abcdef"[raw[i] & 15];
+    }
+    return put_text(out, span_make(text, sizeof(text)), SIZE_MAX);
+}
+
+static enum format_value_kind put_host_name(struct exchange *x, bool with_port,
+                                            struct format_out *out)
+{
+    struct span name = x->info.upstream_host_name;
+    if (name.len == 0) /* without a name the address stands for it */
+        name = x->info.upstream_remote;
+    if (!with_port) {
+        for (size_t i = name.len; i > 0 && name.ptr[i - 1] != ']'; i--) {
+            if (name.ptr[i - 1] == ':') {
+                name.len = i - 1;
+                break;
+            }
+        }
+    }
+    return put_name(out, name);
+}
+
+static enum format_value_kind put_field(const struct format_op *op, struct exchange *x,
+                                        struct format_out *out)
+{
+    const struct stream_info *info = &x->info;
+    switch ((enum format_field)op->which) {
+    case FIELD_BYTES_RECEIVED:
+        return put_number(out, info->bytes_received);
+    case FIELD_BYTES_SENT:
+        return put_number(out, info->bytes_sent);
+    case FIELD_HEADER_BYTES_RECEIVED:
+        return put_number(out, info->header_bytes_received);
+    case FIELD_HEADER_BYTES_SENT:
+        return put_number(out, info->header_bytes_sent);
+    case FIELD_PROTOCOL:
+        return put_text(out, info->protocol == 0 ? SPAN_LIT("HTTP/1.0") : SPAN_LIT("HTTP/1.1"),
+                        SIZE_MAX);
+    case FIELD_UPSTREAM_PROTOCOL:
+        return put_text(out, info->upstream_tx_first_ns != 0 ? SPAN_LIT("HTTP/1.1") : span_none(),
+                        SIZE_MAX);
+    case FIELD_RESPONSE_CODE:
+        return put_number(out, info->response_code);
+    case FIELD_RESPONSE_CODE_DETAILS:
+        return put_word(out, code_details(info));
+    case FIELD_RESPONSE_CODE_DETAILS_SPACES:
+        return put_name(out, code_details(info));
+    case FIELD_CONNECTION_TERMINATION_DETAILS:
+        return put_name(out, info->connection_termination_details);
+    case FIELD_RESPONSE_FLAGS:
+        return put_flags(x, false, out);
+    case FIELD_RESPONSE_FLAGS_LONG:
+        return put_flags(x, true, out);
+    case FIELD_REQUEST_HEADERS_BYTES:
+        return put_number(out, x->request.headers.bytes);
+    case FIELD_RESPONSE_HEADERS_BYTES:
+        return put_number(out, x->response.headers.bytes);
+    case FIELD_RESPONSE_TRAILERS_BYTES:
+        return put_number(out, x->response.trailers.bytes);
+    case FIELD_UPSTREAM_HOST_NAME:
+        return put_host_name(x, true, out);
+    case FIELD_UPSTREAM_HOST_NAME_WITHOUT_PORT:
+        return put_host_name(x, false, out);
+    case FIELD_UPSTREAM_CLUSTER:
+        return put_name(out, info->upstream_cluster);
+    case FIELD_UPSTREAM_ATTEMPTS:
+        return put_number(out, info->upstream_attempts);
+    case FIELD_UPSTREAM_TRANSPORT_FAILURE:
+        return put_word(out, info->upstream_transport_failure);
+    case FIELD_CONNECTION_ID:
+        return put_number(out, info->connection_id);
+    case FIELD_STREAM_ID: /* Envoy's stream id provider is the request id */
+        return put_text(out, header_get(&x->request.headers, HDR_X_REQUEST_ID), SIZE_MAX);
+    case FIELD_ROUTE_NAME:
+        return put_name(out, info->route_name);
+    case FIELD_VIRTUAL_CLUSTER_NAME: /* virtual clusters are not configurable */
+        return FORMAT_ABSENT;
+    case FIELD_FILTER_CHAIN_NAME:
+        return put_name(out, info->filter_chain);
+    case FIELD_ACCESS_LOG_TYPE:
+        return put_text(out, SPAN_LIT("DownstreamEnd"), SIZE_MAX);
+    case FIELD_CUSTOM_FLAGS:
+        return put_text(out, SPAN_LIT(""), SIZE_MAX);
+    case FIELD_QUERY_PARAMS:
+        return put_text(out, query_of(header_get(&x->request.headers, HDR_PATH)), op->max_len);
+    case FIELD_UNIQUE_ID:
+        return put_uuid(out);
+    }
+    return FORMAT_ABSENT;
+}
+
+/* ---- operators ---- */
+
+enum format_value_kind format_op_write(const struct format_op *op, struct exchange *x,
+                                       struct format_out *out)
+{
+    switch (op->kind) {
+    case OP_LITERAL:
+        return put_text(out, op->text, SIZE_MAX);
+    case OP_REQUEST_HEADER:
+        return put_header(op, &x->request.headers, out);
+    case OP_RESPONSE_HEADER:
+        return put_header(op, &x->response.headers, out);
+    case OP_TRAILER:
+        return put_header(op, &x->response.trailers, out);
+    case OP_TIME:
+        time_format_write(&op->time,
+                          op->which == TIME_START ? x->info.start_wall_ns : clock_wall_ns(), out);
+        return FORMAT_STRING;
+    case OP_DURATION:
+        return put_duration(op, &x->info, out);
+    case OP_ADDRESS:
+        return put_address(op, &x->info, out);
+    case OP_FIELD:
+        return put_field(op, x, out);
+    case OP_GRPC_STATUS:
+        return put_grpc(op, x, out);
+    case OP_PATH:
+        return put_path(op, x, out);
+    case OP_QUERY_PARAM:
+        return put_query_param(op, x, out);
+    }
+    return FORMAT_ABSENT;
+}
+
+void format_write(const struct format *format, struct exchange *x, struct span empty,
+                  struct format_out *out, bool *all_absent)
+{
+    bool absent = true;
+    for (size_t i = 0; i < format->count; i++) {
+        if (format_op_write(&format->ops[i], x, out) == FORMAT_ABSENT)
+            format_out_put(out, empty);
+        else if (format->ops[i].kind != OP_LITERAL)
+            absent = false;
+    }
+    if (all_absent)
+        *all_absent = absent;
+}

@@ -1,0 +1,255 @@
+/* route_headers: request_headers_to_add and _remove, and those of the response, of four levels.
+ *
+ * One level works in Envoy's order: fields are removed; then every value is formatted and every
+ * "if absent" and "if exists" decided, all on what the request brought; then overwrites are done, then
+ * additions. A value that comes out empty is dropped unless keep_empty_value asks for it. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "proxy/exchange.h"
+#include "proxy/format.h"
+#include "proxy/route_internal.h"
+
+struct header_addition {
+    struct span name; /* lower-case */
+    enum header_id id;
+    struct format *format;
+    struct span literal; /* of a format without operators; else absent */
+    int action;          /* enum cfg_append_action */
+    bool keep_empty;
+};
+struct header_removal {
+    struct span name;
+    enum header_id id;
+};
+struct header_mutations {
+    struct header_removal *removals;
+    size_t removal_count;
+    struct header_addition *additions;
+    size_t addition_count;
+};
+enum { VALUES_ON_STACK = 16 };
+
+/* ---- building ---- */
+
+static void free_format(void *format)
+{
+    format_free(format);
+}
+
+static bool is_host_or_pseudo(struct span name)
+{
+    return (name.len > 0 && name.ptr[0] == ':') || span_eq(name, SPAN_LIT("host"));
+}
+
+static void build_addition(struct route_builder *builder,
+                           const struct cfg_header_value_option *option,
+                           struct header_addition *out)
+{
+    struct span name = route_lower(builder, option->header.key);
+    if (!name.ptr)
+        return;
+    if (is_host_or_pseudo(name)) {
+        route_problem(builder, &option->mark, ":-prefixed or host headers may not be modified");
+        return;
+    }
+    if (!header_name_is_valid(name)) {
+        route_problem(builder, &option->mark, "'%.*s' is not a header name", (int)name.len,
+                      name.ptr);
+        return;
+    }
+    if (option->append.set && option->append_action != CFG_APPEND_IF_EXISTS_OR_ADD)
+        route_problem(builder, &option->mark,
+                      "both append and append_action are set and it's not allowed");
+    out->name = name;
+    out->id = header_id_of(name);
+    out->action = option->append_action;
+    if (option->append.set)
+        out->action = option->append.value ? CFG_APPEND_IF_EXISTS_OR_ADD
+                                           : CFG_OVERWRITE_IF_EXISTS_OR_ADD;
+    out->keep_empty = option->keep_empty_value;
+    out->format = format_compile(option->header.value, &option->mark, builder->problems);
+    if (!out->format || !route_own(builder, free_format, out->format))
+        return;
+    if (!format_is_literal(out->format, &out->literal))
+        out->literal = span_none();
+    else if (!header_value_is_valid(out->literal))
+        route_problem(builder, &option->mark, "the value of '%.*s' holds control bytes",
+                      (int)name.len, name.ptr);
+}
+
+const struct header_mutations *route_mutations_build(struct route_builder *builder,
+                                                     const struct route_mutation_lists *lists,
+                                                     const struct cfg_mark *mark)
+{
+    if (lists->add_count == 0 && lists->remove_count == 0)
+        return NULL;
+    struct header_mutations *mutations = route_alloc(builder, 1, sizeof(*mutations));
+    if (!mutations)
+        return NULL;
+    mutations->removals = route_alloc(builder, lists->remove_count, sizeof(struct header_removal));
+    mutations->additions = route_alloc(builder, lists->add_count, sizeof(struct header_addition));
+    if (!mutations->removals || !mutations->additions)
+        return NULL;
+    for (size_t i = 0; i < lists->remove_count; i++) {
+        struct span name = route_lower(builder, lists->remove[i]);
+        if (is_host_or_pseudo(name))
+            route_problem(builder, mark, ":-prefixed or host headers may not be removed");
+        mutations->removals[i] = (struct header_removal){name, header_id_of(name)};
+    }
+    for (size_t i = 0; i < lists->add_count; i++)
+        build_addition(builder, &lists->add[i], &mutations->additions[i]);
+    mutations->removal_count = lists->remove_count;
+    mutations->addition_count = lists->add_count;
+    return mutations;
+}
+
+/* ---- applying ---- */
+
+/* Fields that Envoy keeps one entry of: adding to one that is there joins the values. */
+static bool joins_when_added(enum header_id id)
+{
+    switch (id) {
+    case HDR_X_FORWARDED_FOR:
+    case HDR_X_FORWARDED_PROTO:
+    case HDR_X_FORWARDED_HOST:
+    case HDR_X_FORWARDED_CLIENT_CERT:
+    case HDR_X_REQUEST_ID:
+    case HDR_X_ENVOY_EXTERNAL_ADDRESS:
+    case HDR_X_ENVOY_INTERNAL:
+    case HDR_X_ENVOY_ORIGINAL_PATH:
+    case HDR_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS:
+    case HDR_X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS:
+    case HDR_X_ENVOY_UPSTREAM_SERVICE_TIME:
+    case HDR_X_ENVOY_ATTEMPT_COUNT:
+    case HDR_X_ENVOY_DECORATOR_OPERATION:
+    case HDR_CONNECTION:
+    case HDR_KEEP_ALIVE:
+    case HDR_PROXY_CONNECTION:
+    case HDR_TE:
+    case HDR_TRANSFER_ENCODING:
+    case HDR_UPGRADE:
+    case HDR_CONTENT_LENGTH:
+    case HDR_CONTENT_TYPE:
+    case HDR_EXPECT:
+    case HDR_DATE:
+    case HDR_SERVER:
+    case HDR_VIA:
+    case HDR_USER_AGENT:
+    case HDR_GRPC_STATUS:
+    case HDR_GRPC_MESSAGE:
+    case HDR_GRPC_TIMEOUT:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static int format_value(const struct header_addition *addition, struct exchange *x,
+                        struct span *value)
+{
+    struct format_out out = {0};
+    format_write(addition->format, x, SPAN_LIT(""), &out, NULL);
+    struct span text = span_make(out.data ? out.data : "", out.len);
+    int rc = 0;
+    if (out.failed)
+        rc = -ENOMEM;
+    else if (!header_value_is_valid(text))
+        rc = -EINVAL;
+    else if (text.len > 0)
+        *value = arena_copy(&x->arena, text);
+    else
+        *value = SPAN_LIT("");
+    free(out.data);
+    return rc == 0 && span_is_none(*value) ? -ENOMEM : rc;
+}
+
+/* values[i] is set absent when the addition is not to be done. */
+static int evaluate(const struct header_mutations *mutations, const struct header_map *headers,
+                    struct exchange *x, struct span *values)
+{
+    for (size_t i = 0; i < mutations->addition_count; i++) {
+        const struct header_addition *addition = &mutations->additions[i];
+        values[i] = addition->literal;
+        if (span_is_none(addition->literal)) {
+            int rc = format_value(addition, x, &values[i]);
+            if (rc < 0)
+                return rc;
+        }
+        bool wanted = values[i].len > 0 || addition->keep_empty;
+        if (wanted && (addition->action == CFG_ADD_IF_ABSENT ||
+                       addition->action == CFG_OVERWRITE_IF_EXISTS)) {
+            bool exists = header_find(headers, addition->id, addition->name, 0) >= 0;
+            wanted = exists == (addition->action == CFG_OVERWRITE_IF_EXISTS);
+        }
+        if (!wanted)
+            values[i] = span_none();
+    }
+    return 0;
+}
+
+static int apply(const struct header_mutations *mutations, struct header_map *headers,
+                 struct exchange *x)
+{
+    if (!mutations)
+        return 0;
+    for (size_t i = 0; i < mutations->removal_count; i++)
+        (void)header_remove(headers, mutations->removals[i].id, mutations->removals[i].name);
+    size_t count = mutations->addition_count;
+    struct span stack[VALUES_ON_STACK];
+    struct span *values = stack;
+    if (count > VALUES_ON_STACK) {
+        values = arena_alloc(&x->arena, count * sizeof(*values));
+        if (!values)
+            return -ENOMEM;
+    }
+    int rc = evaluate(mutations, headers, x, values);
+    for (int pass = 0; pass < 2 && rc == 0; pass++) { /* first what overwrites, then what adds */
+        for (size_t i = 0; i < count && rc == 0; i++) {
+            const struct header_addition *addition = &mutations->additions[i];
+            bool overwrites = addition->action == CFG_OVERWRITE_IF_EXISTS_OR_ADD ||
+                              addition->action == CFG_OVERWRITE_IF_EXISTS;
+            if (span_is_none(values[i]) || overwrites != (pass == 0))
+                continue;
+            if (overwrites)
+                rc = header_set(headers, addition->id, addition->name, values[i]);
+            else if (joins_when_added(addition->id))
+                rc = header_append(headers, addition->id, addition->name, values[i]);
+            else
+                rc = header_add(headers, addition->id, addition->name, values[i]);
+        }
+    }
+    return rc;
+}
+
+static const struct header_mutations *of_level(const struct route_level *level, bool request)
+{
+    return request ? level->request : level->response;
+}
+
+static int mutate(const struct route_entry *entry, struct exchange *x, bool request)
+{
+    const struct route_choice *choice = route_choice_of(entry);
+    const struct route *route = choice->route;
+    if (!route->vhost)
+        return 0;
+    const struct route_level *levels[4] = {&choice->level, &route->level, &route->vhost->level,
+                                           &entry->table->level};
+    /* Later ones win where they overwrite. */
+    bool ascending = entry->table->config->most_specific_header_mutations_wins;
+    struct header_map *headers = request ? &x->request.headers : &x->response.headers;
+    int rc = 0;
+    for (unsigned i = 0; i < 4 && rc == 0; i++)
+        rc = apply(of_level(levels[ascending ? 3 - i : i], request), headers, x);
+    return rc;
+}
+
+int route_mutate_request(const struct route_entry *entry, struct exchange *x)
+{
+    return mutate(entry, x, true);
+}
+
+int route_mutate_response(const struct route_entry *entry, struct exchange *x)
+{
+    return mutate(entry, x, false);
+}

@@ -1,0 +1,332 @@
+/* ext_stream: who may touch what, and why nobody is hurt.
+ *
+ * Three parties meet here: C, a coroutine of the exchange (up to two: one drives the request body,
+ * one everything else); F, foreign code inside a call that C made, whose P may have been handed on
+ * meanwhile; and T, any thread of the extension's own runtime, which may call at any time and long
+ * after the request.
+ *
+ * I1  Every field but nothing else is guarded by `lock`. It is held for a look-up, a copy or a
+ *     list operation, never over a park, a callback or a call out. So it cannot deadlock, and what a
+ *     P may lose to it is a memcpy.
+ * I2  A view's entries array belongs to a header map of the exchange. C changes that map only while
+ *     the side is not lent (before ext_side_lend, after ext_side_take_back). F and T look at it only
+ *     under the lock while phase != EXT_NOT_LENT (or during the log phase, when C is inside the call
+ *     and both maps stand still). Names and values are immutable bytes that live as long as the
+ *     exchange.
+ * I3  Nothing of the exchange is freed before ext_stream_end has run: it takes the lock, so it waits
+ *     for a reader that is inside, and the next one finds `destroyed`.
+ * I4  Writes of F and T are lists of malloc'ed nodes. C applies them, on its own P, after the loan.
+ *
+ * The races
+ *  - Continue against a client that vanishes: T posts under the lock and readies `waiter`, which is
+ *    set only while C is parked and cleared by C under the lock before it leaves. The coroutine that
+ *    is woken therefore exists. If C was cancelled first, T finds `abandoned` and is told so.
+ *  - Continue against the status that the callback returns: whichever C sees first ends the loan,
+ *    and ext_side_take_back drops the other, so that it cannot release the next chunk unseen.
+ *  - Reply against Continue: a reply that came before the loan ended wins (a filter that replies
+ *    from one goroutine and continues from another has replied).
+ *  - A setter against the end of its loan: its edit is in the list before the lock is released, or
+ *    the gate finds the side not lent.
+ *  - Two sides at once: they have separate structs under one lock; the coroutines of one exchange
+ *    never run at the same moment, and each touches its own side's maps only.
+ *  - After a continue from elsewhere (T) the header map goes on and the router may change it, while
+ *    filters commonly look at their headers once more: ext_side_freeze gives them a copy of the
+ *    array (the bytes it points at are immutable, I2).
+ *  - A coroutine that leaves while its side is lent (a reply by the other coroutine replaces the
+ *    response, say) abandons the side first: from then on its map may be changed, as the gate
+ *    answers "destroyed" and the view is gone.
+ *
+ * Rejected: applying header edits in place under the lock. It would need C to take the lock for
+ * every header access of every other filter, or a second kind of map; a list costs one malloc. */
+#include "ext/ext_stream.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "proxy/exchange.h"
+#include "proxy/route.h"
+
+void ext_stream_init(struct ext_stream *stream) {
+    memset(stream, 0, sizeof(*stream));
+    /* Cannot fail with default attributes on Linux. */
+    (void)pthread_mutex_init(&stream->lock, NULL);
+    stream->sides[EXT_RESPONSE].direction = EXT_RESPONSE;
+}
+
+void ext_edits_free(struct ext_edit *edits) {
+    while (edits) {
+        struct ext_edit *next = edits->next;
+        free(edits);
+        edits = next;
+    }
+}
+
+/* Everything malloc'ed of a side. */
+static void side_clear_locked(struct ext_side *side) {
+    side->headers = side->trailers = (struct ext_view){0};
+    free(side->frozen);
+    side->frozen = NULL;
+    side->headers_late = false;
+    ext_edits_free(side->edits);
+    side->edits = side->last_edit = NULL;
+    side->edit_count = 0;
+    side->edit_bytes = 0;
+    ext_buffers_clear(&side->shown);
+    ext_buffers_clear(&side->added);
+    side->added_bytes = 0;
+    ext_reply_free(side->reply);
+    side->reply = NULL;
+    side->continued = false;
+}
+
+void ext_stream_fini(struct ext_stream *stream) {
+    side_clear_locked(&stream->sides[EXT_REQUEST]);
+    side_clear_locked(&stream->sides[EXT_RESPONSE]);
+    (void)pthread_mutex_destroy(&stream->lock); /* nobody can hold it: nobody can reach it */
+}
+
+bool ext_stream_end(struct ext_stream *stream) {
+    ext_lock(stream);
+    bool lent = stream->sides[0].phase != EXT_NOT_LENT || stream->sides[1].phase != EXT_NOT_LENT;
+    stream->destroyed = true;
+    stream->logging = false;
+    memset(&stream->info, 0, sizeof(stream->info));
+    side_clear_locked(&stream->sides[EXT_REQUEST]);
+    side_clear_locked(&stream->sides[EXT_RESPONSE]);
+    ext_unlock(stream);
+    return lent;
+}
+
+static struct ext_view view_of(const struct header_map *map) {
+    static const struct header none; /* an empty map is there, though it has no array */
+    if (!map)
+        return (struct ext_view){0};
+    return (struct ext_view){map->count ? map->entries : &none, map->count, map->bytes};
+}
+
+static void info_snapshot_locked(struct ext_stream *stream, const struct exchange *x) {
+    const struct stream_info *from = &x->info;
+    struct ext_info *info = &stream->info;
+    info->route_name = x->route ? x->route->name : from->route_name;
+    info->filter_chain = from->filter_chain;
+    info->protocol = from->protocol;
+    info->response_code = from->response_code;
+    info->details = from->response_code_details;
+    if (span_is_none(info->details) && from->response_code)
+        info->details = span_of("via_upstream");
+    info->upstream_attempts = from->upstream_attempts;
+    info->upstream_cluster = from->upstream_cluster;
+    info->downstream_local = from->downstream_local;
+    info->downstream_remote = from->downstream_remote;
+    info->upstream_local = from->upstream_local;
+    info->upstream_remote = from->upstream_remote;
+}
+
+void ext_side_lend(struct ext_stream *stream, struct exchange *x, enum ext_direction direction,
+                   const struct ext_loan *loan) {
+    struct ext_side *side = &stream->sides[direction];
+    ext_lock(stream);
+    ASSERT(side->phase == EXT_NOT_LENT);
+    ASSERT(!stream->destroyed);
+    info_snapshot_locked(stream, x);
+    if (loan->headers || !side->headers_late)
+        side->headers = view_of(loan->headers);
+    side->trailers = view_of(loan->trailers);
+    if (loan->phase == EXT_HEADERS)
+        side->header_room = (struct ext_room){side->headers.count, side->headers.bytes};
+    if (loan->phase == EXT_TRAILERS)
+        side->trailer_room = (struct ext_room){side->trailers.count, side->trailers.bytes};
+    side->abandoned = false;
+    side->continued = false;
+    if (loan->buffer) {
+        loan->buffer->handle = ++stream->last_handle;
+        ext_buffers_push(&side->shown, loan->buffer);
+    }
+    side->phase = loan->phase;
+    ext_unlock(stream);
+}
+
+int ext_side_await(struct ext_stream *stream, struct exchange *x, enum ext_direction direction,
+                   int *status) {
+    struct ext_side *side = &stream->sides[direction];
+    int result = 0;
+    while (result == 0) {
+        ext_lock(stream);
+        side->waiter = NULL;
+        if (!exchange_alive(x)) {
+            result = -ECANCELED;
+        } else if (side->reply) {
+            result = 2;
+        } else if (side->continued) {
+            side->continued = false;
+            *status = side->status;
+            result = 1;
+        } else {
+            side->waiter = rt_self();
+        }
+        ext_unlock(stream);
+        if (result == 0 && rt_park("extension", RT_FOREVER) == -ECANCELED) {
+            ext_lock(stream);
+            side->waiter = NULL;
+            ext_unlock(stream);
+            result = -ECANCELED;
+        }
+    }
+    return result;
+}
+
+void ext_side_take_back(struct ext_stream *stream, enum ext_direction direction,
+                        struct ext_taken *taken) {
+    struct ext_side *side = &stream->sides[direction];
+    ext_lock(stream);
+    ASSERT(side->phase != EXT_NOT_LENT);
+    side->phase = EXT_NOT_LENT;
+    side->continued = false;
+    if (!side->headers_late)
+        side->headers = (struct ext_view){0};
+    side->trailers = (struct ext_view){0};
+    *taken = (struct ext_taken){
+        .edits = side->edits,
+        .added = side->added,
+        .reply = side->reply,
+        .clear_route = stream->clear_route,
+        .refresh_route = stream->refresh_route,
+    };
+    side->edits = side->last_edit = NULL;
+    side->edit_count = 0;
+    side->edit_bytes = 0;
+    side->added = (struct ext_buffers){0};
+    side->added_bytes = 0;
+    side->reply = NULL;
+    stream->clear_route = stream->refresh_route = false;
+    ext_unlock(stream);
+}
+
+void ext_taken_fini(struct ext_taken *taken) {
+    ext_edits_free(taken->edits);
+    ext_buffers_clear(&taken->added);
+    ext_reply_free(taken->reply);
+    *taken = (struct ext_taken){0};
+}
+
+void ext_side_abandon(struct ext_stream *stream, enum ext_direction direction) {
+    struct ext_side *side = &stream->sides[direction];
+    ext_lock(stream);
+    side->abandoned = true;
+    side->waiter = NULL;
+    side_clear_locked(side);
+    ext_unlock(stream);
+}
+
+void ext_side_freeze(struct ext_stream *stream, enum ext_direction direction,
+                     const struct header_map *headers) {
+    struct ext_side *side = &stream->sides[direction];
+    size_t size = (headers->count ? headers->count : 1) * sizeof(struct header);
+    struct header *copy = malloc(size);
+    if (copy && headers->count)
+        memcpy(copy, headers->entries, headers->count * sizeof(struct header));
+    ext_lock(stream);
+    free(side->frozen);
+    side->frozen = copy;
+    side->headers_late = copy != NULL;
+    side->headers =
+        copy ? (struct ext_view){copy, headers->count, headers->bytes} : (struct ext_view){0};
+    ext_unlock(stream);
+}
+
+void ext_side_release(struct ext_stream *stream, enum ext_direction direction,
+                      struct ext_buffers *to) {
+    struct ext_side *side = &stream->sides[direction];
+    struct ext_buffers dropped = {0};
+    ext_lock(stream);
+    ext_buffers_move(to ? to : &dropped, &side->shown);
+    ext_unlock(stream);
+    ext_buffers_clear(&dropped);
+}
+
+void ext_side_drop_newest(struct ext_stream *stream, enum ext_direction direction) {
+    ext_lock(stream);
+    struct ext_buffer *newest = ext_buffers_pop_last(&stream->sides[direction].shown);
+    ext_unlock(stream);
+    ext_buffer_free(newest);
+}
+
+int ext_side_keep_newest(struct ext_stream *stream, enum ext_direction direction, size_t *held) {
+    struct ext_side *side = &stream->sides[direction];
+    ext_lock(stream);
+    ASSERT(side->shown.last);
+    int err = ext_buffer_own(side->shown.last);
+    if (!err)
+        *held = ext_buffers_bytes(&side->shown);
+    ext_unlock(stream);
+    return err;
+}
+
+void ext_stream_open_log(struct ext_stream *stream, struct exchange *x,
+                         const struct header_map *maps[2][2]) {
+    ext_lock(stream);
+    info_snapshot_locked(stream, x);
+    stream->logging = true;
+    for (int i = 0; i < 2; i++) {
+        struct ext_side *side = &stream->sides[i];
+        side->headers_late = false;
+        side->headers = view_of(maps[i][0]);
+        side->trailers = view_of(maps[i][1]);
+        side->header_room = (struct ext_room){side->headers.count, side->headers.bytes};
+        side->trailer_room = (struct ext_room){side->trailers.count, side->trailers.bytes};
+    }
+    ext_unlock(stream);
+}
+
+void ext_stream_close_log(struct ext_stream *stream, struct ext_edit *edits[2]) {
+    ext_lock(stream);
+    stream->logging = false;
+    for (int i = 0; i < 2; i++) {
+        struct ext_side *side = &stream->sides[i];
+        edits[i] = side->edits;
+        side->edits = side->last_edit = NULL;
+        side->edit_count = 0;
+        side->edit_bytes = 0;
+        side->headers = side->trailers = (struct ext_view){0};
+    }
+    ext_unlock(stream);
+}
+
+/* ---- foreign code ---- */
+
+static void wake_locked(struct ext_side *side) {
+    if (side->waiter)
+        rt_ready(side->waiter);
+}
+
+void ext_side_continue_locked(struct ext_side *side, int status) {
+    if (side->phase == EXT_NOT_LENT || side->abandoned || side->continued || side->reply)
+        return;
+    side->continued = true;
+    side->status = status;
+    wake_locked(side);
+}
+
+void ext_side_reply_locked(struct ext_side *side, struct ext_reply *reply) {
+    if (side->phase == EXT_NOT_LENT || side->abandoned || side->reply) {
+        ext_reply_free(reply);
+        return;
+    }
+    side->reply = reply;
+    wake_locked(side);
+}
+
+int ext_side_add_data_locked(struct ext_side *side, struct span bytes) {
+    if (bytes.len == 0)
+        return 0;
+    if (bytes.len > EXT_ADDED_BYTES_MAX - side->added_bytes)
+        return -E2BIG;
+    struct ext_buffer *buffer = ext_buffer_new(bytes);
+    if (!buffer || ext_buffer_own(buffer) != 0) {
+        ext_buffer_free(buffer);
+        return -ENOMEM;
+    }
+    ext_buffers_push(&side->added, buffer);
+    side->added_bytes += bytes.len;
+    return 0;
+}

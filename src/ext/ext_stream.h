@@ -1,0 +1,201 @@
+/* ext_stream: the one contract between an exchange and an extension host.
+ *
+ *     exchange's coroutine                          foreign code (any thread)
+ *     ext_side_lend ───── side is lent ───────────► reads views, buffers, info; adds edits,
+ *     parks in ext_side_await                       changes buffers
+ *                   ◄──── continue or reply ─────── ext_side_continue_locked, .._reply_locked
+ *     ext_side_take_back: edits, added data, reply
+ *
+ * Foreign code never sees an exchange. It works on this object only, under its lock, and while it
+ * does the coroutine leaves what is lent alone. The exchange may end at any moment: ext_stream_end
+ * marks the stream destroyed and takes all views away before the exchange's memory goes.
+ *
+ * Ownership  Embedded in the host's own counted object, which outlives both sides. Views and info
+ *            borrow from the exchange until they are taken away; edits, replies and buffers' copies
+ *            are malloc'ed and belong to the stream until taken.
+ * Threads    Functions with _locked, and all fields, need `lock`. The others are the exchange's
+ *            coroutines' and take it themselves. It is never held over a park or a call out.
+ * Limits     EXT_EDITS_MAX edits of EXT_EDIT_BYTES_MAX in all per loan, EXT_ADDED_BYTES_MAX of added
+ *            body: what is beyond is refused, so that a filter in a loop fails before memory does. */
+#pragma once
+#include <pthread.h>
+
+#include "ext/ext_buffer.h"
+#include "http/header_map.h"
+#include "rt/rt.h"
+
+struct exchange;
+
+enum { EXT_EDITS_MAX = HEADER_COUNT_MAX, EXT_EDIT_BYTES_MAX = 1 << 20 };
+enum { EXT_ADDED_BYTES_MAX = 64 << 20 };
+
+enum ext_direction { EXT_REQUEST = 0, EXT_RESPONSE = 1 };
+enum ext_phase { EXT_NOT_LENT, EXT_HEADERS, EXT_BODY, EXT_TRAILERS };
+
+/* A header map that may be looked at now. */
+struct ext_view {
+    const struct header *entries; /* NULL: not to be seen now */
+    uint32_t count;
+    size_t bytes; /* sum of name and value lengths */
+};
+
+enum ext_edit_kind { EXT_EDIT_SET, EXT_EDIT_ADD, EXT_EDIT_REMOVE };
+struct ext_edit {
+    struct ext_edit *next;
+    enum ext_edit_kind kind;
+    bool trailers;
+    uint32_t name_len, value_len;
+    char bytes[]; /* name, value */
+};
+
+struct ext_reply_header {
+    struct span name, value; /* name in any case */
+};
+struct ext_reply {
+    unsigned status;
+    int64_t grpc_status;
+    bool panic; /* the extension failed; not its answer */
+    struct span body, details;
+    size_t header_count;
+    struct header *headers; /* lower-case, checked */
+};
+
+/* What foreign code may ask about, snapshot at each loan. Spans borrow from the exchange. */
+struct ext_info {
+    struct span route_name, filter_chain, details, upstream_cluster;
+    struct span downstream_local, downstream_remote, upstream_local, upstream_remote;
+    uint8_t protocol;
+    uint16_t response_code;
+    uint32_t upstream_attempts;
+};
+
+struct ext_side {
+    enum ext_direction direction;
+    enum ext_phase phase;
+    bool abandoned;    /* the coroutine went away while the side was lent */
+    bool headers_late; /* sent on already: edits are taken and dropped */
+    struct ext_view headers, trailers;
+    /* What foreign code was last told and made room for: a copy never exceeds it, whatever the
+     * view holds by then. */
+    struct ext_room {
+        uint32_t count;
+        size_t bytes;
+    } header_room, trailer_room;
+    struct header *frozen; /* owned: entries of a late view */
+    struct ext_edit *edits, *last_edit;
+    uint32_t edit_count;
+    size_t edit_bytes;
+    struct ext_buffers shown; /* given by handle and not yet released */
+    struct ext_buffers added;
+    size_t added_bytes;
+    bool continued;
+    int status; /* of continued */
+    struct ext_reply *reply;
+    struct g *waiter;
+};
+
+struct ext_stream {
+    pthread_mutex_t lock;
+    bool destroyed;
+    bool logging; /* the log phase is running: both sides' views may be used */
+    bool clear_route, refresh_route;
+    uint64_t last_handle;
+    struct ext_info info;
+    struct ext_side sides[2];
+};
+
+void ext_stream_init(struct ext_stream *stream);
+/* When nobody can reach the stream any more. */
+void ext_stream_fini(struct ext_stream *stream);
+static inline void ext_lock(struct ext_stream *stream) {
+    pthread_mutex_lock(&stream->lock);
+}
+static inline void ext_unlock(struct ext_stream *stream) {
+    pthread_mutex_unlock(&stream->lock);
+}
+
+/* ---- the exchange's coroutines ---- */
+
+/* The exchange is about to end: views and buffers are taken away for good. True when a side was lent
+ * at that moment. */
+bool ext_stream_end(struct ext_stream *stream);
+
+/* The side's maps go to foreign code, which may use them until ext_side_take_back. headers or
+ * trailers may be NULL. In their own phase they are announced: foreign code makes room for as much. A late view (ext_side_freeze) stays when headers is NULL. buffer is
+ * transferred, NULL for none, and gets its handle; a body phase lends the newest shown buffer. */
+struct ext_loan {
+    enum ext_phase phase;
+    const struct header_map *headers, *trailers;
+    struct ext_buffer *buffer;
+};
+void ext_side_lend(struct ext_stream *stream, struct exchange *x, enum ext_direction direction,
+                   const struct ext_loan *loan);
+
+/* Parks until foreign code continued (1, *status set and consumed) or replied (2). -ECANCELED when
+ * the exchange is over: then call ext_side_abandon. */
+int ext_side_await(struct ext_stream *stream, struct exchange *x, enum ext_direction direction,
+                   int *status);
+
+/* Ends the loan. Everything in *taken is owned by the caller: free with ext_taken_fini. A continue
+ * that nobody consumed is dropped. */
+struct ext_taken {
+    struct ext_edit *edits;
+    struct ext_buffers added;
+    struct ext_reply *reply;
+    bool clear_route, refresh_route;
+};
+void ext_side_take_back(struct ext_stream *stream, enum ext_direction direction,
+                        struct ext_taken *taken);
+void ext_taken_fini(struct ext_taken *taken);
+
+/* The coroutine leaves while the side is lent: foreign code finds it destroyed from now on. */
+void ext_side_abandon(struct ext_stream *stream, enum ext_direction direction);
+
+/* Keeps the headers readable after they went on: foreign code that continued from elsewhere may
+ * still look at them. Without memory they are gone, as after any other continue. */
+void ext_side_freeze(struct ext_stream *stream, enum ext_direction direction,
+                     const struct header_map *headers);
+/* Shown buffers: moved to `to` in order, or dropped when to is NULL. Their handles end. */
+void ext_side_release(struct ext_stream *stream, enum ext_direction direction,
+                      struct ext_buffers *to);
+/* The newest shown buffer: dropped, or made to own its bytes (-ENOMEM; *held is then untouched).
+ * *held is what all shown buffers hold together. */
+void ext_side_drop_newest(struct ext_stream *stream, enum ext_direction direction);
+MUST_CHECK int ext_side_keep_newest(struct ext_stream *stream, enum ext_direction direction,
+                                    size_t *held);
+
+/* Both sides' maps for the log phase; NULL for a map that does not exist. */
+void ext_stream_open_log(struct ext_stream *stream, struct exchange *x,
+                         const struct header_map *maps[2][2]);
+/* Ends it; takes the edits of both sides ([direction]). */
+void ext_stream_close_log(struct ext_stream *stream, struct ext_edit *edits[2]);
+
+/* Applies the edits of one loan. A map that is NULL drops them. Names and values are copied to the
+ * map's arena. 0 or -ENOMEM, then some are not applied. Edits stay the caller's. */
+MUST_CHECK int ext_edits_apply(const struct ext_edit *edits, enum ext_direction direction,
+                               struct header_map *headers, struct header_map *trailers);
+void ext_edits_free(struct ext_edit *edits);
+
+/* ---- foreign code, any thread ---- */
+
+/* First value of a field as it will be once the pending edits are applied; the absent span when
+ * there is none. Borrowed until the lock is given up. */
+struct span ext_side_get_locked(const struct ext_side *side, bool trailers, struct span name);
+
+/* Queues an edit. The name is lower-cased; `host` of a request means :authority. 0, -ENOMEM,
+ * -EINVAL (may not go on the wire, or a pseudo header that must stay) or -E2BIG. */
+MUST_CHECK int ext_side_edit_locked(struct ext_side *side, bool trailers, enum ext_edit_kind kind,
+                                    struct span name, struct span value);
+/* The first one counts; nothing happens when the side is not lent. */
+void ext_side_continue_locked(struct ext_side *side, int status);
+/* reply is transferred. The first one counts, and it beats a continue. */
+void ext_side_reply_locked(struct ext_side *side, struct ext_reply *reply);
+/* Bytes that follow what the phase releases. 0, -ENOMEM or -E2BIG. */
+MUST_CHECK int ext_side_add_data_locked(struct ext_side *side, struct span bytes);
+
+/* Copies everything. Headers that may not go on the wire, pseudo headers and those that frame a
+ * message are left out and counted in *refused. NULL when memory is short. */
+MUST_CHECK struct ext_reply *ext_reply_new(unsigned status, struct span body, struct span details,
+                                           const struct ext_reply_header *headers, size_t count,
+                                           unsigned *refused);
+void ext_reply_free(struct ext_reply *reply);

@@ -1,0 +1,258 @@
+/* go_config: parse, merge, destroy.
+ *
+ * Merging (parent id, level) is cached in the level: a list that only grows, read without a lock.
+ * The merge runs unlocked, so two coroutines may do the same one; the second to finish gives its
+ * result back. Merged results live as long as the level. Envoy keeps one merge per route config and
+ * deletes replaced ones two seconds later, which races with streams that are about to start. */
+#include "ext/go_config.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "ext/go_log.h"
+#include "ext/go_stats.h"
+
+struct merge {
+    struct merge *next;
+    uint64_t parent, merged;
+};
+
+struct go_route_config {
+    struct go_library *library;
+    uint64_t id;
+    pthread_mutex_t lock; /* of adding to merges */
+    _Atomic(struct merge *) merges;
+};
+
+/* ---- calls, on a thread stack ---- */
+
+struct new_call {
+    struct go_library *library;
+    struct go_http_config *config;
+    uint64_t id;
+    char said[GO_LIBRARY_WHY_MAX];
+};
+
+static void call_new(void *arg) {
+    struct new_call *call = arg;
+    go_log_capture_begin(call->said, sizeof(call->said));
+    call->id = call->library->fn.new_config(call->config);
+    go_log_capture_end();
+}
+
+struct id_call {
+    const struct go_library *library;
+    struct span name;
+    uint64_t parent, id;
+};
+
+static void call_destroy(void *arg) {
+    struct id_call *call = arg;
+    call->library->fn.destroy_config(call->id, 0);
+}
+
+static void call_merge(void *arg) {
+    struct id_call *call = arg;
+    call->id = call->library->fn.merge_config((uint64_t)(uintptr_t)call->name.ptr, call->name.len,
+                                              call->parent, call->id);
+}
+
+static void destroy(const struct go_library *library, uint64_t id) {
+    if (id)
+        go_on_thread_stack(call_destroy, &(struct id_call){.library = library, .id = id});
+}
+
+/* ---- parse ---- */
+
+static size_t put_field(char *out, unsigned number, struct span bytes) {
+    size_t n = 0;
+    out[n++] = (char)(number << 3 | 2);
+    for (size_t len = bytes.len;; len >>= 7) {
+        out[n++] = (char)((len & 0x7f) | (len > 0x7f ? 0x80 : 0));
+        if (len <= 0x7f)
+            break;
+    }
+    if (bytes.len)
+        memcpy(out + n, bytes.ptr, bytes.len);
+    return n + bytes.len;
+}
+
+/* google.protobuf.Any {1 type_url, 2 value} in wire format; an empty one is no bytes at all. */
+static char *any_bytes(const struct cfg_any *any, size_t *len) {
+    enum { FIELD_OVERHEAD = 11 };
+    *len = 0;
+    size_t room = any ? any->type_url.len + any->value.len + 2 * FIELD_OVERHEAD : 1;
+    char *out = malloc(room);
+    if (!out || !any)
+        return out;
+    if (any->type_url.len)
+        *len += put_field(out, 1, any->type_url);
+    if (any->value.len)
+        *len += put_field(out + *len, 2, any->value);
+    return out;
+}
+
+/* 0 and the problem reported when the plugin refused it. any NULL: an empty one. */
+static uint64_t parse(struct go_library *library, struct span name, const struct cfg_any *any,
+                      bool is_route, const struct cfg_mark *mark, struct cfg_problems *problems) {
+    struct go_http_config on_stack, *config = &on_stack;
+    struct new_call call = {.library = library};
+    size_t len;
+    char *bytes = any_bytes(any, &len);
+    if (!is_route)
+        config = malloc(sizeof(*config)); /* Go's from the call on, also when it refuses */
+    if (!bytes || !config) {
+        cfg_problem_add(problems, CFG_PROBLEM_INVALID, mark, "out of memory");
+        if (!is_route)
+            free(config);
+        free(bytes);
+        return 0;
+    }
+    *config = (struct go_http_config){
+        .plugin_name_ptr = (uint64_t)(uintptr_t)name.ptr,
+        .plugin_name_len = name.len,
+        .config_ptr = (uint64_t)(uintptr_t)bytes,
+        .config_len = len,
+        .is_route_config = is_route,
+        .concurrency = library->concurrency,
+    };
+    call.config = config;
+    go_on_thread_stack(call_new, &call);
+    free(bytes);
+    if (call.id == 0)
+        cfg_problem_add(problems, CFG_PROBLEM_INVALID, mark, "the plugin %.*s refused it: %s",
+                        (int)name.len, name.ptr, call.said[0] ? call.said : "see the log");
+    return call.id;
+}
+
+int go_config_new(const struct cfg_any *typed_config, struct cfg_problems *problems, void **out) {
+    const struct cfg_golang *cfg = typed_config->message;
+    go_stats_init();
+    char why[GO_LIBRARY_WHY_MAX];
+    struct go_library *library = go_library_get(cfg->library_id, cfg->library_path, why);
+    if (why[0])
+        cfg_problem_add(problems, library ? CFG_PROBLEM_WARNING : CFG_PROBLEM_INVALID, &cfg->mark,
+                        "%s", why);
+    if (!library)
+        return -EINVAL;
+    if (!library->elf.has_http) {
+        cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark, "%s has no HTTP filters",
+                        library->path);
+        return -EINVAL;
+    }
+    struct go_config *config = calloc(1, sizeof(*config));
+    struct span name = go_name_intern(cfg->plugin_name);
+    if (!config || span_is_none(name)) {
+        free(config);
+        cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark, "out of memory");
+        return -EINVAL;
+    }
+    config->library = library;
+    config->plugin_name = name;
+    config->id = parse(library, name, cfg->has_plugin_config ? &cfg->plugin_config : NULL, false,
+                       &cfg->mark, problems);
+    if (config->id == 0) {
+        free(config);
+        return -EINVAL;
+    }
+    *out = config;
+    return 0;
+}
+
+void go_config_free(void *arg) {
+    struct go_config *config = arg;
+    if (!config)
+        return;
+    destroy(config->library, config->id);
+    free(config);
+}
+
+int go_route_config_new(const struct cfg_any *any, void *filter_config,
+                        struct cfg_problems *problems, void **out) {
+    const struct cfg_golang_per_route *cfg = any->message;
+    const struct go_config *filter = filter_config;
+    struct go_route_config *level = calloc(1, sizeof(*level));
+    if (!level) {
+        cfg_problem_add(problems, CFG_PROBLEM_INVALID, &any->mark, "out of memory");
+        return -EINVAL;
+    }
+    level->library = filter->library;
+    (void)pthread_mutex_init(&level->lock, NULL); /* cannot fail with default attributes */
+    for (size_t i = 0; i < cfg->plugins_config_count; i++) {
+        const struct cfg_golang_plugin_entry *entry = &cfg->plugins_config[i];
+        if (!span_eq(entry->key, filter->plugin_name))
+            continue;
+        /* `disabled` is read nowhere, as on Envoy: the plugin gets an empty Any. */
+        const struct cfg_any *config = entry->value.disabled ? NULL : &entry->value.config;
+        level->id =
+            parse(filter->library, filter->plugin_name, config, true, &entry->value.mark, problems);
+        if (level->id == 0) {
+            go_route_config_free(level);
+            return -EINVAL;
+        }
+    }
+    *out = level;
+    return 0;
+}
+
+void go_route_config_free(void *arg) {
+    struct go_route_config *level = arg;
+    if (!level)
+        return;
+    for (struct merge *merge = atomic_load(&level->merges); merge;) {
+        struct merge *next = merge->next;
+        destroy(level->library, merge->merged);
+        free(merge);
+        merge = next;
+    }
+    destroy(level->library, level->id);
+    (void)pthread_mutex_destroy(&level->lock); /* nobody holds it: the snapshot is gone */
+    free(level);
+}
+
+/* ---- merge ---- */
+
+static uint64_t merge_find(const struct merge *merge, uint64_t parent) {
+    for (; merge; merge = merge->next)
+        if (merge->parent == parent)
+            return merge->merged;
+    return 0;
+}
+
+static uint64_t merge_make(struct go_route_config *level, struct span name, uint64_t parent) {
+    struct merge *merge = malloc(sizeof(*merge));
+    if (!merge)
+        return 0;
+    struct id_call call = {level->library, name, parent, level->id};
+    go_on_thread_stack(call_merge, &call);
+    pthread_mutex_lock(&level->lock);
+    uint64_t merged = merge_find(atomic_load(&level->merges), parent);
+    bool mine = merged == 0;
+    if (mine) {
+        merged = call.id;
+        *merge = (struct merge){atomic_load(&level->merges), parent, merged};
+        atomic_store_explicit(&level->merges, merge, memory_order_release);
+    }
+    pthread_mutex_unlock(&level->lock);
+    if (!mine) {
+        destroy(level->library, call.id);
+        free(merge);
+    }
+    return merged;
+}
+
+uint64_t go_config_for(const struct go_config *config, const void *const *levels, unsigned count) {
+    uint64_t id = config->id;
+    for (unsigned i = 0; i < count && id; i++) {
+        /* Levels come as const because filters share them; the cache inside is its own business. */
+        struct go_route_config *level = (struct go_route_config *)(uintptr_t)levels[i];
+        if (level->id == 0)
+            continue;
+        /* acquire pairs with merge_make's release */
+        uint64_t merged =
+            merge_find(atomic_load_explicit(&level->merges, memory_order_acquire), id);
+        id = merged ? merged : merge_make(level, config->plugin_name, id);
+    }
+    return id;
+}

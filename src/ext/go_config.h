@@ -1,0 +1,34 @@
+/* go_config: configurations of a Go plugin, by the ids that Go gives them.
+ *
+ * Ownership  A filter's and its route levels' configs belong to a snapshot, and every exchange leases
+ *            its snapshot, so an id outlives the streams that use it; merged ids belong to the
+ *            route level that they were merged with. Go drops an id in the _free functions.
+ * Threads    _new and _free on any thread or coroutine; _new blocks (dlopen, user code). _for: the
+ *            exchange's coroutine. */
+#pragma once
+#include "base/stats.h"
+#include "ext/go_library.h"
+#include "proxy/filter.h"
+
+struct exchange;
+
+struct go_config {
+    struct go_library *library;
+    struct span plugin_name; /* interned */
+    uint64_t id;
+    _Atomic(struct statistic *)
+        panic_error; /* of the HCM that uses it; NULL before the first request */
+};
+
+/* One level's entry for the filter's plugin. id 0: the level says nothing about it. */
+struct go_route_config;
+
+int go_config_new(const struct cfg_any *typed_config, struct cfg_problems *problems, void **out);
+void go_config_free(void *config);
+int go_route_config_new(const struct cfg_any *any, void *filter_config,
+                        struct cfg_problems *problems, void **out);
+void go_route_config_free(void *config);
+
+/* The id for this exchange's route: the filter's own, merged with each level's, least specific
+ * first. Merging is user code: parks when a combination is new. 0 when memory is short. */
+uint64_t go_config_for(const struct go_config *config, const void *const *levels, unsigned count);

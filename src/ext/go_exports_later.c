@@ -1,0 +1,150 @@
+/* go_exports_later: functions of the SDK that this release does not have. They are here so that every
+ * library loads, and answer a code that the SDK takes without a panic:
+ *
+ *   GetStringProperty                        -7, which the plugin sees as ErrInternalFailure (not -5:
+ *                                            "absent" would be a lie to base a decision on)
+ *   Get/SetDynamicMetadata,                  -7: gets give an empty map or string, sets do nothing
+ *   Get/SetStringFilterState
+ *   DefineMetric and the other metric calls  -7: id 0, which counts nowhere and reads 0
+ *   network filters, cluster specifier       -1 or nothing: no configuration can start one yet
+ *
+ * The first call of each kind is logged. Stale calls get the codes of go_exports_http.c's gates as far
+ * as they can matter: none of these touches a request. */
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "base/span.h"
+#include "ext/go_abi.h"
+#include "ext/go_exports.h"
+#include "ext/go_library.h"
+#include "ext/go_log.h"
+
+static int missing(atomic_flag *told, const char *what) {
+    if (!atomic_flag_test_and_set_explicit(told, memory_order_relaxed))
+        LOG(log_golang, LOG_WARN, "a plugin uses %s, which this release does not have", what);
+    return GO_INTERNAL_FAILURE;
+}
+
+static atomic_flag told_metadata = ATOMIC_FLAG_INIT, told_state = ATOMIC_FLAG_INIT,
+                   told_property = ATOMIC_FLAG_INIT, told_metric = ATOMIC_FLAG_INIT;
+
+int envoyGoFilterHttpGetDynamicMetadata(void *r, void *name, int name_len, uint64_t *value,
+                                        int *value_len) {
+    return missing(&told_metadata, "dynamic metadata");
+}
+
+int envoyGoFilterHttpSetDynamicMetadata(void *r, void *name, int name_len, void *key, int key_len,
+                                        void *value, int value_len) {
+    return missing(&told_metadata, "dynamic metadata");
+}
+
+int envoyGoFilterHttpSetStringFilterState(void *r, void *key, int key_len, void *value,
+                                          int value_len, int type, int span, int sharing) {
+    return missing(&told_state, "filter state");
+}
+
+int envoyGoFilterHttpGetStringFilterState(void *r, void *key, int key_len, uint64_t *value,
+                                          int *value_len) {
+    return missing(&told_state, "filter state");
+}
+
+int envoyGoFilterHttpGetStringProperty(void *r, void *key, int key_len, uint64_t *value,
+                                       int *value_len, int *code) {
+    return missing(&told_property, "properties");
+}
+
+int envoyGoFilterHttpDefineMetric(void *config, uint32_t type, void *name, int name_len,
+                                  uint32_t *id) {
+    if (type > 2)
+        return GO_VALUE_NOT_FOUND;
+    return missing(&told_metric, "metrics");
+}
+
+int envoyGoFilterHttpIncrementMetric(void *config, uint32_t id, int64_t offset) {
+    return missing(&told_metric, "metrics");
+}
+
+int envoyGoFilterHttpGetMetric(void *config, uint32_t id, uint64_t *value) {
+    return missing(&told_metric, "metrics");
+}
+
+int envoyGoFilterHttpRecordMetric(void *config, uint32_t id, uint64_t value) {
+    return missing(&told_metric, "metrics");
+}
+
+/* Go had it since NewHttpPluginConfig; its garbage collector gives it back. */
+void envoyGoConfigHttpFinalize(void *config) {
+    free(config);
+}
+
+/* ---- network filter ---- */
+
+int envoyGoFilterDownstreamClose(void *w, int type) {
+    return GO_FILTER_IS_GONE;
+}
+
+int envoyGoFilterDownstreamWrite(void *w, void *data, int len, int end) {
+    return GO_FILTER_IS_GONE;
+}
+
+void envoyGoFilterDownstreamFinalize(void *w, int reason) {}
+
+int envoyGoFilterDownstreamInfo(void *w, int type, void *out) {
+    return GO_FILTER_IS_GONE;
+}
+
+void *envoyGoFilterUpstreamConnect(void *library_id, void *address, uint64_t id) {
+    return NULL;
+}
+
+int envoyGoFilterUpstreamConnEnableHalfClose(void *w, int enable) {
+    return GO_FILTER_IS_GONE;
+}
+
+int envoyGoFilterUpstreamWrite(void *w, void *data, int len, int end) {
+    return GO_FILTER_IS_GONE;
+}
+
+int envoyGoFilterUpstreamClose(void *w, int type) {
+    return GO_FILTER_IS_GONE;
+}
+
+void envoyGoFilterUpstreamFinalize(void *w, int reason) {}
+
+int envoyGoFilterUpstreamInfo(void *w, int type, void *out) {
+    return GO_FILTER_IS_GONE;
+}
+
+int envoyGoFilterSetFilterState(void *w, void *key, void *value, int type, int span, int sharing) {
+    return GO_FILTER_IS_DESTROYED;
+}
+
+/* Never -6 here: the SDK's wait for it does not work. */
+int envoyGoFilterGetFilterState(void *w, void *key, void *out) {
+    return GO_FILTER_IS_DESTROYED;
+}
+
+/* ---- cluster specifier ---- */
+
+int envoyGoClusterSpecifierGetHeader(uint64_t header, void *key, void *out) {
+    return 0; /* not found */
+}
+
+void envoyGoClusterSpecifierLogError(uint64_t plugin, void *text) {
+    const struct go_string *message = text;
+    LOG(log_golang, LOG_ERROR, "%.*s", (int)message->len, message->ptr);
+}
+
+/* ---- the list ---- */
+
+bool go_export_is_known(struct span name) {
+    static const char *const names[] = {
+#define X(type, name, params) #name,
+        GO_EXPORTS(X)
+#undef X
+    };
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (span_eq(name, span_of(names[i])))
+            return true;
+    return false;
+}

@@ -1,0 +1,42 @@
+/* go_library: a shared library built on Envoy's Go SDK, loaded into this process.
+ *
+ * Ownership  A library is never unloaded (a Go runtime cannot be), so pointers are good for ever.
+ * Threads    go_library_get and go_name_intern: any thread but a P's coroutine (dlopen blocks, and Go
+ *            starts threads). Seats of a P: that P.
+ * Keys       library_id as on Envoy: the first path wins. A later, different path under the same id
+ *            goes on with the first library, with a warning. Two ids of one file are one library. */
+#pragma once
+#include "ext/go_abi.h"
+#include "ext/go_elf.h"
+#include "ext/seat.h"
+
+enum { GO_LIBRARY_WHY_MAX = 1024 };
+
+struct go_library {
+    struct go_library *next;
+    void *handle;
+    char *path;
+    struct go_elf elf;
+    struct go_functions fn;
+    uint32_t concurrency;               /* announced; the number of seats */
+    struct seat_table *seats[RT_P_MAX]; /* made by each P at its first use */
+};
+
+/* NULL with a sentence in why. A sentence together with a library is a warning; *why is empty
+ * otherwise. */
+struct go_library *go_library_get(struct span library_id, struct span path,
+                                  char why[GO_LIBRARY_WHY_MAX]);
+
+/* The calling P's seats. NULL when memory is short. */
+struct seat_table *go_library_seats(struct go_library *library);
+
+/* A copy that lives as long as the process: Go reads plugin names at any time. Few are ever made.
+ * The absent span when memory is short. */
+struct span go_name_intern(struct span name);
+
+/* Is a C function of the SDK implemented here? (go_exports_table.c) */
+bool go_export_is_known(struct span name);
+
+/* fn(arg) on a real thread stack, where Go may be called: directly, or through foreign_call when a
+ * coroutine asks (and then it parks). */
+void go_on_thread_stack(void (*fn)(void *arg), void *arg);

@@ -1,0 +1,14 @@
+/* go_log: what Go libraries write to the log, under the component "golang".
+ *
+ * Threads  Any. Libraries log from the first moment of dlopen on, from their own threads. */
+#pragma once
+#include "base/log.h"
+#include "base/stats.h"
+
+extern struct log_component log_golang;
+
+/* Between begin and end, what this thread's calls into Go log at level error is also kept, so that a
+ * config error can say what the plugin's parser said. buffer gets a NUL-terminated text, empty when
+ * nothing was logged. Not nested. */
+void go_log_capture_begin(char *buffer, size_t size);
+void go_log_capture_end(void);

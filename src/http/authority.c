@@ -32,19 +32,18 @@ static bool is_ipv6_literal(struct span host) {
 }
 
 bool authority_is_valid(struct span authority) {
-    size_t end = host_len(authority);
-    struct span host = span_make(authority.ptr, end);
-    if (host.len && host.ptr[0] == '[') {
-        if (!is_ipv6_literal(host))
+    size_t end = 0;
+    if (authority.len && authority.ptr[0] == '[') {
+        end = host_len(authority);
+        if (!is_ipv6_literal(span_make(authority.ptr, end)))
             return false;
     } else {
-        for (size_t i = 0; i < host.len; i++)
-            if (!chars_is(host.ptr[i], CHAR_AUTHORITY))
-                return false;
+        while (end < authority.len && chars_is(authority.ptr[end], CHAR_AUTHORITY))
+            end++;
     }
     if (end == authority.len)
         return true;
-    if (host.len == 0 || authority.len - end - 1 > PORT_DIGITS_MAX)
+    if (end == 0 || authority.ptr[end] != ':' || authority.len - end - 1 > PORT_DIGITS_MAX)
         return false;
     unsigned port = 0;
     for (size_t i = end + 1; i < authority.len; i++) {

@@ -34,3 +34,15 @@ static inline int chars_hex(char c) {
 const char *chars_find_control(const char *floor, const char *p, const char *end);
 /* First byte outside '!'..'~', or '#': what no request target holds. `end` when none. */
 const char *chars_find_not_target(const char *floor, const char *p, const char *end);
+
+/* Whether s is `lower` in any case. For bytes without control characters, as parsed values are:
+ * there a byte equals a lower-case letter, digit or '-' once bit 5 is set only if it is that
+ * character in either case. */
+static inline bool chars_eq_lower(struct span s, struct span lower) {
+    if (s.len != lower.len)
+        return false;
+    for (size_t i = 0; i < s.len; i++)
+        if ((s.ptr[i] | 0x20) != lower.ptr[i])
+            return false;
+    return true;
+}

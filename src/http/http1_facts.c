@@ -1,6 +1,7 @@
 /* http1_facts: what Content-Length, Transfer-Encoding, Connection, Expect and Upgrade say. This is
  * where two parsers of one message could come to disagree about where it ends (request smuggling),
  * so whatever has two readings is an error. */
+#include "http/chars.h"
 #include "http/http1_internal.h"
 
 /* Nominations a client may make: Envoy refuses a list as long as this. */
@@ -8,15 +9,12 @@ enum { CONNECTION_TOKENS_MAX = 10 };
 
 static const char CONNECTION_REJECTED[] = "http1.connection_header_rejected";
 
-static bool token_is(struct span token, const char *lower) {
-    return span_eq_nocase(token, span_of(lower));
-}
-
 /* A peer must not drop the fields that say where a request comes from or goes to. */
 static bool may_not_be_nominated(struct span token) {
-    return token_is(token, "x-forwarded-for") || token_is(token, "x-forwarded-host") ||
-           token_is(token, "x-forwarded-proto") || token_is(token, "host") ||
-           (token.len > 0 && token.ptr[0] == ':');
+    return chars_eq_lower(token, SPAN_LIT("x-forwarded-for")) ||
+           chars_eq_lower(token, SPAN_LIT("x-forwarded-host")) ||
+           chars_eq_lower(token, SPAN_LIT("x-forwarded-proto")) ||
+           chars_eq_lower(token, SPAN_LIT("host")) || (token.len > 0 && token.ptr[0] == ':');
 }
 
 static bool read_connection(struct span value, bool is_request, unsigned *tokens,
@@ -25,11 +23,11 @@ static bool read_connection(struct span value, bool is_request, unsigned *tokens
     while (span_next_token(&value, ',', &token)) {
         if (token.len == 0)
             continue;
-        if (token_is(token, "close"))
+        if (chars_eq_lower(token, SPAN_LIT("close")))
             facts->close = true;
-        else if (token_is(token, "keep-alive"))
+        else if (chars_eq_lower(token, SPAN_LIT("keep-alive")))
             facts->keep_alive = true;
-        else if (token_is(token, "upgrade"))
+        else if (chars_eq_lower(token, SPAN_LIT("upgrade")))
             facts->upgrade_token = true;
         else if (is_request && may_not_be_nominated(token))
             return false;
@@ -45,7 +43,7 @@ static bool read_coding(struct span value, struct http1_facts *facts) {
     if (facts->has_coding)
         return false;
     facts->has_coding = true;
-    return token_is(value, "chunked");
+    return chars_eq_lower(value, SPAN_LIT("chunked"));
 }
 
 static bool read_length(struct span value, struct http1_facts *facts) {
@@ -89,11 +87,11 @@ enum http1_error http1_read_facts(const struct header_map *map, bool is_request,
         case HDR_PROXY_CONNECTION: {
             struct span rest = value, token;
             while (span_next_token(&rest, ',', &token))
-                facts->close |= token_is(token, "close");
+                facts->close |= chars_eq_lower(token, SPAN_LIT("close"));
             break;
         }
         case HDR_EXPECT:
-            facts->expect_continue |= token_is(value, "100-continue");
+            facts->expect_continue |= chars_eq_lower(value, SPAN_LIT("100-continue"));
             break;
         case HDR_UPGRADE:
             facts->has_upgrade = true;

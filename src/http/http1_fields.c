@@ -11,7 +11,7 @@
 
 #include "base/check.h"
 #include "http/authority.h"
-#include "http/chars.h"
+#include "http/chars_search.h"
 #include "http/header_map_internal.h"
 #include "http/http1_internal.h"
 
@@ -31,7 +31,7 @@ static const struct {
     [HTTP1_URI_TOO_LONG] = {"http1.headers_too_large", 414},
     [HTTP1_BAD_FRAMING] = {"http1.codec_error", 400},
     [HTTP1_BAD_CODING] = {"http1.invalid_transfer_encoding", 501},
-    [HTTP1_BAD_HOST] = {"http1.invalid_authority", 400},
+    [HTTP1_BAD_HOST] = {"http.invalid_authority", 400},
     [HTTP1_NO_MEMORY] = {"overload", 500},
 };
 
@@ -191,7 +191,7 @@ enum http1_verdict http1_parse_fields(struct http1_parser *parser, char *buf, si
         }
         p++;
     value:
-        p = buf + (chars_find_control(buf, p, end) - buf);
+        p = buf + (chars_search_control(buf, p, end) - buf);
         if (p == end) {
             parser->line_state = LINE_VALUE;
             goto more;

@@ -1,4 +1,5 @@
 /* http1_hop: fields that concern one connection only (RFC 9110 7.6.1) leave the map. */
+#include "http/chars.h"
 #include "http/header_map_internal.h"
 #include "http/http1.h"
 
@@ -17,7 +18,9 @@ static const uint64_t kept_ids = BIT(METHOD) | BIT(PATH) | BIT(AUTHORITY) | BIT(
 static void mark_nominated(struct header_map *headers, struct span value) {
     struct span token;
     while (span_next_token(&value, ',', &token)) {
-        if (token.len == 0)
+        /* What says something about the connection itself; all but always nothing else is there. */
+        if (token.len == 0 || chars_eq_lower(token, SPAN_LIT("close")) ||
+            chars_eq_lower(token, SPAN_LIT("keep-alive")))
             continue;
         for (uint32_t i = 0; i < headers->count; i++) {
             struct header *entry = &headers->entries[i];

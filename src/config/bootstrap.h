@@ -17,9 +17,16 @@ struct cfg_address { /* config.core.v3.Address, socket_address only */
     bool ipv4_compat;
 };
 
-struct cfg_node {
+struct cfg_value; /* a google.protobuf.Value tree, below */
+struct cfg_locality {
+    struct span region, zone, sub_zone;
+};
+struct cfg_node { /* config.core.v3.Node */
     struct span id, cluster;
     struct span region, zone, sub_zone; /* locality */
+    struct cfg_value *metadata;
+    struct span user_agent_name, user_agent_version;
+    int user_agent_version_type_case; /* 7 user_agent_version */
 };
 
 struct cfg_header_value {
@@ -47,11 +54,14 @@ struct cfg_data_source { /* inline_string, inline_bytes, filename */
 
 struct cfg_fraction { /* type.v3.FractionalPercent in RuntimeFractionalPercent.default_value */
     uint32_t numerator;
-    int denominator; /* 0 HUNDRED, 1 TEN_THOUSAND, 2 MILLION */
+    int denominator;         /* 0 HUNDRED, 1 TEN_THOUSAND, 2 MILLION */
+    struct span runtime_key; /* inert: there is no runtime */
 };
 
 struct cfg_regex { /* type.matcher.v3.RegexMatcher: regex (google_re2 accepted and inert) */
     struct span regex;
+    bool has_google_re2;
+    struct cfg_u32 max_program_size; /* of google_re2 */
 };
 struct cfg_regex_rewrite {
     struct cfg_regex pattern;
@@ -120,7 +130,7 @@ struct cfg_route_match {
     size_t headers_count;
     struct cfg_query_matcher *query_parameters;
     size_t query_parameters_count;
-    bool grpc;                      /* GrpcRouteMatchOptions present */
+    bool grpc;                             /* GrpcRouteMatchOptions present */
     struct cfg_fraction *runtime_fraction; /* default_value of it */
 };
 
@@ -141,8 +151,10 @@ struct cfg_cluster_weight {
     size_t typed_per_filter_config_count;
 };
 struct cfg_weighted_clusters {
+    struct cfg_mark mark;
     struct cfg_cluster_weight *clusters;
     size_t clusters_count;
+    struct span runtime_key_prefix; /* inert */
 };
 
 enum cfg_cluster_case { CFG_CLUSTER_NAME = 1, CFG_CLUSTER_HEADER = 2, CFG_CLUSTER_WEIGHTED = 3 };
@@ -173,7 +185,7 @@ struct cfg_redirect_action {
     bool https_redirect;
     struct span scheme_redirect;
     struct span host_redirect;
-    uint32_t port_redirect; /* 0: unchanged */
+    uint32_t port_redirect;          /* 0: unchanged */
     int path_rewrite_specifier_case; /* 2 path_redirect, 5 prefix_rewrite, 9 regex_rewrite */
     struct span path_redirect, prefix_rewrite;
     struct cfg_regex_rewrite *regex_rewrite;
@@ -243,14 +255,20 @@ struct cfg_route_configuration {
 
 /* ---- access log: config.accesslog.v3 and extensions.access_loggers ---- */
 enum cfg_log_format_case { /* of SubstitutionFormatString */
-    CFG_LOG_TEXT = 1,
-    CFG_LOG_JSON = 2,
-    CFG_LOG_TEXT_SOURCE = 5,
+                           CFG_LOG_TEXT = 1,
+                           CFG_LOG_JSON = 2,
+                           CFG_LOG_TEXT_SOURCE = 5,
 };
 /* A google.protobuf.Value tree, for json_format. */
 struct cfg_value {
-    enum { CFG_VALUE_NULL, CFG_VALUE_NUMBER, CFG_VALUE_STRING, CFG_VALUE_BOOL, CFG_VALUE_STRUCT,
-           CFG_VALUE_LIST } kind;
+    enum {
+        CFG_VALUE_NULL,
+        CFG_VALUE_NUMBER,
+        CFG_VALUE_STRING,
+        CFG_VALUE_BOOL,
+        CFG_VALUE_STRUCT,
+        CFG_VALUE_LIST
+    } kind;
     double number;
     bool boolean;
     struct span string;
@@ -270,14 +288,15 @@ struct cfg_log_format { /* config.core.v3.SubstitutionFormatString */
     struct cfg_value *json_format;
     struct cfg_data_source *text_format_source;
     bool omit_empty_values;
+    struct span content_type; /* inert: access logs have none */
 };
 /* FileAccessLog, StdoutAccessLog and StderrAccessLog share this struct. */
 struct cfg_access_log_sink {
     struct cfg_mark mark;
-    struct span path;            /* FileAccessLog only */
-    int access_log_format_case;  /* File: 2 format, 3 json_format, 4 typed_json_format, 5 log_format;
+    struct span path;           /* FileAccessLog only */
+    int access_log_format_case; /* File: 2 format, 3 json_format, 4 typed_json_format, 5 log_format;
                                     stdout/stderr: 1 log_format */
-    struct span format;          /* deprecated text form */
+    struct span format;         /* deprecated text form */
     struct cfg_value *json_format;
     struct cfg_log_format *log_format;
 };
@@ -297,7 +316,7 @@ struct cfg_http_filter {
     bool disabled;
 };
 
-struct cfg_http1_options { /* core.v3.Http1ProtocolOptions */
+struct cfg_http1_options {              /* core.v3.Http1ProtocolOptions */
     struct cfg_bool allow_absolute_url; /* default true */
     bool accept_http_10;
     struct span default_host_for_http_10;
@@ -324,11 +343,11 @@ struct cfg_hcm { /* extensions.filters.network.http_connection_manager.v3 */
     struct cfg_bool add_user_agent;
     struct cfg_http_options *common_http_protocol_options;
     struct cfg_http1_options *http_protocol_options;
-    struct span server_name; /* default "envoy", as on Envoy */
-    int server_header_transformation; /* 0 OVERWRITE, 1 APPEND_IF_ABSENT, 2 PASS_THROUGH */
-    struct cfg_u32 max_request_headers_kb; /* default 60 */
-    struct cfg_duration stream_idle_timeout;     /* default 5 min */
-    struct cfg_duration request_timeout;         /* default off */
+    struct span server_name;                 /* default "envoy", as on Envoy */
+    int server_header_transformation;        /* 0 OVERWRITE, 1 APPEND_IF_ABSENT, 2 PASS_THROUGH */
+    struct cfg_u32 max_request_headers_kb;   /* default 60 */
+    struct cfg_duration stream_idle_timeout; /* default 5 min */
+    struct cfg_duration request_timeout;     /* default off */
     struct cfg_duration request_headers_timeout; /* default off */
     struct cfg_duration drain_timeout;           /* default 5 s */
     struct cfg_duration delayed_close_timeout;   /* default 1 s */
@@ -375,7 +394,8 @@ struct cfg_listener {
     struct cfg_u32 tcp_backlog_size;
     struct cfg_bool bind_to_port;
     bool ignore_global_conn_limit;
-    int drain_type; /* accepted; 1 MODIFY_ONLY */
+    int drain_type;        /* accepted; 1 MODIFY_ONLY */
+    int traffic_direction; /* inert; 1 INBOUND, 2 OUTBOUND */
 };
 
 /* ---- clusters ---- */
@@ -387,6 +407,8 @@ struct cfg_endpoint { /* LbEndpoint */
     struct cfg_u32 load_balancing_weight;
 };
 struct cfg_locality_endpoints {
+    struct cfg_mark mark;
+    struct cfg_locality *locality; /* inert */
     struct cfg_endpoint *lb_endpoints;
     size_t lb_endpoints_count;
     struct cfg_u32 load_balancing_weight;
@@ -401,12 +423,18 @@ struct cfg_load_assignment {
 struct cfg_thresholds {
     int priority; /* 0 DEFAULT, 1 HIGH */
     struct cfg_u32 max_connections, max_pending_requests, max_requests, max_retries; /* 1024 .. 3 */
+    bool track_remaining;                                                            /* inert */
 };
-enum cfg_cluster_type { CFG_CLUSTER_STATIC = 0, CFG_CLUSTER_STRICT_DNS = 1, CFG_CLUSTER_LOGICAL_DNS = 2 };
+enum cfg_cluster_type {
+    CFG_CLUSTER_STATIC = 0,
+    CFG_CLUSTER_STRICT_DNS = 1,
+    CFG_CLUSTER_LOGICAL_DNS = 2
+};
 struct cfg_cluster {
     struct cfg_mark mark;
     struct span name, alt_stat_name;
-    int type; /* enum cfg_cluster_type */
+    int cluster_discovery_type_case;     /* 2 type, 0: none given, which is STATIC */
+    int type;                            /* enum cfg_cluster_type */
     struct cfg_duration connect_timeout; /* default 5 s */
     struct cfg_u32 per_connection_buffer_limit_bytes;
     int lb_policy; /* 0 ROUND_ROBIN only for now */
@@ -419,6 +447,14 @@ struct cfg_cluster {
     /* From typed_extension_protocol_options["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"]
      * (explicit_http_config.http_protocol_options only) or the deprecated direct fields. */
     struct cfg_http_options *common_http_protocol_options;
+    struct cfg_http1_options *http_protocol_options;
+    struct cfg_per_filter *typed_extension_protocol_options; /* read through the two above */
+    size_t typed_extension_protocol_options_count;
+};
+struct cfg_upstream_http { /* extensions.upstreams.http.v3.HttpProtocolOptions */
+    struct cfg_http_options *common_http_protocol_options;
+    int upstream_protocol_options_case; /* 3 explicit_http_config */
+    int protocol_config_case;           /* of explicit_http_config: 1 http_protocol_options */
     struct cfg_http1_options *http_protocol_options;
 };
 
@@ -457,8 +493,10 @@ struct cfg_golang_per_route { /* ConfigsPerRoute */
 struct cfg_admin {
     struct cfg_mark mark;
     struct cfg_address *address;
-    struct cfg_access_log *access_log;
+    struct cfg_access_log *access_log; /* inert */
     size_t access_log_count;
+    struct span access_log_path, profile_path; /* inert */
+    bool ignore_global_conn_limit;             /* inert */
 };
 struct cfg_static_resources {
     struct cfg_listener *listeners;

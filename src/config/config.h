@@ -8,9 +8,6 @@
 #include <stdio.h>
 
 #include "base/check.h"
-
-
-
 #include "config/bootstrap.h"
 
 struct config;
@@ -29,6 +26,7 @@ struct cfg_problem {
 struct cfg_problems {
     struct cfg_problem *items;
     size_t count, capacity;
+    bool lost; /* memory was short for one: the list refuses, whatever is in it */
 };
 void cfg_problems_fini(struct cfg_problems *problems);
 /* For checks that come after loading (regexes, cluster names, libraries): same shape, same list.
@@ -40,15 +38,20 @@ bool cfg_problems_refuse(const struct cfg_problems *problems);
 void cfg_problems_print(const struct cfg_problems *problems, FILE *out);
 
 struct config_source {
-    const char *path;     /* file, or NULL; .json, .yaml, .yml, else YAML */
-    const char *yaml;     /* --config-yaml: merged over the file as Envoy does, or NULL */
+    const char *path;           /* file, or NULL; .json, .yaml, .yml, else YAML */
+    const char *yaml;           /* --config-yaml: merged over the file as Envoy does, or NULL */
     const char *descriptor_set; /* file of a serialised FileDescriptorSet, or NULL */
     bool allow_unknown;
 };
 
-/* 0 and *out set (transferred), or -EINVAL with problems filled (warnings may be there with 0). */
+/* 0 and *out set (transferred), -EINVAL or -ENOMEM with problems filled (warnings may be there with 0). */
 MUST_CHECK int config_load(const struct config_source *source, struct config **out,
                            struct cfg_problems *problems);
+/* The same from memory, for tests and fuzzing. name is what messages call it; one that ends in .json
+ * is read as JSON. descriptor_set: the bytes of one, or the absent span. All are borrowed for the
+ * call. */
+MUST_CHECK int config_load_text(struct span name, struct span text, struct span descriptor_set,
+                                struct config **out, struct cfg_problems *problems);
 struct config *config_ref(struct config *config);
 void config_unref(struct config *config);
 const struct cfg_bootstrap *config_bootstrap(const struct config *config);
@@ -57,5 +60,11 @@ const struct cfg_bootstrap *config_bootstrap(const struct config *config);
  * memory is short. message is one of the structs of schema. */
 char *cfg_to_json(const struct cfg_schema *schema, const void *message, unsigned indent);
 
+/* The message in protobuf's wire format, deterministic. Owned, free with free(); NULL when memory
+ * is short. */
+char *cfg_to_wire(const struct cfg_schema *schema, const void *message, size_t *size_bytes);
+
 /* Markdown of all tables: docs/config.md. */
 void cfg_print_docs(FILE *out);
+/* The tables as JSON, for the comparison with Envoy's descriptors (tests/schema-go). */
+void cfg_print_schema_json(FILE *out);

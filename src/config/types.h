@@ -55,4 +55,8 @@ struct cfg_any {
     struct span value;
     const struct cfg_schema *schema; /* NULL: no table of ours */
     const void *message;
+    struct span serialised; /* the Any message itself, type_url and value, on the wire */
+    /* For /config_dump only: what was decoded, also for types without a table of ours. */
+    const struct cfg_schema *shown_schema;
+    const void *shown;
 };

@@ -1,0 +1,212 @@
+/* schema_listener: envoy.config.listener.v3 and envoy.config.bootstrap.v3. */
+#include "config/load.h"
+#include "config/schema_tables.h"
+
+/* ---- filter chains ---- */
+
+static const struct cfg_field filter_fields[] = {
+    FIELD(struct cfg_filter, 1, name, CFG_STRING, .rules = CFG_REQUIRED, .doc = "Any name."),
+    FIELD(struct cfg_filter, 4, typed_config, CFG_ANY, .oneof = "config_type",
+          .slot = CFG_SLOT_NETWORK_FILTER, .rules = CFG_ONEOF_REQUIRED,
+          .doc = "The HTTP connection manager is the only network filter so far."),
+};
+static const struct cfg_missing filter_missing[] = {{5, "config_discovery"}};
+static const struct cfg_schema filter_schema = {
+    .name = "envoy.config.listener.v3.Filter",
+    .doc = "A network filter.",
+    .size = sizeof(struct cfg_filter),
+    MARK(struct cfg_filter),
+    FIELDS(filter_fields),
+    MISSING(filter_missing),
+};
+
+static const struct cfg_field filter_chain_fields[] = {
+    LIST(struct cfg_filter_chain, 3, filters, struct cfg_filter, filter_schema,
+         .doc = "Exactly one for now: the HTTP connection manager."),
+    FIELD(struct cfg_filter_chain, 7, name, CFG_STRING, .doc = "For logs."),
+};
+static const struct cfg_missing filter_chain_missing[] = {
+    {1, "filter_chain_match"},
+    {4, "use_proxy_proto"},
+    {5, "metadata"},
+    {6, "transport_socket"},
+    {9, "transport_socket_connect_timeout"},
+};
+static const struct cfg_schema filter_chain_schema = {
+    .name = "envoy.config.listener.v3.FilterChain",
+    .doc = "What is done with a connection.",
+    .size = sizeof(struct cfg_filter_chain),
+    MARK(struct cfg_filter_chain),
+    FIELDS(filter_chain_fields),
+    MISSING(filter_chain_missing),
+};
+
+/* ---- listener ---- */
+
+static const struct cfg_enum_value drain_type_values[] = {
+    {0, "DEFAULT", CFG_SUPPORTED},
+    {1, "MODIFY_ONLY", CFG_SUPPORTED},
+};
+static const struct cfg_enum drain_type_enum =
+    ENUM_TABLE("envoy.config.listener.v3.Listener.DrainType", drain_type_values);
+
+static const struct cfg_enum_value traffic_direction_values[] = {
+    {0, "UNSPECIFIED", CFG_SUPPORTED},
+    {1, "INBOUND", CFG_SUPPORTED},
+    {2, "OUTBOUND", CFG_SUPPORTED},
+};
+static const struct cfg_enum traffic_direction_enum =
+    ENUM_TABLE("envoy.config.core.v3.TrafficDirection", traffic_direction_values);
+
+static const struct cfg_field listener_fields[] = {
+    FIELD(struct cfg_listener, 1, name, CFG_STRING, .default_text = "its address",
+          .doc = "For logs, statistics and the admin; unique."),
+    POINTER(struct cfg_listener, 2, address, struct cfg_address, cfg_schema_address,
+            .rules = CFG_REQUIRED, .doc = "Where to listen."),
+    LIST(struct cfg_listener, 3, filter_chains, struct cfg_filter_chain, filter_chain_schema,
+         .doc = "What is done with connections. Exactly one for now, without conditions."),
+    WRAPPER(struct cfg_listener, 5, per_connection_buffer_limit_bytes, CFG_U32,
+            .default_text = "1048576", .doc = "How much of a body is held for a slow peer."),
+    ENUM(struct cfg_listener, 8, drain_type, drain_type_enum, .default_text = "DEFAULT",
+         .status = CFG_INERT, .doc = "When its connections drain."),
+    ENUM(struct cfg_listener, 16, traffic_direction, traffic_direction_enum,
+         .default_text = "UNSPECIFIED", .status = CFG_INERT, .doc = "For control planes."),
+    WRAPPER(struct cfg_listener, 24, tcp_backlog_size, CFG_U32,
+            .default_text = "the system's maximum", .doc = "Connections waiting to be accepted."),
+    POINTER(struct cfg_listener, 25, default_filter_chain, struct cfg_filter_chain,
+            filter_chain_schema, .doc = "The chain when no other matches."),
+    WRAPPER(struct cfg_listener, 26, bind_to_port, CFG_BOOL, .default_text = "true",
+            .doc = "false: the listener exists without a socket."),
+    FIELD(struct cfg_listener, 28, stat_prefix, CFG_STRING, .default_text = "its address",
+          .doc = "Name in the statistics."),
+    WRAPPER(struct cfg_listener, 29, enable_reuse_port, CFG_BOOL, .default_text = "true",
+            .doc = "One socket per processor, so that the kernel spreads connections."),
+    FIELD(struct cfg_listener, 31, ignore_global_conn_limit, CFG_BOOL, .status = CFG_INERT,
+          .doc = "There is no global limit of connections yet."),
+};
+static const struct cfg_missing listener_missing[] = {
+    {4, "use_original_dst"},
+    {6, "metadata"},
+    {7, "deprecated_v1"},
+    {9, "listener_filters"},
+    {10, "transparent"},
+    {11, "freebind"},
+    {12, "tcp_fast_open_queue_length"},
+    {13, "socket_options"},
+    {15, "listener_filters_timeout"},
+    {17, "continue_on_listener_filters_timeout"},
+    {18, "udp_listener_config"},
+    {19, "api_listener"},
+    {20, "connection_balance_config"},
+    {21, "reuse_port"},
+    {22, "access_log"},
+    {27, "internal_listener"},
+    {30, "enable_mptcp"},
+    {32, "filter_chain_matcher"},
+    {33, "additional_addresses"},
+    {34, "max_connections_to_accept_per_socket_event"},
+    {35, "bypass_overload_manager"},
+};
+const struct cfg_schema cfg_schema_listener = {
+    .name = "envoy.config.listener.v3.Listener",
+    .doc = "A socket that takes connections.",
+    .size = sizeof(struct cfg_listener),
+    MARK(struct cfg_listener),
+    FIELDS(listener_fields),
+    MISSING(listener_missing),
+};
+
+/* ---- bootstrap ---- */
+
+static const struct cfg_field static_resources_fields[] = {
+    LIST(struct cfg_static_resources, 1, listeners, struct cfg_listener, cfg_schema_listener,
+         .doc = "Listeners. Without any, only the admin runs."),
+    LIST(struct cfg_static_resources, 2, clusters, struct cfg_cluster, cfg_schema_cluster,
+         .doc = "Clusters."),
+};
+static const struct cfg_missing static_resources_missing[] = {{3, "secrets"}};
+static const struct cfg_schema static_resources_schema = {
+    .name = "envoy.config.bootstrap.v3.Bootstrap.StaticResources",
+    .doc = "What is there from the start.",
+    .size = sizeof(struct cfg_static_resources),
+    FIELDS(static_resources_fields),
+    MISSING(static_resources_missing),
+};
+
+static const struct cfg_field admin_fields[] = {
+    FIELD(struct cfg_admin, 1, access_log_path, CFG_STRING, .status = CFG_INERT,
+          .doc = "Deprecated; requests to the admin are not logged."),
+    FIELD(struct cfg_admin, 2, profile_path, CFG_STRING, .status = CFG_INERT,
+          .doc = "Profiles are answers of the admin, not files."),
+    POINTER(struct cfg_admin, 3, address, struct cfg_address, cfg_schema_address,
+            .doc = "Where the admin listens; without it there is no admin."),
+    LIST(struct cfg_admin, 5, access_log, struct cfg_access_log, cfg_schema_access_log,
+         .status = CFG_INERT, .doc = "Requests to the admin are not logged."),
+    FIELD(struct cfg_admin, 6, ignore_global_conn_limit, CFG_BOOL, .status = CFG_INERT,
+          .doc = "There is no global limit of connections yet."),
+};
+static const struct cfg_missing admin_missing[] = {{4, "socket_options"}};
+static const struct cfg_schema admin_schema = {
+    .name = "envoy.config.bootstrap.v3.Admin",
+    .doc = "The admin server.",
+    .size = sizeof(struct cfg_admin),
+    MARK(struct cfg_admin),
+    FIELDS(admin_fields),
+    MISSING(admin_missing),
+};
+
+static const struct cfg_field bootstrap_fields[] = {
+    POINTER(struct cfg_bootstrap, 1, node, struct cfg_node, cfg_schema_node,
+            .doc = "Who this process is; --service-node and --service-cluster take precedence."),
+    POINTER(struct cfg_bootstrap, 2, static_resources, struct cfg_static_resources,
+            static_resources_schema, .doc = "Listeners and clusters."),
+    FIELD(struct cfg_bootstrap, 7, stats_flush_interval, CFG_DURATION, .status = CFG_INERT,
+          .default_text = "5s", WITHIN(1000000, 300000000000 - 1),
+          .doc = "There are no sinks that statistics could be flushed to."),
+    POINTER(struct cfg_bootstrap, 12, admin, struct cfg_admin, admin_schema,
+            .doc = "The admin server."),
+};
+static const struct cfg_missing bootstrap_missing[] = {
+    {3, "dynamic_resources"},
+    {4, "cluster_manager"},
+    {5, "flags_path"},
+    {6, "stats_sinks"},
+    {8, "watchdog"},
+    {9, "tracing"},
+    {13, "stats_config"},
+    {14, "hds_config"},
+    {15, "overload_manager"},
+    {16, "enable_dispatcher_stats"},
+    {17, "layered_runtime"},
+    {18, "header_prefix"},
+    {19, "stats_server_version_override"},
+    {20, "use_tcp_for_dns_lookups"},
+    {21, "bootstrap_extensions"},
+    {22, "config_sources"},
+    {23, "default_config_source"},
+    {24, "default_socket_interface"},
+    {25, "certificate_provider_instances"},
+    {26, "node_context_params"},
+    {27, "watchdogs"},
+    {28, "fatal_actions"},
+    {29, "stats_flush_on_admin"},
+    {30, "dns_resolution_config"},
+    {31, "typed_dns_resolver_config"},
+    {32, "inline_headers"},
+    {33, "perf_tracing_file_path"},
+    {34, "default_regex_engine"},
+    {35, "xds_delegate_extension"},
+    {36, "xds_config_tracker_extension"},
+    {37, "listener_manager"},
+    {38, "application_log_config"},
+    {39, "deferred_stat_options"},
+    {40, "grpc_async_client_manager_config"},
+    {41, "memory_allocator_manager"},
+};
+const struct cfg_schema cfg_schema_bootstrap = {
+    .name = "envoy.config.bootstrap.v3.Bootstrap",
+    .doc = "The whole file.",
+    .size = sizeof(struct cfg_bootstrap),
+    FIELDS(bootstrap_fields),
+    MISSING(bootstrap_missing),
+};

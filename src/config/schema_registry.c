@@ -1,0 +1,53 @@
+/* schema_registry: which messages may stand in an Any, and a walk over all tables. */
+#include "config/schema_tables.h"
+
+static const struct cfg_any_type any_types[] = {
+    {&cfg_schema_hcm, CFG_SLOT_NETWORK_FILTER, "envoy.filters.network.http_connection_manager"},
+    {&cfg_schema_router, CFG_SLOT_HTTP_FILTER, "envoy.filters.http.router"},
+    {&cfg_schema_golang, CFG_SLOT_HTTP_FILTER, "envoy.filters.http.golang"},
+    {&cfg_schema_golang_per_route, CFG_SLOT_PER_ROUTE, "envoy.filters.http.golang"},
+    {&cfg_schema_file_access_log, CFG_SLOT_ACCESS_LOG, "envoy.access_loggers.file"},
+    {&cfg_schema_stdout_access_log, CFG_SLOT_ACCESS_LOG, "envoy.access_loggers.stdout"},
+    {&cfg_schema_stderr_access_log, CFG_SLOT_ACCESS_LOG, "envoy.access_loggers.stderr"},
+    {&cfg_schema_upstream_http, CFG_SLOT_UPSTREAM_PROTOCOL,
+     "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"},
+};
+
+const struct cfg_any_type *cfg_any_type_at(size_t index) {
+    return index < COUNT_OF(any_types) ? &any_types[index] : NULL;
+}
+
+const struct cfg_any_type *cfg_any_type_find(struct span full_name) {
+    for (size_t i = 0; i < COUNT_OF(any_types); i++) {
+        if (span_eq(full_name, span_of(any_types[i].schema->name)))
+            return &any_types[i];
+    }
+    return NULL;
+}
+
+struct walk {
+    const struct cfg_schema **out;
+    size_t capacity, count;
+};
+
+static void visit(struct walk *walk, const struct cfg_schema *schema) {
+    for (size_t i = 0; i < walk->count && i < walk->capacity; i++) {
+        if (walk->out[i] == schema)
+            return;
+    }
+    if (walk->count < walk->capacity)
+        walk->out[walk->count] = schema;
+    walk->count++;
+    for (size_t i = 0; i < schema->fields_count; i++) {
+        if (schema->fields[i].schema)
+            visit(walk, schema->fields[i].schema);
+    }
+}
+
+size_t cfg_schema_all(const struct cfg_schema **out, size_t capacity) {
+    struct walk walk = {.out = out, .capacity = capacity};
+    visit(&walk, &cfg_schema_bootstrap);
+    for (size_t i = 0; i < COUNT_OF(any_types); i++)
+        visit(&walk, any_types[i].schema);
+    return walk.count;
+}

@@ -1,0 +1,38 @@
+/* schema_tables: the tables that one schema_*.c needs of another. Internal to src/config. */
+#pragma once
+#include "config/bootstrap.h"
+#include "config/schema.h"
+
+/* schema_core.c */
+extern const struct cfg_schema cfg_schema_address;
+extern const struct cfg_schema cfg_schema_node;
+extern const struct cfg_schema cfg_schema_locality;
+extern const struct cfg_schema cfg_schema_header_value_option;
+extern const struct cfg_schema cfg_schema_data_source;
+extern const struct cfg_schema cfg_schema_runtime_fraction;
+extern const struct cfg_schema cfg_schema_log_format;
+extern const struct cfg_schema cfg_schema_http1_options;
+extern const struct cfg_schema cfg_schema_http_options;
+extern const struct cfg_schema cfg_schema_per_filter;
+extern const struct cfg_enum cfg_enum_routing_priority;
+
+/* schema_matcher.c */
+extern const struct cfg_schema cfg_schema_regex;
+extern const struct cfg_schema cfg_schema_regex_rewrite;
+extern const struct cfg_schema cfg_schema_header_matcher;
+extern const struct cfg_schema cfg_schema_query_matcher;
+
+/* schema_route.c */
+extern const struct cfg_schema cfg_schema_route_configuration;
+
+/* schema_access_log.c */
+extern const struct cfg_schema cfg_schema_access_log;
+
+/* schema_listener.c, schema_cluster.c */
+extern const struct cfg_schema cfg_schema_listener;
+extern const struct cfg_schema cfg_schema_cluster;
+extern const struct cfg_schema cfg_schema_upstream_http;
+
+/* Durations that must be more than zero. */
+#define POSITIVE .rules = CFG_RANGE, .min = 1, .max = INT64_MAX
+#define WITHIN(low, high) .rules = CFG_RANGE, .min = (low), .max = (high)

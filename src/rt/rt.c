@@ -7,11 +7,11 @@
 #include "rt/rt.h"
 
 #include <errno.h>
+#include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
-#include "rt/futex.h"
 #include "rt/rt_internal.h"
 
 LOG_COMPONENT(rt, "rt");
@@ -24,7 +24,10 @@ enum {
 };
 static const int64_t stop_wait_ns = 2 * NS_PER_S;
 
-static _Atomic uint32_t stopped; /* the futex that rt_run's thread sleeps on */
+/* What rt_run's thread sleeps on. A semaphore and not our futex: the kernel gives most signals to this
+ * thread, and ThreadSanitizer delivers them only inside waits that it knows. */
+static sem_t stopped;
+static _Atomic bool stop_asked;
 
 static size_t default_stack_size(void) {
 #if defined(RT_HAS_ASAN) || defined(RT_HAS_TSAN)
@@ -53,6 +56,7 @@ static void p_free(struct p *p) {
 
 int rt_run(const struct rt_options *options, rt_fn main_fn, void *arg) {
     ASSERT(rt_sched.p_count == 0); /* once per process */
+    sem_init(&stopped, 0, 0);
     unsigned p_count = options->p_count ? options->p_count : rt_default_p_count();
     if (p_count > RT_P_MAX)
         p_count = RT_P_MAX;
@@ -86,8 +90,8 @@ int rt_run(const struct rt_options *options, rt_fn main_fn, void *arg) {
         return err;
     }
 
-    while (!atomic_load_explicit(&stopped, memory_order_acquire))
-        futex_wait(&stopped, 0, NULL);
+    while (sem_wait(&stopped) < 0) {
+    }
     sysmon_stop();
     m_stop_all();
     if (!m_wait_stopped(clock_mono_ns() + stop_wait_ns))
@@ -101,12 +105,13 @@ free_ps:
 }
 
 void rt_stop(int code) {
+    if (atomic_exchange(&stop_asked, true))
+        return; /* the first one decides */
     atomic_store(&rt_sched.stop_code, code);
     atomic_store(&rt_sched.stopping, true);
     for (unsigned i = 0; i < rt_sched.p_count; i++)
         sched_wake(rt_sched.ps[i]);
-    atomic_store_explicit(&stopped, 1, memory_order_release);
-    futex_wake(&stopped, 1);
+    sem_post(&stopped);
 }
 
 unsigned rt_p_count(void) {

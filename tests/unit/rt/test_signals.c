@@ -1,0 +1,249 @@
+/* signals.c and crash.c: who hears of a signal, and what is said about a fault. */
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "rt/foreign.h"
+#include "rt/signals.h"
+#include "rt_story.h"
+
+/* ---- SIGURG ---- */
+
+static _Atomic int first_heard, second_heard;
+static _Atomic bool second_got_info;
+
+static void first_library(int signo) {
+    atomic_fetch_add(&first_heard, signo == SIGURG);
+}
+
+static void second_library(int signo, siginfo_t *info, void *context) {
+    atomic_fetch_add(&second_heard, signo == SIGURG);
+    if (info->si_pid == getpid() && context)
+        atomic_store(&second_got_info, true);
+}
+
+static void install_first(void) {
+    struct sigaction action = {.sa_handler = first_library, .sa_flags = SA_ONSTACK | SA_RESTART};
+    CHECK(sigaction(SIGURG, &action, NULL) == 0);
+}
+
+static void install_second(void) {
+    struct sigaction action = {.sa_sigaction = second_library,
+                               .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART};
+    CHECK(sigaction(SIGURG, &action, NULL) == 0);
+}
+
+static void in_child(void (*body)(void)) {
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        body();
+        exit(0);
+    }
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+
+static void two_libraries(void) {
+    CHECK(signals_init() == 0);
+    install_first();
+    CHECK(signals_after_dlopen() == 0);
+    raise(SIGURG);
+    CHECK(first_heard == 1);
+    install_second();
+    raise(SIGURG);
+    CHECK(first_heard == 1); /* what would happen without us: swallowed */
+    CHECK(second_heard == 1);
+    CHECK(signals_after_dlopen() == 0);
+    CHECK(signals_after_dlopen() == 0);
+    raise(SIGURG);
+    CHECK(first_heard == 2);
+    CHECK(second_heard == 2);
+    CHECK(second_got_info);
+    install_first(); /* the first one again: still called once per signal */
+    CHECK(signals_after_dlopen() == 0);
+    raise(SIGURG);
+    CHECK(first_heard == 3);
+    CHECK(second_heard == 3);
+}
+
+static void each_library_hears_every_sigurg(void **state) {
+    in_child(two_libraries);
+}
+
+static void sigpipe_is_ignored(void) {
+    CHECK(signals_init() == 0);
+    int fds[2];
+    CHECK(pipe(fds) == 0);
+    close(fds[0]);
+    CHECK(write(fds[1], "x", 1) == -1);
+    CHECK(errno == EPIPE);
+}
+
+static void a_closed_pipe_kills_nobody(void **state) {
+    in_child(sigpipe_is_ignored);
+}
+
+/* ---- Signals that start coroutines ---- */
+
+static int terms, hups;
+
+static void on_term(void *arg) {
+    CHECK(rt_p_index() == 0);
+    CHECK(rt_self() != NULL);
+    CHECK(strcmp(arg, "term") == 0);
+    terms++;
+}
+
+static void on_hup(void *arg) {
+    hups++;
+}
+
+static void *kills_itself(void *arg) {
+    pthread_kill(pthread_self(), SIGTERM); /* lands on a thread that the runtime never made */
+    return NULL;
+}
+
+static void stolen_by_library(int signo) {
+    CHECK(!"a library's handler ran");
+}
+
+static void watch_story(void *arg) {
+    static char term[] = "term";
+    CHECK(signals_init() == 0);
+    CHECK(signals_on(SIGTERM, "on SIGTERM", on_term, term) == 0);
+    CHECK(signals_on(SIGHUP, "on SIGHUP", on_hup, NULL) == 0);
+    kill(getpid(), SIGTERM);
+    STORY_AWAIT(terms == 1);
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, kills_itself, NULL) == 0);
+    STORY_AWAIT(terms == 2);
+    pthread_join(thread, NULL);
+    CHECK(hups == 0);
+    CHECK(signal(SIGTERM, stolen_by_library) != SIG_ERR);
+    CHECK(signals_after_dlopen() == 0);
+    kill(getpid(), SIGTERM);
+    STORY_AWAIT(terms == 3);
+    kill(getpid(), SIGHUP);
+    STORY_AWAIT(hups == 1);
+    rt_stop(0);
+}
+
+static void a_signal_becomes_a_coroutine_on_p_0(void **state) {
+    story(1, watch_story);
+    story(2, watch_story);
+}
+
+/* ---- Crashes ---- */
+
+static char crash_text[1 << 16];
+
+/* Runs body in a child and collects its stderr. */
+static int crash_status(rt_fn body) {
+    int fds[2];
+    assert_int_equal(pipe(fds), 0);
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        dup2(fds[1], STDERR_FILENO);
+        close(fds[0]);
+        close(fds[1]);
+        /* cmocka's handlers, or a sanitizer's, would come after ours. */
+        for (int signo = 1; signo < SIGRTMIN; signo++)
+            (void)signal(signo, SIG_DFL);
+        CHECK(signals_init() == 0);
+        struct rt_options options = {.p_count = 1};
+        exit(rt_run(&options, body, NULL));
+    }
+    close(fds[1]);
+    size_t len = 0;
+    for (ssize_t n; (n = read(fds[0], crash_text + len, sizeof crash_text - 1 - len)) > 0;)
+        len += (size_t)n;
+    crash_text[len] = '\0';
+    close(fds[0]);
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return status;
+}
+
+static void assert_died(int status, int signo) {
+    assert_true(WIFSIGNALED(status));
+    assert_int_equal(WTERMSIG(status), signo);
+}
+
+static void assert_said(const char *words) {
+    if (!strstr(crash_text, words))
+        fail_msg("not said: \"%s\" in\n%s", words, crash_text);
+}
+
+static volatile bool is_deep_enough; /* never set; the compiler cannot know */
+
+static int NOINLINE endless_recursion(volatile char *above) {
+    volatile char frame[512];
+    frame[0] = above ? above[0] : 0;
+    return is_deep_enough ? 0 : endless_recursion(frame) + frame[0];
+}
+
+static void overflows(void *arg) {
+    printf("%d", endless_recursion(NULL));
+}
+
+static void overflow_body(void *arg) {
+    CHECK(go_here("deep thinker", overflows, NULL) == 0);
+}
+
+static void a_stack_overflow_names_its_coroutine(void **state) {
+    assert_died(crash_status(overflow_body), SIGSEGV);
+    assert_said("coroutine stack overflow in deep thinker");
+}
+
+static char *page_without_access(void) {
+    return mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+}
+
+static void wild_write(void *arg) {
+    *page_without_access() = 1;
+}
+
+static void a_fault_says_where(void **state) {
+    assert_died(crash_status(wild_write), SIGSEGV);
+    assert_said("got SIGSEGV at address 0x");
+    assert_said("in coroutine main");
+    assert_said("registers: ");
+}
+
+static void foreign_body(void *arg) {
+    foreign_call(wild_write, NULL);
+}
+
+static void a_fault_of_foreign_code_names_its_caller(void **state) {
+    assert_died(crash_status(foreign_body), SIGSEGV);
+    assert_said("in foreign code called by coroutine main");
+}
+
+static void assertion_body(void *arg) {
+    ASSERT(!"told so");
+}
+
+static void a_failed_assertion_leaves_a_backtrace(void **state) {
+    assert_died(crash_status(assertion_body), SIGABRT);
+    assert_said("assertion failed: !\"told so\"");
+    assert_said("got SIGABRT, in coroutine main");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(each_library_hears_every_sigurg),
+        cmocka_unit_test(a_closed_pipe_kills_nobody),
+        cmocka_unit_test(a_signal_becomes_a_coroutine_on_p_0),
+        cmocka_unit_test(a_stack_overflow_names_its_coroutine),
+        cmocka_unit_test(a_fault_says_where),
+        cmocka_unit_test(a_fault_of_foreign_code_names_its_caller),
+        cmocka_unit_test(a_failed_assertion_leaves_a_backtrace),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

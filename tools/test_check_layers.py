@@ -27,7 +27,8 @@ class CheckLayers(unittest.TestCase):
     def test_a_layer_may_include_itself_and_those_before_it(self):
         self.write("io/pump.c", '#include "rt/rt.h"\n#include "io/pump.h"\n')
         self.write("io/pump.h", '#include "base/span.h"\n')
-        self.write("main.c", '#include "io/pump.h"\n')
+        self.write("main.c", '#include "io/pump.h"\n#include "options.h"\n')
+        self.write("options.h", "")
         self.assertEqual(self.violations(), [])
 
     def test_an_include_of_a_later_layer_is_named_with_its_line(self):
@@ -39,6 +40,11 @@ class CheckLayers(unittest.TestCase):
     def test_an_include_without_its_layer_is_refused(self):
         self.write("rt/chan.c", '#include "rt.h"\n#include "../base/span.h"\n')
         self.assertEqual(len(self.violations()), 2)
+
+    def test_no_layer_includes_what_stands_beside_main(self):
+        self.write("options.h", "")
+        self.write("rt/chan.c", '#include "options.h"\n')
+        self.assertEqual(len(self.violations()), 1)
 
     def test_a_folder_that_is_no_layer_is_refused(self):
         self.write("utils/misc.c", "")

@@ -1,0 +1,115 @@
+/* arena.c: bump allocation, limits, and one step that gives all back. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "mem/arena.h"
+
+static struct block_cache cache;
+static struct arena arena;
+
+static int set_up(void **state) {
+    block_cache_init(&cache);
+    arena_init(&arena, &cache, 256 * 1024);
+    return 0;
+}
+
+static int tear_down(void **state) {
+    arena_fini(&arena);
+    int leaked = cache.in_use != 0;
+    block_cache_fini(&cache);
+    return leaked;
+}
+
+static void allocations_are_aligned_and_apart(void **state) {
+    char *previous = NULL;
+    for (size_t size = 0; size < 600; size++) {
+        char *ptr = arena_alloc(&arena, size);
+        assert_non_null(ptr);
+        assert_int_equal((uintptr_t)ptr % 16, 0);
+        assert_ptr_not_equal(ptr, previous);
+        memset(ptr, 0xaa, size);
+        previous = ptr;
+    }
+    assert_true(cache.in_use > 1);
+}
+
+static void zalloc_clears_memory_used_before(void **state) {
+    memset(arena_alloc(&arena, 1000), 0xff, 1000);
+    arena_fini(&arena);
+    char *ptr = arena_zalloc(&arena, 1000);
+    for (int i = 0; i < 1000; i++)
+        assert_int_equal(ptr[i], 0);
+}
+
+static void a_large_one_takes_no_block(void **state) {
+    char *large = arena_alloc(&arena, 100 * 1024);
+    assert_non_null(large);
+    memset(large, 1, 100 * 1024);
+    assert_int_equal(cache.in_use, 0);
+    assert_int_equal((uintptr_t)large % 16, 0);
+}
+
+static void past_the_limit_there_is_nothing(void **state) {
+    assert_null(arena_alloc(&arena, 256 * 1024 + 1));
+    assert_null(arena_alloc(&arena, SIZE_MAX));
+    assert_null(arena_alloc(&arena, SIZE_MAX - 8));
+    size_t got = 0;
+    while (arena_alloc(&arena, 1024))
+        got += 1024;
+    assert_int_equal(got, 256 * 1024);
+    assert_null(arena_alloc(&arena, 0));
+    assert_true(span_is_none(arena_copy(&arena, SPAN_LIT("x"))));
+    assert_true(span_is_none(arena_printf(&arena, "%d", 1)));
+    arena_fini(&arena);
+    assert_non_null(arena_alloc(&arena, 1024)); /* usable again, with the same limit */
+}
+
+static void copies_end_in_nul(void **state) {
+    struct span copy = arena_copy(&arena, SPAN_LIT("hello"));
+    assert_true(span_eq(copy, SPAN_LIT("hello")));
+    assert_int_equal(copy.ptr[copy.len], 0);
+
+    const struct span parts[] = {SPAN_LIT("a"), span_none(), SPAN_LIT(""), SPAN_LIT("bc")};
+    struct span whole = arena_concat(&arena, parts, 4);
+    assert_true(span_eq(whole, SPAN_LIT("abc")));
+    assert_int_equal(whole.ptr[3], 0);
+
+    struct span empty = arena_copy(&arena, span_none());
+    assert_false(span_is_none(empty));
+    assert_int_equal(empty.len, 0);
+
+    struct span text = arena_printf(&arena, "%s-%d", "n", 42);
+    assert_true(span_eq(text, SPAN_LIT("n-42")));
+
+    const struct span huge[] = {{"", SIZE_MAX - 1}, {"", 10}};
+    assert_true(span_is_none(arena_concat(&arena, huge, 2)));
+}
+
+static void held_blocks_are_given_back(void **state) {
+    struct block *block = block_get(&cache);
+    assert_int_equal(arena_hold(&arena, block_lease(block)), 0);
+    assert_int_equal(arena_hold(&arena, block_lease(block)), 0);
+    assert_int_equal(block->leases, 3);
+    arena_fini(&arena);
+    assert_int_equal(block->leases, 1);
+    block_put(&cache, block);
+}
+
+#define WITH_ARENA(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        WITH_ARENA(allocations_are_aligned_and_apart),
+        WITH_ARENA(zalloc_clears_memory_used_before),
+        WITH_ARENA(a_large_one_takes_no_block),
+        WITH_ARENA(past_the_limit_there_is_nothing),
+        WITH_ARENA(copies_end_in_nul),
+        WITH_ARENA(held_blocks_are_given_back),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,6 +1,55 @@
 #include <stdio.h>
+#include <unistd.h>
 
-int main(void) {
-    puts("sluice " SLUICE_VERSION);
-    return 0;
+#include "base/log.h"
+#include "config/config.h"
+#include "options.h"
+#include "server.h"
+
+static bool set_logs(const struct options *options) {
+    log_set_level(options->log_level);
+    struct span rest = span_of(options->component_log_level);
+    struct span pair;
+    while (span_next_token(&rest, ',', &pair)) {
+        ptrdiff_t colon = span_find(pair, ':');
+        enum log_level level;
+        if (colon < 0 || !log_level_parse(span_from(pair, (size_t)colon + 1), &level) ||
+            !log_set_component_level(span_make(pair.ptr, (size_t)colon), level)) {
+            fprintf(stderr,
+                    "sluice: --component-log-level '%.*s': must be COMPONENT:LEVEL; "
+                    "components:",
+                    (int)pair.len, pair.ptr);
+            for (unsigned i = 0; log_component_at(i); i++)
+                fprintf(stderr, " %s", log_component_at(i)->name);
+            fputc('\n', stderr);
+            return false;
+        }
+    }
+    int rc = options->log_path ? log_open_file(options->log_path) : 0;
+    if (rc != 0)
+        fprintf(stderr, "sluice: --log-path '%s': %s\n", options->log_path, strerror(-rc));
+    return rc == 0;
+}
+
+int main(int argc, char **argv) {
+    struct options options;
+    options_parse(argc, argv, &options);
+    switch (options.mode) {
+    case MODE_EXIT:
+        return options.exit_code;
+    case MODE_PRINT_DOCS:
+        cfg_print_docs(stdout);
+        return 0;
+    case MODE_PRINT_SCHEMA:
+        cfg_print_schema_json(stdout);
+        return 0;
+    default:
+        break;
+    }
+    if (!set_logs(&options))
+        return 1;
+    int code = server_run(&options);
+    /* Threads of Go libraries go on running until the end, so nothing is torn down under them. */
+    fflush(stdout);
+    return code;
 }

@@ -39,8 +39,7 @@ struct router {
     int pump_rc;       /* why the pump gave up; 0 */
 };
 
-static void *router_create(struct exchange *x, const struct filter_factory *factory)
-{
+static void *router_create(struct exchange *x, const struct filter_factory *factory) {
     struct router *r = arena_zalloc(&x->arena, sizeof *r);
     if (r) {
         r->x = x;
@@ -49,9 +48,8 @@ static void *router_create(struct exchange *x, const struct filter_factory *fact
     return r;
 }
 
-static void reply_simple(struct exchange *x, unsigned status, struct span body,
-                         struct span details, uint32_t flags)
-{
+static void reply_simple(struct exchange *x, unsigned status, struct span body, struct span details,
+                         uint32_t flags) {
     struct local_reply reply = {.status = status,
                                 .body = body,
                                 .details = details,
@@ -60,13 +58,11 @@ static void reply_simple(struct exchange *x, unsigned status, struct span body,
     exchange_reply(x, &reply);
 }
 
-static struct host_counters *host_counters(struct router *r)
-{
+static struct host_counters *host_counters(struct router *r) {
     return &r->host->pools[r->x->shard].counters;
 }
 
-static void bump(_Atomic uint64_t *counter, int64_t n)
-{
+static void bump(_Atomic uint64_t *counter, int64_t n) {
     atomic_store_explicit(counter,
                           atomic_load_explicit(counter, memory_order_relaxed) + (uint64_t)n,
                           memory_order_relaxed);
@@ -74,11 +70,10 @@ static void bump(_Atomic uint64_t *counter, int64_t n)
 
 /* ---- routes that answer by themselves ---- */
 
-static void redirect(struct exchange *x, const struct route_entry *route)
-{
+static void redirect(struct exchange *x, const struct route_entry *route) {
     struct span location = route_redirect_location(route, x);
-    struct header field = {.name = header_name_of(HDR_LOCATION), .value = location,
-                           .id = HDR_LOCATION};
+    struct header field = {
+        .name = header_name_of(HDR_LOCATION), .value = location, .id = HDR_LOCATION};
     struct local_reply reply = {.status = route_status(route),
                                 .headers = &field,
                                 .header_count = 1,
@@ -88,8 +83,7 @@ static void redirect(struct exchange *x, const struct route_entry *route)
     exchange_reply(x, &reply);
 }
 
-static void direct_response(struct exchange *x, const struct route_entry *route)
-{
+static void direct_response(struct exchange *x, const struct route_entry *route) {
     stat_inc(x->hcm->stats.rq_direct_response, x->shard);
     reply_simple(x, route_status(route), route->direct_body, SPAN_LIT("direct_response"), 0);
 }
@@ -99,8 +93,7 @@ static void direct_response(struct exchange *x, const struct route_entry *route)
 #define RESET_TEXT "upstream connect error or disconnect/reset before headers. reset reason: "
 
 /* Envoy's details have no blanks: they stand in one column of the access log. */
-static struct span underscored(struct arena *arena, struct span text)
-{
+static struct span underscored(struct arena *arena, struct span text) {
     struct span copy = arena_copy(arena, text);
     for (size_t i = 0; i < copy.len; i++)
         if (copy.ptr[i] == ' ')
@@ -109,8 +102,7 @@ static struct span underscored(struct arena *arena, struct span text)
 }
 
 static void upstream_reset(struct router *r, unsigned status, const char *reason,
-                           struct span transport, uint32_t flags)
-{
+                           struct span transport, uint32_t flags) {
     struct exchange *x = r->x;
     struct span body, details;
     if (transport.len) {
@@ -127,8 +119,7 @@ static void upstream_reset(struct router *r, unsigned status, const char *reason
     reply_simple(x, status, body, underscored(&x->arena, details), flags);
 }
 
-static void connect_failure(struct router *r, enum upstream_failure failure, int rc)
-{
+static void connect_failure(struct router *r, enum upstream_failure failure, int rc) {
     struct exchange *x = r->x;
     switch (failure) {
     case UPSTREAM_NO_HOST:
@@ -167,8 +158,7 @@ static void connect_failure(struct router *r, enum upstream_failure failure, int
 
 /* ---- timeout ---- */
 
-static void timed_out(struct timer *timer)
-{
+static void timed_out(struct timer *timer) {
     struct router *r = container_of(timer, struct router, timeout);
     stat_inc(r->cluster->stats.rq_timeout, r->x->shard);
     if (r->host)
@@ -178,8 +168,7 @@ static void timed_out(struct timer *timer)
                  FLAG_UPSTREAM_REQUEST_TIMEOUT);
 }
 
-static void request_is_sent(struct router *r)
-{
+static void request_is_sent(struct router *r) {
     r->request_sent = true;
     r->x->info.upstream_tx_last_ns = rt_now_ns();
     if (r->timeout_ns && r->head_seen == false)
@@ -188,15 +177,13 @@ static void request_is_sent(struct router *r)
 
 /* ---- request out ---- */
 
-static bool method_has_no_body(struct span method)
-{
+static bool method_has_no_body(struct span method) {
     return span_eq(method, SPAN_LIT("GET")) || span_eq(method, SPAN_LIT("HEAD")) ||
            span_eq(method, SPAN_LIT("DELETE")) || span_eq(method, SPAN_LIT("TRACE")) ||
            span_eq(method, SPAN_LIT("CONNECT"));
 }
 
-static int choose_transfer(struct exchange *x, enum http1_transfer *out)
-{
+static int choose_transfer(struct exchange *x, enum http1_transfer *out) {
     struct header_map *headers = &x->request.headers;
     if (header_has(headers, HDR_CONTENT_LENGTH)) {
         *out = HTTP1_SEND_LENGTH;
@@ -219,8 +206,7 @@ struct request_out {
     int count; /* pieces of the head not yet sent */
 };
 
-static int flush(struct request_out *out)
-{
+static int flush(struct request_out *out) {
     struct exchange *x = out->router->x;
     if (out->count == 0)
         return 0;
@@ -231,8 +217,7 @@ static int flush(struct request_out *out)
     return rc;
 }
 
-static int send_run(struct request_out *out, struct span run, bool is_last)
-{
+static int send_run(struct request_out *out, struct span run, bool is_last) {
     char chunk[24];
     static const char crlf[] = "\r\n";
     static const char end[] = "\r\n0\r\n\r\n";
@@ -254,8 +239,7 @@ static int send_run(struct request_out *out, struct span run, bool is_last)
     return flush(out);
 }
 
-static int finish_body(struct request_out *out)
-{
+static int finish_body(struct request_out *out) {
     struct exchange *x = out->router->x;
     static const char end[] = "0\r\n\r\n";
     int rc = flush(out);
@@ -278,8 +262,7 @@ static int finish_body(struct request_out *out)
 
 /* Sends body bytes as long as they are at hand (may_park: to the end). 1: the body is sent whole,
  * 0: the next step may park, -errno. */
-static int send_body(struct request_out *out, bool may_park)
-{
+static int send_body(struct request_out *out, bool may_park) {
     struct exchange *x = out->router->x;
     for (;;) {
         struct span run;
@@ -306,8 +289,7 @@ static int send_body(struct request_out *out, bool may_park)
     }
 }
 
-static void pump(struct exchange *x, void *arg)
-{
+static void pump(struct exchange *x, void *arg) {
     struct request_out *out = arg;
     struct router *r = out->router;
     int rc = send_body(out, true);
@@ -332,8 +314,7 @@ static void pump(struct exchange *x, void *arg)
 }
 
 /* Head and body out; the rest of a body that has to be waited for is left to the pump. */
-static int send_request(struct router *r)
-{
+static int send_request(struct router *r) {
     struct exchange *x = r->x;
     struct request_out *out = arena_alloc(&x->arena, sizeof *out);
     struct http1_writer *writer = arena_alloc(&x->arena, sizeof *writer);
@@ -375,8 +356,7 @@ static int send_request(struct router *r)
 
 /* ---- response in ---- */
 
-static size_t head_room(struct upstream *u, struct arena *arena, size_t limit)
-{
+static size_t head_room(struct upstream *u, struct arena *arena, size_t limit) {
     int room = inbuf_room(&u->in);
     if (room == 0 && u->in.block && inbuf_grow(&u->in, arena, limit + GROWN_READ) == 0)
         room = (int)(u->in.cap - u->in.end);
@@ -386,8 +366,7 @@ static size_t head_room(struct upstream *u, struct arena *arena, size_t limit)
 }
 
 /* 0 with head filled; -EPROTO for bytes that are no response, else what the socket said. */
-static int read_response_head(struct router *r, struct http1_head *head)
-{
+static int read_response_head(struct router *r, struct http1_head *head) {
     struct exchange *x = r->x;
     struct upstream *u = r->upstream;
     struct http1_parser parser;
@@ -396,8 +375,8 @@ static int read_response_head(struct router *r, struct http1_head *head)
     http1_parser_init(&parser, &limits);
     for (;;) {
         if (inbuf_len(&u->in)) {
-            enum http1_verdict verdict = http1_parse_response(
-                &parser, u->in.data + u->in.start, inbuf_len(&u->in), method, head);
+            enum http1_verdict verdict = http1_parse_response(&parser, u->in.data + u->in.start,
+                                                              inbuf_len(&u->in), method, head);
             if (verdict == HTTP1_BAD)
                 return -EPROTO;
             if (verdict == HTTP1_DONE) {
@@ -417,8 +396,8 @@ static int read_response_head(struct router *r, struct http1_head *head)
         size_t room = head_room(u, &x->arena, limits.head_bytes);
         if (room == 0)
             return -ENOMEM;
-        ssize_t n = socket_read(&u->socket, u->in.data + u->in.end, room, "upstream response",
-                                RT_FOREVER);
+        ssize_t n =
+            socket_read(&u->socket, u->in.data + u->in.end, room, "upstream response", RT_FOREVER);
         if (n <= 0)
             return n == 0 ? -ECONNRESET : (int)n;
         if (x->info.upstream_rx_first_ns == 0)
@@ -429,8 +408,7 @@ static int read_response_head(struct router *r, struct http1_head *head)
 }
 
 /* Lets go of the connection: to the pool when both messages went through it whole. */
-static void release(struct router *r, bool reusable)
-{
+static void release(struct router *r, bool reusable) {
     struct upstream *u = r->upstream;
     if (!u)
         return;
@@ -441,12 +419,11 @@ static void release(struct router *r, bool reusable)
         upstream_put(u);
         return;
     }
-    (void)inbuf_leave_arena(&u->in);
+    inbuf_drop(&u->in); /* the arena may own that memory */
     upstream_close(u, true);
 }
 
-static ssize_t response_body_next(void *data, size_t max, struct span *out)
-{
+static ssize_t response_body_next(void *data, size_t max, struct span *out) {
     struct router *r = data;
     struct exchange *x = r->x;
     if (!r->upstream) { /* the end was seen, or an error */
@@ -464,35 +441,33 @@ static ssize_t response_body_next(void *data, size_t max, struct span *out)
         return 0;
     }
     if (exchange_alive(x)) {
-        x->info.flags |= n == -EPROTO ? FLAG_UPSTREAM_PROTOCOL_ERROR
-                                      : FLAG_UPSTREAM_CONNECTION_TERMINATION;
+        x->info.flags |=
+            n == -EPROTO ? FLAG_UPSTREAM_PROTOCOL_ERROR : FLAG_UPSTREAM_CONNECTION_TERMINATION;
         x->info.response_code_details =
-            n == -EPROTO ? SPAN_LIT("upstream_reset_after_response_started{protocol_error}")
-                         : SPAN_LIT("upstream_reset_after_response_started{connection_termination}");
+            n == -EPROTO
+                ? SPAN_LIT("upstream_reset_after_response_started{protocol_error}")
+                : SPAN_LIT("upstream_reset_after_response_started{connection_termination}");
         stat_inc(r->cluster->stats.rq_rx_reset, x->shard);
     }
     release(r, false);
     return n;
 }
 
-static enum reader_peek response_body_peek(void *data)
-{
+static enum reader_peek response_body_peek(void *data) {
     struct router *r = data;
     return r->upstream ? reader_peek(wire_body_reader(&r->body)) : READER_END;
 }
 
-static void response_body_close(void *data)
-{
+static void response_body_close(void *data) {
     struct router *r = data;
     release(r, false);
 }
 
-static int service_time(struct router *r, struct exchange *x)
-{
+static int service_time(struct router *r, struct exchange *x) {
     if (r->config && r->config->suppress_envoy_headers)
         return 0;
-    int64_t from_ns = x->info.upstream_tx_last_ns ? x->info.upstream_tx_last_ns
-                                                  : x->info.upstream_rx_first_ns;
+    int64_t from_ns =
+        x->info.upstream_tx_last_ns ? x->info.upstream_tx_last_ns : x->info.upstream_rx_first_ns;
     struct span text =
         arena_printf(&x->arena, "%lld", (long long)((rt_now_ns() - from_ns) / NS_PER_MS));
     return span_is_none(text)
@@ -500,8 +475,7 @@ static int service_time(struct router *r, struct exchange *x)
                : header_set_id(&x->response.headers, HDR_X_ENVOY_UPSTREAM_SERVICE_TIME, text);
 }
 
-static void take_response(struct router *r, const struct http1_head *head)
-{
+static void take_response(struct router *r, const struct http1_head *head) {
     static const struct reader_itab itab = {
         .next = response_body_next, .close = response_body_close, .peek = response_body_peek};
     struct exchange *x = r->x;
@@ -539,8 +513,7 @@ static void take_response(struct router *r, const struct http1_head *head)
 
 /* ---- the request side ---- */
 
-static struct cluster *find_cluster(struct exchange *x, const struct route_entry *route)
-{
+static struct cluster *find_cluster(struct exchange *x, const struct route_entry *route) {
     struct span name = route_cluster_name(route, &x->request.headers, x->random);
     struct cluster *cluster =
         span_is_none(name) || !x->snapshot ? NULL : snapshot_cluster(x->snapshot, name);
@@ -554,19 +527,16 @@ static struct cluster *find_cluster(struct exchange *x, const struct route_entry
     return NULL;
 }
 
-static int prepare_request(struct router *r, const struct route_entry *route)
-{
+static int prepare_request(struct router *r, const struct route_entry *route) {
     struct exchange *x = r->x;
     struct header_map *headers = &x->request.headers;
     bool envoy_headers = !(r->config && r->config->suppress_envoy_headers);
     int rc = 0;
     r->timeout_ns = route->timeout_ns;
     if (r->timeout_ns && envoy_headers) {
-        struct span text =
-            arena_printf(&x->arena, "%lld", (long long)(r->timeout_ns / NS_PER_MS));
-        rc = span_is_none(text)
-                 ? -ENOMEM
-                 : header_set_id(headers, HDR_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, text);
+        struct span text = arena_printf(&x->arena, "%lld", (long long)(r->timeout_ns / NS_PER_MS));
+        rc = span_is_none(text) ? -ENOMEM
+                                : header_set_id(headers, HDR_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, text);
     }
     if (rc == 0 && route->virtual_host && route->virtual_host->include_request_attempt_count)
         rc = header_set_id(headers, HDR_X_ENVOY_ATTEMPT_COUNT, SPAN_LIT("1"));
@@ -578,8 +548,7 @@ static int prepare_request(struct router *r, const struct route_entry *route)
 }
 
 /* host_rewrite auto: only the endpoint knows its name. */
-static int rewrite_host(struct router *r, const struct cfg_route_action *action)
-{
+static int rewrite_host(struct router *r, const struct cfg_route_action *action) {
     struct exchange *x = r->x;
     bool automatic = action->host_rewrite_specifier_case == CFG_HOST_REWRITE_AUTO &&
                      action->auto_host_rewrite.value;
@@ -587,15 +556,13 @@ static int rewrite_host(struct router *r, const struct cfg_route_action *action)
         return 0;
     int rc = 0;
     if (action->append_x_forwarded_host)
-        rc = header_append(&x->request.headers, HDR_X_FORWARDED_HOST,
-                           SPAN_LIT("x-forwarded-host"),
+        rc = header_append(&x->request.headers, HDR_X_FORWARDED_HOST, SPAN_LIT("x-forwarded-host"),
                            header_get(&x->request.headers, HDR_AUTHORITY));
     struct span name = arena_copy(&x->arena, r->host->hostname);
     return rc ? rc : header_set_id(&x->request.headers, HDR_AUTHORITY, name);
 }
 
-static void note_upstream(struct router *r)
-{
+static void note_upstream(struct router *r) {
     struct exchange *x = r->x;
     x->info.upstream_attempts = 1;
     if (r->host) {
@@ -606,8 +573,7 @@ static void note_upstream(struct router *r)
         x->info.upstream_local = arena_copy(&x->arena, span_of(r->upstream->local_text));
 }
 
-static bool admit(struct router *r)
-{
+static bool admit(struct router *r) {
     struct cluster *cluster = r->cluster;
     uint32_t active = atomic_fetch_add_explicit(&cluster->requests, 1, memory_order_relaxed);
     r->counted_active = true;
@@ -619,8 +585,7 @@ static bool admit(struct router *r)
     return false;
 }
 
-static void response_failure(struct router *r, int rc)
-{
+static void response_failure(struct router *r, int rc) {
     struct exchange *x = r->x;
     if (!exchange_alive(x)) {
         stat_inc(r->cluster->stats.rq_tx_reset, x->shard);
@@ -639,8 +604,7 @@ static void response_failure(struct router *r, int rc)
     }
 }
 
-static void forward(struct router *r, const struct route_entry *route)
-{
+static void forward(struct router *r, const struct route_entry *route) {
     struct exchange *x = r->x;
     int rc = 0;
     enum upstream_failure failure =
@@ -675,8 +639,7 @@ static void forward(struct router *r, const struct route_entry *route)
     }
 }
 
-static void router_request(struct exchange *x, void *self)
-{
+static void router_request(struct exchange *x, void *self) {
     struct router *r = self;
     const struct route_entry *route = exchange_route(x);
     timer_init(&r->timeout, timed_out);
@@ -707,8 +670,7 @@ static void router_request(struct exchange *x, void *self)
 }
 
 /* Redirects and direct responses get the route's response fields too, as on Envoy. */
-static void router_response(struct exchange *x, void *self)
-{
+static void router_response(struct exchange *x, void *self) {
     const struct route_entry *route = x->route;
     if (x->local && route && route->config &&
         (route->config->action_case == CFG_ACTION_REDIRECT ||
@@ -717,8 +679,7 @@ static void router_response(struct exchange *x, void *self)
             exchange_reset(x, SPAN_LIT("response_headers_failed"));
 }
 
-static void router_destroy(struct exchange *x, void *self)
-{
+static void router_destroy(struct exchange *x, void *self) {
     struct router *r = self;
     if (r->cluster) /* timeout.fn is set only then */
         timer_disarm(&r->timeout);
@@ -731,8 +692,7 @@ static void router_destroy(struct exchange *x, void *self)
 }
 
 static int router_build(const struct cfg_any *typed_config, struct cfg_problems *problems,
-                        void **config)
-{
+                        void **config) {
     *config = (void *)(uintptr_t)typed_config->message;
     return 0;
 }

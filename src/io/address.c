@@ -3,8 +3,7 @@
 #include <arpa/inet.h>
 #include <stdio.h>
 
-bool address_parse(struct span host, uint16_t port, struct address *out)
-{
+bool address_parse(struct span host, uint16_t port, struct address *out) {
     char text[INET6_ADDRSTRLEN + 1];
     if (host.len == 0 || host.len >= sizeof text)
         return false;
@@ -26,16 +25,14 @@ bool address_parse(struct span host, uint16_t port, struct address *out)
     return true;
 }
 
-uint16_t address_port(const struct address *address)
-{
+uint16_t address_port(const struct address *address) {
     if (address->len == 0)
         return 0;
     return ntohs(address->sa.any.sa_family == AF_INET6 ? address->sa.v6.sin6_port
                                                        : address->sa.v4.sin_port);
 }
 
-size_t address_host_text(const struct address *address, char *out)
-{
+size_t address_host_text(const struct address *address, char *out) {
     out[0] = '\0';
     if (address->len == 0)
         return 0;
@@ -46,19 +43,18 @@ size_t address_host_text(const struct address *address, char *out)
     return strlen(out);
 }
 
-size_t address_text(const struct address *address, char *out)
-{
+size_t address_text(const struct address *address, char *out) {
     char host[ADDRESS_TEXT_MAX];
     if (address_host_text(address, host) == 0) {
         out[0] = '\0';
         return 0;
     }
-    const char *format = address->sa.any.sa_family == AF_INET6 ? "[%.45s]:%u" : "%.45s:%u";
-    return (size_t)snprintf(out, ADDRESS_TEXT_MAX, format, host, address_port(address));
+    bool v6 = address->sa.any.sa_family == AF_INET6;
+    return (size_t)snprintf(out, ADDRESS_TEXT_MAX, "%s%.45s%s:%u", v6 ? "[" : "", host,
+                            v6 ? "]" : "", address_port(address));
 }
 
-bool address_parse_loose(struct span text, struct address *out)
-{
+bool address_parse_loose(struct span text, struct address *out) {
     text = span_trim(text);
     if (address_parse(text, 0, out))
         return true;
@@ -87,8 +83,7 @@ bool address_parse_loose(struct span text, struct address *out)
            address_parse(host, (uint16_t)number, out);
 }
 
-bool address_eq(const struct address *a, const struct address *b)
-{
+bool address_eq(const struct address *a, const struct address *b) {
     if (a->len != b->len)
         return false;
     if (a->len == 0)
@@ -100,8 +95,7 @@ bool address_eq(const struct address *a, const struct address *b)
     return a->sa.v4.sin_addr.s_addr == b->sa.v4.sin_addr.s_addr;
 }
 
-void address_of_socket(int fd, struct address *out)
-{
+void address_of_socket(int fd, struct address *out) {
     struct address local = {.len = sizeof local.sa};
     if (getsockname(fd, &local.sa.any, &local.len) != 0)
         local.len = 0;

@@ -2,25 +2,17 @@
 
 #include <errno.h>
 
-void inbuf_init(struct inbuf *buf, struct block_cache *cache)
-{
+void inbuf_init(struct inbuf *buf, struct block_cache *cache) {
     *buf = (struct inbuf){.cache = cache};
 }
 
-static void drop_memory(struct inbuf *buf)
-{
+void inbuf_drop(struct inbuf *buf) {
     if (buf->block)
         block_put(buf->cache, buf->block);
     *buf = (struct inbuf){.cache = buf->cache};
 }
 
-void inbuf_fini(struct inbuf *buf)
-{
-    drop_memory(buf);
-}
-
-static int take_block(struct inbuf *buf)
-{
+static int take_block(struct inbuf *buf) {
     struct block *block = block_get(buf->cache);
     if (!block)
         return -ENOMEM;
@@ -28,7 +20,7 @@ static int take_block(struct inbuf *buf)
     ASSERT(len <= BLOCK_DATA_SIZE);
     if (len)
         memcpy(block->data, buf->data + buf->start, len);
-    drop_memory(buf);
+    inbuf_drop(buf);
     buf->block = block;
     buf->data = block->data;
     buf->cap = BLOCK_DATA_SIZE;
@@ -36,8 +28,7 @@ static int take_block(struct inbuf *buf)
     return 0;
 }
 
-int inbuf_room(struct inbuf *buf)
-{
+int inbuf_room(struct inbuf *buf) {
     if (!buf->data) {
         int rc = take_block(buf);
         if (rc != 0)
@@ -56,23 +47,21 @@ int inbuf_room(struct inbuf *buf)
     return (int)(buf->cap - buf->end);
 }
 
-int inbuf_grow(struct inbuf *buf, struct arena *arena, size_t size)
-{
+int inbuf_grow(struct inbuf *buf, struct arena *arena, size_t size) {
     size_t len = inbuf_len(buf);
     ASSERT(size >= len);
     char *memory = arena_alloc(arena, size);
     if (!memory)
         return -ENOMEM;
     memcpy(memory, buf->data + buf->start, len);
-    drop_memory(buf);
+    inbuf_drop(buf);
     buf->data = memory;
     buf->cap = (uint32_t)size;
     buf->end = (uint32_t)len;
     return 0;
 }
 
-int inbuf_hold(struct inbuf *buf, struct arena *arena)
-{
+int inbuf_hold(struct inbuf *buf, struct arena *arena) {
     if (!buf->block)
         return 0;
     int rc = arena_hold(arena, block_lease(buf->block));
@@ -81,22 +70,20 @@ int inbuf_hold(struct inbuf *buf, struct arena *arena)
     return rc;
 }
 
-int inbuf_leave_arena(struct inbuf *buf)
-{
+int inbuf_leave_arena(struct inbuf *buf) {
     if (buf->block || !buf->data)
         return 0;
     if (inbuf_len(buf) == 0) {
-        drop_memory(buf);
+        inbuf_drop(buf);
         return 0;
     }
     int rc = inbuf_len(buf) <= BLOCK_DATA_SIZE ? take_block(buf) : -EMSGSIZE;
     if (rc != 0)
-        drop_memory(buf);
+        inbuf_drop(buf);
     return rc;
 }
 
-void inbuf_idle(struct inbuf *buf)
-{
+void inbuf_idle(struct inbuf *buf) {
     if (inbuf_len(buf) == 0)
-        drop_memory(buf);
+        inbuf_drop(buf);
 }

@@ -23,18 +23,14 @@ struct inbuf {
 };
 
 void inbuf_init(struct inbuf *buf, struct block_cache *cache);
-void inbuf_fini(struct inbuf *buf);
 
-static inline size_t inbuf_len(const struct inbuf *buf)
-{
+static inline size_t inbuf_len(const struct inbuf *buf) {
     return buf->end - buf->start;
 }
-static inline struct span inbuf_bytes(const struct inbuf *buf)
-{
+static inline struct span inbuf_bytes(const struct inbuf *buf) {
     return span_make(buf->data ? buf->data + buf->start : "", inbuf_len(buf));
 }
-static inline void inbuf_consume(struct inbuf *buf, size_t n)
-{
+static inline void inbuf_consume(struct inbuf *buf, size_t n) {
     ASSERT(n <= inbuf_len(buf));
     buf->start += (uint32_t)n;
 }
@@ -50,5 +46,7 @@ MUST_CHECK int inbuf_hold(struct inbuf *buf, struct arena *arena);
 /* Before the arena ends: unused bytes in its memory move to a block. -EMSGSIZE if they do not fit,
  * -ENOMEM; then they are dropped. */
 MUST_CHECK int inbuf_leave_arena(struct inbuf *buf);
+/* Drops the unused bytes and the memory. */
+void inbuf_drop(struct inbuf *buf);
 /* Gives the block back when nothing is unused. */
 void inbuf_idle(struct inbuf *buf);

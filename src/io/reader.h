@@ -34,8 +34,7 @@ struct reader {
     void *data;
 };
 
-static inline ssize_t reader_next(struct reader reader, size_t max, struct span *out)
-{
+static inline ssize_t reader_next(struct reader reader, size_t max, struct span *out) {
     if (!reader.itab) {
         *out = span_make("", 0);
         return 0;
@@ -43,15 +42,13 @@ static inline ssize_t reader_next(struct reader reader, size_t max, struct span 
     return reader.itab->next(reader.data, max, out);
 }
 
-static inline enum reader_peek reader_peek(struct reader reader)
-{
+static inline enum reader_peek reader_peek(struct reader reader) {
     if (!reader.itab)
         return READER_END;
     return reader.itab->peek ? reader.itab->peek(reader.data) : READER_MAY_PARK;
 }
 
-static inline void reader_close(struct reader reader)
-{
+static inline void reader_close(struct reader reader) {
     if (reader.itab && reader.itab->close)
         reader.itab->close(reader.data);
 }

@@ -9,19 +9,16 @@
 #include "io/sys.h"
 #include "rt/rt.h"
 
-int socket_open(struct socket *socket, int fd, poll_event_fn on_event)
-{
+int socket_open(struct socket *socket, int fd, poll_event_fn on_event) {
     socket->rx_bytes = socket->tx_bytes = 0;
     return poll_open(&socket->pd, fd, on_event);
 }
 
-void socket_close(struct socket *socket)
-{
+void socket_close(struct socket *socket) {
     poll_close(&socket->pd);
 }
 
-int socket_connect(struct socket *socket, const struct address *to, int64_t deadline_ns)
-{
+int socket_connect(struct socket *socket, const struct address *to, int64_t deadline_ns) {
     int fd = sys_stream_socket(to->sa.any.sa_family);
     if (fd < 0)
         return fd;
@@ -49,8 +46,7 @@ int socket_connect(struct socket *socket, const struct address *to, int64_t dead
     return rc;
 }
 
-ssize_t socket_try_read(struct socket *socket, void *into, size_t size)
-{
+ssize_t socket_try_read(struct socket *socket, void *into, size_t size) {
     if (!(socket->pd.ready & POLL_EVENT_IN) && !poll_hung_up(&socket->pd))
         return -EAGAIN;
     ssize_t n = sys_recv(socket->pd.fd, into, size);
@@ -62,8 +58,7 @@ ssize_t socket_try_read(struct socket *socket, void *into, size_t size)
 }
 
 ssize_t socket_read(struct socket *socket, void *into, size_t size, const char *reason,
-                    int64_t deadline_ns)
-{
+                    int64_t deadline_ns) {
     for (;;) {
         ssize_t n = socket_try_read(socket, into, size);
         if (n != -EAGAIN)
@@ -74,8 +69,7 @@ ssize_t socket_read(struct socket *socket, void *into, size_t size, const char *
     }
 }
 
-static void advance(struct iovec **iov, int *count, size_t sent)
-{
+static void advance(struct iovec **iov, int *count, size_t sent) {
     while (*count > 0 && sent >= (*iov)->iov_len) {
         sent -= (*iov)->iov_len;
         ++*iov;
@@ -88,8 +82,7 @@ static void advance(struct iovec **iov, int *count, size_t sent)
 }
 
 int socket_writev(struct socket *socket, struct iovec *iov, int count, const char *reason,
-                  int64_t stall_ns)
-{
+                  int64_t stall_ns) {
     advance(&iov, &count, 0); /* skip empty leading pieces */
     while (count > 0) {
         ssize_t n = count == 1 ? sys_send(socket->pd.fd, iov->iov_base, iov->iov_len)

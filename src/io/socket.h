@@ -21,8 +21,7 @@ MUST_CHECK int socket_open(struct socket *socket, int fd, poll_event_fn on_event
 void socket_close(struct socket *socket);
 
 /* Connects a new socket. 0 or -errno; after an error the struct holds nothing. */
-MUST_CHECK int socket_connect(struct socket *socket, const struct address *to,
-                              int64_t deadline_ns);
+MUST_CHECK int socket_connect(struct socket *socket, const struct address *to, int64_t deadline_ns);
 
 /* Up to size bytes: > 0, 0 at the end of the stream, -errno. */
 MUST_CHECK ssize_t socket_read(struct socket *socket, void *into, size_t size, const char *reason,

@@ -4,8 +4,7 @@
 #include <netinet/tcp.h>
 #include <unistd.h>
 
-NOINLINE ssize_t sys_recv(int fd, void *into, size_t size)
-{
+NOINLINE ssize_t sys_recv(int fd, void *into, size_t size) {
     for (;;) {
         ssize_t n = recv(fd, into, size, 0);
         if (n >= 0)
@@ -15,8 +14,7 @@ NOINLINE ssize_t sys_recv(int fd, void *into, size_t size)
     }
 }
 
-NOINLINE ssize_t sys_send(int fd, const void *from, size_t size)
-{
+NOINLINE ssize_t sys_send(int fd, const void *from, size_t size) {
     for (;;) {
         ssize_t n = send(fd, from, size, MSG_NOSIGNAL);
         if (n >= 0)
@@ -26,10 +24,10 @@ NOINLINE ssize_t sys_send(int fd, const void *from, size_t size)
     }
 }
 
-NOINLINE ssize_t sys_sendv(int fd, const struct iovec *iov, int count)
-{
+NOINLINE ssize_t sys_sendv(int fd, const struct iovec *iov, int count) {
     /* writev would raise SIGPIPE, which Go libraries in the process also look at. */
-    struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = (size_t)count};
+    struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)iov,
+                             .msg_iovlen = (size_t)count};
     for (;;) {
         ssize_t n = sendmsg(fd, &message, MSG_NOSIGNAL);
         if (n >= 0)
@@ -39,8 +37,7 @@ NOINLINE ssize_t sys_sendv(int fd, const struct iovec *iov, int count)
     }
 }
 
-NOINLINE int sys_accept(int fd, struct sockaddr *peer, socklen_t *peer_len)
-{
+NOINLINE int sys_accept(int fd, struct sockaddr *peer, socklen_t *peer_len) {
     for (;;) {
         int n = accept4(fd, peer, peer_len, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (n >= 0)
@@ -50,19 +47,16 @@ NOINLINE int sys_accept(int fd, struct sockaddr *peer, socklen_t *peer_len)
     }
 }
 
-NOINLINE int sys_stream_socket(int family)
-{
+NOINLINE int sys_stream_socket(int family) {
     int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     return fd >= 0 ? fd : -errno;
 }
 
-NOINLINE int sys_connect(int fd, const struct sockaddr *to, socklen_t to_len)
-{
+NOINLINE int sys_connect(int fd, const struct sockaddr *to, socklen_t to_len) {
     return connect(fd, to, to_len) == 0 ? 0 : -errno;
 }
 
-NOINLINE int sys_socket_error(int fd)
-{
+NOINLINE int sys_socket_error(int fd) {
     int error = 0;
     socklen_t len = sizeof error;
     if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0)
@@ -70,8 +64,7 @@ NOINLINE int sys_socket_error(int fd)
     return -error;
 }
 
-NOINLINE void sys_set_nodelay(int fd)
-{
+NOINLINE void sys_set_nodelay(int fd) {
     int on = 1;
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* only speed is lost */
 }

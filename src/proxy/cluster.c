@@ -21,8 +21,7 @@ LOG_COMPONENT(upstream, "upstream");
 
 static pthread_mutex_t publish_lock = PTHREAD_MUTEX_INITIALIZER;
 
-static void init_stats(struct cluster *cluster)
-{
+static void init_stats(struct cluster *cluster) {
     struct cluster_stats *s = &cluster->stats;
     const struct {
         struct statistic **into;
@@ -73,12 +72,11 @@ static void init_stats(struct cluster *cluster)
     struct span label =
         cluster->config->alt_stat_name.len ? cluster->config->alt_stat_name : cluster->name;
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
-        *table[i].into = stats_get_tagged(table[i].kind, "cluster", "envoy.cluster_name", label,
-                                          table[i].name);
+        *table[i].into =
+            stats_get_tagged(table[i].kind, "cluster", "envoy.cluster_name", label, table[i].name);
 }
 
-static void read_limits(struct cluster *cluster)
-{
+static void read_limits(struct cluster *cluster) {
     const struct cfg_cluster *cfg = cluster->config;
     cluster->max_connections = cluster->max_pending = cluster->max_requests = 1024;
     for (size_t i = 0; i < cfg->thresholds_count; i++) {
@@ -92,8 +90,7 @@ static void read_limits(struct cluster *cluster)
         if (t->max_requests.set)
             cluster->max_requests = t->max_requests.value;
     }
-    cluster->connect_timeout_ns =
-        cfg->connect_timeout.set ? cfg->connect_timeout.ns : 5 * NS_PER_S;
+    cluster->connect_timeout_ns = cfg->connect_timeout.set ? cfg->connect_timeout.ns : 5 * NS_PER_S;
     cluster->buffer_limit = cfg->per_connection_buffer_limit_bytes.set
                                 ? cfg->per_connection_buffer_limit_bytes.value
                                 : 1024 * 1024;
@@ -109,22 +106,19 @@ static void read_limits(struct cluster *cluster)
         cfg->http_protocol_options && cfg->http_protocol_options->enable_trailers;
 }
 
-static bool is_healthy(int health_status)
-{
+static bool is_healthy(int health_status) {
     return health_status == 0 || health_status == 1 || health_status == 5; /* UNKNOWN, HEALTHY,
                                                                               DEGRADED */
 }
 
-uint32_t cluster_endpoint_count(const struct cfg_cluster *cfg)
-{
+uint32_t cluster_endpoint_count(const struct cfg_cluster *cfg) {
     uint32_t count = 0;
     for (size_t i = 0; cfg->load_assignment && i < cfg->load_assignment->endpoints_count; i++)
         count += (uint32_t)cfg->load_assignment->endpoints[i].lb_endpoints_count;
     return count;
 }
 
-static struct host_set *static_hosts(const struct cfg_cluster *cfg, struct cfg_problems *problems)
-{
+static struct host_set *static_hosts(const struct cfg_cluster *cfg, struct cfg_problems *problems) {
     uint32_t count = 0;
     struct host **hosts = calloc(cluster_endpoint_count(cfg) + 1, sizeof(struct host *));
     if (!hosts)
@@ -144,8 +138,7 @@ static struct host_set *static_hosts(const struct cfg_cluster *cfg, struct cfg_p
                                 e->address ? e->address->host.ptr : "");
                 continue;
             }
-            uint32_t weight =
-                e->load_balancing_weight.set ? e->load_balancing_weight.value : 1;
+            uint32_t weight = e->load_balancing_weight.set ? e->load_balancing_weight.value : 1;
             struct host *host =
                 host_new(&address, e->hostname, weight, is_healthy(e->health_status));
             if (host)
@@ -158,8 +151,7 @@ static struct host_set *static_hosts(const struct cfg_cluster *cfg, struct cfg_p
 }
 
 struct cluster *cluster_build(struct config *config, const struct cfg_cluster *cfg,
-                              struct cfg_problems *problems)
-{
+                              struct cfg_problems *problems) {
     unsigned locals = rt_p_count();
     size_t size = sizeof(struct cluster) + locals * sizeof(struct cluster_local);
     struct cluster *cluster = aligned_alloc(64, (size + 63) / 64 * 64);
@@ -186,14 +178,12 @@ struct cluster *cluster_build(struct config *config, const struct cfg_cluster *c
     return cluster;
 }
 
-struct cluster *cluster_ref(struct cluster *cluster)
-{
+struct cluster *cluster_ref(struct cluster *cluster) {
     atomic_fetch_add_explicit(&cluster->refs, 1, memory_order_relaxed);
     return cluster;
 }
 
-void cluster_unref(struct cluster *cluster)
-{
+void cluster_unref(struct cluster *cluster) {
     if (!cluster || atomic_fetch_sub_explicit(&cluster->refs, 1, memory_order_acq_rel) != 1)
         return;
     for (unsigned i = 0; i < cluster->local_count; i++)
@@ -210,8 +200,7 @@ struct publish {
     unsigned p_index;
 };
 
-static bool set_has(const struct host_set *set, const struct host *host)
-{
+static bool set_has(const struct host_set *set, const struct host *host) {
     for (uint32_t i = 0; i < set->count; i++)
         if (set->hosts[i] == host)
             return true;
@@ -219,8 +208,7 @@ static bool set_has(const struct host_set *set, const struct host *host)
 }
 
 /* On the P: the old set's hosts that left lose their idle connections. */
-static void take_set(struct rt_post *post)
-{
+static void take_set(struct rt_post *post) {
     struct publish *message = container_of(post, struct publish, post);
     struct cluster_local *local = &message->cluster->local[message->p_index];
     struct host_set *old = local->hosts;
@@ -238,8 +226,7 @@ static void take_set(struct rt_post *post)
     free(message);
 }
 
-static void spread(struct cluster *cluster, struct host_set *set)
-{
+static void spread(struct cluster *cluster, struct host_set *set) {
     for (unsigned p = 0; p < cluster->local_count; p++) {
         struct publish *message = malloc(sizeof *message);
         if (!message) {
@@ -255,8 +242,7 @@ static void spread(struct cluster *cluster, struct host_set *set)
     }
 }
 
-static void count_members(struct cluster *cluster, const struct host_set *set)
-{
+static void count_members(struct cluster *cluster, const struct host_set *set) {
     uint32_t healthy = 0, heaviest = 0;
     for (uint32_t i = 0; i < set->count; i++) {
         healthy += set->hosts[i]->healthy;
@@ -269,8 +255,7 @@ static void count_members(struct cluster *cluster, const struct host_set *set)
     stat_add(cluster->stats.membership_change, STATS_SHARD_FOREIGN, 1);
 }
 
-void cluster_set_hosts(struct cluster *cluster, struct host_set *set)
-{
+void cluster_set_hosts(struct cluster *cluster, struct host_set *set) {
     pthread_mutex_lock(&publish_lock);
     struct host_set *old = cluster->published;
     cluster->published = set;
@@ -281,16 +266,14 @@ void cluster_set_hosts(struct cluster *cluster, struct host_set *set)
     host_set_unref(old);
 }
 
-struct host_set *cluster_hosts(struct cluster *cluster)
-{
+struct host_set *cluster_hosts(struct cluster *cluster) {
     pthread_mutex_lock(&publish_lock);
     struct host_set *set = cluster->published ? host_set_ref(cluster->published) : NULL;
     pthread_mutex_unlock(&publish_lock);
     return set;
 }
 
-void cluster_start(struct cluster *cluster)
-{
+void cluster_start(struct cluster *cluster) {
     if (cluster->config->type != CFG_CLUSTER_STATIC) {
         dns_start(cluster);
         return;
@@ -303,13 +286,11 @@ void cluster_start(struct cluster *cluster)
     }
 }
 
-void cluster_stop(struct cluster *cluster)
-{
+void cluster_stop(struct cluster *cluster) {
     cluster->stopping = true;
 }
 
-struct host *cluster_choose(struct cluster *cluster, unsigned p_index)
-{
+struct host *cluster_choose(struct cluster *cluster, unsigned p_index) {
     struct cluster_local *local = &cluster->local[p_index];
     struct host_set *set = local->hosts;
     if (!set || set->schedule_len == 0)
@@ -318,8 +299,7 @@ struct host *cluster_choose(struct cluster *cluster, unsigned p_index)
     return set->hosts[set->schedule[local->next % set->schedule_len]];
 }
 
-void cluster_count_response(struct cluster *cluster, unsigned shard, unsigned status)
-{
+void cluster_count_response(struct cluster *cluster, unsigned shard, unsigned status) {
     struct cluster_stats *s = &cluster->stats;
     if (status < 100 || status >= 600)
         return;

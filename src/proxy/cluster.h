@@ -23,7 +23,7 @@ struct host_counters { /* of one P; read by any thread, relaxed */
     _Atomic uint64_t rq_total, rq_active, rq_success, rq_error, rq_timeout;
 };
 
-struct host_pool { /* of one P */
+struct host_pool {    /* of one P */
     struct list idle; /* struct upstream.node, most recently used first */
     uint32_t idle_count, open_count;
     struct host_counters counters;
@@ -54,8 +54,7 @@ struct cluster_stats {
     struct statistic *cx_total, *cx_active, *cx_http1_total, *cx_connect_fail, *cx_connect_timeout,
         *cx_overflow, *cx_destroy, *cx_destroy_local, *cx_destroy_remote, *cx_idle_timeout,
         *cx_none_healthy, *cx_rx_bytes, *cx_tx_bytes, *cx_connect_ms, *cx_length_ms,
-        *cx_protocol_error, *cx_pool_overflow, *cx_destroy_with_active_rq,
-        *cx_max_requests;
+        *cx_protocol_error, *cx_pool_overflow, *cx_destroy_with_active_rq, *cx_max_requests;
     struct statistic *rq_total, *rq_active, *rq_completed, *rq_pending_total, *rq_pending_active,
         *rq_pending_overflow, *rq_pending_failure_eject, *rq_timeout, *rq_rx_reset, *rq_tx_reset,
         *rq_cancelled, *rq_time, *rq_maintenance_mode;
@@ -65,9 +64,9 @@ struct cluster_stats {
         *update_success, *update_failure, *update_empty, *max_host_weight;
 };
 
-struct cluster_local { /* of one P */
-    struct host_set *hosts; /* leased; NULL until the first set arrives */
-    uint32_t next;          /* rotation */
+struct cluster_local {         /* of one P */
+    struct host_set *hosts;    /* leased; NULL until the first set arrives */
+    uint32_t next;             /* rotation */
     struct wait_queue pending; /* exchanges that wait for a connection to come back */
     uint32_t pending_count, open_count;
 } __attribute__((aligned(64)));
@@ -84,9 +83,9 @@ struct cluster {
     uint32_t buffer_limit;
     bool enable_trailers;
     _Atomic uint32_t connections, requests; /* against the circuit breakers, all Ps together */
-    _Atomic bool stopping; /* the resolver ends */
-    _Atomic bool warm;     /* has had its first resolution, good or bad */
-    struct host_set *_Atomic published; /* newest set, for dumps and late Ps; leased */
+    _Atomic bool stopping;                  /* the resolver ends */
+    _Atomic bool warm;                      /* has had its first resolution, good or bad */
+    struct host_set *_Atomic published;     /* newest set, for dumps and late Ps; leased */
     struct cluster_stats stats;
     unsigned local_count;
     struct cluster_local local[]; /* by P */
@@ -115,6 +114,9 @@ void host_unref(struct host *host);
 void cluster_set_hosts(struct cluster *cluster, struct host_set *set);
 /* The newest set, leased to the caller; NULL when there is none yet. Any thread. */
 struct host_set *cluster_hosts(struct cluster *cluster);
+
+/* Endpoints in the configuration, before any name is resolved. */
+uint32_t cluster_endpoint_count(const struct cfg_cluster *cfg);
 
 /* The next host in rotation, borrowed until the current P's set changes (which only a return to
  * the scheduler allows); NULL: no healthy host. On the cluster's P. */

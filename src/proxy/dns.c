@@ -12,10 +12,7 @@ extern struct log_component log_upstream;
 
 enum { DNS_HOSTS_MAX = 1024 }; /* per cluster; a name with more is cut, with a log line */
 
-uint32_t cluster_endpoint_count(const struct cfg_cluster *cfg);
-
-void dns_check(const struct cfg_cluster *cfg, struct cfg_problems *problems)
-{
+void dns_check(const struct cfg_cluster *cfg, struct cfg_problems *problems) {
     uint32_t count = 0;
     for (size_t i = 0; cfg->load_assignment && i < cfg->load_assignment->endpoints_count; i++) {
         const struct cfg_locality_endpoints *locality = &cfg->load_assignment->endpoints[i];
@@ -38,15 +35,13 @@ struct lookup {
     int rc;
 };
 
-static void look_up(void *arg)
-{
+static void look_up(void *arg) {
     struct lookup *lookup = arg;
     struct addrinfo hints = {.ai_family = lookup->family, .ai_socktype = SOCK_STREAM};
     lookup->rc = getaddrinfo(lookup->host, NULL, &hints, &lookup->result);
 }
 
-static int lookup_name(struct lookup *lookup, struct span name, int family)
-{
+static int lookup_name(struct lookup *lookup, struct span name, int family) {
     *lookup = (struct lookup){.family = family};
     if (name.len == 0 || name.len >= sizeof lookup->host)
         return EAI_NONAME;
@@ -56,8 +51,7 @@ static int lookup_name(struct lookup *lookup, struct span name, int family)
     return lookup->rc;
 }
 
-static int first_family(int lookup_family)
-{
+static int first_family(int lookup_family) {
     switch (lookup_family) {
     case 1: /* V4_ONLY */
     case 3: /* V4_PREFERRED */
@@ -70,8 +64,7 @@ static int first_family(int lookup_family)
 }
 
 /* AUTO and V4_PREFERRED ask for the other family when the first gives nothing. */
-static int resolve(struct lookup *lookup, struct span name, int lookup_family)
-{
+static int resolve(struct lookup *lookup, struct span name, int lookup_family) {
     int family = first_family(lookup_family);
     int rc = lookup_name(lookup, name, family);
     if (rc != 0 && (lookup_family == 0 || lookup_family == 3))
@@ -87,8 +80,7 @@ struct gathering {
 
 /* A host that was in the old set keeps its object, and with it its pooled connections. */
 static void gather_host(struct gathering *g, const struct host_set *old,
-                        const struct address *address, const struct cfg_endpoint *endpoint)
-{
+                        const struct address *address, const struct cfg_endpoint *endpoint) {
     for (uint32_t i = 0; i < g->count; i++)
         if (address_eq(&g->hosts[i]->address, address))
             return;
@@ -111,8 +103,7 @@ static void gather_host(struct gathering *g, const struct host_set *old,
 }
 
 static void resolve_endpoint(struct cluster *cluster, struct gathering *g,
-                             const struct host_set *old, const struct cfg_endpoint *endpoint)
-{
+                             const struct host_set *old, const struct cfg_endpoint *endpoint) {
     uint16_t port = (uint16_t)endpoint->address->port_value;
     struct address address;
     if (address_parse(endpoint->address->host, port, &address)) {
@@ -144,8 +135,7 @@ static void resolve_endpoint(struct cluster *cluster, struct gathering *g,
     freeaddrinfo(lookup.result);
 }
 
-static bool same_hosts(const struct gathering *g, const struct host_set *old)
-{
+static bool same_hosts(const struct gathering *g, const struct host_set *old) {
     if (!old || old->count != g->count)
         return false;
     for (uint32_t i = 0; i < g->count; i++) {
@@ -158,8 +148,7 @@ static bool same_hosts(const struct gathering *g, const struct host_set *old)
     return true;
 }
 
-static void resolve_all(struct cluster *cluster)
-{
+static void resolve_all(struct cluster *cluster) {
     struct gathering *g = calloc(1, sizeof *g); /* 8 KiB: too much for a coroutine's stack */
     if (!g)
         return;
@@ -186,8 +175,7 @@ static void resolve_all(struct cluster *cluster)
     free(g);
 }
 
-static void resolver(void *arg)
-{
+static void resolver(void *arg) {
     struct cluster *cluster = arg; /* leased */
     int64_t refresh_ns =
         cluster->config->dns_refresh_rate.set ? cluster->config->dns_refresh_rate.ns : 5 * NS_PER_S;
@@ -199,8 +187,7 @@ static void resolver(void *arg)
     cluster_unref(cluster);
 }
 
-void dns_start(struct cluster *cluster)
-{
+void dns_start(struct cluster *cluster) {
     if (go_here("dns resolver", resolver, cluster_ref(cluster)) != 0) {
         LOG(log_upstream, LOG_ERROR, "cluster %.*s: out of memory, names are not resolved",
             (int)cluster->name.len, cluster->name.ptr);

@@ -22,8 +22,7 @@ enum {
 
 static void serve(void *arg);
 
-static void count_bytes(struct downstream *d)
-{
+static void count_bytes(struct downstream *d) {
     const struct hcm_stats *s = &d->hcm->stats;
     stat_add(s->cx_rx_bytes, d->worker->index, (int64_t)(d->socket.rx_bytes - d->rx_counted));
     stat_add(s->cx_tx_bytes, d->worker->index, (int64_t)(d->socket.tx_bytes - d->tx_counted));
@@ -31,8 +30,7 @@ static void count_bytes(struct downstream *d)
     d->tx_counted = d->socket.tx_bytes;
 }
 
-static void destroy(struct downstream *d)
-{
+static void destroy(struct downstream *d) {
     const struct hcm_stats *s = &d->hcm->stats;
     unsigned shard = d->worker->index;
     uint64_t length_us = (uint64_t)(rt_now_ns() - d->opened_ns) / 1000;
@@ -49,13 +47,12 @@ static void destroy(struct downstream *d)
     list_remove(&d->node);
     d->worker->downstream_count--;
     socket_close(&d->socket);
-    inbuf_fini(&d->in);
+    inbuf_drop(&d->in);
     snapshot_unref(d->snapshot);
     free(d);
 }
 
-static void start_serving(struct downstream *d)
-{
+static void start_serving(struct downstream *d) {
     timer_disarm(&d->idle_timer);
     d->serving = true;
     if (go_here("downstream", serve, d) != 0) {
@@ -64,8 +61,7 @@ static void start_serving(struct downstream *d)
     }
 }
 
-static void on_event(struct poll_fd *pd, unsigned events)
-{
+static void on_event(struct poll_fd *pd, unsigned events) {
     struct downstream *d = container_of(pd, struct downstream, socket.pd);
     bool gone = (events & (POLL_EVENT_HUP | POLL_EVENT_ERR)) != 0;
     if (d->serving) {
@@ -83,15 +79,13 @@ static void on_event(struct poll_fd *pd, unsigned events)
     }
 }
 
-static void idle_expired(struct timer *timer)
-{
+static void idle_expired(struct timer *timer) {
     struct downstream *d = container_of(timer, struct downstream, idle_timer);
     stat_inc(d->hcm->stats.cx_idle_timeout, d->worker->index);
     destroy(d);
 }
 
-static int64_t idle_deadline(const struct downstream *d)
-{
+static int64_t idle_deadline(const struct downstream *d) {
     const struct hcm *hcm = d->hcm;
     int64_t deadline_ns = hcm->idle_timeout_ns ? rt_now_ns() + hcm->idle_timeout_ns : RT_FOREVER;
     if (hcm->max_connection_duration_ns &&
@@ -102,8 +96,7 @@ static int64_t idle_deadline(const struct downstream *d)
 
 void downstream_accept(struct worker *worker, int fd, const struct address *peer,
                        struct snapshot *snapshot, const struct hcm *hcm,
-                       const struct listener_stats *stats)
-{
+                       const struct listener_stats *stats) {
     struct downstream *d = calloc(1, sizeof *d);
     if (!d || socket_open(&d->socket, fd, on_event) != 0) {
         free(d);
@@ -137,8 +130,7 @@ void downstream_accept(struct worker *worker, int fd, const struct address *peer
     start_serving(d);
 }
 
-void downstream_drain_all(struct worker *worker)
-{
+void downstream_drain_all(struct worker *worker) {
     worker->draining = true;
     struct list *next;
     for (struct list *at = worker->downstreams.next; at != &worker->downstreams; at = next) {
@@ -156,8 +148,7 @@ void downstream_drain_all(struct worker *worker)
 enum head_result { HEAD_READ, HEAD_BAD, HEAD_TIMEOUT, HEAD_NOTHING_YET, HEAD_CLOSED };
 
 /* Room to read more of the head into; 0 when it may not grow any more. */
-static size_t head_room(struct downstream *d, struct arena *arena)
-{
+static size_t head_room(struct downstream *d, struct arena *arena) {
     int room = inbuf_room(&d->in);
     if (room < 0)
         return 0;
@@ -171,15 +162,14 @@ static size_t head_room(struct downstream *d, struct arena *arena)
 }
 
 static enum head_result read_head(struct downstream *d, struct exchange *x,
-                                  struct http1_parser *parser, struct http1_head *head)
-{
+                                  struct http1_parser *parser, struct http1_head *head) {
     int64_t limit_ns = d->hcm->request_headers_timeout_ns ? d->hcm->request_headers_timeout_ns
-                                                           : d->hcm->stream_idle_timeout_ns;
+                                                          : d->hcm->stream_idle_timeout_ns;
     int64_t deadline_ns = RT_FOREVER;
     for (;;) {
         if (inbuf_len(&d->in)) {
-            enum http1_verdict verdict = http1_parse_request(
-                parser, d->in.data + d->in.start, inbuf_len(&d->in), head);
+            enum http1_verdict verdict =
+                http1_parse_request(parser, d->in.data + d->in.start, inbuf_len(&d->in), head);
             if (verdict == HTTP1_DONE)
                 return HEAD_READ;
             if (verdict == HTTP1_BAD)
@@ -209,8 +199,7 @@ static enum head_result read_head(struct downstream *d, struct exchange *x,
     }
 }
 
-static void exchange_init(struct exchange *x, struct downstream *d)
-{
+static void exchange_init(struct exchange *x, struct downstream *d) {
     *x = (struct exchange){.downstream = d,
                            .snapshot = d->snapshot,
                            .hcm = d->hcm,
@@ -224,8 +213,7 @@ static void exchange_init(struct exchange *x, struct downstream *d)
     header_map_init(&x->response.trailers, &x->arena);
 }
 
-static void note_start(struct exchange *x, struct downstream *d, const struct http1_head *head)
-{
+static void note_start(struct exchange *x, struct downstream *d, const struct http1_head *head) {
     struct stream_info *info = &x->info;
     info->start_wall_ns = clock_wall_ns();
     info->start_ns = rt_now_ns();
@@ -240,11 +228,10 @@ static void note_start(struct exchange *x, struct downstream *d, const struct ht
 }
 
 static void refuse_head(struct exchange *x, struct downstream *d, unsigned status,
-                        struct span details, bool timed_out)
-{
+                        struct span details, bool timed_out) {
     struct local_reply reply = {.status = status,
-                                .body = timed_out ? SPAN_LIT("request timeout")
-                                                  : http1_reason(status),
+                                .body =
+                                    timed_out ? SPAN_LIT("request timeout") : http1_reason(status),
                                 .details = details,
                                 .grpc_status = GRPC_STATUS_UNSET,
                                 .flags = FLAG_DOWNSTREAM_PROTOCOL_ERROR,
@@ -255,8 +242,7 @@ static void refuse_head(struct exchange *x, struct downstream *d, unsigned statu
     exchange_reply(x, &reply);
 }
 
-static int say_continue(void *arg)
-{
+static int say_continue(void *arg) {
     return downstream_continue(arg);
 }
 
@@ -266,8 +252,7 @@ struct request_body {
     struct exchange *x;
 };
 
-static ssize_t request_body_next(void *data, size_t max, struct span *out)
-{
+static ssize_t request_body_next(void *data, size_t max, struct span *out) {
     struct request_body *body = data;
     struct reader wire = wire_body_reader(&body->wire);
     ssize_t n = reader_next(wire, max, out);
@@ -281,24 +266,20 @@ static ssize_t request_body_next(void *data, size_t max, struct span *out)
     return n;
 }
 
-static void request_body_close(void *data)
-{
+static void request_body_close(void *data) {
     struct request_body *body = data;
     reader_close(wire_body_reader(&body->wire));
 }
 
-static enum reader_peek request_body_peek(void *data)
-{
+static enum reader_peek request_body_peek(void *data) {
     struct request_body *body = data;
     return reader_peek(wire_body_reader(&body->wire));
 }
 
 static void attach_body(struct exchange *x, struct downstream *d, struct request_body *body,
-                        const struct http1_head *head)
-{
-    static const struct reader_itab itab = {.next = request_body_next,
-                                            .close = request_body_close,
-                                            .peek = request_body_peek};
+                        const struct http1_head *head) {
+    static const struct reader_itab itab = {
+        .next = request_body_next, .close = request_body_close, .peek = request_body_peek};
     wire_body_init(&body->wire, &d->socket, &d->in, head, &d->hcm->limits);
     body->x = x;
     body->wire.reason = "request body";
@@ -316,8 +297,7 @@ static void attach_body(struct exchange *x, struct downstream *d, struct request
 }
 
 /* Lets the peer read the response before the kernel answers its unread bytes with a reset. */
-static void linger(struct downstream *d)
-{
+static void linger(struct downstream *d) {
     if (d->hcm->delayed_close_ns == 0 || shutdown(d->socket.pd.fd, SHUT_WR) != 0)
         return;
     int64_t deadline_ns = rt_now_ns() + d->hcm->delayed_close_ns;
@@ -327,8 +307,8 @@ static void linger(struct downstream *d)
         int room = inbuf_room(&d->in);
         if (room <= 0)
             return;
-        ssize_t n = socket_read(&d->socket, d->in.data + d->in.end, (size_t)room,
-                                "delayed close", deadline_ns);
+        ssize_t n = socket_read(&d->socket, d->in.data + d->in.end, (size_t)room, "delayed close",
+                                deadline_ns);
         if (n <= 0) {
             if (n == -ETIMEDOUT)
                 stat_inc(d->hcm->stats.cx_delayed_close_timeout, d->worker->index);
@@ -341,8 +321,7 @@ static void linger(struct downstream *d)
 enum serve_result { SERVE_NEXT, SERVE_IDLE, SERVE_CLOSE, SERVE_LINGER };
 
 static enum serve_result after_exchange(struct downstream *d, struct exchange *x,
-                                        struct request_body *body, bool reusable)
-{
+                                        struct request_body *body, bool reusable) {
     bool whole = body->wire.socket == NULL || wire_body_skip_rest(&body->wire);
     if (!reusable)
         return x->client_gone || whole ? SERVE_CLOSE : SERVE_LINGER;
@@ -351,8 +330,7 @@ static enum serve_result after_exchange(struct downstream *d, struct exchange *x
     return SERVE_NEXT;
 }
 
-static enum serve_result serve_one(struct downstream *d)
-{
+static enum serve_result serve_one(struct downstream *d) {
     struct exchange x;
     struct request_body body = {0};
     struct http1_parser parser;
@@ -380,24 +358,21 @@ static enum serve_result serve_one(struct downstream *d)
     } else if (result == HEAD_TIMEOUT) {
         refuse_head(&x, d, 408, SPAN_LIT("request_header_timeout"), true);
     } else {
-        refuse_head(&x, d, (unsigned)parser.status,
-                    span_of(http1_error_details(parser.error)), false);
+        refuse_head(&x, d, (unsigned)parser.status, span_of(http1_error_details(parser.error)),
+                    false);
     }
     bool reusable = exchange_run(&x);
     d->exchange = NULL;
     enum serve_result next = after_exchange(d, &x, &body, reusable);
-    if (next == SERVE_CLOSE || next == SERVE_LINGER)
-        d->in.start = d->in.end; /* the arena may own that memory */
     if (result != HEAD_READ && next == SERVE_CLOSE && !x.client_gone)
         next = SERVE_LINGER;
     if (next != SERVE_NEXT)
-        (void)inbuf_leave_arena(&d->in); /* nothing is left in it */
+        inbuf_drop(&d->in); /* the arena may own that memory */
     arena_fini(&x.arena);
     return next;
 }
 
-static void serve(void *arg)
-{
+static void serve(void *arg) {
     struct downstream *d = arg;
     enum serve_result result;
     do {

@@ -35,7 +35,7 @@ struct downstream {
     bool serving;              /* a coroutine is on it */
     bool closing;              /* close after the current response */
     bool closed_by_peer;
-    uint8_t minor_version;     /* of the latest request */
+    uint8_t minor_version; /* of the latest request */
     uint32_t requests;
     int64_t opened_ns;
     uint64_t id;

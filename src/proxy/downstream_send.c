@@ -9,23 +9,20 @@
 
 enum { BODY_STEP = 64 * 1024 }; /* asked of the body at a time: bounds a turn of one connection */
 
-int downstream_continue(struct downstream *d)
-{
+int downstream_continue(struct downstream *d) {
     static const char line[] = "HTTP/1.1 100 Continue\r\n\r\n";
     struct iovec iov = {(void *)(uintptr_t)line, sizeof line - 1};
     return socket_writev(&d->socket, &iov, 1, "100 continue", RT_FOREVER);
 }
 
-static unsigned status_of(const struct header_map *headers)
-{
+static unsigned status_of(const struct header_map *headers) {
     uint64_t status = 0;
     return span_to_u64(header_get(headers, HDR_STATUS), &status) && status >= 100 && status < 600
                ? (unsigned)status
                : 0;
 }
 
-static int set_base_headers(struct downstream *d, struct exchange *x)
-{
+static int set_base_headers(struct downstream *d, struct exchange *x) {
     struct header_map *headers = &x->response.headers;
     const struct cfg_hcm *cfg = x->hcm->config;
     int rc = 0;
@@ -47,8 +44,7 @@ static int set_base_headers(struct downstream *d, struct exchange *x)
 
 /* How the body goes out, in the terms of Envoy's HTTP/1 encoder. */
 static int choose_transfer(struct downstream *d, struct exchange *x, unsigned status,
-                           enum http1_transfer *out)
-{
+                           enum http1_transfer *out) {
     struct header_map *headers = &x->response.headers;
     bool has_body = message_has_body(&x->response);
     if (status == 204 || status == 304 || status < 200) {
@@ -69,10 +65,10 @@ static int choose_transfer(struct downstream *d, struct exchange *x, unsigned st
     return 0;
 }
 
-static struct span connection_value(struct downstream *d, struct exchange *x)
-{
+static struct span connection_value(struct downstream *d, struct exchange *x) {
     const struct hcm *hcm = d->hcm;
-    if (!x->request_complete && x->request.body.itab && reader_peek(x->request.body) != READER_END) {
+    if (!x->request_complete && x->request.body.itab &&
+        reader_peek(x->request.body) != READER_END) {
         stat_inc(hcm->stats.rq_response_before_rq_complete, x->shard);
         x->close_after = true;
     }
@@ -92,8 +88,7 @@ static struct span connection_value(struct downstream *d, struct exchange *x)
     return d->minor_version == 0 ? SPAN_LIT("keep-alive") : span_none();
 }
 
-static int write_all(struct downstream *d, struct exchange *x, struct iovec *iov, int count)
-{
+static int write_all(struct downstream *d, struct exchange *x, struct iovec *iov, int count) {
     int rc = socket_writev(&d->socket, iov, count, "response", RT_FOREVER);
     exchange_touch(x);
     if (rc != 0 && rc != -ECANCELED) {
@@ -113,8 +108,8 @@ struct sending {
 
 /* One run of body bytes with its framing, behind `head` pieces that wait to be sent (may be none).
  * is_last adds the end marker of a chunked body without trailers. */
-static int send_run(struct sending *s, struct iovec *iov, int count, struct span run, bool is_last)
-{
+static int send_run(struct sending *s, struct iovec *iov, int count, struct span run,
+                    bool is_last) {
     char chunk[24];
     static const char crlf[] = "\r\n";
     static const char end[] = "\r\n0\r\n\r\n";
@@ -135,8 +130,7 @@ static int send_run(struct sending *s, struct iovec *iov, int count, struct span
 
 /* A filter that changed a body without its content-length must not corrupt the framing: what is too
  * much ends the connection, and so does what is missing. */
-static int check_length(struct sending *s, size_t n)
-{
+static int check_length(struct sending *s, size_t n) {
     if (s->transfer != HTTP1_SEND_LENGTH)
         return 0;
     if (n > s->length_left)
@@ -145,8 +139,7 @@ static int check_length(struct sending *s, size_t n)
     return 0;
 }
 
-static int send_trailers(struct sending *s)
-{
+static int send_trailers(struct sending *s) {
     struct exchange *x = s->x;
     static const char end[] = "0\r\n\r\n";
     if (x->hcm->enable_trailers && x->response.trailers.count) {
@@ -159,8 +152,7 @@ static int send_trailers(struct sending *s)
 }
 
 /* Everything of the body. `writer` holds the head until something can go with it. */
-static int send_body(struct sending *s, struct http1_writer *writer)
-{
+static int send_body(struct sending *s, struct http1_writer *writer) {
     struct exchange *x = s->x;
     struct reader body = s->body_allowed ? x->response.body : (struct reader){0};
     struct iovec iov[HTTP1_IOV_MAX + 4];
@@ -203,8 +195,7 @@ static int send_body(struct sending *s, struct http1_writer *writer)
     return s->transfer == HTTP1_SEND_CHUNKED && s->body_allowed ? send_trailers(s) : 0;
 }
 
-int downstream_send(struct downstream *d, struct exchange *x)
-{
+int downstream_send(struct downstream *d, struct exchange *x) {
     struct header_map *headers = &x->response.headers;
     struct sending s = {.d = d, .x = x};
     struct http1_writer writer;

@@ -18,14 +18,12 @@
 
 LOG_COMPONENT(http, "http");
 
-bool exchange_alive(const struct exchange *x)
-{
+bool exchange_alive(const struct exchange *x) {
     return !x->client_gone && !x->reply_pending && !x->reset_pending;
 }
 
 /* Before its first turn the pump has no coroutine to cancel yet: it looks at the mark itself. */
-static void cancel_pump(struct exchange *x)
-{
+static void cancel_pump(struct exchange *x) {
     x->pump_cancelled = true;
     if (x->pump)
         rt_cancel(x->pump);
@@ -33,8 +31,7 @@ static void cancel_pump(struct exchange *x)
 
 /* Whoever waits in the exchange's name stops waiting. The caller itself is not cancelled: it returns
  * by itself, and its own cleanup may have to park. */
-static void stop_waiting(struct exchange *x)
-{
+static void stop_waiting(struct exchange *x) {
     struct g *self = rt_self();
     if (x->main && x->main != self)
         rt_cancel(x->main);
@@ -42,8 +39,7 @@ static void stop_waiting(struct exchange *x)
         cancel_pump(x);
 }
 
-void exchange_client_gone(struct exchange *x)
-{
+void exchange_client_gone(struct exchange *x) {
     if (x->client_gone || x->state == EXCHANGE_DONE)
         return;
     x->client_gone = true;
@@ -51,8 +47,7 @@ void exchange_client_gone(struct exchange *x)
     stop_waiting(x);
 }
 
-void exchange_reset(struct exchange *x, struct span details)
-{
+void exchange_reset(struct exchange *x, struct span details) {
     if (x->reset_pending || x->state == EXCHANGE_DONE)
         return;
     x->reset_pending = true;
@@ -62,8 +57,7 @@ void exchange_reset(struct exchange *x, struct span details)
     stop_waiting(x);
 }
 
-void exchange_reply(struct exchange *x, const struct local_reply *reply)
-{
+void exchange_reply(struct exchange *x, const struct local_reply *reply) {
     if (!exchange_alive(x) || x->state == EXCHANGE_DONE)
         return;
     x->info.flags |= reply->flags;
@@ -88,8 +82,7 @@ struct pump_start {
     void *arg;
 };
 
-static void run_pump(void *arg)
-{
+static void run_pump(void *arg) {
     struct pump_start *start = arg; /* in the arena */
     struct exchange *x = start->x;
     x->pump = rt_self();
@@ -101,8 +94,7 @@ static void run_pump(void *arg)
     rt_ready(x->main);
 }
 
-int exchange_pump_start(struct exchange *x, void (*fn)(struct exchange *x, void *arg), void *arg)
-{
+int exchange_pump_start(struct exchange *x, void (*fn)(struct exchange *x, void *arg), void *arg) {
     struct pump_start *start = arena_alloc(&x->arena, sizeof *start);
     if (!start)
         return -ENOMEM;
@@ -113,8 +105,7 @@ int exchange_pump_start(struct exchange *x, void (*fn)(struct exchange *x, void 
     return rc;
 }
 
-void exchange_pump_stop(struct exchange *x)
-{
+void exchange_pump_stop(struct exchange *x) {
     if (!x->pump_started)
         return;
     cancel_pump(x);
@@ -124,8 +115,7 @@ void exchange_pump_stop(struct exchange *x)
     }
 }
 
-void exchange_request_read(struct exchange *x)
-{
+void exchange_request_read(struct exchange *x) {
     if (x->request_complete)
         return;
     x->request_complete = true;
@@ -135,8 +125,7 @@ void exchange_request_read(struct exchange *x)
 
 /* ---- timers ---- */
 
-static void idle_fired(struct timer *timer)
-{
+static void idle_fired(struct timer *timer) {
     struct exchange *x = container_of(timer, struct exchange, idle_timer);
     int64_t due_ns = x->active_ns + x->idle_timeout_ns;
     if (due_ns > rt_now_ns()) {
@@ -155,8 +144,7 @@ static void idle_fired(struct timer *timer)
     exchange_reply(x, &reply);
 }
 
-static void request_fired(struct timer *timer)
-{
+static void request_fired(struct timer *timer) {
     struct exchange *x = container_of(timer, struct exchange, request_timer);
     stat_inc(x->hcm->stats.rq_timeout, x->shard);
     struct local_reply reply = {.status = 408,
@@ -168,8 +156,7 @@ static void request_fired(struct timer *timer)
     exchange_reply(x, &reply);
 }
 
-static void start_timers(struct exchange *x)
-{
+static void start_timers(struct exchange *x) {
     timer_init(&x->idle_timer, idle_fired);
     timer_init(&x->request_timer, request_fired);
     x->active_ns = rt_now_ns();
@@ -180,57 +167,50 @@ static void start_timers(struct exchange *x)
         timer_arm(&x->request_timer, x->active_ns + x->hcm->request_timeout_ns);
 }
 
-static void stop_timers(struct exchange *x)
-{
+static void stop_timers(struct exchange *x) {
     timer_disarm(&x->idle_timer);
     timer_disarm(&x->request_timer);
 }
 
 /* ---- routes ---- */
 
-const struct route_entry *exchange_route(struct exchange *x)
-{
+const struct route_entry *exchange_route(struct exchange *x) {
     if (!x->route_chosen) {
         x->route_chosen = true;
-        x->route = x->hcm->routes
-                       ? route_match(x->hcm->routes, &x->request.headers, x->random)
-                       : NULL;
+        x->route =
+            x->hcm->routes ? route_match(x->hcm->routes, &x->request.headers, x->random) : NULL;
         if (x->route) {
             x->info.route_name = x->route->name;
             if (x->route->virtual_host)
                 x->info.virtual_host = x->route->virtual_host->name;
             if (x->route->idle_timeout_ns >= 0) {
                 x->idle_timeout_ns = x->route->idle_timeout_ns;
-                timer_arm(&x->idle_timer, x->idle_timeout_ns ? rt_now_ns() + x->idle_timeout_ns
-                                                             : RT_FOREVER);
+                timer_arm(&x->idle_timer,
+                          x->idle_timeout_ns ? rt_now_ns() + x->idle_timeout_ns : RT_FOREVER);
             }
         }
     }
     return x->route;
 }
 
-void exchange_clear_route(struct exchange *x)
-{
+void exchange_clear_route(struct exchange *x) {
     x->route_chosen = false;
     x->route = NULL;
 }
 
 unsigned exchange_route_configs(struct exchange *x, const struct filter_factory *factory,
-                                const void *out[FILTER_ROUTE_LEVELS])
-{
+                                const void *out[FILTER_ROUTE_LEVELS]) {
     const struct route_entry *route = exchange_route(x);
     return route ? route_filter_configs(route, factory->index, out) : 0;
 }
 
-size_t exchange_buffer_limit(const struct exchange *x)
-{
+size_t exchange_buffer_limit(const struct exchange *x) {
     return x->hcm->buffer_limit;
 }
 
 /* ---- the chain ---- */
 
-static int create_filters(struct exchange *x)
-{
+static int create_filters(struct exchange *x) {
     const struct hcm *hcm = x->hcm;
     x->filters = arena_alloc(&x->arena, hcm->filter_count * sizeof *x->filters);
     if (!x->filters)
@@ -252,8 +232,7 @@ static int create_filters(struct exchange *x)
     return 0;
 }
 
-static void run_request_side(struct exchange *x)
-{
+static void run_request_side(struct exchange *x) {
     for (uint32_t i = 0; i < x->filter_count && exchange_alive(x); i++) {
         struct filter_instance *f = &x->filters[i];
         if (f->factory->itab->request)
@@ -262,8 +241,7 @@ static void run_request_side(struct exchange *x)
 }
 
 /* Turns the pending reply into x->response. The old response, if any, is dropped. */
-static bool take_reply(struct exchange *x)
-{
+static bool take_reply(struct exchange *x) {
     exchange_pump_stop(x);
     rt_cancel_clear();
     x->reply_pending = false;
@@ -281,8 +259,7 @@ static bool take_reply(struct exchange *x)
     return true;
 }
 
-static void run_response_side(struct exchange *x)
-{
+static void run_response_side(struct exchange *x) {
     x->state = EXCHANGE_RESPONSE;
     for (uint32_t i = x->filter_count; i-- > 0 && exchange_alive(x);) {
         struct filter_instance *f = &x->filters[i];
@@ -293,8 +270,7 @@ static void run_response_side(struct exchange *x)
         (void)take_reply(x); /* straight to the wire: no filter sees it */
 }
 
-static void finish(struct exchange *x)
-{
+static void finish(struct exchange *x) {
     exchange_pump_stop(x);
     stop_timers(x);
     rt_cancel_clear(); /* filters may have to park to clean up */
@@ -312,8 +288,7 @@ static void finish(struct exchange *x)
     reader_close(x->response.body);
 }
 
-static void count(struct exchange *x)
-{
+static void count(struct exchange *x) {
     const struct hcm_stats *s = &x->hcm->stats;
     stat_dec(s->rq_active, x->shard);
     unsigned code = x->info.response_code;
@@ -328,8 +303,7 @@ static void count(struct exchange *x)
         stat_inc(s->rq_tx_reset, x->shard);
 }
 
-bool exchange_run(struct exchange *x)
-{
+bool exchange_run(struct exchange *x) {
     const struct hcm_stats *s = &x->hcm->stats;
     stat_inc(s->rq_total, x->shard);
     stat_inc(s->rq_http1_total, x->shard);

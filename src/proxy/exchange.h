@@ -27,21 +27,21 @@ struct hcm;
 struct route_entry;
 
 enum exchange_state {
-    EXCHANGE_REQUEST,       /* request filters run; nothing of a response yet */
-    EXCHANGE_RESPONSE,      /* response filters run: a reply now bypasses them */
-    EXCHANGE_HEADERS_SENT,  /* the head is on the wire: a reply now is a reset */
+    EXCHANGE_REQUEST,      /* request filters run; nothing of a response yet */
+    EXCHANGE_RESPONSE,     /* response filters run: a reply now bypasses them */
+    EXCHANGE_HEADERS_SENT, /* the head is on the wire: a reply now is a reset */
     EXCHANGE_DONE,
 };
 
 /* A response made here. Spans are copied by exchange_reply. */
 struct local_reply {
     unsigned status;
-    struct span body;                /* empty: no content-type, content-length 0 */
-    const struct header *headers;    /* added, not set; those with an empty value are skipped */
+    struct span body;             /* empty: no content-type, content-length 0 */
+    const struct header *headers; /* added, not set; those with an empty value are skipped */
     size_t header_count;
-    struct span details;             /* response code details; absent: "direct_response" */
-    int64_t grpc_status;             /* GRPC_STATUS_UNSET: derived from status */
-    uint32_t flags;                  /* enum response_flag, added */
+    struct span details; /* response code details; absent: "direct_response" */
+    int64_t grpc_status; /* GRPC_STATUS_UNSET: derived from status */
+    uint32_t flags;      /* enum response_flag, added */
     bool close_connection;
 };
 #define GRPC_STATUS_UNSET INT64_MIN
@@ -66,7 +66,7 @@ struct exchange {
     bool request_complete; /* the whole request was read */
     bool local;            /* the response was made here */
     bool pump_started, pump_cancelled;
-    bool close_after;      /* the connection ends with this response */
+    bool close_after;         /* the connection ends with this response */
     struct local_reply reply; /* its spans are in the arena */
     unsigned shard;           /* the P's index: shard of stats */
     struct worker *worker;
@@ -104,8 +104,7 @@ MUST_CHECK int exchange_pump_start(struct exchange *x, void (*fn)(struct exchang
 /* Cancels the pump and waits until it ended. Only from the main coroutine. */
 void exchange_pump_stop(struct exchange *x);
 /* Bytes moved: the idle timer starts anew. */
-static inline void exchange_touch(struct exchange *x)
-{
+static inline void exchange_touch(struct exchange *x) {
     x->active_ns = rt_now_ns();
 }
 /* The request was read to its end: its timeout no longer runs. */

@@ -7,8 +7,7 @@
 #include "proxy/filter_registry.h"
 #include "proxy/snapshot.h"
 
-static void init_stats(struct hcm_stats *s, struct span prefix)
-{
+static void init_stats(struct hcm_stats *s, struct span prefix) {
     const struct {
         struct statistic **into;
         enum stat_kind kind;
@@ -52,8 +51,7 @@ static void init_stats(struct hcm_stats *s, struct span prefix)
         {&s->rq_non_relative_path, STAT_COUNTER, "downstream_rq_non_relative_path"},
         {&s->rq_response_before_rq_complete, STAT_COUNTER,
          "downstream_rq_response_before_rq_complete"},
-        {&s->rq_failed_path_normalization, STAT_COUNTER,
-         "downstream_rq_failed_path_normalization"},
+        {&s->rq_failed_path_normalization, STAT_COUNTER, "downstream_rq_failed_path_normalization"},
         {&s->rq_ws_on_non_ws_route, STAT_COUNTER, "downstream_rq_ws_on_non_ws_route"},
         {&s->no_route, STAT_COUNTER, "no_route"},
         {&s->no_cluster, STAT_COUNTER, "no_cluster"},
@@ -64,32 +62,30 @@ static void init_stats(struct hcm_stats *s, struct span prefix)
          "rq_reset_after_downstream_response_started"},
     };
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
-        *table[i].into = stats_get_tagged(table[i].kind, "http",
-                                          "envoy.http_conn_manager_prefix", prefix, table[i].name);
+        *table[i].into = stats_get_tagged(table[i].kind, "http", "envoy.http_conn_manager_prefix",
+                                          prefix, table[i].name);
 }
 
-static int64_t duration_or(struct cfg_duration duration, int64_t fallback_ns)
-{
+static int64_t duration_or(struct cfg_duration duration, int64_t fallback_ns) {
     return duration.set ? duration.ns : fallback_ns;
 }
 
-static bool bool_or(struct cfg_bool value, bool fallback)
-{
+static bool bool_or(struct cfg_bool value, bool fallback) {
     return value.set ? value.value : fallback;
 }
 
-static void read_options(struct hcm *hcm)
-{
+static void read_options(struct hcm *hcm) {
     const struct cfg_hcm *cfg = hcm->config;
     const struct cfg_http_options *http = cfg->common_http_protocol_options;
     const struct cfg_http1_options *http1 = cfg->http_protocol_options;
     uint32_t head_kb = cfg->max_request_headers_kb.set ? cfg->max_request_headers_kb.value : 60;
     uint32_t headers = http && http->max_headers_count.set ? http->max_headers_count.value : 100;
-    hcm->limits = (struct http1_limits){.head_bytes = head_kb * 1024,
-                                        .header_count = headers,
-                                        .allow_chunked_length =
-                                            http1 && http1->allow_chunked_length};
-    hcm->idle_timeout_ns = http ? duration_or(http->idle_timeout, 3600 * NS_PER_S) : 3600 * NS_PER_S;
+    hcm->limits =
+        (struct http1_limits){.head_bytes = head_kb * 1024,
+                              .header_count = headers,
+                              .allow_chunked_length = http1 && http1->allow_chunked_length};
+    hcm->idle_timeout_ns =
+        http ? duration_or(http->idle_timeout, 3600 * NS_PER_S) : 3600 * NS_PER_S;
     hcm->max_connection_duration_ns = http ? duration_or(http->max_connection_duration, 0) : 0;
     hcm->max_stream_duration_ns = http ? duration_or(http->max_stream_duration, 0) : 0;
     hcm->max_requests_per_connection =
@@ -108,8 +104,7 @@ static void read_options(struct hcm *hcm)
 }
 
 static struct filter_factory *factory_build(const struct cfg_http_filter *cfg, uint32_t index,
-                                            struct cfg_problems *problems)
-{
+                                            struct cfg_problems *problems) {
     const struct filter_kind *kind =
         cfg->has_typed_config ? filter_find(cfg->typed_config.schema) : NULL;
     if (!kind) {
@@ -137,8 +132,7 @@ static struct filter_factory *factory_build(const struct cfg_http_filter *cfg, u
     return factory;
 }
 
-static void build_filters(struct hcm *hcm, struct cfg_problems *problems)
-{
+static void build_filters(struct hcm *hcm, struct cfg_problems *problems) {
     const struct cfg_hcm *cfg = hcm->config;
     hcm->filters = calloc(cfg->http_filters_count + 1, sizeof(struct filter_factory *));
     if (!hcm->filters)
@@ -166,8 +160,7 @@ static void build_filters(struct hcm *hcm, struct cfg_problems *problems)
 }
 
 static void build_logs(struct hcm *hcm, const struct cfg_access_log *logs, size_t count,
-                       struct cfg_problems *problems)
-{
+                       struct cfg_problems *problems) {
     hcm->logs = calloc(count + 1, sizeof(struct access_log *));
     for (size_t i = 0; hcm->logs && i < count; i++) {
         struct access_log *log = access_log_build(&logs[i], problems);
@@ -176,15 +169,13 @@ static void build_logs(struct hcm *hcm, const struct cfg_access_log *logs, size_
     }
 }
 
-static bool cluster_exists(void *arg, struct span name)
-{
+static bool cluster_exists(void *arg, struct span name) {
     return snapshot_cluster(arg, name) != NULL;
 }
 
 struct hcm *hcm_build(const struct cfg_hcm *config, const struct snapshot *snapshot,
                       struct span listener_name, struct span filter_chain_name,
-                      uint32_t buffer_limit, struct cfg_problems *problems)
-{
+                      uint32_t buffer_limit, struct cfg_problems *problems) {
     size_t before = problems->count;
     struct hcm *hcm = calloc(1, sizeof *hcm);
     if (!hcm)
@@ -214,8 +205,7 @@ struct hcm *hcm_build(const struct cfg_hcm *config, const struct snapshot *snaps
 }
 
 struct hcm *hcm_build_admin(const struct filter_kind *kind, const struct cfg_admin *config,
-                            struct cfg_problems *problems)
-{
+                            struct cfg_problems *problems) {
     static const struct cfg_hcm defaults = {.stat_prefix = SPAN_INIT("admin"),
                                             .generate_request_id = {.set = true, .value = false}};
     struct hcm *hcm = calloc(1, sizeof *hcm);
@@ -243,8 +233,7 @@ struct hcm *hcm_build_admin(const struct filter_kind *kind, const struct cfg_adm
     return hcm;
 }
 
-void hcm_free(struct hcm *hcm)
-{
+void hcm_free(struct hcm *hcm) {
     if (!hcm)
         return;
     route_table_free(hcm->routes); /* before the filters: it holds their per-route configs */

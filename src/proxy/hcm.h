@@ -33,10 +33,9 @@ struct hcm {
     uint32_t log_count;
     struct http1_limits limits;
     uint32_t buffer_limit; /* per_connection_buffer_limit_bytes of the listener */
-    int64_t idle_timeout_ns, stream_idle_timeout_ns, request_timeout_ns,
-        request_headers_timeout_ns, max_connection_duration_ns, delayed_close_ns,
-        max_stream_duration_ns; /* 0: none */
-    uint32_t max_requests_per_connection; /* 0: none */
+    int64_t idle_timeout_ns, stream_idle_timeout_ns, request_timeout_ns, request_headers_timeout_ns,
+        max_connection_duration_ns, delayed_close_ns, max_stream_duration_ns; /* 0: none */
+    uint32_t max_requests_per_connection;                                     /* 0: none */
     bool use_remote_address, generate_request_id, allow_absolute_url, accept_http_10,
         enable_trailers, normalize_path;
     struct hcm_stats stats;

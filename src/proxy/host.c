@@ -7,8 +7,7 @@
 enum { SCHEDULE_MAX = 8192 }; /* slots of a weighted rotation: weights keep three digits */
 
 struct host *host_new(const struct address *address, struct span hostname, uint32_t weight,
-                      bool healthy)
-{
+                      bool healthy) {
     unsigned pools = rt_p_count();
     size_t size = sizeof(struct host) + pools * sizeof(struct host_pool);
     struct host *host = aligned_alloc(64, (size + 63) / 64 * 64);
@@ -34,22 +33,19 @@ struct host *host_new(const struct address *address, struct span hostname, uint3
     return host;
 }
 
-struct host *host_ref(struct host *host)
-{
+struct host *host_ref(struct host *host) {
     atomic_fetch_add_explicit(&host->refs, 1, memory_order_relaxed); /* the caller holds one */
     return host;
 }
 
-void host_unref(struct host *host)
-{
+void host_unref(struct host *host) {
     if (!host || atomic_fetch_sub_explicit(&host->refs, 1, memory_order_acq_rel) != 1)
         return;
     free(host->hostname_bytes);
     free(host);
 }
 
-static uint64_t greatest_common_divisor(uint64_t a, uint64_t b)
-{
+static uint64_t greatest_common_divisor(uint64_t a, uint64_t b) {
     while (b) {
         uint64_t rest = a % b;
         a = b;
@@ -61,8 +57,7 @@ static uint64_t greatest_common_divisor(uint64_t a, uint64_t b)
 /* Smooth weighted round robin (as nginx documents it), played out once: each step every host gains
  * its weight, the richest is picked and pays the sum. A host of weight w appears w times in the
  * rotation, spread evenly. */
-static int build_schedule(struct host_set *set)
-{
+static int build_schedule(struct host_set *set) {
     uint64_t divisor = 0, sum = 0;
     uint32_t healthy = 0;
     for (uint32_t i = 0; i < set->count; i++) {
@@ -103,8 +98,7 @@ static int build_schedule(struct host_set *set)
     return 0;
 }
 
-struct host_set *host_set_new(struct host **hosts, uint32_t count)
-{
+struct host_set *host_set_new(struct host **hosts, uint32_t count) {
     struct host_set *set = calloc(1, sizeof *set);
     if (!set)
         return NULL;
@@ -125,14 +119,12 @@ struct host_set *host_set_new(struct host **hosts, uint32_t count)
     return set;
 }
 
-struct host_set *host_set_ref(struct host_set *set)
-{
+struct host_set *host_set_ref(struct host_set *set) {
     atomic_fetch_add_explicit(&set->refs, 1, memory_order_relaxed);
     return set;
 }
 
-void host_set_unref(struct host_set *set)
-{
+void host_set_unref(struct host_set *set) {
     if (!set || atomic_fetch_sub_explicit(&set->refs, 1, memory_order_acq_rel) != 1)
         return;
     for (uint32_t i = 0; i < set->count; i++)

@@ -32,8 +32,7 @@ struct accept_again {
 
 static void accept_round(struct listener_fd *lfd);
 
-static void again_posted(struct rt_post *post)
-{
+static void again_posted(struct rt_post *post) {
     struct accept_again *again = container_of(post, struct accept_again, post);
     struct listener_fd *lfd = again->lfd;
     free(again);
@@ -41,8 +40,7 @@ static void again_posted(struct rt_post *post)
         accept_round(lfd);
 }
 
-static void again_timed(struct timer *timer)
-{
+static void again_timed(struct timer *timer) {
     struct accept_again *again = container_of(timer, struct accept_again, timer);
     struct listener_fd *lfd = again->lfd;
     free(again);
@@ -50,8 +48,7 @@ static void again_timed(struct timer *timer)
         accept_round(lfd);
 }
 
-static void accept_again(struct listener_fd *lfd, bool later)
-{
+static void accept_again(struct listener_fd *lfd, bool later) {
     struct accept_again *again = calloc(1, sizeof *again);
     if (!again)
         return; /* the next edge tries again */
@@ -64,8 +61,7 @@ static void accept_again(struct listener_fd *lfd, bool later)
         rt_post(lfd->p_index, &again->post);
 }
 
-static void accept_round(struct listener_fd *lfd)
-{
+static void accept_round(struct listener_fd *lfd) {
     struct listener *listener = lfd->listener;
     struct worker *worker = worker_here();
     for (int i = 0; i < ACCEPTS_PER_ROUND; i++) {
@@ -80,8 +76,10 @@ static void accept_round(struct listener_fd *lfd)
             return;
         if (fd == -EMFILE || fd == -ENFILE || fd == -ENOBUFS || fd == -ENOMEM) {
             stat_inc(listener->stats.cx_overflow, worker->index);
-            LOG(log_listener, LOG_WARN, "listener %s: cannot accept: %s; raise the limit of open "
-                "files", listener->name, strerror(-fd));
+            LOG(log_listener, LOG_WARN,
+                "listener %s: cannot accept: %s; raise the limit of open "
+                "files",
+                listener->name, strerror(-fd));
             accept_again(lfd, true);
             return;
         }
@@ -90,14 +88,12 @@ static void accept_round(struct listener_fd *lfd)
     accept_again(lfd, false);
 }
 
-static void listener_event(struct poll_fd *pd, unsigned events)
-{
+static void listener_event(struct poll_fd *pd, unsigned events) {
     if (events & POLL_EVENT_IN)
         accept_round(container_of(pd, struct listener_fd, pd));
 }
 
-static int bind_one(const struct address *address, bool reuse_port, int backlog)
-{
+static int bind_one(const struct address *address, bool reuse_port, int backlog) {
     int fd = sys_stream_socket(address->sa.any.sa_family);
     if (fd < 0)
         return fd;
@@ -114,8 +110,7 @@ static int bind_one(const struct address *address, bool reuse_port, int backlog)
     return fd;
 }
 
-static void init_stats(struct listener *listener)
-{
+static void init_stats(struct listener *listener) {
     char label[ADDRESS_TEXT_MAX];
     snprintf(label, sizeof label, "%s", listener->address_text);
     for (char *c = label; *c; c++) /* as Envoy writes an address in a stat's name */
@@ -136,14 +131,12 @@ static void init_stats(struct listener *listener)
 }
 
 struct listener *listener_open(const struct address *address, const struct cfg_listener *cfg,
-                               const struct hcm *hcm, struct snapshot *snapshot, int *rc)
-{
+                               const struct hcm *hcm, struct snapshot *snapshot, int *rc) {
     unsigned count = cfg ? rt_p_count() : 1; /* P 0 serves the admin */
     bool reuse_port =
         count > 1 && !(cfg && cfg->enable_reuse_port.set && !cfg->enable_reuse_port.value);
     int backlog = cfg && cfg->tcp_backlog_size.set ? (int)cfg->tcp_backlog_size.value : BACKLOG;
-    struct listener *listener =
-        calloc(1, sizeof *listener + count * sizeof(struct listener_fd));
+    struct listener *listener = calloc(1, sizeof *listener + count * sizeof(struct listener_fd));
     if (!listener) {
         *rc = -ENOMEM;
         return NULL;
@@ -156,8 +149,8 @@ struct listener *listener_open(const struct address *address, const struct cfg_l
         listener->fds[i] = (struct listener_fd){.listener = listener, .p_index = i, .fd = -1};
     for (unsigned i = 0; i < count; i++) {
         struct listener_fd *lfd = &listener->fds[i];
-        lfd->fd = i == 0 || reuse_port ? bind_one(&bound, reuse_port, backlog)
-                                       : dup(listener->fds[0].fd);
+        lfd->fd =
+            i == 0 || reuse_port ? bind_one(&bound, reuse_port, backlog) : dup(listener->fds[0].fd);
         if (lfd->fd < 0) {
             *rc = lfd->fd == -1 && i > 0 && !reuse_port ? -errno : lfd->fd;
             lfd->fd = -1;
@@ -186,8 +179,7 @@ struct listener_message {
     struct listener_fd *lfd;
 };
 
-static void start_on_p(struct rt_post *post)
-{
+static void start_on_p(struct rt_post *post) {
     struct listener_message *message = container_of(post, struct listener_message, post);
     struct listener_fd *lfd = message->lfd;
     free(message);
@@ -201,8 +193,7 @@ static void start_on_p(struct rt_post *post)
     accept_round(lfd); /* what came before the registration */
 }
 
-static void stop_on_p(struct rt_post *post)
-{
+static void stop_on_p(struct rt_post *post) {
     struct listener_message *message = container_of(post, struct listener_message, post);
     struct listener_fd *lfd = message->lfd;
     free(message);
@@ -213,8 +204,7 @@ static void stop_on_p(struct rt_post *post)
     lfd->fd = -1;
 }
 
-static void post_to_all(struct listener *listener, void (*fn)(struct rt_post *))
-{
+static void post_to_all(struct listener *listener, void (*fn)(struct rt_post *)) {
     for (unsigned i = 0; i < listener->count; i++) {
         struct listener_message *message = malloc(sizeof *message);
         ASSERT(message); /* a few bytes at start and stop */
@@ -223,12 +213,10 @@ static void post_to_all(struct listener *listener, void (*fn)(struct rt_post *))
     }
 }
 
-void listener_start(struct listener *listener)
-{
+void listener_start(struct listener *listener) {
     post_to_all(listener, start_on_p);
 }
 
-void listener_stop(struct listener *listener)
-{
+void listener_stop(struct listener *listener) {
     post_to_all(listener, stop_on_p);
 }

@@ -26,8 +26,8 @@ struct listener_fd {
 };
 
 struct listener {
-    char name[128];            /* the configured name, else the address */
-    struct address address;    /* as bound: a port of 0 is resolved */
+    char name[128];         /* the configured name, else the address */
+    struct address address; /* as bound: a port of 0 is resolved */
     char address_text[ADDRESS_TEXT_MAX];
     const struct hcm *hcm;
     struct snapshot *snapshot; /* leased; NULL for the admin's */

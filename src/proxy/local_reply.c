@@ -3,8 +3,8 @@
 #include <errno.h>
 #include <stdio.h>
 
-int local_reply_copy(struct arena *arena, const struct local_reply *reply, struct local_reply *out)
-{
+int local_reply_copy(struct arena *arena, const struct local_reply *reply,
+                     struct local_reply *out) {
     *out = *reply;
     out->body = arena_copy(arena, reply->body);
     out->details = reply->details.len ? arena_copy(arena, reply->details) : span_none();
@@ -25,8 +25,7 @@ int local_reply_copy(struct arena *arena, const struct local_reply *reply, struc
 }
 
 /* RFC-style mapping of the gRPC specification ("HTTP to gRPC Status Code Mapping"). */
-static int64_t grpc_status_of(unsigned http_status)
-{
+static int64_t grpc_status_of(unsigned http_status) {
     switch (http_status) {
     case 200:
         return 0;
@@ -49,8 +48,7 @@ static int64_t grpc_status_of(unsigned http_status)
 }
 
 /* grpc-message: percent-encoding of bytes outside 0x20..0x7e and of '%'. */
-static struct span grpc_message(struct arena *arena, struct span text)
-{
+static struct span grpc_message(struct arena *arena, struct span text) {
     static const char digits[] = "0123456789ABCDEF";
     char *out = arena_alloc(arena, text.len * 3 + 1);
     if (!out)
@@ -69,15 +67,13 @@ static struct span grpc_message(struct arena *arena, struct span text)
     return span_make(out, n);
 }
 
-static int set_number(struct exchange *x, enum header_id id, int64_t number)
-{
+static int set_number(struct exchange *x, enum header_id id, int64_t number) {
     struct span text = arena_printf(&x->arena, "%lld", (long long)number);
     return span_is_none(text) ? -ENOMEM : header_set_id(&x->response.headers, id, text);
 }
 
 /* The filter's own fields are added, not set; a bad one is left out rather than sent. */
-static int add_headers(struct exchange *x, const struct local_reply *reply)
-{
+static int add_headers(struct exchange *x, const struct local_reply *reply) {
     for (size_t i = 0; i < reply->header_count; i++) {
         const struct header *h = &reply->headers[i];
         if (h->value.len == 0)
@@ -89,8 +85,7 @@ static int add_headers(struct exchange *x, const struct local_reply *reply)
     return 0;
 }
 
-static int fill_grpc(struct exchange *x, const struct local_reply *reply)
-{
+static int fill_grpc(struct exchange *x, const struct local_reply *reply) {
     struct header_map *headers = &x->response.headers;
     int64_t status = reply->grpc_status != GRPC_STATUS_UNSET ? reply->grpc_status
                                                              : grpc_status_of(reply->status);
@@ -108,10 +103,10 @@ static int fill_grpc(struct exchange *x, const struct local_reply *reply)
     return rc;
 }
 
-int local_reply_fill(struct exchange *x, const struct local_reply *reply)
-{
+int local_reply_fill(struct exchange *x, const struct local_reply *reply) {
     struct header_map *headers = &x->response.headers;
-    x->info.response_code_details = reply->details.len ? reply->details : SPAN_LIT("direct_response");
+    x->info.response_code_details =
+        reply->details.len ? reply->details : SPAN_LIT("direct_response");
     if (x->is_grpc)
         return fill_grpc(x, reply);
     int rc = set_number(x, HDR_STATUS, reply->status);

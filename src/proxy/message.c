@@ -6,8 +6,7 @@ struct memory_body {
     struct span rest;
 };
 
-static ssize_t memory_next(void *data, size_t max, struct span *out)
-{
+static ssize_t memory_next(void *data, size_t max, struct span *out) {
     struct memory_body *body = data;
     size_t n = body->rest.len < max ? body->rest.len : max;
     *out = span_make(body->rest.ptr, n);
@@ -15,14 +14,12 @@ static ssize_t memory_next(void *data, size_t max, struct span *out)
     return (ssize_t)n;
 }
 
-static enum reader_peek memory_peek(void *data)
-{
+static enum reader_peek memory_peek(void *data) {
     const struct memory_body *body = data;
     return body->rest.len ? READER_READY : READER_END;
 }
 
-int message_set_body(struct message *message, struct span bytes)
-{
+int message_set_body(struct message *message, struct span bytes) {
     static const struct reader_itab itab = {.next = memory_next, .peek = memory_peek};
     message->body = (struct reader){0};
     if (bytes.len == 0)

@@ -14,8 +14,7 @@ struct message {
     struct reader body;
 };
 
-static inline bool message_has_body(const struct message *message)
-{
+static inline bool message_has_body(const struct message *message) {
     return message->body.itab != NULL;
 }
 

@@ -7,8 +7,7 @@
 #include "http/path.h"
 
 static void refuse(struct exchange *x, unsigned status, struct span body, struct span details,
-                   bool close)
-{
+                   bool close) {
     struct local_reply reply = {.status = status,
                                 .body = body,
                                 .details = details,
@@ -17,8 +16,7 @@ static void refuse(struct exchange *x, unsigned status, struct span body, struct
     exchange_reply(x, &reply);
 }
 
-static bool check_version(struct exchange *x, const struct http1_head *head)
-{
+static bool check_version(struct exchange *x, const struct http1_head *head) {
     if (head->minor_version == 0 && !x->hcm->accept_http_10) {
         refuse(x, 426, span_none(), SPAN_LIT("low_version"), true);
         return false;
@@ -31,8 +29,7 @@ static bool check_version(struct exchange *x, const struct http1_head *head)
     return true;
 }
 
-static bool check_host(struct exchange *x, const struct http1_head *head)
-{
+static bool check_host(struct exchange *x, const struct http1_head *head) {
     struct header_map *headers = &x->request.headers;
     if (header_has(headers, HDR_AUTHORITY))
         return true;
@@ -43,8 +40,7 @@ static bool check_host(struct exchange *x, const struct http1_head *head)
     return false;
 }
 
-static bool check_path(struct exchange *x)
-{
+static bool check_path(struct exchange *x) {
     struct header_map *headers = &x->request.headers;
     struct span path = header_get(headers, HDR_PATH);
     struct span method = header_get(headers, HDR_METHOD);
@@ -78,8 +74,7 @@ static bool check_path(struct exchange *x)
     return true;
 }
 
-static bool check_underscores(struct exchange *x)
-{
+static bool check_underscores(struct exchange *x) {
     const struct cfg_http_options *options = x->hcm->config->common_http_protocol_options;
     int action = options ? options->headers_with_underscores_action : 0;
     struct header_map *headers = &x->request.headers;
@@ -98,8 +93,7 @@ static bool check_underscores(struct exchange *x)
 }
 
 /* The address that `hops` trusted proxies before us vouch for: the hops-th from the right. */
-static bool address_from_xff(struct span xff, uint32_t hops, struct address *out)
-{
+static bool address_from_xff(struct span xff, uint32_t hops, struct address *out) {
     for (;;) {
         size_t comma = xff.len;
         while (comma > 0 && xff.ptr[comma - 1] != ',')
@@ -114,21 +108,18 @@ static bool address_from_xff(struct span xff, uint32_t hops, struct address *out
     }
 }
 
-static void set_remote(struct exchange *x, const struct address *address)
-{
+static void set_remote(struct exchange *x, const struct address *address) {
     char *text = arena_alloc(&x->arena, ADDRESS_TEXT_MAX);
     if (text)
         x->info.downstream_remote = span_make(text, address_text(address, text));
 }
 
-static struct span peer_host(struct exchange *x, const struct downstream *d)
-{
+static struct span peer_host(struct exchange *x, const struct downstream *d) {
     char *text = arena_alloc(&x->arena, ADDRESS_TEXT_MAX);
     return text ? span_make(text, address_host_text(&d->peer, text)) : span_none();
 }
 
-static int forwarded(struct exchange *x, const struct downstream *d)
-{
+static int forwarded(struct exchange *x, const struct downstream *d) {
     const struct hcm *hcm = x->hcm;
     struct header_map *headers = &x->request.headers;
     uint32_t hops = hcm->config->xff_num_trusted_hops;
@@ -143,8 +134,8 @@ static int forwarded(struct exchange *x, const struct downstream *d)
             rc = header_append(headers, HDR_X_FORWARDED_FOR, SPAN_LIT("x-forwarded-for"), host);
         if (rc == 0 && (hops == 0 || !header_has(headers, HDR_X_FORWARDED_PROTO)))
             rc = header_set_id(headers, HDR_X_FORWARDED_PROTO, SPAN_LIT("http"));
-        if (rc == 0 && x->info.downstream_remote.len && address_parse_loose(
-                x->info.downstream_remote, &address)) {
+        if (rc == 0 && x->info.downstream_remote.len &&
+            address_parse_loose(x->info.downstream_remote, &address)) {
             char *text = arena_alloc(&x->arena, ADDRESS_TEXT_MAX);
             rc = !text ? -ENOMEM
                        : header_set_id(headers, HDR_X_ENVOY_EXTERNAL_ADDRESS,
@@ -160,8 +151,7 @@ static int forwarded(struct exchange *x, const struct downstream *d)
 }
 
 /* Fields that steer Envoy's router, believed only from an internal peer. */
-static void remove_internal_fields(struct exchange *x)
-{
+static void remove_internal_fields(struct exchange *x) {
     static const struct span always[] = {
         SPAN_INIT("x-envoy-internal"),
         SPAN_INIT("x-envoy-retry-on"),
@@ -198,8 +188,7 @@ static void remove_internal_fields(struct exchange *x)
 }
 
 /* RFC 9562 version 4, "xxxxxxxx-xxxx-4xxx-yxxx-xxxxxxxxxxxx". */
-static struct span make_uuid(struct exchange *x)
-{
+static struct span make_uuid(struct exchange *x) {
     static const char digits[] = "0123456789abcdef";
     char *out = arena_alloc(&x->arena, 36);
     if (!out)
@@ -215,8 +204,7 @@ static struct span make_uuid(struct exchange *x)
     return span_make(out, 36);
 }
 
-static int request_id(struct exchange *x)
-{
+static int request_id(struct exchange *x) {
     bool edge = x->hcm->use_remote_address;
     bool have = header_has(&x->request.headers, HDR_X_REQUEST_ID);
     if (!x->hcm->generate_request_id ||
@@ -227,8 +215,7 @@ static int request_id(struct exchange *x)
                               : header_set_id(&x->request.headers, HDR_X_REQUEST_ID, uuid);
 }
 
-static int strip_host_port(struct exchange *x, const struct downstream *d)
-{
+static int strip_host_port(struct exchange *x, const struct downstream *d) {
     const struct cfg_hcm *cfg = x->hcm->config;
     if (!cfg->strip_any_host_port && !cfg->strip_matching_host_port)
         return 0;
@@ -243,8 +230,7 @@ static int strip_host_port(struct exchange *x, const struct downstream *d)
     return header_set_id(&x->request.headers, HDR_AUTHORITY, authority_host(authority));
 }
 
-void request_prepare(struct exchange *x, struct downstream *d, const struct http1_head *head)
-{
+void request_prepare(struct exchange *x, struct downstream *d, const struct http1_head *head) {
     struct header_map *headers = &x->request.headers;
     if (!check_version(x, head) || !check_host(x, head) || !check_path(x) || !check_underscores(x))
         return;

@@ -4,8 +4,7 @@
 
 #include "base/clock.h"
 
-static int compare_names(struct span a, struct span b)
-{
+static int compare_names(struct span a, struct span b) {
     size_t shorter = a.len < b.len ? a.len : b.len;
     int order = shorter ? memcmp(a.ptr, b.ptr, shorter) : 0;
     if (order != 0)
@@ -13,15 +12,13 @@ static int compare_names(struct span a, struct span b)
     return a.len < b.len ? -1 : a.len > b.len;
 }
 
-static int compare_clusters(const void *a, const void *b)
-{
+static int compare_clusters(const void *a, const void *b) {
     const struct cluster *const *left = a;
     const struct cluster *const *right = b;
     return compare_names((*left)->name, (*right)->name);
 }
 
-struct cluster *snapshot_cluster(const struct snapshot *snapshot, struct span name)
-{
+struct cluster *snapshot_cluster(const struct snapshot *snapshot, struct span name) {
     uint32_t low = 0, high = snapshot->cluster_count;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
@@ -36,8 +33,7 @@ struct cluster *snapshot_cluster(const struct snapshot *snapshot, struct span na
     return NULL;
 }
 
-static bool same_definition(const struct cluster *cluster, const struct cfg_cluster *cfg)
-{
+static bool same_definition(const struct cluster *cluster, const struct cfg_cluster *cfg) {
     extern const struct cfg_schema cfg_schema_cluster;
     char *before = cfg_to_json(&cfg_schema_cluster, cluster->config, 0);
     char *after = cfg_to_json(&cfg_schema_cluster, cfg, 0);
@@ -48,8 +44,7 @@ static bool same_definition(const struct cluster *cluster, const struct cfg_clus
 }
 
 static void build_clusters(struct snapshot *snapshot, const struct cfg_static_resources *resources,
-                           const struct snapshot *previous, struct cfg_problems *problems)
-{
+                           const struct snapshot *previous, struct cfg_problems *problems) {
     snapshot->clusters = calloc(resources->clusters_count + 1, sizeof(struct cluster *));
     for (size_t i = 0; snapshot->clusters && i < resources->clusters_count; i++) {
         const struct cfg_cluster *cfg = &resources->clusters[i];
@@ -73,13 +68,14 @@ static void build_clusters(struct snapshot *snapshot, const struct cfg_static_re
 
 /* The one HTTP connection manager of a listener. */
 static const struct cfg_hcm *find_hcm(const struct cfg_listener *cfg, struct span *chain_name,
-                                      struct cfg_problems *problems)
-{
+                                      struct cfg_problems *problems) {
     size_t chains = cfg->filter_chains_count + (cfg->default_filter_chain ? 1 : 0);
     if (chains != 1) {
         cfg_problem_add(problems, chains ? CFG_PROBLEM_UNSUPPORTED : CFG_PROBLEM_INVALID,
-                        &cfg->mark, "a listener has exactly one filter chain in this release, "
-                        "this one has %zu", chains);
+                        &cfg->mark,
+                        "a listener has exactly one filter chain in this release, "
+                        "this one has %zu",
+                        chains);
         return NULL;
     }
     const struct cfg_filter_chain *chain =
@@ -101,8 +97,7 @@ static const struct cfg_hcm *find_hcm(const struct cfg_listener *cfg, struct spa
 }
 
 static void build_listener(struct snapshot *snapshot, const struct cfg_listener *cfg,
-                           struct cfg_problems *problems)
-{
+                           struct cfg_problems *problems) {
     struct listener_config *listener = &snapshot->listeners[snapshot->listener_count];
     *listener = (struct listener_config){.config = cfg, .name = cfg->name};
     if (!cfg->address) {
@@ -140,8 +135,7 @@ static void build_listener(struct snapshot *snapshot, const struct cfg_listener 
 }
 
 struct snapshot *snapshot_build(struct config *config, const struct snapshot *previous,
-                                struct cfg_problems *problems)
-{
+                                struct cfg_problems *problems) {
     static const struct cfg_static_resources nothing;
     static _Atomic uint64_t versions;
     const struct cfg_static_resources *resources = config_bootstrap(config)->static_resources;
@@ -165,14 +159,12 @@ struct snapshot *snapshot_build(struct config *config, const struct snapshot *pr
     return snapshot;
 }
 
-struct snapshot *snapshot_ref(struct snapshot *snapshot)
-{
+struct snapshot *snapshot_ref(struct snapshot *snapshot) {
     atomic_fetch_add_explicit(&snapshot->refs, 1, memory_order_relaxed);
     return snapshot;
 }
 
-void snapshot_unref(struct snapshot *snapshot)
-{
+void snapshot_unref(struct snapshot *snapshot) {
     if (!snapshot || atomic_fetch_sub_explicit(&snapshot->refs, 1, memory_order_acq_rel) != 1)
         return;
     for (uint32_t i = 0; i < snapshot->listener_count; i++)

@@ -17,21 +17,18 @@
 
 extern struct log_component log_upstream;
 
-static struct host_counters *counters_of(struct upstream *u)
-{
+static struct host_counters *counters_of(struct upstream *u) {
     return &u->host->pools[u->p_index].counters;
 }
 
-static void bump(_Atomic uint64_t *counter, int64_t n)
-{
+static void bump(_Atomic uint64_t *counter, int64_t n) {
     /* One writer; readers are relaxed. */
     atomic_store_explicit(counter,
                           atomic_load_explicit(counter, memory_order_relaxed) + (uint64_t)n,
                           memory_order_relaxed);
 }
 
-void upstream_count_bytes(struct upstream *u)
-{
+void upstream_count_bytes(struct upstream *u) {
     const struct cluster_stats *s = &u->cluster->stats;
     stat_add(s->cx_rx_bytes, u->p_index, (int64_t)(u->socket.rx_bytes - u->rx_counted));
     stat_add(s->cx_tx_bytes, u->p_index, (int64_t)(u->socket.tx_bytes - u->tx_counted));
@@ -40,8 +37,7 @@ void upstream_count_bytes(struct upstream *u)
 }
 
 /* The connection itself; its place in the pool is the caller's matter. */
-static void destroy(struct upstream *u, bool local)
-{
+static void destroy(struct upstream *u, bool local) {
     const struct cluster_stats *s = &u->cluster->stats;
     struct cluster_local *cl = &u->cluster->local[u->p_index];
     upstream_count_bytes(u);
@@ -52,7 +48,7 @@ static void destroy(struct upstream *u, bool local)
     bump(&counters_of(u)->cx_active, -1);
     timer_disarm(&u->idle_timer);
     socket_close(&u->socket);
-    inbuf_fini(&u->in);
+    inbuf_drop(&u->in);
     u->host->pools[u->p_index].open_count--;
     cl->open_count--;
     atomic_fetch_sub_explicit(&u->cluster->connections, 1, memory_order_relaxed);
@@ -62,16 +58,14 @@ static void destroy(struct upstream *u, bool local)
     free(u);
 }
 
-static void leave_pool(struct upstream *u)
-{
+static void leave_pool(struct upstream *u) {
     list_remove(&u->node);
     u->host->pools[u->p_index].idle_count--;
     timer_disarm(&u->idle_timer);
 }
 
 /* An idle connection has nothing to say: bytes or a FIN on it, and it is done for. */
-static void idle_event(struct poll_fd *pd, unsigned events)
-{
+static void idle_event(struct poll_fd *pd, unsigned events) {
     struct upstream *u = container_of(pd, struct upstream, socket.pd);
     if (!list_is_linked(&u->node))
         return; /* in use: the exchange will see it */
@@ -81,16 +75,14 @@ static void idle_event(struct poll_fd *pd, unsigned events)
     destroy(u, false);
 }
 
-static void idle_expired(struct timer *timer)
-{
+static void idle_expired(struct timer *timer) {
     struct upstream *u = container_of(timer, struct upstream, idle_timer);
     stat_inc(u->cluster->stats.cx_idle_timeout, u->p_index);
     leave_pool(u);
     destroy(u, true);
 }
 
-static struct upstream *take_idle(struct host *host, unsigned p_index)
-{
+static struct upstream *take_idle(struct host *host, unsigned p_index) {
     struct list *node = host->pools[p_index].idle.next;
     if (node == &host->pools[p_index].idle)
         return NULL;
@@ -102,8 +94,7 @@ static struct upstream *take_idle(struct host *host, unsigned p_index)
 /* At the breaker's limit an idle connection to any healthy host beats waiting for the one in turn:
  * nothing else might ever wake the waiter. */
 static struct upstream *take_any_idle(struct cluster *cluster, unsigned p_index,
-                                      struct host **host_out)
-{
+                                      struct host **host_out) {
     struct host_set *set = cluster->local[p_index].hosts;
     for (uint32_t i = 0; i < set->count; i++) {
         struct upstream *u = set->hosts[i]->healthy ? take_idle(set->hosts[i], p_index) : NULL;
@@ -119,8 +110,7 @@ static struct upstream *take_any_idle(struct cluster *cluster, unsigned p_index,
 
 static enum upstream_failure open_connection(struct cluster *cluster, struct host *host,
                                              unsigned p_index, int64_t deadline_ns,
-                                             struct upstream **out, int *rc)
-{
+                                             struct upstream **out, int *rc) {
     const struct cluster_stats *s = &cluster->stats;
     struct host_pool *pool = &host->pools[p_index];
     struct upstream *u = calloc(1, sizeof *u);
@@ -180,8 +170,7 @@ static enum upstream_failure open_connection(struct cluster *cluster, struct hos
 }
 
 static enum upstream_failure wait_for_room(struct cluster *cluster, unsigned p_index,
-                                           int64_t deadline_ns)
-{
+                                           int64_t deadline_ns) {
     const struct cluster_stats *s = &cluster->stats;
     struct cluster_local *local = &cluster->local[p_index];
     stat_inc(s->cx_overflow, p_index);
@@ -203,8 +192,7 @@ static enum upstream_failure wait_for_room(struct cluster *cluster, unsigned p_i
 }
 
 enum upstream_failure upstream_get(struct cluster *cluster, int64_t deadline_ns,
-                                   struct host **host_out, struct upstream **out, int *rc)
-{
+                                   struct host **host_out, struct upstream **out, int *rc) {
     unsigned p_index = rt_p_index();
     for (;;) {
         struct host *host = cluster_choose(cluster, p_index);
@@ -236,11 +224,10 @@ enum upstream_failure upstream_get(struct cluster *cluster, int64_t deadline_ns,
     }
 }
 
-void upstream_put(struct upstream *u)
-{
+void upstream_put(struct upstream *u) {
     const struct cluster *cluster = u->cluster;
-    bool worn = cluster->max_requests_per_connection &&
-                u->requests >= cluster->max_requests_per_connection;
+    bool worn =
+        cluster->max_requests_per_connection && u->requests >= cluster->max_requests_per_connection;
     bool old = cluster->max_connection_duration_ns &&
                rt_now_ns() - u->opened_ns >= cluster->max_connection_duration_ns;
     if (worn)
@@ -260,14 +247,12 @@ void upstream_put(struct upstream *u)
     wait_queue_wake_one(&u->cluster->local[u->p_index].pending);
 }
 
-void upstream_close(struct upstream *u, bool local)
-{
+void upstream_close(struct upstream *u, bool local) {
     stat_inc(u->cluster->stats.cx_destroy_with_active_rq, u->p_index);
     destroy(u, local);
 }
 
-void upstream_close_idle(struct host *host, unsigned p_index)
-{
+void upstream_close_idle(struct host *host, unsigned p_index) {
     struct upstream *u;
     while ((u = take_idle(host, p_index)))
         destroy(u, true);

@@ -27,12 +27,12 @@ struct upstream {
 
 enum upstream_failure {
     UPSTREAM_OK,
-    UPSTREAM_NO_HOST,         /* no healthy endpoint */
-    UPSTREAM_OVERFLOW,        /* circuit breaker */
-    UPSTREAM_CONNECT_FAILED,  /* rc says why */
+    UPSTREAM_NO_HOST,        /* no healthy endpoint */
+    UPSTREAM_OVERFLOW,       /* circuit breaker */
+    UPSTREAM_CONNECT_FAILED, /* rc says why */
     UPSTREAM_CONNECT_TIMEOUT,
-    UPSTREAM_CANCELLED,       /* the exchange is over */
-    UPSTREAM_DEADLINE,        /* the request's own deadline passed first */
+    UPSTREAM_CANCELLED, /* the exchange is over */
+    UPSTREAM_DEADLINE,  /* the request's own deadline passed first */
 };
 
 /* deadline_ns bounds the whole wait. *host is set (leased) as soon as one was chosen, also on failure;

@@ -5,8 +5,7 @@
 #include "rt/rt.h"
 
 void wire_body_init(struct wire_body *body, struct socket *socket, struct inbuf *in,
-                    const struct http1_head *head, const struct http1_limits *limits)
-{
+                    const struct http1_head *head, const struct http1_limits *limits) {
     *body = (struct wire_body){.socket = socket,
                                .in = in,
                                .framing = head->framing,
@@ -19,8 +18,7 @@ void wire_body_init(struct wire_body *body, struct socket *socket, struct inbuf 
 }
 
 /* More bytes behind those in memory. 0, or the sticky error. */
-static int fill(struct wire_body *body)
-{
+static int fill(struct wire_body *body) {
     if (body->before_wait && !(body->socket->pd.ready & POLL_EVENT_IN)) {
         int (*before_wait)(void *) = body->before_wait;
         body->before_wait = NULL;
@@ -44,13 +42,11 @@ static int fill(struct wire_body *body)
     return body->error = n == 0 ? -ECONNRESET : (int)n;
 }
 
-static size_t clamp(size_t n, size_t max)
-{
+static size_t clamp(size_t n, size_t max) {
     return n < max ? n : max;
 }
 
-static ssize_t lend(struct wire_body *body, size_t n, struct span *out)
-{
+static ssize_t lend(struct wire_body *body, size_t n, struct span *out) {
     *out = span_make(body->in->data + body->in->start, n);
     body->lent = n;
     body->bytes += n;
@@ -58,16 +54,14 @@ static ssize_t lend(struct wire_body *body, size_t n, struct span *out)
 }
 
 /* Trailers stay where they were read, so the arena must keep that block. */
-static int finish_chunked(struct wire_body *body)
-{
+static int finish_chunked(struct wire_body *body) {
     body->done = true;
     if (body->trailers && body->trailers->count && body->arena)
         return body->error = inbuf_hold(body->in, body->arena);
     return 0;
 }
 
-static ssize_t next_chunked(struct wire_body *body, size_t max, struct span *out)
-{
+static ssize_t next_chunked(struct wire_body *body, size_t max, struct span *out) {
     while (body->run == 0) {
         size_t consumed = 0;
         struct span data = span_none();
@@ -92,8 +86,7 @@ static ssize_t next_chunked(struct wire_body *body, size_t max, struct span *out
     return lend(body, n, out);
 }
 
-static ssize_t wire_next(void *data, size_t max, struct span *out)
-{
+static ssize_t wire_next(void *data, size_t max, struct span *out) {
     struct wire_body *body = data;
     *out = span_make("", 0);
     if (body->error)
@@ -122,8 +115,7 @@ static ssize_t wire_next(void *data, size_t max, struct span *out)
     return 0;
 }
 
-static enum reader_peek wire_peek(void *data)
-{
+static enum reader_peek wire_peek(void *data) {
     struct wire_body *body = data;
     if (body->error)
         return READER_READY;
@@ -135,8 +127,7 @@ static enum reader_peek wire_peek(void *data)
     return READER_MAY_PARK;
 }
 
-static void wire_close(void *data)
-{
+static void wire_close(void *data) {
     struct wire_body *body = data;
     if (body->lent) {
         inbuf_consume(body->in, body->lent);
@@ -146,8 +137,7 @@ static void wire_close(void *data)
         body->error = -ECANCELED;
 }
 
-struct reader wire_body_reader(struct wire_body *body)
-{
+struct reader wire_body_reader(struct wire_body *body) {
     static const struct reader_itab itab = {
         .next = wire_next, .close = wire_close, .peek = wire_peek};
     if (body->done)
@@ -155,8 +145,7 @@ struct reader wire_body_reader(struct wire_body *body)
     return (struct reader){&itab, body};
 }
 
-bool wire_body_skip_rest(struct wire_body *body)
-{
+bool wire_body_skip_rest(struct wire_body *body) {
     if (body->lent) {
         inbuf_consume(body->in, body->lent);
         body->lent = 0;

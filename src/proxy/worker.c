@@ -6,8 +6,7 @@
 
 static struct worker *workers;
 
-int workers_init(void)
-{
+int workers_init(void) {
     unsigned count = rt_p_count();
     struct worker *made = aligned_alloc(64, (count * sizeof *made + 63) / 64 * 64);
     if (!made)
@@ -22,27 +21,23 @@ int workers_init(void)
     return 0;
 }
 
-struct worker *worker_at(unsigned p_index)
-{
+struct worker *worker_at(unsigned p_index) {
     return &workers[p_index];
 }
 
-struct worker *worker_here(void)
-{
+struct worker *worker_here(void) {
     struct worker *worker = &workers[rt_p_index()];
     if (!worker->blocks)
         worker->blocks = rt_blocks();
     return worker;
 }
 
-static uint64_t rotl(uint64_t x, int k)
-{
+static uint64_t rotl(uint64_t x, int k) {
     return x << k | x >> (64 - k);
 }
 
 /* xoroshiro128+ by Blackman and Vigna, 2018 parameters. */
-uint64_t worker_random(struct worker *worker)
-{
+uint64_t worker_random(struct worker *worker) {
     uint64_t s0 = worker->random[0];
     uint64_t s1 = worker->random[1];
     uint64_t result = s0 + s1;
@@ -52,7 +47,6 @@ uint64_t worker_random(struct worker *worker)
     return result;
 }
 
-uint64_t worker_next_id(struct worker *worker)
-{
+uint64_t worker_next_id(struct worker *worker) {
     return worker->next_id++ * RT_P_MAX + worker->index;
 }

@@ -7,18 +7,15 @@
 #include "http/date.h"
 #include "rt/rt.h"
 
-struct snapshot;
-
 struct worker {
     unsigned index; /* of the P, and the shard of its stats */
     struct block_cache *blocks;
-    struct snapshot *snapshot; /* leased */
     struct http_date date;
-    uint64_t random[2];       /* xoroshiro128+ state */
-    struct list downstreams;  /* struct downstream.node: all open client connections */
+    uint64_t random[2];      /* xoroshiro128+ state */
+    struct list downstreams; /* struct downstream.node: all open client connections */
     uint32_t downstream_count;
-    bool draining;            /* responses say Connection: close; idle connections are closed */
-    uint64_t next_id;         /* of connections and streams */
+    bool draining;    /* responses say Connection: close; idle connections are closed */
+    uint64_t next_id; /* of connections and streams */
 };
 
 /* The current P's. Pinned code may keep the pointer. */

@@ -1,0 +1,219 @@
+#include "options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "rt/rt.h"
+
+enum { DRAIN_TIME_DEFAULT_S = 600 }; /* Envoy's */
+
+enum option_id {
+    OPT_CONFIG_YAML = 256,
+    OPT_MODE,
+    OPT_LOG_PATH,
+    OPT_COMPONENT_LOG_LEVEL,
+    OPT_CONCURRENCY,
+    OPT_VERSION,
+    OPT_ALLOW_UNKNOWN,
+    OPT_DRAIN_TIME,
+    OPT_ADMIN_ADDRESS_PATH,
+    OPT_SERVICE_CLUSTER,
+    OPT_SERVICE_NODE,
+    OPT_SERVICE_ZONE,
+    OPT_DESCRIPTOR_SET,
+    OPT_PRINT_DOCS,
+    OPT_PRINT_SCHEMA,
+    OPT_INERT_VALUE,
+    OPT_INERT,
+};
+
+static const struct option long_options[] = {
+    {"config-path", required_argument, NULL, 'c'},
+    {"config-yaml", required_argument, NULL, OPT_CONFIG_YAML},
+    {"mode", required_argument, NULL, OPT_MODE},
+    {"log-level", required_argument, NULL, 'l'},
+    {"log-path", required_argument, NULL, OPT_LOG_PATH},
+    {"component-log-level", required_argument, NULL, OPT_COMPONENT_LOG_LEVEL},
+    {"concurrency", required_argument, NULL, OPT_CONCURRENCY},
+    {"version", no_argument, NULL, OPT_VERSION},
+    {"help", no_argument, NULL, 'h'},
+    {"allow-unknown-fields", no_argument, NULL, OPT_ALLOW_UNKNOWN},
+    {"allow-unknown-static-fields", no_argument, NULL, OPT_ALLOW_UNKNOWN},
+    {"drain-time-s", required_argument, NULL, OPT_DRAIN_TIME},
+    {"admin-address-path", required_argument, NULL, OPT_ADMIN_ADDRESS_PATH},
+    {"service-cluster", required_argument, NULL, OPT_SERVICE_CLUSTER},
+    {"service-node", required_argument, NULL, OPT_SERVICE_NODE},
+    {"service-zone", required_argument, NULL, OPT_SERVICE_ZONE},
+    {"descriptor-set", required_argument, NULL, OPT_DESCRIPTOR_SET},
+    {"print-config-docs", no_argument, NULL, OPT_PRINT_DOCS},
+    {"print-config-schema", no_argument, NULL, OPT_PRINT_SCHEMA},
+    {"base-id", required_argument, NULL, OPT_INERT_VALUE},
+    {"restart-epoch", required_argument, NULL, OPT_INERT_VALUE},
+    {"parent-shutdown-time-s", required_argument, NULL, OPT_INERT_VALUE},
+    {"drain-strategy", required_argument, NULL, OPT_INERT_VALUE},
+    {"file-flush-interval-msec", required_argument, NULL, OPT_INERT_VALUE},
+    {"use-dynamic-base-id", no_argument, NULL, OPT_INERT},
+    {"disable-hot-restart", no_argument, NULL, OPT_INERT},
+    {"reject-unknown-dynamic-fields", no_argument, NULL, OPT_INERT},
+    {"ignore-unknown-dynamic-fields", no_argument, NULL, OPT_INERT},
+    {0},
+};
+
+static const char help_text[] =
+    "sluice " SLUICE_VERSION " - an HTTP proxy that runs Envoy's Go filters\n"
+    "\n"
+    "  sluice -c bootstrap.yaml [options]\n"
+    "\n"
+    "Configuration\n"
+    "  -c, --config-path FILE           Envoy v3 bootstrap, YAML or JSON\n"
+    "      --config-yaml YAML           merged over the file\n"
+    "      --mode serve|validate        validate: check the config, print every problem, exit\n"
+    "      --allow-unknown-static-fields  unknown fields are warnings\n"
+    "      --descriptor-set FILE        protobuf descriptors of further @types in plugin_config\n"
+    "      --service-node ID, --service-cluster NAME, --service-zone ZONE\n"
+    "                                   in place of the bootstrap's node\n"
+    "Running\n"
+    "      --concurrency N              processors that run coroutines; default: one per core\n"
+    "      --drain-time-s N             at SIGTERM, wait this long for connections (600)\n"
+    "      --admin-address-path FILE    write the admin's address there once it listens\n"
+    "Logs\n"
+    "  -l, --log-level LEVEL            trace debug info warning error critical off\n"
+    "      --component-log-level LIST   e.g. golang:debug,http:trace\n"
+    "      --log-path FILE              instead of standard error; SIGUSR1 opens it again\n"
+    "Information\n"
+    "      --print-config-docs          the accepted configuration, as Markdown\n"
+    "      --print-config-schema        the same for programs, as JSON\n"
+    "      --version, -h, --help\n"
+    "\n"
+    "Accepted for compatibility and without effect: --base-id --use-dynamic-base-id "
+    "--restart-epoch\n"
+    "--parent-shutdown-time-s --drain-strategy --disable-hot-restart --file-flush-interval-msec\n"
+    "--reject-unknown-dynamic-fields --ignore-unknown-dynamic-fields\n"
+    "\n"
+    "SIGTERM drains and ends, a second one ends at once; SIGUSR1 opens log files again.\n";
+
+static void fail(struct options *out, const char *what, const char *value, const char *right) {
+    fprintf(stderr, "sluice: %s '%s': %s\n", what, value, right);
+    out->mode = MODE_EXIT;
+    out->exit_code = 1;
+}
+
+static bool parse_number(const char *text, long min, long max, long *out) {
+    char *end;
+    errno = 0;
+    long value = strtol(text, &end, 10);
+    if (errno || *end || end == text || value < min || value > max)
+        return false;
+    *out = value;
+    return true;
+}
+
+static void done(struct options *out) {
+    out->mode = MODE_EXIT;
+    out->exit_code = 0;
+}
+
+static void set_mode(struct options *out, const char *value) {
+    if (strcmp(value, "serve") == 0)
+        out->mode = MODE_SERVE;
+    else if (strcmp(value, "validate") == 0)
+        out->mode = MODE_VALIDATE;
+    else
+        fail(out, "--mode", value, "must be serve or validate");
+}
+
+static void take(struct options *out, int id, const char *value) {
+    long number;
+    switch (id) {
+    case 'c':
+        out->config_path = value;
+        break;
+    case OPT_CONFIG_YAML:
+        out->config_yaml = value;
+        break;
+    case OPT_MODE:
+        set_mode(out, value);
+        break;
+    case 'l':
+        out->log_level_text = value;
+        if (!log_level_parse(span_of(value), &out->log_level))
+            fail(out, "--log-level", value,
+                 "must be trace, debug, info, warning, error, "
+                 "critical or off");
+        break;
+    case OPT_LOG_PATH:
+        out->log_path = value;
+        break;
+    case OPT_COMPONENT_LOG_LEVEL:
+        out->component_log_level = value;
+        break;
+    case OPT_CONCURRENCY:
+        if (parse_number(value, 0, RT_P_MAX, &number))
+            out->concurrency = (unsigned)number;
+        else
+            fail(out, "--concurrency", value, "must be a number from 1 to 128");
+        break;
+    case OPT_DRAIN_TIME:
+        if (parse_number(value, 0, 86400L * 365, &number))
+            out->drain_time_s = number;
+        else
+            fail(out, "--drain-time-s", value, "must be a number of seconds");
+        break;
+    case OPT_ALLOW_UNKNOWN:
+        out->allow_unknown_static_fields = true;
+        break;
+    case OPT_ADMIN_ADDRESS_PATH:
+        out->admin_address_path = value;
+        break;
+    case OPT_SERVICE_CLUSTER:
+        out->service_cluster = value;
+        break;
+    case OPT_SERVICE_NODE:
+        out->service_node = value;
+        break;
+    case OPT_SERVICE_ZONE:
+        out->service_zone = value;
+        break;
+    case OPT_DESCRIPTOR_SET:
+        out->descriptor_set = value;
+        break;
+    case OPT_PRINT_DOCS:
+        out->mode = MODE_PRINT_DOCS;
+        break;
+    case OPT_PRINT_SCHEMA:
+        out->mode = MODE_PRINT_SCHEMA;
+        break;
+    case OPT_INERT_VALUE:
+    case OPT_INERT:
+        break;
+    case OPT_VERSION:
+        puts("sluice " SLUICE_VERSION);
+        done(out);
+        break;
+    case 'h':
+        fputs(help_text, stdout);
+        done(out);
+        break;
+    default: /* getopt has said what is wrong */
+        fputs("Try 'sluice --help'.\n", stderr);
+        out->mode = MODE_EXIT;
+        out->exit_code = 1;
+    }
+}
+
+void options_parse(int argc, char **argv, struct options *out) {
+    *out = (struct options){
+        .log_level = LOG_INFO, .log_level_text = "info", .drain_time_s = DRAIN_TIME_DEFAULT_S};
+    int id;
+    while (out->mode != MODE_EXIT &&
+           (id = getopt_long(argc, argv, "c:l:h", long_options, NULL)) != -1)
+        take(out, id, optarg);
+    if (out->mode == MODE_EXIT)
+        return;
+    if (optind < argc)
+        fail(out, "argument", argv[optind], "not understood; a config is given with -c FILE");
+    else if (out->mode <= MODE_VALIDATE && !out->config_path && !out->config_yaml)
+        fail(out, "config", "", "none given: use -c FILE or --config-yaml YAML");
+}

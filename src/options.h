@@ -1,0 +1,25 @@
+/* options: the command line, in Envoy's words. */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/log.h"
+
+enum run_mode { MODE_SERVE, MODE_VALIDATE, MODE_PRINT_DOCS, MODE_PRINT_SCHEMA, MODE_EXIT };
+
+/* Strings are borrowed from argv. */
+struct options {
+    enum run_mode mode;
+    int exit_code; /* MODE_EXIT */
+    const char *config_path, *config_yaml, *descriptor_set;
+    const char *log_path, *log_level_text, *component_log_level;
+    const char *admin_address_path;
+    const char *service_cluster, *service_node, *service_zone;
+    enum log_level log_level;
+    unsigned concurrency; /* 0: one per core */
+    int64_t drain_time_s;
+    bool allow_unknown_static_fields;
+};
+
+/* Prints what is wrong, or what was asked for (--help, --version), and then gives MODE_EXIT. */
+void options_parse(int argc, char **argv, struct options *out);

@@ -1,0 +1,393 @@
+/* server: one object for the process, touched from P 0's coroutines only, but for what is marked
+ * atomic. Building a snapshot runs in blocking_call, because filters load libraries and parse their
+ * configs there; the result is taken over by P 0.
+ *
+ *   INITIALIZING ─ config, snapshot, sockets, first DNS answers ─► LIVE ─ SIGTERM ─► DRAINING ─► end */
+#include "server.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "admin/admin.h"
+#include "base/clock.h"
+#include "ext/go_filter.h"
+#include "filter/router.h"
+#include "proxy/downstream.h"
+#include "proxy/filter_registry.h"
+#include "proxy/listener.h"
+#include "rt/foreign.h"
+#include "rt/signals.h"
+#include "rt/sync.h"
+
+LOG_COMPONENT(main, "main");
+
+enum { CHECK_MS = 10, WARM_TIMEOUT_S = 15, LISTENERS_MAX = 1024 };
+
+static struct server {
+    const struct options *options;
+    int64_t started_ns;
+    struct snapshot *snapshot;
+    struct listener *listeners[LISTENERS_MAX];
+    unsigned listener_count;
+    struct listener *admin;
+    struct hcm *admin_hcm;
+    _Atomic int state; /* enum admin_state */
+    _Atomic bool failing_healthcheck, stopping;
+} server;
+
+/* ---- loading ---- */
+
+struct loading {
+    struct config *config;
+    struct snapshot *snapshot;
+    struct cfg_problems problems;
+};
+
+static void load(void *arg) {
+    struct loading *loading = arg;
+    const struct options *o = server.options;
+    struct config_source source = {.path = o->config_path,
+                                   .yaml = o->config_yaml,
+                                   .descriptor_set = o->descriptor_set,
+                                   .allow_unknown = o->allow_unknown_static_fields};
+    if (config_load(&source, &loading->config, &loading->problems) != 0)
+        return;
+    loading->snapshot = snapshot_build(loading->config, NULL, &loading->problems);
+    config_unref(loading->config);
+}
+
+/* False when the config was refused; its problems are printed then. */
+static bool load_snapshot(void) {
+    struct loading loading = {0};
+    if (blocking_call(load, &loading) != 0) {
+        fputs("sluice: cannot start a thread to load the config\n", stderr);
+        return false;
+    }
+    cfg_problems_print(&loading.problems, stderr);
+    if (!loading.snapshot && loading.problems.count == 0)
+        fputs("sluice: the config cannot be used: out of memory\n", stderr);
+    cfg_problems_fini(&loading.problems);
+    server.snapshot = loading.snapshot;
+    return server.snapshot != NULL;
+}
+
+/* ---- sockets ---- */
+
+static bool open_listeners(void) {
+    for (uint32_t i = 0; i < server.snapshot->listener_count; i++) {
+        const struct listener_config *cfg = &server.snapshot->listeners[i];
+        if (cfg->config->bind_to_port.set && !cfg->config->bind_to_port.value)
+            continue;
+        int rc = 0;
+        struct listener *listener = NULL;
+        if (server.listener_count < LISTENERS_MAX)
+            listener = listener_open(&cfg->address, cfg->config, cfg->hcm, server.snapshot, &rc);
+        if (!listener) {
+            char text[ADDRESS_TEXT_MAX];
+            address_text(&cfg->address, text);
+            LOG(log_main, LOG_CRITICAL, "listener '%.*s': cannot bind %s: %s", (int)cfg->name.len,
+                cfg->name.ptr, text, rc ? strerror(-rc) : "too many listeners");
+            return false;
+        }
+        server.listeners[server.listener_count++] = listener;
+    }
+    return true;
+}
+
+static bool write_admin_address(const char *path) {
+    FILE *file = fopen(path, "w");
+    if (!file || fprintf(file, "%s", server.admin->address_text) < 0 || fclose(file) != 0) {
+        LOG(log_main, LOG_CRITICAL, "cannot write the admin's address to %s: %s", path,
+            strerror(errno));
+        return false;
+    }
+    return true;
+}
+
+static bool open_admin(void) {
+    const struct cfg_admin *cfg = config_bootstrap(server.snapshot->config)->admin;
+    if (!cfg || !cfg->address)
+        return true;
+    struct cfg_problems problems = {0};
+    struct address address;
+    if (!address_parse(cfg->address->host, (uint16_t)cfg->address->port_value, &address))
+        cfg_problem_add(&problems, CFG_PROBLEM_INVALID, &cfg->address->mark,
+                        "'%.*s' is no IP address", (int)cfg->address->host.len,
+                        cfg->address->host.ptr);
+    else
+        server.admin_hcm = hcm_build_admin(&filter_kind_admin, cfg, &problems);
+    cfg_problems_print(&problems, stderr);
+    bool refused = cfg_problems_refuse(&problems);
+    cfg_problems_fini(&problems);
+    if (refused || !server.admin_hcm)
+        return false;
+    int rc = 0;
+    server.admin = listener_open(&address, NULL, server.admin_hcm, NULL, &rc);
+    if (!server.admin) {
+        LOG(log_main, LOG_CRITICAL, "admin: cannot bind %.*s:%u: %s", (int)cfg->address->host.len,
+            cfg->address->host.ptr, cfg->address->port_value, strerror(-rc));
+        return false;
+    }
+    return !server.options->admin_address_path ||
+           write_admin_address(server.options->admin_address_path);
+}
+
+/* As on Envoy, listeners open once each cluster has had its first answer, or given up. */
+static void warm_clusters(void) {
+    int64_t deadline_ns = clock_mono_ns() + WARM_TIMEOUT_S * NS_PER_S;
+    for (uint32_t i = 0; i < server.snapshot->cluster_count; i++)
+        cluster_start(server.snapshot->clusters[i]);
+    for (uint32_t i = 0; i < server.snapshot->cluster_count; i++)
+        while (!server.snapshot->clusters[i]->warm && clock_mono_ns() < deadline_ns)
+            rt_sleep_until(clock_mono_ns() + CHECK_MS * NS_PER_MS);
+}
+
+/* ---- ending ---- */
+
+static void drain_on_p(struct rt_post *post) {
+    downstream_drain_all(worker_here());
+    free(post);
+}
+
+static int64_t open_connections(void) {
+    int64_t open = 0;
+    for (unsigned i = 0; i < server.listener_count; i++)
+        open += stat_value(server.listeners[i]->stats.cx_active);
+    return open;
+}
+
+static void stop_listeners(void) {
+    for (unsigned i = 0; i < server.listener_count; i++)
+        listener_stop(server.listeners[i]);
+}
+
+static void drain_connections(void) {
+    server.state = ADMIN_DRAINING;
+    stop_listeners();
+    for (unsigned p = 0; p < rt_p_count(); p++) {
+        struct rt_post *post = calloc(1, sizeof *post);
+        ASSERT(post);
+        post->fn = drain_on_p;
+        rt_post(p, post);
+    }
+}
+
+static void end(int code) {
+    access_log_flush_all();
+    LOG(log_main, LOG_INFO, "exiting");
+    rt_stop(code);
+}
+
+static void quit_now(void *arg) {
+    end(0);
+}
+
+static void drain_and_end(void *arg) {
+    if (atomic_exchange(&server.stopping, true)) {
+        LOG(log_main, LOG_WARN, "told to stop again: ending at once");
+        end(0);
+        return;
+    }
+    int64_t deadline_ns = clock_mono_ns() + server.options->drain_time_s * NS_PER_S;
+    drain_connections();
+    LOG(log_main, LOG_INFO, "draining: %lld connections open, at most %lld s",
+        (long long)open_connections(), (long long)server.options->drain_time_s);
+    while (open_connections() > 0 && clock_mono_ns() < deadline_ns)
+        rt_sleep_until(clock_mono_ns() + CHECK_MS * NS_PER_MS);
+    end(0);
+}
+
+static void reopen_logs_now(void) {
+    log_reopen();
+    access_log_reopen_all();
+    LOG(log_main, LOG_INFO, "log files opened again");
+}
+
+static void reopen_logs_on_signal(void *arg) {
+    reopen_logs_now();
+}
+
+/* ---- what the admin asks ---- */
+
+static enum admin_state hook_state(void) {
+    return server.failing_healthcheck ? ADMIN_DRAINING : (enum admin_state)server.state;
+}
+
+static struct config *hook_config(int64_t *since_wall_ns) {
+    if (!server.snapshot)
+        return NULL;
+    *since_wall_ns = server.snapshot->built_wall_ns;
+    return config_ref(server.snapshot->config);
+}
+
+static void hook_each_listener(admin_listener_fn fn, void *arg) {
+    for (unsigned i = 0; i < server.listener_count; i++) {
+        struct admin_listener listener = {.name = span_of(server.listeners[i]->name),
+                                          .address = server.listeners[i]->address};
+        fn(&listener, arg);
+    }
+}
+
+static void hook_each_cluster(admin_cluster_fn fn, void *arg) {
+    for (uint32_t i = 0; server.snapshot && i < server.snapshot->cluster_count; i++)
+        admin_show_cluster(server.snapshot->clusters[i], fn, arg);
+}
+
+/* The answer to the request that asks for the end should still go out: the end comes a little later,
+ * by a timer of a coroutine of its own. */
+static void quit_soon(void *arg) {
+    rt_sleep_until(clock_mono_ns() + 50 * NS_PER_MS);
+    quit_now(arg);
+}
+
+static void hook_quit(void) {
+    if (go_on(0, "quit", quit_soon, NULL) != 0)
+        end(0);
+}
+
+static void drain_listeners(void *arg) {
+    bool graceful = arg != NULL;
+    if (graceful)
+        drain_connections();
+    else
+        stop_listeners();
+}
+
+static void hook_drain_listeners(const struct admin_drain *how) {
+    if (go_on(0, "drain listeners", drain_listeners,
+              how->graceful ? (void *)(uintptr_t)&server : NULL) != 0)
+        LOG(log_main, LOG_ERROR, "out of memory: listeners go on");
+}
+
+static void hook_fail_healthcheck(bool failing) {
+    server.failing_healthcheck = failing;
+}
+
+static void set_admin_hooks(void) {
+    static struct admin_command_line line;
+    static struct admin_hooks hooks = {.command_line = &line,
+                                       .state = hook_state,
+                                       .config = hook_config,
+                                       .each_listener = hook_each_listener,
+                                       .each_cluster = hook_each_cluster,
+                                       .quit = hook_quit,
+                                       .drain_listeners = hook_drain_listeners,
+                                       .fail_healthcheck = hook_fail_healthcheck,
+                                       .reopen_logs = reopen_logs_now};
+    const struct options *o = server.options;
+    line = (struct admin_command_line){
+        .concurrency = rt_p_count(),
+        .config_path = span_of(o->config_path),
+        .config_yaml = span_of(o->config_yaml),
+        .log_level = span_of(o->log_level_text),
+        .component_log_level = span_of(o->component_log_level),
+        .log_path = span_of(o->log_path),
+        .service_cluster = span_of(o->service_cluster),
+        .service_node = span_of(o->service_node),
+        .service_zone = span_of(o->service_zone),
+        .drain_time_s = o->drain_time_s,
+        .allow_unknown_static_fields = o->allow_unknown_static_fields,
+    };
+    hooks.started_ns = server.started_ns;
+    admin_set_hooks(&hooks);
+}
+
+/* ---- start ---- */
+
+static bool take_signals(void) {
+    static const struct {
+        int signo;
+        const char *name;
+        rt_fn fn;
+    } table[] = {
+        {SIGTERM, "SIGTERM", drain_and_end},
+        {SIGINT, "SIGINT", drain_and_end},
+        {SIGUSR1, "SIGUSR1", reopen_logs_on_signal},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        int rc = signals_on(table[i].signo, table[i].name, table[i].fn, NULL);
+        if (rc != 0) {
+            LOG(log_main, LOG_CRITICAL, "cannot take %s: %s", table[i].name, strerror(-rc));
+            return false;
+        }
+    }
+    return true;
+}
+
+static void say_addresses(void) {
+    for (unsigned i = 0; i < server.listener_count; i++)
+        LOG(log_main, LOG_INFO, "listener '%s' on %s", server.listeners[i]->name,
+            server.listeners[i]->address_text);
+    if (server.admin)
+        LOG(log_main, LOG_INFO, "admin on http://%s/", server.admin->address_text);
+}
+
+static bool start(void) {
+    if (!load_snapshot())
+        return false;
+    if (server.options->mode == MODE_VALIDATE)
+        return true;
+    if (!take_signals() || !open_admin())
+        return false;
+    if (server.admin)
+        listener_start(server.admin);
+    server.state = ADMIN_INITIALIZING;
+    warm_clusters();
+    if (!open_listeners())
+        return false;
+    for (unsigned i = 0; i < server.listener_count; i++)
+        listener_start(server.listeners[i]);
+    server.state = ADMIN_LIVE;
+    say_addresses();
+    return true;
+}
+
+static void main_coroutine(void *arg) {
+    if (stats_init(rt_p_count()) != 0 || workers_init() != 0) {
+        fputs("sluice: out of memory at start\n", stderr);
+        rt_stop(1);
+        return;
+    }
+    filter_register(&filter_kind_router);
+    filter_register(&filter_kind_golang);
+    set_admin_hooks();
+    LOG(log_main, LOG_INFO, "sluice " SLUICE_VERSION " starts with %u processors", rt_p_count());
+    bool ok = start();
+    if (server.options->mode == MODE_VALIDATE) {
+        if (ok)
+            printf("configuration '%s' OK\n",
+                   server.options->config_path ? server.options->config_path : "(inline)");
+        rt_stop(ok ? 0 : 1);
+    } else if (!ok) {
+        rt_stop(1);
+    }
+}
+
+static void raise_file_limit(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit); /* the soft limit stays then */
+    }
+}
+
+int server_run(const struct options *options) {
+    server.options = options;
+    server.started_ns = clock_mono_ns();
+    server.state = ADMIN_PRE_INITIALIZING;
+    raise_file_limit();
+    int rc = signals_init();
+    if (rc != 0) {
+        fprintf(stderr, "sluice: cannot take signals: %s\n", strerror(-rc));
+        return 1;
+    }
+    struct rt_options rt_options = {.p_count = options->concurrency};
+    rc = rt_run(&rt_options, main_coroutine, NULL);
+    if (rc < 0)
+        fprintf(stderr, "sluice: the runtime cannot start: %s\n", strerror(-rc));
+    return rc < 0 ? 1 : rc;
+}

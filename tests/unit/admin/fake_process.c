@@ -1,0 +1,104 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "fake_process.h"
+
+struct fake_process fake;
+
+static enum admin_state state_now(void) {
+    return fake.state;
+}
+
+static struct config *config_now(int64_t *since_wall_ns) {
+    *since_wall_ns = 1767268800000000000; /* 2026-01-01T12:00:00 */
+    return fake.config ? config_ref(fake.config) : NULL;
+}
+
+static struct address address(const char *host, uint16_t port) {
+    struct address out;
+    assert_true(address_parse(span_of(host), port, &out));
+    return out;
+}
+
+static void each_listener(admin_listener_fn fn, void *arg) {
+    const struct admin_listener listeners[] = {
+        {SPAN_LIT("main"), address("127.0.0.1", 10000)},
+        {SPAN_LIT("odd\"name"), address("::1", 10001)},
+    };
+    for (size_t i = 0; i < sizeof listeners / sizeof *listeners; i++)
+        fn(&listeners[i], arg);
+}
+
+static void each_cluster(admin_cluster_fn fn, void *arg) {
+    const struct admin_thresholds usual = {1024, 1024, 1024, 3};
+    const struct admin_host hosts[] = {
+        {.address = address("127.0.0.1", 8080),
+         .weight = 1,
+         .healthy = true,
+         .cx_total = 2,
+         .cx_active = 1,
+         .rq_total = 5,
+         .rq_success = 4,
+         .rq_error = 1},
+        {.address = address("::1", 8081), .hostname = SPAN_LIT("localhost"), .weight = 3},
+    };
+    const struct admin_cluster clusters[] = {
+        {SPAN_LIT("origin"), {10, 20, 30, 4}, usual, hosts, 2},
+        {SPAN_LIT("empty"), usual, usual, NULL, 0},
+    };
+    for (size_t i = 0; i < sizeof clusters / sizeof *clusters; i++)
+        fn(&clusters[i], arg);
+}
+
+static void quit(void) {
+    fake.quits++;
+}
+static void drain_listeners(const struct admin_drain *how) {
+    fake.drains++;
+    fake.last_drain = *how;
+}
+static void fail_healthcheck(bool failing) {
+    fake.failing = failing;
+}
+static void reopen_logs(void) {
+    fake.reopens++;
+}
+
+void fake_process_install(void) {
+    static const struct admin_command_line line = {.concurrency = 2,
+                                                   .config_path = SPAN_INIT("a\\b.yaml"),
+                                                   .log_level = SPAN_INIT("info"),
+                                                   .drain_time_s = 600};
+    static struct admin_hooks hooks = {.command_line = &line,
+                                       .state = state_now,
+                                       .config = config_now,
+                                       .each_listener = each_listener,
+                                       .each_cluster = each_cluster,
+                                       .quit = quit,
+                                       .drain_listeners = drain_listeners,
+                                       .fail_healthcheck = fail_healthcheck,
+                                       .reopen_logs = reopen_logs};
+    hooks.started_ns = clock_mono_ns() - 90 * NS_PER_S;
+    fake = (struct fake_process){0};
+    admin_set_hooks(&hooks);
+}
+
+struct page ask(const char *method, const char *target) {
+    struct page page;
+    admin_dispatch(span_of(method), span_of(target), &page);
+    assert_false(page.body.failed);
+    text_putc(&page.body, '\0');
+    return page;
+}
+
+void assert_get(const char *target, unsigned status, const char *body) {
+    struct page page = ask("GET", target);
+    assert_int_equal(page.status, status);
+    assert_string_equal(page.body.data, body);
+    page_fini(&page);
+}

@@ -1,0 +1,19 @@
+/* fake_process: hooks of a process that does not run, for tests of pages. */
+#pragma once
+#include "admin/page.h"
+
+struct fake_process {
+    enum admin_state state;
+    struct config *config; /* borrowed; NULL: none */
+    unsigned quits, drains, reopens;
+    struct admin_drain last_drain;
+    bool failing;
+};
+extern struct fake_process fake;
+
+void fake_process_install(void);
+
+/* The answer, with a NUL behind its body. page_fini it. */
+struct page ask(const char *method, const char *target);
+/* Asserts on the status of a GET and that the body is exactly this. */
+void assert_get(const char *target, unsigned status, const char *body);

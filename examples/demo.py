@@ -53,7 +53,7 @@ def sluice(config, host):
     log_path = WORK / f"sluice-{host}.log"
     with open(log_path, "wb") as log:
         process = subprocess.Popen(
-            [SLUICE, "-c", config],
+            [SLUICE, "-c", config, "--drain-time-s", "5"],
             cwd=WORK,
             stdin=subprocess.DEVNULL,
             stdout=log,

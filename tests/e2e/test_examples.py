@@ -1,7 +1,8 @@
-"""What examples/ ships works as shipped."""
+"""What we ship beside the binary, examples and man page, is true of it."""
 
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -27,3 +28,13 @@ def test_the_installed_config_is_valid():
         [SLUICE, "--mode", "validate", "-c", config], capture_output=True, text=True, timeout=60
     )
     assert validate.returncode == 0, validate.stdout + validate.stderr
+
+
+def test_the_man_page_names_the_flags_that_there_are():
+    help_text = subprocess.run(
+        [SLUICE, "--help"], capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+    page = (ROOT / "docs" / "sluice.1").read_text().replace("\\-", "-")
+    in_help = set(re.findall(r"--[a-z][a-z-]+", help_text))
+    in_page = set(re.findall(r"--[a-z][a-z-]+", page))
+    assert in_page - {"--allow-unknown-fields"} == in_help  # a second name that help leaves out

@@ -148,10 +148,15 @@ static void decode_extension(struct cfg_loader *loader, const struct cfg_field *
 static void decode_payload(struct cfg_loader *loader, const struct cfg_tree *node,
                            const struct cfg_tree *type_node, const struct cfg_path *path,
                            struct span name, struct cfg_any *out) {
-    const struct cfg_any_type *ours = cfg_any_type_find(name);
-    const struct cfg_schema *schema = ours ? ours->schema : cfg_well_known_find(name);
+    /* Descriptors come before our tables, which may lack fields of an Envoy message. */
+    const struct cfg_any_type *ours = NULL;
+    const struct cfg_schema *schema = cfg_well_known_find(name);
     if (!schema && loader->descriptors)
         schema = cfg_descriptors_find(loader->descriptors, name);
+    if (!schema) {
+        ours = cfg_any_type_find(name);
+        schema = ours ? ours->schema : NULL;
+    }
     if (!schema) {
         const struct cfg_path type_path = {.up = path, .name = "@type"};
         cfg_report(

@@ -311,7 +311,7 @@ struct cfg_http_filter {
     struct cfg_mark mark;
     struct span name;
     bool has_typed_config;
-    struct cfg_any typed_config;
+    struct cfg_any typed_config; /* schema NULL: is_optional and not built in; leave it out */
     bool is_optional;
     bool disabled;
 };

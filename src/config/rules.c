@@ -140,7 +140,7 @@ void cfg_check_value(struct cfg_loader *loader, const struct cfg_field *field,
 void cfg_check_absent(struct cfg_loader *loader, const struct cfg_schema *schema,
                       const struct cfg_field *field, const struct cfg_tree *node,
                       const struct cfg_path *path) {
-    if (field->rules & CFG_REQUIRED) {
+    if (field->rules & (CFG_REQUIRED | CFG_PRESENT)) {
         REPORT("%s is required%s", field->name,
                field->shape != CFG_SINGULAR ? ", with at least one item" : "");
         return;

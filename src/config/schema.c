@@ -236,3 +236,43 @@ bool cfg_field_is_set(const struct cfg_field *field, const void *message) {
         return value != NULL;
     return cfg_value_is_set(field, value);
 }
+
+const char *cfg_type_name(const struct cfg_field *field) {
+    static const char *const plain[] = {
+        [CFG_BOOL] = "bool",
+        [CFG_I32] = "int32",
+        [CFG_SINT32] = "sint32",
+        [CFG_SFIXED32] = "sfixed32",
+        [CFG_U32] = "uint32",
+        [CFG_FIXED32] = "fixed32",
+        [CFG_I64] = "int64",
+        [CFG_SINT64] = "sint64",
+        [CFG_SFIXED64] = "sfixed64",
+        [CFG_U64] = "uint64",
+        [CFG_FIXED64] = "fixed64",
+        [CFG_FLOAT] = "float",
+        [CFG_DOUBLE] = "double",
+        [CFG_STRING] = "string",
+        [CFG_BYTES] = "bytes",
+        [CFG_DURATION] = "google.protobuf.Duration",
+        [CFG_WIDE_DURATION] = "google.protobuf.Duration",
+        [CFG_TIMESTAMP] = "google.protobuf.Timestamp",
+        [CFG_FIELD_MASK] = "google.protobuf.FieldMask",
+        [CFG_VALUE] = "google.protobuf.Value",
+        [CFG_STRUCT] = "google.protobuf.Struct",
+        [CFG_LIST_VALUE] = "google.protobuf.ListValue",
+        [CFG_ANY] = "google.protobuf.Any",
+    };
+    static const char *const wrapped[] = {
+        [CFG_BOOL] = "google.protobuf.BoolValue",     [CFG_I32] = "google.protobuf.Int32Value",
+        [CFG_U32] = "google.protobuf.UInt32Value",    [CFG_I64] = "google.protobuf.Int64Value",
+        [CFG_U64] = "google.protobuf.UInt64Value",    [CFG_FLOAT] = "google.protobuf.FloatValue",
+        [CFG_DOUBLE] = "google.protobuf.DoubleValue", [CFG_STRING] = "google.protobuf.StringValue",
+        [CFG_BYTES] = "google.protobuf.BytesValue",
+    };
+    if (field->type == CFG_MESSAGE)
+        return field->schema->name;
+    if (field->type == CFG_ENUM)
+        return field->enumeration->name;
+    return field->wrapped ? wrapped[field->type] : plain[field->type];
+}

@@ -97,6 +97,7 @@ enum cfg_rule {
     CFG_OPEN_ENUM = 1 << 10,     /* numbers without a name pass; ours are closed (defined_only) */
     CFG_MAX_ITEMS = 1 << 11,     /* max items */
     CFG_NUL_OK = 1 << 12,        /* a string may hold NUL bytes; else they are refused */
+    CFG_PRESENT = 1 << 13,       /* must be written, whatever its value (proto2's required) */
 };
 
 struct cfg_enum_value {
@@ -268,6 +269,9 @@ size_t cfg_value_size(const struct cfg_field *field);
 /* Of the value inside a wrapper struct, {bool set; T value}. */
 size_t cfg_wrapped_offset(enum cfg_type type);
 size_t cfg_scalar_size(enum cfg_type type);
+
+/* As a .proto names it: "uint32", "google.protobuf.Duration", a message's or an enum's name. */
+const char *cfg_type_name(const struct cfg_field *field);
 
 /* The lowerCamelCase form of a snake_case name, as protoc derives it. */
 struct span cfg_camel_name(const char *name, char *buffer, size_t size);

@@ -8,8 +8,7 @@
 #include <stdlib.h>
 
 #include "config/load.h"
-
-enum { WIRE_VARINT = 0, WIRE_64 = 1, WIRE_BYTES = 2, WIRE_32 = 5 };
+#include "config/wire_read.h"
 
 static size_t varint_bytes(char out[10], uint64_t value) {
     size_t len = 0;

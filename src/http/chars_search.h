@@ -1,5 +1,5 @@
-/* chars_search: the searches of chars.h as inline functions, for the one loop that runs them on every
- * field line; everybody else calls chars_find_*. */
+/* chars_search: searches as inline functions, for the one loop that runs them on every field line;
+ * everybody else calls chars_find_*. */
 #pragma once
 #include "http/chars.h"
 

@@ -4,38 +4,36 @@
  * once at start-up from HEADER_NAMES, so a new name needs no other edit; a name whose slot is taken
  * goes to the next free one and the lookup walks on. The unit test counts how often that happens
  * (never, with today's list and multipliers): when a new name collides, try other multipliers. */
-#include "http/header_map.h"
+#include "http/header_id.h"
+
 #include "base/check.h"
 
-enum { HEADER_SLOTS = 256, NAME_MAX_BYTES = 32 };
-
-/* Padded, so that comparing reads whole words. */
-static const struct {
-    uint8_t len;
-    char text[NAME_MAX_BYTES];
-} names[HDR_COUNT] = {
-#define X(ident, name) [HDR_##ident] = {sizeof(name) - 1, name},
+const struct header_name header_names[HDR_COUNT] = {
+#define X(ident, name) [HDR_##ident] = {name},
     HEADER_NAMES(X)
 #undef X
 };
-#define X(ident, name) static_assert(sizeof(name) <= NAME_MAX_BYTES, "name fits: " name);
+const uint8_t header_name_lens[HDR_COUNT] = {
+#define X(ident, name) [HDR_##ident] = sizeof(name) - 1,
+    HEADER_NAMES(X)
+#undef X
+};
+#define X(ident, name) static_assert(sizeof(name) <= HEADER_NAME_BYTES, "name fits: " name);
 HEADER_NAMES(X)
 #undef X
 
-static uint8_t slots[HEADER_SLOTS];
+uint8_t header_slots[HEADER_SLOTS];
 
 static inline unsigned hash(const char *name, size_t len) {
-    unsigned a = (uint8_t)name[0], b = (uint8_t)name[len - 1];
-    unsigned c = (uint8_t)name[len / 2], d = (uint8_t)name[len * 3 / 4];
-    return (unsigned)len * 5 + a + b * 4 + c + d;
+    return header_hash(len, name[0], name[len / 2], name[len * 3 / 4], name[len - 1]);
 }
 
 __attribute__((constructor)) static void fill_slots(void) {
     for (unsigned id = 1; id < HDR_COUNT; id++) {
-        unsigned slot = hash(names[id].text, names[id].len) % HEADER_SLOTS;
-        while (slots[slot])
+        unsigned slot = hash(header_names[id].text, header_name_lens[id]);
+        while (header_slots[slot])
             slot = (slot + 1) % HEADER_SLOTS;
-        slots[slot] = (uint8_t)id;
+        header_slots[slot] = (uint8_t)id;
     }
 }
 
@@ -59,16 +57,16 @@ static inline bool same(const char *a, const char *b, size_t len) {
 }
 
 enum header_id header_id_of(struct span name) {
-    if (name.len == 0 || name.len >= NAME_MAX_BYTES)
+    if (name.len == 0 || name.len >= HEADER_NAME_BYTES)
         return HDR_OTHER;
-    unsigned slot = hash(name.ptr, name.len) % HEADER_SLOTS;
-    for (unsigned id; (id = slots[slot]) != 0; slot = (slot + 1) % HEADER_SLOTS)
-        if (names[id].len == name.len && same(names[id].text, name.ptr, name.len))
+    unsigned slot = hash(name.ptr, name.len);
+    for (unsigned id; (id = header_slots[slot]) != 0; slot = (slot + 1) % HEADER_SLOTS)
+        if (header_name_lens[id] == name.len && same(header_names[id].text, name.ptr, name.len))
             return (enum header_id)id;
     return HDR_OTHER;
 }
 
 struct span header_name_of(enum header_id id) {
     ASSERT(id > HDR_OTHER && id < HDR_COUNT);
-    return span_make(names[id].text, names[id].len);
+    return span_make(header_names[id].text, header_name_lens[id]);
 }

@@ -61,6 +61,7 @@ struct http1_parser {
     uint8_t minor_version;
     uint8_t host_lines;
     uint8_t authority_index; /* entry that a Host line fills */
+    uint8_t name_id;         /* enum header_id of name_len */
     uint32_t line_start;     /* offset of the line being read */
     uint32_t name_len;       /* of that line, once its colon was seen */
     uint32_t start_line, start_line_len;

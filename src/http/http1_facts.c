@@ -20,6 +20,11 @@ static bool may_not_be_nominated(struct span token) {
 static bool read_connection(struct span value, bool is_request, unsigned *tokens,
                             struct http1_facts *facts) {
     struct span token;
+    if (chars_eq_lower(value, SPAN_LIT("keep-alive"))) { /* what nearly every client sends */
+        facts->keep_alive = true;
+        ++*tokens;
+        return true;
+    }
     while (span_next_token(&value, ',', &token)) {
         if (token.len == 0)
             continue;

@@ -12,6 +12,7 @@
 #include "base/check.h"
 #include "http/authority.h"
 #include "http/chars_search.h"
+#include "http/field_name.h"
 #include "http/header_map_internal.h"
 #include "http/http1_internal.h"
 
@@ -147,7 +148,7 @@ static inline enum http1_verdict take_field(struct http1_parser *parser, char *l
         end--;
     }
     struct span text = span_make(value, (size_t)(end - value));
-    enum header_id id = header_id_of(name);
+    enum header_id id = (enum header_id)parser->name_id;
     if (id == HDR_HOST && parser->is_request)
         return take_host(parser, map, text, flags);
     if (map->count == map->capacity && header_map_reserve(map, 1) != 0)
@@ -162,6 +163,7 @@ enum http1_verdict http1_parse_fields(struct http1_parser *parser, char *buf, si
     char *p = buf + parser->scanned;
     const char *end = buf + len;
     enum http1_verdict verdict;
+    enum header_id id;
 
     switch ((enum http1_line_state)parser->line_state) {
     case LINE_VALUE:
@@ -176,6 +178,14 @@ enum http1_verdict http1_parse_fields(struct http1_parser *parser, char *buf, si
 
     for (;;) {
         /* Names are lower-cased as they are checked; anything but a tchar ends the loop. */
+        if (end - p >= FIELD_NAME_VECTOR && p == buf + parser->line_start) {
+            parser->name_len = field_name_read(p, &id);
+            if (parser->name_len) {
+                parser->name_id = (uint8_t)id;
+                p += parser->name_len + 1;
+                goto value;
+            }
+        }
         for (uint8_t c; p < end && (c = chars_token_lower[(uint8_t)*p]) != 0; p++)
             *p = (char)c;
         if (p == end) {
@@ -189,6 +199,8 @@ enum http1_verdict http1_parse_fields(struct http1_parser *parser, char *buf, si
             p++;
             break;
         }
+        parser->name_id =
+            (uint8_t)header_id_of(span_make(buf + parser->line_start, parser->name_len));
         p++;
     value:
         p = buf + (chars_search_control(buf, p, end) - buf);

@@ -80,7 +80,8 @@ struct time_piece {
         TIME_FRACTION, /* digits of the second's fraction */
         TIME_SECONDS,  /* "SS.fff" */
         TIME_EPOCH,    /* seconds since 1970 */
-        TIME_ZONE,     /* "+00:00" */
+        TIME_ZONE,     /* "+00:00", with seconds when digits is 6 */
+        TIME_YEAR,     /* four digits */
     } kind;
     unsigned digits;
     char *text;

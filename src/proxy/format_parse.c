@@ -324,12 +324,12 @@ static bool check_syntax(struct parser *p, const struct format_command *command)
         refuse(p, "requires parameters");
         return false;
     }
-    if (!(command->syntax & (ARGUMENT_REQUIRED | ARGUMENT_OPTIONAL)) && p->argument.len > 0) {
-        refuse(p, "does not take any parameters");
+    if (command->syntax == NO_ARGUMENT && (p->argument.len > 0 || p->has_length)) {
+        refuse(p, "does not take any parameters or length");
         return false;
     }
     if (!(command->syntax & LENGTH_ALLOWED) && p->has_length) {
-        refuse(p, "does not allow length to be specified");
+        refuse(p, "does not allow length to be specified.");
         return false;
     }
     return true;

@@ -3,7 +3,7 @@
  *
  *   %f %1f..%9f     digits of the fraction (%f: 9)           %s    seconds since 1970
  *   %E3S %E*S       seconds with a fraction                  %E3f  a fraction
- *   %Ez %E*z        "+00:00" */
+ *   %Ez %E*z        "+00:00" and "+00:00:00"                 %E4Y  the year */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +16,8 @@ enum { PIECE_MAX = 1024 }; /* what one strftime may print, as on Envoy */
 
 /* ---- compiling ---- */
 
-/* "%n" with strftime's flags, width and modifier prints a newline, which may not go into a header. */
+/* "%n" with strftime's flags, width and modifier prints a newline, which may not go into a header.
+ * As on Envoy "%%n" is taken for one. */
 static bool prints_newline(struct span text)
 {
     for (size_t i = 0; i < text.len; i++) {
@@ -31,8 +32,6 @@ static bool prints_newline(struct span text)
             k++;
         if (k < text.len && text.ptr[k] == 'n')
             return true;
-        if (k < text.len && k == i + 1 && text.ptr[k] == '%')
-            i = k;
     }
     return false;
 }
@@ -81,7 +80,12 @@ static size_t own_specifier(struct span text, size_t i, struct time_piece *piece
         return 0;
     if (d == 'z' || (d == '*' && e == 'z')) {
         piece->kind = TIME_ZONE;
+        piece->digits = d == 'z' ? 4 : 6;
         return d == 'z' ? 3 : 4;
+    }
+    if (d == '4' && e == 'Y') {
+        piece->kind = TIME_YEAR;
+        return 4;
     }
     if (((d >= '1' && d <= '9') || d == '*') && (e == 'S' || e == 'f')) {
         piece->kind = e == 'S' ? TIME_SECONDS : TIME_FRACTION;
@@ -233,10 +237,15 @@ static void put_piece(const struct time_piece *piece, const struct tm *tm, int64
     case TIME_EPOCH:
         len = snprintf(buf, sizeof(buf), "%lld", (long long)seconds);
         break;
+    case TIME_YEAR:
+        len = snprintf(buf, sizeof(buf), "%04d", tm->tm_year + 1900);
+        break;
     case TIME_ZONE: {
-        long minutes = tm->tm_gmtoff / 60;
-        len = snprintf(buf, sizeof(buf), "%c%02ld:%02ld", minutes < 0 ? '-' : '+',
-                       labs(minutes) / 60, labs(minutes) % 60);
+        long offset = labs(tm->tm_gmtoff);
+        len = snprintf(buf, sizeof(buf), "%c%02ld:%02ld:%02ld", tm->tm_gmtoff < 0 ? '-' : '+',
+                       offset / 3600, offset / 60 % 60, offset % 60);
+        if (piece->digits == 4)
+            len -= 3;
         break;
     }
     }
@@ -250,10 +259,11 @@ void time_format_write(const struct time_format *format, int64_t wall_ns, struct
         return;
     }
     static char minutes[] = "%Y-%m-%dT%H:%M:";
+    static char zone[] = "%z";
     static const struct time_piece local_iso[] = {
         {.kind = TIME_STRFTIME, .text = minutes},
         {.kind = TIME_SECONDS, .digits = 3},
-        {.kind = TIME_ZONE},
+        {.kind = TIME_STRFTIME, .text = zone},
     };
     int64_t seconds;
     unsigned ns;

@@ -27,7 +27,8 @@ enum {
     HEAP_LIMIT_KIB = 4096,
     JIT_STACK_MIN = 32 * 1024,
     JIT_STACK_MAX = 512 * 1024,
-    GROUPS_MAX = 10, /* \0 .. \9 */
+    GROUPS_MAX = 10,   /* \0 .. \9 */
+    REPEAT_MAX = 1000, /* RE2's */
 };
 
 struct regex {
@@ -85,19 +86,27 @@ static const char *group_problem(struct span p, size_t i)
     return k < p.len && (p.ptr[k] == ':' || p.ptr[k] == ')') ? NULL : "a group of that kind";
 }
 
-/* Length of a "{n}", "{n,}" or "{n,m}" that starts at i; 0 when it is an ordinary brace. */
-static size_t counted_repeat(struct span p, size_t i)
+static size_t read_count(struct span p, size_t k, unsigned *count)
 {
-    size_t k = i + 1;
-    size_t digits = k;
-    while (k < p.len && p.ptr[k] >= '0' && p.ptr[k] <= '9')
+    *count = 0;
+    while (k < p.len && p.ptr[k] >= '0' && p.ptr[k] <= '9') {
+        *count = *count > REPEAT_MAX ? *count : *count * 10 + (unsigned)(p.ptr[k] - '0');
         k++;
-    if (k == digits)
+    }
+    return k;
+}
+
+/* Length of a "{n}", "{n,}" or "{n,m}" that starts at i; 0 when it is an ordinary brace. */
+static size_t counted_repeat(struct span p, size_t i, unsigned *highest)
+{
+    unsigned count;
+    size_t k = read_count(p, i + 1, highest);
+    if (k == i + 1)
         return 0;
-    if (k < p.len && p.ptr[k] == ',')
-        k++;
-    while (k < p.len && p.ptr[k] >= '0' && p.ptr[k] <= '9')
-        k++;
+    if (k < p.len && p.ptr[k] == ',') {
+        k = read_count(p, k + 1, &count);
+        *highest = count > *highest ? count : *highest;
+    }
     return k < p.len && p.ptr[k] == '}' ? k + 1 - i : 0;
 }
 
@@ -105,6 +114,8 @@ static size_t counted_repeat(struct span p, size_t i)
 static const char *re2_lacks(struct span p)
 {
     bool after_repeat = false; /* the last item was * + ? or {n,m} */
+    unsigned highest;
+    size_t length;
     bool lazy = false;         /* and a "?" behind it */
     for (size_t i = 0; i < p.len;) {
         char c = p.ptr[i];
@@ -143,11 +154,13 @@ static const char *re2_lacks(struct span p)
             lazy = after_repeat && c == '?';
             repeat = true;
             i++;
-        } else if (c == '{' && counted_repeat(p, i) > 0) {
+        } else if (c == '{' && (length = counted_repeat(p, i, &highest)) > 0) {
             if (after_repeat)
                 return "a repeat of a repeat";
+            if (highest > REPEAT_MAX)
+                return "a repeat of more than 1000 times";
             repeat = true;
-            i += counted_repeat(p, i);
+            i += length;
         } else {
             i++;
         }
@@ -330,6 +343,11 @@ static void put_substitution(struct span subject, struct span substitution, cons
 void regex_replace_all(const struct regex *regex, struct span subject, struct span substitution,
                        struct format_out *out)
 {
+    int highest = regex_substitution_check(substitution);
+    if (highest < 0 || (unsigned)highest > regex->groups) {
+        format_out_put(out, subject);
+        return;
+    }
     struct matcher *matcher = matcher_get();
     if (!matcher) {
         out->failed = true;

@@ -113,15 +113,17 @@ static void build_regex_rewrite(struct route_builder *builder,
     struct regex *regex =
         route_regex(builder, config->pattern.regex, false, mark, "regex_rewrite.pattern");
     out->substitution = config->substitution;
+    /* Envoy takes such a substitution and then never substitutes. */
     int highest = regex_substitution_check(config->substitution);
     if (highest < 0)
-        route_problem(builder, mark,
-                      "regex_rewrite.substitution: a backslash must be followed by a digit or a "
-                      "backslash");
+        cfg_problem_add(builder->problems, CFG_PROBLEM_WARNING, mark,
+                        "regex_rewrite.substitution: a backslash without a digit or a backslash "
+                        "behind it: nothing is ever substituted");
     else if (regex && (unsigned)highest > regex_groups(regex))
-        route_problem(builder, mark,
-                      "regex_rewrite.substitution: \\%d is used, but the pattern has %u groups",
-                      highest, regex_groups(regex));
+        cfg_problem_add(builder->problems, CFG_PROBLEM_WARNING, mark,
+                        "regex_rewrite.substitution: \\%d is used, but the pattern has %u groups: "
+                        "nothing is ever substituted",
+                        highest, regex_groups(regex));
     out->regex = regex;
 }
 
@@ -183,7 +185,7 @@ static struct span read_body(struct route_builder *builder, const struct cfg_mar
     int fd = open(path.ptr, O_RDONLY | O_CLOEXEC);
     struct stat st;
     if (fd < 0 || fstat(fd, &st) < 0) {
-        route_problem(builder, mark, "response body file %s: %s", path.ptr, strerror(errno));
+        route_problem(builder, mark, "file %s: %s", path.ptr, strerror(errno));
         if (fd >= 0)
             (void)close(fd); /* only read */
         return span_none();
@@ -197,9 +199,9 @@ static struct span read_body(struct route_builder *builder, const struct cfg_mar
         len += n > 0 ? (size_t)n : 0;
     }
     if (buf && n < 0)
-        route_problem(builder, mark, "response body file %s: %s", path.ptr, strerror(errno));
+        route_problem(builder, mark, "file %s: %s", path.ptr, strerror(errno));
     else if (buf && len > DIRECT_BODY_MAX)
-        route_problem(builder, mark, "response body file %s size is %lld bytes; maximum is %d",
+        route_problem(builder, mark, "file %s size is %lld bytes; maximum is %d",
                       path.ptr, (long long)st.st_size, DIRECT_BODY_MAX);
     else if (buf)
         body = span_make(buf, len);

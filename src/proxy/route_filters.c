@@ -77,10 +77,10 @@ const void **route_filters_build(struct route_builder *builder,
                 configs[f] = build_one(builder, &entries[i], factory);
             }
         }
-        if (!known)
-            route_problem(builder, &entries[i].value.mark,
-                          "no http filter is named '%.*s'", (int)entries[i].key.len,
-                          entries[i].key.ptr ? entries[i].key.ptr : "");
+        if (!known) /* Envoy takes it without a word: route tables are shared between chains */
+            cfg_problem_add(builder->problems, CFG_PROBLEM_WARNING, &entries[i].value.mark,
+                            "no http filter is named '%.*s': the entry has no effect",
+                            (int)entries[i].key.len, entries[i].key.ptr ? entries[i].key.ptr : "");
     }
     return configs;
 }

@@ -17,6 +17,7 @@ struct header_addition {
     struct span literal; /* of a format without operators; else absent */
     int action;          /* enum cfg_append_action */
     bool keep_empty;
+    bool joins; /* with a value that is there */
 };
 struct header_removal {
     struct span name;
@@ -29,6 +30,53 @@ struct header_mutations {
     size_t addition_count;
 };
 enum { VALUES_ON_STACK = 16 };
+
+/* Fields that Envoy keeps one entry of: adding to one that is there joins the values with ",".
+ * Everything else becomes one more entry. Taken from Envoy by experiment. */
+static const char *const joined_in_both[] = {
+    "cache-control", "content-encoding", "content-length", "content-type", "connection",
+    "keep-alive", "proxy-connection", "proxy-status", "transfer-encoding", "upgrade", "via",
+    "x-envoy-attempt-count", "x-envoy-decorator-operation", "x-request-id",
+};
+static const char *const joined_in_requests[] = {
+    "accept", "accept-encoding", "access-control-request-headers", "access-control-request-method",
+    "access-control-request-private-network", "authorization", "expect", "grpc-accept-encoding",
+    "grpc-timeout", "if-match", "if-modified-since", "if-none-match", "if-range",
+    "if-unmodified-since", "origin", "pragma", "referer", "te", "user-agent", "x-client-trace-id",
+    "x-envoy-downstream-service-cluster", "x-envoy-downstream-service-node",
+    "x-envoy-expected-rq-timeout-ms", "x-envoy-external-address", "x-envoy-force-trace",
+    "x-envoy-internal", "x-envoy-ip-tags", "x-envoy-is-timeout-retry", "x-envoy-original-host",
+    "x-envoy-original-path", "x-envoy-original-url", "x-envoy-upstream-alt-stat-name",
+    "x-envoy-upstream-rq-timeout-ms", "x-forwarded-client-cert", "x-forwarded-for",
+    "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto",
+};
+static const char *const joined_in_responses[] = {
+    "access-control-allow-credentials", "access-control-allow-headers",
+    "access-control-allow-methods", "access-control-allow-origin",
+    "access-control-allow-private-network", "access-control-expose-headers",
+    "access-control-max-age", "age", "date", "etag", "expires", "grpc-message", "grpc-status",
+    "last-modified", "location", "server", "vary", "x-envoy-degraded",
+    "x-envoy-immediate-health-check-fail", "x-envoy-ratelimited", "x-envoy-upstream-canary",
+    "x-envoy-upstream-healthchecked-cluster", "x-envoy-upstream-service-time",
+};
+#define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
+
+static bool is_one_of(struct span name, const char *const *names, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (span_eq(name, span_of(names[i])))
+            return true;
+    }
+    return false;
+}
+
+static bool joins_when_added(struct span name, bool request)
+{
+    if (is_one_of(name, joined_in_both, COUNT_OF(joined_in_both)))
+        return true;
+    return request ? is_one_of(name, joined_in_requests, COUNT_OF(joined_in_requests))
+                   : is_one_of(name, joined_in_responses, COUNT_OF(joined_in_responses));
+}
 
 /* ---- building ---- */
 
@@ -43,7 +91,7 @@ static bool is_host_or_pseudo(struct span name)
 }
 
 static void build_addition(struct route_builder *builder,
-                           const struct cfg_header_value_option *option,
+                           const struct cfg_header_value_option *option, bool request,
                            struct header_addition *out)
 {
     struct span name = route_lower(builder, option->header.key);
@@ -63,6 +111,7 @@ static void build_addition(struct route_builder *builder,
                       "both append and append_action are set and it's not allowed");
     out->name = name;
     out->id = header_id_of(name);
+    out->joins = joins_when_added(name, request);
     out->action = option->append_action;
     if (option->append.set)
         out->action = option->append.value ? CFG_APPEND_IF_EXISTS_OR_ADD
@@ -80,7 +129,7 @@ static void build_addition(struct route_builder *builder,
 
 const struct header_mutations *route_mutations_build(struct route_builder *builder,
                                                      const struct route_mutation_lists *lists,
-                                                     const struct cfg_mark *mark)
+                                                     bool request, const struct cfg_mark *mark)
 {
     if (lists->add_count == 0 && lists->remove_count == 0)
         return NULL;
@@ -98,52 +147,13 @@ const struct header_mutations *route_mutations_build(struct route_builder *build
         mutations->removals[i] = (struct header_removal){name, header_id_of(name)};
     }
     for (size_t i = 0; i < lists->add_count; i++)
-        build_addition(builder, &lists->add[i], &mutations->additions[i]);
+        build_addition(builder, &lists->add[i], request, &mutations->additions[i]);
     mutations->removal_count = lists->remove_count;
     mutations->addition_count = lists->add_count;
     return mutations;
 }
 
 /* ---- applying ---- */
-
-/* Fields that Envoy keeps one entry of: adding to one that is there joins the values. */
-static bool joins_when_added(enum header_id id)
-{
-    switch (id) {
-    case HDR_X_FORWARDED_FOR:
-    case HDR_X_FORWARDED_PROTO:
-    case HDR_X_FORWARDED_HOST:
-    case HDR_X_FORWARDED_CLIENT_CERT:
-    case HDR_X_REQUEST_ID:
-    case HDR_X_ENVOY_EXTERNAL_ADDRESS:
-    case HDR_X_ENVOY_INTERNAL:
-    case HDR_X_ENVOY_ORIGINAL_PATH:
-    case HDR_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS:
-    case HDR_X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS:
-    case HDR_X_ENVOY_UPSTREAM_SERVICE_TIME:
-    case HDR_X_ENVOY_ATTEMPT_COUNT:
-    case HDR_X_ENVOY_DECORATOR_OPERATION:
-    case HDR_CONNECTION:
-    case HDR_KEEP_ALIVE:
-    case HDR_PROXY_CONNECTION:
-    case HDR_TE:
-    case HDR_TRANSFER_ENCODING:
-    case HDR_UPGRADE:
-    case HDR_CONTENT_LENGTH:
-    case HDR_CONTENT_TYPE:
-    case HDR_EXPECT:
-    case HDR_DATE:
-    case HDR_SERVER:
-    case HDR_VIA:
-    case HDR_USER_AGENT:
-    case HDR_GRPC_STATUS:
-    case HDR_GRPC_MESSAGE:
-    case HDR_GRPC_TIMEOUT:
-        return true;
-    default:
-        return false;
-    }
-}
 
 static int format_value(const struct header_addition *addition, struct exchange *x,
                         struct span *value)
@@ -213,7 +223,7 @@ static int apply(const struct header_mutations *mutations, struct header_map *he
                 continue;
             if (overwrites)
                 rc = header_set(headers, addition->id, addition->name, values[i]);
-            else if (joins_when_added(addition->id))
+            else if (addition->joins)
                 rc = header_append(headers, addition->id, addition->name, values[i]);
             else
                 rc = header_add(headers, addition->id, addition->name, values[i]);
@@ -233,14 +243,14 @@ static int mutate(const struct route_entry *entry, struct exchange *x, bool requ
     const struct route *route = choice->route;
     if (!route->vhost)
         return 0;
-    const struct route_level *levels[4] = {&choice->level, &route->level, &route->vhost->level,
+    const struct route_level *levels[3] = {&route->level, &route->vhost->level,
                                            &entry->table->level};
-    /* Later ones win where they overwrite. */
     bool ascending = entry->table->config->most_specific_header_mutations_wins;
     struct header_map *headers = request ? &x->request.headers : &x->response.headers;
-    int rc = 0;
-    for (unsigned i = 0; i < 4 && rc == 0; i++)
-        rc = apply(of_level(levels[ascending ? 3 - i : i], request), headers, x);
+    /* Later ones win where they overwrite. The weighted cluster is first either way, as on Envoy. */
+    int rc = apply(of_level(&choice->level, request), headers, x);
+    for (unsigned i = 0; i < 3 && rc == 0; i++)
+        rc = apply(of_level(levels[ascending ? 2 - i : i], request), headers, x);
     return rc;
 }
 

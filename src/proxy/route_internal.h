@@ -47,7 +47,7 @@ struct route_mutation_lists {
 };
 const struct header_mutations *route_mutations_build(struct route_builder *builder,
                                                      const struct route_mutation_lists *lists,
-                                                     const struct cfg_mark *mark);
+                                                     bool request, const struct cfg_mark *mark);
 /* Array for route_level.filters; NULL when entries name none. */
 const void **route_filters_build(struct route_builder *builder,
                                  const struct cfg_per_filter *entries, size_t count);
@@ -62,8 +62,9 @@ const void **route_filters_build(struct route_builder *builder,
     }
 #define ROUTE_LEVEL_BUILD(builder, config)                                                         \
     ((struct route_level){                                                                         \
-        route_mutations_build((builder), ROUTE_LISTS((config), request), &(config)->mark),         \
-        route_mutations_build((builder), ROUTE_LISTS((config), response), &(config)->mark),        \
+        route_mutations_build((builder), ROUTE_LISTS((config), request), true, &(config)->mark),   \
+        route_mutations_build((builder), ROUTE_LISTS((config), response), false,                   \
+                              &(config)->mark),                                                    \
         route_filters_build((builder), (config)->typed_per_filter_config,                          \
                             (config)->typed_per_filter_config_count),                              \
     })
@@ -206,6 +207,6 @@ static inline struct span route_just_path(struct span path)
     return path;
 }
 bool route_path_matches(const struct route *route, struct span just_path);
-/* The whole :path after the rewrite, in the arena, or as it is when there is none. Absent when
+/* The whole :path after the rewrite, in the arena; path itself when there is none to do. Absent when
  * memory is short. */
 struct span route_rewrite_path(const struct route *route, struct span path, struct arena *arena);

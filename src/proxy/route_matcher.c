@@ -1,12 +1,9 @@
 /* route_matcher: matchers of header and query values. Names are lower-cased and resolved to ids at
- * build time. A field with several entries is matched as its values joined with ",", as on Envoy. */
-#include <stdio.h>
-#include <stdlib.h>
+ * build time. Of a field with several entries it is enough that one value matches (Envoy 1.40; older
+ * ones joined them with ","); of a query parameter the first value counts. */
 
 #include "proxy/regex.h"
 #include "proxy/route_internal.h"
-
-enum { JOIN_ON_STACK = 1024 }; /* longer joined values, which are rare, go through malloc */
 
 struct header_matcher {
     struct span name;
@@ -204,46 +201,19 @@ static bool value_matches(const struct header_matcher *matcher, struct span valu
     return matcher->any_when_empty || string_matcher_matches(&matcher->string, value);
 }
 
-/* The value of a field with several entries, joined; false when memory is short. */
-static bool joined_matches(const struct header_matcher *matcher, const struct header_map *headers,
-                           int first)
-{
-    char stack[JOIN_ON_STACK];
-    size_t bytes = 0;
-    for (int i = first; i >= 0; i = header_find(headers, matcher->id, matcher->name, (uint32_t)i + 1))
-        bytes += headers->entries[i].value.len + 1;
-    char *buf = bytes <= sizeof(stack) ? stack : malloc(bytes);
-    if (!buf)
-        return false;
-    size_t len = 0;
-    for (int i = first; i >= 0;
-         i = header_find(headers, matcher->id, matcher->name, (uint32_t)i + 1)) {
-        struct span value = headers->entries[i].value;
-        if (len > 0 || i != first)
-            buf[len++] = ',';
-        if (value.len > 0)
-            memcpy(buf + len, value.ptr, value.len);
-        len += value.len;
-    }
-    bool matched = value_matches(matcher, span_make(buf, len));
-    if (buf != stack)
-        free(buf);
-    return matched;
-}
-
 static bool header_matches(const struct header_matcher *matcher, const struct header_map *headers)
 {
-    int first = header_find(headers, matcher->id, matcher->name, 0);
+    int i = header_find(headers, matcher->id, matcher->name, 0);
     if (matcher->kind == HEADER_PRESENT)
-        return ((first >= 0 || matcher->missing_is_empty) == matcher->present) != matcher->invert;
-    if (first < 0) {
-        /* Without a value nothing matches, inverted or not. */
+        return ((i >= 0 || matcher->missing_is_empty) == matcher->present) != matcher->invert;
+    if (i < 0) /* without a value nothing matches, inverted or not */
         return matcher->missing_is_empty &&
                value_matches(matcher, SPAN_LIT("")) != matcher->invert;
+    bool matched = false;
+    while (i >= 0 && !matched) {
+        matched = value_matches(matcher, headers->entries[i].value);
+        i = header_find(headers, matcher->id, matcher->name, (uint32_t)i + 1);
     }
-    bool several = header_find(headers, matcher->id, matcher->name, (uint32_t)first + 1) >= 0;
-    bool matched = several ? joined_matches(matcher, headers, first)
-                           : value_matches(matcher, headers->entries[first].value);
     return matched != matcher->invert;
 }
 

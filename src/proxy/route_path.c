@@ -26,9 +26,13 @@ static struct span replace_by_regex(const struct route_rewrite *rewrite, struct 
 {
     struct format_out out = {0};
     regex_replace_all(rewrite->regex, just_path, rewrite->substitution, &out);
-    format_out_put(&out, span_from(path, just_path.len));
-    struct span result = out.failed ? span_none()
-                                    : arena_copy(arena, span_make(out.data ? out.data : "", out.len));
+    struct span result = path; /* a path that would be empty stays, as on Envoy */
+    if (out.failed) {
+        result = span_none();
+    } else if (out.len > 0) {
+        struct span parts[] = {span_make(out.data, out.len), span_from(path, just_path.len)};
+        result = arena_concat(arena, parts, 2);
+    }
     free(out.data);
     return result;
 }
@@ -53,6 +57,8 @@ static int rewrite_path(const struct route *route, struct exchange *x)
     struct span rewritten = route_rewrite_path(route, path, &x->arena);
     if (span_is_none(rewritten))
         return -ENOMEM;
+    if (rewritten.ptr == path.ptr)
+        return 0;
     int rc = header_set_id(headers, HDR_X_ENVOY_ORIGINAL_PATH, path);
     return rc < 0 ? rc : header_set_id(headers, HDR_PATH, rewritten);
 }
@@ -82,9 +88,9 @@ static int rewrite_host(const struct route *route, struct exchange *x)
     if (host.len == 0)
         return 0;
     struct span old = header_get(headers, HDR_AUTHORITY);
-    int rc = action->append_x_forwarded_host ? append_forwarded_host(headers, old) : 0;
-    if (rc == 0 && old.len > 0)
-        rc = header_set_id(headers, HDR_X_ENVOY_ORIGINAL_HOST, old);
+    int rc = old.len > 0 ? header_set_id(headers, HDR_X_ENVOY_ORIGINAL_HOST, old) : 0;
+    if (rc == 0 && action->append_x_forwarded_host)
+        rc = append_forwarded_host(headers, old);
     return rc < 0 ? rc : header_set_id(headers, HDR_AUTHORITY, host);
 }
 

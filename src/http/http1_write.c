@@ -185,17 +185,19 @@ static void send_fields(struct builder *b, struct length_rule *rule, struct span
         const struct header *entry = &map->entries[i];
         if (!may_send(entry, rule))
             continue;
-        if (!(entry->flags & HEADER_WIRE_LINE)) {
-            flush(b);
-            render_line(b, entry);
-            continue;
-        }
-        /* Host is no entry; it goes out from its place among the other lines. */
-        if (host_line.len && b->run.ptr + b->run.len == host_line.ptr) {
-            b->run.len += host_line.len;
+        bool in_place = (entry->flags & HEADER_WIRE_LINE) != 0;
+        /* Host is no entry. It goes out from its place among the lines, so that it parts no run:
+         * before the first one that stood behind it, or that is new. */
+        if (host_line.len && (!in_place || (uintptr_t)entry->name.ptr > (uintptr_t)host_line.ptr)) {
+            queue(b, host_line);
             host_line = span_none();
         }
-        queue(b, wire_line(entry));
+        if (in_place) {
+            queue(b, wire_line(entry));
+        } else {
+            flush(b);
+            render_line(b, entry);
+        }
     }
     if (host_line.len)
         queue(b, host_line);

@@ -38,7 +38,7 @@ struct story {
 };
 
 __attribute__((format(printf, 2, 3))) static inline void tell(struct story *story,
-                                                               const char *format, ...) {
+                                                              const char *format, ...) {
     va_list args;
     va_start(args, format);
     int n = vsnprintf(story->text + story->len, DESCRIBE_TEXT_MAX - story->len, format, args);
@@ -123,7 +123,7 @@ static inline const char *describe_head(struct describe *d, enum message message
                                      : http1_parse_response(&parser, buf, len, method, &head);
         if (verdict != HTTP1_MORE || len == input.len)
             break;
-        ASSERT(parser.scanned == len);   /* nothing is left to be looked at again */
+        ASSERT(parser.scanned == len); /* nothing is left to be looked at again */
         before = len;
         len = len + step < input.len ? len + step : input.len;
     }
@@ -133,13 +133,13 @@ static inline const char *describe_head(struct describe *d, enum message message
         tell(&d->story, "BAD %d %s", parser.status, parser.details);
     } else {
         ASSERT(head.head_bytes <= len);
-        ASSERT(head.head_bytes > before);   /* it was not complete one call ago */
+        ASSERT(head.head_bytes > before); /* it was not complete one call ago */
         /* The head ends with the first empty line behind its start line. */
         const char *start = head.start_line.ptr, *over = d->bytes.end - len + head.head_bytes;
         ASSERT(memmem(start, (size_t)(d->bytes.end - start), "\r\n\r\n", 4) == over - 4);
-        tell(&d->story, "DONE 1.%u%s%s%s%s, ", head.minor_version,
-             head.keep_alive ? "" : ", close", head.absolute_form ? ", absolute" : "",
-             head.expect_continue ? ", expect" : "", head.upgrade ? ", upgrade" : "");
+        tell(&d->story, "DONE 1.%u%s%s%s%s, ", head.minor_version, head.keep_alive ? "" : ", close",
+             head.absolute_form ? ", absolute" : "", head.expect_continue ? ", expect" : "",
+             head.upgrade ? ", upgrade" : "");
         if (message == RESPONSE)
             tell(&d->story, "status %u, ", head.status);
         switch (head.framing) {

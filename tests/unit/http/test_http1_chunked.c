@@ -32,7 +32,8 @@ struct row {
     struct span input;
     const char *expected;
 };
-#define ROW(story, input, expected) {story, SPAN_INIT(input), expected}
+#define ROW(story, input, expected)                                                                \
+    { story, SPAN_INIT(input), expected }
 #define END "\r\nhello\r\n0\r\n\r\n"
 #define HELLO "hello|DONE, 0 left|"
 #define BAD_FRAMING_TEXT "|BAD 6"
@@ -64,8 +65,9 @@ static void bodies(void **state) {
         ROW("extensions with values", "5;a=b;c=\"d;\\\"\xe9\"" END, HELLO),
         ROW("blanks around them", "5 \t; a = b ; c = \"d\" ; e" END, HELLO),
         ROW("trailers", "0\r\nX-T: v\r\nB:w\r\n\r\n", "|DONE, 0 left|x-t: v [line]|b: w|"),
-        ROW("trailers that must not be", "0\r\nContent-Length: 5\r\nX-T: v\r\nHOST: evil\r\n"
-                                         "Transfer-Encoding: x\r\nAuthorization: y\r\n\r\n",
+        ROW("trailers that must not be",
+            "0\r\nContent-Length: 5\r\nX-T: v\r\nHOST: evil\r\n"
+            "Transfer-Encoding: x\r\nAuthorization: y\r\n\r\n",
             "|DONE, 0 left|x-t: v [line]|"),
         ROW("half a size", "5", "|MORE"),
         ROW("half a chunk", "5\r\nhel", "hel|MORE"),
@@ -122,8 +124,8 @@ static void limits(void **state) {
     static_assert(HTTP1_HEAD_TOO_LARGE == 3 && HTTP1_TOO_MANY_HEADERS == 4, "as told below");
     check(&d, &tight, "a chunk line that fits", SPAN_LIT("5;aaaaaaaaaaaa" END), HELLO);
     check(&d, &tight, "an endless extension", SPAN_LIT("5;aaaaaaaaaaaaaaa" END), "|BAD 3");
-    check(&d, &tight, "many short lines", SPAN_LIT("1;aaaaaaaaa\r\nh\r\n4;bbbbbbbbb\r\nello\r\n0\r\n\r\n"),
-          HELLO);
+    check(&d, &tight, "many short lines",
+          SPAN_LIT("1;aaaaaaaaa\r\nh\r\n4;bbbbbbbbb\r\nello\r\n0\r\n\r\n"), HELLO);
     check(&d, &tight, "trailers that fit", SPAN_LIT("0\r\nA: b\r\nC: d\r\n\r\n"),
           "|DONE, 0 left|a: b [line]|c: d [line]|");
     check(&d, &tight, "a long trailer section", SPAN_LIT("0\r\nA: bbbbbbbbbbbb\r\n\r\n"), "|BAD 3");
@@ -135,9 +137,10 @@ static void chunk_heads(void **state) {
     static const struct {
         uint64_t size;
         const char *text;
-    } rows[] = {{0, "0\r\n"},          {1, "1\r\n"},         {15, "f\r\n"},
-                {16, "10\r\n"},        {0x1a2b, "1a2b\r\n"}, {255, "ff\r\n"},
-                {256, "100\r\n"},      {UINT64_MAX, "ffffffffffffffff\r\n"}};
+    } rows[] = {{0, "0\r\n"},         {1, "1\r\n"},
+                {15, "f\r\n"},        {16, "10\r\n"},
+                {0x1a2b, "1a2b\r\n"}, {255, "ff\r\n"},
+                {256, "100\r\n"},     {UINT64_MAX, "ffffffffffffffff\r\n"}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         char out[18];
         size_t len = http1_chunk_head(out, rows[i].size);

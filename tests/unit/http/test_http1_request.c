@@ -15,20 +15,19 @@ struct row {
     struct span input;
     const char *expected; /* a prefix of the description */
 };
-#define ROW(story, input, expected) {story, SPAN_INIT(input), expected}
+#define ROW(story, input, expected)                                                                \
+    { story, SPAN_INIT(input), expected }
 
 static void check(struct describe *d, const struct http1_limits *limits, const char *story,
                   struct span input, const char *expected) {
-    char *whole =
-        strdup(describe_whole(d, REQUEST, span_none(), limits, input));
+    char *whole = strdup(describe_whole(d, REQUEST, span_none(), limits, input));
     if (strncmp(whole, expected, strlen(expected)) != 0)
         fail_msg("%s:\n  expected %s\n  got      %s", story, expected, whole);
     const char *bytewise = describe_bytewise(d, REQUEST, span_none(), limits, input);
     if (strcmp(whole, bytewise) != 0)
         fail_msg("%s, byte by byte:\n  whole    %s\n  bytewise %s", story, whole, bytewise);
     for (size_t cut = 1; cut < input.len && input.len < 2000; cut++) {
-        const char *cut_up =
-            describe_head(d, REQUEST, span_none(), limits, input, cut, input.len);
+        const char *cut_up = describe_head(d, REQUEST, span_none(), limits, input, cut, input.len);
         if (strcmp(whole, cut_up) != 0)
             fail_msg("%s, cut at %zu:\n  whole %s\n  cut   %s", story, cut, whole, cut_up);
     }
@@ -65,14 +64,11 @@ static void good_heads(void **state) {
             "[host]|:scheme: http|user-agent: curl/7.88.1 [line]|accept: */* [line]|"),
         ROW("names are lower-cased, values are not", GET "X-Some-THING: VaLue\r\n\r\n",
             "DONE 1.1, no body|" OK_START "x-some-thing: VaLue [line]|"),
-        ROW("no blank behind the colon", GET "A:b\r\n\r\n",
-            "DONE 1.1, no body|" OK_START "a: b|"),
+        ROW("no blank behind the colon", GET "A:b\r\n\r\n", "DONE 1.1, no body|" OK_START "a: b|"),
         ROW("several blanks around the value", GET "A: \t b c\t \r\n\r\n",
             "DONE 1.1, no body|" OK_START "a: b c|"),
-        ROW("a tab behind the colon", GET "A:\tb\r\n\r\n",
-            "DONE 1.1, no body|" OK_START "a: b|"),
-        ROW("a blank behind the value", GET "A: b \r\n\r\n",
-            "DONE 1.1, no body|" OK_START "a: b|"),
+        ROW("a tab behind the colon", GET "A:\tb\r\n\r\n", "DONE 1.1, no body|" OK_START "a: b|"),
+        ROW("a blank behind the value", GET "A: b \r\n\r\n", "DONE 1.1, no body|" OK_START "a: b|"),
         ROW("an empty value", GET "A: \r\nB:\r\nC: d\r\n\r\n",
             "DONE 1.1, no body|" OK_START "a:  [line]|b: |c: d [line]|"),
         ROW("a tab and bytes above 0x7f inside a value", GET "A: b\tc\xe9\r\n\r\n",
@@ -83,8 +79,7 @@ static void good_heads(void **state) {
             "DONE 1.1, no body|" OK_START "a: b [line]|"),
         ROW("Host in another shape", "GET / HTTP/1.1\r\nHost:h \r\n\r\n",
             "DONE 1.1, no body|:method: GET|:path: /|:authority: h|:scheme: http|"),
-        ROW("empty lines in front", "\r\n\r\n" GET "\r\n",
-            "DONE 1.1, no body|" OK_START),
+        ROW("empty lines in front", "\r\n\r\n" GET "\r\n", "DONE 1.1, no body|" OK_START),
         ROW("a method nobody registered", "BREW / HTTP/1.1\r\nHost: h\r\n\r\n",
             "DONE 1.1, no body|:method: BREW|"),
         ROW("HTTP/1.0 closes", "GET / HTTP/1.0\r\nHost: h\r\n\r\n",
@@ -92,10 +87,8 @@ static void good_heads(void **state) {
         ROW("HTTP/1.0 needs no Host", "GET / HTTP/1.0\r\nA: b\r\n\r\n",
             "DONE 1.0, close, no body|:method: GET|:path: /|:scheme: http|a: b [line]|"),
         ROW("HTTP/1.0 may ask to stay",
-            "GET / HTTP/1.0\r\nHost: h\r\nConnection: Keep-Alive\r\n\r\n",
-            "DONE 1.0, no body|"),
-        ROW("Connection: close", GET "Connection: foo, Close\r\n\r\n",
-            "DONE 1.1, close, no body|"),
+            "GET / HTTP/1.0\r\nHost: h\r\nConnection: Keep-Alive\r\n\r\n", "DONE 1.0, no body|"),
+        ROW("Connection: close", GET "Connection: foo, Close\r\n\r\n", "DONE 1.1, close, no body|"),
         ROW("close wins over keep-alive", GET "Connection: keep-alive\r\nConnection: close\r\n\r\n",
             "DONE 1.1, close, no body|"),
         ROW("Proxy-Connection: close closes, as on Envoy", GET "Proxy-Connection: close\r\n\r\n",
@@ -157,8 +150,7 @@ static void targets(void **state) {
         ROW("CONNECT without a port", "CONNECT h HTTP/1.1\r\nHost: x\r\n\r\n", BAD_URL),
         ROW("CONNECT with an empty port", "CONNECT h: HTTP/1.1\r\nHost: x\r\n\r\n", BAD_URL),
         ROW("CONNECT with a path", "CONNECT / HTTP/1.1\r\nHost: x\r\n\r\n", BAD_URL),
-        ROW("CONNECT with length 0",
-            "CONNECT h:1 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
+        ROW("CONNECT with length 0", "CONNECT h:1 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
             "DONE 1.1, no body|:method: CONNECT|:authority: h:1|"),
         ROW("CONNECT with a body", "CONNECT h:1 HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n",
             "BAD 400 http1.body_disallowed"),
@@ -166,8 +158,7 @@ static void targets(void **state) {
             "CONNECT h:1 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", BAD_CODING),
         ROW("a path with two slashes in front", "GET //x/y HTTP/1.1\r\nHost: h\r\n\r\n",
             "DONE 1.1, no body|:method: GET|:path: //x/y|"),
-        ROW("characters that Envoy lets pass",
-            "GET /\"<>\\^`{|}%zz HTTP/1.1\r\nHost: h\r\n\r\n",
+        ROW("characters that Envoy lets pass", "GET /\"<>\\^`{|}%zz HTTP/1.1\r\nHost: h\r\n\r\n",
             "DONE 1.1, no body|:method: GET|:path: /\"<>\\^`{|}%zz|"),
         ROW("a fragment", "GET /a#b HTTP/1.1\r\nHost: h\r\n\r\n",
             "BAD 400 path_normalization_failed"),
@@ -291,7 +282,10 @@ static void smuggling(void **state) {
         ROW("a quoted coding", POST "Transfer-Encoding: \"chunked\"\r\n\r\n", BAD_CODING),
         ROW("an empty element", POST "Transfer-Encoding: chunked,\r\n\r\n", BAD_CODING),
         ROW("an empty coding", POST "Transfer-Encoding:\r\n\r\n", BAD_CODING),
-        ROW("a vertical tab", POST "Transfer-Encoding: \x0b" "chunked\r\n\r\n", BAD_CHARS),
+        ROW("a vertical tab",
+            POST "Transfer-Encoding: \x0b"
+                 "chunked\r\n\r\n",
+            BAD_CHARS),
         ROW("a misspelt coding", POST "Transfer-Encoding: xchunked\r\n\r\n", BAD_CODING),
         ROW("chunked in HTTP/1.0",
             "POST / HTTP/1.0\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n", BAD_LENGTH),

@@ -14,7 +14,8 @@ struct row {
     struct span input;
     const char *expected; /* a prefix of the description */
 };
-#define ROW(story, method, input, expected) {story, method, SPAN_INIT(input), expected}
+#define ROW(story, method, input, expected)                                                        \
+    { story, method, SPAN_INIT(input), expected }
 
 static void check(struct describe *d, const struct row *row, const struct http1_limits *limits) {
     struct span method = span_of(row->method);
@@ -51,7 +52,8 @@ static void status_lines(void **state) {
             "DONE 1.1, close, status 404, until close|:status: 404|"),
         ROW("an empty reason", "GET", "HTTP/1.1 200 \r\n\r\n", "DONE 1.1, close, status 200"),
         ROW("no reason and no blank", "GET", "HTTP/1.1 200\r\n\r\n", "DONE 1.1, close, status 200"),
-        ROW("a code without a name", "GET", "HTTP/1.1 999 x\r\n\r\n", "DONE 1.1, close, status 999"),
+        ROW("a code without a name", "GET", "HTTP/1.1 999 x\r\n\r\n",
+            "DONE 1.1, close, status 999"),
         ROW("two digits", "GET", "HTTP/1.1 99 x\r\n\r\n", BAD),
         ROW("four digits", "GET", "HTTP/1.1 2000 x\r\n\r\n", BAD),
         ROW("a code below 100", "GET", "HTTP/1.1 099 x\r\n\r\n", BAD),
@@ -93,8 +95,8 @@ static void framing(void **state) {
             "DONE 1.1, upgrade, status 101, no body|"),
         ROW("the answer to CONNECT", "CONNECT", "HTTP/1.1 200 x\r\n\r\n",
             "DONE 1.1, status 200, no body|"),
-        ROW("a refused CONNECT has a body", "CONNECT", "HTTP/1.1 403 x\r\nContent-Length: 1\r\n\r\n",
-            "DONE 1.1, status 403, length 1|"),
+        ROW("a refused CONNECT has a body", "CONNECT",
+            "HTTP/1.1 403 x\r\nContent-Length: 1\r\n\r\n", "DONE 1.1, status 403, length 1|"),
         ROW("Connection: close", "GET", OK200 "Connection: close\r\nContent-Length: 0\r\n\r\n",
             "DONE 1.1, close, status 200, length 0|"),
         ROW("HTTP/1.0 closes", "GET", "HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n",

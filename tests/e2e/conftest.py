@@ -1,0 +1,48 @@
+"""Fixtures: proxies and origins that end with their test, and a look at what is left behind."""
+
+import pytest
+
+import harness
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "long: a soak that CI leaves out (./dev test --long)")
+
+
+@pytest.fixture
+def origin():
+    made = harness.Origin()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def origins():
+    """origins(answer) makes one more."""
+    made = []
+
+    def make(answer=None):
+        made.append(harness.Origin(answer))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def proxy():
+    """proxy(listeners, clusters) starts one. At the end of the test it must have let go of all
+    it held, end by itself with status 0, and have no sanitizer's report in its log."""
+    made = []
+
+    def start(listeners, clusters=(), *, config=None, **more):
+        made.append(harness.Proxy(config or harness.bootstrap(listeners, clusters), **more))
+        return made[-1]
+
+    yield start
+    for one in made:
+        if one.alive():
+            assert one.leaks() == {}
+            assert one.stop() == 0, one.log()[-6000:]
+        assert "Sanitizer" not in one.log(), one.log()[-6000:]

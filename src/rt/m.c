@@ -59,6 +59,7 @@ static struct p *m_await_p(struct m *m) {
 static void *m_main(void *arg) {
     struct m *m = arg;
     tls_m = m;
+    pthread_setname_np(pthread_self(), "sluice:m");
     int err = signals_thread_init();
     if (err < 0)
         LOG(log_rt, LOG_WARN, "no alternate signal stack for a thread: error %d", -err);

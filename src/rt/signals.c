@@ -4,6 +4,7 @@
  *          signal back after each dlopen, keep the handler we found, and run all of them for each
  *          signal: a Go runtime that gets a preemption signal meant for another ignores it.
  *          Handlers are only ever added: entry, then count with release; the handler acquires.
+ *          What was lost between dlopen and taking back is made up for (repeat_sigurg).
  * SIGTERM and the like  The handler may run on any thread, one of a Go runtime included, so it only
  *          sets a flag and writes to an eventfd, which P 0 polls. Go, loaded as a library, leaves
  *          these signals alone unless its code calls os/signal.Notify; we take them again anyway.
@@ -16,6 +17,7 @@
  * Threads  The setters under signals_lock. */
 #include "rt/signals.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -23,6 +25,7 @@
 #include <stdatomic.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "rt/crash.h"
@@ -52,7 +55,15 @@ static int watched_fd = -1;
 
 /* ---- SIGURG ---- */
 
+/* Set while this thread runs the handlers. A Go runtime that is still starting forwards the signal to
+ * what it found at its own dlopen: to us. Without this the two would call each other until the signal
+ * stack is full (seen: "fatal: morestack on gsignal"). The kernel does not nest: all is masked. */
+static _Thread_local volatile sig_atomic_t in_fanout;
+
 static void on_sigurg(int signo, siginfo_t *info, void *context) {
+    if (in_fanout)
+        return;
+    in_fanout = 1;
     int saved_errno = errno;
     unsigned count = atomic_load_explicit(&fanout_count, memory_order_acquire);
     for (unsigned i = 0; i < count; i++) {
@@ -62,6 +73,7 @@ static void on_sigurg(int signo, siginfo_t *info, void *context) {
             fanout[i].sa_handler(signo);
     }
     errno = saved_errno;
+    in_fanout = 0;
 }
 
 static bool is_known(const struct sigaction *action) {
@@ -79,6 +91,24 @@ static int install(int signo, void (*fn)(int, siginfo_t *, void *), struct sigac
     return sigaction(signo, &action, old) < 0 ? -errno : 0;
 }
 
+/* Between the dlopen of a library and our taking back, its handler swallowed the signals of the others.
+ * A Go runtime that sent one waits for it to arrive before it sends that thread another, so the thread
+ * could not be preempted ever again. One more signal for every thread makes up for what was lost; a Go
+ * runtime takes one that it did not ask for as the one that it did. */
+static void repeat_sigurg(void) {
+    DIR *tasks = opendir("/proc/self/task");
+    if (!tasks) {
+        LOG(log_rt, LOG_WARN, "cannot list the threads to repeat a preemption signal");
+        return;
+    }
+    for (struct dirent *task; (task = readdir(tasks));) {
+        int tid = atoi(task->d_name); /* 0 for . and .. */
+        if (tid > 0)
+            (void)syscall(SYS_tgkill, getpid(), tid, SIGURG); /* it may have ended */
+    }
+    closedir(tasks);
+}
+
 static int take_sigurg_locked(void) {
     struct sigaction found;
     if (sigaction(SIGURG, NULL, &found) < 0)
@@ -87,14 +117,17 @@ static int take_sigurg_locked(void) {
         return 0;
     bool is_function = (found.sa_flags & SA_SIGINFO) ||
                        (found.sa_handler != SIG_DFL && found.sa_handler != SIG_IGN);
+    unsigned count = atomic_load_explicit(&fanout_count, memory_order_relaxed);
     if (is_function && !is_known(&found)) {
-        unsigned count = atomic_load_explicit(&fanout_count, memory_order_relaxed);
         if (count == FANOUT_MAX)
             return -ENOSPC;
         fanout[count] = found;
         atomic_store_explicit(&fanout_count, count + 1, memory_order_release);
     }
-    return install(SIGURG, on_sigurg, NULL);
+    int err = install(SIGURG, on_sigurg, NULL);
+    if (err == 0 && count > 0)
+        repeat_sigurg();
+    return err;
 }
 
 /* ---- Signals that become coroutines ---- */

@@ -198,6 +198,24 @@ static int evaluate(const struct header_mutations *mutations, const struct heade
     return 0;
 }
 
+static bool overwrites(const struct header_addition *addition)
+{
+    return addition->action == CFG_OVERWRITE_IF_EXISTS_OR_ADD ||
+           addition->action == CFG_OVERWRITE_IF_EXISTS;
+}
+
+static int add(const struct header_addition *addition, struct header_map *headers,
+               struct span value)
+{
+    enum header_id id = addition->id;
+    if (addition->joins)
+        return overwrites(addition) ? header_set(headers, id, addition->name, value)
+                                    : header_append(headers, id, addition->name, value);
+    if (overwrites(addition))
+        (void)header_remove(headers, id, addition->name); /* the new one stands last, as on Envoy */
+    return header_add(headers, id, addition->name, value);
+}
+
 static int apply(const struct header_mutations *mutations, struct header_map *headers,
                  struct exchange *x)
 {
@@ -217,16 +235,8 @@ static int apply(const struct header_mutations *mutations, struct header_map *he
     for (int pass = 0; pass < 2 && rc == 0; pass++) { /* first what overwrites, then what adds */
         for (size_t i = 0; i < count && rc == 0; i++) {
             const struct header_addition *addition = &mutations->additions[i];
-            bool overwrites = addition->action == CFG_OVERWRITE_IF_EXISTS_OR_ADD ||
-                              addition->action == CFG_OVERWRITE_IF_EXISTS;
-            if (span_is_none(values[i]) || overwrites != (pass == 0))
-                continue;
-            if (overwrites)
-                rc = header_set(headers, addition->id, addition->name, values[i]);
-            else if (addition->joins)
-                rc = header_append(headers, addition->id, addition->name, values[i]);
-            else
-                rc = header_add(headers, addition->id, addition->name, values[i]);
+            if (!span_is_none(values[i]) && overwrites(addition) == (pass == 0))
+                rc = add(addition, headers, values[i]);
         }
     }
     return rc;

@@ -122,9 +122,10 @@ static void info_snapshot_locked(struct ext_stream *stream, const struct exchang
     info->upstream_remote = from->upstream_remote;
 }
 
-void ext_side_lend(struct ext_stream *stream, struct exchange *x, enum ext_direction direction,
-                   const struct ext_loan *loan) {
+uint64_t ext_side_lend(struct ext_stream *stream, struct exchange *x, enum ext_direction direction,
+                       const struct ext_loan *loan) {
     struct ext_side *side = &stream->sides[direction];
+    uint64_t handle = 0;
     ext_lock(stream);
     ASSERT(side->phase == EXT_NOT_LENT);
     ASSERT(!stream->destroyed);
@@ -139,11 +140,12 @@ void ext_side_lend(struct ext_stream *stream, struct exchange *x, enum ext_direc
     side->abandoned = false;
     side->continued = false;
     if (loan->buffer) {
-        loan->buffer->handle = ++stream->last_handle;
+        loan->buffer->handle = handle = ++stream->last_handle;
         ext_buffers_push(&side->shown, loan->buffer);
     }
     side->phase = loan->phase;
     ext_unlock(stream);
+    return handle;
 }
 
 int ext_side_await(struct ext_stream *stream, struct exchange *x, enum ext_direction direction,

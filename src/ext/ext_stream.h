@@ -122,14 +122,14 @@ bool ext_stream_end(struct ext_stream *stream);
 
 /* The side's maps go to foreign code, which may use them until ext_side_take_back. headers or
  * trailers may be NULL. In their own phase they are announced: foreign code makes room for as much. A late view (ext_side_freeze) stays when headers is NULL. buffer is
- * transferred, NULL for none, and gets its handle; a body phase lends the newest shown buffer. */
+ * transferred, NULL for none: from here on it is under the lock. Returns its handle, 0 for none. */
 struct ext_loan {
     enum ext_phase phase;
     const struct header_map *headers, *trailers;
     struct ext_buffer *buffer;
 };
-void ext_side_lend(struct ext_stream *stream, struct exchange *x, enum ext_direction direction,
-                   const struct ext_loan *loan);
+uint64_t ext_side_lend(struct ext_stream *stream, struct exchange *x, enum ext_direction direction,
+                       const struct ext_loan *loan);
 
 /* Parks until foreign code continued (1, *status set and consumed) or replied (2). -ECANCELED when
  * the exchange is over: then call ext_side_abandon. */

@@ -180,16 +180,15 @@ static int call_go(struct go_side *side, enum ext_phase phase, bool end, struct 
         .phase = phase,
         .end = end,
     };
-    set_state(side, state_of(phase));
-    ext_side_lend(stream_of(side), filter->x, side->direction, &loan);
     if (phase == EXT_BODY) {
-        call.handle = buffer->handle;
         call.bytes = buffer->len;
     } else {
         const struct header_map *shown = trailers_here ? &message->trailers : &message->headers;
         call.count = shown->count;
         call.bytes = shown->bytes;
     }
+    set_state(side, state_of(phase));
+    call.handle = ext_side_lend(stream_of(side), filter->x, side->direction, &loan);
     go_filter_call(filter, run_call, &call);
 
     int status = await_status(side, phase, call.status, async);

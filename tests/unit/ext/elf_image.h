@@ -1,0 +1,98 @@
+/* elf_image: makes small ELF files that look like Go libraries, for tests of go_elf. */
+#pragma once
+#include <elf.h>
+#include <stdio.h>
+#include <string.h>
+
+#if defined(__x86_64__)
+#define ELF_IMAGE_MACHINE EM_X86_64
+#else
+#define ELF_IMAGE_MACHINE EM_AARCH64
+#endif
+
+struct elf_image {
+    char bytes[16384];
+    size_t size;
+};
+
+static inline size_t elf_put(struct elf_image *image, const void *bytes, size_t size) {
+    size_t at = (image->size + 15) & ~(size_t)15;
+    memcpy(image->bytes + at, bytes, size);
+    image->size = at + size;
+    return at;
+}
+
+/* names: of dynamic symbols, "-" before undefined ones, ends in NULL. modules may be NULL. */
+static inline void elf_make(struct elf_image *image, const char *const *names,
+                            const char *modules) {
+    memset(image, 0, sizeof(*image));
+    image->size = sizeof(Elf64_Ehdr);
+
+    static const char section_names[] = "\0.dynsym\0.dynstr\0.go.buildinfo\0.shstrtab";
+    Elf64_Shdr sections[5] = {0};
+    sections[4].sh_name = 31;
+    sections[4].sh_type = SHT_STRTAB;
+    sections[4].sh_offset = elf_put(image, section_names, sizeof(section_names));
+    sections[4].sh_size = sizeof(section_names);
+
+    char strings[4096] = "";
+    size_t strings_len = 1;
+    Elf64_Sym symbols[64] = {{0}};
+    size_t count = 1;
+    for (; *names; names++, count++) {
+        const char *name = *names + (**names == '-');
+        symbols[count].st_name = (Elf64_Word)strings_len;
+        symbols[count].st_shndx = **names == '-' ? SHN_UNDEF : 1;
+        memcpy(strings + strings_len, name, strlen(name) + 1);
+        strings_len += strlen(name) + 1;
+    }
+    sections[1].sh_name = 1;
+    sections[1].sh_type = SHT_DYNSYM;
+    sections[1].sh_offset = elf_put(image, symbols, count * sizeof(symbols[0]));
+    sections[1].sh_size = count * sizeof(symbols[0]);
+    sections[1].sh_link = 2;
+    sections[2].sh_name = 9;
+    sections[2].sh_type = SHT_STRTAB;
+    sections[2].sh_offset = elf_put(image, strings, strings_len);
+    sections[2].sh_size = strings_len;
+
+    char info[2048] = "\xff Go buildinf:";
+    size_t len = 32;
+    info[15] = 2;
+    info[len++] = 6;
+    memcpy(info + len, "go1.99", 6);
+    len += 6;
+    if (modules) {
+        size_t n = strlen(modules) + 32;
+        info[len++] = (char)((n & 0x7f) | 0x80);
+        info[len++] = (char)(n >> 7);
+        memset(info + len, '*', n);
+        memcpy(info + len + 16, modules, strlen(modules));
+        len += n;
+    } else {
+        info[len++] = 0;
+    }
+    sections[3].sh_name = 17;
+    sections[3].sh_type = SHT_PROGBITS;
+    sections[3].sh_offset = elf_put(image, info, len);
+    sections[3].sh_size = len;
+
+    Elf64_Ehdr file = {
+        .e_ident = {ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64, ELFDATA2LSB, EV_CURRENT},
+        .e_type = ET_DYN,
+        .e_machine = ELF_IMAGE_MACHINE,
+        .e_shentsize = sizeof(Elf64_Shdr),
+        .e_shnum = 5,
+        .e_shstrndx = 4,
+    };
+    file.e_shoff = elf_put(image, sections, sizeof(sections));
+    memcpy(image->bytes, &file, sizeof(file));
+}
+
+#define ELF_IMAGE_31                                                                               \
+    "-envoyGoFilterHttpContinue", "-malloc", "envoyGoFilterNewHttpPluginConfig",                   \
+        "envoyGoFilterDestroyHttpPluginConfig", "envoyGoFilterMergeHttpPluginConfig",              \
+        "envoyGoFilterOnHttpHeader", "envoyGoFilterOnHttpData", "envoyGoFilterOnHttpLog",          \
+        "envoyGoFilterOnHttpDestroy"
+#define ELF_IMAGE_MODULES(version)                                                                 \
+    "path\tx\nmod\tx\t(devel)\t\ndep\tgithub.com/envoyproxy/envoy\t" version "\th1:abc=\n"

@@ -1,0 +1,90 @@
+/* fake_go: a Go library made of C functions: each entry point runs what the test put there, and any
+ * thread may call the exports, as goroutines do. */
+#pragma once
+#include <pthread.h>
+
+#include "ext/go_exports.h"
+#include "ext/go_filter.h"
+
+struct fake_go {
+    struct go_library library;
+    struct go_config config;
+    uint64_t (*header)(struct go_process_state *state, uint64_t end, uint64_t count,
+                       uint64_t bytes);
+    uint64_t (*data)(struct go_process_state *state, uint64_t end, uint64_t handle, uint64_t len);
+    void (*log)(struct go_request *request, uint64_t type, struct go_process_state *decode,
+                struct go_process_state *encode, uint64_t counts[4], uint64_t bytes[4]);
+    void (*destroy)(struct go_request *request, uint64_t reason);
+    _Atomic unsigned headers, datas, logs, completes, destroys, merges, destroyed_ids;
+    _Atomic uint64_t last_reason;
+};
+static struct fake_go fake_go;
+
+static uint64_t fake_on_header(struct go_process_state *state, uint64_t end, uint64_t count,
+                               uint64_t bytes) {
+    fake_go.headers++;
+    return fake_go.header ? fake_go.header(state, end, count, bytes) : GO_CONTINUE;
+}
+
+static uint64_t fake_on_data(struct go_process_state *state, uint64_t end, uint64_t handle,
+                             uint64_t len) {
+    fake_go.datas++;
+    return fake_go.data ? fake_go.data(state, end, handle, len) : GO_CONTINUE;
+}
+
+static void fake_on_log(struct go_request *request, uint64_t type, struct go_process_state *decode,
+                        struct go_process_state *encode, uint64_t a, uint64_t a_bytes, uint64_t b,
+                        uint64_t b_bytes, uint64_t c, uint64_t c_bytes, uint64_t d,
+                        uint64_t d_bytes) {
+    fake_go.logs++;
+    uint64_t counts[4] = {a, b, c, d}, bytes[4] = {a_bytes, b_bytes, c_bytes, d_bytes};
+    if (fake_go.log)
+        fake_go.log(request, type, decode, encode, counts, bytes);
+}
+
+static void fake_on_complete(struct go_request *request) {
+    fake_go.completes++;
+}
+
+/* Finalizes at once, as a garbage collection right after OnDestroy would, unless the test does. */
+static void fake_on_destroy(struct go_request *request, uint64_t reason) {
+    fake_go.destroys++;
+    fake_go.last_reason = reason;
+    if (fake_go.destroy)
+        fake_go.destroy(request, reason);
+    else
+        envoyGoFilterHttpFinalize(request, 0);
+}
+
+static uint64_t fake_merge(uint64_t name, uint64_t len, uint64_t parent, uint64_t child) {
+    fake_go.merges++;
+    return parent * 1000 + child;
+}
+
+static void fake_destroy_config(uint64_t id, int64_t delay) {
+    fake_go.destroyed_ids++;
+}
+
+static inline void fake_go_init(void) {
+    memset(&fake_go, 0, sizeof(fake_go));
+    fake_go.library.elf.level = GO_LEVEL_33;
+    fake_go.library.concurrency = RT_P_MAX * SEATS_PER_P;
+    fake_go.library.fn = (struct go_functions){
+        .merge_config = fake_merge,
+        .destroy_config = fake_destroy_config,
+        .on_header = fake_on_header,
+        .on_data = fake_on_data,
+        .on_log_32 = fake_on_log,
+        .on_stream_complete = fake_on_complete,
+        .on_destroy = fake_on_destroy,
+    };
+    fake_go.config =
+        (struct go_config){.library = &fake_go.library, .plugin_name = SPAN_LIT("fake"), .id = 7};
+}
+
+/* "go fn(arg)". */
+static inline void fake_goroutine(void *(*fn)(void *arg), void *arg) {
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, fn, arg) == 0);
+    CHECK(pthread_detach(thread) == 0);
+}

@@ -1,0 +1,119 @@
+/* ext_buffer.c against a plain string that has the same done to it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#include "ext/ext_buffer.h"
+
+static void same(const struct ext_buffer *buffer, const char *text) {
+    assert_int_equal(buffer->len, strlen(text));
+    assert_memory_equal(buffer->data, text, buffer->len);
+}
+
+static void borrowed_bytes_are_copied_at_the_first_change(void **state) {
+    char lent[] = "hello";
+    struct ext_buffer *buffer = ext_buffer_new(span_of(lent));
+    ext_buffer_drain(buffer, 1);
+    assert_ptr_equal(buffer->data, lent + 1);
+    assert_int_equal(ext_buffer_append(buffer, SPAN_LIT("!")), 0);
+    memset(lent, '#', sizeof(lent) - 1);
+    same(buffer, "ello!");
+    assert_int_equal(ext_buffer_prepend(buffer, SPAN_LIT("h")), 0);
+    same(buffer, "hello!");
+    ext_buffer_drain(buffer, 100);
+    same(buffer, "");
+    assert_int_equal(ext_buffer_prepend(buffer, SPAN_LIT("b")), 0);
+    assert_int_equal(ext_buffer_append(buffer, SPAN_LIT("c")), 0);
+    assert_int_equal(ext_buffer_prepend(buffer, SPAN_LIT("a")), 0);
+    same(buffer, "abc");
+    assert_int_equal(ext_buffer_set(buffer, SPAN_LIT("")), 0);
+    same(buffer, "");
+    ext_buffer_free(buffer);
+}
+
+static void random_changes_match_a_model(void **state) {
+    static char model[1 << 16];
+    size_t len = 0;
+    unsigned seed = 1;
+    struct ext_buffer *buffer = ext_buffer_new(span_make("", 0));
+    for (int i = 0; i < 20000; i++) {
+        char word[33];
+        size_t n = (size_t)rand_r(&seed) % 33;
+        for (size_t k = 0; k < n; k++)
+            word[k] = (char)('a' + rand_r(&seed) % 26);
+        struct span bytes = span_make(word, n);
+        int what = len > sizeof(model) / 2 ? 3 : rand_r(&seed) % 16;
+        if (what == 0) {
+            assert_int_equal(ext_buffer_set(buffer, bytes), 0);
+            memcpy(model, word, n);
+            len = n;
+        } else if (what < 8) {
+            assert_int_equal(ext_buffer_append(buffer, bytes), 0);
+            memcpy(model + len, word, n);
+            len += n;
+        } else if (what < 12) {
+            assert_int_equal(ext_buffer_prepend(buffer, bytes), 0);
+            memmove(model + n, model, len);
+            memcpy(model, word, n);
+            len += n;
+        } else {
+            size_t gone = n * n < len ? n * n : len;
+            ext_buffer_drain(buffer, n * n);
+            memmove(model, model + gone, len - gone);
+            len -= gone;
+        }
+        assert_int_equal(buffer->len, len);
+        assert_memory_equal(buffer->data, model, len);
+    }
+    ext_buffer_free(buffer);
+}
+
+static void too_much_is_refused_and_changes_nothing(void **state) {
+    struct ext_buffer *buffer = ext_buffer_new(SPAN_LIT("x"));
+    struct span huge = span_make("", EXT_BUFFER_BYTES_MAX);
+    assert_true(ext_buffer_append(buffer, huge) < 0);
+    assert_true(ext_buffer_prepend(buffer, huge) < 0);
+    huge.len++;
+    assert_true(ext_buffer_set(buffer, huge) < 0);
+    same(buffer, "x");
+    ext_buffer_free(buffer);
+}
+
+static void lists_keep_order_and_find_by_handle(void **state) {
+    struct ext_buffers list = {0}, other = {0};
+    for (uint64_t i = 1; i <= 3; i++) {
+        struct ext_buffer *buffer = ext_buffer_new(SPAN_LIT("abc"));
+        buffer->handle = i;
+        ext_buffers_push(&list, buffer);
+    }
+    assert_int_equal(ext_buffers_bytes(&list), 9);
+    assert_int_equal(ext_buffers_find(&list, 2)->handle, 2);
+    assert_null(ext_buffers_find(&list, 4));
+    struct ext_buffer *last = ext_buffers_pop_last(&list);
+    assert_int_equal(last->handle, 3);
+    ext_buffer_free(last);
+    ext_buffers_move(&other, &list);
+    assert_null(list.head);
+    ext_buffers_push(&list, ext_buffer_new(SPAN_LIT("d")));
+    ext_buffers_move(&other, &list);
+    ext_buffers_move(&other, &list);
+    assert_int_equal(ext_buffers_bytes(&other), 7);
+    ext_buffer_free(ext_buffers_pop(&other));
+    assert_int_equal(ext_buffers_find(&other, 2)->handle, 2);
+    ext_buffers_clear(&other);
+    assert_null(ext_buffers_pop_last(&other));
+    assert_null(ext_buffers_pop(&other));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(borrowed_bytes_are_copied_at_the_first_change),
+        cmocka_unit_test(random_changes_match_a_model),
+        cmocka_unit_test(too_much_is_refused_and_changes_nothing),
+        cmocka_unit_test(lists_keep_order_and_find_by_handle),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,317 @@
+/* Goroutines that do anything at any time against exchanges that end at any time, on two Ps. The
+ * sanitizers are the judges; this file only makes sure that all of it happens and that nothing is lost:
+ * every request is finalised once, every exchange ends. */
+#include <errno.h>
+#include <stdatomic.h>
+
+#include "fake_exchange.h"
+#include "fake_go.h"
+
+enum {
+    PS = 2,
+    COROUTINES = 12, /* per P */
+#ifdef __SANITIZE_THREAD__
+    ROUNDS = 60,
+#else
+    ROUNDS = 250,
+#endif
+    TENDERS = 6, /* threads of the library */
+};
+
+/* One task: act on a side for a while, then perhaps continue. A task holds Go's memory as a goroutine
+ * does: Finalize waits for the last one. */
+struct task {
+    struct task *next;
+    struct go_process_state *state;
+    unsigned seed;
+    bool late; /* begins after the callback's own status let the side go */
+};
+
+/* What Go's garbage collector would know of a request. */
+struct request_refs {
+    struct request_refs *next;
+    struct go_request *request;
+    unsigned tasks;
+    bool destroyed;
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
+static struct task *tasks;
+static struct request_refs *requests;
+static _Atomic unsigned finalized, entered, codes[16], ended_coroutines;
+
+static struct request_refs *refs_locked(struct go_request *request) {
+    struct request_refs *refs = requests;
+    while (refs && refs->request != request)
+        refs = refs->next;
+    return refs;
+}
+
+/* Gives one reference up; the last one finalises. */
+static void refs_drop(struct go_request *request, bool destroyed) {
+    pthread_mutex_lock(&lock);
+    struct request_refs **link = &requests;
+    while ((*link)->request != request)
+        link = &(*link)->next;
+    struct request_refs *refs = *link;
+    if (destroyed)
+        refs->destroyed = true;
+    else
+        refs->tasks--;
+    bool last = refs->destroyed && refs->tasks == 0;
+    if (last)
+        *link = refs->next;
+    pthread_mutex_unlock(&lock);
+    if (last) {
+        free(refs);
+        envoyGoFilterHttpFinalize(request, 0);
+        atomic_fetch_add(&finalized, 1);
+    }
+}
+
+static void submit(struct go_process_state *state, unsigned seed, bool late) {
+    struct task *task = malloc(sizeof(*task));
+    CHECK(task);
+    *task = (struct task){NULL, state, seed, late};
+    pthread_mutex_lock(&lock);
+    struct request_refs *refs = refs_locked(state->req);
+    if (!refs) {
+        refs = calloc(1, sizeof(*refs));
+        CHECK(refs);
+        *refs = (struct request_refs){.next = requests, .request = state->req};
+        requests = refs;
+        atomic_fetch_add(&entered, 1);
+    }
+    refs->tasks++;
+    task->next = tasks;
+    tasks = task;
+    pthread_cond_signal(&wake);
+    pthread_mutex_unlock(&lock);
+}
+
+static void count(int code) {
+    CHECK(code <= 0 && code > -16);
+    atomic_fetch_add(&codes[-code], 1);
+}
+
+static void act(struct go_process_state *s, unsigned *seed) {
+    char room[4096];
+    struct go_string strings[64];
+    uint64_t ptr = 0, number = 0;
+    int len = 0;
+    char *name = (char *)(uintptr_t)(rand_r(seed) % 2 ? "x-a" : "x-b");
+    switch (rand_r(seed) % 12) {
+    case 0:
+        count(envoyGoFilterHttpGetHeader(s, name, 3, &ptr, &len));
+        for (int i = 0; i < len; i++)
+            CHECK(((const char *)(uintptr_t)ptr)[i] >= ' ');
+        break;
+    case 1:
+        count(envoyGoFilterHttpCopyHeaders(s, strings, room));
+        break;
+    case 2:
+        count(envoyGoFilterHttpSetHeaderHelper(s, name, 3, name, 3, rand_r(seed) % 2));
+        break;
+    case 3:
+        count(envoyGoFilterHttpRemoveHeader(s, name, 3));
+        break;
+    case 4:
+        /* Handles are small numbers: guess the one that is out. Lengths stay below the room. */
+        count(envoyGoFilterHttpGetBuffer(s, 1 + (uint64_t)rand_r(seed) % 8, room));
+        break;
+    case 5:
+        count(envoyGoFilterHttpSetBufferHelper(s, 1 + (uint64_t)rand_r(seed) % 8, name, 3,
+                                               GO_BUFFER_SET + rand_r(seed) % 2 * 2));
+        break;
+    case 6:
+        count(envoyGoFilterHttpDrainBuffer(s, 1 + (uint64_t)rand_r(seed) % 8, 2));
+        break;
+    case 7:
+        count(envoyGoFilterHttpGetStringValue(s->req, rand_r(seed) % 14, &ptr, &len));
+        break;
+    case 8:
+        count(envoyGoFilterHttpGetIntegerValue(s->req, rand_r(seed) % 14, &number));
+        break;
+    case 9:
+        count(envoyGoFilterHttpCopyTrailers(s, strings, room));
+        break;
+    case 10:
+        count(envoyGoFilterHttpAddData(s, name, 3, true));
+        break;
+    default:
+        count(envoyGoFilterHttpClearRouteCache(s->req, rand_r(seed) % 2));
+        break;
+    }
+}
+
+static void *tend(void *arg) {
+    for (;;) {
+        pthread_mutex_lock(&lock);
+        while (!tasks)
+            pthread_cond_wait(&wake, &lock);
+        struct task *task = tasks;
+        tasks = task->next;
+        pthread_mutex_unlock(&lock);
+        if (!task->state)
+            return NULL;
+        struct go_process_state *state = task->state;
+        for (int i = rand_r(&task->seed) % 6; i >= 0; i--)
+            act(state, &task->seed);
+        int how = rand_r(&task->seed) % 16;
+        if (how == 0)
+            count(envoyGoFilterHttpSendLocalReply(state, 403, NULL, 0, NULL, 0, 0, NULL, 0));
+        else if (how == 1)
+            count(envoyGoFilterHttpSendPanicReply(state, NULL, 0));
+        if (!task->late || how > 8)
+            count(envoyGoFilterHttpContinue(state, how == 2 ? 3 : how == 3 ? 4 : 2));
+        for (int i = rand_r(&task->seed) % 3; i > 0; i--)
+            act(state, &task->seed);
+        free(task);
+        refs_drop(state->req, false);
+    }
+}
+
+static uint64_t some_status(struct go_process_state *state, bool may_hold) {
+    static _Atomic unsigned seeds = 1;
+    unsigned seed = atomic_fetch_add(&seeds, 7919);
+    bool async = seed % 3 != 0;
+    submit(state, seed, !async);
+    if (async)
+        return GO_RUNNING;
+    return may_hold && seed % 4 == 0 ? GO_STOP_AND_BUFFER : GO_CONTINUE;
+}
+
+static uint64_t storm_header(struct go_process_state *state, uint64_t end, uint64_t n,
+                             uint64_t bytes) {
+    CHECK(n < 32 && bytes < 4096);
+    return some_status(state, !end);
+}
+
+static uint64_t storm_data(struct go_process_state *state, uint64_t end, uint64_t handle,
+                           uint64_t len) {
+    return some_status(state, !end);
+}
+
+static void storm_log(struct go_request *request, uint64_t type, struct go_process_state *decode,
+                      struct go_process_state *encode, uint64_t counts[4], uint64_t bytes[4]) {
+    submit(decode, (unsigned)(uintptr_t)request, true);
+}
+
+static void storm_destroy(struct go_request *request, uint64_t reason) {
+    refs_drop(request, true);
+}
+
+/* ---- the exchanges ---- */
+
+struct runner {
+    unsigned seed;
+    struct fake_exchange *fake;
+    struct g *serving;
+    bool stop;
+};
+
+/* Hangs up on whatever is being served. */
+static void hangs_up(void *arg) {
+    struct runner *runner = arg;
+    unsigned seed = runner->seed ^ 0x5555;
+    while (!runner->stop) {
+        (void)rt_sleep_until(clock_mono_ns() + (int64_t)(rand_r(&seed) % 3000) * NS_PER_US);
+        if (runner->serving) {
+            runner->fake->x.client_gone = true;
+            rt_cancel(runner->serving);
+        }
+    }
+    atomic_fetch_add(&ended_coroutines, 1);
+}
+
+static void serve_one(struct runner *runner) {
+    static const char *const pieces[] = {"one", "two", "three", "four", NULL};
+    int kind = rand_r(&runner->seed) % 4;
+    struct fake_exchange *fake = fake_new(&fake_go.config, kind ? pieces : NULL, kind == 3);
+    struct exchange *x = &fake->x;
+    void *self = fake->factory.itab->create(x, &fake->factory);
+    CHECK(self);
+    runner->fake = fake;
+    runner->serving = rt_self();
+    fake->factory.itab->request(x, self);
+    struct span chunk;
+    ssize_t n = exchange_alive(x) ? 1 : 0;
+    while (n > 0)
+        n = reader_next(x->request.body, 1 << 16, &chunk);
+    if (exchange_alive(x)) { /* as a router would, while goroutines may still look */
+        for (int i = 0; i < 20; i++)
+            CHECK(header_add(&x->request.headers, HDR_OTHER, SPAN_LIT("x-b"), SPAN_LIT("b")) == 0);
+        CHECK(header_add_id(&x->response.headers, HDR_STATUS, SPAN_LIT("200")) == 0);
+        fake->factory.itab->response(x, self);
+    }
+    runner->serving = NULL;
+    rt_cancel_clear();
+    fake->factory.itab->log(x, self, FILTER_LOG_END);
+    fake->factory.itab->destroy(x, self);
+    fake_free(fake);
+}
+
+static void runs(void *arg) {
+    struct runner *runner = arg;
+    for (int i = 0; i < ROUNDS; i++)
+        serve_one(runner);
+    runner->stop = true;
+    atomic_fetch_add(&ended_coroutines, 1);
+}
+
+static void starts(void *arg) {
+    static _Atomic unsigned seeds = 17;
+    for (int i = 0; i < COROUTINES; i++) {
+        struct runner *runner = calloc(1, sizeof(*runner));
+        CHECK(runner);
+        runner->seed = atomic_fetch_add(&seeds, 104729);
+        CHECK(go_here("runs", runs, runner) == 0);
+        CHECK(go_here("hangs up", hangs_up, runner) == 0);
+    }
+}
+
+static void storm_story(void *arg) {
+    fake_go_init();
+    fake_go.header = storm_header;
+    fake_go.data = storm_data;
+    fake_go.log = storm_log;
+    fake_go.destroy = storm_destroy;
+    pthread_t tenders[TENDERS];
+    for (int i = 0; i < TENDERS; i++)
+        CHECK(pthread_create(&tenders[i], NULL, tend, NULL) == 0);
+    for (unsigned p = 0; p < PS; p++)
+        CHECK(go_on(p, "starts", starts, NULL) == 0);
+    while (atomic_load(&ended_coroutines) < 2 * PS * COROUTINES)
+        CHECK(rt_sleep_until(clock_mono_ns() + 5 * NS_PER_MS) == 0);
+    while (atomic_load(&finalized) < atomic_load(&entered))
+        CHECK(rt_sleep_until(clock_mono_ns() + 5 * NS_PER_MS) == 0);
+    CHECK(atomic_load(&entered) == PS * COROUTINES * ROUNDS);
+    CHECK(fake_go.destroys == atomic_load(&entered));
+    CHECK(fake_go.logs == atomic_load(&entered));
+    CHECK(requests == NULL);
+    CHECK(stat_value(go_stats.unfinalized) == 0);
+    CHECK(stat_value(go_stats.seats_busy) == 0);
+    /* Every answer that can come did come. */
+    CHECK(codes[-GO_OK] && codes[-GO_FILTER_IS_DESTROYED] && codes[-GO_NOT_IN_GO] &&
+          codes[-GO_INVALID_PHASE] && codes[-GO_VALUE_NOT_FOUND]);
+    fprintf(stderr, "ok %u, destroyed %u, not in Go %u, phase %u, absent %u\n", codes[0], codes[2],
+            codes[3], codes[4], codes[5]);
+    rt_stop(0);
+}
+
+static void nothing_is_lost_in_a_storm(void **state) {
+    story(PS, storm_story);
+}
+
+static int init(void **state) {
+    CHECK(stats_init(PS) == 0);
+    go_stats_init();
+    log_set_level(LOG_CRITICAL);
+    return 0;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(nothing_is_lost_in_a_storm)};
+    return cmocka_run_group_tests(tests, init, NULL);
+}

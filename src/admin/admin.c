@@ -73,7 +73,7 @@ static void admin_request(struct exchange *x, void *self) {
     struct span target = header_get(&x->request.headers, HDR_PATH);
     struct page page;
     admin_dispatch(method, target, &page);
-    /* Pages that change something are the operator's doing, and what happened is looked for here. */
+    /* Who looks for what changed this process looks here. */
     LOG(log_admin, span_eq(method, SPAN_LIT("POST")) ? LOG_INFO : LOG_DEBUG, "%.*s %.*s: %u",
         (int)method.len, method.ptr, (int)target.len, target.ptr, page.status);
     if (page.body.failed || respond(x, &page) < 0) {

@@ -1,5 +1,5 @@
-/* dispatch: from method and path to a page. One table says what there is; /help and the answer to an
- * unknown path are printed from it, so they cannot be out of date. */
+/* dispatch: from method and path to a page. One table says what there is; /help and the answer to
+ * an unknown path are printed from it, so they cannot be out of date. */
 #include <stdarg.h>
 #include <stdio.h>
 

@@ -9,7 +9,7 @@ enum { HISTOGRAM_BOUNDS = 19 };
 extern const double histogram_bounds_ms[HISTOGRAM_BOUNDS];
 
 /* Samples at or below each bound, so never falling from one to the next. A step that a bound cuts
- * is divided in proportion, and rounded down, so a sample on the bound itself may count above it. */
+ * is divided in proportion, rounded down: a sample on the bound itself may count above it. */
 void histogram_cumulative(const struct stat_summary *summary, uint64_t out[HISTOGRAM_BOUNDS]);
 
 /* The quantiles that Envoy prints, in percent. */

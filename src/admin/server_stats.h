@@ -1,7 +1,7 @@
 /* server_stats: the stats of the process itself: server.*, and rt.* of each P.
  *
- * They are read where they arise (the allocator, the runtime, the hooks) when somebody asks, and set
- * as gauges and counters like any other, so that every format and filter sees them.
+ * They are read where they arise (the allocator, the runtime, the hooks) when somebody asks, and
+ * set as gauges and counters like any other, so that every format and filter sees them.
  *
  * Threads  Any P; two at a time only make the same numbers twice. */
 #pragma once

@@ -1,9 +1,9 @@
 /* stat_selection: which stats a request asks for, by ?usedonly, ?filter, ?type, and those that are.
  *
  * Ownership  selection_fini frees the list; the stats in it live as long as the process.
- * Limits     Patterns of FILTER_LEN_MAX bytes and FILTER_NESTING_MAX groups deep: compiling recurses
- *            on a coroutine's stack. Matching stops after FILTER_TIME_NS: a pattern that backtracks
- *            must not hold up the P. */
+ * Limits     Patterns of FILTER_LEN_MAX bytes and FILTER_NESTING_MAX groups deep: compiling
+ *            recurses on a coroutine's stack. Matching stops after FILTER_TIME_NS: a pattern that
+ *            backtracks must not hold up the P. */
 #pragma once
 #include "admin/page.h"
 #include "base/clock.h"

@@ -1,8 +1,8 @@
 /* text: a growing buffer of bytes that a page is written into.
  *
- * Ownership  The buffer is malloc memory: text_fini frees it, text_take transfers it.
- * Errors     When memory is short, `failed` is set and all later writes do nothing, so a page checks
- *            once, at its end. */
+ * Ownership  The buffer is malloc memory: text_fini frees it.
+ * Errors     When memory is short, `failed` is set and all later writes do nothing, so a page
+ *            checks once, at its end. */
 #pragma once
 #include "base/check.h"
 #include "base/span.h"
@@ -29,7 +29,7 @@ static inline struct span text_span(const struct text *text) {
     return span_make(text->data ? text->data : "", text->len);
 }
 
-/* The shortest decimal that reads back as value, NUL-terminated: "0.5", "1.05", "3600000", "nan". */
+/* The shortest decimal that reads back as value, NUL-terminated: "0.5", "3600000", "nan". */
 enum { DOUBLE_TEXT_MAX = 40 };
 void double_format(double value, char out[DOUBLE_TEXT_MAX]);
 

@@ -1,4 +1,4 @@
-/* Prometheus' text: one TYPE line per metric, labels that cannot break out, buckets that never fall. */
+/* Prometheus' text: one TYPE line per metric, no way out of a label, buckets that never fall. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,4 +1,4 @@
-/* What pages are written with: text, JSON and query parameters, with input that wants to break out. */
+/* What pages are written with: text, JSON, query parameters, and input that wants to break out. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

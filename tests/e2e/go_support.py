@@ -6,136 +6,39 @@ next one a new proxy.
 """
 
 import itertools
-import json
-import os
-import pathlib
-import socket
-import subprocess
-import sys
-import tempfile
-import time
-import urllib.request
 
+import kit
 import pytest
+from harness import Client, Gone, Proxy, cluster, direct, listener, router, run, to  # noqa: F401
+from wire import Origin
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "filters"))
+from build import build
 
-import kit  # noqa: E402
-from wire import Client, Gone, Origin, Reply, encode_chunk, encode_end  # noqa: E402, F401
-
-from build import build  # noqa: E402
-
-SLUICE = os.environ.get("SLUICE_BIN", str(ROOT / "build" / "sluice"))
 PANIC_BODY = b"error happened in filter\r\n"
 
 
-def free_ports(count):
-    """Ports that nobody listens on now. All are held until the last is known, so they differ."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-        return [s.getsockname()[1] for s in sockets]
-    finally:
-        for s in sockets:
-            s.close()
+def go_listener(name, filters, routes=None, **more):
+    """A listener with these filters and the router; the routes default to one that answers."""
+    return listener(name, routes or [direct(200, "direct\n")], filters=[*filters, router()], **more)
 
 
-class Sluice:
-    """A running proxy. build_config gets a function that hands out ports by name."""
-
-    def __init__(self, build_config, *, level="debug", flags=()):
-        self.folder = tempfile.TemporaryDirectory(prefix="sluice-go-")
-        self.ports = {}
-        config = build_config(self.port)
-        config["admin"] = {
-            "address": {
-                "socket_address": {"address": "127.0.0.1", "port_value": self.port("admin")}
-            }
-        }
-        self.config_path = pathlib.Path(self.folder.name, "bootstrap.yaml")
-        self.config_path.write_text(json.dumps(config, indent=1))  # JSON is YAML
-        self.log_path = pathlib.Path(self.folder.name, "log")
-        with open(self.log_path, "w") as log:
-            self.process = subprocess.Popen(
-                [SLUICE, "-c", str(self.config_path), "-l", level, *flags],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        self._wait_until_ready()
-
-    def port(self, name):
-        if name not in self.ports:
-            [self.ports[name]] = free_ports(1)
-        return self.ports[name]
-
-    def _wait_until_ready(self, timeout_s=60):
-        deadline = time.monotonic() + timeout_s
-        while True:
-            try:
-                if self.admin("/ready").startswith("LIVE"):
-                    return
-            except OSError:
-                pass
-            if not self.alive() or time.monotonic() > deadline:
-                self.stop()
-                raise AssertionError(f"the proxy does not get ready:\n{self.log()[-4000:]}")
-            time.sleep(0.02)
-
-    def admin(self, path):
-        url = f"http://127.0.0.1:{self.ports['admin']}{path}"
-        with urllib.request.urlopen(url, timeout=20) as reply:
-            return reply.read().decode()
-
-    def stat(self, name):
-        """The value of a counter or gauge, 0 if there is none yet."""
-        for line in self.admin("/stats").splitlines():
-            key, _, value = line.partition(": ")
-            if key == name:
-                return int(value)
-        return 0
-
-    def log(self):
-        return self.log_path.read_text(errors="replace")
-
-    def wait_for_log(self, text, timeout_s=20):
-        deadline = time.monotonic() + timeout_s
-        while text not in self.log():
-            assert time.monotonic() < deadline, f"not in the log: {text!r}"
-            time.sleep(0.01)
-
-    def alive(self):
-        return self.process.poll() is None
-
-    def stop(self):
-        """Ends the proxy and returns its exit status."""
-        if self.alive():
-            self.process.terminate()
-            try:
-                self.process.wait(30)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-        return self.process.returncode
+def report_listener(library, name="report"):
+    """A listener on which the library's plugin `report` answers."""
+    return go_listener(name, [kit.go_filter(library, "report")])
 
 
-def refused(config, *, timeout_s=60):
-    """Starts a proxy that must refuse its configuration, and returns what it said."""
-    with tempfile.TemporaryDirectory(prefix="sluice-go-") as folder:
-        path = pathlib.Path(folder, "bootstrap.yaml")
-        path.write_text(json.dumps(config, indent=1))
-        done = subprocess.run(
-            [SLUICE, "-c", str(path)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=timeout_s,
-        )
-    assert done.returncode == 1, f"exit status {done.returncode}\n{done.stdout}"
-    return done.stdout
+def config_of(listeners, clusters=()):
+    return {
+        "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}},
+        "static_resources": {"listeners": listeners, "clusters": list(clusters)},
+    }
+
+
+def refused(*listeners):
+    """Starts a proxy that must refuse its listeners, and returns what it said."""
+    done = run(config=config_of(listeners))
+    assert done.returncode == 1, done
+    return done.stdout + done.stderr
 
 
 # ---- the proxy that all tests share -----------------------------------------
@@ -145,27 +48,18 @@ def listener_name(kind, sdk):
     return f"{kind}-{sdk}".replace(".", "_")
 
 
-def shared_config(port, origin_port):
+def shared_config(origin_port):
     trailers = {"http_protocol_options": {"enable_trailers": True}}
     listeners = []
     for sdk in kit.SDKS:
         basic = build("basic", sdk)
 
-        def listen(kind, filters, routes=None, sdk=sdk, hcm=None, **more):
+        def listen(kind, filters, routes=None, sdk=sdk, **more):
             name = listener_name(kind, sdk)
-            listeners.append(
-                kit.listener(
-                    name,
-                    port(name),
-                    filters,
-                    routes or [kit.route_to("origin")],
-                    hcm={**trailers, **(hcm or {})},
-                    **more,
-                )
-            )
+            listeners.append(go_listener(name, filters, routes or [to()], hcm=trailers, **more))
 
-        def scripted(sdk_basic=basic, **config):
-            return kit.go_filter(sdk_basic, "basic", kit.typed_struct(config) if config else None)
+        def scripted(basic=basic, **config):
+            return kit.go_filter(basic, "basic", kit.typed_struct(config) if config else None)
 
         listen("main", [scripted()])
         listen("pass", [kit.go_filter(basic, "passthrough")])
@@ -174,39 +68,33 @@ def shared_config(port, origin_port):
             "chain",
             [scripted(name=n, eh=f"add:x-order:{n}") for n in ("first", "middle", "last")],
         )
-        listen(
-            "factory", [scripted(factory="try!continue:2,try!reply:500:no,try!other.continue:2")]
-        )
+        early = "try!continue:2,try!reply:500:no,try!other.continue:2"
+        listen("factory", [scripted(factory=early)])
+        other = [{"name": "x-route", "string_match": {"exact": "other"}}]
         listen(
             "routes",
             [scripted()],
             [
-                {
-                    "match": {
-                        "prefix": "/",
-                        "headers": [{"name": "x-route", "string_match": {"exact": "other"}}],
-                    },
-                    "direct_response": {"status": 200, "body": {"inline_string": "other route\n"}},
-                },
-                {"name": "to-origin", "match": {"prefix": "/"}, "route": {"cluster": "origin"}},
+                {**direct(200, "other route\n"), "match": {"prefix": "/", "headers": other}},
+                {**to(), "name": "to-origin"},
             ],
         )
-        name = listener_name("report", sdk)
-        listeners.append(kit.report_listener(basic, port(name), name))
+        listeners.append(report_listener(basic, listener_name("report", sdk)))
     upstream_trailers = {
-        "typed_extension_protocol_options": {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": kit.TYPE + "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                "explicit_http_config": trailers,
-            }
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": kit.TYPE + "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            "explicit_http_config": trailers,
         }
     }
-    return {
-        "static_resources": {
-            "listeners": listeners,
-            "clusters": [kit.cluster("origin", origin_port, **upstream_trailers)],
-        }
-    }
+    origin = cluster("origin", origin_port, typed_extension_protocol_options=upstream_trailers)
+    return config_of(listeners, [origin])
+
+
+def stop(sluice):
+    """Ends a proxy: by itself, with status 0, and without a sanitizer's report."""
+    status = sluice.stop()
+    assert status == 0, f"exit status {status}\n{sluice.log()[-8000:]}"
+    assert "Sanitizer" not in sluice.log(), sluice.log()[-8000:]
 
 
 class Shared:
@@ -220,29 +108,37 @@ class Shared:
     def get(self):
         if self.origin is None:
             self.origin = Origin()
-        if self.sluice is not None and not self.sluice.alive():
-            self.close_sluice()
-        if self.sluice is None:
+        if self.sluice is None or not self.sluice.alive():  # dead: some test was told so
             self.kept = dict.fromkeys(kit.SDKS, 0)
-            self.sluice = Sluice(
-                lambda port: shared_config(port, self.origin.port), level=self.level
-            )
+            self.sluice = Proxy(shared_config(self.origin.port), level=self.level)
         return self
 
-    def close_sluice(self):
-        if self.sluice is not None:
-            self.sluice.stop()
-            self.sluice = None
+    def drop(self):
+        """Gets rid of a proxy that a test has broken."""
+        self.sluice.kill()
+        self.sluice = None
 
     def close(self):
-        self.close_sluice()
+        if self.sluice is not None:
+            stop(self.sluice)
         if self.origin is not None:
             self.origin.close()
-            self.origin = None
 
 
-_shared = Shared("debug")
-_quiet = Shared("off")
+@pytest.fixture(scope="session")
+def shared():
+    proxy = Shared("debug")
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture(scope="session")
+def quiet():
+    proxy = Shared("off")
+    yield proxy
+    proxy.close()
+
+
 _ids = itertools.count(1)
 
 
@@ -323,7 +219,7 @@ class Go:
         self.shared.kept[self.sdk] += count
 
 
-def _go(sdk, is_async, shared=_shared):
+def _go(shared, sdk, is_async=False):
     shared.get()
     go = Go(shared, sdk, is_async)
     yield go
@@ -333,7 +229,7 @@ def _go(sdk, is_async, shared=_shared):
         go.report.wait_until_collected(kept=shared.kept[sdk])
         go.report.get(forget=go.id)
     except BaseException:
-        shared.close_sluice()
+        shared.drop()
         raise
 
 
@@ -341,29 +237,25 @@ def _go(sdk, is_async, shared=_shared):
     params=[(sdk, mode) for sdk in kit.SDKS for mode in ("sync", "async")],
     ids=lambda p: f"{p[0]}-{p[1]}",
 )
-def go(request):
+def go(request, shared):
     """The scripted filter on each SDK, once in the callbacks themselves, once in goroutines."""
-    yield from _go(request.param[0], request.param[1] == "async")
+    sdk, mode = request.param
+    yield from _go(shared, sdk, mode == "async")
 
 
 @pytest.fixture(params=kit.SDKS)
-def go_sync(request):
+def go_sync(request, shared):
     """The scripted filter on each SDK, for what only makes sense in the callbacks themselves."""
-    yield from _go(request.param, False)
+    yield from _go(shared, request.param)
 
 
 @pytest.fixture(params=("1.33",))
-def go_133(request):
+def go_133(request, shared):
     """What only SDK 1.33 has, or what does not depend on the SDK."""
-    yield from _go(request.param, False)
+    yield from _go(shared, request.param)
 
 
 @pytest.fixture(params=kit.SDKS)
-def go_quiet(request):
+def go_quiet(request, quiet):
     """A proxy that logs nothing, for many requests."""
-    yield from _go(request.param, False, _quiet)
-
-
-def pytest_sessionfinish():
-    _shared.close()
-    _quiet.close()
+    yield from _go(quiet, request.param)

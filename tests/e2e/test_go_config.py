@@ -4,7 +4,7 @@ import json
 
 import kit
 import pytest
-from go_support import Client, Sluice, refused
+from go_support import Proxy, config_of, direct, go_listener, refused, report_listener, stop
 
 from build import build
 
@@ -20,29 +20,25 @@ class Config:
     """A proxy whose one listener answers by itself, behind the given filters."""
 
     def __init__(self, library, filters, routes=None, **more):
-        self.sluice = Sluice(
-            lambda port: {
-                "static_resources": {
-                    "listeners": [
-                        kit.listener(
-                            "main", port("main"), filters, routes or [kit.answer()], **more
-                        ),
-                        kit.report_listener(library, port("report")),
-                    ]
-                }
-            }
-        )
+        listeners = [go_listener("main", filters, routes, **more), report_listener(library)]
+        self.sluice = Proxy(config_of(listeners))
         self.report = kit.Reporter(self.sluice.port("report"))
 
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
-        assert self.sluice.stop() == 0
+    def __exit__(self, kind, *_):
+        if kind is None:
+            stop(self.sluice)
+        else:
+            self.sluice.kill()
 
-    def ask(self, path="/", host="test.local"):
-        with Client(self.sluice.port("main")) as client:
-            return client.ask("GET", path)
+    def ask(self, path="/"):
+        return self.sluice.get(path, listener="main")
+
+
+def answer(prefix="/", **more):
+    return direct(200, "direct\n", prefix, **more)
 
 
 def level(name, **values):
@@ -62,22 +58,22 @@ def test_levels_are_merged_from_the_filter_inwards(library):
             "name": "with-own",
             "domains": ["own.example"],
             "routes": [
-                kit.answer(prefix="/route", **own("route", color="red")),
-                kit.answer(prefix="/"),
+                answer(prefix="/route", **own("route", color="red")),
+                answer(prefix="/"),
             ],
             **own("host", color="green", size="1"),
         },
         {
             "name": "without",
             "domains": ["*"],
-            "routes": [kit.answer(prefix="/route", **own("lonely")), kit.answer(prefix="/")],
+            "routes": [answer(prefix="/route", **own("lonely")), answer(prefix="/")],
         },
     ]
     filters = [kit.go_filter(library, "merge", level("filter", color="blue", shape="round"))]
-    with Config(library, filters, virtual_hosts=hosts) as proxy:
+    with Config(library, filters, hosts=hosts) as proxy:
 
         def ask(path, host):
-            with Client(proxy.sluice.port("main")) as client:
+            with proxy.sluice.connect("main") as client:
                 client.method = "GET"
                 client.sock.sendall(f"GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n".encode())
                 reply = client.read_reply()
@@ -98,29 +94,17 @@ def test_levels_are_merged_from_the_filter_inwards(library):
 
 def test_a_parse_error_refuses_the_bootstrap(library):
     filters = [kit.go_filter(library, "merge", kit.typed_struct({"error": "not like this"}))]
-    said = refused(
-        {"static_resources": {"listeners": [kit.listener("main", 0, filters, [kit.answer()])]}}
-    )
+    said = refused(go_listener("main", filters))
     assert "not like this" in said
 
 
 def test_a_parse_error_in_a_route_refuses_the_bootstrap(library):
     wrong = kit.per_route(merge=kit.typed_struct({"error": "not on this route"}))
     routes = [
-        kit.answer(prefix="/x", typed_per_filter_config={"envoy.filters.http.golang": wrong}),
-        kit.answer(),
+        answer(prefix="/x", typed_per_filter_config={"envoy.filters.http.golang": wrong}),
+        answer(),
     ]
-    said = refused(
-        {
-            "static_resources": {
-                "listeners": [
-                    kit.listener(
-                        "main", 0, [kit.go_filter(library, "merge", level("filter"))], routes
-                    )
-                ]
-            }
-        }
-    )
+    said = refused(go_listener("main", [kit.go_filter(library, "merge", level("filter"))], routes))
     assert "not on this route" in said
 
 
@@ -176,8 +160,8 @@ def test_disabled_on_a_route_is_an_empty_any_there():
         "plugins_config": {"any": {"disabled": True}},
     }
     routes = [
-        kit.answer(prefix="/off", typed_per_filter_config={"envoy.filters.http.golang": off}),
-        kit.answer(),
+        answer(prefix="/off", typed_per_filter_config={"envoy.filters.http.golang": off}),
+        answer(),
     ]
     written = {"@type": kit.TYPE + "google.protobuf.StringValue", "value": "on"}
     with Config(library, [kit.go_filter(library, "any", written)], routes) as proxy:
@@ -206,9 +190,7 @@ def test_a_route_config_is_for_the_filter_of_its_name(library):
         kit.go_filter(library, "merge", level("two", two="2"), name="filter-two"),
     ]
     routes = [
-        kit.answer(
-            typed_per_filter_config={"filter-two": kit.per_route(merge=level("route", two="3"))}
-        )
+        answer(typed_per_filter_config={"filter-two": kit.per_route(merge=level("route", two="3"))})
     ]
     with Config(library, filters, routes) as proxy:
         reply = proxy.ask()
@@ -236,13 +218,7 @@ def test_the_first_path_of_a_library_id_wins():
 
 @pytest.mark.parametrize("path", ["/nonexistent/libfilter.so", "/etc/passwd"])
 def test_what_is_not_a_library_is_refused(path):
-    said = refused(
-        {
-            "static_resources": {
-                "listeners": [kit.listener("main", 0, [kit.go_filter(path, "any")], [kit.answer()])]
-            }
-        }
-    )
+    said = refused(go_listener("main", [kit.go_filter(path, "any")]))
     assert path in said
 
 

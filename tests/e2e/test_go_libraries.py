@@ -4,7 +4,7 @@ import concurrent.futures
 
 import kit
 import pytest
-from go_support import Client, Sluice, listener_name
+from go_support import Proxy, config_of, go_listener, listener_name, report_listener, stop
 
 from build import build
 
@@ -25,23 +25,11 @@ def two_loops(request):
         build("gcloop", sdk, copy=name) for sdk, name in zip(request.param, "ab", strict=True)
     ]
 
-    def config(port):
-        filters = [kit.go_filter(lib, "gcloop", name=f"loop{i}") for i, lib in enumerate(libraries)]
-        return {
-            "static_resources": {
-                "listeners": [
-                    kit.listener("main", port("main"), filters, [kit.answer()]),
-                    *(
-                        kit.report_listener(lib, port(f"report{i}"), f"report{i}")
-                        for i, lib in enumerate(libraries)
-                    ),
-                ]
-            }
-        }
-
-    sluice = Sluice(config)
+    filters = [kit.go_filter(lib, "gcloop", name=f"loop{i}") for i, lib in enumerate(libraries)]
+    reports = [report_listener(lib, f"report{i}") for i, lib in enumerate(libraries)]
+    sluice = Proxy(config_of([go_listener("main", filters), *reports]))
     yield sluice
-    sluice.stop()
+    stop(sluice)
 
 
 def test_tight_loops_and_collections_in_two_runtimes(two_loops):
@@ -51,7 +39,7 @@ def test_tight_loops_and_collections_in_two_runtimes(two_loops):
 
     def ask(number):
         path = "/sync" if number % 2 else "/later"
-        with Client(two_loops.port("main"), timeout_s=60) as client:
+        with two_loops.connect("main", timeout_s=60) as client:
             return client.ask("GET", path)
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:

@@ -1,5 +1,5 @@
-"""What tests of Go filters share: scripts for the plugin `basic`, pieces of a bootstrap, a client
-of the plugin `report`. README.md beside this file describes the plugins.
+"""What tests of Go filters share: scripts for the plugin `basic`, configuration of Go filters, a
+client of the plugin `report`. README.md beside this file describes the plugins.
 """
 
 import http.client
@@ -59,7 +59,7 @@ def path_of(base="/", *, test_id="", is_async=False, name="", **phases):
     return base + ("&" if "?" in base else "?") + urllib.parse.urlencode(query)
 
 
-# ---- bootstrap --------------------------------------------------------------
+# ---- configuration --------------------------------------------------------------
 
 
 def typed_struct(value):
@@ -84,80 +84,6 @@ def per_route(**plugins):
     return {
         "@type": TYPE + "envoy.extensions.filters.http.golang.v3alpha.ConfigsPerRoute",
         "plugins_config": {plugin: {"config": config} for plugin, config in plugins.items()},
-    }
-
-
-def router():
-    return {
-        "name": "envoy.filters.http.router",
-        "typed_config": {"@type": TYPE + "envoy.extensions.filters.http.router.v3.Router"},
-    }
-
-
-def route_to(cluster, prefix="/", **more):
-    return {"match": {"prefix": prefix}, "route": {"cluster": cluster}, **more}
-
-
-def answer(status=200, body="direct\n", prefix="/", **more):
-    direct = {"status": status, "body": {"inline_string": body}} if body else {"status": status}
-    return {"match": {"prefix": prefix}, "direct_response": direct, **more}
-
-
-def listener(name, port, filters, routes=None, *, virtual_hosts=None, hcm=None, **more):
-    """A listener on 127.0.0.1 with a connection manager; the router comes last by itself."""
-    hosts = virtual_hosts or [{"name": f"{name}_hosts", "domains": ["*"], "routes": routes}]
-    manager = {
-        "@type": TYPE + "envoy.extensions.filters.network.http_connection_manager.v3."
-        "HttpConnectionManager",
-        "stat_prefix": name,
-        "route_config": {"name": f"{name}_routes", "virtual_hosts": hosts},
-        "http_filters": [*filters, router()],
-        **(hcm or {}),
-    }
-    return {
-        "name": name,
-        "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
-        "filter_chains": [
-            {
-                "filters": [
-                    {
-                        "name": "envoy.filters.network.http_connection_manager",
-                        "typed_config": manager,
-                    }
-                ]
-            }
-        ],
-        **more,
-    }
-
-
-def report_listener(library, port, name="report"):
-    """A listener on which the library's plugin `report` answers."""
-    return listener(name, port, [go_filter(library, "report")], [answer(500, "no report\n")])
-
-
-def cluster(name, port, **more):
-    return {
-        "name": name,
-        "type": "STATIC",
-        "connect_timeout": "5s",
-        "load_assignment": {
-            "cluster_name": name,
-            "endpoints": [
-                {
-                    "lb_endpoints": [
-                        {
-                            "endpoint": {
-                                "address": {
-                                    "socket_address": {"address": "127.0.0.1", "port_value": port}
-                                }
-                            }
-                        }
-                    ]
-                }
-            ],
-        },
-        **more,
     }
 
 

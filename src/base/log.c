@@ -100,9 +100,9 @@ static size_t put_prefix(char *line, size_t size, const char *component, enum lo
     return (size_t)n;
 }
 
-/* Bytes below SP would let a peer forge lines. A tab and, in our own multi-line texts, a newline
- * stay: the callers that print foreign bytes escape newlines by passing them through here too, as
- * one line per newline is never produced by peers' data with "%.*s" of a validated field. */
+/* Control bytes would let a peer drive the terminal that shows the log. Tabs stay, and newlines: our
+ * own texts have several lines (dumps, stacks of extensions), and what we print of a peer was checked
+ * by a parser that lets no newline through. */
 static size_t escape_control(char *text, size_t len) {
     for (size_t i = 0; i < len; i++)
         if ((unsigned char)text[i] < 0x20 && text[i] != '\t' && text[i] != '\n')

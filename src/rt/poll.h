@@ -4,9 +4,11 @@
  *            closes it) or poll_detach (which hands it back).
  * Threads    The P that opened it, always.
  * Parks      poll_wait_* park the calling coroutine; one reader and one writer at a time.
- * Idle       With no reader parked, an edge runs on_event as a scheduler callback: an idle
- *            connection owns no coroutine. on_event must not park; it may close this or any other
- *            poll_fd of the P: events already fetched for it are dropped.
+ * Idle       With no reader parked, an edge with IN, HUP or ERR runs on_event as a scheduler
+ *            callback: an idle connection owns no coroutine. on_event must not park; it may close
+ *            this or any other poll_fd of the P: events already fetched for it are dropped.
+ * Hang-up    HUP: the peer will send no more (readers wake, for good). ERR: both directions are over
+ *            (writers wake too). A half-closed peer is thus no reason for a writer to spin.
  * Use        Try the system call first and wait only on EAGAIN. After a short read nothing more is
  *            there until the next edge, so mark it with poll_not_readable and save the call that
  *            would say EAGAIN. That is safe unless POLL_EVENT_HUP was seen: then read to the end. */
@@ -30,7 +32,8 @@ struct poll_fd {
 };
 
 /* Registers fd (non-blocking) with the current P. pd starts as readable and writable unknown, that
- * is, as ready for both. 0 or -errno; on error fd is still the caller's. */
+ * is, as ready for both. 0 or -errno; on error fd is still the caller's. A TCP socket that is neither
+ * connecting nor listening counts as hung up: call connect before the next park. */
 MUST_CHECK int poll_open(struct poll_fd *pd, int fd, poll_event_fn on_event);
 void poll_close(struct poll_fd *pd);
 /* Deregisters and hands the descriptor back. */

@@ -34,7 +34,7 @@ unsigned rt_default_p_count(void);
 
 /* Starts the Ps, runs main_fn as a coroutine pinned to P 0 and returns rt_stop's code once it was
  * called, with every M but the caller's ended or parked. -errno when the runtime cannot start.
- * Signals of the process are owned by rt/signals.h from here on. Once per process. */
+ * The calling thread only waits and never runs coroutines. Once per process. */
 int rt_run(const struct rt_options *options, rt_fn main_fn, void *arg);
 /* Any thread. Coroutines that have not ended are dropped where they stand. */
 void rt_stop(int code);

@@ -3,7 +3,8 @@
  * Go libraries install handlers at load. Most of them chain to what was there; SIGURG, by which a
  * Go runtime preempts its threads, is not chained, so the library loaded last would swallow the
  * preemption of the others and their GC would hang for ever. signals_after_dlopen re-takes SIGURG,
- * remembers the handler that was found there and from then on every SIGURG runs all of them.
+ * remembers the handler that was found there and from then on every SIGURG runs all of them. What
+ * the new library swallowed in between is repeated.
  *
  * Order    signals_init before the first dlopen (so that Go chains to our crash handler), then
  *          signals_after_dlopen after each dlopen, both from the main thread or a blocking_call.

@@ -45,8 +45,10 @@ bool header_name_is_valid(struct span name) {
 }
 
 bool header_value_is_valid(struct span value) {
+    if (value.len == 0)
+        return true;
     const char *end = value.ptr + value.len;
-    return value.len == 0 || chars_find_control(value.ptr, value.ptr, end) == end;
+    return chars_find_control(value.ptr, value.ptr, end) == end;
 }
 
 bool header_pseudo_is_valid(enum header_id id, struct span value) {

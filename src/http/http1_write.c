@@ -115,6 +115,8 @@ static void render_line(struct builder *b, const struct header *entry) {
 /* Sends the lines queued: from where they lie, or copied. */
 static void flush(struct builder *b) {
     struct span run = b->run;
+    if (run.len == 0)
+        return;
     b->run = span_none();
     if (!b->copy_all && b->writer->iov_count >= HTTP1_IOV_MAX - 2 && !follows(b->writer, run.ptr)) {
         b->copy_all = true;
@@ -128,7 +130,7 @@ static void flush(struct builder *b) {
 
 /* A span that stands on the wire as it should go out. */
 static void queue(struct builder *b, struct span line) {
-    if (b->run.ptr + b->run.len == line.ptr) {
+    if (b->run.len && b->run.ptr + b->run.len == line.ptr) {
         b->run.len += line.len;
     } else {
         flush(b);

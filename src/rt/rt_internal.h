@@ -143,7 +143,7 @@ struct sched {
     _Atomic bool stopping;
     _Atomic int stop_code;
 
-    pthread_mutex_t lock; /* the global queue */
+    _Alignas(64) pthread_mutex_t lock; /* the global queue; what is above is read all the time */
     struct g *global_head, *global_tail;
     _Atomic uint32_t global_count;
 };

@@ -178,6 +178,36 @@ static void many_callers_come_back(void **state) {
     story(2, many_story);
 }
 
+/* ---- Long runs ---- */
+
+static _Atomic bool long_run_seen;
+
+static void nothing(void *arg) {}
+
+/* Keeps sysmon ticking from the other P. */
+static void calls_until_seen(void *arg) {
+    for (int64_t until = story_soon(); !atomic_load(&long_run_seen);) {
+        CHECK(clock_mono_ns() < until);
+        foreign_call(nothing, NULL);
+        CHECK(rt_sleep_until(clock_mono_ns() + NS_PER_MS) == 0);
+    }
+}
+
+static void long_run_story(void *arg) {
+    CHECK(go_on(1, "caller", calls_until_seen, NULL) == 0);
+    struct rt_p_stats stats = {0};
+    for (int64_t until = story_soon(); stats.long_runs == 0;) { /* without a call that parks */
+        CHECK(clock_mono_ns() < until);
+        rt_p_stats(0, &stats);
+    }
+    atomic_store(&long_run_seen, true);
+    rt_stop(0);
+}
+
+static void a_coroutine_that_never_parks_is_counted(void **state) {
+    story(2, long_run_story);
+}
+
 /* ---- Stop while blocked ---- */
 
 static void never_returns(void *arg) {
@@ -277,6 +307,7 @@ int main(void) {
         cmocka_unit_test(blocked_foreign_code_does_not_hold_its_p),
         cmocka_unit_test(foreign_code_may_post_and_ready),
         cmocka_unit_test(many_callers_come_back),
+        cmocka_unit_test(a_coroutine_that_never_parks_is_counted),
         cmocka_unit_test(rt_run_ends_though_foreign_code_hangs),
         cmocka_unit_test(a_blocking_call_runs_beside_the_ps),
         cmocka_unit_test(past_the_limit_of_threads_the_caller_is_told),

@@ -25,6 +25,7 @@ static const struct route routes[] = {
      "filter: Regular expression (RE2 syntax) for filtering clusters by name\n"
      "format: File format to use; One of (text, json)\n"},
     {"/config_dump", page_config_dump, false, "dump current configs", NULL},
+    {"/debug/pprof/goroutine", page_coroutines, false, "print all coroutines, one a line", NULL},
     {"/drain_listeners", page_drain_listeners, true, "drain listeners",
      "graceful: enter a graceful drain period prior to closing listeners\n"
      "skip_exit: drain the connections but never stop the listeners\n"

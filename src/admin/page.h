@@ -39,6 +39,8 @@ void page_config_dump(const struct query *query, struct page *page);
 void page_clusters(const struct query *query, struct page *page);
 void page_listeners(const struct query *query, struct page *page);
 void page_server_info(const struct query *query, struct page *page);
+/* Coroutines, where Go programs list their goroutines; the text is ours. */
+void page_coroutines(const struct query *query, struct page *page);
 void page_memory(const struct query *query, struct page *page);
 void page_certs(const struct query *query, struct page *page);
 void page_hot_restart_version(const struct query *query, struct page *page);

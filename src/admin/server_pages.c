@@ -5,6 +5,7 @@
 #include "admin/page.h"
 #include "admin/server_stats.h"
 #include "base/clock.h"
+#include "rt/dump.h"
 #include "rt/rt.h"
 
 static const char *state_name(enum admin_state state) {
@@ -112,6 +113,14 @@ void page_memory(const struct query *query, struct page *page) {
     }
     json_close(&json, ']');
     json_close(&json, '}');
+}
+
+static void put_line(void *arg, const char *line, size_t len) {
+    text_put(arg, span_make(line, len));
+}
+
+void page_coroutines(const struct query *query, struct page *page) {
+    rt_dump(put_line, &page->body);
 }
 
 /* No TLS yet, so no certificates. */

@@ -258,6 +258,27 @@ def test_config_dump_shows_what_was_loaded(proxy, origin):
     assert info["command_line_options"]["config_path"] == str(edge.config_path)
 
 
+def test_each_coroutine_is_listed_with_what_it_waits_for(edge, origin):
+    release = threading.Event()
+
+    def hold(exchange):
+        release.wait(20)
+        exchange.reply(200)
+
+    origin.answer = hold
+    client = edge.connect()
+    client.send("GET", "/")
+    try:
+        origin.wait_for_requests(1)
+        lines = ask(edge, "/debug/pprof/goroutine").body.splitlines()
+        assert lines[-1] == f"{len(lines) - 1} coroutines"
+        assert any("[waiting: " in line for line in lines), lines
+    finally:
+        release.set()
+        assert client.read_reply().status == 200
+        client.close()
+
+
 def test_log_levels_change_while_it_runs(proxy, origin):
     edge = proxy([listener("edge", [to()])], [cluster("origin", origin.port)], level="info")
     assert "\n  admin: info\n" in ask(edge, "/logging", "POST").body

@@ -98,10 +98,11 @@ enum http1_verdict http1_parse_request(struct http1_parser *parser, char *buf, s
 enum http1_verdict http1_parse_response(struct http1_parser *parser, char *buf, size_t len,
                                         struct span request_method, struct http1_head *head);
 
-/* Removes Connection, what it names, Keep-Alive, Proxy-Connection, TE (but "trailers"),
- * Transfer-Encoding and Upgrade; Trailer stays. As Envoy does on both directions. To be called
- * before the proxy adds fields of its own. Pseudo headers, Host, Content-Length and x-forwarded-*
- * stay whatever Connection names: a peer must not change framing, routing or its own origin. */
+/* Removes Connection, Keep-Alive, Proxy-Connection, Transfer-Encoding and Upgrade; Trailer stays.
+ * Of a request (a map without :status) also what Connection names, and of TE all but "trailers":
+ * as Envoy does. To be called before the proxy adds fields of its own. Pseudo headers, Host,
+ * Content-Length and x-forwarded-* stay whatever Connection names: a peer must not change framing,
+ * routing or its own origin. */
 void http1_strip_hop_by_hop(struct header_map *headers);
 
 /* ---- chunked bodies ---- */
@@ -134,11 +135,12 @@ struct http1_writer { /* a head as an iovec list; spans it points at stay borrow
     struct arena *arena; /* for what does not stand anywhere yet */
 };
 
-enum http1_transfer {                  /* how the body goes out */
-                      HTTP1_SEND_NONE, /* no framing field: no body by nature (204, 304, HEAD, GET) */
-                      HTTP1_SEND_LENGTH,  /* a content-length entry is in the map */
-                      HTTP1_SEND_CHUNKED, /* adds transfer-encoding: chunked */
-                      HTTP1_SEND_CLOSE,   /* body ends with the connection */
+/* How the body goes out. */
+enum http1_transfer {
+    HTTP1_SEND_NONE,    /* no framing field: no body by nature (204, 304, HEAD, GET) */
+    HTTP1_SEND_LENGTH,  /* a content-length entry is in the map */
+    HTTP1_SEND_CHUNKED, /* adds transfer-encoding: chunked */
+    HTTP1_SEND_CLOSE,   /* body ends with the connection */
 };
 /* connection is the value of a Connection field to add, or the absent span. Pseudo headers turn
  * into the start line and `host`. wire_start: a start line (with CRLF) that may be sent as it lies,

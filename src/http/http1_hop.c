@@ -1,4 +1,5 @@
-/* http1_hop: fields that concern one connection only (RFC 9110 7.6.1) leave the map. */
+/* http1_hop: fields that concern one connection only (RFC 9110 7.6.1) leave the map. In responses
+ * Envoy ignores nominations (RFC 9110 would have them removed) and leaves TE alone; so do we. */
 #include "http/chars.h"
 #include "http/header_map_internal.h"
 #include "http/http1.h"
@@ -47,13 +48,14 @@ static void reduce_te(struct header *entry, struct header_map *headers) {
 }
 
 void http1_strip_hop_by_hop(struct header_map *headers) {
+    bool is_request = !header_has(headers, HDR_STATUS);
     if ((headers->known & (hop_ids | BIT(TE))) == 0)
         return;
     for (uint32_t i = 0; i < headers->count; i++) {
         struct header *entry = &headers->entries[i];
-        if (entry->id == HDR_CONNECTION)
+        if (is_request && entry->id == HDR_CONNECTION)
             mark_nominated(headers, entry->value);
-        if (entry->id == HDR_TE)
+        if (is_request && entry->id == HDR_TE)
             reduce_te(entry, headers);
         if (hop_ids >> entry->id & 1)
             entry->flags |= HEADER_DROP;

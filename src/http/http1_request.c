@@ -12,20 +12,20 @@
  *   Host bad or repeated, target absolute          Host ignored        400  RFC 9112 3.2
  *   http://user@host/ as target                    user is dropped     400  RFC 9110 4.2.4
  *   http://host?query as target                    404                 path is "/?query"
- *   bare LF or CR CR LF as line end, LF LF as      accepted            400  RFC 9112 2.2: the next hop
- *     end of head, bare CR in a value                                       may see other lines
- *   obs-fold                                       unfolded            400  RFC 9112 5.2
+ *   bare LF or CR CR LF as line end (empty lines   accepted            400  RFC 9112 2.2: the next hop
+ *     in front and trailers too), bare CR in a                              may see other lines
+ *     value
+ *   obs-fold, in trailers too                      unfolded            400  RFC 9112 5.2
  *   several blanks or HTAB in the request line     accepted            400  RFC 9112 3
  *   HTTP/1.2, HTTP/2.0 and the like                taken for 1.0       505
  *   Transfer-Encoding in HTTP/1.0                  accepted            400  RFC 9112 6.1
  *   Content-Length of 2^63 and more                accepted            400  sums must fit an int64_t
  *   a method Envoy has no name for                 400                 accepted: any token
  *   a request line longer than the limit           431                 414
- *   chunk size with trailing blank, or with more   accepted            400  RFC 9112 7.1
- *     than 16 digits
+ *   chunk size with trailing blank, with more      accepted            400  RFC 9112 7.1
+ *     than 16 digits, of 2^63 and more
  *   chunk extension that is no name[=value]        accepted            400  RFC 9112 7.1.1
  *   bytes between chunk data and its CRLF          skipped             400  RFC 9112 7.1
- *   bare LF behind chunk data or in trailers       accepted            400
  *   Content-Length, Host, Authorization and their  forwarded           dropped  RFC 9110 6.5.1
  *     like as trailers
  */

@@ -1,6 +1,15 @@
 /* http1_response: response heads of upstreams. A message whose end could be read in two ways is an
  * error (the client then hears 502), because what lies behind it on the connection would be taken
- * for the answer to somebody else's request. */
+ * for the answer to somebody else's request.
+ *
+ * Differences from Envoy 1.40, besides those of lines and chunks listed in http1_request.c:
+ *
+ *   what an upstream sends                         Envoy               here
+ *   ---------------------------------------------  ------------------  ----------------------------
+ *   HTTP/1.2, HTTP/2.0 and the like                taken for 1.0       error
+ *   a status of two or four digits                 forwarded           error
+ *   several blanks in the status line              accepted            error
+ *   Transfer-Encoding in HTTP/1.0                  accepted            error  RFC 9112 6.1 */
 #include "base/check.h"
 #include "http/header_map_internal.h"
 #include "http/http1_internal.h"

@@ -54,7 +54,7 @@ static void nominated_fields_go(void **state) {
           "a: b [line]|");
     check(REQUEST, "Foo: 1\r\nConnection: foo\r\nConnection: cookie\r\nCookie: x\r\n", "");
     check(REQUEST, "Connection: ,,foo,\r\nFoo: 1\r\nFoobar: 2\r\n", "foobar: 2 [line]|");
-    check(RESPONSE, "Connection: x-cache\r\nX-Cache: hit\r\n", "");
+    check(REQUEST, "Connection: x-request-id\r\nX-Request-Id: 1\r\n", "");
 }
 
 static void what_frames_and_routes_stays(void **state) {
@@ -75,12 +75,18 @@ static void te_keeps_only_trailers(void **state) {
     check(REQUEST, "TE:\r\n", "");
 }
 
+static void responses_keep_what_connection_names(void **state) {
+    check(RESPONSE, "Connection: x-cache\r\nX-Cache: hit\r\nTE: x\r\n",
+          "x-cache: hit [line]|te: x [line]|");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(connection_fields_go),
         cmocka_unit_test(nominated_fields_go),
         cmocka_unit_test(what_frames_and_routes_stays),
         cmocka_unit_test(te_keeps_only_trailers),
+        cmocka_unit_test(responses_keep_what_connection_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

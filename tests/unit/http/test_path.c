@@ -60,6 +60,8 @@ static void normalize(void **state) {
         ROW("/a/../b", "/b"),
         ROW("/a/../../b", "/b"),
         ROW("/..", "/"),
+        ROW("/..//..", "/"),
+        ROW("/a/%2e", "/a/"),
         ROW("/../..", "/"),
         ROW("/a/b/../../c/", "/c/"),
         SAME("/a/...b"),

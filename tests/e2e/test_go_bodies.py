@@ -189,7 +189,7 @@ def test_a_filter_that_changes_the_length_takes_content_length_away(go):
         dh="del:content-length",
         dd="end?b.append: and more",
         eh="del:content-length",
-        ed="end?b.append:, and back",
+        ed=[("end?b.append", ", and back")],
     )
     assert go.received().body == b"hello and more"
     assert reply.body == b"hello and more, and back"

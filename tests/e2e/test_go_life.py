@@ -140,7 +140,7 @@ def test_http_1_0_is_told_as_such(go_133):
 
 
 @pytest.mark.parametrize(
-    "level, name", enumerate(["trace", "debug", "info", "warn", "error", "critical"])
+    "level, name", enumerate(["trace", "debug", "info", "warning", "error", "critical"])
 )
 def test_filters_log_at_each_level(go, level, name):
     """Both ways to log reach the proxy's log at their level, as far as that is let through; the
@@ -260,6 +260,7 @@ def test_both_directions_at_work_at_once(go_sync):
         go.wait_for_event("dh: end=0")
         client.send_chunk(b"body")
         go.wait_for_event("dd: wait")
+        go.origin.step(go.id)
         go.wait_for_event("eh: end=1")
         reply = client.read_reply()
         assert (reply.status, reply.header("x-early")) == (200, "yes")

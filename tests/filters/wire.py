@@ -173,7 +173,7 @@ class Origin:
     pieces          one byte of "0123456789" per step(ID), chunked; ID is the parameter `id`
     many            20 response headers of one name with the values 0 to 19, and an empty one
     size:N          N bytes
-    early           200 without a body as soon as the request's head is there
+    early           200 without a body before the request's body was read, on step(ID)
     """
 
     def __init__(self):
@@ -228,6 +228,7 @@ class Origin:
             test_id = query.get("id", [""])[0]
             kind = query.get("o", ["echo"])[0]
             if kind == "early":
+                self._wait_for_step(test_id, 1)
                 self._answer(sock, "no-body", test_id, method, b"")
             if dict(headers).get("expect") == "100-continue":
                 sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -44,6 +44,7 @@
 #include <stdlib.h>
 
 #include "proxy/exchange.h"
+#include "proxy/hcm.h"
 #include "proxy/route.h"
 
 void ext_stream_init(struct ext_stream *stream) {
@@ -112,7 +113,12 @@ static void info_snapshot_locked(struct ext_stream *stream, const struct exchang
     info->protocol = from->protocol;
     info->response_code = from->response_code;
     info->details = from->response_code_details;
-    if (span_is_none(info->details) && from->response_code)
+    if (!info->response_code) { /* the router has it in the head; it is counted when sent */
+        uint64_t status;
+        if (span_to_u64(header_get(&x->response.headers, HDR_STATUS), &status) && status < 1000)
+            info->response_code = (uint16_t)status;
+    }
+    if (span_is_none(info->details) && info->response_code)
         info->details = span_of("via_upstream");
     info->upstream_attempts = from->upstream_attempts;
     info->upstream_cluster = from->upstream_cluster;
@@ -120,6 +126,8 @@ static void info_snapshot_locked(struct ext_stream *stream, const struct exchang
     info->downstream_remote = from->downstream_remote;
     info->upstream_local = from->upstream_local;
     info->upstream_remote = from->upstream_remote;
+    info->routes = x->hcm->routes;
+    info->random = x->random;
 }
 
 uint64_t ext_side_lend(struct ext_stream *stream, struct exchange *x, enum ext_direction direction,
@@ -316,6 +324,37 @@ void ext_side_reply_locked(struct ext_side *side, struct ext_reply *reply) {
     }
     side->reply = reply;
     wake_locked(side);
+}
+
+void ext_stream_clear_route_locked(struct ext_stream *stream, bool refresh) {
+    stream->clear_route = true;
+    const struct ext_side *side = &stream->sides[EXT_REQUEST];
+    if (!refresh)
+        return;
+    stream->refresh_route = true;
+    if (!side->headers.entries || side->headers_late || !stream->info.routes)
+        return;
+    /* A map of our own, on this thread. Without memory the name stays the old one. */
+    struct block_cache blocks;
+    struct arena arena;
+    struct header_map map;
+    block_cache_init(&blocks);
+    arena_init(&arena, &blocks, EXT_EDIT_BYTES_MAX + HEADER_COUNT_MAX * sizeof(struct header));
+    header_map_init(&map, &arena);
+    int err = 0;
+    for (uint32_t i = 0; i < side->headers.count && !err; i++) {
+        const struct header *header = &side->headers.entries[i];
+        err = header_add(&map, header->id, header->name, header->value);
+    }
+    if (!err)
+        err = ext_edits_apply(side->edits, EXT_REQUEST, &map, NULL);
+    if (!err) {
+        const struct route_entry *route =
+            route_match(stream->info.routes, &map, stream->info.random);
+        stream->info.route_name = route ? route->name : span_make("", 0);
+    }
+    arena_fini(&arena);
+    block_cache_fini(&blocks);
 }
 
 int ext_side_add_data_locked(struct ext_side *side, struct span bytes) {

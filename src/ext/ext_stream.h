@@ -25,6 +25,7 @@
 #include "rt/rt.h"
 
 struct exchange;
+struct route_table;
 
 enum { EXT_EDITS_MAX = HEADER_COUNT_MAX, EXT_EDIT_BYTES_MAX = 1 << 20 };
 enum { EXT_ADDED_BYTES_MAX = 64 << 20 };
@@ -67,6 +68,9 @@ struct ext_info {
     uint8_t protocol;
     uint16_t response_code;
     uint32_t upstream_attempts;
+    /* Immutable, so any thread may match: a refreshed route is known to the caller at once. */
+    const struct route_table *routes;
+    uint64_t random;
 };
 
 struct ext_side {
@@ -192,6 +196,10 @@ void ext_side_continue_locked(struct ext_side *side, int status);
 void ext_side_reply_locked(struct ext_side *side, struct ext_reply *reply);
 /* Bytes that follow what the phase releases. 0, -ENOMEM or -E2BIG. */
 MUST_CHECK int ext_side_add_data_locked(struct ext_side *side, struct span bytes);
+
+/* Forgets the route; the coroutine chooses again when it has the stream back. With refresh the route
+ * of the headers as they are, pending edits included, is chosen here: info tells its name. */
+void ext_stream_clear_route_locked(struct ext_stream *stream, bool refresh);
 
 /* Copies everything. Headers that may not go on the wire, pseudo headers and those that frame a
  * message are left out and counted in *refused. NULL when memory is short. */

@@ -336,9 +336,8 @@ int envoyGoFilterHttpClearRouteCache(void *r, bool refresh) {
     int code = enter_request(r, &gate);
     if (code)
         return code;
-    gate.stream->clear_route = true;
-    if (gate.block->library->elf.level >= GO_LEVEL_33 && refresh)
-        gate.stream->refresh_route = true;
+    ext_stream_clear_route_locked(gate.stream,
+                                  gate.block->library->elf.level >= GO_LEVEL_33 && refresh);
     return leave(&gate, GO_OK);
 }
 

@@ -103,8 +103,10 @@ static void decode_map(struct cfg_loader *loader, const struct cfg_field *field,
         const struct cfg_tree_entry *entry = &node->entries[i];
         const struct cfg_path at = {.up = path, .key = entry->key};
         char *slot = entries + i * stride;
-        /* A JSON key is always a string; as a plain node it is read by its field's type. */
-        struct cfg_tree key = {.kind = key_field->type == CFG_STRING ? NODE_STRING : NODE_PLAIN,
+        /* Keys are strings in JSON, and numeric fields take those; a bool has to be plain. */
+        bool is_bool = key_field->type == CFG_BOOL && (span_eq(entry->key, SPAN_LIT("true")) ||
+                                                       span_eq(entry->key, SPAN_LIT("false")));
+        struct cfg_tree key = {.kind = is_bool ? NODE_PLAIN : NODE_STRING,
                                .is_json = true,
                                .line = entry->line,
                                .file = node->file,

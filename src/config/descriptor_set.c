@@ -140,7 +140,7 @@ static struct type *find(const struct cfg_descriptors *set, struct span name) {
         size_t middle = low + (high - low) / 2;
         struct span have = set->types[middle]->name;
         size_t len = have.len < name.len ? have.len : name.len;
-        int order = memcmp(have.ptr, name.ptr, len);
+        int order = len ? memcmp(have.ptr, name.ptr, len) : 0;
         order = order ? order : (have.len > name.len) - (have.len < name.len);
         if (order == 0)
             return set->types[middle];
@@ -275,8 +275,7 @@ static size_t count_parts(struct builder *b, struct span message, uint32_t numbe
 }
 
 /* Key and value, both singular, the key an integer, a bool or a string. */
-static bool is_entry(const struct cfg_schema *schema)
-{
+static bool is_entry(const struct cfg_schema *schema) {
     const struct cfg_field *key = &schema->fields[0], *value = &schema->fields[1];
     return schema->fields_count == 2 && key->number == 1 && value->number == 2 &&
            key->shape == CFG_SINGULAR && value->shape == CFG_SINGULAR && !key->wrapped &&

@@ -66,48 +66,54 @@ static void key(struct printer *p, struct span name) {
     cfg_buf_text(p->buf, p->indent ? ": " : ":");
 }
 
+/* A fraction of a second in 3, 6 or 9 digits, as protobuf prints it. */
+static void print_fraction(struct cfg_buf *buf, uint32_t nanos) {
+    if (nanos % 1000)
+        cfg_buf_printf(buf, ".%09" PRIu32, nanos);
+    else if (nanos % 1000000)
+        cfg_buf_printf(buf, ".%06" PRIu32, nanos / 1000);
+    else if (nanos)
+        cfg_buf_printf(buf, ".%03" PRIu32, nanos / 1000000);
+}
+
 void cfg_json_duration(struct cfg_buf *buf, int64_t seconds, int32_t nanos) {
     if (seconds < 0 || nanos < 0)
         cfg_buf_byte(buf, '-');
     uint64_t whole = seconds < 0 ? 0 - (uint64_t)seconds : (uint64_t)seconds;
-    uint32_t part = nanos < 0 ? 0 - (uint32_t)nanos : (uint32_t)nanos;
     cfg_buf_printf(buf, "%" PRIu64, whole);
-    if (part % 1000)
-        cfg_buf_printf(buf, ".%09" PRIu32, part);
-    else if (part % 1000000)
-        cfg_buf_printf(buf, ".%06" PRIu32, part / 1000);
-    else if (part)
-        cfg_buf_printf(buf, ".%03" PRIu32, part / 1000000);
+    print_fraction(buf, nanos < 0 ? 0 - (uint32_t)nanos : (uint32_t)nanos);
     cfg_buf_byte(buf, 's');
 }
 
 static void print_timestamp(struct cfg_buf *buf, const struct cfg_timestamp *t) {
     time_t seconds = (time_t)t->seconds;
     struct tm tm;
-    char text[64];
-    if (!gmtime_r(&seconds, &tm) || !strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm))
-        text[0] = '\0';
-    cfg_buf_printf(buf, "\"%s", text);
-    if (t->nanos)
-        cfg_buf_printf(buf, ".%09" PRId32, t->nanos);
+    /* Written out, as strftime pads the years before 1000 in its own way. */
+    if (!gmtime_r(&seconds, &tm))
+        tm = (struct tm){.tm_mday = 1, .tm_year = 70};
+    cfg_buf_printf(buf, "\"%04d-%02d-%02dT%02d:%02d:%02d", tm.tm_year + 1900, tm.tm_mon + 1,
+                   tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec);
+    print_fraction(buf, (uint32_t)t->nanos);
     cfg_buf_text(buf, "Z\"");
 }
 
-static void print_double(struct cfg_buf *buf, double value) {
+/* The shortest form that reads back as the same number: a float needs up to 9 digits, a double 17. */
+static void print_real(struct cfg_buf *buf, double value, bool is_float) {
+    char text[64];
     if (isnan(value)) {
         cfg_buf_text(buf, "\"NaN\"");
-    } else if (isinf(value)) {
-        cfg_buf_text(buf, value < 0 ? "\"-Infinity\"" : "\"Infinity\"");
-    } else {
-        /* The shortest form that reads back as the same number. */
-        char text[64];
-        for (int digits = 15; digits <= 17; digits++) {
-            snprintf(text, sizeof(text), "%.*g", digits, value);
-            if (strtod(text, NULL) == value)
-                break;
-        }
-        cfg_buf_text(buf, text);
+        return;
     }
+    if (isinf(value)) {
+        cfg_buf_text(buf, value < 0 ? "\"-Infinity\"" : "\"Infinity\"");
+        return;
+    }
+    for (int digits = is_float ? 6 : 15; digits <= (is_float ? 9 : 17); digits++) {
+        snprintf(text, sizeof(text), "%.*g", digits, value);
+        if (is_float ? strtof(text, NULL) == (float)value : strtod(text, NULL) == value)
+            break;
+    }
+    cfg_buf_text(buf, text);
 }
 
 static void print_base64(struct cfg_buf *buf, struct span s) {
@@ -132,7 +138,7 @@ static void print_tree(struct printer *p, const struct cfg_value *value) {
         cfg_buf_text(p->buf, "null");
         break;
     case CFG_VALUE_NUMBER:
-        print_double(p->buf, value->number);
+        print_real(p->buf, value->number, false);
         break;
     case CFG_VALUE_STRING:
         cfg_json_string(p->buf, value->string);
@@ -213,11 +219,11 @@ static void print_scalar(struct printer *p, const struct cfg_field *field, const
         return;
     case CFG_FLOAT:
         memcpy(&narrow, value, sizeof(narrow));
-        print_double(buf, (double)narrow);
+        print_real(buf, (double)narrow, true);
         return;
     case CFG_DOUBLE:
         memcpy(&wide, value, sizeof(wide));
-        print_double(buf, wide);
+        print_real(buf, wide, false);
         return;
     case CFG_ENUM: {
         memcpy(&i32, value, sizeof(i32));

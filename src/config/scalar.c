@@ -271,20 +271,28 @@ static void decode_bytes(const struct decoding *d, struct span *out) {
         expected(d, "bytes as a base64 string");
 }
 
+/* "one of A, B, C" */
+static const char *enum_names(const struct decoding *d) {
+    const struct cfg_enum *e = d->field->enumeration;
+    struct cfg_buf names = {.arena = d->loader->scratch};
+    for (size_t i = 0; i < e->count; i++) {
+        if (e->values[i].status != CFG_UNSUPPORTED)
+            cfg_buf_printf(&names, "%s%s", names.len ? ", " : "one of ", e->values[i].name);
+    }
+    if (d->scalar.kind == CFG_SCALAR_BOOL)
+        cfg_buf_text(&names, " (put it in quotes)"); /* ON and OFF are bools to YAML */
+    cfg_buf_byte(&names, '\0');
+    return names.ptr;
+}
+
 static void decode_enum(const struct decoding *d, void *out) {
     const struct cfg_enum *e = d->field->enumeration;
     const struct cfg_enum_value *value;
-    int number = 0;
-    if (d->scalar.kind == CFG_SCALAR_STRING) {
-        value = cfg_enum_find(e, d->scalar.text);
+    int64_t number = 0;
+    if (d->scalar.kind == CFG_SCALAR_STRING || d->scalar.kind == CFG_SCALAR_BOOL) {
+        value = d->scalar.kind == CFG_SCALAR_STRING ? cfg_enum_find(e, d->scalar.text) : NULL;
         if (!value) {
-            struct cfg_buf names = {.arena = d->loader->scratch};
-            for (size_t i = 0; i < e->count; i++) {
-                if (e->values[i].status != CFG_UNSUPPORTED)
-                    cfg_buf_printf(&names, "%s%s", names.len ? ", " : "one of ", e->values[i].name);
-            }
-            cfg_buf_byte(&names, '\0');
-            expected(d, names.ptr);
+            expected(d, enum_names(d));
             return;
         }
         number = value->number;
@@ -293,22 +301,23 @@ static void decode_enum(const struct decoding *d, void *out) {
         bool negative;
         if (!integer(d, &magnitude, &negative))
             return;
-        int64_t wanted = magnitude > INT32_MAX ? INT64_MAX : (int64_t)magnitude;
-        value = cfg_enum_at(e, negative ? -wanted : wanted);
-        if (!value && ((d->field->rules & CFG_OPEN_ENUM) == 0 || wanted == INT64_MAX)) {
+        bool fits = magnitude <= (uint64_t)INT32_MAX + negative;
+        number = !fits ? 0 : negative ? -(int64_t)magnitude : (int64_t)magnitude;
+        value = fits ? cfg_enum_at(e, number) : NULL;
+        if (!value && (!fits || (d->field->rules & CFG_OPEN_ENUM) == 0)) {
             cfg_report(d->loader, CFG_PROBLEM_INVALID, d->node, d->path,
                        "%.*s is not a value of %s", (int)d->scalar.text.len, d->scalar.text.ptr,
                        e->name);
             return;
         }
-        number = (int)(negative ? -wanted : wanted);
     }
     if (value && value->status == CFG_UNSUPPORTED) {
         cfg_report(d->loader, CFG_PROBLEM_UNSUPPORTED, d->node, d->path,
                    "%s is not supported yet: Envoy has it, this release does not", value->name);
         return;
     }
-    memcpy(out, &number, sizeof(number));
+    int narrow = (int)number;
+    memcpy(out, &narrow, sizeof(narrow));
 }
 
 static void decode_duration(const struct decoding *d, void *out) {

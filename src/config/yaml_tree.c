@@ -138,7 +138,13 @@ struct item_list { /* of items, or of entries, while their number is not known *
 
 static struct cfg_tree *compose(struct composer *c);
 
-static bool open_collection(struct composer *c, size_t line) {
+static bool open_collection(struct composer *c, size_t line, const yaml_char_t *tag_text) {
+    struct span tag = span_of((const char *)tag_text);
+    if (tag.len && !span_eq(tag, SPAN_LIT(YAML_SEQ_TAG)) && !span_eq(tag, SPAN_LIT(YAML_MAP_TAG))) {
+        return fail(
+            c, line,
+            cfg_printf(c->arena, "the YAML tag %.*s is not supported", (int)tag.len, tag.ptr));
+    }
     if (++c->depth > NODE_DEPTH_MAX) {
         return fail(c, line,
                     cfg_printf(c->arena, "nested deeper than %d levels", (int)NODE_DEPTH_MAX));
@@ -158,7 +164,7 @@ static bool close_collection(struct composer *c, struct cfg_tree *node, uint32_t
 
 static struct cfg_tree *compose_list(struct composer *c) {
     struct cfg_tree *node = new_node(c, NODE_LIST, c->event.start_mark.line);
-    if (!open_collection(c, c->event.start_mark.line))
+    if (!open_collection(c, c->event.start_mark.line, c->event.data.sequence_start.tag))
         return NULL;
     struct item_list *last = NULL;
     uint32_t height = 0;
@@ -284,7 +290,7 @@ static bool fill_map(struct composer *c, struct cfg_tree *node, const struct ite
 
 static struct cfg_tree *compose_map(struct composer *c) {
     struct cfg_tree *node = new_node(c, NODE_MAP, c->event.start_mark.line);
-    if (!open_collection(c, c->event.start_mark.line))
+    if (!open_collection(c, c->event.start_mark.line, c->event.data.mapping_start.tag))
         return NULL;
     struct item_list *written = NULL, *merged = NULL;
     size_t written_count = 0, merged_count = 0;

@@ -214,6 +214,7 @@ int64_t p_now_ns(struct p *p) {
 /* Events before deadlines: what has arrived is not timed out. */
 static void poll_once(struct p *p, int timeout_ms) {
     counter_add(&p->polls, 1);
+    p->now_fresh = false; /* the callbacks of this poll run after its sleep */
     poller_run(p, timeout_ms);
     p->now_fresh = false;
     wheel_advance(&p->wheel, p_now_ns(p));

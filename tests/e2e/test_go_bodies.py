@@ -5,7 +5,7 @@ import hashlib
 import pytest
 from go_support import PANIC_BODY
 
-pytest_plugins = ["go_support"]
+pytest_plugins = ["go_fixtures"]
 
 
 def chunk_lengths(go, phase):

@@ -8,7 +8,7 @@ from go_support import Proxy, config_of, direct, go_listener, refused, report_li
 
 from build import build
 
-pytest_plugins = ["go_support"]
+pytest_plugins = ["go_fixtures"]
 
 
 @pytest.fixture(params=kit.SDKS)

@@ -2,7 +2,7 @@
 
 from urllib.parse import urlencode
 
-pytest_plugins = ["go_support"]
+pytest_plugins = ["go_fixtures"]
 
 
 def test_a_filter_changes_the_request_headers(go):

@@ -8,7 +8,7 @@ from go_support import Proxy, config_of, go_listener, listener_name, report_list
 
 from build import build
 
-pytest_plugins = ["go_support"]
+pytest_plugins = ["go_fixtures"]
 
 
 def test_three_sdk_versions_in_one_proxy(go_133):

@@ -3,7 +3,7 @@ goroutines that stay."""
 
 import pytest
 
-pytest_plugins = ["go_support"]
+pytest_plugins = ["go_fixtures"]
 
 # What the SDK says when a filter uses a request that it should have left alone: the proxy told it
 # that the stream is gone, that the filter is destroyed, that it is not the filter's turn, or that

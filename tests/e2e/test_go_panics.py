@@ -4,7 +4,7 @@ import pytest
 from go_support import PANIC_BODY, Gone
 from test_go_replies import BEFORE_HEADERS_LEFT, ask_in_phase
 
-pytest_plugins = ["go_support"]
+pytest_plugins = ["go_fixtures"]
 
 
 @pytest.mark.parametrize("panic", ["panic:oops", "nilpanic"])

@@ -3,7 +3,7 @@
 import pytest
 from go_support import Gone
 
-pytest_plugins = ["go_support"]
+pytest_plugins = ["go_fixtures"]
 
 # Headers stay with the filter until the phase in question, so that the reply comes while nothing
 # has gone out yet; a trailers phase needs trailers on that side.

@@ -2,7 +2,7 @@
 
 import pytest
 
-pytest_plugins = ["go_support"]
+pytest_plugins = ["go_fixtures"]
 
 TRAILERS = [("x-one", "1"), ("x-two", "2"), ("x-two", "3"), ("x-empty", "")]
 

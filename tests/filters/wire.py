@@ -88,8 +88,10 @@ class Reader:
 class Client:
     """One connection to a proxy."""
 
-    def __init__(self, port, *, timeout_s=20):
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
+    def __init__(self, port, *, timeout_s=20, host="127.0.0.1"):
+        self.method = "GET"  # of the request that the next reply belongs to
+        self.interim = []  # the statuses of the 1xx responses so far
+        self.sock = socket.create_connection((host, port), timeout=timeout_s)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.reader = Reader(self.sock)
 
@@ -119,6 +121,9 @@ class Client:
     def send_end(self, trailers=()):
         self.sock.sendall(encode_end(trailers))
 
+    def send_bytes(self, data):
+        self.sock.sendall(data)
+
     def send(self, method, path, *, headers=(), body=None, trailers=None):
         """A whole request. With trailers, or a list as body, it is sent chunked."""
         headers = list(headers)
@@ -134,12 +139,17 @@ class Client:
                 self.send_chunk(part)
         self.send_end(trailers or ())
 
-    def read_reply(self):
+    def read_head(self):
+        """The status and the headers of the next response that is no interim one."""
         while True:
             _, status, *_ = self.reader.line().split(" ", 2)
             headers = self.reader.fields()
             if status[0] != "1" or status == "101":
-                break
+                return status, headers
+            self.interim.append(int(status))
+
+    def read_reply(self):
+        status, headers = self.read_head()
         if self.method == "HEAD" or status in ("204", "304"):
             return Reply(int(status), headers, b"", [])
         body, trailers = self.reader.body(headers, until_close=True)
@@ -156,6 +166,10 @@ class Client:
                 pass
         except ConnectionError:
             pass
+
+    def read_to_end(self):
+        """Everything up to the proxy's FIN; a reset raises."""
+        return self.reader.file.read()
 
 
 Request = collections.namedtuple("Request", "method path headers body trailers")

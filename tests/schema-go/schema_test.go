@@ -1,0 +1,213 @@
+// Compares the proxy's schema tables with the descriptors of Envoy's API: names, numbers, types,
+// enums. Needs the tables as `sluice --print-config-schema` prints them:
+//
+//	sluice --print-config-schema >schema.json
+//	SLUICE_SCHEMA_JSON=schema.json go test ./...
+package schema
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"sort"
+	"testing"
+
+	_ "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/file/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/stream/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
+)
+
+type field struct {
+	Number protoreflect.FieldNumber
+	Name   protoreflect.Name
+	Status string
+	Shape  string
+	Key    string
+	Type   string
+	Oneof  string
+}
+
+type message struct {
+	Name    protoreflect.FullName
+	Fields  []field
+	Missing []field
+}
+
+type enum struct {
+	Name   protoreflect.FullName
+	Values []struct {
+		Number protoreflect.EnumNumber
+		Name   protoreflect.Name
+		Status string
+	}
+}
+
+type schema struct {
+	Messages []message
+	Enums    []enum
+}
+
+func readSchema(t *testing.T) schema {
+	t.Helper()
+	path := os.Getenv("SLUICE_SCHEMA_JSON")
+	if path == "" {
+		t.Skip("SLUICE_SCHEMA_JSON names no file; make one with sluice --print-config-schema")
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s schema
+	if err := json.Unmarshal(text, &s); err != nil {
+		t.Fatal(err)
+	}
+	if len(s.Messages) < 40 || len(s.Enums) < 10 {
+		t.Fatalf("only %d messages and %d enums: not all of the tables", len(s.Messages), len(s.Enums))
+	}
+	return s
+}
+
+// The Go filter's API is part of Envoy's contrib. Its Go module has no release of the time of
+// Envoy 1.33, so testdata/golang.pb is the descriptor of that file as go-control-plane had it then
+// (tag envoy/v1.32.4, contrib/envoy/extensions/filters/http/golang/v3alpha/golang.pb.go).
+func TestMain(m *testing.M) {
+	bytes, err := os.ReadFile("testdata/golang.pb")
+	if err != nil {
+		panic(err)
+	}
+	var file descriptorpb.FileDescriptorProto
+	if err := proto.Unmarshal(bytes, &file); err != nil {
+		panic(err)
+	}
+	descriptor, err := protodesc.NewFile(&file, protoregistry.GlobalFiles)
+	if err != nil {
+		panic(err)
+	}
+	if err := protoregistry.GlobalFiles.RegisterFile(descriptor); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
+
+func typeName(f protoreflect.FieldDescriptor) string {
+	switch {
+	case f.Message() != nil:
+		return string(f.Message().FullName())
+	case f.Enum() != nil:
+		return string(f.Enum().FullName())
+	}
+	return f.Kind().String()
+}
+
+// What the table should say of a field.
+func describe(f protoreflect.FieldDescriptor) field {
+	d := field{Number: f.Number(), Name: f.Name(), Shape: "singular"}
+	switch {
+	case f.IsMap():
+		d.Shape, d.Key, d.Type = "map", typeName(f.MapKey()), typeName(f.MapValue())
+	case f.IsList():
+		d.Shape, d.Type = "repeated", typeName(f)
+	default:
+		d.Type = typeName(f)
+	}
+	if f.ContainingOneof() != nil {
+		d.Oneof = string(f.ContainingOneof().Name())
+	}
+	return d
+}
+
+func find[D protoreflect.Descriptor](t *testing.T, name protoreflect.FullName) (D, bool) {
+	t.Helper()
+	d, err := protoregistry.GlobalFiles.FindDescriptorByName(name)
+	if err != nil {
+		t.Errorf("%s: %v", name, err)
+		var none D
+		return none, false
+	}
+	typed, ok := d.(D)
+	if !ok {
+		t.Errorf("%s is something else: %T", name, d)
+	}
+	return typed, ok
+}
+
+func TestFieldsAreThoseOfEnvoy(t *testing.T) {
+	for _, m := range readSchema(t).Messages {
+		descriptor, ok := find[protoreflect.MessageDescriptor](t, m.Name)
+		if !ok {
+			continue
+		}
+		for _, f := range m.Fields {
+			want := descriptor.Fields().ByNumber(f.Number)
+			if want == nil {
+				t.Errorf("%s.%s: no field %d", m.Name, f.Name, f.Number)
+				continue
+			}
+			f.Status = ""
+			if f != describe(want) {
+				t.Errorf("%s: the table says %+v, Envoy %+v", m.Name, f, describe(want))
+			}
+		}
+		for _, f := range m.Missing {
+			want := descriptor.Fields().ByNumber(f.Number)
+			if want == nil || want.Name() != f.Name {
+				t.Errorf("%s: no field %d %s", m.Name, f.Number, f.Name)
+			}
+		}
+	}
+}
+
+// A field that no list has would be called unknown, where it should be called not supported yet.
+func TestNoFieldOfEnvoyIsForgotten(t *testing.T) {
+	known := map[protoreflect.FullName]map[protoreflect.FieldNumber]bool{}
+	for _, m := range readSchema(t).Messages {
+		if known[m.Name] == nil {
+			known[m.Name] = map[protoreflect.FieldNumber]bool{}
+		}
+		for _, f := range append(m.Fields, m.Missing...) {
+			known[m.Name][f.Number] = true
+		}
+	}
+	var forgotten []string
+	for name, numbers := range known {
+		descriptor, ok := find[protoreflect.MessageDescriptor](t, name)
+		if !ok {
+			continue
+		}
+		for i := 0; i < descriptor.Fields().Len(); i++ {
+			if f := descriptor.Fields().Get(i); !numbers[f.Number()] {
+				forgotten = append(forgotten, fmt.Sprintf("%s: {%d, %q}", name, f.Number(), f.Name()))
+			}
+		}
+	}
+	sort.Strings(forgotten)
+	for _, f := range forgotten {
+		t.Error(f)
+	}
+}
+
+func TestEnumsAreThoseOfEnvoy(t *testing.T) {
+	for _, e := range readSchema(t).Enums {
+		descriptor, ok := find[protoreflect.EnumDescriptor](t, e.Name)
+		if !ok {
+			continue
+		}
+		if len(e.Values) != descriptor.Values().Len() {
+			t.Errorf("%s: the table has %d values, Envoy %d", e.Name, len(e.Values), descriptor.Values().Len())
+		}
+		for _, v := range e.Values {
+			want := descriptor.Values().ByNumber(v.Number)
+			if want == nil || want.Name() != v.Name {
+				t.Errorf("%s: no value %d %s", e.Name, v.Number, v.Name)
+			}
+		}
+	}
+}

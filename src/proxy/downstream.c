@@ -181,6 +181,7 @@ static enum head_result read_head(struct downstream *d, struct exchange *x,
         if (room == 0) {
             parser->error = HTTP1_NO_MEMORY;
             parser->status = 500;
+            parser->details = http1_error_details(HTTP1_NO_MEMORY);
             return HEAD_BAD;
         }
         char *into = d->in.data + d->in.end;
@@ -239,6 +240,7 @@ static void refuse_head(struct exchange *x, struct downstream *d, unsigned statu
     stat_inc(timed_out ? d->hcm->stats.rq_header_timeout : d->hcm->stats.cx_protocol_error,
              x->shard);
     x->request_complete = true; /* nothing behind it can be trusted to be a body */
+    header_map_init(&x->request.headers, &x->arena); /* nor what came of it to be logged or routed */
     exchange_reply(x, &reply);
 }
 
@@ -358,8 +360,7 @@ static enum serve_result serve_one(struct downstream *d) {
     } else if (result == HEAD_TIMEOUT) {
         refuse_head(&x, d, 408, SPAN_LIT("request_header_timeout"), true);
     } else {
-        refuse_head(&x, d, (unsigned)parser.status, span_of(http1_error_details(parser.error)),
-                    false);
+        refuse_head(&x, d, (unsigned)parser.status, span_of(parser.details), false);
     }
     bool reusable = exchange_run(&x);
     d->exchange = NULL;

@@ -26,6 +26,13 @@ static int fill(struct wire_body *body) {
         if (rc != 0)
             return body->error = rc;
     }
+    /* A large head moved the buffer into the arena, whose bytes the next request cannot keep: what
+     * is read from now on, pipelined requests among it, goes to a block again. */
+    if (!body->in->block && inbuf_len(body->in) < BLOCK_DATA_SIZE) {
+        int rc = inbuf_leave_arena(body->in);
+        if (rc != 0)
+            return body->error = rc;
+    }
     int room = inbuf_room(body->in);
     if (room <= 0)
         return body->error = room < 0 ? room : -EPROTO; /* a chunk line longer than a block */

@@ -1,8 +1,7 @@
 """Fixtures: proxies and origins that end with their test, and a look at what is left behind."""
 
-import pytest
-
 import harness
+import pytest
 
 
 def pytest_configure(config):
@@ -30,10 +29,7 @@ def origins():
         one.close()
 
 
-@pytest.fixture
-def proxy():
-    """proxy(listeners, clusters) starts one. At the end of the test it must have let go of all
-    it held, end by itself with status 0, and have no sanitizer's report in its log."""
+def _proxies():
     made = []
 
     def start(listeners, clusters=(), *, config=None, **more):
@@ -46,3 +42,16 @@ def proxy():
             assert one.leaks() == {}
             assert one.stop() == 0, one.log()[-6000:]
         assert "Sanitizer" not in one.log(), one.log()[-6000:]
+
+
+@pytest.fixture
+def proxy():
+    """proxy(listeners, clusters) starts one. At the end of the test it must have let go of all
+    it held, end by itself with status 0, and have no sanitizer's report in its log."""
+    yield from _proxies()
+
+
+@pytest.fixture(scope="module")
+def module_proxy():
+    """The same for a whole module."""
+    yield from _proxies()

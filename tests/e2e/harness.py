@@ -1,8 +1,8 @@
 """A proxy, origins and clients for end-to-end tests.
 
 Nothing here guesses a port: listeners bind port 0 and the admin tells what the kernel gave. Nothing
-waits by the clock: `eventually` looks until a condition holds, and says what it saw if it never does.
-"""
+waits by the clock: `eventually` looks until a condition holds, and says what it saw if it never
+does."""
 
 import json
 import os
@@ -19,7 +19,15 @@ import urllib.request
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "filters"))
 
-from wire import Client, Gone, Reader, Reply, encode_chunk, encode_end, encode_head  # noqa: E402, F401
+from wire import (  # noqa: E402, F401
+    Client,
+    Gone,
+    Reader,
+    Reply,
+    encode_chunk,
+    encode_end,
+    encode_head,
+)
 
 SLUICE = os.environ.get("SLUICE_BIN", str(ROOT / "build" / "sluice"))
 TYPE = "type.googleapis.com/"
@@ -125,10 +133,34 @@ def bootstrap(listeners, clusters=(), **more):
 # ---- the proxy --------------------------------------------------------------
 
 
-class Proxy:
-    """A running Sluice. Its ports by listener name are in `ports`."""
+class LogFile:
+    """A file access log of one text format; `config` goes into a listener's access_log."""
 
-    def __init__(self, config, *, level="debug", flags=(), env=None):
+    def __init__(self, path, text="%RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS%"):
+        self.path = path
+        self.config = access_log(path, text_format_source={"inline_string": text + "\n"})
+
+    def lines(self, edge, count):
+        """The lines, once there are that many. Opening logs again writes what is buffered."""
+
+        def look():
+            edge.admin("/reopen_logs", method="POST")
+            lines = self.path.read_text().splitlines() if self.path.exists() else []
+            return lines if len(lines) >= count else None
+
+        return eventually(look, what=f"{count} access log lines")
+
+
+def is_sanitized():
+    """Whether the binary is a sanitizer's, whose memory and pace say nothing."""
+    return b"__asan_init" in pathlib.Path(SLUICE).read_bytes()
+
+
+class Proxy:
+    """A running Sluice, or another program that takes Envoy's flags. Its ports by listener name are
+    in `ports`."""
+
+    def __init__(self, config, *, level="debug", flags=(), env=None, program=SLUICE):
         self.folder = tempfile.TemporaryDirectory(prefix="sluice-")
         folder = pathlib.Path(self.folder.name)
         self.config_path = folder / "bootstrap.yaml"
@@ -140,7 +172,7 @@ class Proxy:
         with open(self.log_path, "wb") as log, open(self.out_path, "wb") as out:
             self.process = subprocess.Popen(
                 [
-                    SLUICE,
+                    program,
                     "-c",
                     str(self.config_path),
                     "-l",
@@ -212,6 +244,11 @@ class Proxy:
 
     def wait_for_stat(self, name, value):
         eventually(lambda: self.stat(name) == value, what=f"{name} == {value}")
+
+    def rss_kb(self):
+        """Its resident memory."""
+        status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0])
 
     def log(self):
         return self.log_path.read_text(errors="replace")
@@ -340,8 +377,8 @@ class Exchange:
 
 
 class Origin:
-    """An HTTP/1.1 server for tests. `answer(exchange)` runs on a thread for each request, after its head
-    was read; the default reads the body and answers 200 with the body it got. Requests are in
+    """An HTTP/1.1 server for tests. `answer(exchange)` runs on a thread for each request, after its
+    head was read; the default reads the body and answers 200 with the body it got. Requests are in
     `requests`, in order of arrival."""
 
     def __init__(self, answer=None):

@@ -95,9 +95,11 @@ static struct cfg_tree *parse_text(struct load *load, struct span name, struct s
     struct span start = span_trim(text);
     bool is_json = span_ends_with(name, SPAN_LIT(".json"));
     /* JSON elsewhere is tried as JSON first, since libyaml refuses some of it; when it fails it may
-     * still be YAML's flow style, whose message is then the one to give. */
+     * still be YAML's flow style, whose message is then the one to give. Its scalars are YAML's in
+     * any case, as on Envoy, where the name of the file alone decides. */
     if (is_json || (start.len && *start.ptr == '{'))
-        tree = cfg_json_parse(&load->scratch, name, text, &error);
+        tree = cfg_json_parse(&load->scratch, name, text,
+                              is_json ? CFG_JSON_SCALARS : CFG_YAML_SCALARS, &error);
     if (!tree && !is_json)
         tree = cfg_yaml_parse(&load->scratch, name, text, &error);
     if (!tree) {

@@ -36,6 +36,9 @@ void cfg_problem_add(struct cfg_problems *problems, enum cfg_problem_kind kind,
 /* True when one of them refuses the config. */
 bool cfg_problems_refuse(const struct cfg_problems *problems);
 void cfg_problems_print(const struct cfg_problems *problems, FILE *out);
+/* The same under headings (invalid, unknown, not supported yet, warnings) with how many there are:
+ * for --mode validate, where people judge whether to move a config here. */
+void cfg_problems_print_sorted(const struct cfg_problems *problems, FILE *out);
 
 struct config_source {
     const char *path;           /* file, or NULL; .json, .yaml, .yml, else YAML */

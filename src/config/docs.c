@@ -174,6 +174,8 @@ static void print_rules(FILE *out, const struct cfg_field *field) {
         fprintf(out, " %s%" PRId64 " to %" PRId64 ".", absent_fails ? "**Required**, " : "",
                 field->min, field->max);
     }
+    if (field->rules & CFG_ONLY_FALSE)
+        fputs(" Only `false` for now.", out);
     if (field->rules & CFG_MAX_LEN)
         fprintf(out, " At most %" PRId64 " bytes.", field->max);
     if (field->rules & CFG_MAX_ITEMS)

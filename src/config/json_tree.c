@@ -12,6 +12,7 @@ struct json_reader {
     struct span file;
     struct cfg_parse_error *error;
     const char *at, *end;
+    enum cfg_json_scalars scalars;
     uint32_t line; /* from 1 */
     unsigned depth;
 };
@@ -44,8 +45,11 @@ static void skip_space(struct json_reader *r) {
 
 static struct cfg_tree *new_node(struct json_reader *r, enum cfg_tree_kind kind) {
     struct cfg_tree *node = cfg_alloc(r->arena, sizeof(*node));
-    *node = (struct cfg_tree){
-        .kind = kind, .is_json = true, .line = r->line, .weight = 1, .file = r->file};
+    *node = (struct cfg_tree){.kind = kind,
+                              .is_json = r->scalars == CFG_JSON_SCALARS,
+                              .line = r->line,
+                              .weight = 1,
+                              .file = r->file};
     return node;
 }
 
@@ -324,13 +328,14 @@ static struct cfg_tree *read_value(struct json_reader *r) {
 }
 
 struct cfg_tree *cfg_json_parse(struct cfg_arena *arena, struct span file, struct span text,
-                                struct cfg_parse_error *error) {
+                                enum cfg_json_scalars scalars, struct cfg_parse_error *error) {
     *error = (struct cfg_parse_error){0};
     if (span_starts_with(text, SPAN_LIT("\xEF\xBB\xBF")))
         text = span_from(text, 3);
     struct json_reader reader = {.arena = arena,
                                  .file = file,
                                  .error = error,
+                                 .scalars = scalars,
                                  .at = text.ptr,
                                  .end = text.ptr + text.len,
                                  .line = 1};

@@ -69,23 +69,53 @@ bool cfg_problems_refuse(const struct cfg_problems *problems) {
     return problems->lost;
 }
 
-void cfg_problems_print(const struct cfg_problems *problems, FILE *out) {
-    for (size_t i = 0; i < problems->count; i++) {
-        const struct cfg_problem *p = &problems->items[i];
-        if (p->mark.file.len)
-            fprintf(out, "%.*s:", (int)p->mark.file.len, p->mark.file.ptr);
-        if (p->mark.line)
-            fprintf(out, "%" PRIu32 ":", p->mark.line);
-        if (p->mark.file.len || p->mark.line)
-            fputc(' ', out);
-        if (p->mark.path.len)
-            fprintf(out, "%.*s: ", (int)p->mark.path.len, p->mark.path.ptr);
-        if (p->kind == CFG_PROBLEM_WARNING)
-            fputs("warning: ", out);
-        fprintf(out, "%s\n", p->text);
-    }
+static void print_one(const struct cfg_problem *p, FILE *out) {
+    if (p->mark.file.len)
+        fprintf(out, "%.*s:", (int)p->mark.file.len, p->mark.file.ptr);
+    if (p->mark.line)
+        fprintf(out, "%" PRIu32 ":", p->mark.line);
+    if (p->mark.file.len || p->mark.line)
+        fputc(' ', out);
+    if (p->mark.path.len)
+        fprintf(out, "%.*s: ", (int)p->mark.path.len, p->mark.path.ptr);
+    if (p->kind == CFG_PROBLEM_WARNING)
+        fputs("warning: ", out);
+    fprintf(out, "%s\n", p->text);
+}
+
+static void print_lost(const struct cfg_problems *problems, FILE *out) {
     if (problems->lost)
         fputs("out of memory: further problems are not listed\n", out);
+}
+
+void cfg_problems_print(const struct cfg_problems *problems, FILE *out) {
+    for (size_t i = 0; i < problems->count; i++)
+        print_one(&problems->items[i], out);
+    print_lost(problems, out);
+}
+
+void cfg_problems_print_sorted(const struct cfg_problems *problems, FILE *out) {
+    static const char *const headings[] = {
+        [CFG_PROBLEM_INVALID] = "invalid",
+        [CFG_PROBLEM_UNKNOWN] = "unknown to Envoy, as far as this release knows it",
+        [CFG_PROBLEM_UNSUPPORTED] = "not supported yet: Envoy has it, this release does not",
+        [CFG_PROBLEM_WARNING] = "warnings",
+    };
+    for (size_t kind = 0; kind < COUNT_OF(headings); kind++) {
+        size_t count = 0;
+        for (size_t i = 0; i < problems->count; i++)
+            count += problems->items[i].kind == kind;
+        if (count == 0)
+            continue;
+        fprintf(out, "%s (%zu):\n", headings[kind], count);
+        for (size_t i = 0; i < problems->count; i++) {
+            if (problems->items[i].kind == kind) {
+                fputs("  ", out);
+                print_one(&problems->items[i], out);
+            }
+        }
+    }
+    print_lost(problems, out);
 }
 
 /* ---- places ---- */

@@ -119,6 +119,9 @@ void cfg_check_value(struct cfg_loader *loader, const struct cfg_field *field,
     case CFG_BOOL:
         if ((field->rules & CFG_CONST_TRUE) && !*(const bool *)value)
             REPORT("may only be true: leave it out instead");
+        if ((field->rules & CFG_ONLY_FALSE) && *(const bool *)value)
+            cfg_report(loader, CFG_PROBLEM_UNSUPPORTED, node, path,
+                       "true is not supported yet: only false, the default, is");
         break;
     case CFG_I32:
     case CFG_U32:

@@ -270,8 +270,8 @@ static const struct cfg_field cluster_fields[] = {
         protocol_option_schema,
         .doc = "How HTTP is spoken, under the key "
                "\"envoy.extensions.upstreams.http.v3.HttpProtocolOptions\"."),
-    FIELD(struct cfg_cluster, 39, respect_dns_ttl, CFG_BOOL,
-          .doc = "Resolve again when the answer expires."),
+    FIELD(struct cfg_cluster, 39, respect_dns_ttl, CFG_BOOL, .status = CFG_INERT,
+          .doc = "Names are resolved again at the dns_refresh_rate, whatever their TTL."),
 };
 static const struct cfg_missing cluster_missing[] = {
     {3, "eds_cluster_config"},

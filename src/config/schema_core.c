@@ -18,8 +18,8 @@ static const struct cfg_field socket_address_fields[] = {
     FIELD(struct cfg_address, 3, port_value, CFG_U32, ONEOF(struct cfg_address, port_specifier),
           .rules = CFG_RANGE | CFG_ONEOF_REQUIRED, .min = 0, .max = 65535,
           .doc = "Port; 0 lets the system choose one."),
-    FIELD(struct cfg_address, 6, ipv4_compat, CFG_BOOL,
-          .doc = "An IPv6 listener on :: also takes IPv4 connections."),
+    FIELD(struct cfg_address, 6, ipv4_compat, CFG_BOOL, .status = CFG_INERT,
+          .doc = "A listener on :: takes IPv4 connections anyway."),
 };
 static const struct cfg_missing socket_address_missing[] = {
     {4, "named_port"},
@@ -253,7 +253,7 @@ static const struct cfg_field http1_options_fields[] = {
     FIELD(struct cfg_http1_options, 6, allow_chunked_length, CFG_BOOL,
           .doc = "Take messages with both Content-Length and chunked, dropping the former."),
     WRAPPER(struct cfg_http1_options, 7, override_stream_error_on_invalid_http_message, CFG_BOOL,
-            .doc = "Keep the connection after an invalid message."),
+            .rules = CFG_ONLY_FALSE, .doc = "Keep the connection after an invalid message."),
 };
 static const struct cfg_missing http1_options_missing[] = {
     {4, "header_key_format"},

@@ -10,7 +10,7 @@ static const struct cfg_field router_fields[] = {
           .doc = "There is no tracing yet."),
     FIELD(struct cfg_router, 4, suppress_envoy_headers, CFG_BOOL,
           .doc = "Add no x-envoy- headers to requests and responses."),
-    FIELD(struct cfg_router, 6, respect_expected_rq_timeout, CFG_BOOL,
+    FIELD(struct cfg_router, 6, respect_expected_rq_timeout, CFG_BOOL, .rules = CFG_ONLY_FALSE,
           .doc = "Take the timeout from x-envoy-expected-rq-timeout-ms."),
 };
 static const struct cfg_missing router_missing[] = {

@@ -58,8 +58,12 @@ struct cfg_parse_error {
  * borrowed for the call. */
 struct cfg_tree *cfg_yaml_parse(struct cfg_arena *arena, struct span file, struct span text,
                                 struct cfg_parse_error *error);
+enum cfg_json_scalars {
+    CFG_JSON_SCALARS, /* a number is a number */
+    CFG_YAML_SCALARS, /* JSON in a YAML file: scalars mean what YAML has them mean */
+};
 struct cfg_tree *cfg_json_parse(struct cfg_arena *arena, struct span file, struct span text,
-                                struct cfg_parse_error *error);
+                                enum cfg_json_scalars scalars, struct cfg_parse_error *error);
 
 /* True when text is valid UTF-8, which protobuf strings must be. */
 bool cfg_utf8_valid(struct span text);

@@ -377,8 +377,35 @@ static void later_checks_use_the_marks(void **state) {
     cfg_problems_fini(&problems);
 }
 
+static void problems_can_be_sorted_by_kind(void **state) {
+    struct config_source source = {.yaml = "nodee: 1\nlayered_runtime: {}\nnode: 5\nfoo: 1\n"};
+    struct cfg_problems problems = {0};
+    struct config *config;
+    assert_int_equal(config_load(&source, &config, &problems), -EINVAL);
+    char *said;
+    size_t len;
+    FILE *out = open_memstream(&said, &len);
+    cfg_problems_print_sorted(&problems, out);
+    assert_int_equal(fclose(out), 0);
+    assert_string_equal(
+        said,
+        "invalid (1):\n"
+        "  (inline):3: node: expected an object (envoy.config.core.v3.Node), found a plain value\n"
+        "unknown to Envoy, as far as this release knows it (2):\n"
+        "  (inline):1: unknown field \"nodee\" in envoy.config.bootstrap.v3.Bootstrap; did you "
+        "mean "
+        "\"node\"?\n"
+        "  (inline):4: unknown field \"foo\" in envoy.config.bootstrap.v3.Bootstrap\n"
+        "not supported yet: Envoy has it, this release does not (1):\n"
+        "  (inline):2: layered_runtime: not supported yet: Envoy has this field, this release does "
+        "not\n");
+    free(said);
+    cfg_problems_fini(&problems);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(problems_can_be_sorted_by_kind),
         cmocka_unit_test(an_ordinary_file_fills_the_structs),
         cmocka_unit_test(a_dump_loads_to_the_same_dump),
         cmocka_unit_test(a_dump_without_indent_is_one_line),

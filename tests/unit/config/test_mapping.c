@@ -30,6 +30,11 @@ static void what_envoy_has_and_we_have_not_is_told_apart(void **state) {
                          "does not\n");
     refused(WITH_HCM("rds: {}"), HCM_PATH "rds: not supported yet: Envoy has this field, this "
                                           "release does not\n");
+    refused(WITH_HCM("route_config: {}, stream_error_on_invalid_http_message: true"),
+            HCM_PATH "stream_error_on_invalid_http_message: true is not supported yet: only "
+                     "false, the default, is\n");
+    config_unref(
+        load_ok(WITH_HCM("route_config: {}, stream_error_on_invalid_http_message: false")));
     refused(WITH_HCM("route_config: {}, codec_type: HTTP2"),
             HCM_PATH "codec_type: HTTP2 is not supported yet: Envoy has it, this release does "
                      "not\n");

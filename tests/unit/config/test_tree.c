@@ -227,6 +227,13 @@ static void json_numbers_stay_numbers(void **state) {
     assert_span(metadata->fields[5].value.string, "1");
     config_unref(config);
 
+    /* In a YAML file the same text has YAML's scalars: the name decides, as on Envoy. */
+    config = load_ok("{\"node\": {\"metadata\": {\"a\": 0.5, \"b\": \"\\uD83D\\uDE00\"}}}");
+    metadata = config_bootstrap(config)->node->metadata;
+    assert_span(metadata->fields[0].value.string, "0.5");
+    assert_span(metadata->fields[1].value.string, "\xF0\x9F\x98\x80");
+    config_unref(config);
+
     refused_json("{\"node\": {\"metadata\": {\"a\": 1e999}}}",
                  "t.json:1: node.metadata[\"a\"]: the number 1e999 is out of range\n");
     refused_json("{\"node\": {\"id\": 1}}",

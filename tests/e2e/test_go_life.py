@@ -171,9 +171,9 @@ def test_a_second_continue_is_ignored(go_sync):
     go = go_sync
     reply = go.ask(
         body=b"body",
-        dh=["go", "continue:2", "try!continue:2", "ret:none"],
-        dd=["go", "continue:2", "try!continue:2", "ret:none"],
-        eh=["go", "continue:2", "try!continue:2", "ret:none"],
+        dh=["go", "try!continue:2", "try!continue:2", "ret:none"],
+        dd=["go", "try!continue:2", "try!continue:2", "ret:none"],
+        eh=["go", "try!continue:2", "try!continue:2", "ret:none"],
     )
     assert (reply.status, reply.body) == (200, b"body")
     assert all(

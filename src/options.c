@@ -7,7 +7,10 @@
 
 #include "rt/rt.h"
 
-enum { DRAIN_TIME_DEFAULT_S = 600 }; /* Envoy's */
+enum {
+    DRAIN_TIME_DEFAULT_S = 600,       /* Envoy's */
+    FLUSH_INTERVAL_DEFAULT_MS = 1000, /* Envoy's is 10 s; people look at logs sooner */
+};
 
 enum option_id {
     OPT_CONFIG_YAML = 256,
@@ -18,6 +21,7 @@ enum option_id {
     OPT_VERSION,
     OPT_ALLOW_UNKNOWN,
     OPT_DRAIN_TIME,
+    OPT_FLUSH_INTERVAL,
     OPT_ADMIN_ADDRESS_PATH,
     OPT_SERVICE_CLUSTER,
     OPT_SERVICE_NODE,
@@ -53,7 +57,7 @@ static const struct option long_options[] = {
     {"restart-epoch", required_argument, NULL, OPT_INERT_VALUE},
     {"parent-shutdown-time-s", required_argument, NULL, OPT_INERT_VALUE},
     {"drain-strategy", required_argument, NULL, OPT_INERT_VALUE},
-    {"file-flush-interval-msec", required_argument, NULL, OPT_INERT_VALUE},
+    {"file-flush-interval-msec", required_argument, NULL, OPT_FLUSH_INTERVAL},
     {"use-dynamic-base-id", no_argument, NULL, OPT_INERT},
     {"disable-hot-restart", no_argument, NULL, OPT_INERT},
     {"reject-unknown-dynamic-fields", no_argument, NULL, OPT_INERT},
@@ -81,6 +85,7 @@ static const char help_text[] =
     "Logs\n"
     "  -l, --log-level LEVEL            trace debug info warning error critical off\n"
     "      --component-log-level LIST   e.g. golang:debug,http:trace\n"
+    "      --file-flush-interval-msec N     access log lines wait at most so long (1000)\n"
     "      --log-path FILE              instead of standard error; SIGUSR1 opens it again\n"
     "Information\n"
     "      --print-config-docs          the accepted configuration, as Markdown\n"
@@ -89,7 +94,7 @@ static const char help_text[] =
     "\n"
     "Accepted for compatibility and without effect: --base-id --use-dynamic-base-id "
     "--restart-epoch\n"
-    "--parent-shutdown-time-s --drain-strategy --disable-hot-restart --file-flush-interval-msec\n"
+    "--parent-shutdown-time-s --drain-strategy --disable-hot-restart\n"
     "--reject-unknown-dynamic-fields --ignore-unknown-dynamic-fields\n"
     "\n"
     "SIGTERM drains and ends, a second one ends at once; SIGUSR1 opens log files again.\n";
@@ -161,6 +166,12 @@ static void take(struct options *out, int id, const char *value) {
         else
             fail(out, "--drain-time-s", value, "must be a number of seconds");
         break;
+    case OPT_FLUSH_INTERVAL:
+        if (parse_number(value, 1, 3600 * 1000L, &number))
+            out->flush_interval_ms = number;
+        else
+            fail(out, "--file-flush-interval-msec", value, "must be a number of milliseconds");
+        break;
     case OPT_ALLOW_UNKNOWN:
         out->allow_unknown_static_fields = true;
         break;
@@ -204,8 +215,10 @@ static void take(struct options *out, int id, const char *value) {
 }
 
 void options_parse(int argc, char **argv, struct options *out) {
-    *out = (struct options){
-        .log_level = LOG_INFO, .log_level_text = "info", .drain_time_s = DRAIN_TIME_DEFAULT_S};
+    *out = (struct options){.log_level = LOG_INFO,
+                            .log_level_text = "info",
+                            .drain_time_s = DRAIN_TIME_DEFAULT_S,
+                            .flush_interval_ms = FLUSH_INTERVAL_DEFAULT_MS};
     int id;
     while (out->mode != MODE_EXIT &&
            (id = getopt_long(argc, argv, "c:l:h", long_options, NULL)) != -1)

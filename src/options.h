@@ -17,7 +17,7 @@ struct options {
     const char *service_cluster, *service_node, *service_zone;
     enum log_level log_level;
     unsigned concurrency; /* 0: one per core */
-    int64_t drain_time_s;
+    int64_t drain_time_s, flush_interval_ms;
     bool allow_unknown_static_fields;
 };
 

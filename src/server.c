@@ -352,6 +352,7 @@ static void main_coroutine(void *arg) {
         rt_stop(1);
         return;
     }
+    access_log_set_flush_interval(server.options->flush_interval_ms);
     filter_register(&filter_kind_router);
     filter_register(&filter_kind_golang);
     set_admin_hooks();

@@ -83,9 +83,28 @@ static void redirect(struct exchange *x, const struct route_entry *route) {
     exchange_reply(x, &reply);
 }
 
+/* A 201 or 3xx says where: at what was asked for (RFC 9110 15.3.2). */
+static struct span own_location(struct exchange *x) {
+    const struct header_map *headers = &x->request.headers;
+    struct span parts[] = {header_get(headers, HDR_SCHEME), SPAN_LIT("://"),
+                           header_get(headers, HDR_AUTHORITY), header_get(headers, HDR_PATH)};
+    return arena_concat(&x->arena, parts, 4);
+}
+
 static void direct_response(struct exchange *x, const struct route_entry *route) {
+    unsigned status = route_status(route);
+    bool located = status == 201 || status / 100 == 3;
+    struct header field = {.name = header_name_of(HDR_LOCATION),
+                           .value = located ? own_location(x) : span_none(),
+                           .id = HDR_LOCATION};
+    struct local_reply reply = {.status = status,
+                                .body = route->direct_body,
+                                .headers = &field,
+                                .header_count = located ? 1 : 0,
+                                .details = SPAN_LIT("direct_response"),
+                                .grpc_status = GRPC_STATUS_UNSET};
     stat_inc(x->hcm->stats.rq_direct_response, x->shard);
-    reply_simple(x, route_status(route), route->direct_body, SPAN_LIT("direct_response"), 0);
+    exchange_reply(x, &reply);
 }
 
 /* ---- failures of the upstream, in Envoy's words ---- */
@@ -104,15 +123,14 @@ static struct span underscored(struct arena *arena, struct span text) {
 static void upstream_reset(struct router *r, unsigned status, const char *reason,
                            struct span transport, uint32_t flags) {
     struct exchange *x = r->x;
-    struct span body, details;
+    /* The transport's words are for the log: the client has no business with our upstreams. */
+    struct span body = arena_printf(&x->arena, RESET_TEXT "%s", reason);
+    struct span details;
     if (transport.len) {
         x->info.upstream_transport_failure = arena_copy(&x->arena, transport);
-        body = arena_printf(&x->arena, RESET_TEXT "%s, transport failure reason: %.*s", reason,
-                            (int)transport.len, transport.ptr);
         details = arena_printf(&x->arena, "upstream_reset_before_response_started{%s|%.*s}", reason,
                                (int)transport.len, transport.ptr);
     } else {
-        body = arena_printf(&x->arena, RESET_TEXT "%s", reason);
         details = arena_printf(&x->arena, "upstream_reset_before_response_started{%s}", reason);
     }
     cluster_count_response(r->cluster, x->shard, status);
@@ -482,6 +500,7 @@ static void take_response(struct router *r, const struct http1_head *head) {
     struct upstream *u = r->upstream;
     unsigned status = head->status;
     r->head_seen = true;
+    x->info.response_code = (uint16_t)status;
     r->keep_alive = head->keep_alive && head->framing != HTTP1_BODY_UNTIL_CLOSE;
     x->info.response_code_details = SPAN_LIT("via_upstream");
     cluster_count_response(r->cluster, x->shard, status);
@@ -542,8 +561,11 @@ static int prepare_request(struct router *r, const struct route_entry *route) {
         rc = header_set_id(headers, HDR_X_ENVOY_ATTEMPT_COUNT, SPAN_LIT("1"));
     if (rc == 0)
         rc = route_mutate_request(route, x);
+    bool had_path = header_has(headers, HDR_X_ENVOY_ORIGINAL_PATH);
     if (rc == 0)
         rc = route_rewrite_request(route, x);
+    if (!envoy_headers && !had_path)
+        header_remove_id(headers, HDR_X_ENVOY_ORIGINAL_PATH);
     return rc;
 }
 

@@ -1,6 +1,7 @@
 #include "io/address.h"
 
 #include <arpa/inet.h>
+#include <ifaddrs.h>
 #include <stdio.h>
 
 bool address_parse(struct span host, uint16_t port, struct address *out) {
@@ -100,4 +101,30 @@ void address_of_socket(int fd, struct address *out) {
     if (getsockname(fd, &local.sa.any, &local.len) != 0)
         local.len = 0;
     *out = local;
+}
+
+bool address_is_loopback(const struct address *address) {
+    if (address->len == 0)
+        return false;
+    if (address->sa.any.sa_family == AF_INET6)
+        return IN6_IS_ADDR_LOOPBACK(&address->sa.v6.sin6_addr);
+    return ntohl(address->sa.v4.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+}
+
+void address_of_machine(struct address *out) {
+    struct ifaddrs *all = NULL;
+    (void)address_parse(SPAN_LIT("127.0.0.1"), 0, out);
+    if (getifaddrs(&all) != 0)
+        return;
+    for (struct ifaddrs *at = all; at; at = at->ifa_next) {
+        if (!at->ifa_addr || at->ifa_addr->sa_family != AF_INET)
+            continue;
+        struct address found = {.len = sizeof found.sa.v4};
+        memcpy(&found.sa.v4, at->ifa_addr, sizeof found.sa.v4);
+        if (!address_is_loopback(&found)) {
+            *out = found;
+            break;
+        }
+    }
+    freeifaddrs(all);
 }

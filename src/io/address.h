@@ -29,5 +29,9 @@ size_t address_host_text(const struct address *address, char *out);
 /* Without a port a string such as "10.0.0.1", " ::1" or "[::1]:80" from a header; false if malformed. */
 bool address_parse_loose(struct span text, struct address *out);
 bool address_eq(const struct address *a, const struct address *b);
+bool address_is_loopback(const struct address *address);
+/* This machine's first IPv4 address that is not loopback, else 127.0.0.1: what Envoy puts into
+ * x-forwarded-for in place of a loopback peer. */
+void address_of_machine(struct address *out);
 /* The local address of a socket; len 0 when the kernel does not say. */
 void address_of_socket(int fd, struct address *out);

@@ -1,11 +1,14 @@
 /* access_log: one line per exchange to files, stdout or stderr, in text or JSON.
  *
- * Lines are buffered per P and log and written in one write(2) when 64 KiB are full or a second has
- * passed, as Envoy does; access_log_flush_all writes what is left. Files are opened with O_APPEND.
+ * Lines are buffered per P and file, and written by a thread of their own, in one write(2) when
+ * 64 KiB are full or a second has passed; access_log_flush_all writes what is left. Files are opened
+ * with O_APPEND.
  *
  * Ownership  An access_log belongs to a snapshot; open files are shared by path and outlive
  *            snapshots while one refers to them.
- * Threads    access_log_write on the exchange's P; build and free off the Ps; reopen anywhere. */
+ * Threads    access_log_write on the exchange's P, it never blocks; build and free off the Ps (they
+ *            open files); reopen anywhere.
+ * Errors     A line that cannot be written is counted in filesystem.write_failed and gone. */
 #pragma once
 #include "config/config.h"
 
@@ -18,7 +21,10 @@ struct access_log *access_log_build(const struct cfg_access_log *config,
 void access_log_free(struct access_log *log);
 void access_log_write(struct access_log *log, struct exchange *x);
 
-/* SIGUSR1 and POST /reopen_logs. */
+/* How long a line may wait in its buffer; 1 s by default. Before the first log is built. */
+void access_log_set_flush_interval(int64_t interval_ms);
+/* SIGUSR1 and POST /reopen_logs. Asks for it and returns: the writer does it once what was logged
+ * before is written. */
 void access_log_reopen_all(void);
-/* At exit. */
+/* Writes what is left, at exit. Blocks until it is done, at most 2 s (a file may be stuck). */
 void access_log_flush_all(void);

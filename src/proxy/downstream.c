@@ -240,7 +240,8 @@ static void refuse_head(struct exchange *x, struct downstream *d, unsigned statu
     stat_inc(timed_out ? d->hcm->stats.rq_header_timeout : d->hcm->stats.cx_protocol_error,
              x->shard);
     x->request_complete = true; /* nothing behind it can be trusted to be a body */
-    header_map_init(&x->request.headers, &x->arena); /* nor what came of it to be logged or routed */
+    header_map_init(&x->request.headers,
+                    &x->arena); /* nor what came of it to be logged or routed */
     exchange_reply(x, &reply);
 }
 
@@ -284,6 +285,7 @@ static void attach_body(struct exchange *x, struct downstream *d, struct request
         .next = request_body_next, .close = request_body_close, .peek = request_body_peek};
     wire_body_init(&body->wire, &d->socket, &d->in, head, &d->hcm->limits);
     body->x = x;
+    d->body = &body->wire;
     body->wire.reason = "request body";
     body->wire.arena = &x->arena;
     if (d->hcm->enable_trailers)
@@ -351,7 +353,7 @@ static enum serve_result serve_one(struct downstream *d) {
     d->exchange = &x;
     if (result == HEAD_READ && inbuf_hold(&d->in, &x.arena) == 0) {
         inbuf_consume(&d->in, head.head_bytes);
-        d->minor_version = head.minor_version;
+        d->minor_version = d->hcm->accept_http_10 ? head.minor_version : 1;
         d->requests++;
         x.is_head = span_eq(header_get(&x.request.headers, HDR_METHOD), SPAN_LIT("HEAD"));
         x.close_after = !head.keep_alive;
@@ -364,6 +366,7 @@ static enum serve_result serve_one(struct downstream *d) {
     }
     bool reusable = exchange_run(&x);
     d->exchange = NULL;
+    d->body = NULL;
     enum serve_result next = after_exchange(d, &x, &body, reusable);
     if (result != HEAD_READ && next == SERVE_CLOSE && !x.client_gone)
         next = SERVE_LINGER;

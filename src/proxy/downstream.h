@@ -32,6 +32,7 @@ struct downstream {
     const struct listener_stats *listener_stats;
     struct timer idle_timer;
     struct exchange *exchange; /* the one being served, or NULL */
+    struct wire_body *body;    /* of its request; NULL: there was no head */
     bool serving;              /* a coroutine is on it */
     bool closing;              /* close after the current response */
     bool closed_by_peer;

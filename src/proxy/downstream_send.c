@@ -33,8 +33,8 @@ static int set_base_headers(struct downstream *d, struct exchange *x) {
     int transformation = cfg->server_header_transformation;
     if (rc == 0 && (transformation == 0 || (transformation == 1 && absent)))
         rc = header_set_id(headers, HDR_SERVER, x->hcm->server_name);
-    if (rc == 0 && cfg->via.len)
-        rc = header_append(headers, HDR_VIA, SPAN_LIT("via"), cfg->via);
+    if (rc == 0)
+        rc = hcm_append_via(x->hcm, headers);
     if (rc == 0 && cfg->always_set_request_id_in_response &&
         header_has(&x->request.headers, HDR_X_REQUEST_ID))
         rc = header_set_id(headers, HDR_X_REQUEST_ID,
@@ -67,8 +67,8 @@ static int choose_transfer(struct downstream *d, struct exchange *x, unsigned st
 
 static struct span connection_value(struct downstream *d, struct exchange *x) {
     const struct hcm *hcm = d->hcm;
-    if (!x->request_complete && x->request.body.itab &&
-        reader_peek(x->request.body) != READER_END) {
+    /* What has arrived of an unread body is dropped; what has not ends the connection. */
+    if (!x->request_complete && d->body && (x->pump_started || !wire_body_skip_rest(d->body))) {
         stat_inc(hcm->stats.rq_response_before_rq_complete, x->shard);
         x->close_after = true;
     }

@@ -100,6 +100,7 @@ static void read_options(struct hcm *hcm) {
     hcm->allow_absolute_url = !http1 || bool_or(http1->allow_absolute_url, true);
     hcm->accept_http_10 = http1 && http1->accept_http_10;
     hcm->enable_trailers = http1 && http1->enable_trailers;
+    address_of_machine(&hcm->machine);
     hcm->server_name = cfg->server_name.len ? cfg->server_name : SPAN_LIT("envoy");
 }
 
@@ -248,4 +249,16 @@ void hcm_free(struct hcm *hcm) {
     free(hcm->logs);
     free(hcm->filters);
     free(hcm);
+}
+
+int hcm_append_via(const struct hcm *hcm, struct header_map *headers) {
+    struct span ours = hcm->config->via;
+    if (ours.len == 0)
+        return 0;
+    struct span before = header_get(headers, HDR_VIA);
+    if (before.len) {
+        struct span parts[] = {before, SPAN_LIT(", "), ours};
+        ours = arena_concat(headers->arena, parts, 3);
+    }
+    return span_is_none(ours) ? -ENOMEM : header_set_id(headers, HDR_VIA, ours);
 }

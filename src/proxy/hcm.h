@@ -5,6 +5,7 @@
 #pragma once
 #include "base/stats.h"
 #include "http/http1.h"
+#include "io/address.h"
 #include "proxy/access_log.h"
 #include "proxy/filter.h"
 #include "proxy/route.h"
@@ -26,6 +27,7 @@ struct hcm {
     const struct cfg_hcm *config;
     struct span listener_name, filter_chain_name;
     struct span server_name;
+    struct address machine;          /* stands for a loopback peer in x-forwarded-for */
     struct filter_factory **filters; /* index order; disabled ones included */
     uint32_t filter_count;
     struct route_table *routes; /* NULL: the admin's, which matches nothing */
@@ -50,3 +52,6 @@ struct hcm *hcm_build(const struct cfg_hcm *config, const struct snapshot *snaps
 struct hcm *hcm_build_admin(const struct filter_kind *kind, const struct cfg_admin *config,
                             struct cfg_problems *problems);
 void hcm_free(struct hcm *hcm);
+
+/* Adds the configured `via`, if any, to a message's fields: "old, ours" as Envoy joins it. */
+MUST_CHECK int hcm_append_via(const struct hcm *hcm, struct header_map *headers);

@@ -107,6 +107,7 @@ int local_reply_fill(struct exchange *x, const struct local_reply *reply) {
     struct header_map *headers = &x->response.headers;
     x->info.response_code_details =
         reply->details.len ? reply->details : SPAN_LIT("direct_response");
+    x->info.response_code = (uint16_t)(x->is_grpc ? 200 : reply->status);
     if (x->is_grpc)
         return fill_grpc(x, reply);
     int rc = set_number(x, HDR_STATUS, reply->status);

@@ -16,9 +16,15 @@ static void refuse(struct exchange *x, unsigned status, struct span body, struct
     exchange_reply(x, &reply);
 }
 
+/* What Envoy's codec refuses: the status' own words, and a flag in the log. */
+static void refuse_protocol(struct exchange *x, unsigned status, struct span details) {
+    x->info.flags |= FLAG_DOWNSTREAM_PROTOCOL_ERROR;
+    refuse(x, status, http1_reason(status), details, true);
+}
+
 static bool check_version(struct exchange *x, const struct http1_head *head) {
     if (head->minor_version == 0 && !x->hcm->accept_http_10) {
-        refuse(x, 426, span_none(), SPAN_LIT("low_version"), true);
+        refuse_protocol(x, 426, SPAN_LIT("low_version"));
         return false;
     }
     if (head->upgrade) {
@@ -83,7 +89,7 @@ static bool check_underscores(struct exchange *x) {
         if (headers->entries[i].id != HDR_OTHER || span_find(name, '_') < 0) {
             i++;
         } else if (action == 1) {
-            refuse(x, 400, SPAN_LIT("Bad Request"), SPAN_LIT("http1.unexpected_underscore"), true);
+            refuse_protocol(x, 400, SPAN_LIT("http1.unexpected_underscore"));
             return false;
         } else {
             header_remove(headers, HDR_OTHER, name);
@@ -116,7 +122,8 @@ static void set_remote(struct exchange *x, const struct address *address) {
 
 static struct span peer_host(struct exchange *x, const struct downstream *d) {
     char *text = arena_alloc(&x->arena, ADDRESS_TEXT_MAX);
-    return text ? span_make(text, address_host_text(&d->peer, text)) : span_none();
+    const struct address *peer = address_is_loopback(&d->peer) ? &x->hcm->machine : &d->peer;
+    return text ? span_make(text, address_host_text(peer, text)) : span_none();
 }
 
 static int forwarded(struct exchange *x, const struct downstream *d) {
@@ -250,8 +257,8 @@ void request_prepare(struct exchange *x, struct downstream *d, const struct http
     if (rc == 0 && x->hcm->config->add_user_agent.set && x->hcm->config->add_user_agent.value &&
         !header_has(headers, HDR_USER_AGENT))
         rc = header_set_id(headers, HDR_USER_AGENT, SPAN_LIT("envoy"));
-    if (rc == 0 && x->hcm->config->via.len)
-        rc = header_append(headers, HDR_VIA, SPAN_LIT("via"), x->hcm->config->via);
+    if (rc == 0)
+        rc = hcm_append_via(x->hcm, headers);
     if (rc != 0)
         refuse(x, 500, span_none(), SPAN_LIT("request_headers_failed"), true);
 }

@@ -10,6 +10,7 @@
 #include "ext/go_block.h"
 #include "ext/go_exports.h"
 #include "ext/go_log.h"
+#include "ext/go_side.h"
 #include "ext/go_stats.h"
 
 /* ---- gates ---- */
@@ -85,7 +86,13 @@ int envoyGoFilterHttpContinue(void *s, int status) {
     int code = enter_side(s, &gate);
     if (code)
         return code;
-    ext_side_continue_locked(gate.side, status);
+    /* One that does not fit is dropped here: waiting in the only slot it would keep out the one that
+     * does, which a confused plugin may well post next. */
+    if (status >= 0 && go_status_fits(gate.side->phase, (uint64_t)status))
+        ext_side_continue_locked(gate.side, status);
+    else if (gate.side->phase != EXT_NOT_LENT && status != GO_LOCAL_REPLY)
+        LOG(log_golang, LOG_ERROR, "plugin %.*s: Continue(%d) does not fit its phase; ignored",
+            (int)plugin_of(&gate).len, plugin_of(&gate).ptr, status);
     return leave(&gate, GO_OK);
 }
 

@@ -97,7 +97,7 @@ static void run_call(void *arg) {
         call->status = call->fn->on_header(call->state, call->end, call->count, call->bytes);
 }
 
-static bool status_fits(enum ext_phase phase, uint64_t status) {
+bool go_status_fits(enum ext_phase phase, uint64_t status) {
     switch (status) {
     case GO_CONTINUE:
         return true;
@@ -116,7 +116,7 @@ static bool status_fits(enum ext_phase phase, uint64_t status) {
 static int await_status(struct go_side *side, enum ext_phase phase, uint64_t returned,
                         bool *async) {
     uint64_t status = returned;
-    while (!status_fits(phase, status)) {
+    while (!go_status_fits(phase, status)) {
         if (status != GO_RUNNING && status != GO_LOCAL_REPLY)
             LOG(log_golang, LOG_ERROR,
                 "plugin %.*s: status %d does not fit its phase; still waiting",
@@ -129,7 +129,7 @@ static int await_status(struct go_side *side, enum ext_phase phase, uint64_t ret
         if (what == 2)
             return 0;
         *async = true;
-        status = posted < 0 ? UINT64_MAX : (uint64_t)posted;
+        status = (uint64_t)posted; /* fits: checked where it was posted */
     }
     return (int)status;
 }

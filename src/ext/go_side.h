@@ -42,6 +42,9 @@ enum {
 void go_side_init(struct go_side *side, struct go_filter *filter, enum ext_direction direction,
                   struct message *message);
 
+/* May a callback of this phase end with this status? Others leave the side in Go, as on Envoy. */
+bool go_status_fits(enum ext_phase phase, uint64_t status);
+
 /* Shows the headers, and the body while headers are held; then wraps the message's body. Returns when
  * the headers may go on, or when the exchange is over (exchange_alive tells). */
 void go_side_run(struct go_side *side);

@@ -312,6 +312,42 @@ static void a_buffered_body_has_a_limit(void **state) {
     story(1, limit_story);
 }
 
+/* ---- odd continues ---- */
+
+static void *continues_thrice(void *arg) {
+    CHECK(envoyGoFilterHttpContinue(arg, GO_STOP_AND_BUFFER) == GO_OK);
+    CHECK(envoyGoFilterHttpContinue(arg, 102) == GO_OK);
+    CHECK(envoyGoFilterHttpContinue(arg, -1) == GO_OK);
+    CHECK(envoyGoFilterHttpContinue(arg, GO_CONTINUE) == GO_OK);
+    return NULL;
+}
+
+static uint64_t continues_oddly_in_trailers(struct go_process_state *state, uint64_t end,
+                                            uint64_t count, uint64_t bytes) {
+    if (state->state != GO_PROCESSING_TRAILER)
+        return GO_CONTINUE;
+    (void)continues_thrice(state); /* all posted before any is looked at */
+    return 102;
+}
+
+/* A status that does not fit its phase once took the place of the one that did, and the request
+ * waited for ever. */
+static void odd_story(void *arg) {
+    fake_go_init();
+    fake_go.header = continues_oddly_in_trailers;
+    begin_with((const char *const[]){"ab", NULL}, true);
+    run_request();
+    char out[16];
+    CHECK(drain(out, sizeof(out)) == 2);
+    CHECK(fake->reply_status == 0);
+    end_exchange();
+    rt_stop(0);
+}
+
+static void an_unfit_continue_does_not_keep_out_the_right_one(void **state) {
+    story(1, odd_story);
+}
+
 /* ---- AddData ---- */
 
 static uint64_t adds_data(struct go_process_state *state, uint64_t end, uint64_t count,
@@ -617,6 +653,7 @@ int main(void) {
         cmocka_unit_test(held_headers_take_edits_from_the_body_phase),
         cmocka_unit_test(body_edits_follow_go_s_arithmetic),
         cmocka_unit_test(a_buffered_body_has_a_limit),
+        cmocka_unit_test(an_unfit_continue_does_not_keep_out_the_right_one),
         cmocka_unit_test(added_data_stands_at_the_edges),
         cmocka_unit_test(a_reply_beats_a_status),
         cmocka_unit_test(calls_out_of_turn_get_their_code),

@@ -110,23 +110,29 @@ static int bind_one(const struct address *address, bool reuse_port, int backlog)
     return fd;
 }
 
-static void init_stats(struct listener *listener) {
+/* listener.ADDRESS.x with the address as a tag; the admin's is listener.admin.x, without. */
+static struct statistic *listener_stat(const struct listener *listener, enum stat_kind kind,
+                                       const char *what) {
+    if (listener->is_admin) {
+        char name[64];
+        snprintf(name, sizeof name, "listener.admin.%s", what);
+        return stats_get(kind, span_of(name), span_of(name), NULL, 0);
+    }
     char label[ADDRESS_TEXT_MAX];
     snprintf(label, sizeof label, "%s", listener->address_text);
     for (char *c = label; *c; c++) /* as Envoy writes an address in a stat's name */
         if (*c == ':')
             *c = '_';
-    struct span value = span_of(listener->is_admin ? "admin" : label);
-    const char *tag = "envoy.listener_address";
+    return stats_get_tagged(kind, "listener", "envoy.listener_address", span_of(label), what);
+}
+
+static void init_stats(struct listener *listener) {
     listener->stats = (struct listener_stats){
-        .cx_total = stats_get_tagged(STAT_COUNTER, "listener", tag, value, "downstream_cx_total"),
-        .cx_active = stats_get_tagged(STAT_GAUGE, "listener", tag, value, "downstream_cx_active"),
-        .cx_destroy =
-            stats_get_tagged(STAT_COUNTER, "listener", tag, value, "downstream_cx_destroy"),
-        .cx_overflow =
-            stats_get_tagged(STAT_COUNTER, "listener", tag, value, "downstream_cx_overflow"),
-        .cx_length_ms =
-            stats_get_tagged(STAT_HISTOGRAM, "listener", tag, value, "downstream_cx_length_ms"),
+        .cx_total = listener_stat(listener, STAT_COUNTER, "downstream_cx_total"),
+        .cx_active = listener_stat(listener, STAT_GAUGE, "downstream_cx_active"),
+        .cx_destroy = listener_stat(listener, STAT_COUNTER, "downstream_cx_destroy"),
+        .cx_overflow = listener_stat(listener, STAT_COUNTER, "downstream_cx_overflow"),
+        .cx_length_ms = listener_stat(listener, STAT_HISTOGRAM, "downstream_cx_length_ms"),
     };
 }
 

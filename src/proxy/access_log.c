@@ -28,8 +28,7 @@ struct access_log {
 
 /* The whole file in malloc memory; a problem on error. */
 static char *read_format_file(struct span path, const struct cfg_mark *mark,
-                              struct cfg_problems *problems, size_t *len)
-{
+                              struct cfg_problems *problems, size_t *len) {
     char *buf = malloc(FORMAT_FILE_MAX);
     int fd = open(path.ptr, O_RDONLY | O_CLOEXEC);
     ssize_t n = fd < 0 || !buf ? -1 : 1;
@@ -50,8 +49,7 @@ static char *read_format_file(struct span path, const struct cfg_mark *mark,
 }
 
 static bool build_source(struct access_log *log, const struct cfg_data_source *source,
-                         const struct cfg_mark *mark, struct cfg_problems *problems)
-{
+                         const struct cfg_mark *mark, struct cfg_problems *problems) {
     char *file = NULL;
     struct span text = SPAN_LIT("");
     if (source->specifier_case == 1) {
@@ -71,8 +69,7 @@ static bool build_source(struct access_log *log, const struct cfg_data_source *s
 }
 
 static bool build_log_format(struct access_log *log, const struct cfg_log_format *config,
-                             const struct cfg_mark *sink_mark, struct cfg_problems *problems)
-{
+                             const struct cfg_mark *sink_mark, struct cfg_problems *problems) {
     const struct cfg_mark *mark = config->mark.path.ptr ? &config->mark : sink_mark;
     if (config->omit_empty_values)
         log->empty = SPAN_LIT("");
@@ -93,8 +90,7 @@ static bool build_log_format(struct access_log *log, const struct cfg_log_format
 }
 
 static bool build_format(struct access_log *log, const struct cfg_access_log_sink *config,
-                         struct cfg_problems *problems)
-{
+                         struct cfg_problems *problems) {
     if (config->log_format)
         return build_log_format(log, config->log_format, &config->mark, problems);
     if (config->json_format) {
@@ -109,8 +105,7 @@ static bool build_format(struct access_log *log, const struct cfg_access_log_sin
 /* ---- the log ---- */
 
 struct access_log *access_log_build(const struct cfg_access_log *config,
-                                    struct cfg_problems *problems)
-{
+                                    struct cfg_problems *problems) {
     const struct cfg_schema *schema = config->typed_config.schema;
     const struct cfg_access_log_sink *sink = config->typed_config.message;
     enum log_sink_target target = SINK_FILE;
@@ -136,9 +131,9 @@ struct access_log *access_log_build(const struct cfg_access_log *config,
     int error = 0;
     log->sink = log_sink_open(target, sink->path, &error);
     if (!log->sink) {
-        cfg_problem_add(problems, CFG_PROBLEM_INVALID, &sink->mark, "unable to open file '%.*s': %s",
-                        (int)sink->path.len, sink->path.ptr ? sink->path.ptr : "",
-                        strerror(-error));
+        cfg_problem_add(problems, CFG_PROBLEM_INVALID, &sink->mark,
+                        "unable to open file '%.*s': %s", (int)sink->path.len,
+                        sink->path.ptr ? sink->path.ptr : "", strerror(-error));
         goto fail;
     }
     return log;
@@ -148,8 +143,7 @@ fail:
     return NULL;
 }
 
-void access_log_free(struct access_log *log)
-{
+void access_log_free(struct access_log *log) {
     if (!log)
         return;
     if (log->sink)
@@ -159,8 +153,7 @@ void access_log_free(struct access_log *log)
     free(log);
 }
 
-void access_log_write(struct access_log *log, struct exchange *x)
-{
+void access_log_write(struct access_log *log, struct exchange *x) {
     struct format_out *out = log_sink_begin(log->sink, x->shard);
     size_t start = out->len;
     if (log->json)

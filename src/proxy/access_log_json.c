@@ -31,8 +31,7 @@ struct json_template {
 /* ---- strings ---- */
 
 /* Length of the UTF-8 character at text.ptr[i], or 0 when there is none. */
-static size_t utf8_length(struct span text, size_t i)
-{
+static size_t utf8_length(struct span text, size_t i) {
     const unsigned char *p = (const unsigned char *)text.ptr + i;
     size_t left = text.len - i;
     if (p[0] < 0x80)
@@ -56,8 +55,7 @@ static size_t utf8_length(struct span text, size_t i)
     return 0;
 }
 
-static void put_escape(struct format_out *out, unsigned char byte)
-{
+static void put_escape(struct format_out *out, unsigned char byte) {
     static const char names[] = "btn?fr"; /* of 8 to 13 */
     char buf[8];
     int len;
@@ -71,8 +69,7 @@ static void put_escape(struct format_out *out, unsigned char byte)
 }
 
 /* Without quotes. A byte that is no UTF-8 becomes the character of its value: the line stays JSON. */
-static void put_encoded(struct format_out *out, struct span text)
-{
+static void put_encoded(struct format_out *out, struct span text) {
     size_t start = 0;
     for (size_t i = 0; i < text.len;) {
         unsigned char byte = (unsigned char)text.ptr[i];
@@ -88,8 +85,7 @@ static void put_encoded(struct format_out *out, struct span text)
     format_out_put(out, span_from(text, start));
 }
 
-static bool is_plain(struct span text)
-{
+static bool is_plain(struct span text) {
     for (size_t i = 0; i < text.len; i++) {
         unsigned char byte = (unsigned char)text.ptr[i];
         if (byte < 0x20 || byte >= 0x80 || byte == '"' || byte == '\\')
@@ -99,8 +95,7 @@ static bool is_plain(struct span text)
 }
 
 /* Encodes what was appended behind start. Nearly always there is nothing to do. */
-static void encode_tail(struct format_out *out, size_t start)
-{
+static void encode_tail(struct format_out *out, size_t start) {
     struct span tail = span_make(out->data + start, out->len - start);
     if (out->len == start || is_plain(tail))
         return;
@@ -117,8 +112,7 @@ static void encode_tail(struct format_out *out, size_t start)
 
 /* ---- building ---- */
 
-static void node_fini(struct json_node *node)
-{
+static void node_fini(struct json_node *node) {
     free((void *)(uintptr_t)node->key.ptr);
     free((void *)(uintptr_t)node->text.ptr);
     format_free(node->format);
@@ -128,8 +122,7 @@ static void node_fini(struct json_node *node)
 }
 
 /* What out holds, transferred; the absent span when memory was short. */
-static struct span take(struct format_out *out)
-{
+static struct span take(struct format_out *out) {
     if (out->failed || !out->data) {
         free(out->data);
         return span_none();
@@ -137,8 +130,7 @@ static struct span take(struct format_out *out)
     return span_make(out->data, out->len);
 }
 
-static struct span encoded(struct span text, struct span behind)
-{
+static struct span encoded(struct span text, struct span behind) {
     struct format_out out = {0};
     format_out_put(&out, SPAN_LIT("\""));
     put_encoded(&out, text);
@@ -147,8 +139,7 @@ static struct span encoded(struct span text, struct span behind)
     return take(&out);
 }
 
-static struct span encoded_number(double number)
-{
+static struct span encoded_number(double number) {
     char buf[40];
     int len;
     if (number == floor(number) && fabs(number) < 1e15)
@@ -165,8 +156,7 @@ static struct span encoded_number(double number)
     return take(&out);
 }
 
-static int by_key(const void *a, const void *b)
-{
+static int by_key(const void *a, const void *b) {
     const struct cfg_value_field *x = *(const struct cfg_value_field *const *)a;
     const struct cfg_value_field *y = *(const struct cfg_value_field *const *)b;
     size_t shorter = x->key.len < y->key.len ? x->key.len : y->key.len;
@@ -183,12 +173,12 @@ struct build {
 
 static void build_node(struct build *b, const struct cfg_value *value, struct json_node *node);
 
-static void build_object(struct build *b, const struct cfg_value *value, struct json_node *node)
-{
+static void build_object(struct build *b, const struct cfg_value *value, struct json_node *node) {
     node->kind = NODE_OBJECT;
     size_t count = value->fields_count;
     node->items = calloc(count + 1, sizeof(*node->items));
-    const struct cfg_value_field **sorted = calloc(count + 1, sizeof(const struct cfg_value_field *));
+    const struct cfg_value_field **sorted =
+        calloc(count + 1, sizeof(const struct cfg_value_field *));
     if (!node->items || !sorted) {
         b->memory_short = true;
     } else {
@@ -205,8 +195,7 @@ static void build_object(struct build *b, const struct cfg_value *value, struct 
     free(sorted);
 }
 
-static void build_list(struct build *b, const struct cfg_value *value, struct json_node *node)
-{
+static void build_list(struct build *b, const struct cfg_value *value, struct json_node *node) {
     node->kind = NODE_LIST;
     node->items = calloc(value->items_count + 1, sizeof(*node->items));
     if (!node->items) {
@@ -218,15 +207,13 @@ static void build_list(struct build *b, const struct cfg_value *value, struct js
         build_node(b, &value->items[i], &node->items[i]);
 }
 
-static struct span constant(const char *text)
-{
+static struct span constant(const char *text) {
     struct format_out out = {0};
     format_out_put(&out, span_of(text));
     return take(&out);
 }
 
-static void build_node(struct build *b, const struct cfg_value *value, struct json_node *node)
-{
+static void build_node(struct build *b, const struct cfg_value *value, struct json_node *node) {
     if (++b->depth > DEPTH_MAX) {
         cfg_problem_add(b->problems, CFG_PROBLEM_INVALID, b->mark,
                         "json_format: nested deeper than %d levels", DEPTH_MAX);
@@ -268,8 +255,7 @@ static void build_node(struct build *b, const struct cfg_value *value, struct js
 
 struct json_template *json_template_build(const struct cfg_value *value, bool omit_empty,
                                           const struct cfg_mark *mark,
-                                          struct cfg_problems *problems)
-{
+                                          struct cfg_problems *problems) {
     size_t before = problems->count;
     struct build b = {.mark = mark, .problems = problems};
     struct json_template *json = calloc(1, sizeof(*json));
@@ -286,8 +272,7 @@ struct json_template *json_template_build(const struct cfg_value *value, bool om
     return json;
 }
 
-void json_template_free(struct json_template *json)
-{
+void json_template_free(struct json_template *json) {
     if (!json)
         return;
     node_fini(&json->root);
@@ -301,8 +286,7 @@ static bool write_node(const struct json_node *node, bool omit, struct exchange 
                        struct format_out *out);
 
 static bool write_format(const struct format *format, bool omit, struct exchange *x,
-                         struct format_out *out)
-{
+                         struct format_out *out) {
     size_t start = out->len;
     format_out_put(out, SPAN_LIT("\""));
     if (format->count == 1) {
@@ -333,8 +317,7 @@ static bool write_format(const struct format *format, bool omit, struct exchange
 }
 
 static bool write_items(const struct json_node *node, bool omit, struct exchange *x,
-                        struct format_out *out)
-{
+                        struct format_out *out) {
     size_t start = out->len;
     bool first = true;
     format_out_put(out, node->kind == NODE_OBJECT ? SPAN_LIT("{") : SPAN_LIT("["));
@@ -361,8 +344,7 @@ static bool write_items(const struct json_node *node, bool omit, struct exchange
 }
 
 static bool write_node(const struct json_node *node, bool omit, struct exchange *x,
-                       struct format_out *out)
-{
+                       struct format_out *out) {
     switch (node->kind) {
     case NODE_CONSTANT:
         if (node->null)
@@ -377,8 +359,7 @@ static bool write_node(const struct json_node *node, bool omit, struct exchange 
 }
 
 void json_template_write(const struct json_template *json, struct exchange *x,
-                         struct format_out *out)
-{
+                         struct format_out *out) {
     if (!write_items(&json->root, json->omit_empty, x, out))
         format_out_put(out, SPAN_LIT("{}"));
     format_out_put(out, SPAN_LIT("\n"));

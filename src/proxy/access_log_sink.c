@@ -10,13 +10,16 @@
  *
  * I1  A buffer is touched with its shard's lock held. The owner P is the only one that waits for it
  *     under load; the writer holds it for the swap of two pointers, never over a write.
- * I2  Only the holder of `write_lock` writes, opens, closes and frees sinks; so lines of one P keep
- *     their order, and a sink with references == 0 is freed by whoever holds write_lock next.
- * I3  Lock order: write_lock, sinks_lock, shard lock. No lock is held across a park.
+ * I2  Only the writer writes, reopens and frees sinks: lines of one P keep their order, and a sink
+ *     whose last reference went is freed in the writer's next round.
+ * I3  Lock order: sinks_lock, shard lock. wake_lock is held alone. No lock is held across a park.
+ * I4  No line is forgotten: a P appends, then sets `dirty`; the writer clears `dirty`, then looks at
+ *     the buffers. So a line that a round missed has found `dirty` clear and asks for the next round.
  *
  * Limits     A buffer that the writer cannot drain grows to PENDING_MAX; then lines are dropped and
- *            counted, as memory is worth more than the log of a dead disk.
- * Rejected   write(2) from the P, by timer: it stalled all connections of the P while a terminal was
+ *            counted, as memory is worth more than the log of a dead disk. The end of the process
+ *            waits FLUSH_WAIT_S for the writer, for the same reason.
+ * Rejected   write(2) from the P, by timer: it stalls all connections of the P while a terminal is
  *            stopped with ^S. A ring without locks: an uncontended lock is some 20 ns of a line that
  *            costs a microsecond to format. */
 #include <errno.h>
@@ -28,6 +31,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/list.h"
 #include "base/log.h"
 #include "base/stats.h"
@@ -38,8 +42,9 @@ LOG_COMPONENT(access_log, "access_log");
 enum {
     SHARDS = STATS_SHARDS_MAX,
     FLUSH_BYTES = 64 * 1024,
-    FLUSH_INTERVAL_MS = 1000,
+    FLUSH_INTERVAL_MS = 1000, /* unless access_log_set_flush_interval says another */
     PENDING_MAX = 8 * 1024 * 1024,
+    FLUSH_WAIT_S = 2,
 };
 
 struct sink_shard {
@@ -56,45 +61,41 @@ struct log_sink {
     struct sink_shard shards[SHARDS];
 };
 
-static pthread_mutex_t write_lock = PTHREAD_MUTEX_INITIALIZER;
+static int64_t flush_interval_ns = FLUSH_INTERVAL_MS * NS_PER_MS; /* set before the thread starts */
 static pthread_mutex_t sinks_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct list sinks = {&sinks, &sinks}; /* guarded by sinks_lock */
 
-/* What wakes the writer. */
+/* What the writer is asked for, guarded by wake_lock. */
 static pthread_mutex_t wake_lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t wake_cond;
-static bool wake_now;     /* guarded by wake_lock: do not wait for the second to pass */
-static bool reopen_asked; /* guarded by wake_lock */
-/* Some buffer holds something: set by Ps, cleared by the writer. Only a hint for when to wake up, so
- * it is read and written without a lock; what is in the buffers is ordered by their locks. */
-static _Atomic bool dirty;
+static pthread_cond_t wake_cond, done_cond; /* on CLOCK_MONOTONIC */
+static bool wake_now;                       /* do not wait for the second to pass */
+static bool reopen_asked;
+static uint64_t flush_asked, flush_done; /* rounds of flushing that were asked for, and are over */
+static _Atomic bool dirty;               /* some buffer may hold something; see I4 */
 static pthread_once_t start_once = PTHREAD_ONCE_INIT;
 
 static struct {
-    struct statistic *write_buffered, *write_completed, *write_failed, *flushed_by_timer, *reopen_failed;
+    struct statistic *write_buffered, *write_completed, *write_failed, *flushed_by_timer,
+        *reopen_failed;
 } counters;
 
 /* ---- appending ---- */
 
-struct format_out *log_sink_begin(struct log_sink *sink, unsigned shard)
-{
+struct format_out *log_sink_begin(struct log_sink *sink, unsigned shard) {
     struct sink_shard *s = &sink->shards[shard];
     pthread_mutex_lock(&s->lock);
     s->pending.failed = false;
     return &s->pending;
 }
 
-static void wake(bool now, bool reopen)
-{
+static void wake(bool now) {
     pthread_mutex_lock(&wake_lock);
     wake_now |= now;
-    reopen_asked |= reopen;
     pthread_cond_signal(&wake_cond);
     pthread_mutex_unlock(&wake_lock);
 }
 
-void log_sink_commit(struct log_sink *sink, unsigned shard, size_t line_start)
-{
+void log_sink_commit(struct log_sink *sink, unsigned shard, size_t line_start) {
     struct sink_shard *s = &sink->shards[shard];
     bool dropped = s->pending.failed || s->pending.len > PENDING_MAX;
     if (dropped)
@@ -105,14 +106,13 @@ void log_sink_commit(struct log_sink *sink, unsigned shard, size_t line_start)
     stat_inc(dropped ? counters.write_failed : counters.write_buffered, shard);
     /* At most one wake-up per second and per full buffer. */
     if (crossed || !atomic_exchange_explicit(&dirty, true, memory_order_relaxed))
-        wake(crossed, false);
+        wake(crossed);
 }
 
 /* ---- writing ---- */
 
 /* 0 or -errno. */
-static int write_all(int fd, const char *data, size_t len)
-{
+static int write_all(int fd, const char *data, size_t len) {
     while (len > 0) {
         ssize_t n = write(fd, data, len);
         if (n >= 0) {
@@ -128,9 +128,8 @@ static int write_all(int fd, const char *data, size_t len)
     return 0;
 }
 
-/* Takes what the shard holds and writes it. write_lock is held. */
-static void drain_shard(struct log_sink *sink, struct sink_shard *s, struct format_out *spare)
-{
+/* Takes what the shard holds and writes it. */
+static void drain_shard(struct log_sink *sink, struct sink_shard *s, struct format_out *spare) {
     pthread_mutex_lock(&s->lock);
     if (s->pending.len == 0) {
         pthread_mutex_unlock(&s->lock);
@@ -154,14 +153,12 @@ static void drain_shard(struct log_sink *sink, struct sink_shard *s, struct form
     *spare = full; /* the next shard's; so two buffers per shard are enough, with one to spare */
 }
 
-static void drain_sink(struct log_sink *sink, struct format_out *spare)
-{
+static void drain_sink(struct log_sink *sink, struct format_out *spare) {
     for (unsigned i = 0; i < SHARDS; i++)
         drain_shard(sink, &sink->shards[i], spare);
 }
 
-static void sink_free(struct log_sink *sink)
-{
+static void sink_free(struct log_sink *sink) {
     for (unsigned i = 0; i < SHARDS; i++) {
         free(sink->shards[i].pending.data);
         pthread_mutex_destroy(&sink->shards[i].lock);
@@ -172,17 +169,15 @@ static void sink_free(struct log_sink *sink)
     free(sink);
 }
 
-/* The sink behind `after` (the first one for NULL). write_lock is held, so it stays in the list. */
-static struct log_sink *next_sink(const struct log_sink *after)
-{
+/* The sink behind `after` (the first one for NULL). Only the writer takes sinks out of the list. */
+static struct log_sink *next_sink(const struct log_sink *after) {
     pthread_mutex_lock(&sinks_lock);
     struct list *node = after ? after->node.next : sinks.next;
     pthread_mutex_unlock(&sinks_lock);
     return node == &sinks ? NULL : container_of(node, struct log_sink, node);
 }
 
-static bool unlink_if_unused(struct log_sink *sink)
-{
+static bool unlink_if_unused(struct log_sink *sink) {
     pthread_mutex_lock(&sinks_lock);
     bool unused = sink->references == 0;
     if (unused)
@@ -191,14 +186,18 @@ static bool unlink_if_unused(struct log_sink *sink)
     return unused;
 }
 
-static int open_file(const char *path)
-{
-    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0644);
-    return fd < 0 ? -errno : fd;
+/* The fd or -errno. A FIFO that nobody reads is an error: waiting for a reader would hang us. */
+static int open_file(const char *path) {
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0644);
+    if (fd < 0)
+        return -errno;
+    int flags = fcntl(fd, F_GETFL);
+    if (flags >= 0)
+        (void)fcntl(fd, F_SETFL, flags & ~O_NONBLOCK); /* else write_all polls */
+    return fd;
 }
 
-static void reopen_sink(struct log_sink *sink)
-{
+static void reopen_sink(struct log_sink *sink) {
     if (sink->target != SINK_FILE)
         return;
     int fd = open_file(sink->path);
@@ -211,9 +210,8 @@ static void reopen_sink(struct log_sink *sink)
     sink->fd = fd;
 }
 
-/* Everything that is buffered goes to its file; unused sinks go. write_lock is held. */
-static void drain_all(bool reopen)
-{
+/* Everything that is buffered goes to its file; unused sinks go. */
+static void drain_all(bool reopen) {
     struct format_out spare = {0};
     struct log_sink *sink = next_sink(NULL);
     while (sink) {
@@ -231,46 +229,60 @@ static void drain_all(bool reopen)
 
 /* ---- the thread ---- */
 
-/* Waits until there is something to do: first for any line, then for a second or a full buffer. */
-static bool wait_for_work(void)
-{
+void access_log_set_flush_interval(int64_t interval_ms) {
+    flush_interval_ns = interval_ms * NS_PER_MS;
+}
+
+struct work {
+    bool reopen;
+    uint64_t flush; /* flush_asked when the round began */
+};
+
+static struct timespec deadline_after(int64_t ns) {
+    int64_t deadline_ns = clock_mono_ns() + ns;
+    return (struct timespec){.tv_sec = deadline_ns / NS_PER_S, .tv_nsec = deadline_ns % NS_PER_S};
+}
+
+static bool urgent_locked(void) {
+    return wake_now || reopen_asked || flush_asked != flush_done;
+}
+
+/* Waits until there is something to do: first for any line, then for a full buffer or the time to pass. */
+static struct work wait_for_work(void) {
     pthread_mutex_lock(&wake_lock);
-    while (!wake_now && !reopen_asked && !atomic_load_explicit(&dirty, memory_order_relaxed))
+    while (!urgent_locked() && !atomic_load_explicit(&dirty, memory_order_relaxed))
         pthread_cond_wait(&wake_cond, &wake_lock);
-    struct timespec until;
-    (void)clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += FLUSH_INTERVAL_MS / 1000;
+    struct timespec until = deadline_after(flush_interval_ns);
     int rc = 0;
-    while (!wake_now && !reopen_asked && rc != ETIMEDOUT)
+    while (!urgent_locked() && rc != ETIMEDOUT)
         rc = pthread_cond_timedwait(&wake_cond, &wake_lock, &until);
     if (rc == ETIMEDOUT)
         stat_inc(counters.flushed_by_timer, STATS_SHARD_FOREIGN);
-    bool reopen = reopen_asked;
+    struct work work = {reopen_asked, flush_asked};
     wake_now = reopen_asked = false;
     atomic_store_explicit(&dirty, false, memory_order_relaxed);
     pthread_mutex_unlock(&wake_lock);
-    return reopen;
+    return work;
 }
 
-static void *writer(void *arg)
-{
+static void *writer(void *arg) {
     (void)arg;
     for (;;) {
-        bool reopen = wait_for_work();
-        pthread_mutex_lock(&write_lock);
-        drain_all(reopen);
-        pthread_mutex_unlock(&write_lock);
+        struct work work = wait_for_work();
+        drain_all(work.reopen);
+        pthread_mutex_lock(&wake_lock);
+        flush_done = work.flush;
+        pthread_cond_broadcast(&done_cond);
+        pthread_mutex_unlock(&wake_lock);
     }
     return NULL;
 }
 
-static struct statistic *counter(const char *name)
-{
+static struct statistic *counter(const char *name) {
     return stats_get(STAT_COUNTER, span_of(name), span_of(name), NULL, 0);
 }
 
-static void start(void)
-{
+static void start(void) {
     counters.write_buffered = counter("filesystem.write_buffered");
     counters.write_completed = counter("filesystem.write_completed");
     counters.write_failed = counter("filesystem.write_failed");
@@ -281,6 +293,7 @@ static void start(void)
     (void)pthread_condattr_init(&attr);
     (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     (void)pthread_cond_init(&wake_cond, &attr);
+    (void)pthread_cond_init(&done_cond, &attr);
     (void)pthread_condattr_destroy(&attr);
 
     /* Signals belong to the runtime's owner of them, never to this thread. */
@@ -300,8 +313,7 @@ static void start(void)
 
 /* ---- sinks ---- */
 
-static struct log_sink *find_locked(enum log_sink_target target, struct span path)
-{
+static struct log_sink *find_locked(enum log_sink_target target, struct span path) {
     for (struct list *node = sinks.next; node != &sinks; node = node->next) {
         struct log_sink *sink = container_of(node, struct log_sink, node);
         if (sink->target == target && (target != SINK_FILE || span_eq(span_of(sink->path), path)))
@@ -310,8 +322,7 @@ static struct log_sink *find_locked(enum log_sink_target target, struct span pat
     return NULL;
 }
 
-static struct log_sink *sink_new(enum log_sink_target target, struct span path, int *error)
-{
+static struct log_sink *sink_new(enum log_sink_target target, struct span path, int *error) {
     struct log_sink *sink = aligned_alloc(_Alignof(struct log_sink), sizeof(*sink));
     *error = -ENOMEM;
     if (!sink)
@@ -339,8 +350,7 @@ fail:
     return NULL;
 }
 
-struct log_sink *log_sink_open(enum log_sink_target target, struct span path, int *error)
-{
+struct log_sink *log_sink_open(enum log_sink_target target, struct span path, int *error) {
     (void)pthread_once(&start_once, start);
     pthread_mutex_lock(&sinks_lock);
     struct log_sink *sink = find_locked(target, path);
@@ -355,26 +365,33 @@ struct log_sink *log_sink_open(enum log_sink_target target, struct span path, in
     return sink;
 }
 
-void log_sink_unref(struct log_sink *sink)
-{
+void log_sink_unref(struct log_sink *sink) {
     pthread_mutex_lock(&sinks_lock);
     ASSERT(sink->references > 0);
     bool last = --sink->references == 0;
     pthread_mutex_unlock(&sinks_lock);
     if (last)
-        wake(true, false);
+        wake(true);
 }
 
-void access_log_reopen_all(void)
-{
+void access_log_reopen_all(void) {
     (void)pthread_once(&start_once, start);
-    wake(true, true);
+    pthread_mutex_lock(&wake_lock);
+    reopen_asked = true;
+    pthread_cond_signal(&wake_cond);
+    pthread_mutex_unlock(&wake_lock);
 }
 
-void access_log_flush_all(void)
-{
+void access_log_flush_all(void) {
     (void)pthread_once(&start_once, start);
-    pthread_mutex_lock(&write_lock);
-    drain_all(false);
-    pthread_mutex_unlock(&write_lock);
+    struct timespec until = deadline_after(FLUSH_WAIT_S * NS_PER_S);
+    pthread_mutex_lock(&wake_lock);
+    uint64_t wanted = ++flush_asked;
+    pthread_cond_signal(&wake_cond);
+    int rc = 0;
+    while (flush_done < wanted && rc != ETIMEDOUT)
+        rc = pthread_cond_timedwait(&done_cond, &wake_lock, &until);
+    pthread_mutex_unlock(&wake_lock);
+    if (rc == ETIMEDOUT)
+        LOG(log_access_log, LOG_WARN, "access logs are not written yet after %d s", FLUSH_WAIT_S);
 }

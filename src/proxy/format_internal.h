@@ -50,15 +50,15 @@ enum format_field {
 };
 
 enum format_point { /* in a stream's life; names as COMMON_DURATION has them */
-    POINT_DS_RX_BEG,
-    POINT_DS_RX_END,
-    POINT_US_TX_BEG,
-    POINT_US_TX_END,
-    POINT_US_RX_BEG,
-    POINT_US_RX_END,
-    POINT_DS_TX_BEG,
-    POINT_DS_TX_END,
-    POINT_NOW, /* the end of the stream, or now while it lasts */
+                    POINT_DS_RX_BEG,
+                    POINT_DS_RX_END,
+                    POINT_US_TX_BEG,
+                    POINT_US_TX_END,
+                    POINT_US_RX_BEG,
+                    POINT_US_RX_END,
+                    POINT_DS_TX_BEG,
+                    POINT_DS_TX_END,
+                    POINT_NOW, /* the end of the stream, or now while it lasts */
 };
 
 enum format_address {
@@ -94,12 +94,12 @@ struct time_format {
 
 struct format_op {
     enum format_op_kind kind;
-    int which;        /* enum format_field, format_address, format_grpc, ... */
-    int part;         /* enum format_address_part; PATH: whether with the query */
-    int start, end;   /* DURATION: enum format_point */
-    int64_t unit_ns;  /* DURATION */
-    size_t max_len;   /* SIZE_MAX: no limit */
-    struct span text; /* LITERAL; QUERY_PARAM's name; owned */
+    int which;                    /* enum format_field, format_address, format_grpc, ... */
+    int part;                     /* enum format_address_part; PATH: whether with the query */
+    int start, end;               /* DURATION: enum format_point */
+    int64_t unit_ns;              /* DURATION */
+    size_t max_len;               /* SIZE_MAX: no limit */
+    struct span text;             /* LITERAL; QUERY_PARAM's name; owned */
     struct span name, other_name; /* lower-case, owned; other: absent when not given */
     enum header_id id, other_id;
     struct time_format time;
@@ -113,7 +113,7 @@ enum format_syntax {
     ARGUMENT_OPTIONAL = 2,
     LENGTH_ALLOWED = 4,
 };
-enum { TIME_START, TIME_EMIT };        /* which of OP_TIME */
+enum { TIME_START, TIME_EMIT };         /* which of OP_TIME */
 enum { FIXED_ENVIRONMENT, FIXED_HOST }; /* which of OP_LITERAL: known when the format is compiled */
 
 struct format_command {

@@ -24,14 +24,13 @@ struct parser {
     struct format *format;
 };
 
-static void refuse(struct parser *p, const char *why)
-{
-    cfg_problem_add(p->problems, CFG_PROBLEM_INVALID, p->mark, "format: %%%.*s%% at position %zu: %s",
-                    (int)p->name.len, p->name.ptr, p->at, why);
+static void refuse(struct parser *p, const char *why) {
+    cfg_problem_add(p->problems, CFG_PROBLEM_INVALID, p->mark,
+                    "format: %%%.*s%% at position %zu: %s", (int)p->name.len, p->name.ptr, p->at,
+                    why);
 }
 
-static struct span copy(struct span text)
-{
+static struct span copy(struct span text) {
     char *data = malloc(text.len + 1);
     if (!data)
         return span_none();
@@ -41,8 +40,7 @@ static struct span copy(struct span text)
     return span_make(data, text.len);
 }
 
-static bool header_name(struct parser *p, struct span name, struct span *out, enum header_id *id)
-{
+static bool header_name(struct parser *p, struct span name, struct span *out, enum header_id *id) {
     struct span lower = copy(name);
     if (span_is_none(lower)) {
         refuse(p, "out of memory");
@@ -64,8 +62,7 @@ static bool header_name(struct parser *p, struct span name, struct span *out, en
 }
 
 /* "NAME" or "NAME?OTHER". */
-static bool parse_headers(struct parser *p, struct format_op *op)
-{
+static bool parse_headers(struct parser *p, struct format_op *op) {
     ptrdiff_t mark = span_find(p->argument, '?');
     struct span name = mark < 0 ? p->argument : span_make(p->argument.ptr, (size_t)mark);
     if (!header_name(p, name, &op->name, &op->id))
@@ -86,8 +83,7 @@ static bool parse_headers(struct parser *p, struct format_op *op)
     return true;
 }
 
-static bool parse_point(struct parser *p, struct span name, int *out)
-{
+static bool parse_point(struct parser *p, struct span name, int *out) {
     static const char *const names[] = {"DS_RX_BEG", "DS_RX_END", "US_TX_BEG", "US_TX_END",
                                         "US_RX_BEG", "US_RX_END", "DS_TX_BEG", "DS_TX_END"};
     static_assert(sizeof(names) / sizeof(names[0]) == POINT_NOW, "one name per point");
@@ -105,8 +101,7 @@ static bool parse_point(struct parser *p, struct span name, int *out)
 }
 
 /* "START:END" or "START:END:ms|us|ns". */
-static bool parse_duration(struct parser *p, struct format_op *op)
-{
+static bool parse_duration(struct parser *p, struct format_op *op) {
     struct span parts[3] = {{0}};
     size_t count = 0;
     struct span rest = p->argument;
@@ -138,8 +133,7 @@ static bool parse_duration(struct parser *p, struct format_op *op)
     return parse_point(p, parts[0], &op->start) && parse_point(p, parts[1], &op->end);
 }
 
-static bool parse_grpc(struct parser *p, struct format_op *op)
-{
+static bool parse_grpc(struct parser *p, struct format_op *op) {
     if (span_eq(p->argument, SPAN_LIT("SNAKE_STRING"))) {
         op->which = GRPC_SNAKE;
     } else if (span_eq(p->argument, SPAN_LIT("NUMBER"))) {
@@ -152,8 +146,7 @@ static bool parse_grpc(struct parser *p, struct format_op *op)
 }
 
 /* "WQ|NQ" and "ORIG|PATH|ORIG_OR_PATH", with a ":" between. */
-static bool parse_path(struct parser *p, struct format_op *op)
-{
+static bool parse_path(struct parser *p, struct format_op *op) {
     ptrdiff_t colon = span_find(p->argument, ':');
     struct span query = colon < 0 ? p->argument : span_make(p->argument.ptr, (size_t)colon);
     struct span source = colon < 0 ? span_none() : span_from(p->argument, (size_t)colon + 1);
@@ -176,8 +169,7 @@ static bool parse_path(struct parser *p, struct format_op *op)
 }
 
 /* ENVIRONMENT and HOSTNAME do not change: they are literals from here on. */
-static bool parse_fixed(struct parser *p, struct format_op *op)
-{
+static bool parse_fixed(struct parser *p, struct format_op *op) {
     char name[HOST_NAME_MAX + 1] = "";
     const char *value = "-";
     if (op->which == FIXED_HOST) {
@@ -196,8 +188,8 @@ static bool parse_fixed(struct parser *p, struct format_op *op)
     return !span_is_none(op->text);
 }
 
-static bool parse_argument(struct parser *p, const struct format_command *command, struct format_op *op)
-{
+static bool parse_argument(struct parser *p, const struct format_command *command,
+                           struct format_op *op) {
     switch (command->kind) {
     case OP_REQUEST_HEADER:
     case OP_RESPONSE_HEADER:
@@ -235,8 +227,7 @@ static bool parse_argument(struct parser *p, const struct format_command *comman
 
 /* ---- the text ---- */
 
-static void op_fini(struct format_op *op)
-{
+static void op_fini(struct format_op *op) {
     free((void *)(uintptr_t)op->text.ptr);
     free((void *)(uintptr_t)op->name.ptr);
     free((void *)(uintptr_t)op->other_name.ptr);
@@ -244,8 +235,7 @@ static void op_fini(struct format_op *op)
 }
 
 /* Takes over what op owns, also on failure. */
-static bool push(struct format *format, struct format_op *op)
-{
+static bool push(struct format *format, struct format_op *op) {
     struct format_op *grown = realloc(format->ops, (format->count + 1) * sizeof(*grown));
     if (!grown) {
         op_fini(op);
@@ -256,8 +246,7 @@ static bool push(struct format *format, struct format_op *op)
     return true;
 }
 
-static bool push_literal(struct format *format, struct format_out *literal)
-{
+static bool push_literal(struct format *format, struct format_out *literal) {
     if (literal->len == 0)
         return true;
     struct format_op op = {.kind = OP_LITERAL,
@@ -266,8 +255,7 @@ static bool push_literal(struct format *format, struct format_out *literal)
     return !span_is_none(op.text) && push(format, &op);
 }
 
-static size_t digits_from(struct span text, size_t at)
-{
+static size_t digits_from(struct span text, size_t at) {
     size_t end = at;
     while (end < text.len && text.ptr[end] >= '0' && text.ptr[end] <= '9')
         end++;
@@ -275,8 +263,7 @@ static size_t digits_from(struct span text, size_t at)
 }
 
 /* Reads ":LENGTH%" or "%" at `at`; the index behind it, or 0. */
-static size_t command_end(struct parser *p, size_t at)
-{
+static size_t command_end(struct parser *p, size_t at) {
     struct span text = p->text;
     p->has_length = false;
     p->max_len = SIZE_MAX;
@@ -293,12 +280,12 @@ static size_t command_end(struct parser *p, size_t at)
 }
 
 /* Splits the command at p->at; the index behind it, or 0 when it is none. */
-static size_t scan_command(struct parser *p)
-{
+static size_t scan_command(struct parser *p) {
     struct span text = p->text;
     size_t end = p->at + 1;
-    while (end < text.len && ((text.ptr[end] >= 'A' && text.ptr[end] <= 'Z') ||
-                              (text.ptr[end] >= '0' && text.ptr[end] <= '9') || text.ptr[end] == '_'))
+    while (end < text.len &&
+           ((text.ptr[end] >= 'A' && text.ptr[end] <= 'Z') ||
+            (text.ptr[end] >= '0' && text.ptr[end] <= '9') || text.ptr[end] == '_'))
         end++;
     p->name = span_make(text.ptr + p->at + 1, end - p->at - 1);
     p->argument = span_none();
@@ -318,8 +305,7 @@ static size_t scan_command(struct parser *p)
     return 0;
 }
 
-static bool check_syntax(struct parser *p, const struct format_command *command)
-{
+static bool check_syntax(struct parser *p, const struct format_command *command) {
     if ((command->syntax & ARGUMENT_REQUIRED) && p->argument.len == 0) {
         refuse(p, "requires parameters");
         return false;
@@ -335,8 +321,7 @@ static bool check_syntax(struct parser *p, const struct format_command *command)
     return true;
 }
 
-static bool parse_command(struct parser *p)
-{
+static bool parse_command(struct parser *p) {
     const struct format_command *command = format_command_find(p->name);
     if (!command && format_command_is_envoys(p->name)) {
         cfg_problem_add(p->problems, CFG_PROBLEM_UNSUPPORTED, p->mark,
@@ -366,8 +351,7 @@ static bool parse_command(struct parser *p)
 }
 
 /* False with a problem reported; for want of memory the caller reports it. */
-static bool parse_text(struct parser *p, struct format_out *literal)
-{
+static bool parse_text(struct parser *p, struct format_out *literal) {
     struct span text = p->text;
     for (size_t i = 0; i < text.len;) {
         bool doubled = text.ptr[i] == '%' && i + 1 < text.len && text.ptr[i + 1] == '%';
@@ -394,8 +378,7 @@ static bool parse_text(struct parser *p, struct format_out *literal)
 }
 
 struct format *format_compile(struct span text, const struct cfg_mark *mark,
-                              struct cfg_problems *problems)
-{
+                              struct cfg_problems *problems) {
     size_t before = problems->count;
     struct format_out literal = {0};
     struct format *format = calloc(1, sizeof(*format));
@@ -410,8 +393,7 @@ struct format *format_compile(struct span text, const struct cfg_mark *mark,
     return format;
 }
 
-void format_free(struct format *format)
-{
+void format_free(struct format *format) {
     if (!format)
         return;
     for (size_t i = 0; i < format->count; i++)
@@ -420,8 +402,7 @@ void format_free(struct format *format)
     free(format);
 }
 
-bool format_is_literal(const struct format *format, struct span *literal)
-{
+bool format_is_literal(const struct format *format, struct span *literal) {
     if (format->count > 1 || (format->count == 1 && format->ops[0].kind != OP_LITERAL))
         return false;
     *literal = format->count == 1 ? format->ops[0].text : SPAN_LIT("");

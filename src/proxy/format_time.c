@@ -18,8 +18,7 @@ enum { PIECE_MAX = 1024 }; /* what one strftime may print, as on Envoy */
 
 /* "%n" with strftime's flags, width and modifier prints a newline, which may not go into a header.
  * As on Envoy "%%n" is taken for one. */
-static bool prints_newline(struct span text)
-{
+static bool prints_newline(struct span text) {
     for (size_t i = 0; i < text.len; i++) {
         if (text.ptr[i] != '%')
             continue;
@@ -36,8 +35,7 @@ static bool prints_newline(struct span text)
     return false;
 }
 
-static bool add_piece(struct time_format *out, struct time_piece piece)
-{
+static bool add_piece(struct time_format *out, struct time_piece piece) {
     struct time_piece *grown = realloc(out->pieces, (out->count + 1) * sizeof(*grown));
     if (!grown)
         return false;
@@ -46,8 +44,7 @@ static bool add_piece(struct time_format *out, struct time_piece piece)
     return true;
 }
 
-static bool add_text(struct time_format *out, const char *ptr, size_t len)
-{
+static bool add_text(struct time_format *out, const char *ptr, size_t len) {
     if (len == 0)
         return true;
     char *text = strndup(ptr, len);
@@ -58,8 +55,7 @@ static bool add_text(struct time_format *out, const char *ptr, size_t len)
 }
 
 /* Length of a specifier of ours at the "%" text.ptr[i], and its piece; 0 when it is strftime's. */
-static size_t own_specifier(struct span text, size_t i, struct time_piece *piece)
-{
+static size_t own_specifier(struct span text, size_t i, struct time_piece *piece) {
     char c = i + 1 < text.len ? text.ptr[i + 1] : '\0';
     char d = i + 2 < text.len ? text.ptr[i + 2] : '\0';
     char e = i + 3 < text.len ? text.ptr[i + 3] : '\0';
@@ -95,8 +91,7 @@ static size_t own_specifier(struct span text, size_t i, struct time_piece *piece
     return 0;
 }
 
-int time_format_compile(struct span text, bool local, struct time_format *out, const char **error)
-{
+int time_format_compile(struct span text, bool local, struct time_format *out, const char **error) {
     *out = (struct time_format){.local = local};
     if (prints_newline(text)) {
         *error = "Invalid header configuration. Format string contains newline.";
@@ -128,8 +123,7 @@ no_memory:
     return -ENOMEM;
 }
 
-void time_format_fini(struct time_format *format)
-{
+void time_format_fini(struct time_format *format) {
     for (size_t i = 0; i < format->count; i++)
         free(format->pieces[i].text);
     free(format->pieces);
@@ -138,8 +132,7 @@ void time_format_fini(struct time_format *format)
 
 /* ---- writing ---- */
 
-static char *put_digits(char *at, unsigned number, unsigned digits)
-{
+static char *put_digits(char *at, unsigned number, unsigned digits) {
     for (unsigned i = digits; i > 0; i--) {
         at[i - 1] = (char)('0' + number % 10);
         number /= 10;
@@ -148,8 +141,7 @@ static char *put_digits(char *at, unsigned number, unsigned digits)
 }
 
 /* Days since 1970 to a date, proleptic Gregorian: a year starts in March, so the leap day is last. */
-static void date_of(int64_t days, unsigned *year, unsigned *month, unsigned *day)
-{
+static void date_of(int64_t days, unsigned *year, unsigned *month, unsigned *day) {
     days += 719468; /* from 0000-03-01 */
     int64_t era = (days >= 0 ? days : days - 146096) / 146097;
     unsigned of_era = (unsigned)(days - era * 146097);
@@ -161,8 +153,7 @@ static void date_of(int64_t days, unsigned *year, unsigned *month, unsigned *day
     *year = (unsigned)(year_of_era + era * 400 + (*month <= 2));
 }
 
-static void floor_seconds(int64_t wall_ns, int64_t *seconds, unsigned *ns)
-{
+static void floor_seconds(int64_t wall_ns, int64_t *seconds, unsigned *ns) {
     *seconds = wall_ns / NS_PER_S;
     int64_t rest = wall_ns % NS_PER_S;
     if (rest < 0) {
@@ -173,8 +164,7 @@ static void floor_seconds(int64_t wall_ns, int64_t *seconds, unsigned *ns)
 }
 
 /* "2026-01-31T12:00:00.123Z": in every line of the default log, so without strftime. */
-static void put_iso(int64_t wall_ns, struct format_out *out)
-{
+static void put_iso(int64_t wall_ns, struct format_out *out) {
     int64_t seconds;
     unsigned ns, year, month, day;
     floor_seconds(wall_ns, &seconds, &ns);
@@ -199,8 +189,7 @@ static void put_iso(int64_t wall_ns, struct format_out *out)
     format_out_put(out, span_make(buf, sizeof(buf)));
 }
 
-static void put_fraction(unsigned ns, unsigned digits, struct format_out *out)
-{
+static void put_fraction(unsigned ns, unsigned digits, struct format_out *out) {
     char buf[9];
     (void)put_digits(buf, ns, 9);
     if (digits == 0) { /* without trailing zeroes */
@@ -212,8 +201,7 @@ static void put_fraction(unsigned ns, unsigned digits, struct format_out *out)
 }
 
 static void put_piece(const struct time_piece *piece, const struct tm *tm, int64_t seconds,
-                      unsigned ns, struct format_out *out)
-{
+                      unsigned ns, struct format_out *out) {
     char buf[PIECE_MAX];
     int len = 0;
     switch (piece->kind) {
@@ -252,8 +240,7 @@ static void put_piece(const struct time_piece *piece, const struct tm *tm, int64
     format_out_put(out, span_make(buf, (size_t)len));
 }
 
-void time_format_write(const struct time_format *format, int64_t wall_ns, struct format_out *out)
-{
+void time_format_write(const struct time_format *format, int64_t wall_ns, struct format_out *out) {
     if (format->count == 0 && !format->local) {
         put_iso(wall_ns, out);
         return;

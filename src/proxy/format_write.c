@@ -9,8 +9,7 @@
 
 /* ---- the buffer ---- */
 
-static bool grow(struct format_out *out, size_t more)
-{
+static bool grow(struct format_out *out, size_t more) {
     size_t capacity = out->capacity < 256 ? 256 : out->capacity;
     while (capacity - out->len < more) {
         if (capacity > SIZE_MAX / 2)
@@ -25,8 +24,7 @@ static bool grow(struct format_out *out, size_t more)
     return true;
 }
 
-void format_out_put(struct format_out *out, struct span bytes)
-{
+void format_out_put(struct format_out *out, struct span bytes) {
     if (bytes.len == 0)
         return;
     if (out->capacity - out->len < bytes.len && !grow(out, bytes.len)) {
@@ -37,8 +35,7 @@ void format_out_put(struct format_out *out, struct span bytes)
     out->len += bytes.len;
 }
 
-void format_put_u64(struct format_out *out, uint64_t number)
-{
+void format_put_u64(struct format_out *out, uint64_t number) {
     char buf[20];
     char *at = buf + sizeof(buf);
     do {
@@ -50,14 +47,12 @@ void format_put_u64(struct format_out *out, uint64_t number)
 
 /* ---- kinds of values ---- */
 
-static enum format_value_kind put_number(struct format_out *out, uint64_t number)
-{
+static enum format_value_kind put_number(struct format_out *out, uint64_t number) {
     format_put_u64(out, number);
     return FORMAT_NUMBER;
 }
 
-static enum format_value_kind put_text(struct format_out *out, struct span text, size_t max_len)
-{
+static enum format_value_kind put_text(struct format_out *out, struct span text, size_t max_len) {
     if (span_is_none(text))
         return FORMAT_ABSENT;
     if (text.len > max_len)
@@ -67,14 +62,12 @@ static enum format_value_kind put_text(struct format_out *out, struct span text,
 }
 
 /* An empty name is no value. */
-static enum format_value_kind put_name(struct format_out *out, struct span name)
-{
+static enum format_value_kind put_name(struct format_out *out, struct span name) {
     return name.len == 0 ? FORMAT_ABSENT : put_text(out, name, SIZE_MAX);
 }
 
 /* Blanks turn into "_", so that one value stays one word of a log line. */
-static enum format_value_kind put_word(struct format_out *out, struct span text)
-{
+static enum format_value_kind put_word(struct format_out *out, struct span text) {
     size_t start = out->len;
     if (put_name(out, text) == FORMAT_ABSENT)
         return FORMAT_ABSENT;
@@ -86,8 +79,7 @@ static enum format_value_kind put_word(struct format_out *out, struct span text)
 }
 
 static enum format_value_kind put_header(const struct format_op *op,
-                                         const struct header_map *headers, struct format_out *out)
-{
+                                         const struct header_map *headers, struct format_out *out) {
     int i = headers->count > 0 ? header_find(headers, op->id, op->name, 0) : -1;
     if (i < 0 && op->other_name.len > 0 && headers->count > 0)
         i = header_find(headers, op->other_id, op->other_name, 0);
@@ -99,8 +91,7 @@ static enum format_value_kind put_header(const struct format_op *op,
 
 /* ---- time ---- */
 
-static int64_t point_ns(const struct stream_info *info, int point)
-{
+static int64_t point_ns(const struct stream_info *info, int point) {
     switch (point) {
     case POINT_DS_RX_BEG:
         return info->start_ns;
@@ -124,8 +115,7 @@ static int64_t point_ns(const struct stream_info *info, int point)
 }
 
 static enum format_value_kind put_duration(const struct format_op *op,
-                                           const struct stream_info *info, struct format_out *out)
-{
+                                           const struct stream_info *info, struct format_out *out) {
     int64_t start = point_ns(info, op->start);
     int64_t end = point_ns(info, op->end);
     if (start == 0 || end == 0 || end < start)
@@ -136,8 +126,7 @@ static enum format_value_kind put_duration(const struct format_op *op,
 /* ---- addresses ---- */
 
 static enum format_value_kind put_address(const struct format_op *op,
-                                          const struct stream_info *info, struct format_out *out)
-{
+                                          const struct stream_info *info, struct format_out *out) {
     const struct span addresses[] = {
         [ADDRESS_DOWNSTREAM_LOCAL] = info->downstream_local,
         [ADDRESS_DOWNSTREAM_REMOTE] = info->downstream_remote,
@@ -191,8 +180,7 @@ static const struct {
     {"Unauthenticated", "UNAUTHENTICATED"},
 };
 
-static uint64_t grpc_of_http(unsigned status)
-{
+static uint64_t grpc_of_http(unsigned status) {
     switch (status) {
     case 400:
         return 13;
@@ -212,8 +200,7 @@ static uint64_t grpc_of_http(unsigned status)
     }
 }
 
-static bool grpc_status(struct exchange *x, uint64_t *out)
-{
+static bool grpc_status(struct exchange *x, uint64_t *out) {
     struct span type = header_get(&x->request.headers, HDR_CONTENT_TYPE);
     struct span want = SPAN_LIT("application/grpc");
     if (!span_starts_with(type, want) || (type.len > want.len && type.ptr[want.len] != '+'))
@@ -230,8 +217,7 @@ static bool grpc_status(struct exchange *x, uint64_t *out)
 }
 
 static enum format_value_kind put_grpc(const struct format_op *op, struct exchange *x,
-                                       struct format_out *out)
-{
+                                       struct format_out *out) {
     uint64_t status;
     if (!grpc_status(x, &status))
         return FORMAT_ABSENT;
@@ -248,15 +234,13 @@ static enum format_value_kind put_grpc(const struct format_op *op, struct exchan
 
 /* ---- paths ---- */
 
-static struct span query_of(struct span path)
-{
+static struct span query_of(struct span path) {
     ptrdiff_t mark = span_find(path, '?');
     return mark < 0 ? span_none() : span_from(path, (size_t)mark + 1);
 }
 
 static enum format_value_kind put_path(const struct format_op *op, struct exchange *x,
-                                       struct format_out *out)
-{
+                                       struct format_out *out) {
     struct span path = span_none();
     if (op->which != PATH_CURRENT)
         path = header_get(&x->request.headers, HDR_X_ENVOY_ORIGINAL_PATH);
@@ -269,8 +253,7 @@ static enum format_value_kind put_path(const struct format_op *op, struct exchan
 }
 
 static enum format_value_kind put_query_param(const struct format_op *op, struct exchange *x,
-                                              struct format_out *out)
-{
+                                              struct format_out *out) {
     struct span query = query_of(header_get(&x->request.headers, HDR_PATH));
     while (query.len > 0) {
         ptrdiff_t amp = span_find(query, '&');
@@ -287,24 +270,21 @@ static enum format_value_kind put_query_param(const struct format_op *op, struct
 
 /* ---- fields ---- */
 
-static struct span code_details(const struct stream_info *info)
-{
+static struct span code_details(const struct stream_info *info) {
     if (info->response_code_details.len > 0)
         return info->response_code_details;
     return info->upstream_rx_first_ns != 0 ? SPAN_LIT("via_upstream") : span_none();
 }
 
 static enum format_value_kind put_flags(struct exchange *x, bool long_names,
-                                        struct format_out *out)
-{
+                                        struct format_out *out) {
     char buf[128];
     size_t len = stream_info_flags_text(x->info.flags, long_names, buf);
     return put_text(out, span_make(buf, len), SIZE_MAX);
 }
 
 /* A random UUID, version 4. */
-static enum format_value_kind put_uuid(struct format_out *out)
-{
+static enum format_value_kind put_uuid(struct format_out *out) {
     unsigned char raw[16];
     if (getrandom(raw, sizeof(raw), 0) != sizeof(raw))
         return FORMAT_ABSENT;
@@ -322,8 +302,7 @@ static enum format_value_kind put_uuid(struct format_out *out)
 }
 
 static enum format_value_kind put_host_name(struct exchange *x, bool with_port,
-                                            struct format_out *out)
-{
+                                            struct format_out *out) {
     struct span name = x->info.upstream_host_name;
     if (name.len == 0) /* without a name the address stands for it */
         name = x->info.upstream_remote;
@@ -339,8 +318,7 @@ static enum format_value_kind put_host_name(struct exchange *x, bool with_port,
 }
 
 static enum format_value_kind put_field(const struct format_op *op, struct exchange *x,
-                                        struct format_out *out)
-{
+                                        struct format_out *out) {
     const struct stream_info *info = &x->info;
     switch ((enum format_field)op->which) {
     case FIELD_BYTES_RECEIVED:
@@ -410,8 +388,7 @@ static enum format_value_kind put_field(const struct format_op *op, struct excha
 /* ---- operators ---- */
 
 enum format_value_kind format_op_write(const struct format_op *op, struct exchange *x,
-                                       struct format_out *out)
-{
+                                       struct format_out *out) {
     switch (op->kind) {
     case OP_LITERAL:
         return put_text(out, op->text, SIZE_MAX);
@@ -442,8 +419,7 @@ enum format_value_kind format_op_write(const struct format_op *op, struct exchan
 }
 
 void format_write(const struct format *format, struct exchange *x, struct span empty,
-                  struct format_out *out, bool *all_absent)
-{
+                  struct format_out *out, bool *all_absent) {
     bool absent = true;
     for (size_t i = 0; i < format->count; i++) {
         if (format_op_write(&format->ops[i], x, out) == FORMAT_ABSENT)

@@ -41,8 +41,7 @@ struct regex {
 /* ---- RE2's syntax ---- */
 
 /* Index behind a class "[...]" that starts at i. */
-static size_t class_end(struct span p, size_t i)
-{
+static size_t class_end(struct span p, size_t i) {
     i++;
     if (i < p.len && p.ptr[i] == '^')
         i++;
@@ -64,8 +63,7 @@ static size_t class_end(struct span p, size_t i)
 }
 
 /* NULL, or what RE2 lacks of the group whose "(" is at i. */
-static const char *group_problem(struct span p, size_t i)
-{
+static const char *group_problem(struct span p, size_t i) {
     if (i + 1 >= p.len)
         return NULL;
     if (p.ptr[i + 1] == '*')
@@ -77,17 +75,16 @@ static const char *group_problem(struct span p, size_t i)
         return k + 1 < p.len && p.ptr[k + 1] == '<' ? NULL : "a reference (?P...)";
     if (k < p.len && p.ptr[k] == '<')
         return k + 1 < p.len && (p.ptr[k + 1] == '=' || p.ptr[k + 1] == '!') ? "a look-behind"
-                                                                          : NULL;
+                                                                             : NULL;
     if (k < p.len && (p.ptr[k] == '=' || p.ptr[k] == '!'))
         return "a look-ahead";
-    while (k < p.len && (p.ptr[k] == 'i' || p.ptr[k] == 'm' || p.ptr[k] == 's' ||
-                         p.ptr[k] == 'U' || p.ptr[k] == '-'))
+    while (k < p.len && (p.ptr[k] == 'i' || p.ptr[k] == 'm' || p.ptr[k] == 's' || p.ptr[k] == 'U' ||
+                         p.ptr[k] == '-'))
         k++;
     return k < p.len && (p.ptr[k] == ':' || p.ptr[k] == ')') ? NULL : "a group of that kind";
 }
 
-static size_t read_count(struct span p, size_t k, unsigned *count)
-{
+static size_t read_count(struct span p, size_t k, unsigned *count) {
     *count = 0;
     while (k < p.len && p.ptr[k] >= '0' && p.ptr[k] <= '9') {
         *count = *count > REPEAT_MAX ? *count : *count * 10 + (unsigned)(p.ptr[k] - '0');
@@ -97,8 +94,7 @@ static size_t read_count(struct span p, size_t k, unsigned *count)
 }
 
 /* Length of a "{n}", "{n,}" or "{n,m}" that starts at i; 0 when it is an ordinary brace. */
-static size_t counted_repeat(struct span p, size_t i, unsigned *highest)
-{
+static size_t counted_repeat(struct span p, size_t i, unsigned *highest) {
     unsigned count;
     size_t k = read_count(p, i + 1, highest);
     if (k == i + 1)
@@ -111,12 +107,11 @@ static size_t counted_repeat(struct span p, size_t i, unsigned *highest)
 }
 
 /* NULL, or what PCRE2 would take and RE2 would not. */
-static const char *re2_lacks(struct span p)
-{
+static const char *re2_lacks(struct span p) {
     bool after_repeat = false; /* the last item was * + ? or {n,m} */
     unsigned highest;
     size_t length;
-    bool lazy = false;         /* and a "?" behind it */
+    bool lazy = false; /* and a "?" behind it */
     for (size_t i = 0; i < p.len;) {
         char c = p.ptr[i];
         bool repeat = false;
@@ -173,8 +168,7 @@ static const char *re2_lacks(struct span p)
 
 /* ---- compiling ---- */
 
-struct regex *regex_compile(struct span pattern, enum regex_mode mode, char *error)
-{
+struct regex *regex_compile(struct span pattern, enum regex_mode mode, char *error) {
     const char *lack = re2_lacks(pattern);
     if (lack) {
         snprintf(error, REGEX_ERROR_MAX, "%s is not part of RE2's syntax", lack);
@@ -182,8 +176,8 @@ struct regex *regex_compile(struct span pattern, enum regex_mode mode, char *err
     }
     /* As RE2: "$" is the end of the text and not also before a last newline; bytes that are no
      * UTF-8 match nothing. */
-    uint32_t options = PCRE2_UTF | PCRE2_MATCH_INVALID_UTF | PCRE2_DOLLAR_ENDONLY |
-                       PCRE2_NEVER_BACKSLASH_C;
+    uint32_t options =
+        PCRE2_UTF | PCRE2_MATCH_INVALID_UTF | PCRE2_DOLLAR_ENDONLY | PCRE2_NEVER_BACKSLASH_C;
     if (mode == REGEX_FULL)
         options |= PCRE2_ANCHORED | PCRE2_ENDANCHORED;
     int code = 0;
@@ -209,16 +203,14 @@ struct regex *regex_compile(struct span pattern, enum regex_mode mode, char *err
     return regex;
 }
 
-void regex_free(struct regex *regex)
-{
+void regex_free(struct regex *regex) {
     if (!regex)
         return;
     pcre2_code_free(regex->code);
     free(regex);
 }
 
-unsigned regex_groups(const struct regex *regex)
-{
+unsigned regex_groups(const struct regex *regex) {
     return regex->groups;
 }
 
@@ -234,8 +226,7 @@ struct matcher {
 static pthread_once_t matcher_once = PTHREAD_ONCE_INIT;
 static pthread_key_t matcher_key;
 
-static void matcher_free(void *arg)
-{
+static void matcher_free(void *arg) {
     struct matcher *matcher = arg;
     pcre2_match_data_free(matcher->data);
     pcre2_match_context_free(matcher->context);
@@ -243,13 +234,11 @@ static void matcher_free(void *arg)
     free(matcher);
 }
 
-static void matcher_key_make(void)
-{
+static void matcher_key_make(void) {
     ASSERT(pthread_key_create(&matcher_key, matcher_free) == 0);
 }
 
-static struct matcher *matcher_new(void)
-{
+static struct matcher *matcher_new(void) {
     struct matcher *matcher = calloc(1, sizeof(*matcher));
     if (!matcher)
         return NULL;
@@ -269,18 +258,17 @@ static struct matcher *matcher_new(void)
 
 /* The thread's own. Not inlined: the caller may be a coroutine, which wakes up on another thread
  * after a park, and must not keep what was looked up before it. NULL when memory is short. */
-static NOINLINE struct matcher *matcher_get(void)
-{
+static NOINLINE struct matcher *matcher_get(void) {
     (void)pthread_once(&matcher_once, matcher_key_make);
     struct matcher *matcher = pthread_getspecific(matcher_key);
     return matcher ? matcher : matcher_new();
 }
 
 /* Number of pairs set in the match data, or 0 for no match. */
-static int run(const struct regex *regex, struct matcher *matcher, struct span subject, size_t from)
-{
-    int rc = pcre2_match(regex->code, (PCRE2_SPTR)(subject.ptr ? subject.ptr : ""), subject.len, from,
-                         0, matcher->data, matcher->context);
+static int run(const struct regex *regex, struct matcher *matcher, struct span subject,
+               size_t from) {
+    int rc = pcre2_match(regex->code, (PCRE2_SPTR)(subject.ptr ? subject.ptr : ""), subject.len,
+                         from, 0, matcher->data, matcher->context);
     if (rc > 0)
         return rc;
     if (rc == 0)
@@ -294,16 +282,14 @@ static int run(const struct regex *regex, struct matcher *matcher, struct span s
     return 0;
 }
 
-bool regex_matches(const struct regex *regex, struct span subject)
-{
+bool regex_matches(const struct regex *regex, struct span subject) {
     struct matcher *matcher = matcher_get();
     return matcher && run(regex, matcher, subject, 0) > 0;
 }
 
 /* ---- replacing ---- */
 
-int regex_substitution_check(struct span substitution)
-{
+int regex_substitution_check(struct span substitution) {
     int highest = 0;
     for (size_t i = 0; i < substitution.len; i++) {
         if (substitution.ptr[i] != '\\')
@@ -319,8 +305,7 @@ int regex_substitution_check(struct span substitution)
 }
 
 static void put_substitution(struct span subject, struct span substitution, const PCRE2_SIZE *pairs,
-                             int pair_count, struct format_out *out)
-{
+                             int pair_count, struct format_out *out) {
     for (size_t i = 0; i < substitution.len; i++) {
         size_t start = i;
         while (i < substitution.len && substitution.ptr[i] != '\\')
@@ -341,8 +326,7 @@ static void put_substitution(struct span subject, struct span substitution, cons
 }
 
 void regex_replace_all(const struct regex *regex, struct span subject, struct span substitution,
-                       struct format_out *out)
-{
+                       struct format_out *out) {
     int highest = regex_substitution_check(substitution);
     if (highest < 0 || (unsigned)highest > regex->groups) {
         format_out_put(out, subject);
@@ -365,7 +349,8 @@ void regex_replace_all(const struct regex *regex, struct span subject, struct sp
         format_out_put(out, span_make(subject.ptr + at, start - at));
         if (start == end && start == last_end) { /* no empty match at the end of the last match */
             size_t step = 1;
-            while (start + step < subject.len && ((unsigned char)subject.ptr[start + step] & 0xc0) == 0x80)
+            while (start + step < subject.len &&
+                   ((unsigned char)subject.ptr[start + step] & 0xc0) == 0x80)
                 step++;
             if (start < subject.len)
                 format_out_put(out, span_make(subject.ptr + start, step));

@@ -13,8 +13,7 @@ enum { DIRECT_BODY_MAX = 4096 }; /* Envoy's default of max_direct_response_body_
 #define DEFAULT_TIMEOUT_NS (15 * NS_PER_S)
 
 static void build_match(struct route_builder *builder, const struct cfg_route_match *match,
-                        struct route *route)
-{
+                        struct route *route) {
     route->path_kind = match->path_specifier_case;
     route->ignore_case = match->case_sensitive.set && !match->case_sensitive.value;
     switch (match->path_specifier_case) {
@@ -50,16 +49,14 @@ static void build_match(struct route_builder *builder, const struct cfg_route_ma
                                               match->query_parameters_count, &match->mark);
 }
 
-static bool cluster_known(struct route_builder *builder, struct span name)
-{
+static bool cluster_known(struct route_builder *builder, struct span name) {
     return builder->build->cluster_exists &&
            builder->build->cluster_exists(builder->build->arg, name);
 }
 
 static void check_cluster(struct route_builder *builder, struct span name,
                           const struct cfg_mark *mark, const char *what,
-                          struct route_choice *choice)
-{
+                          struct route_choice *choice) {
     const struct cfg_bool *validate = &builder->table->config->validate_clusters;
     choice->cluster = name;
     choice->entry.cluster_found = cluster_known(builder, name);
@@ -69,8 +66,7 @@ static void check_cluster(struct route_builder *builder, struct span name,
 }
 
 struct route_choice *route_build_choices(struct route_builder *builder, struct route *route,
-                                          size_t count)
-{
+                                         size_t count) {
     route->choices = route_alloc(builder, count, sizeof(*route->choices));
     route->choice_count = route->choices ? count : 0;
     for (size_t i = 0; i < route->choice_count; i++) {
@@ -86,9 +82,7 @@ struct route_choice *route_build_choices(struct route_builder *builder, struct r
 }
 
 static void build_weighted(struct route_builder *builder, struct route *route,
-                           const struct cfg_weighted_clusters *weighted,
-                           const struct cfg_mark *mark)
-{
+                           const struct cfg_weighted_clusters *weighted) {
     struct route_choice *choices = route_build_choices(builder, route, weighted->clusters_count);
     uint64_t sum = 0;
     for (size_t i = 0; choices && i < weighted->clusters_count; i++) {
@@ -99,17 +93,11 @@ static void build_weighted(struct route_builder *builder, struct route *route,
         choices[i].level = ROUTE_LEVEL_BUILD(builder, config);
     }
     route->total_weight = sum;
-    if (sum == 0)
-        route_problem(builder, mark,
-                      "sum of weights in the weighted_cluster must be greater than 0");
-    else if (sum > UINT32_MAX)
-        route_problem(builder, mark, "sum of weights exceeds 4294967295");
 }
 
 static void build_regex_rewrite(struct route_builder *builder,
-                                const struct cfg_regex_rewrite *config,
-                                const struct cfg_mark *mark, struct route_rewrite *out)
-{
+                                const struct cfg_regex_rewrite *config, const struct cfg_mark *mark,
+                                struct route_rewrite *out) {
     struct regex *regex =
         route_regex(builder, config->pattern.regex, false, mark, "regex_rewrite.pattern");
     out->substitution = config->substitution;
@@ -128,11 +116,10 @@ static void build_regex_rewrite(struct route_builder *builder,
 }
 
 static void build_action(struct route_builder *builder, const struct cfg_route_action *action,
-                         struct route *route)
-{
+                         struct route *route) {
     switch (action->cluster_specifier_case) {
     case CFG_CLUSTER_WEIGHTED:
-        build_weighted(builder, route, action->weighted_clusters, &action->mark);
+        build_weighted(builder, route, action->weighted_clusters);
         break;
     case CFG_CLUSTER_HEADER:
         if (route_build_choices(builder, route, 1))
@@ -154,13 +141,8 @@ static void build_action(struct route_builder *builder, const struct cfg_route_a
         entry->idle_timeout_ns = action->idle_timeout.set ? action->idle_timeout.ns : -1;
     }
     route->rewrite.prefix = action->prefix_rewrite;
-    if (action->regex_rewrite) {
-        if (action->prefix_rewrite.len > 0)
-            route_problem(builder, &action->mark,
-                          "specify only one of prefix_rewrite, regex_rewrite or "
-                          "path_rewrite_policy");
+    if (action->regex_rewrite)
         build_regex_rewrite(builder, action->regex_rewrite, &action->mark, &route->rewrite);
-    }
     if (action->host_rewrite_specifier_case == CFG_HOST_REWRITE_HEADER) {
         route->host_header = route_lower(builder, action->host_rewrite_header);
         if (span_eq(route->host_header, SPAN_LIT("host")))
@@ -168,9 +150,8 @@ static void build_action(struct route_builder *builder, const struct cfg_route_a
     }
 }
 
-static void build_redirect(struct route_builder *builder, const struct cfg_redirect_action *redirect,
-                           struct route *route)
-{
+static void build_redirect(struct route_builder *builder,
+                           const struct cfg_redirect_action *redirect, struct route *route) {
     (void)route_build_choices(builder, route, 1);
     route->rewrite.prefix = redirect->prefix_rewrite;
     route->redirect_path_has_query = span_find(redirect->path_redirect, '?') >= 0;
@@ -180,8 +161,7 @@ static void build_redirect(struct route_builder *builder, const struct cfg_redir
 
 /* Reads a whole small file. */
 static struct span read_body(struct route_builder *builder, const struct cfg_mark *mark,
-                             struct span path)
-{
+                             struct span path) {
     int fd = open(path.ptr, O_RDONLY | O_CLOEXEC);
     struct stat st;
     if (fd < 0 || fstat(fd, &st) < 0) {
@@ -201,8 +181,8 @@ static struct span read_body(struct route_builder *builder, const struct cfg_mar
     if (buf && n < 0)
         route_problem(builder, mark, "file %s: %s", path.ptr, strerror(errno));
     else if (buf && len > DIRECT_BODY_MAX)
-        route_problem(builder, mark, "file %s size is %lld bytes; maximum is %d",
-                      path.ptr, (long long)st.st_size, DIRECT_BODY_MAX);
+        route_problem(builder, mark, "file %s size is %lld bytes; maximum is %d", path.ptr,
+                      (long long)st.st_size, DIRECT_BODY_MAX);
     else if (buf)
         body = span_make(buf, len);
     (void)close(fd); /* only read */
@@ -210,8 +190,7 @@ static struct span read_body(struct route_builder *builder, const struct cfg_mar
 }
 
 static void build_direct(struct route_builder *builder,
-                         const struct cfg_direct_response_action *direct, struct route *route)
-{
+                         const struct cfg_direct_response_action *direct, struct route *route) {
     struct route_choice *choices = route_build_choices(builder, route, 1);
     if (!choices || !direct->body)
         return;
@@ -236,8 +215,7 @@ static void build_direct(struct route_builder *builder,
 }
 
 void route_build_one(struct route_builder *builder, const struct route_vhost *vhost,
-                     const struct cfg_route *config, struct route *route)
-{
+                     const struct cfg_route *config, struct route *route) {
     route->config = config;
     route->vhost = vhost;
     if (config->match)

@@ -4,15 +4,12 @@
 
 #include "proxy/route_internal.h"
 
-#define FILTER_CONFIG_TYPE "envoy.config.route.v3.FilterConfig"
-
 struct built_config {
     const struct filter_kind *kind;
     void *config;
 };
 
-static void free_built(void *arg)
-{
+static void free_built(void *arg) {
     struct built_config *built = arg;
     if (built->kind->free_route)
         built->kind->free_route(built->config);
@@ -20,8 +17,7 @@ static void free_built(void *arg)
 }
 
 static void *build_one(struct route_builder *builder, const struct cfg_per_filter *entry,
-                       const struct filter_factory *factory)
-{
+                       const struct filter_factory *factory) {
     const struct filter_kind *kind = factory->kind;
     const struct cfg_any *any = &entry->value;
     if (!kind->route_schema || !kind->build_route) {
@@ -51,25 +47,14 @@ static void *build_one(struct route_builder *builder, const struct cfg_per_filte
     return route_own(builder, free_built, built) ? built->config : NULL;
 }
 
-static bool is_filter_config(const struct cfg_any *any)
-{
-    return span_ends_with(any->type_url, SPAN_LIT("/" FILTER_CONFIG_TYPE));
-}
-
 const void **route_filters_build(struct route_builder *builder,
-                                 const struct cfg_per_filter *entries, size_t count)
-{
+                                 const struct cfg_per_filter *entries, size_t count) {
     const struct route_build *build = builder->build;
     if (count == 0)
         return NULL;
     const void **configs = route_alloc(builder, build->filter_count, sizeof(*configs));
     for (size_t i = 0; configs && i < count; i++) {
         bool known = false;
-        if (is_filter_config(&entries[i].value)) {
-            cfg_problem_add(builder->problems, CFG_PROBLEM_UNSUPPORTED, &entries[i].value.mark,
-                            FILTER_CONFIG_TYPE " is not supported");
-            continue;
-        }
         for (size_t f = 0; f < build->filter_count; f++) {
             const struct filter_factory *factory = build->filters[f];
             if (span_eq(factory->name, entries[i].key)) {

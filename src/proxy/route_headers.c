@@ -34,35 +34,89 @@ enum { VALUES_ON_STACK = 16 };
 /* Fields that Envoy keeps one entry of: adding to one that is there joins the values with ",".
  * Everything else becomes one more entry. Taken from Envoy by experiment. */
 static const char *const joined_in_both[] = {
-    "cache-control", "content-encoding", "content-length", "content-type", "connection",
-    "keep-alive", "proxy-connection", "proxy-status", "transfer-encoding", "upgrade", "via",
-    "x-envoy-attempt-count", "x-envoy-decorator-operation", "x-request-id",
+    "cache-control",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-status",
+    "transfer-encoding",
+    "upgrade",
+    "via",
+    "x-envoy-attempt-count",
+    "x-envoy-decorator-operation",
+    "x-request-id",
 };
 static const char *const joined_in_requests[] = {
-    "accept", "accept-encoding", "access-control-request-headers", "access-control-request-method",
-    "access-control-request-private-network", "authorization", "expect", "grpc-accept-encoding",
-    "grpc-timeout", "if-match", "if-modified-since", "if-none-match", "if-range",
-    "if-unmodified-since", "origin", "pragma", "referer", "te", "user-agent", "x-client-trace-id",
-    "x-envoy-downstream-service-cluster", "x-envoy-downstream-service-node",
-    "x-envoy-expected-rq-timeout-ms", "x-envoy-external-address", "x-envoy-force-trace",
-    "x-envoy-internal", "x-envoy-ip-tags", "x-envoy-is-timeout-retry", "x-envoy-original-host",
-    "x-envoy-original-path", "x-envoy-original-url", "x-envoy-upstream-alt-stat-name",
-    "x-envoy-upstream-rq-timeout-ms", "x-forwarded-client-cert", "x-forwarded-for",
-    "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto",
+    "accept",
+    "accept-encoding",
+    "access-control-request-headers",
+    "access-control-request-method",
+    "access-control-request-private-network",
+    "authorization",
+    "expect",
+    "grpc-accept-encoding",
+    "grpc-timeout",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "origin",
+    "pragma",
+    "referer",
+    "te",
+    "user-agent",
+    "x-client-trace-id",
+    "x-envoy-downstream-service-cluster",
+    "x-envoy-downstream-service-node",
+    "x-envoy-expected-rq-timeout-ms",
+    "x-envoy-external-address",
+    "x-envoy-force-trace",
+    "x-envoy-internal",
+    "x-envoy-ip-tags",
+    "x-envoy-is-timeout-retry",
+    "x-envoy-original-host",
+    "x-envoy-original-path",
+    "x-envoy-original-url",
+    "x-envoy-upstream-alt-stat-name",
+    "x-envoy-upstream-rq-timeout-ms",
+    "x-forwarded-client-cert",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
 };
 static const char *const joined_in_responses[] = {
-    "access-control-allow-credentials", "access-control-allow-headers",
-    "access-control-allow-methods", "access-control-allow-origin",
-    "access-control-allow-private-network", "access-control-expose-headers",
-    "access-control-max-age", "age", "date", "etag", "expires", "grpc-message", "grpc-status",
-    "last-modified", "location", "server", "vary", "x-envoy-degraded",
-    "x-envoy-immediate-health-check-fail", "x-envoy-ratelimited", "x-envoy-upstream-canary",
-    "x-envoy-upstream-healthchecked-cluster", "x-envoy-upstream-service-time",
+    "access-control-allow-credentials",
+    "access-control-allow-headers",
+    "access-control-allow-methods",
+    "access-control-allow-origin",
+    "access-control-allow-private-network",
+    "access-control-expose-headers",
+    "access-control-max-age",
+    "age",
+    "date",
+    "etag",
+    "expires",
+    "grpc-message",
+    "grpc-status",
+    "last-modified",
+    "location",
+    "server",
+    "vary",
+    "x-envoy-degraded",
+    "x-envoy-immediate-health-check-fail",
+    "x-envoy-ratelimited",
+    "x-envoy-upstream-canary",
+    "x-envoy-upstream-healthchecked-cluster",
+    "x-envoy-upstream-service-time",
 };
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 
-static bool is_one_of(struct span name, const char *const *names, size_t count)
-{
+static bool is_one_of(struct span name, const char *const *names, size_t count) {
     for (size_t i = 0; i < count; i++) {
         if (span_eq(name, span_of(names[i])))
             return true;
@@ -70,8 +124,7 @@ static bool is_one_of(struct span name, const char *const *names, size_t count)
     return false;
 }
 
-static bool joins_when_added(struct span name, bool request)
-{
+static bool joins_when_added(struct span name, bool request) {
     if (is_one_of(name, joined_in_both, COUNT_OF(joined_in_both)))
         return true;
     return request ? is_one_of(name, joined_in_requests, COUNT_OF(joined_in_requests))
@@ -80,32 +133,18 @@ static bool joins_when_added(struct span name, bool request)
 
 /* ---- building ---- */
 
-static void free_format(void *format)
-{
-    format_free(format);
-}
+/* That names are fields and no pseudo ones or host, the schema tables have checked. */
 
-static bool is_host_or_pseudo(struct span name)
-{
-    return (name.len > 0 && name.ptr[0] == ':') || span_eq(name, SPAN_LIT("host"));
+static void free_format(void *format) {
+    format_free(format);
 }
 
 static void build_addition(struct route_builder *builder,
                            const struct cfg_header_value_option *option, bool request,
-                           struct header_addition *out)
-{
+                           struct header_addition *out) {
     struct span name = route_lower(builder, option->header.key);
     if (!name.ptr)
         return;
-    if (is_host_or_pseudo(name)) {
-        route_problem(builder, &option->mark, ":-prefixed or host headers may not be modified");
-        return;
-    }
-    if (!header_name_is_valid(name)) {
-        route_problem(builder, &option->mark, "'%.*s' is not a header name", (int)name.len,
-                      name.ptr);
-        return;
-    }
     if (option->append.set && option->append_action != CFG_APPEND_IF_EXISTS_OR_ADD)
         route_problem(builder, &option->mark,
                       "both append and append_action are set and it's not allowed");
@@ -114,8 +153,8 @@ static void build_addition(struct route_builder *builder,
     out->joins = joins_when_added(name, request);
     out->action = option->append_action;
     if (option->append.set)
-        out->action = option->append.value ? CFG_APPEND_IF_EXISTS_OR_ADD
-                                           : CFG_OVERWRITE_IF_EXISTS_OR_ADD;
+        out->action =
+            option->append.value ? CFG_APPEND_IF_EXISTS_OR_ADD : CFG_OVERWRITE_IF_EXISTS_OR_ADD;
     out->keep_empty = option->keep_empty_value;
     out->format = format_compile(option->header.value, &option->mark, builder->problems);
     if (!out->format || !route_own(builder, free_format, out->format))
@@ -129,8 +168,7 @@ static void build_addition(struct route_builder *builder,
 
 const struct header_mutations *route_mutations_build(struct route_builder *builder,
                                                      const struct route_mutation_lists *lists,
-                                                     bool request, const struct cfg_mark *mark)
-{
+                                                     bool request) {
     if (lists->add_count == 0 && lists->remove_count == 0)
         return NULL;
     struct header_mutations *mutations = route_alloc(builder, 1, sizeof(*mutations));
@@ -142,8 +180,6 @@ const struct header_mutations *route_mutations_build(struct route_builder *build
         return NULL;
     for (size_t i = 0; i < lists->remove_count; i++) {
         struct span name = route_lower(builder, lists->remove[i]);
-        if (is_host_or_pseudo(name))
-            route_problem(builder, mark, ":-prefixed or host headers may not be removed");
         mutations->removals[i] = (struct header_removal){name, header_id_of(name)};
     }
     for (size_t i = 0; i < lists->add_count; i++)
@@ -156,8 +192,7 @@ const struct header_mutations *route_mutations_build(struct route_builder *build
 /* ---- applying ---- */
 
 static int format_value(const struct header_addition *addition, struct exchange *x,
-                        struct span *value)
-{
+                        struct span *value) {
     struct format_out out = {0};
     format_write(addition->format, x, SPAN_LIT(""), &out, NULL);
     struct span text = span_make(out.data ? out.data : "", out.len);
@@ -176,8 +211,7 @@ static int format_value(const struct header_addition *addition, struct exchange 
 
 /* values[i] is set absent when the addition is not to be done. */
 static int evaluate(const struct header_mutations *mutations, const struct header_map *headers,
-                    struct exchange *x, struct span *values)
-{
+                    struct exchange *x, struct span *values) {
     for (size_t i = 0; i < mutations->addition_count; i++) {
         const struct header_addition *addition = &mutations->additions[i];
         values[i] = addition->literal;
@@ -198,15 +232,13 @@ static int evaluate(const struct header_mutations *mutations, const struct heade
     return 0;
 }
 
-static bool overwrites(const struct header_addition *addition)
-{
+static bool overwrites(const struct header_addition *addition) {
     return addition->action == CFG_OVERWRITE_IF_EXISTS_OR_ADD ||
            addition->action == CFG_OVERWRITE_IF_EXISTS;
 }
 
 static int add(const struct header_addition *addition, struct header_map *headers,
-               struct span value)
-{
+               struct span value) {
     enum header_id id = addition->id;
     if (addition->joins)
         return overwrites(addition) ? header_set(headers, id, addition->name, value)
@@ -217,8 +249,7 @@ static int add(const struct header_addition *addition, struct header_map *header
 }
 
 static int apply(const struct header_mutations *mutations, struct header_map *headers,
-                 struct exchange *x)
-{
+                 struct exchange *x) {
     if (!mutations)
         return 0;
     for (size_t i = 0; i < mutations->removal_count; i++)
@@ -242,13 +273,11 @@ static int apply(const struct header_mutations *mutations, struct header_map *he
     return rc;
 }
 
-static const struct header_mutations *of_level(const struct route_level *level, bool request)
-{
+static const struct header_mutations *of_level(const struct route_level *level, bool request) {
     return request ? level->request : level->response;
 }
 
-static int mutate(const struct route_entry *entry, struct exchange *x, bool request)
-{
+static int mutate(const struct route_entry *entry, struct exchange *x, bool request) {
     const struct route_choice *choice = route_choice_of(entry);
     const struct route *route = choice->route;
     if (!route->vhost)
@@ -264,12 +293,10 @@ static int mutate(const struct route_entry *entry, struct exchange *x, bool requ
     return rc;
 }
 
-int route_mutate_request(const struct route_entry *entry, struct exchange *x)
-{
+int route_mutate_request(const struct route_entry *entry, struct exchange *x) {
     return mutate(entry, x, true);
 }
 
-int route_mutate_response(const struct route_entry *entry, struct exchange *x)
-{
+int route_mutate_response(const struct route_entry *entry, struct exchange *x) {
     return mutate(entry, x, false);
 }

@@ -11,35 +11,30 @@
 
 #include "proxy/route_internal.h"
 
-static inline unsigned char lower(unsigned char c)
-{
+static inline unsigned char lower(unsigned char c) {
     return c >= 'A' && c <= 'Z' ? (unsigned char)(c | 0x20) : c;
 }
 
 /* FNV-1a of the lower-case bytes. */
-static uint32_t host_hash(struct span host)
-{
+static uint32_t host_hash(struct span host) {
     uint32_t hash = 2166136261U;
     for (size_t i = 0; i < host.len; i++)
         hash = (hash ^ lower((unsigned char)host.ptr[i])) * 16777619U;
     return hash;
 }
 
-static struct host_slot *set_slot(const struct host_set *set, struct span host)
-{
+static struct host_slot *set_slot(const struct host_set *set, struct span host) {
     uint32_t i = host_hash(host) & set->mask;
     while (set->slots[i].key.ptr && !span_eq_nocase(set->slots[i].key, host))
         i = (i + 1) & set->mask;
     return &set->slots[i];
 }
 
-static struct route_vhost *set_find(const struct host_set *set, struct span host)
-{
+static struct route_vhost *set_find(const struct host_set *set, struct span host) {
     return set->count > 0 ? set_slot(set, host)->vhost : NULL;
 }
 
-static bool set_init(struct route_builder *builder, struct host_set *set, size_t count)
-{
+static bool set_init(struct route_builder *builder, struct host_set *set, size_t count) {
     uint32_t size = 8;
     while (size < 2 * count)
         size *= 2;
@@ -50,8 +45,7 @@ static bool set_init(struct route_builder *builder, struct host_set *set, size_t
 }
 
 /* False for a duplicate. */
-static bool set_add(struct host_set *set, struct span key, struct route_vhost *vhost)
-{
+static bool set_add(struct host_set *set, struct span key, struct route_vhost *vhost) {
     struct host_slot *slot = set_slot(set, key);
     if (slot->key.ptr)
         return false;
@@ -65,8 +59,7 @@ static bool set_add(struct host_set *set, struct span key, struct route_vhost *v
     return true;
 }
 
-bool host_index_init(struct route_builder *builder, struct host_index *index)
-{
+bool host_index_init(struct route_builder *builder, struct host_index *index) {
     const struct cfg_route_configuration *config = builder->table->config;
     size_t count = 0;
     for (size_t i = 0; i < config->virtual_hosts_count; i++)
@@ -76,8 +69,7 @@ bool host_index_init(struct route_builder *builder, struct host_index *index)
 }
 
 void host_index_add(struct route_builder *builder, struct host_index *index, struct span domain,
-                    struct route_vhost *vhost)
-{
+                    struct route_vhost *vhost) {
     struct span key = route_lower(builder, domain);
     struct span route_name = builder->table->config->name;
     if (!key.ptr)
@@ -98,28 +90,25 @@ void host_index_add(struct route_builder *builder, struct host_index *index, str
     else
         added = set_add(&index->exact, key, vhost);
     if (!added)
-        route_problem(builder, &vhost->config->mark,
-                      "only unique values for domains are permitted. Duplicate entry of domain %.*s "
-                      "in route %.*s",
-                      (int)key.len, key.ptr, (int)route_name.len,
-                      route_name.ptr ? route_name.ptr : "");
+        route_problem(
+            builder, &vhost->config->mark,
+            "only unique values for domains are permitted. Duplicate entry of domain %.*s "
+            "in route %.*s",
+            (int)key.len, key.ptr, (int)route_name.len, route_name.ptr ? route_name.ptr : "");
 }
 
-static int longer_first(const void *a, const void *b)
-{
+static int longer_first(const void *a, const void *b) {
     uint32_t x = *(const uint32_t *)a;
     uint32_t y = *(const uint32_t *)b;
     return x < y ? 1 : x > y ? -1 : 0;
 }
 
-void host_index_finish(struct host_index *index)
-{
+void host_index_finish(struct host_index *index) {
     qsort(index->suffixes.lengths, index->suffixes.length_count, sizeof(uint32_t), longer_first);
     qsort(index->prefixes.lengths, index->prefixes.length_count, sizeof(uint32_t), longer_first);
 }
 
-struct route_vhost *host_index_find(const struct host_index *index, struct span host)
-{
+struct route_vhost *host_index_find(const struct host_index *index, struct span host) {
     struct route_vhost *vhost = set_find(&index->exact, host);
     if (vhost)
         return vhost;
@@ -143,8 +132,7 @@ struct route_vhost *host_index_find(const struct host_index *index, struct span 
     return index->any;
 }
 
-size_t route_port_start(struct span host)
-{
+size_t route_port_start(struct span host) {
     for (size_t i = host.len; i > 0; i--) {
         if (host.ptr[i - 1] == ']') /* an IPv6 address without a port */
             return host.len;

@@ -47,7 +47,7 @@ struct route_mutation_lists {
 };
 const struct header_mutations *route_mutations_build(struct route_builder *builder,
                                                      const struct route_mutation_lists *lists,
-                                                     bool request, const struct cfg_mark *mark);
+                                                     bool request);
 /* Array for route_level.filters; NULL when entries name none. */
 const void **route_filters_build(struct route_builder *builder,
                                  const struct cfg_per_filter *entries, size_t count);
@@ -55,16 +55,14 @@ const void **route_filters_build(struct route_builder *builder,
 /* The config messages that are levels have these fields under the same names and no type in common,
  * hence macros. */
 #define ROUTE_LISTS(config, side)                                                                  \
-    &(struct route_mutation_lists)                                                                 \
-    {                                                                                              \
+    &(struct route_mutation_lists) {                                                               \
         (config)->side##_headers_to_add, (config)->side##_headers_to_add_count,                    \
             (config)->side##_headers_to_remove, (config)->side##_headers_to_remove_count           \
     }
 #define ROUTE_LEVEL_BUILD(builder, config)                                                         \
     ((struct route_level){                                                                         \
-        route_mutations_build((builder), ROUTE_LISTS((config), request), true, &(config)->mark),   \
-        route_mutations_build((builder), ROUTE_LISTS((config), response), false,                   \
-                              &(config)->mark),                                                    \
+        route_mutations_build((builder), ROUTE_LISTS((config), request), true),                    \
+        route_mutations_build((builder), ROUTE_LISTS((config), response), false),                  \
         route_filters_build((builder), (config)->typed_per_filter_config,                          \
                             (config)->typed_per_filter_config_count),                              \
     })
@@ -120,7 +118,8 @@ bool string_matcher_matches(const struct string_matcher *matcher, struct span va
 struct header_matcher;
 struct query_matcher;
 struct header_matcher *header_matchers_build(struct route_builder *builder,
-                                             const struct cfg_header_matcher *configs, size_t count);
+                                             const struct cfg_header_matcher *configs,
+                                             size_t count);
 struct query_matcher *query_matchers_build(struct route_builder *builder,
                                            const struct cfg_query_matcher *configs, size_t count,
                                            const struct cfg_mark *mark);
@@ -142,8 +141,8 @@ struct route_choice {
     uint64_t weight_end;      /* sum of the weights up to and with this one */
 };
 
-struct route_rewrite { /* of a path; of a route action or a redirect */
-    struct span prefix;       /* replaces what matched; empty: not asked for */
+struct route_rewrite {         /* of a path; of a route action or a redirect */
+    struct span prefix;        /* replaces what matched; empty: not asked for */
     const struct regex *regex; /* NULL: none */
     struct span substitution;
 };
@@ -172,8 +171,7 @@ struct route {
     bool redirect_path_has_query;
 };
 
-static inline const struct route_choice *route_choice_of(const struct route_entry *entry)
-{
+static inline const struct route_choice *route_choice_of(const struct route_entry *entry) {
     return container_of((void *)(uintptr_t)entry, struct route_choice, entry);
 }
 
@@ -198,8 +196,7 @@ void route_build_one(struct route_builder *builder, const struct route_vhost *vh
 /* ---- paths ---- */
 
 /* Without query and fragment. */
-static inline struct span route_just_path(struct span path)
-{
+static inline struct span route_just_path(struct span path) {
     for (size_t i = 0; i < path.len; i++) {
         if (path.ptr[i] == '?' || path.ptr[i] == '#')
             return span_make(path.ptr, i);

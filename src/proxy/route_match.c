@@ -4,8 +4,7 @@
 #include "proxy/regex.h"
 #include "proxy/route_internal.h"
 
-bool route_path_matches(const struct route *route, struct span path)
-{
+bool route_path_matches(const struct route *route, struct span path) {
     struct span want = route->path;
     switch (route->path_kind) {
     case CFG_PATH_PREFIX:
@@ -25,16 +24,14 @@ bool route_path_matches(const struct route *route, struct span path)
     return route->ignore_case ? span_eq_nocase(path, want) : span_eq(path, want);
 }
 
-static bool is_grpc(const struct header_map *headers)
-{
+static bool is_grpc(const struct header_map *headers) {
     struct span type = header_get(headers, HDR_CONTENT_TYPE);
     struct span want = SPAN_LIT("application/grpc");
     return span_starts_with(type, want) && (type.len == want.len || type.ptr[want.len] == '+');
 }
 
 static bool route_matches(const struct route *route, const struct header_map *headers,
-                          struct span path, struct span just_path, uint64_t random)
-{
+                          struct span path, struct span just_path, uint64_t random) {
     if (!route_path_matches(route, just_path))
         return false;
     if (route->fraction_denominator > 0 &&
@@ -49,10 +46,9 @@ static bool route_matches(const struct route *route, const struct header_map *he
            query_matchers_match(route->queries, route->query_count, path);
 }
 
-static const struct route_entry *choose(const struct route *route, uint64_t random)
-{
+static const struct route_entry *choose(const struct route *route, uint64_t random) {
     size_t i = 0;
-    if (route->choice_count > 1) {
+    if (route->total_weight > 0) {
         uint64_t point = random % route->total_weight;
         while (i + 1 < route->choice_count && point >= route->choices[i].weight_end)
             i++;
@@ -60,8 +56,7 @@ static const struct route_entry *choose(const struct route *route, uint64_t rand
     return &route->choices[i].entry;
 }
 
-static bool needs_tls(const struct route_vhost *vhost, const struct header_map *headers)
-{
+static bool needs_tls(const struct route_vhost *vhost, const struct header_map *headers) {
     if (span_eq_nocase(header_get(headers, HDR_X_FORWARDED_PROTO), SPAN_LIT("https")))
         return false;
     return vhost->config->require_tls == 2 ||
@@ -69,8 +64,7 @@ static bool needs_tls(const struct route_vhost *vhost, const struct header_map *
 }
 
 const struct route_entry *route_match(const struct route_table *table,
-                                      const struct header_map *headers, uint64_t random)
-{
+                                      const struct header_map *headers, uint64_t random) {
     struct span host = header_get(headers, HDR_AUTHORITY);
     if (table->config->ignore_port_in_host_matching)
         host.len = route_port_start(host);
@@ -91,8 +85,7 @@ const struct route_entry *route_match(const struct route_table *table,
 }
 
 struct span route_cluster_name(const struct route_entry *entry, const struct header_map *headers,
-                               uint64_t random)
-{
+                               uint64_t random) {
     /* A weighted cluster was chosen by route_match: entry is that cluster's. */
     (void)random;
     const struct route_choice *choice = route_choice_of(entry);
@@ -100,8 +93,7 @@ struct span route_cluster_name(const struct route_entry *entry, const struct hea
     return span_is_none(header) ? choice->cluster : header_get_name(headers, header);
 }
 
-unsigned route_status(const struct route_entry *entry)
-{
+unsigned route_status(const struct route_entry *entry) {
     static const unsigned redirects[] = {301, 302, 303, 307, 308};
     const struct cfg_route *config = entry->config;
     if (config->action_case == CFG_ACTION_DIRECT_RESPONSE)
@@ -113,14 +105,13 @@ unsigned route_status(const struct route_entry *entry)
 }
 
 unsigned route_filter_configs(const struct route_entry *entry, uint32_t filter_index,
-                              const void *out[4])
-{
+                              const void *out[4]) {
     const struct route_choice *choice = route_choice_of(entry);
     const struct route *route = choice->route;
     if (!route->vhost || filter_index >= entry->table->filter_count)
         return 0;
-    const struct route_level *levels[4] = {&entry->table->level, &route->vhost->level, &route->level,
-                                           &choice->level};
+    const struct route_level *levels[4] = {&entry->table->level, &route->vhost->level,
+                                           &route->level, &choice->level};
     unsigned count = 0;
     for (unsigned i = 0; i < 4; i++) {
         if (levels[i]->filters && levels[i]->filters[filter_index])

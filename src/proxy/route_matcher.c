@@ -24,14 +24,12 @@ struct query_matcher {
     struct string_matcher string;
 };
 
-static void free_regex(void *regex)
-{
+static void free_regex(void *regex) {
     regex_free(regex);
 }
 
 struct regex *route_regex(struct route_builder *builder, struct span pattern, bool full,
-                          const struct cfg_mark *mark, const char *field)
-{
+                          const struct cfg_mark *mark, const char *field) {
     char error[REGEX_ERROR_MAX];
     struct regex *regex = regex_compile(pattern, full ? REGEX_FULL : REGEX_SEARCH, error);
     if (!regex) {
@@ -45,8 +43,7 @@ struct regex *route_regex(struct route_builder *builder, struct span pattern, bo
 /* ---- strings ---- */
 
 bool string_matcher_build(struct route_builder *builder, const struct cfg_string_matcher *config,
-                          const struct cfg_mark *mark, struct string_matcher *out)
-{
+                          const struct cfg_mark *mark, struct string_matcher *out) {
     const struct cfg_mark *where = config->mark.path.ptr ? &config->mark : mark;
     out->kind = config->match_pattern_case;
     out->ignore_case = config->ignore_case;
@@ -74,8 +71,7 @@ bool string_matcher_build(struct route_builder *builder, const struct cfg_string
     }
 }
 
-static bool span_contains(struct span value, struct span part, bool ignore_case)
-{
+static bool span_contains(struct span value, struct span part, bool ignore_case) {
     if (part.len == 0)
         return true;
     if (!ignore_case)
@@ -87,13 +83,11 @@ static bool span_contains(struct span value, struct span part, bool ignore_case)
     return false;
 }
 
-static bool same(struct span a, struct span b, bool ignore_case)
-{
+static bool same(struct span a, struct span b, bool ignore_case) {
     return ignore_case ? span_eq_nocase(a, b) : span_eq(a, b);
 }
 
-bool string_matcher_matches(const struct string_matcher *matcher, struct span value)
-{
+bool string_matcher_matches(const struct string_matcher *matcher, struct span value) {
     struct span text = matcher->text;
     switch (matcher->kind) {
     case CFG_STRING_EXACT:
@@ -115,8 +109,7 @@ bool string_matcher_matches(const struct string_matcher *matcher, struct span va
 
 static bool header_matcher_build(struct route_builder *builder,
                                  const struct cfg_header_matcher *config,
-                                 struct header_matcher *out)
-{
+                                 struct header_matcher *out) {
     out->name = route_lower(builder, config->name);
     if (!out->name.ptr)
         return false;
@@ -139,8 +132,8 @@ static bool header_matcher_build(struct route_builder *builder,
         *string = (struct string_matcher){.kind = CFG_STRING_SUFFIX, .text = config->suffix_match};
         return true;
     case CFG_HEADER_CONTAINS:
-        *string = (struct string_matcher){.kind = CFG_STRING_CONTAINS,
-                                          .text = config->contains_match};
+        *string =
+            (struct string_matcher){.kind = CFG_STRING_CONTAINS, .text = config->contains_match};
         return true;
     case CFG_HEADER_REGEX:
         string->kind = CFG_STRING_REGEX;
@@ -166,8 +159,8 @@ static bool header_matcher_build(struct route_builder *builder,
 }
 
 struct header_matcher *header_matchers_build(struct route_builder *builder,
-                                             const struct cfg_header_matcher *configs, size_t count)
-{
+                                             const struct cfg_header_matcher *configs,
+                                             size_t count) {
     struct header_matcher *matchers = route_alloc(builder, count, sizeof(*matchers));
     for (size_t i = 0; matchers && i < count; i++)
         (void)header_matcher_build(builder, &configs[i], &matchers[i]); /* problems are reported */
@@ -175,8 +168,7 @@ struct header_matcher *header_matchers_build(struct route_builder *builder,
 }
 
 /* A decimal integer with blanks around it and a sign, as Envoy reads the value of a range. */
-static bool parse_int(struct span value, int64_t *out)
-{
+static bool parse_int(struct span value, int64_t *out) {
     while (value.len > 0 && strchr(" \t\n\v\f\r", value.ptr[0]) && value.ptr[0] != '\0')
         value = span_from(value, 1);
     while (value.len > 0 && strchr(" \t\n\v\f\r", value.ptr[value.len - 1]) &&
@@ -192,8 +184,7 @@ static bool parse_int(struct span value, int64_t *out)
     return true;
 }
 
-static bool value_matches(const struct header_matcher *matcher, struct span value)
-{
+static bool value_matches(const struct header_matcher *matcher, struct span value) {
     if (matcher->kind == HEADER_RANGE) {
         int64_t number;
         return parse_int(value, &number) && number >= matcher->start && number < matcher->end;
@@ -201,14 +192,12 @@ static bool value_matches(const struct header_matcher *matcher, struct span valu
     return matcher->any_when_empty || string_matcher_matches(&matcher->string, value);
 }
 
-static bool header_matches(const struct header_matcher *matcher, const struct header_map *headers)
-{
+static bool header_matches(const struct header_matcher *matcher, const struct header_map *headers) {
     int i = header_find(headers, matcher->id, matcher->name, 0);
     if (matcher->kind == HEADER_PRESENT)
         return ((i >= 0 || matcher->missing_is_empty) == matcher->present) != matcher->invert;
     if (i < 0) /* without a value nothing matches, inverted or not */
-        return matcher->missing_is_empty &&
-               value_matches(matcher, SPAN_LIT("")) != matcher->invert;
+        return matcher->missing_is_empty && value_matches(matcher, SPAN_LIT("")) != matcher->invert;
     bool matched = false;
     while (i >= 0 && !matched) {
         matched = value_matches(matcher, headers->entries[i].value);
@@ -218,8 +207,7 @@ static bool header_matches(const struct header_matcher *matcher, const struct he
 }
 
 bool header_matchers_match(const struct header_matcher *matchers, size_t count,
-                           const struct header_map *headers)
-{
+                           const struct header_map *headers) {
     for (size_t i = 0; i < count; i++) {
         if (!header_matches(&matchers[i], headers))
             return false;
@@ -231,8 +219,7 @@ bool header_matchers_match(const struct header_matcher *matchers, size_t count,
 
 struct query_matcher *query_matchers_build(struct route_builder *builder,
                                            const struct cfg_query_matcher *configs, size_t count,
-                                           const struct cfg_mark *mark)
-{
+                                           const struct cfg_mark *mark) {
     struct query_matcher *matchers = route_alloc(builder, count, sizeof(*matchers));
     for (size_t i = 0; matchers && i < count; i++) {
         matchers[i].name = configs[i].name;
@@ -248,8 +235,7 @@ struct query_matcher *query_matchers_build(struct route_builder *builder,
 }
 
 /* First value of a parameter, not decoded; "" without "=". False when it is not there. */
-static bool query_find(struct span query, struct span name, struct span *value)
-{
+static bool query_find(struct span query, struct span name, struct span *value) {
     while (query.len > 0) {
         ptrdiff_t amp = span_find(query, '&');
         struct span pair = amp < 0 ? query : span_make(query.ptr, (size_t)amp);
@@ -264,8 +250,7 @@ static bool query_find(struct span query, struct span name, struct span *value)
     return false;
 }
 
-bool query_matchers_match(const struct query_matcher *matchers, size_t count, struct span path)
-{
+bool query_matchers_match(const struct query_matcher *matchers, size_t count, struct span path) {
     ptrdiff_t mark = span_find(path, '?');
     struct span query = mark < 0 ? span_none() : span_from(path, (size_t)mark + 1);
     for (size_t i = 0; i < count; i++) {

@@ -8,8 +8,7 @@
 #include "proxy/route_internal.h"
 
 /* How much of the path the route's match took: what prefix_rewrite replaces. */
-static size_t matched_length(const struct route *route, struct span just_path)
-{
+static size_t matched_length(const struct route *route, struct span just_path) {
     switch (route->path_kind) {
     case CFG_PATH_PREFIX:
     case CFG_PATH_EXACT:
@@ -22,8 +21,7 @@ static size_t matched_length(const struct route *route, struct span just_path)
 }
 
 static struct span replace_by_regex(const struct route_rewrite *rewrite, struct span path,
-                                    struct span just_path, struct arena *arena)
-{
+                                    struct span just_path, struct arena *arena) {
     struct format_out out = {0};
     regex_replace_all(rewrite->regex, just_path, rewrite->substitution, &out);
     struct span result = path; /* a path that would be empty stays, as on Envoy */
@@ -37,19 +35,18 @@ static struct span replace_by_regex(const struct route_rewrite *rewrite, struct 
     return result;
 }
 
-struct span route_rewrite_path(const struct route *route, struct span path, struct arena *arena)
-{
+struct span route_rewrite_path(const struct route *route, struct span path, struct arena *arena) {
     struct span just_path = route_just_path(path);
     if (route->rewrite.regex)
         return replace_by_regex(&route->rewrite, path, just_path, arena);
     if (route->rewrite.prefix.len == 0)
         return path;
-    struct span parts[] = {route->rewrite.prefix, span_from(path, matched_length(route, just_path))};
+    struct span parts[] = {route->rewrite.prefix,
+                           span_from(path, matched_length(route, just_path))};
     return arena_concat(arena, parts, 2);
 }
 
-static int rewrite_path(const struct route *route, struct exchange *x)
-{
+static int rewrite_path(const struct route *route, struct exchange *x) {
     if (!route->rewrite.regex && route->rewrite.prefix.len == 0)
         return 0;
     struct header_map *headers = &x->request.headers;
@@ -64,8 +61,7 @@ static int rewrite_path(const struct route *route, struct exchange *x)
 }
 
 /* Adds the host that came to x-forwarded-host, unless it is the last one there. */
-static int append_forwarded_host(struct header_map *headers, struct span host)
-{
+static int append_forwarded_host(struct header_map *headers, struct span host) {
     struct span forwarded = header_get(headers, HDR_X_FORWARDED_HOST);
     struct span last = span_none();
     struct span token;
@@ -76,8 +72,7 @@ static int append_forwarded_host(struct header_map *headers, struct span host)
     return header_append(headers, HDR_X_FORWARDED_HOST, header_name_of(HDR_X_FORWARDED_HOST), host);
 }
 
-static int rewrite_host(const struct route *route, struct exchange *x)
-{
+static int rewrite_host(const struct route *route, struct exchange *x) {
     const struct cfg_route_action *action = route->config->route;
     struct header_map *headers = &x->request.headers;
     struct span host = span_none();
@@ -94,8 +89,7 @@ static int rewrite_host(const struct route *route, struct exchange *x)
     return rc < 0 ? rc : header_set_id(headers, HDR_AUTHORITY, host);
 }
 
-int route_rewrite_request(const struct route_entry *entry, struct exchange *x)
-{
+int route_rewrite_request(const struct route_entry *entry, struct exchange *x) {
     const struct route *route = route_choice_of(entry)->route;
     if (route->config->action_case != CFG_ACTION_ROUTE)
         return 0;

@@ -10,8 +10,7 @@
 #include "proxy/route_internal.h"
 
 static struct span request_host(const struct header_map *headers, struct span new_scheme,
-                                bool new_port)
-{
+                                bool new_port) {
     struct span host = header_get(headers, HDR_AUTHORITY);
     size_t port_start = route_port_start(host);
     if (port_start == host.len)
@@ -27,8 +26,7 @@ static struct span request_host(const struct header_map *headers, struct span ne
 }
 
 /* path_redirect with the request's query, unless it brings its own. */
-static struct span redirect_path(const struct route *route, struct span path, struct arena *arena)
-{
+static struct span redirect_path(const struct route *route, struct span path, struct arena *arena) {
     const struct cfg_redirect_action *redirect = route->config->redirect;
     if (redirect->path_rewrite_specifier_case != 2 || redirect->path_redirect.len == 0)
         return route_rewrite_path(route, path, arena);
@@ -39,8 +37,7 @@ static struct span redirect_path(const struct route *route, struct span path, st
     return arena_concat(arena, parts, 2);
 }
 
-struct span route_redirect_location(const struct route_entry *entry, struct exchange *x)
-{
+struct span route_redirect_location(const struct route_entry *entry, struct exchange *x) {
     const struct route *route = route_choice_of(entry)->route;
     const struct cfg_redirect_action *redirect = route->config->redirect;
     const struct header_map *headers = &x->request.headers;

@@ -17,8 +17,7 @@ struct route_memory {
 
 /* ---- what build steps share ---- */
 
-static void *table_alloc(struct route_table *table, size_t count, size_t size)
-{
+static void *table_alloc(struct route_table *table, size_t count, size_t size) {
     size_t bytes;
     struct route_memory *memory = NULL;
     if (!__builtin_mul_overflow(count, size, &bytes) &&
@@ -33,13 +32,11 @@ static void *table_alloc(struct route_table *table, size_t count, size_t size)
     return memory->data;
 }
 
-void *route_alloc(struct route_builder *builder, size_t count, size_t size)
-{
+void *route_alloc(struct route_builder *builder, size_t count, size_t size) {
     return table_alloc(builder->table, count, size);
 }
 
-bool route_own(struct route_builder *builder, void (*fn)(void *object), void *object)
-{
+bool route_own(struct route_builder *builder, void (*fn)(void *object), void *object) {
     struct route_owned *owned = route_alloc(builder, 1, sizeof(*owned));
     if (!owned) {
         fn(object);
@@ -50,8 +47,7 @@ bool route_own(struct route_builder *builder, void (*fn)(void *object), void *ob
     return true;
 }
 
-struct span route_lower(struct route_builder *builder, struct span text)
-{
+struct span route_lower(struct route_builder *builder, struct span text) {
     char *copy = route_alloc(builder, text.len + 1, 1);
     if (!copy)
         return span_none();
@@ -63,8 +59,7 @@ struct span route_lower(struct route_builder *builder, struct span text)
 }
 
 void route_problem(struct route_builder *builder, const struct cfg_mark *mark, const char *format,
-                   ...)
-{
+                   ...) {
     char text[1024];
     va_list args;
     va_start(args, format);
@@ -77,8 +72,7 @@ void route_problem(struct route_builder *builder, const struct cfg_mark *mark, c
 
 /* The redirect that require_tls answers with: a route of its own without levels. */
 static struct route *tls_redirect(struct route_builder *builder,
-                                  const struct cfg_virtual_host *vhost)
-{
+                                  const struct cfg_virtual_host *vhost) {
     static const struct cfg_redirect_action action = {
         .scheme_rewrite_specifier_case = 4,
         .https_redirect = true,
@@ -103,8 +97,7 @@ static struct route *tls_redirect(struct route_builder *builder,
 }
 
 static void build_vhost(struct route_builder *builder, const struct cfg_virtual_host *config,
-                        struct route_vhost *vhost)
-{
+                        struct route_vhost *vhost) {
     vhost->config = config;
     vhost->level = ROUTE_LEVEL_BUILD(builder, config);
     vhost->routes = route_alloc(builder, config->routes_count, sizeof(*vhost->routes));
@@ -119,8 +112,7 @@ static void build_vhost(struct route_builder *builder, const struct cfg_virtual_
         host_index_add(builder, &builder->table->hosts, config->domains[i], vhost);
 }
 
-static size_t count_refusals(const struct cfg_problems *problems)
-{
+static size_t count_refusals(const struct cfg_problems *problems) {
     size_t count = 0;
     for (size_t i = 0; i < problems->count; i++)
         count += problems->items[i].kind != CFG_PROBLEM_WARNING;
@@ -129,8 +121,7 @@ static size_t count_refusals(const struct cfg_problems *problems)
 
 struct route_table *route_table_build(const struct cfg_route_configuration *config,
                                       const struct route_build *build,
-                                      struct cfg_problems *problems)
-{
+                                      struct cfg_problems *problems) {
     struct route_table *table = calloc(1, sizeof(*table));
     if (!table) {
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, &config->mark, "out of memory");
@@ -157,8 +148,7 @@ struct route_table *route_table_build(const struct cfg_route_configuration *conf
     return table;
 }
 
-void route_table_free(struct route_table *table)
-{
+void route_table_free(struct route_table *table) {
     if (!table)
         return;
     for (struct route_owned *owned = table->owned; owned; owned = owned->next)

@@ -27,8 +27,7 @@ static const struct {
     {FLAG_DOWNSTREAM_CONNECTION_TERMINATION, "DC", "DownstreamConnectionTermination"},
 };
 
-size_t stream_info_flags_text(uint32_t mask, bool long_names, char *out)
-{
+size_t stream_info_flags_text(uint32_t mask, bool long_names, char *out) {
     size_t len = 0;
     for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
         if (!(mask & flags[i].flag))

@@ -216,6 +216,29 @@ def test_continue_on_the_thread_of_the_callback(go_sync):
     assert (reply.header("x-b"), reply.body) == ("1", b"BODY")
 
 
+def test_a_status_that_does_not_fit_leaves_room_for_one_that_does(go_sync):
+    """StopNoBuffer is nothing for headers, StopAndBuffer nothing for trailers, 77 nothing at all:
+    the filter keeps its turn, and what it continues with next counts, however soon that is."""
+    go = go_sync
+    with go.connect(timeout_s=10) as client:
+        reply = client.ask(
+            "POST",
+            go.path(
+                "/?o=trailers",
+                dh=["continue:5", "try!continue:2", "ret:none"],
+                dd=["continue:77", "try!continue:2", "ret:none"],
+                dt=["continue:3", "try!continue:2", "ret:none"],
+                eh=["go", "continue:5", "try!continue:2", "ret:none"],
+                ed=["go", "continue:77", "try!continue:2", "ret:none"],
+                et=["go", "continue:4", "try!continue:2", "ret:none"],
+            ),
+            body=b"body",
+            trailers=[("x-end", "1")],
+        )
+        assert (reply.status, reply.body) == (200, b"body")
+        go.events()
+
+
 def test_a_goroutine_takes_its_time(go_sync):
     """While the filter thinks, the request stands still; another one does not."""
     go = go_sync

@@ -70,15 +70,15 @@ static void regexes_must_be_re2s(void **state) {
         ".match: safe_regex: invalid regex 'a(': missing closing parenthesis at offset 2\n");
     check_route("match: {safe_regex: {regex: '(a)\\1'}}, " TO_UP,
                 "invalid " AT_ROUTE ".match: safe_regex: invalid regex '(a)\\1': a backreference "
-                                    "is not part of RE2's syntax\n");
+                "is not part of RE2's syntax\n");
     check_route(
         "match: {prefix: /, headers: [{name: a, safe_regex_match: {regex: '(?=a)'}}]}, " TO_UP,
         "invalid " AT_ROUTE ".match.headers[0]: safe_regex_match: invalid regex '(?=a)': a "
-                            "look-ahead is not part of RE2's syntax\n");
+        "look-ahead is not part of RE2's syntax\n");
     check_route("match: {prefix: /, headers: [{name: a, string_match: {safe_regex: {regex: "
                 "'a++'}}}]}, " TO_UP,
                 "invalid " AT_ROUTE ".match.headers[0].string_match: safe_regex: invalid regex "
-                                    "'a++': a possessive repeat is not part of RE2's syntax\n");
+                "'a++': a possessive repeat is not part of RE2's syntax\n");
     check_route("match: {prefix: /, headers: [{name: a, string_match: {safe_regex: {regex: a}, "
                 "ignore_case: true}}]}, " TO_UP,
                 "invalid " AT_ROUTE
@@ -86,7 +86,7 @@ static void regexes_must_be_re2s(void **state) {
     check_route("match: {prefix: /}, route: {cluster: up, regex_rewrite: {pattern: {regex: '['}, "
                 "substitution: ''}}",
                 "invalid " AT_ROUTE ".route: regex_rewrite.pattern: invalid regex '[': missing "
-                                    "terminating ] for character class at offset 1\n");
+                "terminating ] for character class at offset 1\n");
 }
 
 static void a_substitution_that_cannot_work_is_told(void **state) {
@@ -111,15 +111,15 @@ static void header_mutations_are_checked(void **state) {
     (void)state;
     check_route(
         "match: {prefix: /}, " TO_UP ", request_headers_to_add: [{header: {key: a, value: x}, "
-                                     "append: true, append_action: ADD_IF_ABSENT}]",
+        "append: true, append_action: ADD_IF_ABSENT}]",
         "invalid " AT_ROUTE
         ".request_headers_to_add[0]: both append and append_action are set and it's not allowed\n");
     check_route("match: {prefix: /}, " TO_UP ", request_headers_to_add: [{header: {key: a, value: "
-                                             "'x %NOSUCH%'}}, {header: {key: a, value: '100%'}}]",
+                "'x %NOSUCH%'}}, {header: {key: a, value: '100%'}}]",
                 "invalid " AT_ROUTE
                 ".request_headers_to_add[0]: format: %NOSUCH% at position 2: no such operator\n"
                 "invalid " AT_ROUTE ".request_headers_to_add[1]: format: couldn't find valid "
-                                    "command at position 3 in '100%'\n");
+                "command at position 3 in '100%'\n");
     check_route(
         "match: {prefix: /}, " TO_UP
         ", request_headers_to_add: [{header: {key: a, value: '%DYNAMIC_METADATA(a:b)%'}}]",
@@ -247,8 +247,7 @@ static void four_levels_of_filter_configs(void **state) {
     routes_load_with(
         &r,
         ONE_HOST
-        "  - {match: {prefix: /}, " TO_UP
-        ", typed_per_filter_config: {plain: {'@type': "
+        "  - {match: {prefix: /}, " TO_UP ", typed_per_filter_config: {plain: {'@type': "
         "type.googleapis.com/envoy.extensions.filters.http.golang.v3alpha.ConfigsPerRoute}}}\n",
         filters, 2);
     assert_string_equal(r.problems, "invalid " AT_ROUTE
@@ -262,8 +261,7 @@ static void four_levels_of_filter_configs(void **state) {
                      filters, 2);
     assert_string_equal(
         r.problems,
-        "invalid " AT_ROUTE
-        ".typed_per_filter_config[\"go\"]: "
+        "invalid " AT_ROUTE ".typed_per_filter_config[\"go\"]: "
         "'type.googleapis.com/envoy.extensions.filters.http.golang.v3alpha.ConfigsPerRoute' is not "
         "the type of per-route configs of the filter 'go'\n");
     routes_free(&r);
@@ -271,7 +269,7 @@ static void four_levels_of_filter_configs(void **state) {
                      filters, 1);
     assert_string_equal(r.problems,
                         "warning " AT_ROUTE ".typed_per_filter_config[\"go\"]: no http filter is "
-                                            "named 'go': the entry has no effect\n");
+                        "named 'go': the entry has no effect\n");
     assert_false(r.refused);
     routes_free(&r);
     assert_int_equal(freed, built);

@@ -13,7 +13,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size_bytes);
 
-enum { INPUT_SIZE_MAX = 1 << 20 };   /* libFuzzer makes inputs of a few KiB; a seed is no larger */
+enum { INPUT_SIZE_MAX = 1 << 20 }; /* libFuzzer makes inputs of a few KiB; a seed is no larger */
 
 static size_t read_input(const char *path, uint8_t *into) {
     FILE *file = fopen(path, "rb");
@@ -23,7 +23,7 @@ static size_t read_input(const char *path, uint8_t *into) {
     }
     size_t size_bytes = fread(into, 1, INPUT_SIZE_MAX, file);
     int cut_short = ferror(file) || fgetc(file) != EOF;
-    (void)fclose(file);   /* only read from */
+    (void)fclose(file); /* only read from */
     if (cut_short) {
         fprintf(stderr, "%s: unreadable, or longer than %d bytes\n", path, INPUT_SIZE_MAX);
         exit(1);
@@ -34,7 +34,8 @@ static size_t read_input(const char *path, uint8_t *into) {
 static void run_at_guard_page(const uint8_t *data, size_t size_bytes) {
     size_t page_bytes = (size_t)sysconf(_SC_PAGESIZE);
     size_t map_bytes = (size_bytes + page_bytes - 1) / page_bytes * page_bytes + page_bytes;
-    uint8_t *map = mmap(NULL, map_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    uint8_t *map =
+        mmap(NULL, map_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (map == MAP_FAILED || mprotect(map + map_bytes - page_bytes, page_bytes, PROT_NONE) != 0) {
         perror("guard page");
         exit(1);
@@ -65,7 +66,7 @@ int main(int argc, char **argv) {
         char path[4096];
         snprintf(path, sizeof path, "%s/%s", argv[1], entry->d_name);
         size_t size_bytes = read_input(path, input);
-        uint8_t *exact = malloc(size_bytes + (size_bytes == 0));   /* ASan sees its very end */
+        uint8_t *exact = malloc(size_bytes + (size_bytes == 0)); /* ASan sees its very end */
         if (exact == NULL)
             return 1;
         memcpy(exact, input, size_bytes);
@@ -77,5 +78,5 @@ int main(int argc, char **argv) {
     free(input);
     closedir(folder);
     printf("%u inputs\n", count);
-    return count == 0;   /* a target without seeds would pass for nothing */
+    return count == 0; /* a target without seeds would pass for nothing */
 }

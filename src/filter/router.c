@@ -24,6 +24,9 @@ LOG_COMPONENT(router, "router");
 
 enum { BODY_STEP = 64 * 1024, GROWN_READ = 8 * 1024 };
 
+/* Envoy's defaults for an HTTP/1 upstream. */
+static const struct http1_limits response_limits = {.head_bytes = 80 * 1024, .header_count = 100};
+
 struct router {
     struct exchange *x;
     const struct cfg_router *config; /* NULL: all defaults */
@@ -388,9 +391,8 @@ static int read_response_head(struct router *r, struct http1_head *head) {
     struct exchange *x = r->x;
     struct upstream *u = r->upstream;
     struct http1_parser parser;
-    struct http1_limits limits = {.head_bytes = 60 * 1024, .header_count = 100};
     struct span method = header_get(&x->request.headers, HDR_METHOD);
-    http1_parser_init(&parser, &limits);
+    http1_parser_init(&parser, &response_limits);
     for (;;) {
         if (inbuf_len(&u->in)) {
             enum http1_verdict verdict = http1_parse_response(&parser, u->in.data + u->in.start,
@@ -407,17 +409,19 @@ static int read_response_head(struct router *r, struct http1_head *head) {
                 if (head->status >= 200)
                     return 0;
                 header_map_init(head->headers, &x->arena); /* an interim response: not ours */
-                http1_parser_init(&parser, &limits);
+                http1_parser_init(&parser, &response_limits);
                 continue;
             }
         }
-        size_t room = head_room(u, &x->arena, limits.head_bytes);
+        size_t room = head_room(u, &x->arena, response_limits.head_bytes);
         if (room == 0)
             return -ENOMEM;
         ssize_t n =
             socket_read(&u->socket, u->in.data + u->in.end, room, "upstream response", RT_FOREVER);
-        if (n <= 0)
-            return n == 0 ? -ECONNRESET : (int)n;
+        if (n == -ECANCELED)
+            return -ECANCELED;
+        if (n <= 0) /* half a head is no response, none at all is a lost connection: as on Envoy */
+            return inbuf_len(&u->in) ? -EPROTO : -ECONNRESET;
         if (x->info.upstream_rx_first_ns == 0)
             x->info.upstream_rx_first_ns = rt_now_ns();
         exchange_touch(x);
@@ -458,13 +462,11 @@ static ssize_t response_body_next(void *data, size_t max, struct span *out) {
         release(r, r->body.done);
         return 0;
     }
-    if (exchange_alive(x)) {
-        x->info.flags |=
-            n == -EPROTO ? FLAG_UPSTREAM_PROTOCOL_ERROR : FLAG_UPSTREAM_CONNECTION_TERMINATION;
+    if (exchange_alive(x)) { /* a body cut short is a protocol error too, as on Envoy */
+        x->info.flags |= FLAG_UPSTREAM_PROTOCOL_ERROR;
         x->info.response_code_details =
-            n == -EPROTO
-                ? SPAN_LIT("upstream_reset_after_response_started{protocol_error}")
-                : SPAN_LIT("upstream_reset_after_response_started{connection_termination}");
+            SPAN_LIT("upstream_reset_after_response_started{protocol_error}");
+        stat_inc(r->cluster->stats.cx_protocol_error, x->shard);
         stat_inc(r->cluster->stats.rq_rx_reset, x->shard);
     }
     release(r, false);
@@ -507,8 +509,7 @@ static void take_response(struct router *r, const struct http1_head *head) {
     stat_record_us(r->cluster->stats.rq_time, x->shard,
                    (uint64_t)(rt_now_ns() - x->info.upstream_tx_first_ns) / 1000);
     bump(status >= 500 ? &host_counters(r)->rq_error : &host_counters(r)->rq_success, 1);
-    struct http1_limits limits = {.head_bytes = 60 * 1024, .header_count = 100};
-    wire_body_init(&r->body, &u->socket, &u->in, head, &limits);
+    wire_body_init(&r->body, &u->socket, &u->in, head, &response_limits);
     r->body.reason = "upstream body";
     r->body.arena = &x->arena;
     if (r->cluster->enable_trailers)

@@ -104,6 +104,7 @@ struct sending {
     enum http1_transfer transfer;
     uint64_t length_left; /* of content-length */
     bool body_allowed;
+    bool length_is_wrong; /* the body is not as long as content-length says */
 };
 
 /* One run of body bytes with its framing, behind `head` pieces that wait to be sent (may be none).
@@ -133,8 +134,10 @@ static int send_run(struct sending *s, struct iovec *iov, int count, struct span
 static int check_length(struct sending *s, size_t n) {
     if (s->transfer != HTTP1_SEND_LENGTH)
         return 0;
-    if (n > s->length_left)
+    if (n > s->length_left) {
+        s->length_is_wrong = true;
         return -EPROTO;
+    }
     s->length_left -= n;
     return 0;
 }
@@ -185,8 +188,10 @@ static int send_body(struct sending *s, struct http1_writer *writer) {
         }
         count = 0;
     }
-    if (s->transfer == HTTP1_SEND_LENGTH && s->body_allowed && s->length_left)
+    if (s->transfer == HTTP1_SEND_LENGTH && s->body_allowed && s->length_left) {
+        s->length_is_wrong = true;
         return -EPROTO;
+    }
     if (count) {
         int rc = write_all(s->d, x, iov, count);
         if (rc != 0)
@@ -220,6 +225,6 @@ int downstream_send(struct downstream *d, struct exchange *x) {
     x->info.downstream_tx_first_ns = rt_now_ns();
     rc = send_body(&s, &writer);
     if (rc != 0 && !x->client_gone) /* a reset in mid-response, unless the socket itself failed */
-        exchange_reset(x, rc == -EPROTO ? SPAN_LIT("body_length_mismatch") : span_none());
+        exchange_reset(x, s.length_is_wrong ? SPAN_LIT("body_length_mismatch") : span_none());
     return 0;
 }

@@ -367,6 +367,7 @@ class Exchange:
         self.sock.setsockopt(
             socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00"
         )
+        self.reader.file.close()
         self.sock.close()
         raise Gone("reset by the test")
 
@@ -427,6 +428,7 @@ class Origin:
             with self._lock:
                 self.open -= 1
                 self._sockets.discard(sock)
+            reader.file.close()  # it holds the descriptor too
             sock.close()
 
     def last(self):

@@ -46,10 +46,24 @@ bool span_to_u64(struct span s, uint64_t *out) {
         return false;
     for (size_t i = 0; i < s.len; i++) {
         unsigned digit = (unsigned)((unsigned char)s.ptr[i] - '0');
-        if (digit > 9 || value > (UINT64_MAX - digit) / 10)
+        if (digit > 9)
+            return false;
+        /* Only from the 20th digit on can it overflow. */
+        if (i >= SPAN_U64_DIGITS_MAX - 1 && value > (UINT64_MAX - digit) / 10)
             return false;
         value = value * 10 + digit;
     }
     *out = value;
     return true;
+}
+
+size_t span_put_u64(char out[SPAN_U64_DIGITS_MAX], uint64_t value) {
+    char digits[SPAN_U64_DIGITS_MAX];
+    size_t at = sizeof digits;
+    do {
+        digits[--at] = (char)('0' + value % 10);
+        value /= 10;
+    } while (value);
+    memcpy(out, digits + at, sizeof digits - at);
+    return sizeof digits - at;
 }

@@ -68,3 +68,7 @@ bool span_next_token(struct span *rest, char separator, struct span *token);
 
 /* Decimal digits only, no sign, no blanks. False on anything else or on overflow. */
 bool span_to_u64(struct span s, uint64_t *out);
+
+/* value in decimal digits into out, without a NUL; returns how many. */
+enum { SPAN_U64_DIGITS_MAX = 20 };
+size_t span_put_u64(char out[SPAN_U64_DIGITS_MAX], uint64_t value);

@@ -16,14 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "mem/poison.h"
-
-enum {
-    ARENA_ALIGN = 16,
-    /* Larger ones go to malloc: a block would waste up to this much at its end. */
-    ARENA_LARGE_SIZE = BLOCK_DATA_SIZE / 4,
-};
-
 struct arena_held {
     struct arena_held *next;
     struct block *block;
@@ -35,7 +27,7 @@ struct arena_large {
 };
 
 void arena_init(struct arena *arena, struct block_cache *cache, size_t limit_bytes) {
-    *arena = (struct arena){.cache = cache, .limit_bytes = limit_bytes};
+    *arena = (struct arena){.cache = cache, .used = BLOCK_DATA_SIZE, .limit_bytes = limit_bytes};
 }
 
 void arena_fini(struct arena *arena) {
@@ -65,7 +57,7 @@ static void *alloc_large(struct arena *arena, size_t size) {
     return large->data;
 }
 
-void *arena_alloc(struct arena *arena, size_t size) {
+void *arena_alloc_slowly(struct arena *arena, size_t size) {
     if (size > arena->limit_bytes - arena->total_bytes)
         return NULL;
     size_t rounded = (size + ARENA_ALIGN - 1) & ~(size_t)(ARENA_ALIGN - 1);
@@ -80,7 +72,7 @@ void *arena_alloc(struct arena *arena, size_t size) {
         if (!ptr)
             return NULL;
     } else {
-        if (!arena->current || rounded > BLOCK_DATA_SIZE - arena->used) {
+        if (rounded > BLOCK_DATA_SIZE - arena->used) {
             struct block *block = block_get(arena->cache);
             if (!block)
                 return NULL;
@@ -124,6 +116,15 @@ struct span arena_concat(struct arena *arena, const struct span *parts, size_t c
     }
     copy[len] = '\0';
     return span_make(copy, len);
+}
+
+struct span arena_decimal(struct arena *arena, uint64_t value) {
+    char *text = arena_alloc(arena, SPAN_U64_DIGITS_MAX + 1);
+    if (!text)
+        return span_none();
+    size_t len = span_put_u64(text, value);
+    text[len] = '\0';
+    return span_make(text, len);
 }
 
 struct span arena_printf(struct arena *arena, const char *format, ...) {

@@ -8,11 +8,12 @@
 #pragma once
 #include "base/span.h"
 #include "mem/block.h"
+#include "mem/poison.h"
 
 struct arena {
     struct block_cache *cache;
     struct block *current; /* newest block; older ones hang on its chain */
-    uint32_t used;         /* bytes used of current */
+    uint32_t used;         /* bytes used of current; all of them when there is none */
     size_t total_bytes, limit_bytes;
     struct arena_held *held;
     struct arena_large *large; /* allocations that do not fit a block */
@@ -21,13 +22,35 @@ struct arena {
 void arena_init(struct arena *arena, struct block_cache *cache, size_t limit_bytes);
 void arena_fini(struct arena *arena);
 
-/* Aligned to 16 bytes, not zeroed. */
-MUST_CHECK void *arena_alloc(struct arena *arena, size_t size);
+enum {
+    ARENA_ALIGN = 16,
+    /* Larger ones go to malloc: a block would waste up to this much at its end. */
+    ARENA_LARGE_SIZE = BLOCK_DATA_SIZE / 4,
+};
+
+/* Private: what arena_alloc leaves to it, which is a new block, malloc, size 0 and refusals. */
+MUST_CHECK void *arena_alloc_slowly(struct arena *arena, size_t size);
+
+/* Aligned to 16 bytes, not zeroed. An exchange asks some twenty times, hence inline. */
+MUST_CHECK static inline void *arena_alloc(struct arena *arena, size_t size) {
+    size_t rounded = (size + ARENA_ALIGN - 1) & ~(size_t)(ARENA_ALIGN - 1);
+    /* Of size 0 and of sizes that wrap, rounded - 1 is too large as well. */
+    if (rounded - 1 >= ARENA_LARGE_SIZE || rounded > BLOCK_DATA_SIZE - arena->used ||
+        rounded > arena->limit_bytes - arena->total_bytes)
+        return arena_alloc_slowly(arena, size);
+    void *ptr = arena->current->data + arena->used;
+    arena->used += (uint32_t)rounded;
+    arena->total_bytes += rounded;
+    mem_unpoison(ptr, size);
+    return ptr;
+}
 MUST_CHECK void *arena_zalloc(struct arena *arena, size_t size);
 
 /* Copy of s, followed by a NUL that is not counted. The absent span when memory is short. */
 MUST_CHECK struct span arena_copy(struct arena *arena, struct span s);
 MUST_CHECK struct span arena_concat(struct arena *arena, const struct span *parts, size_t count);
+/* In decimal: what arena_printf of "%" PRIu64 says, in a tenth of its time. */
+MUST_CHECK struct span arena_decimal(struct arena *arena, uint64_t value);
 MUST_CHECK struct span arena_printf(struct arena *arena, const char *format, ...) PRINTF_LIKE(2, 3);
 
 /* Takes over one lease of block (transferred, on success): released by arena_fini. */

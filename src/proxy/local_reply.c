@@ -68,7 +68,8 @@ static struct span grpc_message(struct arena *arena, struct span text) {
 }
 
 static int set_number(struct exchange *x, enum header_id id, int64_t number) {
-    struct span text = arena_printf(&x->arena, "%lld", (long long)number);
+    struct span text = number >= 0 ? arena_decimal(&x->arena, (uint64_t)number)
+                                   : arena_printf(&x->arena, "%lld", (long long)number);
     return span_is_none(text) ? -ENOMEM : header_set_id(&x->response.headers, id, text);
 }
 

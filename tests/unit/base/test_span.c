@@ -77,6 +77,18 @@ static void numbers_are_digits_and_nothing_else(void **state) {
     }
 }
 
+static void numbers_are_written_as_they_are_read(void **state) {
+    static const uint64_t values[] = {0, 9, 10, 99, 100, 15000, UINT32_MAX, INT64_MAX, UINT64_MAX};
+    for (size_t i = 0; i < sizeof values / sizeof values[0]; i++) {
+        char text[SPAN_U64_DIGITS_MAX];
+        size_t len = span_put_u64(text, values[i]);
+        uint64_t back = 1;
+        assert_true(span_to_u64(span_make(text, len), &back));
+        assert_true(back == values[i]);
+        assert_true(len == 1 || text[0] != '0');
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(absent_and_empty_differ),
@@ -84,6 +96,7 @@ int main(void) {
         cmocka_unit_test(parts_stay_inside_the_whole),
         cmocka_unit_test(tokens_include_empty_ones),
         cmocka_unit_test(numbers_are_digits_and_nothing_else),
+        cmocka_unit_test(numbers_are_written_as_they_are_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

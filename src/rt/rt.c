@@ -130,11 +130,6 @@ struct block_cache *rt_blocks(void) {
     return &p->blocks;
 }
 
-int64_t rt_now_ns(void) {
-    struct p *p = p_self();
-    return p ? p_now_ns(p) : clock_mono_ns();
-}
-
 struct g *rt_self(void) {
     struct m *m = m_self();
     return m && m->p ? m->current : NULL;

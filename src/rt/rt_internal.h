@@ -18,6 +18,7 @@
 #include <sys/epoll.h>
 
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/list.h"
 #include "base/log.h"
 #include "mem/block.h"
@@ -171,7 +172,14 @@ void sched_wake(struct p *p);
 void sched_push(struct p *p, struct g *g); /* at the end of its queue */
 void sched_push_next(struct p *p, struct g *g);
 void sched_push_global(struct g *g);
-int64_t p_now_ns(struct p *p);
+/* The time of this scheduling round. */
+static inline int64_t p_now_ns(struct p *p) {
+    if (!p->now_fresh) {
+        p->now_ns = clock_mono_ns();
+        p->now_fresh = true;
+    }
+    return p->now_ns;
+}
 
 /* inbox.c */
 void inbox_post(struct p *p, struct rt_post *post);

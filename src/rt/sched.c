@@ -203,14 +203,6 @@ static bool others_have_work(struct p *p) {
 
 /* ---- Polling and sleeping ---- */
 
-int64_t p_now_ns(struct p *p) {
-    if (!p->now_fresh) {
-        p->now_ns = clock_mono_ns();
-        p->now_fresh = true;
-    }
-    return p->now_ns;
-}
-
 /* Events before deadlines: what has arrived is not timed out. */
 static void poll_once(struct p *p, int timeout_ms) {
     counter_add(&p->polls, 1);

@@ -2,8 +2,8 @@
  *
  * Ownership  Everything borrows for the call.
  * Threads    Pure functions over constant tables.
- * Searches   They read only [p, end). `floor` <= p is the start of the readable bytes: with 16 of
- *            them in all, the last partial vector is loaded so that it ends at `end`. */
+ * Searches   They read only [floor, end). `floor` <= p is the start of the readable bytes: with 16
+ *            of them in all, the last partial vector is loaded so that it ends at `end`. */
 #pragma once
 #include "base/span.h"
 

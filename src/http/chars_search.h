@@ -50,6 +50,13 @@ chars_search(const char *floor, const char *p, const char *end, unsigned (*mask_
         unsigned mask = mask_of(_mm_loadu_si128((const __m128i *)(const void *)last)) >> (p - last);
         return mask ? p + __builtin_ctz(mask) : end;
     }
+    if (end - p >= 8) { /* a short string by itself: both its ends in one vector */
+        __m128i first = _mm_loadl_epi64((const __m128i *)(const void *)p);
+        __m128i last = _mm_loadl_epi64((const __m128i *)(const void *)(end - 8));
+        unsigned mask = mask_of(_mm_unpacklo_epi64(first, last));
+        unsigned hit = (unsigned)__builtin_ctz(mask | 1u << 16);
+        return hit < 8 ? p + hit : end - 16 + hit;
+    }
     while (p < end && !is_hit(*p))
         p++;
     return p;

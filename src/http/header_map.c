@@ -68,7 +68,10 @@ bool header_pseudo_is_valid(enum header_id id, struct span value) {
 }
 
 /* The id an entry of that name has in this map. */
-static enum header_id resolve(const struct header_map *map, enum header_id id, struct span name) {
+static inline enum header_id resolve(const struct header_map *map, enum header_id id,
+                                     struct span name) {
+    if (id != HDR_OTHER && id != HDR_HOST)
+        return id;
     if (id == HDR_OTHER)
         id = header_id_of(name);
     if (id == HDR_HOST && (header_has(map, HDR_METHOD) || header_has(map, HDR_AUTHORITY)))
@@ -76,7 +79,7 @@ static enum header_id resolve(const struct header_map *map, enum header_id id, s
     return id;
 }
 
-static bool matches(const struct header *entry, enum header_id id, struct span name) {
+static inline bool matches(const struct header *entry, enum header_id id, struct span name) {
     return entry->id == id && (id != HDR_OTHER || span_eq(entry->name, name));
 }
 
@@ -85,8 +88,13 @@ static bool has(const struct header_map *map, enum header_id id) {
 }
 
 struct span header_get(const struct header_map *map, enum header_id id) {
-    int at = header_find(map, id, span_none(), 0);
-    return at < 0 ? span_none() : map->entries[at].value;
+    id = resolve(map, id, span_none());
+    if (id == HDR_OTHER || !header_has(map, id))
+        return span_none();
+    const struct header *entry = map->entries;
+    while (entry->id != id) /* I2: it is there */
+        entry++;
+    return entry->value;
 }
 
 struct span header_get_name(const struct header_map *map, struct span name) {
@@ -141,7 +149,7 @@ int header_set(struct header_map *map, enum header_id id, struct span name, stru
     int rc = admit(id, &name, value);
     if (rc)
         return rc;
-    int first = header_find(map, id, name, 0);
+    int first = has(map, id) ? header_find(map, id, name, 0) : -1;
     if (first < 0)
         return insert(map, id, name, value);
     struct header *entry = &map->entries[first];
@@ -205,13 +213,13 @@ uint32_t header_remove(struct header_map *map, enum header_id id, struct span na
 }
 
 int header_set_id(struct header_map *map, enum header_id id, struct span value) {
-    return header_set(map, id, header_name_of(id), value);
+    return header_set(map, id, span_none(), value); /* the name is the canonical one anyway */
 }
 
 int header_add_id(struct header_map *map, enum header_id id, struct span value) {
-    return header_add(map, id, header_name_of(id), value);
+    return header_add(map, id, span_none(), value);
 }
 
 uint32_t header_remove_id(struct header_map *map, enum header_id id) {
-    return header_remove(map, id, header_name_of(id));
+    return header_remove(map, id, span_none());
 }

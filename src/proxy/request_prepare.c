@@ -1,5 +1,6 @@
 #include "proxy/request_prepare.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <stdio.h>
 
@@ -194,20 +195,35 @@ static void remove_internal_fields(struct exchange *x) {
         header_remove(headers, header_id_of(at_the_edge[i]), at_the_edge[i]);
 }
 
+/* Eight hexadecimal digits at once, the highest first, as the bytes of a word. */
+static void put_hex(char out[8], uint32_t value) {
+    const uint64_t ones = 0x0101010101010101;
+    uint64_t digits = value; /* nibbles into bytes of their own, halves first */
+    digits = (digits | digits << 16) & 0x0000ffff0000ffff;
+    digits = (digits | digits << 8) & 0x00ff00ff00ff00ff;
+    digits = (digits | digits << 4) & 0x0f0f0f0f0f0f0f0f;
+    uint64_t letters = (digits + 6 * ones) >> 4 & ones; /* 1 where the digit is above 9 */
+    uint64_t text = htobe64(digits + '0' * ones + letters * ('a' - '0' - 10));
+    memcpy(out, &text, 8);
+}
+
 /* RFC 9562 version 4, "xxxxxxxx-xxxx-4xxx-yxxx-xxxxxxxxxxxx". */
 static struct span make_uuid(struct exchange *x) {
-    static const char digits[] = "0123456789abcdef";
     char *out = arena_alloc(&x->arena, 36);
     if (!out)
         return span_none();
     uint64_t halves[2] = {worker_random(x->worker), worker_random(x->worker)};
     halves[0] = (halves[0] & ~0xf000ull) | 0x4000;
     halves[1] = (halves[1] & ~(3ull << 62)) | 2ull << 62;
-    for (unsigned nibble = 0, at = 0; nibble < 32; nibble++) {
-        if (nibble == 8 || nibble == 12 || nibble == 16 || nibble == 20)
-            out[at++] = '-';
-        out[at++] = digits[halves[nibble / 16] >> (60 - nibble % 16 * 4) & 15];
-    }
+    char hex[32];
+    for (unsigned i = 0; i < 4; i++)
+        put_hex(hex + 8 * i, (uint32_t)(halves[i / 2] >> (i % 2 ? 0 : 32)));
+    memcpy(out, hex, 8);
+    memcpy(out + 9, hex + 8, 4);
+    memcpy(out + 14, hex + 12, 4);
+    memcpy(out + 19, hex + 16, 4);
+    memcpy(out + 24, hex + 20, 12);
+    out[8] = out[13] = out[18] = out[23] = '-';
     return span_make(out, 36);
 }
 

@@ -488,8 +488,7 @@ static int service_time(struct router *r, struct exchange *x) {
         return 0;
     int64_t from_ns =
         x->info.upstream_tx_last_ns ? x->info.upstream_tx_last_ns : x->info.upstream_rx_first_ns;
-    struct span text =
-        arena_printf(&x->arena, "%lld", (long long)((rt_now_ns() - from_ns) / NS_PER_MS));
+    struct span text = arena_decimal(&x->arena, (uint64_t)(rt_now_ns() - from_ns) / NS_PER_MS);
     return span_is_none(text)
                ? -ENOMEM
                : header_set_id(&x->response.headers, HDR_X_ENVOY_UPSTREAM_SERVICE_TIME, text);
@@ -554,7 +553,7 @@ static int prepare_request(struct router *r, const struct route_entry *route) {
     int rc = 0;
     r->timeout_ns = route->timeout_ns;
     if (r->timeout_ns && envoy_headers) {
-        struct span text = arena_printf(&x->arena, "%lld", (long long)(r->timeout_ns / NS_PER_MS));
+        struct span text = arena_decimal(&x->arena, (uint64_t)r->timeout_ns / NS_PER_MS);
         rc = span_is_none(text) ? -ENOMEM
                                 : header_set_id(headers, HDR_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, text);
     }

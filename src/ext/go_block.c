@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "ext/go_owned.h"
 #include "ext/go_stats.h"
 
 struct go_kept {
@@ -41,6 +42,7 @@ void go_block_enter(struct go_block *block, uint64_t config_id, uint32_t worker_
     block->request.worker_id = worker_id;
     atomic_store_explicit(&block->refs, 2, memory_order_relaxed);
     block->entered = true;
+    go_owned(block);
 }
 
 void go_block_unref(struct go_block *block, unsigned shard) {

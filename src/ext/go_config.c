@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "ext/go_log.h"
+#include "ext/go_owned.h"
 #include "ext/go_stats.h"
 
 struct merge {
@@ -118,6 +119,8 @@ static uint64_t parse(struct go_library *library, struct span name, const struct
         .concurrency = library->concurrency,
     };
     call.config = config;
+    if (!is_route)
+        go_owned(config);
     go_on_thread_stack(call_new, &call);
     free(bytes);
     if (call.id == 0)

@@ -11,28 +11,31 @@
 #include "config/load.h"
 #include "config/scalar.h"
 
-static const struct span url_prefix = SPAN_INIT("type.googleapis.com/");
+enum url_form { URL_WITH_HOST, URL_OR_NAME };
 
 static bool is_typed_struct(struct span name) {
     return span_eq(name, SPAN_LIT("xds.type.v3.TypedStruct")) ||
            span_eq(name, SPAN_LIT("udpa.type.v1.TypedStruct"));
 }
 
-/* The full name of a type in its URL. False with a problem reported. */
+/* The full name of a type in its URL: what follows the last '/'. False with a problem reported. */
 static bool type_name(struct cfg_loader *loader, const struct cfg_tree *node,
-                      const struct cfg_path *path, struct span *name) {
+                      const struct cfg_path *path, enum url_form form, struct span *name) {
     if (node->kind != NODE_STRING && node->kind != NODE_PLAIN) {
         cfg_report(loader, CFG_PROBLEM_INVALID, node, path, "expected a string, found %s",
                    cfg_tree_kind_name(node));
         return false;
     }
-    if (!span_starts_with(node->text, url_prefix) || node->text.len == url_prefix.len) {
+    size_t start = node->text.len;
+    while (start > 0 && node->text.ptr[start - 1] != '/')
+        start--;
+    if ((start == 0 && form == URL_WITH_HOST) || start == node->text.len) {
         cfg_report(loader, CFG_PROBLEM_INVALID, node, path,
-                   "\"%.*s\" is not a type URL: it begins with \"%s\"", (int)node->text.len,
-                   node->text.ptr, url_prefix.ptr);
+                   "\"%.*s\" is not a type URL, such as \"type.googleapis.com/NAME\"",
+                   (int)node->text.len, node->text.ptr);
         return false;
     }
-    *name = span_from(node->text, url_prefix.len);
+    *name = span_from(node->text, start);
     return true;
 }
 
@@ -120,7 +123,7 @@ static void decode_extension(struct cfg_loader *loader, const struct cfg_field *
             return;
         }
         const struct cfg_path url_path = {.up = path, .name = "type_url"};
-        if (!type_name(loader, inner, &url_path, &name))
+        if (!type_name(loader, inner, &url_path, URL_OR_NAME, &name))
             return;
         type_node = inner;
         fields = cfg_tree_get(node, SPAN_LIT("value"));
@@ -214,7 +217,7 @@ void cfg_decode_any(struct cfg_loader *loader, const struct cfg_field *field,
     }
     const struct cfg_path type_path = {.up = path, .name = "@type"};
     struct span name;
-    if (!type_name(loader, type_node, &type_path, &name))
+    if (!type_name(loader, type_node, &type_path, URL_WITH_HOST, &name))
         return;
     if (field->slot == CFG_SLOT_PAYLOAD)
         decode_payload(loader, node, type_node, path, name, out);

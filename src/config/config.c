@@ -121,7 +121,8 @@ static void load_sources(struct load *load) {
     struct cfg_tree *tree = NULL, *over = NULL;
     bool failed = false;
     if (load->file.ptr) {
-        tree = parse_text(load, load->file_name, load->file);
+        /* Marks refer to the name as long as the config lives. */
+        tree = parse_text(load, cfg_copy(loader->arena, load->file_name), load->file);
         failed = !tree;
     }
     if (load->yaml.ptr) {
@@ -135,7 +136,9 @@ static void load_sources(struct load *load) {
     else if (over)
         tree = cfg_merge(loader, &cfg_schema_bootstrap, tree, over);
     load->config->bootstrap = cfg_alloc(loader->arena, sizeof(struct cfg_bootstrap));
-    if (tree->kind != NODE_NULL) /* an empty file is an empty config */
+    if (tree->kind == NODE_NULL) /* as on Envoy: more likely cut short than meant */
+        cfg_report(loader, CFG_PROBLEM_INVALID, tree, NULL, "is empty; write {} to mean that");
+    else
         cfg_decode_message(loader, &cfg_schema_bootstrap, tree, NULL, false,
                            load->config->bootstrap);
 }

@@ -55,12 +55,12 @@ void cfg_decode_value(struct cfg_loader *loader, const struct cfg_field *field,
 
 static void decode_list(struct cfg_loader *loader, const struct cfg_field *field,
                         const struct cfg_tree *node, const struct cfg_path *path, void *message) {
-    if (node->kind != NODE_LIST) {
-        cfg_report(loader, CFG_PROBLEM_INVALID, node, path,
-                   "expected a list, found %s: begin each item with \"- \"",
-                   cfg_tree_kind_name(node));
-        return;
-    }
+    /* A value in place of a list is a list of one, as Envoy's JSON reader has it. */
+    struct cfg_tree *only[1] = {(struct cfg_tree *)(uintptr_t)node};
+    struct cfg_tree single = {
+        .kind = NODE_LIST, .line = node->line, .file = node->file, .items = only, .count = 1};
+    if (node->kind != NODE_LIST)
+        node = &single;
     if ((field->rules & CFG_REQUIRED) && node->count == 0) {
         cfg_report(loader, CFG_PROBLEM_INVALID, node, path, "needs at least one item");
         return;
@@ -103,10 +103,8 @@ static void decode_map(struct cfg_loader *loader, const struct cfg_field *field,
         const struct cfg_tree_entry *entry = &node->entries[i];
         const struct cfg_path at = {.up = path, .key = entry->key};
         char *slot = entries + i * stride;
-        /* Keys are strings in JSON, and numeric fields take those; a bool has to be plain. */
-        bool is_bool = key_field->type == CFG_BOOL && (span_eq(entry->key, SPAN_LIT("true")) ||
-                                                       span_eq(entry->key, SPAN_LIT("false")));
-        struct cfg_tree key = {.kind = is_bool ? NODE_PLAIN : NODE_STRING,
+        struct cfg_tree key = {.kind =
+                                   NODE_STRING, /* keys are strings in JSON, whatever the type */
                                .is_json = true,
                                .line = entry->line,
                                .file = node->file,

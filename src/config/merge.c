@@ -60,12 +60,24 @@ static struct cfg_tree *append(struct cfg_loader *loader, const struct cfg_tree 
     return both;
 }
 
+/* A value in place of a list is a list of one. */
+static const struct cfg_tree *as_list(struct cfg_loader *loader, struct cfg_tree *node) {
+    if (node->kind == NODE_LIST)
+        return node;
+    struct cfg_tree *list = cfg_alloc(loader->scratch, sizeof(*list));
+    *list =
+        (struct cfg_tree){.kind = NODE_LIST, .line = node->line, .file = node->file, .count = 1};
+    list->items = cfg_alloc(loader->scratch, sizeof(struct cfg_tree *));
+    list->items[0] = node;
+    return list;
+}
+
 static struct cfg_tree *merge_value(struct cfg_loader *loader, const struct cfg_field *field,
                                     struct cfg_tree *base, struct cfg_tree *over) {
     if (base->kind == NODE_NULL)
         return over;
-    if (field && field->shape == CFG_REPEATED && base->kind == NODE_LIST && over->kind == NODE_LIST)
-        return append(loader, base, over);
+    if (field && field->shape == CFG_REPEATED)
+        return append(loader, as_list(loader, base), as_list(loader, over));
     bool both_maps = base->kind == NODE_MAP && over->kind == NODE_MAP;
     /* Entries of a map and fields of a Struct are taken over whole: no table, no recursion. */
     if (both_maps && field && (field->shape == CFG_MAP || field->type == CFG_STRUCT))

@@ -129,7 +129,7 @@ void cfg_check_value(struct cfg_loader *loader, const struct cfg_field *field,
     case CFG_U64:
         if (field->rules & CFG_RANGE) {
             int64_t number = as_i64(field->type, value);
-            bool was_decoded = number != 0 || cfg_tree_is_zero(node);
+            bool was_decoded = number != 0 || node->kind == NODE_MAP || cfg_tree_is_zero(node);
             if (was_decoded && (number < field->min || number > field->max))
                 REPORT("%" PRId64 " is not within %" PRId64 " to %" PRId64, number, field->min,
                        field->max);

@@ -237,6 +237,17 @@ static void decode_integer(const struct decoding *d, void *out) {
         memcpy(out, &narrow, sizeof(narrow));
 }
 
+static void decode_bool(const struct decoding *d, void *out) {
+    bool value = d->scalar.boolean;
+    if (d->scalar.kind == CFG_SCALAR_STRING)
+        value = span_eq(d->scalar.text, SPAN_LIT("true"));
+    /* Envoy's JSON reader takes these two words as strings, too. */
+    if (d->scalar.kind == CFG_SCALAR_BOOL || value || span_eq(d->scalar.text, SPAN_LIT("false")))
+        memcpy(out, &value, sizeof(value));
+    else
+        expected(d, "true or false");
+}
+
 static void decode_double(const struct decoding *d, void *out) {
     double value = (double)d->scalar.integer;
     bool ok = d->scalar.kind == CFG_SCALAR_INTEGER ||
@@ -289,7 +300,10 @@ static void decode_enum(const struct decoding *d, void *out) {
     const struct cfg_enum *e = d->field->enumeration;
     const struct cfg_enum_value *value;
     int64_t number = 0;
-    if (d->scalar.kind == CFG_SCALAR_STRING || d->scalar.kind == CFG_SCALAR_BOOL) {
+    bool is_quoted_number = d->scalar.kind == CFG_SCALAR_STRING && d->scalar.text.len &&
+                            strspn(d->scalar.text.ptr, "-0123456789") == d->scalar.text.len;
+    if (!is_quoted_number &&
+        (d->scalar.kind == CFG_SCALAR_STRING || d->scalar.kind == CFG_SCALAR_BOOL)) {
         value = d->scalar.kind == CFG_SCALAR_STRING ? cfg_enum_find(e, d->scalar.text) : NULL;
         if (!value) {
             expected(d, enum_names(d));
@@ -320,6 +334,8 @@ static void decode_enum(const struct decoding *d, void *out) {
     memcpy(out, &narrow, sizeof(narrow));
 }
 
+static void store_duration(const struct decoding *d, int64_t seconds, int32_t nanos, void *out);
+
 static void decode_duration(const struct decoding *d, void *out) {
     int64_t seconds;
     int32_t nanos;
@@ -328,6 +344,35 @@ static void decode_duration(const struct decoding *d, void *out) {
         expected(d, "a duration in seconds, such as \"5s\" or \"0.25s\"");
         return;
     }
+    store_duration(d, seconds, nanos, out);
+}
+
+/* {seconds: 1, nanos: 5}: the message as a message, which Envoy's JSON reader takes too. */
+static void decode_duration_object(const struct decoding *d, void *out) {
+    static const struct cfg_field fields[] = {
+        {.number = 1, .name = "seconds", .type = CFG_I64, .doc = ""},
+        {.number = 2, .name = "nanos", .type = CFG_I32, .offset = sizeof(int64_t), .doc = ""},
+    };
+    struct {
+        int64_t seconds;
+        int32_t nanos;
+    } parts = {0};
+    static const struct cfg_schema schema = {
+        .name = "google.protobuf.Duration", .size = sizeof(parts), FIELDS(fields)};
+    cfg_decode_message(d->loader, &schema, d->node, d->path, false, &parts);
+    bool same_sign =
+        !(parts.seconds > 0 && parts.nanos < 0) && !(parts.seconds < 0 && parts.nanos > 0);
+    if (!same_sign || parts.nanos > 999999999 || parts.nanos < -999999999 ||
+        parts.seconds > (int64_t)CFG_DURATION_SECONDS_MAX ||
+        parts.seconds < -(int64_t)CFG_DURATION_SECONDS_MAX) {
+        cfg_report(d->loader, CFG_PROBLEM_INVALID, d->node, d->path,
+                   "seconds and nanos are out of range, or of different sign");
+        return;
+    }
+    store_duration(d, parts.seconds, parts.nanos, out);
+}
+
+static void store_duration(const struct decoding *d, int64_t seconds, int32_t nanos, void *out) {
     if (d->field->type == CFG_WIDE_DURATION) {
         struct cfg_timestamp wide = {.set = true, .seconds = seconds, .nanos = nanos};
         memcpy(out, &wide, sizeof(wide));
@@ -337,16 +382,42 @@ static void decode_duration(const struct decoding *d, void *out) {
     if (__builtin_mul_overflow(seconds, (int64_t)1000000000, &ns) ||
         __builtin_add_overflow(ns, nanos, &ns)) {
         cfg_report(d->loader, CFG_PROBLEM_INVALID, d->node, d->path,
-                   "%.*s is longer than 292 years", (int)d->scalar.text.len, d->scalar.text.ptr);
+                   "%" PRId64 "s is longer than 292 years", seconds);
         return;
     }
     struct cfg_duration duration = {.set = true, .ns = ns};
     memcpy(out, &duration, sizeof(duration));
 }
 
+/* {value: 5}: the wrapper as a message, which Envoy's JSON reader takes too. */
+static void decode_wrapper_object(const struct decoding *d, void *out) {
+    struct cfg_field value = {.number = 1,
+                              .name = "value",
+                              .type = d->field->type,
+                              .offset = (uint32_t)cfg_wrapped_offset(d->field->type),
+                              .rules = d->field->rules & (CFG_NUL_OK | CFG_OPEN_ENUM),
+                              .doc = ""};
+    struct cfg_schema schema = {.name = cfg_type_name(d->field),
+                                .size = cfg_value_size(d->field),
+                                .fields = &value,
+                                .fields_count = 1};
+    bool set = true;
+    memcpy(out, &set, sizeof(set));
+    cfg_decode_message(d->loader, &schema, d->node, d->path, false, out);
+}
+
 void cfg_decode_scalar(struct cfg_loader *loader, const struct cfg_field *field,
                        const struct cfg_tree *node, const struct cfg_path *path, void *out) {
     struct decoding d = {.loader = loader, .field = field, .node = node, .path = path};
+    if (node->kind == NODE_MAP &&
+        (field->type == CFG_DURATION || field->type == CFG_WIDE_DURATION)) {
+        decode_duration_object(&d, out);
+        return;
+    }
+    if (field->wrapped && node->kind == NODE_MAP) {
+        decode_wrapper_object(&d, out);
+        return;
+    }
     if (node->kind == NODE_LIST || node->kind == NODE_MAP || node->kind == NODE_NULL) {
         cfg_report(loader, CFG_PROBLEM_INVALID, node, path, "expected a single value, found %s",
                    cfg_tree_kind_name(node));
@@ -361,10 +432,7 @@ void cfg_decode_scalar(struct cfg_loader *loader, const struct cfg_field *field,
     }
     switch (field->type) {
     case CFG_BOOL:
-        if (d.scalar.kind == CFG_SCALAR_BOOL)
-            memcpy(value, &d.scalar.boolean, sizeof(bool));
-        else
-            expected(&d, "true or false");
+        decode_bool(&d, value);
         break;
     case CFG_FLOAT:
     case CFG_DOUBLE:

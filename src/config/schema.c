@@ -92,6 +92,11 @@ const struct cfg_enum_value *cfg_enum_find(const struct cfg_enum *e, struct span
         if (span_eq(name, span_of(e->values[i].name)))
             return &e->values[i];
     }
+    /* Envoy's JSON reader takes any case. */
+    for (size_t i = 0; i < e->count; i++) {
+        if (span_eq_nocase(name, span_of(e->values[i].name)))
+            return &e->values[i];
+    }
     return NULL;
 }
 

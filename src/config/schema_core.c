@@ -1,4 +1,5 @@
 /* schema_core: envoy.config.core.v3 and envoy.type.v3. */
+#include "config/load.h"
 #include "config/schema_tables.h"
 
 /* ---- addresses ---- */
@@ -140,12 +141,21 @@ static const struct cfg_field header_value_option_fields[] = {
     FIELD(struct cfg_header_value_option, 4, keep_empty_value, CFG_BOOL,
           .doc = "Add the header although its value came out empty."),
 };
+static void check_append(struct cfg_loader *loader, const struct cfg_tree *node,
+                         const struct cfg_path *path, void *message) {
+    const struct cfg_header_value_option *option = message;
+    if (option->append.set && option->append_action != CFG_APPEND_IF_EXISTS_OR_ADD)
+        cfg_report(loader, CFG_PROBLEM_INVALID, node, path,
+                   "append and append_action cannot both be set");
+}
+
 const struct cfg_schema cfg_schema_header_value_option = {
     .name = "envoy.config.core.v3.HeaderValueOption",
     .doc = "A header to add to a request or a response.",
     .size = sizeof(struct cfg_header_value_option),
     MARK(struct cfg_header_value_option),
     FIELDS(header_value_option_fields),
+    .check = check_append,
 };
 
 /* ---- data source ---- */

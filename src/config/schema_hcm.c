@@ -1,4 +1,5 @@
 /* schema_hcm: envoy.extensions.filters.network.http_connection_manager.v3. */
+#include "config/load.h"
 #include "config/schema_tables.h"
 
 /* ---- HTTP filters ---- */
@@ -146,6 +147,14 @@ static const struct cfg_missing hcm_missing[] = {
     {57, "append_local_overload"},
     {58, "http1_safe_max_connection_duration"},
 };
+static void check_hcm(struct cfg_loader *loader, const struct cfg_tree *node,
+                      const struct cfg_path *path, void *message) {
+    const struct cfg_hcm *hcm = message;
+    if (hcm->strip_matching_host_port && hcm->strip_any_host_port)
+        cfg_report(loader, CFG_PROBLEM_INVALID, node, path,
+                   "strip_matching_host_port and strip_any_host_port cannot both be set");
+}
+
 const struct cfg_schema cfg_schema_hcm = {
     .name = HCM,
     .doc = "Serves HTTP on the connections of a listener.",
@@ -153,4 +162,5 @@ const struct cfg_schema cfg_schema_hcm = {
     MARK(struct cfg_hcm),
     FIELDS(hcm_fields),
     MISSING(hcm_missing),
+    .check = check_hcm,
 };

@@ -106,8 +106,13 @@ static struct cfg_tree *compose_scalar(struct composer *c) {
     if (tag.len) {
         struct span core = SPAN_LIT("tag:yaml.org,2002:");
         struct span type = span_starts_with(tag, core) ? span_from(tag, core.len) : tag;
-        if (span_eq(type, SPAN_LIT("str")) || span_eq(type, SPAN_LIT("!"))) {
+        if (span_eq(type, SPAN_LIT("!"))) {
             is_plain = false;
+        } else if (span_eq(type, SPAN_LIT("str"))) {
+            /* Envoy types !!str 5 as a number. To do otherwise would change a file's meaning. */
+            fail(c, event->start_mark.line,
+                 span_of("the YAML tag !!str has no effect on Envoy: put the value in quotes"));
+            return NULL;
         } else if (span_eq(type, SPAN_LIT("int")) || span_eq(type, SPAN_LIT("float")) ||
                    span_eq(type, SPAN_LIT("bool")) || span_eq(type, SPAN_LIT("null"))) {
             is_plain = true;

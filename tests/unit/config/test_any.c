@@ -54,7 +54,9 @@ static void extensions_that_are_not_built_in_are_named(void **state) {
             FILTER_PATH ": \"@type\" is required, such as \"type.googleapis.com/envoy...\"\n");
     refused(FILTER("{\"@type\": envoy.extensions.filters.http.router.v3.Router}"),
             FILTER_PATH ".@type: \"envoy.extensions.filters.http.router.v3.Router\" is not a type "
-                        "URL: it begins with \"type.googleapis.com/\"\n");
+                        "URL, such as \"type.googleapis.com/NAME\"\n");
+    config_unref(load_ok(
+        FILTER("{\"@type\": any.host/path/envoy.extensions.filters.http.router.v3.Router}")));
     refused(FILTER("{\"@type\": []}"), FILTER_PATH ".@type: expected a string, found a list\n");
     refused(FILTER("router"),
             FILTER_PATH ": expected an object with \"@type\", found a plain value\n");
@@ -101,6 +103,8 @@ static void a_typed_struct_is_unwrapped_in_a_slot(void **state) {
         assert_span(any->type_url, GOLANG_TYPE);
         config_unref(config);
     }
+    config_unref(load_ok(FILTER("{\"@type\": " TYPE "xds.type.v3.TypedStruct, type_url: "
+                                "envoy.extensions.filters.http.router.v3.Router}")));
     refused(FILTER("{\"@type\": " TYPE "xds.type.v3.TypedStruct, type_url: " GOLANG_TYPE
                    ", value: {library_id: a, plugin_name: c}}"),
             FILTER_PATH ".value: library_path is required\n");
@@ -281,7 +285,7 @@ static void values_are_checked_by_the_descriptors(void **state) {
            ".list_value: expected a list, found an object\n" AT
            ".structure: expected an object, found a plain value\n" AT
            ".uint32_values[0]: expected an integer, found the string \"a\"\n" AT
-           ".names: expected a list, found an object: begin each item with \"- \"\n" AT
+           ".names[0]: expected a single value, found an object\n" AT
            ".any: expected an object with \"@type\", found a plain value\n" AT
            ".a_double: expected a number, found the string \".inf\"\n"));
     assert_null(load_with_descriptors(

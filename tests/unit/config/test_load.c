@@ -193,13 +193,50 @@ static void a_dump_without_indent_is_one_line(void **state) {
     config_unref(config);
 }
 
-static void an_empty_file_is_an_empty_config(void **state) {
-    const char *empty[] = {"", "\n# nothing\n", "---\n", "{}", "null"};
+static char *write_file(const char *suffix, const char *text) {
+    char *path;
+    assert_true(asprintf(&path, "/tmp/sluice-test-XXXXXX%s", suffix) > 0);
+    int fd = mkstemps(path, (int)strlen(suffix));
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+    assert_int_equal(close(fd), 0);
+    return path;
+}
+
+static struct config *load_over(const char *base, const char *over) {
+    char *path = write_file(".yaml", base);
+    struct config_source source = {.path = path, .yaml = over};
+    struct cfg_problems problems = {0};
+    struct config *config = NULL;
+    int result = config_load(&source, &config, &problems);
+    cfg_problems_print(&problems, stderr);
+    cfg_problems_fini(&problems);
+    assert_int_equal(result, 0);
+    assert_int_equal(unlink(path), 0);
+    memset(path, 'x', strlen(path)); /* the config must not lean on it */
+    free(path);
+    return config;
+}
+
+static void an_empty_file_is_refused_and_an_empty_object_is_not(void **state) {
+    static const char *const empty[] = {"", "\n# nothing\n", "---\n", "null", "~"};
     for (size_t i = 0; i < sizeof(empty) / sizeof(empty[0]); i++) {
-        struct config *config = load_ok(empty[i]);
-        assert_null(config_bootstrap(config)->static_resources);
-        config_unref(config);
+        struct config_source source = {.yaml = empty[i]};
+        struct cfg_problems problems = {0};
+        struct config *config;
+        assert_int_equal(config_load(&source, &config, &problems), -EINVAL);
+        assert_string_equal(problems.items[0].text, "is empty; write {} to mean that");
+        cfg_problems_fini(&problems);
     }
+    struct config *config = load_ok("{}");
+    assert_null(config_bootstrap(config)->static_resources);
+    config_unref(config);
+    config = load_over("node: {id: a}", "");
+    assert_span(config_bootstrap(config)->node->id, "a");
+    config_unref(config);
+    config = load_over("", "node: {id: a}");
+    assert_span(config_bootstrap(config)->node->id, "a");
+    config_unref(config);
 }
 
 /* One run tells everything that is wrong, in the order of the file. */
@@ -251,32 +288,6 @@ static void unknown_fields_can_be_allowed(void **state) {
     cfg_problems_fini(&problems);
 }
 
-/* ---- sources ---- */
-
-static char *write_file(const char *suffix, const char *text) {
-    char *path;
-    assert_true(asprintf(&path, "/tmp/sluice-test-XXXXXX%s", suffix) > 0);
-    int fd = mkstemps(path, (int)strlen(suffix));
-    assert_true(fd >= 0);
-    assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
-    assert_int_equal(close(fd), 0);
-    return path;
-}
-
-static struct config *load_over(const char *base, const char *over) {
-    char *path = write_file(".yaml", base);
-    struct config_source source = {.path = path, .yaml = over};
-    struct cfg_problems problems = {0};
-    struct config *config = NULL;
-    int result = config_load(&source, &config, &problems);
-    cfg_problems_print(&problems, stderr);
-    cfg_problems_fini(&problems);
-    assert_int_equal(result, 0);
-    assert_int_equal(unlink(path), 0);
-    free(path);
-    return config;
-}
-
 /* As protobuf's MergeFrom: messages merge, lists append, oneofs and scalars replace. */
 static void config_yaml_is_merged_over_the_file(void **state) {
     struct config *config =
@@ -285,7 +296,7 @@ static void config_yaml_is_merged_over_the_file(void **state) {
                   "static_resources: {clusters: [{name: one}]}\n",
                   "node: {id: z, cluster: \"\", metadata: {y: 3}}\n"
                   "admin: {address: {socketAddress: {portValue: 2}}}\n"
-                  "staticResources: {clusters: [{name: two}]}\n");
+                  "staticResources: {clusters: {name: two}}\n");
     const struct cfg_bootstrap *bootstrap = config_bootstrap(config);
     assert_span(bootstrap->node->id, "z");
     assert_span(bootstrap->node->cluster, "b"); /* an empty string says nothing */
@@ -296,6 +307,8 @@ static void config_yaml_is_merged_over_the_file(void **state) {
     assert_int_equal(bootstrap->static_resources->clusters_count, 2);
     assert_span(bootstrap->static_resources->clusters[1].name, "two");
     assert_span(bootstrap->static_resources->clusters[1].mark.file, "(inline)");
+    struct span file = bootstrap->static_resources->clusters[0].mark.file;
+    assert_true(span_starts_with(file, SPAN_LIT("/tmp/sluice-test-")));
     config_unref(config);
 }
 
@@ -409,7 +422,7 @@ int main(void) {
         cmocka_unit_test(an_ordinary_file_fills_the_structs),
         cmocka_unit_test(a_dump_loads_to_the_same_dump),
         cmocka_unit_test(a_dump_without_indent_is_one_line),
-        cmocka_unit_test(an_empty_file_is_an_empty_config),
+        cmocka_unit_test(an_empty_file_is_refused_and_an_empty_object_is_not),
         cmocka_unit_test(all_problems_come_in_one_go),
         cmocka_unit_test(unknown_fields_can_be_allowed),
         cmocka_unit_test(config_yaml_is_merged_over_the_file),

@@ -138,6 +138,8 @@ static void broken_yaml_is_told_with_its_line(void **state) {
     refused("a: b: c\n", "t.yaml:1: not valid YAML: mapping values are not allowed in this "
                          "context\n");
     refused("node: !custom {}", "t.yaml:1: the YAML tag !custom is not supported\n");
+    refused("node: {id: !!str 5}", "t.yaml:1: the YAML tag !!str has no effect on Envoy: put the "
+                                   "value in quotes\n");
     refused("node: {id: !!binary aGk=}",
             "t.yaml:1: the YAML tag tag:yaml.org,2002:binary is not supported\n");
     refused_text("t.yaml", SPAN_LIT("node: {id: \"\xFF\"}"),

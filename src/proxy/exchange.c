@@ -44,6 +44,7 @@ void exchange_client_gone(struct exchange *x) {
         return;
     x->client_gone = true;
     x->info.flags |= FLAG_DOWNSTREAM_CONNECTION_TERMINATION;
+    x->info.response_code_details = SPAN_LIT("downstream_remote_disconnect");
     stop_waiting(x);
 }
 

@@ -1,6 +1,7 @@
 """Upstreams that refuse, reset, stall, close early or answer nonsense: the client learns of it in
 Envoy's words, keeps its connection where that is safe, and the access log has Envoy's flags."""
 
+import socket
 import threading
 
 import pytest
@@ -331,8 +332,6 @@ def test_a_body_until_the_end_of_the_connection(proxy, origins):
 
 def test_connect_timeout(proxy, tmp_path):
     """A listener whose backlog is full drops SYNs: as good as a host that is not there."""
-    import socket
-
     deaf = socket.socket()
     deaf.bind(("127.0.0.1", 0))
     deaf.listen(0)

@@ -20,8 +20,13 @@ void timer_disarm(struct timer *timer) {
 void timer_arm(struct timer *timer, int64_t deadline_ns) {
     struct p *p = p_self();
     ASSERT(p);
-    if (timer_is_armed(timer))
+    if (timer_is_armed(timer)) {
+        if (deadline_ns >= timer->deadline_ns && deadline_ns != RT_FOREVER) {
+            timer->deadline_ns = deadline_ns; /* W5 */
+            return;
+        }
         wheel_remove(&p->wheel, timer);
+    }
     timer->deadline_ns = deadline_ns;
     if (deadline_ns != RT_FOREVER)
         wheel_add(&p->wheel, timer);

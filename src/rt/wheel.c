@@ -16,6 +16,9 @@
  * W4  A timer armed for a time already past goes to the next tick, so a callback that arms itself
  *     again cannot keep wheel_advance from ending.
  *
+ * W5 The deadline of a timer in a slot may be moved to later: when the slot's time comes, the timer
+ *    goes where it now belongs instead of firing.
+ *
  * 8 levels of 6 bits are 8,900 years of ms: more than an int64_t of ns can say. */
 #include "rt/wheel.h"
 

@@ -33,8 +33,8 @@ struct router {
     struct cluster *cluster;         /* borrowed from the snapshot */
     struct host *host;               /* leased */
     struct upstream *upstream;       /* owned while not NULL */
+    struct body_out *out;            /* the request on its way; in the arena */
     struct wire_body body;
-    struct timer timeout;
     int64_t timeout_ns;
     bool counted_active, head_seen;
     bool request_sent; /* whole */
@@ -179,13 +179,13 @@ static void connect_failure(struct router *r, enum upstream_failure failure, int
 
 /* ---- timeout ---- */
 
-static void timed_out(struct timer *timer) {
-    struct router *r = container_of(timer, struct router, timeout);
-    stat_inc(r->cluster->stats.rq_timeout, r->x->shard);
+static void timed_out(struct exchange *x, void *self) {
+    struct router *r = self;
+    stat_inc(r->cluster->stats.rq_timeout, x->shard);
     if (r->host)
         bump(&host_counters(r)->rq_timeout, 1);
-    cluster_count_response(r->cluster, r->x->shard, 504);
-    reply_simple(r->x, 504, SPAN_LIT("upstream request timeout"), SPAN_LIT("response_timeout"),
+    cluster_count_response(r->cluster, x->shard, 504);
+    reply_simple(x, 504, SPAN_LIT("upstream request timeout"), SPAN_LIT("response_timeout"),
                  FLAG_UPSTREAM_REQUEST_TIMEOUT);
 }
 
@@ -193,7 +193,7 @@ static void request_is_sent(struct router *r) {
     r->request_sent = true;
     r->x->info.upstream_tx_last_ns = rt_now_ns();
     if (r->timeout_ns && r->head_seen == false)
-        timer_arm(&r->timeout, rt_now_ns() + r->timeout_ns);
+        exchange_set_deadline(r->x, rt_now_ns() + r->timeout_ns, timed_out, r);
 }
 
 /* ---- request out ---- */
@@ -458,7 +458,7 @@ static ssize_t response_body_next(void *data, size_t max, struct span *out) {
         return n;
     if (n == 0) {
         x->info.upstream_rx_last_ns = rt_now_ns();
-        timer_disarm(&r->timeout);
+        exchange_set_deadline(x, RT_FOREVER, NULL, NULL);
         release(r, r->body.done);
         return 0;
     }
@@ -516,7 +516,7 @@ static void take_response(struct router *r, const struct http1_head *head) {
     http1_strip_hop_by_hop(&x->response.headers);
     if (r->body.done) {
         x->info.upstream_rx_last_ns = rt_now_ns();
-        timer_disarm(&r->timeout);
+        exchange_set_deadline(x, RT_FOREVER, NULL, NULL);
         if (r->request_sent)
             release(r, true);
     } else {
@@ -664,7 +664,6 @@ static void forward(struct router *r, const struct route_entry *route) {
 static void router_request(struct exchange *x, void *self) {
     struct router *r = self;
     const struct route_entry *route = exchange_route(x);
-    timer_init(&r->timeout, timed_out);
     stat_inc(x->hcm->stats.router_rq_total, x->shard);
     if (!route) {
         stat_inc(x->hcm->stats.no_route, x->shard);

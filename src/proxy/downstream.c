@@ -44,6 +44,7 @@ static void destroy(struct downstream *d) {
     stat_dec(d->listener_stats->cx_active, shard);
     stat_record_us(d->listener_stats->cx_length_ms, shard, length_us);
     timer_disarm(&d->idle_timer);
+    timer_disarm(&d->exchange_timer);
     list_remove(&d->node);
     d->worker->downstream_count--;
     socket_close(&d->socket);
@@ -53,8 +54,7 @@ static void destroy(struct downstream *d) {
 }
 
 static void start_serving(struct downstream *d) {
-    timer_disarm(&d->idle_timer);
-    d->serving = true;
+    d->serving = true; /* the idle timer stays armed and is moved on when this is over */
     if (go_here("downstream", serve, d) != 0) {
         LOG(log_http, LOG_ERROR, "out of memory: a connection is dropped");
         destroy(d);
@@ -81,6 +81,8 @@ static void on_event(struct poll_fd *pd, unsigned events) {
 
 static void idle_expired(struct timer *timer) {
     struct downstream *d = container_of(timer, struct downstream, idle_timer);
+    if (d->serving)
+        return;
     stat_inc(d->hcm->stats.cx_idle_timeout, d->worker->index);
     destroy(d);
 }
@@ -114,6 +116,7 @@ void downstream_accept(struct worker *worker, int fd, const struct address *peer
     d->minor_version = 1;
     inbuf_init(&d->in, worker->blocks);
     timer_init(&d->idle_timer, idle_expired);
+    timer_init(&d->exchange_timer, exchange_timer_fired);
     struct address local;
     address_of_socket(fd, &local);
     d->local = span_make(d->local_text, address_text(&local, d->local_text));
@@ -206,7 +209,9 @@ static void exchange_init(struct exchange *x, struct downstream *d) {
                            .hcm = d->hcm,
                            .main = rt_self(),
                            .shard = d->worker->index,
-                           .worker = d->worker};
+                           .worker = d->worker,
+                           .request_deadline_ns = RT_FOREVER,
+                           .filter_deadline_ns = RT_FOREVER};
     arena_init(&x->arena, d->worker->blocks, ARENA_LIMIT);
     header_map_init(&x->request.headers, &x->arena);
     header_map_init(&x->request.trailers, &x->arena);

@@ -30,8 +30,9 @@ struct downstream {
     struct snapshot *snapshot;
     const struct hcm *hcm;
     const struct listener_stats *listener_stats;
-    struct timer idle_timer;
-    struct exchange *exchange; /* the one being served, or NULL */
+    struct timer idle_timer;     /* may be armed while serving, and then means nothing */
+    struct timer exchange_timer; /* exchange.c's */
+    struct exchange *exchange;   /* the one being served, or NULL */
     struct wire_body *body;    /* of its request; NULL: there was no head */
     bool serving;              /* a coroutine is on it */
     bool closing;              /* close after the current response */

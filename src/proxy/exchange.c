@@ -121,18 +121,16 @@ void exchange_request_read(struct exchange *x) {
         return;
     x->request_complete = true;
     x->info.request_received_ns = rt_now_ns();
-    timer_disarm(&x->request_timer);
+    x->request_deadline_ns = RT_FOREVER;
 }
 
-/* ---- timers ---- */
+/* ---- timers ----
+ *
+ * A request has up to three deadlines, and hardly one is ever met. So nothing is armed for them: the
+ * connection's timer stays armed from exchange to exchange, for a time no later than any of them,
+ * and when it fires it looks which are due and sleeps until the next. */
 
-static void idle_fired(struct timer *timer) {
-    struct exchange *x = container_of(timer, struct exchange, idle_timer);
-    int64_t due_ns = x->active_ns + x->idle_timeout_ns;
-    if (due_ns > rt_now_ns()) {
-        timer_arm(timer, due_ns);
-        return;
-    }
+static void idle_expired(struct exchange *x) {
     stat_inc(x->hcm->stats.rq_idle_timeout, x->shard);
     /* 408 while the request still comes, 504 when the upstream is silent, as on Envoy. */
     struct local_reply reply = {.status = x->request_complete ? 504 : 408,
@@ -145,8 +143,7 @@ static void idle_fired(struct timer *timer) {
     exchange_reply(x, &reply);
 }
 
-static void request_fired(struct timer *timer) {
-    struct exchange *x = container_of(timer, struct exchange, request_timer);
+static void request_expired(struct exchange *x) {
     stat_inc(x->hcm->stats.rq_timeout, x->shard);
     struct local_reply reply = {.status = 408,
                                 .body = SPAN_LIT("request timeout"),
@@ -157,20 +154,61 @@ static void request_fired(struct timer *timer) {
     exchange_reply(x, &reply);
 }
 
+static int64_t earlier(int64_t a_ns, int64_t b_ns) {
+    return a_ns < b_ns ? a_ns : b_ns;
+}
+
+/* After a deadline was set: the timer must fire no later than that. */
+static void watch(struct exchange *x) {
+    struct timer *timer = &x->downstream->exchange_timer;
+    int64_t due_ns = earlier(x->request_deadline_ns, x->filter_deadline_ns);
+    if (x->idle_timeout_ns)
+        due_ns = earlier(due_ns, x->active_ns + x->idle_timeout_ns);
+    if (due_ns != RT_FOREVER && (!timer_is_armed(timer) || due_ns < timer->deadline_ns))
+        timer_arm(timer, due_ns);
+}
+
+void exchange_timer_fired(struct timer *timer) {
+    struct downstream *d = container_of(timer, struct downstream, exchange_timer);
+    struct exchange *x = d->exchange;
+    if (!x)
+        return;
+    int64_t now_ns = rt_now_ns();
+    if (x->request_deadline_ns <= now_ns) {
+        x->request_deadline_ns = RT_FOREVER;
+        request_expired(x);
+    }
+    if (x->filter_deadline_ns <= now_ns) {
+        x->filter_deadline_ns = RT_FOREVER;
+        x->on_filter_deadline(x, x->filter_deadline_arg);
+    }
+    if (x->idle_timeout_ns && x->active_ns + x->idle_timeout_ns <= now_ns) {
+        x->idle_timeout_ns = 0;
+        idle_expired(x);
+    }
+    watch(x);
+}
+
+void exchange_set_deadline(struct exchange *x, int64_t deadline_ns,
+                           void (*fn)(struct exchange *x, void *arg), void *arg) {
+    x->filter_deadline_ns = deadline_ns;
+    x->on_filter_deadline = fn;
+    x->filter_deadline_arg = arg;
+    if (deadline_ns != RT_FOREVER)
+        watch(x);
+}
+
 static void start_timers(struct exchange *x) {
-    timer_init(&x->idle_timer, idle_fired);
-    timer_init(&x->request_timer, request_fired);
     x->active_ns = rt_now_ns();
     x->idle_timeout_ns = x->hcm->stream_idle_timeout_ns;
-    if (x->idle_timeout_ns)
-        timer_arm(&x->idle_timer, x->active_ns + x->idle_timeout_ns);
     if (x->hcm->request_timeout_ns && !x->request_complete)
-        timer_arm(&x->request_timer, x->active_ns + x->hcm->request_timeout_ns);
+        x->request_deadline_ns = x->active_ns + x->hcm->request_timeout_ns;
+    watch(x);
 }
 
 static void stop_timers(struct exchange *x) {
-    timer_disarm(&x->idle_timer);
-    timer_disarm(&x->request_timer);
+    x->request_deadline_ns = x->filter_deadline_ns = RT_FOREVER;
+    x->idle_timeout_ns = 0;
 }
 
 /* ---- routes ---- */
@@ -186,8 +224,7 @@ const struct route_entry *exchange_route(struct exchange *x) {
                 x->info.virtual_host = x->route->virtual_host->name;
             if (x->route->idle_timeout_ns >= 0) {
                 x->idle_timeout_ns = x->route->idle_timeout_ns;
-                timer_arm(&x->idle_timer,
-                          x->idle_timeout_ns ? rt_now_ns() + x->idle_timeout_ns : RT_FOREVER);
+                watch(x);
             }
         }
     }

@@ -75,10 +75,12 @@ struct exchange {
     struct filter_instance *filters;
     uint32_t filter_count;
 
-    /* One timer for the stream's idle time, looked at lazily: activity only moves active_ns. */
-    struct timer idle_timer;
-    int64_t active_ns, idle_timeout_ns;
-    struct timer request_timer; /* request_timeout, max_stream_duration */
+    /* When something has to happen; the connection's exchange_timer looks at these. */
+    int64_t active_ns, idle_timeout_ns; /* 0: none. Activity only moves active_ns */
+    int64_t request_deadline_ns;        /* request_timeout; RT_FOREVER: none */
+    int64_t filter_deadline_ns;         /* exchange_set_deadline's */
+    void (*on_filter_deadline)(struct exchange *x, void *arg);
+    void *filter_deadline_arg;
 };
 
 struct filter_instance {
@@ -95,6 +97,8 @@ struct filter_instance {
 bool exchange_run(struct exchange *x);
 /* The client hung up: cancels what runs. */
 void exchange_client_gone(struct exchange *x);
+/* Of downstream.exchange_timer. */
+void exchange_timer_fired(struct timer *timer);
 
 /* ---- for terminal filters ---- */
 
@@ -103,6 +107,10 @@ MUST_CHECK int exchange_pump_start(struct exchange *x, void (*fn)(struct exchang
                                    void *arg);
 /* Cancels the pump and waits until it ended. Only from the main coroutine. */
 void exchange_pump_stop(struct exchange *x);
+/* Calls fn(x, arg) at deadline_ns, as a scheduler callback, unless the exchange is over by then.
+ * RT_FOREVER takes it back. There is one, the terminal filter's. */
+void exchange_set_deadline(struct exchange *x, int64_t deadline_ns,
+                           void (*fn)(struct exchange *x, void *arg), void *arg);
 /* Bytes moved: the idle timer starts anew. */
 static inline void exchange_touch(struct exchange *x) {
     x->active_ns = rt_now_ns();

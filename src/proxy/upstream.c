@@ -60,8 +60,7 @@ static void destroy(struct upstream *u, bool local) {
 
 static void leave_pool(struct upstream *u) {
     list_remove(&u->node);
-    u->host->pools[u->p_index].idle_count--;
-    timer_disarm(&u->idle_timer);
+    u->host->pools[u->p_index].idle_count--; /* the idle timer stays armed: see idle_expired */
 }
 
 /* An idle connection has nothing to say: bytes or a FIN on it, and it is done for. */
@@ -77,6 +76,8 @@ static void idle_event(struct poll_fd *pd, unsigned events) {
 
 static void idle_expired(struct timer *timer) {
     struct upstream *u = container_of(timer, struct upstream, idle_timer);
+    if (!list_is_linked(&u->node))
+        return; /* in use; armed anew when it comes back */
     stat_inc(u->cluster->stats.cx_idle_timeout, u->p_index);
     leave_pool(u);
     destroy(u, true);

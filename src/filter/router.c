@@ -16,13 +16,12 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "proxy/body_out.h"
 #include "proxy/downstream.h"
 #include "proxy/route.h"
 #include "proxy/upstream.h"
 
 LOG_COMPONENT(router, "router");
-
-enum { BODY_STEP = 64 * 1024, GROWN_READ = 8 * 1024 };
 
 /* Envoy's defaults for an HTTP/1 upstream. */
 static const struct http1_limits response_limits = {.head_bytes = 80 * 1024, .header_count = 100};
@@ -219,101 +218,9 @@ static int choose_transfer(struct exchange *x, enum http1_transfer *out) {
     return 0;
 }
 
-struct request_out {
-    struct router *router;
-    enum http1_transfer transfer;
-    uint64_t length_left;
-    struct iovec iov[HTTP1_IOV_MAX + 4];
-    int count; /* pieces of the head not yet sent */
-};
-
-static int flush(struct request_out *out) {
-    struct exchange *x = out->router->x;
-    if (out->count == 0)
-        return 0;
-    int rc = socket_writev(&out->router->upstream->socket, out->iov, out->count, "upstream request",
-                           RT_FOREVER);
-    out->count = 0;
-    exchange_touch(x);
-    return rc;
-}
-
-static int send_run(struct request_out *out, struct span run, bool is_last) {
-    char chunk[24];
-    static const char crlf[] = "\r\n";
-    static const char end[] = "\r\n0\r\n\r\n";
-    bool chunked = out->transfer == HTTP1_SEND_CHUNKED;
-    if (out->transfer == HTTP1_SEND_LENGTH) {
-        if (run.len > out->length_left)
-            return -EPROTO; /* a filter made the body longer than it says */
-        out->length_left -= run.len;
-    }
-    if (chunked) {
-        size_t n = http1_chunk_head(chunk, run.len);
-        out->iov[out->count++] = (struct iovec){chunk, n};
-    }
-    out->iov[out->count++] = (struct iovec){(void *)(uintptr_t)run.ptr, run.len};
-    if (chunked && is_last)
-        out->iov[out->count++] = (struct iovec){(void *)(uintptr_t)end, sizeof end - 1};
-    else if (chunked)
-        out->iov[out->count++] = (struct iovec){(void *)(uintptr_t)crlf, sizeof crlf - 1};
-    return flush(out);
-}
-
-static int finish_body(struct request_out *out) {
-    struct exchange *x = out->router->x;
-    static const char end[] = "0\r\n\r\n";
-    int rc = flush(out);
-    if (rc != 0)
-        return rc;
-    if (out->transfer == HTTP1_SEND_LENGTH)
-        return out->length_left ? -EPROTO : 0;
-    if (out->transfer != HTTP1_SEND_CHUNKED)
-        return 0;
-    if (out->router->cluster->enable_trailers && x->request.trailers.count) {
-        struct http1_writer writer;
-        rc = http1_write_trailers(&writer, &x->arena, &x->request.trailers);
-        return rc ? rc
-                  : socket_writev(&out->router->upstream->socket, writer.iov, writer.iov_count,
-                                  "upstream request", RT_FOREVER);
-    }
-    struct iovec iov = {(void *)(uintptr_t)end, sizeof end - 1};
-    return socket_writev(&out->router->upstream->socket, &iov, 1, "upstream request", RT_FOREVER);
-}
-
-/* Sends body bytes as long as they are at hand (may_park: to the end). 1: the body is sent whole,
- * 0: the next step may park, -errno. */
-static int send_body(struct request_out *out, bool may_park) {
-    struct exchange *x = out->router->x;
-    for (;;) {
-        struct span run;
-        if (!may_park && reader_peek(x->request.body) == READER_MAY_PARK)
-            return 0;
-        ssize_t n = reader_next(x->request.body, BODY_STEP, &run);
-        if (n < 0)
-            return (int)n;
-        if (!exchange_alive(x))
-            return -ECANCELED;
-        if (n == 0) {
-            int rc = finish_body(out);
-            return rc ? rc : 1;
-        }
-        bool is_last = out->transfer == HTTP1_SEND_CHUNKED &&
-                       reader_peek(x->request.body) == READER_END && x->request.trailers.count == 0;
-        int rc = send_run(out, run, is_last);
-        if (rc != 0)
-            return rc;
-        if (is_last) {
-            (void)reader_next(x->request.body, BODY_STEP, &run); /* lets it end */
-            return 1;
-        }
-    }
-}
-
 static void pump(struct exchange *x, void *arg) {
-    struct request_out *out = arg;
-    struct router *r = out->router;
-    int rc = send_body(out, true);
+    struct router *r = arg;
+    int rc = body_out_send(r->out, true);
     if (rc == 1) {
         request_is_sent(r);
         return;
@@ -337,54 +244,35 @@ static void pump(struct exchange *x, void *arg) {
 /* Head and body out; the rest of a body that has to be waited for is left to the pump. */
 static int send_request(struct router *r) {
     struct exchange *x = r->x;
-    struct request_out *out = arena_alloc(&x->arena, sizeof *out);
+    struct body_out *out = arena_alloc(&x->arena, sizeof *out);
     struct http1_writer *writer = arena_alloc(&x->arena, sizeof *writer);
+    enum http1_transfer transfer;
     if (!out || !writer)
         return -ENOMEM;
-    out->router = r;
-    int rc = choose_transfer(x, &out->transfer);
+    int rc = choose_transfer(x, &transfer);
+    if (rc == 0)
+        rc = http1_write_request(writer, &x->arena, &x->request.headers, transfer, span_none(),
+                                 span_none());
+    if (rc == 0)
+        rc = body_out_init(out, x, &r->upstream->socket, &x->request, transfer, writer);
     if (rc != 0)
         return rc;
-    out->length_left = 0;
-    if (out->transfer == HTTP1_SEND_LENGTH &&
-        !span_to_u64(header_get(&x->request.headers, HDR_CONTENT_LENGTH), &out->length_left))
-        return -EINVAL;
-    rc = http1_write_request(writer, &x->arena, &x->request.headers, out->transfer, span_none(),
-                             span_none());
-    if (rc != 0)
-        return rc;
-    memcpy(out->iov, writer->iov, (size_t)writer->iov_count * sizeof writer->iov[0]);
-    out->count = writer->iov_count;
+    r->out = out;
+    out->reason = "upstream request";
+    out->send_trailers = r->cluster->enable_trailers;
     x->info.upstream_tx_first_ns = rt_now_ns();
-    if (message_has_body(&x->request)) {
-        rc = send_body(out, false);
-        if (rc < 0)
-            return rc;
-        if (rc == 0) {
-            rc = flush(out);
-            return rc ? rc : exchange_pump_start(x, pump, out);
-        }
-    } else {
-        if (out->length_left) /* a filter took the body away and left its length */
-            return -EPROTO;
-        rc = flush(out);
-        if (rc != 0)
-            return rc;
+    rc = body_out_send(out, false);
+    if (rc < 0)
+        return rc;
+    if (rc == 0) {
+        rc = body_out_flush(out);
+        return rc ? rc : exchange_pump_start(x, pump, r);
     }
     request_is_sent(r);
     return 0;
 }
 
 /* ---- response in ---- */
-
-static size_t head_room(struct upstream *u, struct arena *arena, size_t limit) {
-    int room = inbuf_room(&u->in);
-    if (room == 0 && u->in.block && inbuf_grow(&u->in, arena, limit + GROWN_READ) == 0)
-        room = (int)(u->in.cap - u->in.end);
-    if (room <= 0)
-        return 0;
-    return !u->in.block && room > GROWN_READ ? GROWN_READ : (size_t)room;
-}
 
 /* 0 with head filled; -EPROTO for bytes that are no response, else what the socket said. */
 static int read_response_head(struct router *r, struct http1_head *head) {
@@ -413,7 +301,7 @@ static int read_response_head(struct router *r, struct http1_head *head) {
                 continue;
             }
         }
-        size_t room = head_room(u, &x->arena, response_limits.head_bytes);
+        size_t room = inbuf_head_room(&u->in, &x->arena, response_limits.head_bytes);
         if (room == 0)
             return -ENOMEM;
         ssize_t n =
@@ -702,8 +590,6 @@ static void router_response(struct exchange *x, void *self) {
 
 static void router_destroy(struct exchange *x, void *self) {
     struct router *r = self;
-    if (r->cluster) /* timeout.fn is set only then */
-        timer_disarm(&r->timeout);
     release(r, r->head_seen && r->body.done);
     host_unref(r->host);
     if (r->counted_active) {

@@ -61,6 +61,16 @@ int inbuf_grow(struct inbuf *buf, struct arena *arena, size_t size) {
     return 0;
 }
 
+size_t inbuf_head_room(struct inbuf *buf, struct arena *arena, size_t limit) {
+    enum { STEP = 8 * 1024 };
+    int room = inbuf_room(buf);
+    if (room == 0 && buf->block && inbuf_grow(buf, arena, limit + STEP) == 0)
+        room = (int)(buf->cap - buf->end);
+    if (room <= 0)
+        return 0;
+    return !buf->block && room > STEP ? STEP : (size_t)room;
+}
+
 int inbuf_hold(struct inbuf *buf, struct arena *arena) {
     if (!buf->block)
         return 0;

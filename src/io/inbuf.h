@@ -41,6 +41,10 @@ static inline void inbuf_consume(struct inbuf *buf, size_t n) {
 MUST_CHECK int inbuf_room(struct inbuf *buf);
 /* The unused bytes move to arena memory of at least size bytes: for heads above a block. */
 MUST_CHECK int inbuf_grow(struct inbuf *buf, struct arena *arena, size_t size);
+/* Room to read more of a head into: as inbuf_room, then by growing into the arena, up to `limit` bytes
+ * of head. Beyond a block it comes in small steps, so that what follows the head still fits a block.
+ * 0: the head is too large or memory is short. */
+MUST_CHECK size_t inbuf_head_room(struct inbuf *buf, struct arena *arena, size_t limit);
 /* The arena takes a lease on the block that holds the current bytes. No-op in arena memory. */
 MUST_CHECK int inbuf_hold(struct inbuf *buf, struct arena *arena);
 /* Before the arena ends: unused bytes in its memory move to a block. -EMSGSIZE if they do not fit,

@@ -15,9 +15,7 @@ extern struct log_component log_http;
 
 enum {
     ARENA_LIMIT = 4 * 1024 * 1024, /* of one exchange: heads, edits, local replies */
-    GROWN_READ = 8 * 1024, /* a head above a block is read in such steps, so that what follows it
-                              still fits a block */
-    LINGER_BYTES = 1024 * 1024, /* read and dropped at most while closing */
+    LINGER_BYTES = 1024 * 1024,    /* read and dropped at most while closing */
 };
 
 static void serve(void *arg);
@@ -150,20 +148,6 @@ void downstream_drain_all(struct worker *worker) {
 
 enum head_result { HEAD_READ, HEAD_BAD, HEAD_TIMEOUT, HEAD_NOTHING_YET, HEAD_CLOSED };
 
-/* Room to read more of the head into; 0 when it may not grow any more. */
-static size_t head_room(struct downstream *d, struct arena *arena) {
-    int room = inbuf_room(&d->in);
-    if (room < 0)
-        return 0;
-    if (room == 0) {
-        size_t size = d->hcm->limits.head_bytes + GROWN_READ;
-        if (!d->in.block || inbuf_grow(&d->in, arena, size) != 0)
-            return 0;
-        room = (int)(d->in.cap - d->in.end);
-    }
-    return !d->in.block && room > GROWN_READ ? GROWN_READ : (size_t)room;
-}
-
 static enum head_result read_head(struct downstream *d, struct exchange *x,
                                   struct http1_parser *parser, struct http1_head *head) {
     int64_t limit_ns = d->hcm->request_headers_timeout_ns ? d->hcm->request_headers_timeout_ns
@@ -180,7 +164,7 @@ static enum head_result read_head(struct downstream *d, struct exchange *x,
             if (deadline_ns == RT_FOREVER && limit_ns)
                 deadline_ns = rt_now_ns() + limit_ns;
         }
-        size_t room = head_room(d, &x->arena);
+        size_t room = inbuf_head_room(&d->in, &x->arena, d->hcm->limits.head_bytes);
         if (room == 0) {
             parser->error = HTTP1_NO_MEMORY;
             parser->status = 500;

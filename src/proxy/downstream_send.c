@@ -1,13 +1,9 @@
-/* downstream_send: a response on its way to the client.
- *
- * The head and the first bytes of the body leave in one system call when the body has bytes at
- * hand; the last chunk takes the end marker along when the body says that it ends there. */
+/* downstream_send: what a response gets before it goes to the client, and how its body is framed. */
 #include <errno.h>
 
 #include "base/clock.h"
+#include "proxy/body_out.h"
 #include "proxy/downstream.h"
-
-enum { BODY_STEP = 64 * 1024 }; /* asked of the body at a time: bounds a turn of one connection */
 
 int downstream_continue(struct downstream *d) {
     static const char line[] = "HTTP/1.1 100 Continue\r\n\r\n";
@@ -88,143 +84,49 @@ static struct span connection_value(struct downstream *d, struct exchange *x) {
     return d->minor_version == 0 ? SPAN_LIT("keep-alive") : span_none();
 }
 
-static int write_all(struct downstream *d, struct exchange *x, struct iovec *iov, int count) {
-    int rc = socket_writev(&d->socket, iov, count, "response", RT_FOREVER);
-    exchange_touch(x);
-    if (rc != 0 && rc != -ECANCELED) {
-        d->closed_by_peer = true;
-        exchange_client_gone(x);
-    }
-    return rc;
-}
-
-struct sending {
-    struct downstream *d;
-    struct exchange *x;
-    enum http1_transfer transfer;
-    uint64_t length_left; /* of content-length */
-    bool body_allowed;
-    bool length_is_wrong; /* the body is not as long as content-length says */
-};
-
-/* One run of body bytes with its framing, behind `head` pieces that wait to be sent (may be none).
- * is_last adds the end marker of a chunked body without trailers. */
-static int send_run(struct sending *s, struct iovec *iov, int count, struct span run,
-                    bool is_last) {
-    char chunk[24];
-    static const char crlf[] = "\r\n";
-    static const char end[] = "\r\n0\r\n\r\n";
-    bool chunked = s->transfer == HTTP1_SEND_CHUNKED;
-    if (chunked && run.len) {
-        size_t n = http1_chunk_head(chunk, run.len);
-        iov[count++] = (struct iovec){chunk, n};
-    }
-    if (run.len)
-        iov[count++] = (struct iovec){(void *)(uintptr_t)run.ptr, run.len};
-    if (chunked && run.len && is_last)
-        iov[count++] = (struct iovec){(void *)(uintptr_t)end, sizeof end - 1};
-    else if (chunked && run.len)
-        iov[count++] = (struct iovec){(void *)(uintptr_t)crlf, sizeof crlf - 1};
-    s->x->info.bytes_sent += run.len;
-    return write_all(s->d, s->x, iov, count);
-}
-
-/* A filter that changed a body without its content-length must not corrupt the framing: what is too
- * much ends the connection, and so does what is missing. */
-static int check_length(struct sending *s, size_t n) {
-    if (s->transfer != HTTP1_SEND_LENGTH)
-        return 0;
-    if (n > s->length_left) {
-        s->length_is_wrong = true;
-        return -EPROTO;
-    }
-    s->length_left -= n;
-    return 0;
-}
-
-static int send_trailers(struct sending *s) {
-    struct exchange *x = s->x;
-    static const char end[] = "0\r\n\r\n";
-    if (x->hcm->enable_trailers && x->response.trailers.count) {
-        struct http1_writer writer;
-        int rc = http1_write_trailers(&writer, &x->arena, &x->response.trailers);
-        return rc ? rc : write_all(s->d, x, writer.iov, writer.iov_count);
-    }
-    struct iovec iov = {(void *)(uintptr_t)end, sizeof end - 1};
-    return write_all(s->d, x, &iov, 1);
-}
-
-/* Everything of the body. `writer` holds the head until something can go with it. */
-static int send_body(struct sending *s, struct http1_writer *writer) {
-    struct exchange *x = s->x;
-    struct reader body = s->body_allowed ? x->response.body : (struct reader){0};
-    struct iovec iov[HTTP1_IOV_MAX + 4];
-    int count = writer->iov_count;
-    memcpy(iov, writer->iov, (size_t)count * sizeof iov[0]);
-    if (reader_peek(body) == READER_MAY_PARK) { /* the client need not wait for the head */
-        int rc = write_all(s->d, x, iov, count);
-        if (rc != 0)
-            return rc;
-        count = 0;
-    }
-    for (;;) {
-        struct span run;
-        ssize_t n = reader_next(body, BODY_STEP, &run);
-        if (!exchange_alive(x))
-            return -ECANCELED;
-        if (n < 0)
-            return (int)n;
-        if (n == 0)
-            break;
-        bool is_last = s->transfer == HTTP1_SEND_CHUNKED && reader_peek(body) == READER_END &&
-                       x->response.trailers.count == 0;
-        int rc = check_length(s, (size_t)n);
-        if (rc == 0)
-            rc = send_run(s, iov, count, run, is_last);
-        if (rc != 0 || is_last) {
-            if (is_last)
-                (void)reader_next(body, BODY_STEP, &run); /* lets it end */
-            return rc;
-        }
-        count = 0;
-    }
-    if (s->transfer == HTTP1_SEND_LENGTH && s->body_allowed && s->length_left) {
-        s->length_is_wrong = true;
-        return -EPROTO;
-    }
-    if (count) {
-        int rc = write_all(s->d, x, iov, count);
-        if (rc != 0)
-            return rc;
-    }
-    return s->transfer == HTTP1_SEND_CHUNKED && s->body_allowed ? send_trailers(s) : 0;
+/* The head leaves with the first bytes of the body if there are any at hand; else the client need not
+ * wait for it. */
+static int send_message(struct body_out *out) {
+    int rc = body_out_send(out, false);
+    if (rc == 0)
+        rc = body_out_flush(out);
+    if (rc == 0)
+        rc = body_out_send(out, true);
+    return rc < 0 ? rc : 0;
 }
 
 int downstream_send(struct downstream *d, struct exchange *x) {
     struct header_map *headers = &x->response.headers;
-    struct sending s = {.d = d, .x = x};
+    struct body_out out;
     struct http1_writer writer;
+    enum http1_transfer transfer;
     unsigned status = status_of(headers);
     if (status == 0) /* a filter removed or broke it */
         return -EINVAL;
     int rc = set_base_headers(d, x);
     if (rc == 0)
-        rc = choose_transfer(d, x, status, &s.transfer);
+        rc = choose_transfer(d, x, status, &transfer);
     if (rc == 0)
-        rc = http1_write_response(&writer, &x->arena, headers, d->minor_version, s.transfer,
+        rc = http1_write_response(&writer, &x->arena, headers, d->minor_version, transfer,
                                   connection_value(d, x));
+    if (rc == 0)
+        rc = body_out_init(&out, x, &d->socket, &x->response, transfer, &writer);
     if (rc != 0)
         return rc;
-    s.body_allowed = !x->is_head && s.transfer != HTTP1_SEND_NONE;
-    if (s.transfer == HTTP1_SEND_LENGTH &&
-        !span_to_u64(header_get(headers, HDR_CONTENT_LENGTH), &s.length_left))
-        return -EINVAL;
+    out.reason = "response";
+    out.body_allowed = !x->is_head && transfer != HTTP1_SEND_NONE;
+    out.send_trailers = x->hcm->enable_trailers;
     x->state = EXCHANGE_HEADERS_SENT;
     x->info.response_code = (uint16_t)status;
     x->info.header_bytes_sent = writer.bytes;
     x->info.downstream_tx_first_ns = rt_now_ns();
-    rc = send_body(&s, &writer);
-    if (rc != 0 && !x->client_gone) /* a reset in mid-response, unless the socket itself failed */
-        exchange_reset(x, s.length_is_wrong ? SPAN_LIT("body_length_mismatch") : span_none());
+    rc = send_message(&out);
+    x->info.bytes_sent = out.body_bytes;
+    if (out.write_failed) {
+        d->closed_by_peer = true;
+        exchange_client_gone(x);
+    }
+    if (rc != 0 && !x->client_gone) /* a reset in mid-response */
+        exchange_reset(x, out.length_is_wrong ? SPAN_LIT("body_length_mismatch") : span_none());
     return 0;
 }

@@ -23,3 +23,23 @@ struct span http1_reason(unsigned status) {
         return SPAN_LIT("Unknown");
     return span_make(line.ptr + sizeof PREFIX - 1, line.len - (sizeof PREFIX - 1) - 2);
 }
+
+unsigned status_to_grpc(unsigned status) {
+    switch (status) {
+    case 400:
+        return 13; /* INTERNAL */
+    case 401:
+        return 16; /* UNAUTHENTICATED */
+    case 403:
+        return 7; /* PERMISSION_DENIED */
+    case 404:
+        return 12; /* UNIMPLEMENTED */
+    case 429:
+    case 502:
+    case 503:
+    case 504:
+        return 14; /* UNAVAILABLE */
+    default:
+        return 2; /* UNKNOWN */
+    }
+}

@@ -67,3 +67,7 @@
 
 /* "HTTP/1.1 200 OK\r\n"; the absent span for a code that is not in the list. */
 struct span status_line(unsigned status);
+
+/* The grpc-status of a response that has none of its own ("HTTP to gRPC Status Code Mapping" of the
+ * gRPC specification): 2, UNKNOWN, for codes that it does not name. */
+unsigned status_to_grpc(unsigned status);

@@ -4,6 +4,7 @@
 #include <sys/random.h>
 
 #include "base/clock.h"
+#include "http/status.h"
 #include "proxy/exchange.h"
 #include "proxy/format_internal.h"
 
@@ -180,26 +181,6 @@ static const struct {
     {"Unauthenticated", "UNAUTHENTICATED"},
 };
 
-static uint64_t grpc_of_http(unsigned status) {
-    switch (status) {
-    case 400:
-        return 13;
-    case 401:
-        return 16;
-    case 403:
-        return 7;
-    case 404:
-        return 12;
-    case 429:
-    case 502:
-    case 503:
-    case 504:
-        return 14;
-    default:
-        return 2;
-    }
-}
-
 static bool grpc_status(struct exchange *x, uint64_t *out) {
     struct span type = header_get(&x->request.headers, HDR_CONTENT_TYPE);
     struct span want = SPAN_LIT("application/grpc");
@@ -212,7 +193,7 @@ static bool grpc_status(struct exchange *x, uint64_t *out) {
         return span_to_u64(value, out);
     if (x->info.response_code == 0)
         return false;
-    *out = grpc_of_http(x->info.response_code);
+    *out = status_to_grpc(x->info.response_code);
     return true;
 }
 

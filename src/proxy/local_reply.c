@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "http/status.h"
+
 int local_reply_copy(struct arena *arena, const struct local_reply *reply,
                      struct local_reply *out) {
     *out = *reply;
@@ -22,29 +24,6 @@ int local_reply_copy(struct arena *arena, const struct local_reply *reply,
     }
     out->headers = headers;
     return 0;
-}
-
-/* RFC-style mapping of the gRPC specification ("HTTP to gRPC Status Code Mapping"). */
-static int64_t grpc_status_of(unsigned http_status) {
-    switch (http_status) {
-    case 200:
-        return 0;
-    case 400:
-        return 13;
-    case 401:
-        return 16;
-    case 403:
-        return 7;
-    case 404:
-        return 12;
-    case 429:
-    case 502:
-    case 503:
-    case 504:
-        return 14;
-    default:
-        return 2;
-    }
 }
 
 /* grpc-message: percent-encoding of bytes outside 0x20..0x7e and of '%'. */
@@ -89,7 +68,8 @@ static int add_headers(struct exchange *x, const struct local_reply *reply) {
 static int fill_grpc(struct exchange *x, const struct local_reply *reply) {
     struct header_map *headers = &x->response.headers;
     int64_t status = reply->grpc_status != GRPC_STATUS_UNSET ? reply->grpc_status
-                                                             : grpc_status_of(reply->status);
+                     : reply->status == 200                  ? 0
+                                            : (int64_t)status_to_grpc(reply->status);
     int rc = header_set_id(headers, HDR_STATUS, SPAN_LIT("200"));
     if (rc == 0)
         rc = header_set_id(headers, HDR_CONTENT_TYPE, SPAN_LIT("application/grpc"));

@@ -57,6 +57,14 @@ chars_search(const char *floor, const char *p, const char *end, unsigned (*mask_
         unsigned hit = (unsigned)__builtin_ctz(mask | 1u << 16);
         return hit < 8 ? p + hit : end - 16 + hit;
     }
+    if (end - p >= 4) {
+        uint32_t first, last;
+        memcpy(&first, p, 4);
+        memcpy(&last, end - 4, 4);
+        unsigned mask = mask_of(_mm_cvtsi64_si128((int64_t)((uint64_t)last << 32 | first))) & 0xff;
+        unsigned hit = (unsigned)__builtin_ctz(mask | 1u << 8);
+        return hit < 4 ? p + hit : end - 8 + hit;
+    }
     while (p < end && !is_hit(*p))
         p++;
     return p;

@@ -35,8 +35,9 @@ struct builder {
     struct http1_writer *writer;
     const struct header_map *headers;
     char *chunk, *chunk_end; /* free part of the current arena chunk */
+    char *copy;              /* copy_all: where in it the copy begins, not emitted yet */
     struct span run;         /* wire lines not sent yet */
-    bool copy_all;
+    bool copy_all;           /* from here on all goes to the chunk */
     int rc;
 };
 
@@ -69,7 +70,7 @@ static void emit(struct http1_writer *writer, struct span bytes) {
 
 /* A chunk for `size` bytes of rendered lines. */
 static void open_chunk(struct builder *b, size_t size) {
-    b->chunk = arena_alloc(b->writer->arena, size);
+    b->chunk = b->copy = arena_alloc(b->writer->arena, size);
     b->chunk_end = b->chunk ? b->chunk + size : NULL;
     if (!b->chunk)
         b->rc = -ENOMEM;
@@ -80,7 +81,8 @@ static void render(struct builder *b, struct span bytes) {
         return;
     ASSERT((size_t)(b->chunk_end - b->chunk) >= bytes.len);
     memcpy(b->chunk, bytes.ptr, bytes.len);
-    emit(b->writer, span_make(b->chunk, bytes.len));
+    if (!b->copy_all)
+        emit(b->writer, span_make(b->chunk, bytes.len));
     b->chunk += bytes.len;
 }
 
@@ -99,7 +101,8 @@ static void render_text(struct builder *b, struct span name, struct span value) 
     p += value.len;
     *p++ = '\r';
     *p++ = '\n';
-    emit(b->writer, span_make(b->chunk, len));
+    if (!b->copy_all)
+        emit(b->writer, span_make(b->chunk, len));
     b->chunk = p;
 }
 
@@ -206,6 +209,13 @@ static void send_fields(struct builder *b, struct length_rule *rule, struct span
     flush(b);
 }
 
+/* What was copied becomes one iovec. */
+static int finish(struct builder *b) {
+    if (b->rc == 0 && b->copy_all)
+        emit(b->writer, span_make(b->copy, (size_t)(b->chunk - b->copy)));
+    return b->rc;
+}
+
 static void send_tail(struct builder *b, enum http1_transfer transfer, struct span connection) {
     if (transfer == HTTP1_SEND_CHUNKED)
         render_text(b, SPAN_LIT("transfer-encoding"), SPAN_LIT("chunked"));
@@ -284,7 +294,8 @@ int http1_write_request(struct http1_writer *writer, struct arena *arena,
     };
     send_fields(&b, &rule, host_line);
     send_tail(&b, transfer, connection);
-    return b.rc ? b.rc : transfer == HTTP1_SEND_LENGTH && !rule.seen ? -EINVAL : 0;
+    int rc = finish(&b);
+    return rc ? rc : transfer == HTTP1_SEND_LENGTH && !rule.seen ? -EINVAL : 0;
 }
 
 int http1_write_response(struct http1_writer *writer, struct arena *arena,
@@ -321,7 +332,8 @@ int http1_write_response(struct http1_writer *writer, struct arena *arena,
     };
     send_fields(&b, &rule, span_none());
     send_tail(&b, transfer, connection);
-    return b.rc ? b.rc : transfer == HTTP1_SEND_LENGTH && !rule.seen ? -EINVAL : 0;
+    int rc = finish(&b);
+    return rc ? rc : transfer == HTTP1_SEND_LENGTH && !rule.seen ? -EINVAL : 0;
 }
 
 size_t http1_chunk_head(char *out, uint64_t size) {
@@ -348,5 +360,5 @@ int http1_write_trailers(struct http1_writer *writer, struct arena *arena,
     struct length_rule rule = {0};
     send_fields(&b, &rule, span_none());
     render(&b, SPAN_LIT("\r\n"));
-    return b.rc;
+    return finish(&b);
 }

@@ -41,12 +41,14 @@ void route_table_free(struct route_table *table);
 
 /* First route of the best virtual host (exact, then longest suffix wildcard, then longest prefix
  * wildcard, then "*") that matches; NULL when none does. random decides runtime fractions and
- * weighted clusters. */
+ * weighted clusters: each of those has an entry of its own, so all that is asked of the entry later
+ * is about the cluster that was chosen here. Allocates nothing. A virtual host's require_tls gives
+ * the entry of a redirect to https. */
 const struct route_entry *route_match(const struct route_table *table,
                                       const struct header_map *headers, uint64_t random);
 
-/* Envoy's order: most specific first (weighted cluster, route, virtual host, table), or the other
- * way round with most_specific_header_mutations_wins. Values are formatted (%REQ(..)% and so on).
+/* Envoy's order: most specific first (weighted cluster, route, virtual host, table); with
+ * most_specific_header_mutations_wins weighted cluster, table, virtual host, route. Values are formatted (%REQ(..)% and so on).
  * -ENOMEM or -EINVAL (a value that may not go on the wire). */
 MUST_CHECK int route_mutate_request(const struct route_entry *route, struct exchange *x);
 MUST_CHECK int route_mutate_response(const struct route_entry *route, struct exchange *x);
@@ -56,7 +58,8 @@ MUST_CHECK int route_mutate_response(const struct route_entry *route, struct exc
 struct span route_cluster_name(const struct route_entry *route, const struct header_map *headers,
                                uint64_t random);
 /* :path by prefix_rewrite or regex_rewrite (sets x-envoy-original-path as Envoy does), :authority
- * by host_rewrite_literal/_header. host_rewrite auto is the router's: it knows the endpoint. */
+ * by host_rewrite_literal/_header (sets x-envoy-original-host). After route_mutate_request, as on
+ * Envoy. host_rewrite auto is the router's: it knows the endpoint. -ENOMEM or -EINVAL. */
 MUST_CHECK int route_rewrite_request(const struct route_entry *route, struct exchange *x);
 /* Location of a redirect action, in the arena; absent when memory is short. */
 struct span route_redirect_location(const struct route_entry *route, struct exchange *x);

@@ -323,6 +323,7 @@ void ext_side_reply_locked(struct ext_side *side, struct ext_reply *reply) {
         return;
     }
     side->reply = reply;
+    side->replied = true;
     wake_locked(side);
 }
 

@@ -77,6 +77,7 @@ struct ext_side {
     enum ext_direction direction;
     enum ext_phase phase;
     bool abandoned;    /* the coroutine went away while the side was lent */
+    bool replied;      /* foreign code answered: what it decides from now on is void */
     bool headers_late; /* sent on already: edits are taken and dropped */
     struct ext_view headers, trailers;
     /* What foreign code was last told and made room for: a copy never exceeds it, whatever the

@@ -81,8 +81,25 @@ static void lend_out(struct span from, uint64_t *value, int *len) {
 
 /* ---- flow ---- */
 
+/* For what decides about a side. Plugins reply and then continue, or reply again: whether the first
+ * reply is on its way already is a race that they cannot see, so the answer is OK either way and
+ * nothing happens. (Envoy answers -3 once it is, and the SDK then turns the next callback into a
+ * panic's 500, in the middle of the plugin's own reply.) Returns true when there is nothing to do. */
+static bool is_decided(void *s) {
+    struct go_process_state *state = s;
+    if (!state)
+        return false;
+    struct ext_stream *stream = &((struct go_block *)state->req)->stream;
+    ext_lock(stream);
+    bool decided = stream->sides[state->is_encoding ? EXT_RESPONSE : EXT_REQUEST].replied;
+    ext_unlock(stream);
+    return decided;
+}
+
 int envoyGoFilterHttpContinue(void *s, int status) {
     struct gate gate;
+    if (is_decided(s))
+        return GO_OK;
     int code = enter_side(s, &gate);
     if (code)
         return code;
@@ -111,6 +128,8 @@ int envoyGoFilterHttpSendLocalReply(void *s, int status, void *body, int body_le
                                     int header_count, long long grpc_status, void *details,
                                     int details_len) {
     struct gate gate;
+    if (is_decided(s))
+        return GO_OK;
     int code = enter_side(s, &gate);
     if (code)
         return code;
@@ -139,12 +158,16 @@ int envoyGoFilterHttpSendLocalReply(void *s, int status, void *body, int body_le
 
 int envoyGoFilterHttpSendPanicReply(void *s, void *details, int details_len) {
     struct gate gate;
-    int code = enter_side(s, &gate);
+    bool decided = is_decided(s);
+    int code = decided ? GO_OK : enter_side(s, &gate);
     if (code)
         return code;
+    const struct go_process_state *state = s;
     struct span why = input(details, details_len);
-    LOG(log_golang, LOG_ERROR, "plugin %.*s panicked: %.*s", (int)plugin_of(&gate).len,
-        plugin_of(&gate).ptr, (int)why.len, why.ptr);
+    LOG(log_golang, LOG_ERROR, "plugin %.*s panicked: %.*s", (int)state->req->plugin_name_len,
+        state->req->plugin_name, (int)why.len, why.ptr);
+    if (decided)
+        return GO_OK;
     unsigned refused = 0;
     struct ext_reply *reply = ext_reply_new(500, SPAN_LIT("error happened in filter\r\n"),
                                             span_none(), NULL, 0, &refused);

@@ -410,6 +410,12 @@ static void reply_story(void *arg) {
     CHECK(strcmp(fake->reply_details, "why") == 0);
     CHECK(fake->reply_grpc == -1);
     CHECK(fake_go.headers == 1);
+    /* A goroutine that is late with what it decides must not panic over it. */
+    struct go_process_state *state = &((struct go_filter *)self)->block->states[0];
+    CHECK(envoyGoFilterHttpContinue(state, GO_CONTINUE) == GO_OK);
+    CHECK(reply(state, 404, "third", NULL, 0) == GO_OK);
+    CHECK(envoyGoFilterHttpSendPanicReply(state, NULL, 0) == GO_OK);
+    CHECK(set(state, "x-a", "late") == GO_NOT_IN_GO);
     end_exchange();
 
     fake_go.header = NULL;

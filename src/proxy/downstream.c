@@ -131,13 +131,18 @@ void downstream_accept(struct worker *worker, int fd, const struct address *peer
     start_serving(d);
 }
 
+/* The admin, whose connections have no snapshot, answers to the end: that is how one watches it. */
+static bool is_draining(const struct downstream *d) {
+    return d->worker->draining && d->snapshot;
+}
+
 void downstream_drain_all(struct worker *worker) {
     worker->draining = true;
     struct list *next;
     for (struct list *at = worker->downstreams.next; at != &worker->downstreams; at = next) {
         next = at->next;
         struct downstream *d = container_of(at, struct downstream, node);
-        if (!d->serving) {
+        if (!d->serving && is_draining(d)) {
             stat_inc(d->hcm->stats.cx_drain_close, worker->index);
             destroy(d);
         }
@@ -374,7 +379,7 @@ static void serve(void *arg) {
     count_bytes(d);
     if (result == SERVE_LINGER)
         linger(d);
-    if (result != SERVE_IDLE || d->worker->draining) {
+    if (result != SERVE_IDLE || is_draining(d)) {
         destroy(d);
         return;
     }

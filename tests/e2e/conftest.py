@@ -37,11 +37,16 @@ def _proxies():
         return made[-1]
 
     yield start
-    for one in made:
-        if one.alive():
-            assert one.leaks() == {}
-            assert one.stop() == 0, one.log()[-6000:]
-        assert "Sanitizer" not in one.log(), one.log()[-6000:]
+    try:
+        for one in made:
+            if one.alive():
+                assert one.leaks() == {}
+                assert one.stop() == 0, one.log()[-6000:]
+            assert "Sanitizer" not in one.log(), one.log()[-6000:]
+    finally:
+        for one in made:
+            if one.alive():
+                one.kill()
 
 
 @pytest.fixture

@@ -362,14 +362,18 @@ static struct cfg_tree *compose(struct composer *c) {
 }
 
 static struct cfg_tree *compose_document(struct composer *c) {
-    if (!next(c) || !next(c)) /* stream start, then a document or the end */
+    if (!next(c)) /* the stream's start */
+        return NULL;
+    if (!next(c))
         return NULL;
     if (c->event.type == YAML_STREAM_END_EVENT)
         return new_node(c, NODE_NULL, 0);
     if (!next(c))
         return NULL;
     struct cfg_tree *root = compose(c);
-    if (!root || !next(c) || !next(c)) /* document end, then the stream's */
+    if (!root || !next(c)) /* the document's end */
+        return NULL;
+    if (!next(c)) /* the stream's */
         return NULL;
     if (c->event.type != YAML_STREAM_END_EVENT) {
         fail(c, c->event.start_mark.line, span_of("a second document: a config is one document"));

@@ -67,7 +67,10 @@ static bool load_snapshot(void) {
         fputs("sluice: cannot start a thread to load the config\n", stderr);
         return false;
     }
-    cfg_problems_print(&loading.problems, stderr);
+    if (server.options->mode == MODE_VALIDATE)
+        cfg_problems_print_sorted(&loading.problems, stderr);
+    else
+        cfg_problems_print(&loading.problems, stderr);
     if (!loading.snapshot && loading.problems.count == 0)
         fputs("sluice: the config cannot be used: out of memory\n", stderr);
     cfg_problems_fini(&loading.problems);

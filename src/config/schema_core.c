@@ -19,8 +19,8 @@ static const struct cfg_field socket_address_fields[] = {
     FIELD(struct cfg_address, 3, port_value, CFG_U32, ONEOF(struct cfg_address, port_specifier),
           .rules = CFG_RANGE | CFG_ONEOF_REQUIRED, .min = 0, .max = 65535,
           .doc = "Port; 0 lets the system choose one."),
-    FIELD(struct cfg_address, 6, ipv4_compat, CFG_BOOL, .status = CFG_INERT,
-          .doc = "A listener on :: takes IPv4 connections anyway."),
+    FIELD(struct cfg_address, 6, ipv4_compat, CFG_BOOL,
+          .doc = "A listener on :: takes IPv4 connections too."),
 };
 static const struct cfg_missing socket_address_missing[] = {
     {4, "named_port"},

@@ -135,13 +135,13 @@ static const struct cfg_schema static_resources_schema = {
 
 static const struct cfg_field admin_fields[] = {
     FIELD(struct cfg_admin, 1, access_log_path, CFG_STRING, .status = CFG_INERT,
-          .doc = "Deprecated; requests to the admin are not logged."),
+          .doc = "Deprecated and not heeded; use access_log."),
     FIELD(struct cfg_admin, 2, profile_path, CFG_STRING, .status = CFG_INERT,
           .doc = "Profiles are answers of the admin, not files."),
     POINTER(struct cfg_admin, 3, address, struct cfg_address, cfg_schema_address,
             .doc = "Where the admin listens; without it there is no admin."),
     LIST(struct cfg_admin, 5, access_log, struct cfg_access_log, cfg_schema_access_log,
-         .status = CFG_INERT, .doc = "Requests to the admin are not logged."),
+         .doc = "Where requests to the admin are logged; nowhere by default."),
     FIELD(struct cfg_admin, 6, ignore_global_conn_limit, CFG_BOOL, .status = CFG_INERT,
           .doc = "There is no global limit of connections yet."),
 };

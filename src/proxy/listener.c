@@ -93,14 +93,14 @@ static void listener_event(struct poll_fd *pd, unsigned events) {
         accept_round(container_of(pd, struct listener_fd, pd));
 }
 
-static int bind_one(const struct address *address, bool reuse_port, int backlog) {
+static int bind_one(const struct address *address, bool reuse_port, bool v6_only, int backlog) {
     int fd = sys_stream_socket(address->sa.any.sa_family);
     if (fd < 0)
         return fd;
-    int on = 1, off = 0;
+    int on = 1, v6_only_value = v6_only;
     (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (address->sa.any.sa_family == AF_INET6)
-        (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+        (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6_only_value, sizeof v6_only_value);
     if ((reuse_port && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) != 0) ||
         bind(fd, &address->sa.any, address->len) != 0 || listen(fd, backlog) != 0) {
         int rc = -errno;
@@ -150,13 +150,14 @@ struct listener *listener_open(const struct address *address, const struct cfg_l
     listener->hcm = hcm;
     listener->is_admin = !cfg;
     listener->count = count;
+    bool v6_only = !(cfg && cfg->address->ipv4_compat);
     struct address bound = *address;
     for (unsigned i = 0; i < count; i++)
         listener->fds[i] = (struct listener_fd){.listener = listener, .p_index = i, .fd = -1};
     for (unsigned i = 0; i < count; i++) {
         struct listener_fd *lfd = &listener->fds[i];
-        lfd->fd =
-            i == 0 || reuse_port ? bind_one(&bound, reuse_port, backlog) : dup(listener->fds[0].fd);
+        lfd->fd = i == 0 || reuse_port ? bind_one(&bound, reuse_port, v6_only, backlog)
+                                       : dup(listener->fds[0].fd);
         if (lfd->fd < 0) {
             *rc = lfd->fd == -1 && i > 0 && !reuse_port ? -errno : lfd->fd;
             lfd->fd = -1;

@@ -133,7 +133,8 @@ static bool joins_when_added(struct span name, bool request) {
 
 /* ---- building ---- */
 
-/* That names are fields and no pseudo ones or host, the schema tables have checked. */
+/* That names are fields and no pseudo ones or host, and that append and append_action are not both
+ * set, the schema tables have checked. */
 
 static void free_format(void *format) {
     format_free(format);
@@ -145,9 +146,6 @@ static void build_addition(struct route_builder *builder,
     struct span name = route_lower(builder, option->header.key);
     if (!name.ptr)
         return;
-    if (option->append.set && option->append_action != CFG_APPEND_IF_EXISTS_OR_ADD)
-        route_problem(builder, &option->mark,
-                      "both append and append_action are set and it's not allowed");
     out->name = name;
     out->id = header_id_of(name);
     out->joins = joins_when_added(name, request);

@@ -17,25 +17,31 @@
 
 /* ---- calls ---- */
 
-static int first_entry(struct go_filter *filter) {
+/* A seat and the config that a first entry needs. It may be asked for twice: when the exchange ends
+ * while it waits for the seat, Go was not entered, and the log phase is the first to do so. */
+static int prepare_entry(struct go_filter *filter, uint64_t *config_id) {
     struct exchange *x = filter->x;
     const void *levels[FILTER_ROUTE_LEVELS];
     bool has_route = x->route_chosen || x->state == EXCHANGE_REQUEST;
     unsigned count = has_route ? exchange_route_configs(x, filter->factory, levels) : 0;
-    uint64_t id =
-        go_config_for(filter->config, levels, count); /* may park: the first of its kind */
+    *config_id = go_config_for(filter->config, levels, count); /* may park: the first of its kind */
+    if (*config_id == 0)
+        return -ENOMEM;
+    if (filter->seats)
+        return 0;
     filter->seats = go_library_seats(filter->config->library);
-    if (!filter->seats || id == 0)
+    if (!filter->seats)
         return -ENOMEM;
     filter->seat = seat_bind(filter->seats);
-    go_block_enter(filter->block, id, rt_p_index() * SEATS_PER_P + filter->seat);
     return 0;
 }
 
 int go_filter_begin(struct go_filter *filter, bool must_have) {
     ASSERT(filter->block);
-    if (!filter->block->entered) {
-        int err = first_entry(filter);
+    bool first = !filter->block->entered;
+    uint64_t config_id = 0;
+    if (first) {
+        int err = prepare_entry(filter, &config_id);
         if (err)
             return err;
     }
@@ -47,6 +53,9 @@ int go_filter_begin(struct go_filter *filter, bool must_have) {
         seat_unlock(filter->seats, filter->seat);
         return -ECANCELED;
     }
+    /* Only now: Go must not be told of the end of a stream that it never heard of. */
+    if (!err && first)
+        go_block_enter(filter->block, config_id, rt_p_index() * SEATS_PER_P + filter->seat);
     return err;
 }
 
@@ -219,8 +228,9 @@ static void destroy(struct exchange *x, void *self) {
         int err = go_filter_begin(filter, true);
         ASSERT(err == 0); /* entered already: only the seat is waited for */
         go_filter_call(filter, run_destroy, &call);
-        seat_unbind(filter->seats, filter->seat);
     }
+    if (filter->seats)
+        seat_unbind(filter->seats, filter->seat);
     go_side_fini(&filter->sides[EXT_REQUEST]);
     go_side_fini(&filter->sides[EXT_RESPONSE]);
     filter->block = NULL;

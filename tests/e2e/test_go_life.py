@@ -1,7 +1,9 @@
 """The life of a request in a Go filter: the order of the calls, the log phase, clients that leave,
 goroutines that stay."""
 
+import kit
 import pytest
+from harness import eventually
 
 pytest_plugins = ["go_fixtures"]
 
@@ -110,6 +112,7 @@ def test_stream_info(go):
     with go.connect("routes") as client:
         client_port = client.sock.getsockname()[1]
         client.ask("GET", go.path(dh="info", eh="info", log="info"))
+        go.events()
     before, after, logged = info(go, "dh"), info(go, "eh"), info(go, "log")
 
     assert before["route"] == "to-origin"
@@ -130,18 +133,10 @@ def test_stream_info(go):
     assert after["worker"] == before["worker"]
 
 
-def test_http_1_0_is_told_as_such(go_133):
-    go = go_133
-    go.ask(dh="info:protocol")
-    assert go.said("dh")[-1] == "info protocol=HTTP/1.1"
-
-
 # ---- logs -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "level, name", enumerate(["trace", "debug", "info", "warning", "error", "critical"])
-)
+@pytest.mark.parametrize("level, name", enumerate(["trace", "debug", "info", "warning", "error", "critical"]))
 def test_filters_log_at_each_level(go, level, name):
     """Both ways to log reach the proxy's log at their level, as far as that is let through; the
     proxy runs with level debug."""
@@ -176,11 +171,7 @@ def test_a_second_continue_is_ignored(go_sync):
         eh=["go", "try!continue:2", "try!continue:2", "ret:none"],
     )
     assert (reply.status, reply.body) == (200, b"body")
-    assert all(
-        event.rpartition(": ")[2].startswith(TOO_LATE)
-        for event in go.events()
-        if "try continue" in event
-    )
+    assert all(event.rpartition(": ")[2].startswith(TOO_LATE) for event in go.events() if "try continue" in event)
 
 
 def test_continue_and_a_returned_continue(go_sync):
@@ -275,9 +266,7 @@ def test_both_directions_at_work_at_once(go_sync):
     with go.connect() as client:
         client.send_head(
             "POST",
-            go.path(
-                "/?o=early", dd=["go", f"wait:{go.id}", "b.upper"], eh=["go", "set:x-early:yes"]
-            ),
+            go.path("/?o=early", dd=["go", f"wait:{go.id}", "b.upper"], eh=["go", "set:x-early:yes"]),
             [("transfer-encoding", "chunked")],
         )
         go.wait_for_event("dh: end=0")
@@ -363,6 +352,27 @@ def test_a_client_leaves_while_the_answer_is_held(go_sync):
     assert "destroy: reason=0" in go.events()
     for _ in range(10):
         go.origin.step(go.id)  # the origin may find out at leisure
+
+
+def test_a_client_leaves_before_go_heard_of_its_request(go_sync):
+    """All threads that may be in the library sleep there, so the request waits for one of them; its
+    filter never existed, and nothing but the log phase may make one."""
+    go = go_sync
+    waits = go.sluice.stat("golang.seat_waits")
+    panics = go.sluice.log().count("panic serving")
+    sleepers = [go.connect() for _ in range(3 * go.report.get()["concurrency"])]
+    for client in sleepers:
+        client.send("GET", kit.path_of("/", dh="sleep:500"))
+    eventually(lambda: go.sluice.stat("golang.seat_waits") > waits, what="a request that waits")
+    for _ in range(len(sleepers)):
+        with go.connect() as client:
+            client.send("GET", go.path())
+            client.abort()
+    for client in sleepers:
+        assert client.read_reply().status == 200
+        client.close()
+    assert go.sluice.leaks() == {}
+    assert go.sluice.log().count("panic serving") == panics
 
 
 # ---- goroutines that outlive their request ----------------------------------
@@ -462,9 +472,7 @@ def test_a_late_panic_is_the_sdks_to_recover(go_sync):
 
 def test_a_goroutine_started_in_the_log_phase(go_sync):
     go = go_sync
-    go.ask(
-        log=["fork", f"wait:{go.id}", "try!resp.get:x-origin", "try!info:code", "event:survived"]
-    )
+    go.ask(log=["fork", f"wait:{go.id}", "try!resp.get:x-origin", "try!info:code", "event:survived"])
     go.events()
     go.signal(go.id)
     go.wait_for_event("log: survived")

@@ -33,17 +33,18 @@ struct router {
     struct host *host;               /* leased */
     struct upstream *upstream;       /* owned while not NULL */
     struct body_out *out;            /* the request on its way; in the arena */
-    struct wire_body body;
     int64_t timeout_ns;
     bool counted_active, head_seen;
-    bool request_sent; /* whole */
-    bool keep_alive;   /* the upstream's wish */
-    int pump_rc;       /* why the pump gave up; 0 */
+    bool request_sent;     /* whole */
+    bool keep_alive;       /* the upstream's wish */
+    int pump_rc;           /* why the pump gave up; 0 */
+    struct wire_body body; /* once head_seen */
 };
 
 static void *router_create(struct exchange *x, const struct filter_factory *factory) {
-    struct router *r = arena_zalloc(&x->arena, sizeof *r);
+    struct router *r = arena_alloc(&x->arena, sizeof *r);
     if (r) {
+        memset(r, 0, offsetof(struct router, body));
         r->x = x;
         r->config = factory->config;
     }

@@ -330,7 +330,8 @@ static enum serve_result after_exchange(struct downstream *d, struct exchange *x
 
 static enum serve_result serve_one(struct downstream *d) {
     struct exchange x;
-    struct request_body body = {0};
+    struct request_body body; /* too large to clear for every request: attach_body fills it */
+    body.wire.socket = NULL;
     struct http1_parser parser;
     struct http1_head head = {.headers = &x.request.headers};
     if (inbuf_len(&d->in) == 0 && !(d->socket.pd.ready & POLL_EVENT_IN) &&

@@ -6,11 +6,12 @@
 
 void wire_body_init(struct wire_body *body, struct socket *socket, struct inbuf *in,
                     const struct http1_head *head, const struct http1_limits *limits) {
-    *body = (struct wire_body){.socket = socket,
-                               .in = in,
-                               .framing = head->framing,
-                               .left = head->content_length,
-                               .reason = "body"};
+    memset(body, 0, offsetof(struct wire_body, chunked));
+    body->socket = socket;
+    body->in = in;
+    body->framing = head->framing;
+    body->left = head->content_length;
+    body->reason = "body";
     if (head->framing == HTTP1_BODY_CHUNKED)
         http1_chunked_init(&body->chunked, limits);
     body->done = head->framing == HTTP1_BODY_NONE ||

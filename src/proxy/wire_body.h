@@ -16,8 +16,7 @@ struct wire_body {
     struct socket *socket;
     struct inbuf *in;
     enum http1_framing framing;
-    uint64_t left; /* of HTTP1_BODY_LENGTH */
-    struct http1_chunked chunked;
+    uint64_t left;               /* of HTTP1_BODY_LENGTH */
     struct header_map *trailers; /* NULL: dropped */
     struct arena *arena;         /* takes a lease on the block that trailers stand in */
     size_t lent;                 /* bytes of `in` that the last span covered */
@@ -29,6 +28,7 @@ struct wire_body {
     /* Called once, before the first wait for bytes: a server's chance to say 100 Continue. */
     int (*before_wait)(void *arg);
     void *before_wait_arg;
+    struct http1_chunked chunked; /* of HTTP1_BODY_CHUNKED only, else not even initialised */
 };
 
 void wire_body_init(struct wire_body *body, struct socket *socket, struct inbuf *in,

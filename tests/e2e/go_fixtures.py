@@ -142,16 +142,12 @@ class Go:
     def connect(self, kind="main", **more):
         return Client(self.port(kind), **more)
 
-    def ask(
-        self, base="/", *, method=None, kind="main", headers=(), body=None, trailers=None, **scripts
-    ):
+    def ask(self, base="/", *, method=None, kind="main", headers=(), body=None, trailers=None, **scripts):
         """One request on a connection of its own; scripts as in path_of. When it returns, Go has
         heard of the request's end, except from listeners without the scripted filter."""
         method = method or ("GET" if body is None and trailers is None else "POST")
         with self.connect(kind) as client:
-            reply = client.ask(
-                method, self.path(base, **scripts), headers=headers, body=body, trailers=trailers
-            )
+            reply = client.ask(method, self.path(base, **scripts), headers=headers, body=body, trailers=trailers)
             # The last byte of a body comes before its end went through a filter that takes its
             # time. A client that left in between would have broken off its request.
             if kind != "pass":

@@ -46,9 +46,7 @@ def test_stop_and_buffer_from_headers_shows_the_body_in_one_piece(go):
 
 
 def test_stop_and_buffer_from_response_headers(go):
-    reply = go.ask(
-        "/?o=chunked", body=b"response", eh="ret:3", ed=["b.upper", "resp.set:x-late:yes"]
-    )
+    reply = go.ask("/?o=chunked", body=b"response", eh="ret:3", ed=["b.upper", "resp.set:x-late:yes"])
     assert reply.body == b"RESPONSE"
     assert reply.header("x-late") == "yes"
     assert chunk_lengths(go, "ed") == [8]
@@ -57,9 +55,7 @@ def test_stop_and_buffer_from_response_headers(go):
 def test_stop_and_buffer_from_data_shows_each_byte_once(go):
     """A chunk that the filter held back is not shown again, but goes out before the later ones."""
     with go.connect() as client:
-        client.send_head(
-            "POST", go.path(dd=["b.string", "more?ret:3"]), [("transfer-encoding", "chunked")]
-        )
+        client.send_head("POST", go.path(dd=["b.string", "more?ret:3"]), [("transfer-encoding", "chunked")])
         client.send_chunk(b"first ")
         go.wait_for_event('dd: string "first "')
         client.send_chunk(b"second ")
@@ -102,9 +98,7 @@ def test_stop_and_buffer_watermark_on_the_response(go):
 
 def test_stop_no_buffer_drops_the_chunk(go):
     with go.connect() as client:
-        client.send_head(
-            "POST", go.path(dd=["b.string", "n1?ret:5"]), [("transfer-encoding", "chunked")]
-        )
+        client.send_head("POST", go.path(dd=["b.string", "n1?ret:5"]), [("transfer-encoding", "chunked")])
         client.send_chunk(b"dropped")
         go.wait_for_event('dd: string "dropped"')
         client.send_chunk(b"kept")
@@ -217,14 +211,13 @@ def test_a_body_is_copied_out_whole(go):
 
 def test_a_request_too_large_to_buffer_gets_413(go):
     with go.connect("small") as client:
-        client.send_head(
-            "POST", go.path(dh="ret:3", log="info:details"), [("content-length", "100000")]
-        )
+        client.send_head("POST", go.path(dh="ret:3", log="info:details"), [("content-length", "100000")])
         try:
             client.sock.sendall(b"x" * 100000)
         except ConnectionError:
             pass  # the answer may come, and the proxy close, before all is sent
         assert client.read_reply().status == 413
+        go.events()
     assert go.origin.received(go.id) == []
     assert go.said("log")[-1] == "info details=request_payload_too_large"
 

@@ -21,9 +21,7 @@ def test_three_sdk_versions_in_one_proxy(go_133):
 @pytest.fixture(params=[("1.33", "1.33"), ("1.31", "1.33")], ids="-".join)
 def two_loops(request):
     """Two copies of one filter in a chain, which are two libraries to the loader."""
-    libraries = [
-        build("gcloop", sdk, copy=name) for sdk, name in zip(request.param, "ab", strict=True)
-    ]
+    libraries = [build("gcloop", sdk, copy=name) for sdk, name in zip(request.param, "ab", strict=True)]
 
     filters = [kit.go_filter(lib, "gcloop", name=f"loop{i}") for i, lib in enumerate(libraries)]
     reports = [report_listener(lib, f"report{i}") for i, lib in enumerate(libraries)]

@@ -26,9 +26,7 @@ def test_a_filter_changes_the_request_trailers(go):
 
 
 def test_a_filter_changes_the_response_trailers(go):
-    reply = go.ask(
-        "/?o=trailers", body=b"body", et=["set:x-t1:changed", "del:x-t2", "add:x-t3:new"]
-    )
+    reply = go.ask("/?o=trailers", body=b"body", et=["set:x-t1:changed", "del:x-t2", "add:x-t3:new"])
     assert reply.body == b"body"
     assert sorted(reply.trailers) == [("x-t1", "changed"), ("x-t3", "new")]
 
@@ -103,9 +101,7 @@ def test_trailers_without_a_body(go, status):
 
 
 def test_dropped_data_does_not_drop_the_trailers(go):
-    reply = go.ask(
-        "/?o=trailers", method="POST", body=b"dropped", trailers=[("x-end", "yes")], dd="ret:5"
-    )
+    reply = go.ask("/?o=trailers", method="POST", body=b"dropped", trailers=[("x-end", "yes")], dd="ret:5")
     assert go.received().body == b""
     assert go.received().trailers == [("x-end", "yes")]
     assert reply.body == b"origin\n"

@@ -128,9 +128,7 @@ class Reporter:
 
     def wait_for_event(self, test_id, line, **more):
         """Waits until a recorded line contains the text; returns all lines."""
-        report = self.wait_for(
-            lambda r: any(line in e for e in r["events"]), f"event {line!r}", id=test_id, **more
-        )
+        report = self.wait_for(lambda r: any(line in e for e in r["events"]), f"event {line!r}", id=test_id, **more)
         return report["events"]
 
     def wait_until_collected(self, kept=0, **more):

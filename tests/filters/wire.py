@@ -33,9 +33,7 @@ class Gone(Exception):
 
 
 def encode_head(first_line, headers):
-    return "".join([first_line, "\r\n", *(f"{k}: {v}\r\n" for k, v in headers), "\r\n"]).encode(
-        "latin-1"
-    )
+    return "".join([first_line, "\r\n", *(f"{k}: {v}\r\n" for k, v in headers), "\r\n"]).encode("latin-1")
 
 
 def encode_chunk(data):

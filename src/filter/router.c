@@ -35,6 +35,7 @@ struct router {
     struct body_out *out;            /* the request on its way; in the arena */
     int64_t timeout_ns;
     bool counted_active, head_seen;
+    bool replied;          /* the local reply, if there is one, is the router's */
     bool request_sent;     /* whole */
     bool keep_alive;       /* the upstream's wish */
     int pump_rc;           /* why the pump gave up; 0 */
@@ -51,14 +52,20 @@ static void *router_create(struct exchange *x, const struct filter_factory *fact
     return r;
 }
 
-static void reply_simple(struct exchange *x, unsigned status, struct span body, struct span details,
+/* A reply of the router's own: it gets the route's response fields, as on Envoy. */
+static void reply(struct router *r, const struct local_reply *reply) {
+    r->replied |= exchange_alive(r->x); /* the first reply wins */
+    exchange_reply(r->x, reply);
+}
+
+static void reply_simple(struct router *r, unsigned status, struct span body, struct span details,
                          uint32_t flags) {
-    struct local_reply reply = {.status = status,
-                                .body = body,
-                                .details = details,
-                                .grpc_status = GRPC_STATUS_UNSET,
-                                .flags = flags};
-    exchange_reply(x, &reply);
+    struct local_reply simple = {.status = status,
+                                 .body = body,
+                                 .details = details,
+                                 .grpc_status = GRPC_STATUS_UNSET,
+                                 .flags = flags};
+    reply(r, &simple);
 }
 
 static struct host_counters *host_counters(struct router *r) {
@@ -73,17 +80,18 @@ static void bump(_Atomic uint64_t *counter, int64_t n) {
 
 /* ---- routes that answer by themselves ---- */
 
-static void redirect(struct exchange *x, const struct route_entry *route) {
+static void redirect(struct router *r, const struct route_entry *route) {
+    struct exchange *x = r->x;
     struct span location = route_redirect_location(route, x);
     struct header field = {
         .name = header_name_of(HDR_LOCATION), .value = location, .id = HDR_LOCATION};
-    struct local_reply reply = {.status = route_status(route),
-                                .headers = &field,
-                                .header_count = 1,
-                                .details = SPAN_LIT("direct_response"),
-                                .grpc_status = GRPC_STATUS_UNSET};
+    struct local_reply made = {.status = route_status(route),
+                               .headers = &field,
+                               .header_count = 1,
+                               .details = SPAN_LIT("direct_response"),
+                               .grpc_status = GRPC_STATUS_UNSET};
     stat_inc(x->hcm->stats.rq_redirect, x->shard);
-    exchange_reply(x, &reply);
+    reply(r, &made);
 }
 
 /* A 201 or 3xx says where: at what was asked for (RFC 9110 15.3.2). */
@@ -94,20 +102,21 @@ static struct span own_location(struct exchange *x) {
     return arena_concat(&x->arena, parts, 4);
 }
 
-static void direct_response(struct exchange *x, const struct route_entry *route) {
+static void direct_response(struct router *r, const struct route_entry *route) {
+    struct exchange *x = r->x;
     unsigned status = route_status(route);
     bool located = status == 201 || status / 100 == 3;
     struct header field = {.name = header_name_of(HDR_LOCATION),
                            .value = located ? own_location(x) : span_none(),
                            .id = HDR_LOCATION};
-    struct local_reply reply = {.status = status,
-                                .body = route->direct_body,
-                                .headers = &field,
-                                .header_count = located ? 1 : 0,
-                                .details = SPAN_LIT("direct_response"),
-                                .grpc_status = GRPC_STATUS_UNSET};
+    struct local_reply made = {.status = status,
+                               .body = route->direct_body,
+                               .headers = &field,
+                               .header_count = located ? 1 : 0,
+                               .details = SPAN_LIT("direct_response"),
+                               .grpc_status = GRPC_STATUS_UNSET};
     stat_inc(x->hcm->stats.rq_direct_response, x->shard);
-    exchange_reply(x, &reply);
+    reply(r, &made);
 }
 
 /* ---- failures of the upstream, in Envoy's words ---- */
@@ -137,7 +146,7 @@ static void upstream_reset(struct router *r, unsigned status, const char *reason
         details = arena_printf(&x->arena, "upstream_reset_before_response_started{%s}", reason);
     }
     cluster_count_response(r->cluster, x->shard, status);
-    reply_simple(x, status, body, underscored(&x->arena, details), flags);
+    reply_simple(r, status, body, underscored(&x->arena, details), flags);
 }
 
 static void connect_failure(struct router *r, enum upstream_failure failure, int rc) {
@@ -145,13 +154,13 @@ static void connect_failure(struct router *r, enum upstream_failure failure, int
     switch (failure) {
     case UPSTREAM_NO_HOST:
         cluster_count_response(r->cluster, x->shard, 503);
-        reply_simple(x, 503, SPAN_LIT("no healthy upstream"), SPAN_LIT("no_healthy_upstream"),
+        reply_simple(r, 503, SPAN_LIT("no healthy upstream"), SPAN_LIT("no_healthy_upstream"),
                      FLAG_NO_HEALTHY_UPSTREAM);
         break;
     case UPSTREAM_OVERFLOW: {
         struct header overloaded = {.name = SPAN_LIT("x-envoy-overloaded"),
                                     .value = SPAN_LIT("true")};
-        struct local_reply reply = {
+        struct local_reply made = {
             .status = 503,
             .body = SPAN_LIT(RESET_TEXT "overflow"),
             .headers = &overloaded,
@@ -160,7 +169,7 @@ static void connect_failure(struct router *r, enum upstream_failure failure, int
             .grpc_status = GRPC_STATUS_UNSET,
             .flags = FLAG_UPSTREAM_OVERFLOW};
         cluster_count_response(r->cluster, x->shard, 503);
-        exchange_reply(x, &reply);
+        reply(r, &made);
         break;
     }
     case UPSTREAM_CONNECT_TIMEOUT:
@@ -185,7 +194,7 @@ static void timed_out(struct exchange *x, void *self) {
     if (r->host)
         bump(&host_counters(r)->rq_timeout, 1);
     cluster_count_response(r->cluster, x->shard, 504);
-    reply_simple(x, 504, SPAN_LIT("upstream request timeout"), SPAN_LIT("response_timeout"),
+    reply_simple(r, 504, SPAN_LIT("upstream request timeout"), SPAN_LIT("response_timeout"),
                  FLAG_UPSTREAM_REQUEST_TIMEOUT);
 }
 
@@ -416,12 +425,13 @@ static void take_response(struct router *r, const struct http1_head *head) {
     if (rc == 0 && route)
         rc = route_mutate_response(route, x);
     if (rc != 0)
-        reply_simple(x, 500, span_none(), SPAN_LIT("response_headers_failed"), 0);
+        reply_simple(r, 500, span_none(), SPAN_LIT("response_headers_failed"), 0);
 }
 
 /* ---- the request side ---- */
 
-static struct cluster *find_cluster(struct exchange *x, const struct route_entry *route) {
+static struct cluster *find_cluster(struct router *r, const struct route_entry *route) {
+    struct exchange *x = r->x;
     struct span name = route_cluster_name(route, &x->request.headers, x->random);
     struct cluster *cluster =
         span_is_none(name) || !x->snapshot ? NULL : snapshot_cluster(x->snapshot, name);
@@ -430,7 +440,7 @@ static struct cluster *find_cluster(struct exchange *x, const struct route_entry
     static const unsigned statuses[] = {503, 404, 500};
     int code = route->config->route->cluster_not_found_response_code;
     stat_inc(x->hcm->stats.no_cluster, x->shard);
-    reply_simple(x, statuses[code >= 0 && code < 3 ? code : 0], span_none(),
+    reply_simple(r, statuses[code >= 0 && code < 3 ? code : 0], span_none(),
                  SPAN_LIT("cluster_not_found"), FLAG_NO_CLUSTER_FOUND);
     return NULL;
 }
@@ -507,7 +517,7 @@ static void response_failure(struct router *r, int rc) {
         stat_inc(r->cluster->stats.cx_protocol_error, x->shard);
         upstream_reset(r, 502, "protocol error", span_none(), FLAG_UPSTREAM_PROTOCOL_ERROR);
     } else if (rc == -ENOMEM || rc == -EINVAL) {
-        reply_simple(x, 500, span_none(), SPAN_LIT("request_failed"), 0);
+        reply_simple(r, 500, span_none(), SPAN_LIT("request_failed"), 0);
     } else {
         stat_inc(r->cluster->stats.rq_rx_reset, x->shard);
         upstream_reset(r, 503, "connection termination", span_none(),
@@ -556,37 +566,34 @@ static void router_request(struct exchange *x, void *self) {
     stat_inc(x->hcm->stats.router_rq_total, x->shard);
     if (!route) {
         stat_inc(x->hcm->stats.no_route, x->shard);
-        reply_simple(x, 404, span_none(), SPAN_LIT("route_not_found"), FLAG_NO_ROUTE_FOUND);
+        reply_simple(r, 404, span_none(), SPAN_LIT("route_not_found"), FLAG_NO_ROUTE_FOUND);
         return;
     }
     if (route->config->action_case == CFG_ACTION_REDIRECT) {
-        redirect(x, route);
+        redirect(r, route);
         return;
     }
     if (route->config->action_case == CFG_ACTION_DIRECT_RESPONSE) {
-        direct_response(x, route);
+        direct_response(r, route);
         return;
     }
-    r->cluster = find_cluster(x, route);
+    r->cluster = find_cluster(r, route);
     if (!r->cluster)
         return;
     x->info.upstream_cluster = r->cluster->name;
     if (prepare_request(r, route) != 0) {
-        reply_simple(x, 500, span_none(), SPAN_LIT("request_headers_failed"), 0);
+        reply_simple(r, 500, span_none(), SPAN_LIT("request_headers_failed"), 0);
         return;
     }
     if (admit(r))
         forward(r, route);
 }
 
-/* Redirects and direct responses get the route's response fields too, as on Envoy. */
+/* A response from upstream has been given the route's fields already. */
 static void router_response(struct exchange *x, void *self) {
-    const struct route_entry *route = x->route;
-    if (x->local && route && route->config &&
-        (route->config->action_case == CFG_ACTION_REDIRECT ||
-         route->config->action_case == CFG_ACTION_DIRECT_RESPONSE))
-        if (route_mutate_response(route, x) != 0)
-            exchange_reset(x, SPAN_LIT("response_headers_failed"));
+    const struct router *r = self;
+    if (x->local && r->replied && x->route && route_mutate_response(x->route, x) != 0)
+        exchange_reset(x, SPAN_LIT("response_headers_failed"));
 }
 
 static void router_destroy(struct exchange *x, void *self) {

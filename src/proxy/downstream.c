@@ -193,14 +193,14 @@ static enum head_result read_head(struct downstream *d, struct exchange *x,
 }
 
 static void exchange_init(struct exchange *x, struct downstream *d) {
-    *x = (struct exchange){.downstream = d,
-                           .snapshot = d->snapshot,
-                           .hcm = d->hcm,
-                           .main = rt_self(),
-                           .shard = d->worker->index,
-                           .worker = d->worker,
-                           .request_deadline_ns = RT_FOREVER,
-                           .filter_deadline_ns = RT_FOREVER};
+    memset(x, 0, offsetof(struct exchange, reply)); /* what is behind it is set before it is read */
+    x->downstream = d;
+    x->snapshot = d->snapshot;
+    x->hcm = d->hcm;
+    x->main = rt_self();
+    x->shard = d->worker->index;
+    x->worker = d->worker;
+    x->request_deadline_ns = x->filter_deadline_ns = RT_FOREVER;
     arena_init(&x->arena, d->worker->blocks, ARENA_LIMIT);
     header_map_init(&x->request.headers, &x->arena);
     header_map_init(&x->request.trailers, &x->arena);
@@ -224,12 +224,16 @@ static void note_start(struct exchange *x, struct downstream *d, const struct ht
 
 static void refuse_head(struct exchange *x, struct downstream *d, unsigned status,
                         struct span details, bool timed_out) {
+    /* Envoy's codec says "Bad Request"; its connection manager, which sees these two, nothing. */
+    bool by_manager = span_eq(details, SPAN_LIT("path_normalization_failed")) ||
+                      span_eq(details, SPAN_LIT("missing_host_header"));
     struct local_reply reply = {.status = status,
-                                .body =
-                                    timed_out ? SPAN_LIT("request timeout") : http1_reason(status),
+                                .body = timed_out    ? SPAN_LIT("request timeout")
+                                        : by_manager ? span_none()
+                                                     : http1_reason(status),
                                 .details = details,
                                 .grpc_status = GRPC_STATUS_UNSET,
-                                .flags = FLAG_DOWNSTREAM_PROTOCOL_ERROR,
+                                .flags = by_manager ? 0 : FLAG_DOWNSTREAM_PROTOCOL_ERROR,
                                 .close_connection = true};
     stat_inc(timed_out ? d->hcm->stats.rq_header_timeout : d->hcm->stats.cx_protocol_error,
              x->shard);

@@ -67,9 +67,9 @@ static int add_headers(struct exchange *x, const struct local_reply *reply) {
 
 static int fill_grpc(struct exchange *x, const struct local_reply *reply) {
     struct header_map *headers = &x->response.headers;
-    int64_t status = reply->grpc_status != GRPC_STATUS_UNSET ? reply->grpc_status
-                     : reply->status == 200                  ? 0
-                                            : (int64_t)status_to_grpc(reply->status);
+    int64_t status = reply->grpc_status != GRPC_STATUS_UNSET
+                         ? reply->grpc_status
+                         : (int64_t)status_to_grpc(reply->status);
     int rc = header_set_id(headers, HDR_STATUS, SPAN_LIT("200"));
     if (rc == 0)
         rc = header_set_id(headers, HDR_CONTENT_TYPE, SPAN_LIT("application/grpc"));

@@ -174,6 +174,8 @@ static void remove_internal_fields(struct exchange *x) {
         SPAN_INIT("x-envoy-ip-tags"),
         SPAN_INIT("x-envoy-original-url"),
         SPAN_INIT("x-envoy-hedge-on-per-try-timeout"),
+        SPAN_INIT("x-envoy-retriable-header-names"),
+        SPAN_INIT("x-envoy-retriable-status-codes"),
         SPAN_INIT("x-envoy-upstream-stream-duration-ms"),
     };
     static const struct span at_the_edge[] = {

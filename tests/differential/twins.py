@@ -156,6 +156,14 @@ def routes(refusing="refusing"):
             "response_headers_to_add": [add("x-response", "route"), add("x-code", "%RESPONSE_CODE%")],
             "response_headers_to_remove": ["x-origin-secret"],
         },
+        *(
+            {**to(name, f"/added/{name}"), "response_headers_to_add": [add("x-added", "route")]}
+            for name in ("missing", refusing, "empty")
+        ),
+        {
+            **to(prefix="/added/timeout", timeout="0.2s"),
+            "response_headers_to_add": [add("x-added", "route")],
+        },
         to(prefix="/timeout", timeout="0.2s"),
         to(prefix="/no-timeout", timeout="0s"),
         to("missing", "/no-cluster"),
@@ -181,7 +189,7 @@ def answer(exchange):
         exchange.reset()
     if "/close" in path:
         raise Gone("closed without an answer")
-    if "/stall" in path or path.startswith("/timeout"):
+    if "/stall" in path or "/timeout" in path:
         return exchange.wait_closed()
     if "/early" in path:
         exchange.reply(413, b"too much\n", [("connection", "close")])

@@ -66,9 +66,8 @@ struct exchange {
     bool request_complete; /* the whole request was read */
     bool local;            /* the response was made here */
     bool pump_started, pump_cancelled;
-    bool close_after;         /* the connection ends with this response */
-    struct local_reply reply; /* its spans are in the arena */
-    unsigned shard;           /* the P's index: shard of stats */
+    bool close_after; /* the connection ends with this response */
+    unsigned shard;   /* the P's index: shard of stats */
     struct worker *worker;
     uint64_t random; /* of this exchange: weighted clusters, fractions */
 
@@ -81,6 +80,8 @@ struct exchange {
     int64_t filter_deadline_ns;         /* exchange_set_deadline's */
     void (*on_filter_deadline)(struct exchange *x, void *arg);
     void *filter_deadline_arg;
+
+    struct local_reply reply; /* set with reply_pending; its spans are in the arena */
 };
 
 struct filter_instance {

@@ -284,12 +284,26 @@ static int send_request(struct router *r) {
 
 /* ---- response in ---- */
 
+/* Of 1xx heads before a response: enough for hints and signs of life, and an end of an upstream that
+ * sends nothing else. */
+enum { INTERIM_BYTES_MAX = 1024 * 1024 };
+
+/* An interim response is not ours. Its map serves the next head. When it was so large that the buffer
+ * moved to the arena, the next one starts in a block again: not more than fits has been read of it. */
+static int drop_interim(struct upstream *u, struct header_map *map) {
+    map->count = 0;
+    map->known = 0;
+    map->bytes = 0;
+    return inbuf_leave_arena(&u->in);
+}
+
 /* 0 with head filled; -EPROTO for bytes that are no response, else what the socket said. */
 static int read_response_head(struct router *r, struct http1_head *head) {
     struct exchange *x = r->x;
     struct upstream *u = r->upstream;
     struct http1_parser parser;
     struct span method = header_get(&x->request.headers, HDR_METHOD);
+    size_t interim_bytes = 0;
     http1_parser_init(&parser, &response_limits);
     for (;;) {
         if (inbuf_len(&u->in)) {
@@ -298,15 +312,19 @@ static int read_response_head(struct router *r, struct http1_head *head) {
             if (verdict == HTTP1_BAD)
                 return -EPROTO;
             if (verdict == HTTP1_DONE) {
-                int rc = inbuf_hold(&u->in, &x->arena);
+                bool is_final = head->status >= 200;
+                int rc = is_final ? inbuf_hold(&u->in, &x->arena) : 0;
                 if (rc != 0)
                     return rc;
                 inbuf_consume(&u->in, head->head_bytes);
-                if (head->status == 101)
-                    return -EPROTO; /* nobody asked for it */
-                if (head->status >= 200)
+                if (is_final)
                     return 0;
-                header_map_init(head->headers, &x->arena); /* an interim response: not ours */
+                interim_bytes += head->head_bytes;
+                if (head->status == 101 || interim_bytes > INTERIM_BYTES_MAX)
+                    return -EPROTO; /* nobody asked for the one, nobody waits for the other */
+                rc = drop_interim(u, head->headers);
+                if (rc != 0)
+                    return rc;
                 http1_parser_init(&parser, &response_limits);
                 continue;
             }

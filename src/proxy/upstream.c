@@ -225,6 +225,14 @@ enum upstream_failure upstream_get(struct cluster *cluster, int64_t deadline_ns,
     }
 }
 
+/* Bytes behind the response are a protocol violation, and would be the response to whoever comes
+ * next. They may also be in the kernel yet: a read that filled its buffer to the last byte leaves the
+ * socket marked readable, as does an edge that came meanwhile, and no further edge will tell. */
+static bool has_unread_bytes(struct upstream *u) {
+    char byte;
+    return inbuf_len(&u->in) != 0 || socket_try_read(&u->socket, &byte, 1) != -EAGAIN;
+}
+
 void upstream_put(struct upstream *u) {
     const struct cluster *cluster = u->cluster;
     bool worn =
@@ -233,8 +241,7 @@ void upstream_put(struct upstream *u) {
                rt_now_ns() - u->opened_ns >= cluster->max_connection_duration_ns;
     if (worn)
         stat_inc(cluster->stats.cx_max_requests, u->p_index);
-    /* Bytes behind the response are a protocol violation: never reuse them. */
-    if (worn || old || cluster->stopping || inbuf_len(&u->in) != 0 || poll_hung_up(&u->socket.pd)) {
+    if (worn || old || cluster->stopping || poll_hung_up(&u->socket.pd) || has_unread_bytes(u)) {
         destroy(u, true);
         return;
     }

@@ -143,6 +143,7 @@ class Town:
         return eventually(look, what=f"a log line for {path}")
 
 
+ONE = ["--concurrency", "1"]
 LAX = {"validate_clusters": False}  # one of them does not exist
 
 
@@ -256,6 +257,27 @@ def test_stale_bytes_behind_a_response_are_never_the_next_response(proxy, origin
     assert origin.connections == 5
 
 
+@pytest.mark.parametrize("behind", [1, 2, 3])
+def test_stale_bytes_that_were_not_read_are_no_response_either(proxy, origins, behind):
+    """As above, with a response that fills what the proxy reads at a time to the last byte, so that
+    the rest is still in the kernel when the connection is put aside."""
+    room = 16384 - 16
+    evil = OK + b"content-length: 4\r\n\r\nevil"
+
+    def answer(exchange):
+        head = OK + b"content-length: %05d\r\n\r\n"
+        size = room * behind - len(head % 0)
+        exchange.send(head % size + b"g" * size + evil)
+        exchange.wait_closed()
+
+    origin = origins(answer)
+    edge = proxy([listener("edge", [to()])], [cluster("origin", origin.port)], flags=ONE)
+    with edge.connect() as client:
+        for _ in range(5):
+            assert set(client.ask("GET", "/").body) == {ord("g")}
+    assert origin.connections == 5
+
+
 def test_bytes_on_an_idle_upstream_connection_are_never_a_response(proxy, origins):
     said = threading.Event()
 
@@ -302,6 +324,24 @@ def test_an_origin_that_announces_its_end_is_believed(proxy, origins, field):
             assert reply.status == 200
             assert reply.header("connection") is None  # that was between those two
     assert origin.connections == 3
+
+
+@pytest.mark.parametrize("size", [20, 10_000, 60_000])
+def test_interim_responses_do_not_pile_up(proxy, origins, size):
+    """A few are skipped, however large; an origin that never stops has no response."""
+
+    def answer(exchange):
+        few = exchange.request.path == "/few"
+        interim = b"HTTP/1.1 103 Early Hints\r\nx: %s\r\n\r\n" % (b"a" * size)
+        for _ in range(5 if few else 100_000_000 // len(interim)):
+            exchange.send(interim)
+        exchange.reply(200, b"late")
+
+    edge = proxy([listener("edge", [to()])], [cluster("origin", origins(answer).port)])
+    with edge.connect() as client:
+        assert client.ask("GET", "/few").body == b"late"
+        reply = client.ask("GET", "/flood")
+        assert (reply.status, reply.body) == (502, RESET.encode() + b"protocol error")
 
 
 def test_a_large_response_head(proxy, origins):

@@ -136,7 +136,7 @@ def test_stream_info(go):
 # ---- logs -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("level, name", enumerate(["trace", "debug", "info", "warning", "error", "critical"]))
+@pytest.mark.parametrize("level, name", list(enumerate(["trace", "debug", "info", "warning", "error", "critical"])))
 def test_filters_log_at_each_level(go, level, name):
     """Both ways to log reach the proxy's log at their level, as far as that is let through; the
     proxy runs with level debug."""

@@ -7,7 +7,8 @@
  * The response body is lent from the upstream connection's buffer; at its end the connection goes
  * back to its pool, or is closed when the request was not sent whole.
  *
- * Timeouts  The route's timeout runs from the end of the request to the end of the response. Its timer
+ * Timeouts  The route's timeout runs from the end of the request to the end of the response, and bounds
+ *           the wait for a connection, during which nobody reads the request's body. Its timer
  *           replies in the exchange's name: 504 before the head, a reset after. */
 #include "filter/router.h"
 
@@ -37,6 +38,7 @@ struct router {
     bool counted_active, head_seen;
     bool replied;          /* the local reply, if there is one, is the router's */
     bool request_sent;     /* whole */
+    bool timeout_runs;
     bool keep_alive;       /* the upstream's wish */
     int pump_rc;           /* why the pump gave up; 0 */
     struct wire_body body; /* once head_seen */
@@ -198,11 +200,27 @@ static void timed_out(struct exchange *x, void *self) {
                  FLAG_UPSTREAM_REQUEST_TIMEOUT);
 }
 
+static void start_timeout(struct router *r) {
+    if (r->timeout_ns && !r->timeout_runs)
+        exchange_set_deadline(r->x, rt_now_ns() + r->timeout_ns, timed_out, r);
+    r->timeout_runs = true;
+}
+
+static void stop_timeout(struct router *r) {
+    exchange_set_deadline(r->x, RT_FOREVER, timed_out, r);
+    r->timeout_runs = false;
+}
+
+static bool is_here_whole(const struct exchange *x) {
+    return x->request_complete ||
+           (x->downstream->body && wire_body_is_here(x->downstream->body));
+}
+
 static void request_is_sent(struct router *r) {
     r->request_sent = true;
     r->x->info.upstream_tx_last_ns = rt_now_ns();
-    if (r->timeout_ns && r->head_seen == false)
-        exchange_set_deadline(r->x, rt_now_ns() + r->timeout_ns, timed_out, r);
+    if (!r->head_seen)
+        start_timeout(r);
 }
 
 /* ---- request out ---- */
@@ -546,8 +564,11 @@ static void response_failure(struct router *r, int rc) {
 static void forward(struct router *r, const struct route_entry *route) {
     struct exchange *x = r->x;
     int rc = 0;
+    start_timeout(r); /* nobody waits for a connection for ever */
     enum upstream_failure failure =
         upstream_get(r->cluster, RT_FOREVER, &r->host, &r->upstream, &rc);
+    if (!is_here_whole(x))
+        stop_timeout(r); /* its time begins when it is */
     note_upstream(r);
     if (failure != UPSTREAM_OK) {
         connect_failure(r, failure, rc);

@@ -200,7 +200,7 @@ static void exchange_init(struct exchange *x, struct downstream *d) {
     x->main = rt_self();
     x->shard = d->worker->index;
     x->worker = d->worker;
-    x->request_deadline_ns = x->filter_deadline_ns = RT_FOREVER;
+    x->request_deadline_ns = x->filter_deadline_ns = x->duration_deadline_ns = RT_FOREVER;
     arena_init(&x->arena, d->worker->blocks, ARENA_LIMIT);
     header_map_init(&x->request.headers, &x->arena);
     header_map_init(&x->request.trailers, &x->arena);

@@ -126,7 +126,7 @@ void exchange_request_read(struct exchange *x) {
 
 /* ---- timers ----
  *
- * A request has up to three deadlines, and hardly one is ever met. So nothing is armed for them: the
+ * A request has up to four deadlines, and hardly one is ever met. So nothing is armed for them: the
  * connection's timer stays armed from exchange to exchange, for a time no later than any of them,
  * and when it fires it looks which are due and sleeps until the next. */
 
@@ -154,6 +154,16 @@ static void request_expired(struct exchange *x) {
     exchange_reply(x, &reply);
 }
 
+static void duration_expired(struct exchange *x) {
+    stat_inc(x->hcm->stats.rq_max_duration_reached, x->shard);
+    struct local_reply reply = {.status = x->request_complete ? 504 : 408,
+                                .body = SPAN_LIT("downstream duration timeout"),
+                                .details = SPAN_LIT("max_duration_timeout"),
+                                .grpc_status = 4, /* DEADLINE_EXCEEDED */
+                                .close_connection = !x->request_complete};
+    exchange_reply(x, &reply);
+}
+
 static int64_t earlier(int64_t a_ns, int64_t b_ns) {
     return a_ns < b_ns ? a_ns : b_ns;
 }
@@ -162,6 +172,7 @@ static int64_t earlier(int64_t a_ns, int64_t b_ns) {
 static void watch(struct exchange *x) {
     struct timer *timer = &x->downstream->exchange_timer;
     int64_t due_ns = earlier(x->request_deadline_ns, x->filter_deadline_ns);
+    due_ns = earlier(due_ns, x->duration_deadline_ns);
     if (x->idle_timeout_ns)
         due_ns = earlier(due_ns, x->active_ns + x->idle_timeout_ns);
     if (due_ns != RT_FOREVER && (!timer_is_armed(timer) || due_ns < timer->deadline_ns))
@@ -181,6 +192,10 @@ void exchange_timer_fired(struct timer *timer) {
     if (x->filter_deadline_ns <= now_ns) {
         x->filter_deadline_ns = RT_FOREVER;
         x->on_filter_deadline(x, x->filter_deadline_arg);
+    }
+    if (x->duration_deadline_ns <= now_ns) {
+        x->duration_deadline_ns = RT_FOREVER;
+        duration_expired(x);
     }
     if (x->idle_timeout_ns && x->active_ns + x->idle_timeout_ns <= now_ns) {
         x->idle_timeout_ns = 0;
@@ -203,11 +218,13 @@ static void start_timers(struct exchange *x) {
     x->idle_timeout_ns = x->hcm->stream_idle_timeout_ns;
     if (x->hcm->request_timeout_ns && !x->request_complete)
         x->request_deadline_ns = x->active_ns + x->hcm->request_timeout_ns;
+    if (x->hcm->max_stream_duration_ns)
+        x->duration_deadline_ns = x->active_ns + x->hcm->max_stream_duration_ns;
     watch(x);
 }
 
 static void stop_timers(struct exchange *x) {
-    x->request_deadline_ns = x->filter_deadline_ns = RT_FOREVER;
+    x->request_deadline_ns = x->filter_deadline_ns = x->duration_deadline_ns = RT_FOREVER;
     x->idle_timeout_ns = 0;
 }
 

@@ -77,6 +77,7 @@ struct exchange {
     /* When something has to happen; the connection's exchange_timer looks at these. */
     int64_t active_ns, idle_timeout_ns; /* 0: none. Activity only moves active_ns */
     int64_t request_deadline_ns;        /* request_timeout; RT_FOREVER: none */
+    int64_t duration_deadline_ns;       /* max_stream_duration; RT_FOREVER: none */
     int64_t filter_deadline_ns;         /* exchange_set_deadline's */
     void (*on_filter_deadline)(struct exchange *x, void *arg);
     void *filter_deadline_arg;

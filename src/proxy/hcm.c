@@ -46,6 +46,7 @@ static void init_stats(struct hcm_stats *s, struct span prefix) {
         {&s->rq_idle_timeout, STAT_COUNTER, "downstream_rq_idle_timeout"},
         {&s->rq_timeout, STAT_COUNTER, "downstream_rq_timeout"},
         {&s->rq_header_timeout, STAT_COUNTER, "downstream_rq_header_timeout"},
+        {&s->rq_max_duration_reached, STAT_COUNTER, "downstream_rq_max_duration_reached"},
         {&s->rq_too_large, STAT_COUNTER, "downstream_rq_too_large"},
         {&s->rs_too_large, STAT_COUNTER, "rs_too_large"},
         {&s->rq_non_relative_path, STAT_COUNTER, "downstream_rq_non_relative_path"},

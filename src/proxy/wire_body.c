@@ -153,6 +153,11 @@ struct reader wire_body_reader(struct wire_body *body) {
     return (struct reader){&itab, body};
 }
 
+bool wire_body_is_here(const struct wire_body *body) {
+    return body->done || (body->framing == HTTP1_BODY_LENGTH && !body->error &&
+                          inbuf_len(body->in) - body->lent >= body->left);
+}
+
 bool wire_body_skip_rest(struct wire_body *body) {
     if (body->lent) {
         inbuf_consume(body->in, body->lent);

@@ -34,5 +34,7 @@ struct wire_body {
 void wire_body_init(struct wire_body *body, struct socket *socket, struct inbuf *in,
                     const struct http1_head *head, const struct http1_limits *limits);
 struct reader wire_body_reader(struct wire_body *body);
+/* Whether all of it is in memory. False also where only reading would tell. */
+bool wire_body_is_here(const struct wire_body *body);
 /* Uses up what is in memory already, without waiting; true when that was the rest. */
 bool wire_body_skip_rest(struct wire_body *body);

@@ -4,7 +4,7 @@ answers and HTTP/1.0."""
 import threading
 
 import pytest
-from harness import cluster, direct, encode_chunk, encode_head, eventually, listener, to
+from harness import LogFile, cluster, direct, encode_chunk, encode_head, eventually, listener, to
 
 HTTP1 = "http_protocol_options"
 
@@ -20,9 +20,7 @@ def post(path, body):
 
 @pytest.fixture
 def edge(proxy, origin):
-    return proxy(
-        [listener("edge", [direct(200, "direct\n", "/direct"), to()])], [origin_of(origin)]
-    )
+    return proxy([listener("edge", [direct(200, "direct\n", "/direct"), to()])], [origin_of(origin)])
 
 
 def origin_of(origin, **more):
@@ -155,9 +153,7 @@ def test_trailers_pass_when_enabled(proxy, origins, enabled):
 def test_trailers_may_have_no_body_before_them(proxy, origins):
     def answer(exchange):
         exchange.request.read_body()
-        exchange.send(
-            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx-down: 1\r\n\r\n"
-        )
+        exchange.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx-down: 1\r\n\r\n")
 
     origin = origins(answer)
     options = {HTTP1: {"enable_trailers": True}}
@@ -209,9 +205,7 @@ def test_a_head_request_gets_no_body(proxy, origins):
             exchange.send(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")
 
     origin = origins(answer)
-    edge = proxy(
-        [listener("edge", [direct(200, "direct\n", "/direct"), to()])], [origin_of(origin)]
-    )
+    edge = proxy([listener("edge", [direct(200, "direct\n", "/direct"), to()])], [origin_of(origin)])
     with edge.connect() as client:
         for _ in range(2):
             assert client.ask("HEAD", "/length").header("content-length") == "1000"
@@ -315,9 +309,7 @@ def test_an_idle_connection_ends(proxy, origin):
 
 
 def test_a_head_that_does_not_come_to_its_end_times_out(proxy, origin):
-    edge = proxy(
-        [listener("edge", [to()], hcm={"request_headers_timeout": "0.1s"})], [origin_of(origin)]
-    )
+    edge = proxy([listener("edge", [to()], hcm={"request_headers_timeout": "0.1s"})], [origin_of(origin)])
     with edge.connect() as client:
         client.send_bytes(b"GET / HTTP/1.1\r\nhost: a")
         reply = client.read_reply()
@@ -345,6 +337,64 @@ def test_a_request_body_that_stalls_times_out(proxy, origin):
     assert edge.stat("http.whole.downstream_rq_timeout") == 1
     assert edge.stat("http.idle.downstream_rq_idle_timeout") == 1
     eventually(lambda: origin.open == 0, what="the origin's connections closed")
+
+
+def test_max_stream_duration(proxy, origins, tmp_path):
+    """However busy the stream: before the response it gets an answer, within it it is cut."""
+
+    def answer(exchange):
+        if exchange.request.path == "/head":
+            exchange.send(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf")
+        exchange.wait_closed()
+
+    log = LogFile(tmp_path / "access")
+    options = {
+        "common_http_protocol_options": {"max_stream_duration": "0.2s"},
+        "access_log": [log.config],
+    }
+    edge = proxy([listener("edge", [to()], hcm=options)], [origin_of(origins(answer))])
+    with edge.connect() as client:
+        for _ in range(2):  # the client's connection is as good as before
+            reply = client.ask("GET", "/")
+            assert (reply.status, reply.body) == (504, b"downstream duration timeout")
+        client.send_head("POST", "/", [("content-length", "10")])
+        reply = client.read_reply()
+        assert (reply.status, reply.header("connection")) == (408, "close")
+    with edge.connect() as client:
+        client.send("GET", "/head")
+        assert client.read_head()[0] == "200"
+        assert client.read_to_end() == b"half"
+    assert edge.stat("http.edge.downstream_rq_max_duration_reached") == 4
+    assert sorted(log.lines(edge, 4)) == [
+        "200 - max_duration_timeout",
+        "408 - max_duration_timeout",
+        "504 - max_duration_timeout",
+        "504 - max_duration_timeout",
+    ]
+
+
+def test_max_connection_duration(proxy):
+    options = {"common_http_protocol_options": {"max_connection_duration": "0.2s"}}
+    edge = proxy([listener("edge", [direct(200, "direct\n")], hcm=options)])
+    with edge.connect() as client:
+        assert client.ask("GET", "/").status == 200
+        assert client.read_to_end() == b""
+
+
+def test_a_client_that_reads_nothing_meets_the_idle_timeout(proxy, origins):
+    def answer(exchange):
+        exchange.send(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            exchange.send(b"x" * 65536)
+
+    origin = origins(answer)
+    options = {"stream_idle_timeout": "0.3s"}
+    edge = proxy([listener("edge", [to()], hcm=options)], [origin_of(origin)])
+    with edge.connect() as client:
+        client.send("GET", "/")
+        edge.wait_for_stat("http.edge.downstream_rq_idle_timeout", 1)
+        edge.wait_for_stat("http.edge.downstream_cx_active", 0)
+    eventually(lambda: origin.open == 0, what="the origin's connection closed")
 
 
 def test_many_connections_at_once(edge, origin):

@@ -318,3 +318,41 @@ def test_many_requests_over_few_connections(proxy, origins):
     assert wrong == []
     assert len(origin.requests) == 1000
     assert origin.connections <= 8
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_the_route_timeout_counts_the_wait_for_a_connection(proxy, origins, gate, tmp_path, method):
+    """Whether the pool is full or the endpoint does not take the handshake."""
+    origin = origins(gate.answer)
+    deaf = socket.socket()
+    deaf.bind(("127.0.0.1", 0))
+    deaf.listen(0)
+    fillers = [socket.socket() for _ in range(3)]
+    for filler in fillers:
+        filler.setblocking(False)
+        filler.connect_ex(deaf.getsockname())
+    log = LogFile(tmp_path / "access")
+    routes = [to(prefix="/hold"), to("deaf", "/deaf", timeout="0.2s"), to(timeout="0.2s")]
+    edge = proxy(
+        [listener("edge", routes, hcm={"access_log": [log.config]})],
+        [
+            cluster("origin", origin.port, **breaker(max_connections=1)),
+            cluster("deaf", deaf.getsockname()[1], connect_timeout="600s"),
+        ],
+        flags=ONE,
+    )
+    body = b"a body that is here" if method == "POST" else None
+    with edge.connect() as holder:
+        holder.send("GET", "/hold")
+        origin.wait_for_requests(1)
+        for path in ("/", "/deaf"):
+            reply = edge.get(path, method=method, body=body)
+            assert (reply.status, reply.body) == (504, b"upstream request timeout")
+        assert log.lines(edge, 2) == ["504 UT response_timeout"] * 2
+        gate.open()
+        assert holder.read_reply().status == 200
+    assert edge.get("/", method=method, body=body).status == 200
+    assert edge.stat("cluster.origin.upstream_rq_timeout") == 1
+    assert len(origin.requests) == 2
+    for one in (deaf, *fillers):
+        one.close()

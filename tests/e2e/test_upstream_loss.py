@@ -278,6 +278,34 @@ def test_stale_bytes_that_were_not_read_are_no_response_either(proxy, origins, b
     assert origin.connections == 5
 
 
+@pytest.mark.parametrize("method, status", [("HEAD", 200), ("GET", 204), ("GET", 304)])
+def test_a_body_where_none_may_be_is_never_the_next_response(proxy, origins, method, status):
+    def answer(exchange):
+        length = b"" if status == 204 else b"content-length: 40\r\n"
+        exchange.send(b"HTTP/1.1 %d X\r\n%s\r\n" % (status, length))
+        exchange.send(OK + b"content-length: 4\r\n\r\nevil")
+
+    origin = origins(answer)
+    edge = proxy([listener("edge", [to()])], [cluster("origin", origin.port)])
+    with edge.connect() as client:
+        for _ in range(4):
+            reply = client.ask(method, "/")
+            assert (reply.status, reply.body) == (status, b"")
+            edge.wait_for_stat("cluster.origin.upstream_cx_active", 0)
+    assert origin.connections == 4
+
+
+def test_many_interim_responses(proxy, origins):
+    def answer(exchange):
+        exchange.send(b"HTTP/1.1 102 Processing\r\nx: y\r\n\r\n" * 10_000)
+        exchange.reply(200, b"at last")
+
+    edge = proxy([listener("edge", [to()])], [cluster("origin", origins(answer).port)])
+    with edge.connect() as client:
+        for _ in range(2):
+            assert client.ask("GET", "/").body == b"at last"
+
+
 def test_bytes_on_an_idle_upstream_connection_are_never_a_response(proxy, origins):
     said = threading.Event()
 

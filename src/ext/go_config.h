@@ -18,6 +18,8 @@ struct go_config {
     uint64_t id;
     _Atomic(struct statistic *)
         panic_error; /* of the HCM that uses it; NULL before the first request */
+    _Atomic bool
+        body_is_slow; /* its latest data callback went on elsewhere: a guess, see go_side.c */
 };
 
 /* One level's entry for the filter's plugin. id 0: the level says nothing about it. */

@@ -13,7 +13,7 @@ extern const struct filter_kind filter_kind_golang;
 struct go_filter {
     struct exchange *x;
     const struct filter_factory *factory;
-    const struct go_config *config;
+    struct go_config *config;
     struct go_block *block; /* NULL after destroy */
     struct seat_table *seats;
     unsigned seat;

@@ -249,6 +249,9 @@ static int show_data(struct go_side *side, struct ext_buffer *buffer, bool end) 
     int status = call_go(side, EXT_BODY, end, buffer, &async);
     if (status < 0)
         return status;
+    _Atomic bool *slow = &side->filter->config->body_is_slow;
+    if (atomic_load_explicit(slow, memory_order_relaxed) != async)
+        atomic_store_explicit(slow, async, memory_order_relaxed);
     enum go_state next = side->body_ended ? GO_WAITING_TRAILER : GO_WAITING_DATA;
     if (status == GO_CONTINUE) {
         set_state(side, end ? GO_DONE : next);
@@ -365,7 +368,25 @@ static void body_close(void *data) {
     side->inner = (struct reader){0};
 }
 
-static const struct reader_itab body_itab = {.next = body_next, .close = body_close};
+/* A writer asks whether to wait with a head for the body. A callback that decides at once, which most
+ * do, is no reason to send it alone; the plugin's latest one is the guess for the next. */
+static enum reader_peek body_peek(void *data) {
+    struct go_side *side = data;
+    const struct ext_buffer *head = side->out.head;
+    if (side->error || side->over)
+        return READER_READY;
+    if (head && (head->len > side->lent || head->next))
+        return READER_READY;
+    if (side->state == GO_DONE)
+        return READER_END;
+    bool slow = atomic_load_explicit(&side->filter->config->body_is_slow, memory_order_relaxed);
+    return slow                                          ? READER_MAY_PARK
+           : reader_peek(side->inner) == READER_MAY_PARK ? READER_MAY_PARK
+                                                         : READER_READY;
+}
+
+static const struct reader_itab body_itab = {
+    .next = body_next, .close = body_close, .peek = body_peek};
 
 /* A body that cannot be read while Go holds the headers: nobody else is there to answer. */
 static void body_failed(struct go_side *side, int err) {

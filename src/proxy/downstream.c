@@ -378,9 +378,9 @@ static enum serve_result serve_one(struct downstream *d) {
 static void serve(void *arg) {
     struct downstream *d = arg;
     enum serve_result result;
-    do {
-        result = serve_one(d);
-    } while (result == SERVE_NEXT);
+    while ((result = serve_one(d)) == SERVE_NEXT)
+        if (inbuf_len(&d->in))
+            rt_yield(); /* a client that pipelines without end is not the only one */
     count_bytes(d);
     if (result == SERVE_LINGER)
         linger(d);

@@ -36,8 +36,8 @@ struct router {
     struct body_out *out;            /* the request on its way; in the arena */
     int64_t timeout_ns;
     bool counted_active, head_seen;
-    bool replied;          /* the local reply, if there is one, is the router's */
-    bool request_sent;     /* whole */
+    bool replied;      /* the local reply, if there is one, is the router's */
+    bool request_sent; /* whole */
     bool timeout_runs;
     bool keep_alive;       /* the upstream's wish */
     int pump_rc;           /* why the pump gave up; 0 */
@@ -212,8 +212,7 @@ static void stop_timeout(struct router *r) {
 }
 
 static bool is_here_whole(const struct exchange *x) {
-    return x->request_complete ||
-           (x->downstream->body && wire_body_is_here(x->downstream->body));
+    return x->request_complete || (x->downstream->body && wire_body_is_here(x->downstream->body));
 }
 
 static void request_is_sent(struct router *r) {

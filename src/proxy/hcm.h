@@ -17,9 +17,8 @@ struct hcm_stats { /* http.<stat_prefix>.* */
         *cx_delayed_close_timeout, *cx_max_requests_reached, *cx_overload_disable_keepalive;
     struct statistic *rq_total, *rq_active, *rq_http1_total, *rq_completed, *rq_time, *rq_class[5],
         *rq_rx_reset, *rq_tx_reset, *rq_idle_timeout, *rq_timeout, *rq_header_timeout,
-        *rq_max_duration_reached,
-        *rq_too_large, *rs_too_large, *rq_non_relative_path, *rq_response_before_rq_complete,
-        *rq_failed_path_normalization, *rq_ws_on_non_ws_route;
+        *rq_max_duration_reached, *rq_too_large, *rs_too_large, *rq_non_relative_path,
+        *rq_response_before_rq_complete, *rq_failed_path_normalization, *rq_ws_on_non_ws_route;
     struct statistic *no_route, *no_cluster, *rq_direct_response, *rq_redirect, *router_rq_total,
         *rq_reset_after_downstream_response_started;
 };

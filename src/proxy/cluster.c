@@ -304,21 +304,21 @@ void cluster_count_response(struct cluster *cluster, unsigned shard, unsigned st
     if (status < 100 || status >= 600)
         return;
     unsigned class = status / 100 - 1;
-    if (!s->rq_class[class] || !s->rq_code[status]) {
+    struct statistic *by_class = __atomic_load_n(&s->rq_class[class], __ATOMIC_ACQUIRE);
+    struct statistic *by_code = __atomic_load_n(&s->rq_code[status], __ATOMIC_ACQUIRE);
+    if (!by_class || !by_code) {
         /* The first response of its kind; both Ps would store the same pointer. */
         char name[32];
         struct span label =
             cluster->config->alt_stat_name.len ? cluster->config->alt_stat_name : cluster->name;
         snprintf(name, sizeof name, "upstream_rq_%uxx", class + 1);
-        struct statistic *by_class =
-            stats_get_tagged(STAT_COUNTER, "cluster", "envoy.cluster_name", label, name);
+        by_class = stats_get_tagged(STAT_COUNTER, "cluster", "envoy.cluster_name", label, name);
         snprintf(name, sizeof name, "upstream_rq_%u", status);
-        struct statistic *by_code =
-            stats_get_tagged(STAT_COUNTER, "cluster", "envoy.cluster_name", label, name);
+        by_code = stats_get_tagged(STAT_COUNTER, "cluster", "envoy.cluster_name", label, name);
         __atomic_store_n(&s->rq_class[class], by_class, __ATOMIC_RELEASE);
         __atomic_store_n(&s->rq_code[status], by_code, __ATOMIC_RELEASE);
     }
     stat_inc(s->rq_completed, shard);
-    stat_inc(__atomic_load_n(&s->rq_class[class], __ATOMIC_ACQUIRE), shard);
-    stat_inc(__atomic_load_n(&s->rq_code[status], __ATOMIC_ACQUIRE), shard);
+    stat_inc(by_class, shard);
+    stat_inc(by_code, shard);
 }

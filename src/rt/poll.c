@@ -104,6 +104,7 @@ void poller_run(struct p *p, int timeout_ms) {
     p->batch_end = (unsigned)n;
     for (p->batch_at = 0; p->batch_at < p->batch_end;) {
         struct epoll_event event = p->batch[p->batch_at++];
+        __builtin_prefetch(p->batch[p->batch_at % POLL_BATCH].data.ptr, 1); /* the next poll_fd */
         if (event.data.ptr)
             dispatch(event.data.ptr, event_bits(event.events));
     }

@@ -13,7 +13,7 @@ int downstream_continue(struct downstream *d) {
 
 static unsigned status_of(const struct header_map *headers) {
     uint64_t status = 0;
-    return span_to_u64(header_get(headers, HDR_STATUS), &status) && status >= 100 && status < 600
+    return span_to_u64(header_get(headers, HDR_STATUS), &status) && status >= 100 && status < 1000
                ? (unsigned)status
                : 0;
 }

@@ -385,7 +385,7 @@ bool exchange_run(struct exchange *x) {
     if (answered)
         run_response_side(x);
     if (exchange_alive(x) && downstream_send(x->downstream, x) != 0)
-        exchange_client_gone(x);
+        exchange_reset(x, SPAN_LIT("response_headers_failed"));
     bool reusable = !x->client_gone && !x->reset_pending && !x->close_after;
     finish(x);
     count(x);

@@ -23,12 +23,17 @@ static void refuse_protocol(struct exchange *x, unsigned status, struct span det
     refuse(x, status, http1_reason(status), details, true);
 }
 
+/* A client that would also speak HTTP/2 is answered in HTTP/1.1; the fields that say so end here. */
+static bool wants_h2c(const struct exchange *x) {
+    return span_eq_nocase(header_get(&x->request.headers, HDR_UPGRADE), SPAN_LIT("h2c"));
+}
+
 static bool check_version(struct exchange *x, const struct http1_head *head) {
     if (head->minor_version == 0 && !x->hcm->accept_http_10) {
         refuse_protocol(x, 426, SPAN_LIT("low_version"));
         return false;
     }
-    if (head->upgrade) {
+    if (head->upgrade && !wants_h2c(x)) {
         stat_inc(x->hcm->stats.rq_ws_on_non_ws_route, x->shard);
         refuse(x, 403, span_none(), SPAN_LIT("upgrade_failed"), true);
         return false;
@@ -51,8 +56,11 @@ static bool check_path(struct exchange *x) {
     struct header_map *headers = &x->request.headers;
     struct span path = header_get(headers, HDR_PATH);
     struct span method = header_get(headers, HDR_METHOD);
-    if (span_eq(method, SPAN_LIT("CONNECT"))) { /* no upgrade is configured for it */
-        refuse(x, 403, span_none(), SPAN_LIT("upgrade_failed"), true);
+    if (span_eq(method,
+                SPAN_LIT("CONNECT"))) { /* no route matches it, as nothing may be tunnelled */
+        x->info.flags |= FLAG_NO_ROUTE_FOUND;
+        stat_inc(x->hcm->stats.no_route, x->shard);
+        refuse(x, 404, span_none(), SPAN_LIT("route_not_found"), true);
         return false;
     }
     bool is_options_star = span_eq(path, SPAN_LIT("*")) && span_eq(method, SPAN_LIT("OPTIONS"));

@@ -232,6 +232,39 @@ def test_answers_that_have_no_body_by_their_status(proxy, origins, status):
     assert origin.connections == 1
 
 
+@pytest.mark.parametrize("status", [200, 205, 299, 404, 599, 600, 999])
+def test_any_final_status_passes(proxy, origins, status):
+    origin = origins(lambda exchange: exchange.reply(status, b"body"))
+    edge = proxy([listener("edge", [to()])], [origin_of(origin)])
+    with edge.connect() as client:
+        for _ in range(2):
+            reply = client.ask("GET", "/")
+            assert (reply.status, reply.body) == (status, b"body")
+
+
+def test_an_offer_of_http2_is_passed_over(edge, origin):
+    """The client that makes it is content with an answer in HTTP/1.1."""
+    offer = [
+        ("connection", "Upgrade, HTTP2-Settings"),
+        ("upgrade", "h2c"),
+        ("http2-settings", "AAMAAABkAARAAAAAAAIAAAAA"),
+    ]
+    with edge.connect() as client:
+        for _ in range(2):
+            assert client.ask("POST", "/", headers=offer, body=b"plain").body == b"plain"
+    for name in ("connection", "upgrade", "http2-settings"):
+        assert origin.last().header(name) is None
+
+
+def test_nothing_is_tunnelled(edge, origin):
+    with edge.connect() as client:
+        client.send_bytes(b"CONNECT a.test:80 HTTP/1.1\r\nhost: a.test:80\r\n\r\n")
+        reply = client.read_reply()
+        assert (reply.status, reply.header("connection")) == (404, "close")
+        assert client.read_to_end() == b""
+    assert origin.connections == 0
+
+
 def test_interim_responses_of_the_origin_stay_there(proxy, origins):
     def answer(exchange):
         exchange.send(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\nx: y\r\n\r\n" * 10)

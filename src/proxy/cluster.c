@@ -216,7 +216,7 @@ static void take_set(struct rt_post *post) {
     if (old) {
         for (uint32_t i = 0; i < old->count; i++)
             if (!set_has(message->set, old->hosts[i]))
-                upstream_close_idle(old->hosts[i], message->p_index);
+                upstream_retire_pool(old->hosts[i], message->p_index);
         host_set_unref(old);
     } else {
         local->next = (uint32_t)worker_random(worker_here());

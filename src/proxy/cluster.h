@@ -26,6 +26,7 @@ struct host_counters { /* of one P; read by any thread, relaxed */
 struct host_pool {    /* of one P */
     struct list idle; /* struct upstream.node, most recently used first */
     uint32_t idle_count, open_count;
+    bool retired; /* the host left the cluster, for good: nothing comes back here */
     struct host_counters counters;
 } __attribute__((aligned(64)));
 

@@ -241,13 +241,14 @@ void upstream_put(struct upstream *u) {
                rt_now_ns() - u->opened_ns >= cluster->max_connection_duration_ns;
     if (worn)
         stat_inc(cluster->stats.cx_max_requests, u->p_index);
-    if (worn || old || cluster->stopping || poll_hung_up(&u->socket.pd) || has_unread_bytes(u)) {
+    struct host_pool *pool = &u->host->pools[u->p_index];
+    if (worn || old || pool->retired || cluster->stopping || poll_hung_up(&u->socket.pd) ||
+        has_unread_bytes(u)) {
         destroy(u, true);
         return;
     }
     upstream_count_bytes(u);
     inbuf_idle(&u->in);
-    struct host_pool *pool = &u->host->pools[u->p_index];
     list_push_front(&pool->idle, &u->node);
     pool->idle_count++;
     if (cluster->idle_timeout_ns)
@@ -260,8 +261,9 @@ void upstream_close(struct upstream *u, bool local) {
     destroy(u, local);
 }
 
-void upstream_close_idle(struct host *host, unsigned p_index) {
+void upstream_retire_pool(struct host *host, unsigned p_index) {
     struct upstream *u;
+    host->pools[p_index].retired = true;
     while ((u = take_idle(host, p_index)))
         destroy(u, true);
 }

@@ -45,5 +45,5 @@ void upstream_put(struct upstream *upstream);
 void upstream_close(struct upstream *upstream, bool local);
 /* Adds what moved since the last call to the cluster's byte counters. */
 void upstream_count_bytes(struct upstream *upstream);
-/* Closes what idles in a host's pool on this P (it left the cluster). */
-void upstream_close_idle(struct host *host, unsigned p_index);
+/* The host left the cluster: closes what idles in its pool on this P, and later what comes back. */
+void upstream_retire_pool(struct host *host, unsigned p_index);

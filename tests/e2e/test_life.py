@@ -1,15 +1,21 @@
 """The process from start to end: what it refuses to start with, how it listens, how it drains."""
 
+import json
 import os
+import pathlib
 import re
 import resource
 import signal
 import socket
+import subprocess
+import tempfile
 import threading
+import urllib.request
 
 import pytest
 
 from harness import (
+    SLUICE,
     Client,
     LogFile,
     access_log,
@@ -190,6 +196,38 @@ def test_sigusr1_opens_logs_again(proxy, tmp_path):
     assert "starts with" in (tmp_path / "log.1").read_text()
     assert edge.stop() == 0
     assert "exiting" in log.read_text()
+
+
+def test_a_log_that_nobody_reads_any_more(origin):
+    """Standard output is a pipe whose reader has gone: lines are lost, requests are not."""
+    folder = tempfile.TemporaryDirectory(prefix="sluice-")
+    path, admin = pathlib.Path(folder.name, "config"), pathlib.Path(folder.name, "admin")
+    hcm = {"access_log": [access_log("/dev/stdout")]}
+    config = bootstrap([listener("edge", [to()], hcm=hcm)], [cluster("origin", origin.port)])
+    path.write_text(json.dumps(config))
+    reader, writer = os.pipe()
+    process = subprocess.Popen(
+        [SLUICE, "-c", str(path), "-l", "off", "--admin-address-path", str(admin)],
+        stdout=writer,
+        stderr=writer,
+    )
+    os.close(reader)
+    os.close(writer)
+    base = "http://" + eventually(lambda: admin.exists() and admin.read_text())
+
+    def ask(page, data=None):
+        with urllib.request.urlopen(base + page, data, timeout=20) as reply:
+            return reply.read().decode()
+
+    where = eventually(lambda: ask("/listeners"))
+    port = int(where.strip().rpartition(":")[2])
+    for _ in range(3):
+        with Client(port) as client:
+            assert client.ask("GET", "/").status == 200
+        ask("/reopen_logs", b"")  # writes what is buffered
+    assert process.poll() is None
+    process.terminate()
+    assert process.wait(30) == 0
 
 
 # ---- configurations ----

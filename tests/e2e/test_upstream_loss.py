@@ -1,6 +1,7 @@
 """Upstreams that refuse, reset, stall, close early or answer nonsense: the client learns of it in
 Envoy's words, keeps its connection where that is safe, and the access log has Envoy's flags."""
 
+import select
 import socket
 import threading
 
@@ -240,6 +241,20 @@ def test_a_stalled_response_meets_the_stream_idle_timeout(town):
         assert client.read_head()[0] == "200"
         assert client.read_to_end() == b"hello"
     eventually(lambda: town.edge.stat("http.idle.downstream_rq_idle_timeout") == 1)
+
+
+def test_the_route_timeout_begins_with_the_end_of_the_request(proxy, origins):
+    """A client may take its time over the body; the clock is the upstream's."""
+    edge = proxy(
+        [listener("edge", [to(timeout="0.2s")])],
+        [cluster("origin", origins(stall).port)],
+    )
+    with edge.connect() as client:
+        client.send_head("POST", "/", [("content-length", "8")])
+        client.send_bytes(b"half")
+        assert select.select([client.sock], [], [], 0.6)[0] == []  # three times the timeout
+        client.send_bytes(b"half")
+        assert client.read_reply().status == 504
 
 
 def test_stale_bytes_behind_a_response_are_never_the_next_response(proxy, origins):

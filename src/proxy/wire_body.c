@@ -20,13 +20,6 @@ void wire_body_init(struct wire_body *body, struct socket *socket, struct inbuf 
 
 /* More bytes behind those in memory. 0, or the sticky error. */
 static int fill(struct wire_body *body) {
-    if (body->before_wait && !(body->socket->pd.ready & POLL_EVENT_IN)) {
-        int (*before_wait)(void *) = body->before_wait;
-        body->before_wait = NULL;
-        int rc = before_wait(body->before_wait_arg);
-        if (rc != 0)
-            return body->error = rc;
-    }
     /* A large head moved the buffer into the arena, whose bytes the next request cannot keep: what
      * is read from now on, pipelined requests among it, goes to a block again. */
     if (!body->in->block && inbuf_len(body->in) < BLOCK_DATA_SIZE) {
@@ -37,8 +30,20 @@ static int fill(struct wire_body *body) {
     int room = inbuf_room(body->in);
     if (room <= 0)
         return body->error = room < 0 ? room : -EPROTO; /* a chunk line longer than a block */
-    ssize_t n = socket_read(body->socket, body->in->data + body->in->end, (size_t)room,
-                            body->reason, RT_FOREVER);
+    char *into = body->in->data + body->in->end;
+    ssize_t n = -EAGAIN;
+    if (body->before_wait) { /* whether it will come to waiting only a read can tell */
+        n = socket_try_read(body->socket, into, (size_t)room);
+        if (n == -EAGAIN) {
+            int (*before_wait)(void *) = body->before_wait;
+            body->before_wait = NULL;
+            int rc = before_wait(body->before_wait_arg);
+            if (rc != 0)
+                return body->error = rc;
+        }
+    }
+    if (n == -EAGAIN)
+        n = socket_read(body->socket, into, (size_t)room, body->reason, RT_FOREVER);
     if (n > 0) {
         body->in->end += (uint32_t)n;
         return 0;

@@ -176,6 +176,17 @@ def test_a_client_that_expects_100_gets_it_before_it_sends_the_body(edge, origin
     assert origin.last().header("expect") is None
 
 
+def test_the_100_comes_too_when_the_head_fills_the_buffer(edge, origin):
+    """A read that was full to the last byte does not tell that the body is still missing."""
+    head = b"POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 4\r\nx: %s\r\n\r\n"
+    with edge.connect() as client:
+        client.send_bytes(head % (b"x" * (16384 - 16 - len(head % b""))))
+        assert client.reader.line() == "HTTP/1.1 100 Continue"
+        assert client.reader.fields() == []
+        client.send_bytes(b"body")
+        assert client.read_reply().body == b"body"
+
+
 def test_a_client_that_does_not_wait_for_the_100_is_served_too(edge, origin):
     with edge.connect() as client:
         for _ in range(3):

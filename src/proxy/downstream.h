@@ -35,6 +35,7 @@ struct downstream {
     struct exchange *exchange;   /* the one being served, or NULL */
     struct wire_body *body;    /* of its request; NULL: there was no head */
     bool serving;              /* a coroutine is on it */
+    bool inviting;             /* 100 Continue is being written, maybe by the pump */
     bool closing;              /* close after the current response */
     bool closed_by_peer;
     uint8_t minor_version; /* of the latest request */
@@ -58,5 +59,5 @@ void downstream_drain_all(struct worker *worker);
 
 /* Sends a response head and body; parks. 0, or -errno: the connection is of no more use. */
 MUST_CHECK int downstream_send(struct downstream *d, struct exchange *x);
-/* 100 Continue, once, when the client waits for it. */
+/* 100 Continue, once, when the client waits for it. Nothing once a response is on its way. */
 MUST_CHECK int downstream_continue(struct downstream *d);

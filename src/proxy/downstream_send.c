@@ -8,7 +8,23 @@
 int downstream_continue(struct downstream *d) {
     static const char line[] = "HTTP/1.1 100 Continue\r\n\r\n";
     struct iovec iov = {(void *)(uintptr_t)line, sizeof line - 1};
-    return socket_writev(&d->socket, &iov, 1, "100 continue", RT_FOREVER);
+    struct exchange *x = d->exchange;
+    if (x->state == EXCHANGE_HEADERS_SENT)
+        return 0; /* it would stand in the middle of the response */
+    d->inviting = true;
+    int rc = socket_writev(&d->socket, &iov, 1, "100 continue", RT_FOREVER);
+    d->inviting = false;
+    if (x->state == EXCHANGE_HEADERS_SENT)
+        rt_ready(x->main); /* await_invitation */
+    return rc;
+}
+
+/* The pump may be in the middle of writing 100 Continue, to a client that does not read. */
+static int await_invitation(struct downstream *d) {
+    int rc = 0;
+    while (d->inviting && rc == 0)
+        rc = rt_park("end of 100 continue", RT_FOREVER);
+    return rc;
 }
 
 static unsigned status_of(const struct header_map *headers) {
@@ -120,7 +136,9 @@ int downstream_send(struct downstream *d, struct exchange *x) {
     x->info.response_code = (uint16_t)status;
     x->info.header_bytes_sent = writer.bytes;
     x->info.downstream_tx_first_ns = rt_now_ns();
-    rc = send_message(&out);
+    rc = await_invitation(d);
+    if (rc == 0)
+        rc = send_message(&out);
     x->info.bytes_sent = out.body_bytes;
     if (out.write_failed) {
         d->closed_by_peer = true;

@@ -207,8 +207,8 @@ static void storm_destroy(struct go_request *request, uint64_t reason) {
 struct runner {
     unsigned seed;
     struct fake_exchange *fake;
-    struct g *serving;
-    bool stop;
+    struct g *serving, *main, *pump;
+    bool stop, pump_runs, pump_cancelled;
 };
 
 /* Hangs up on whatever is being served. */
@@ -225,31 +225,70 @@ static void hangs_up(void *arg) {
     atomic_fetch_add(&ended_coroutines, 1);
 }
 
+static void read_all(struct exchange *x, struct message *message) {
+    struct span chunk;
+    ssize_t n = exchange_alive(x) ? 1 : 0;
+    while (n > 0)
+        n = reader_next(message->body, 1 << 16, &chunk);
+}
+
+/* The router's second coroutine. */
+static void pumps(void *arg) {
+    struct runner *runner = arg;
+    struct exchange *x = &runner->fake->x;
+    runner->pump = rt_self();
+    if (runner->pump_cancelled)
+        rt_cancel(runner->pump);
+    read_all(x, &x->request);
+    if (!exchange_alive(x)) /* a reply from here ends the other coroutine's wait */
+        rt_cancel(runner->main);
+    runner->pump = NULL;
+    runner->pump_runs = false;
+    rt_ready(runner->main);
+}
+
+static void stop_pump(struct runner *runner) {
+    runner->pump_cancelled = true;
+    while (runner->pump_runs) {
+        if (runner->pump)
+            rt_cancel(runner->pump);
+        rt_cancel_clear();
+        (void)rt_park("end of the pump", RT_FOREVER);
+    }
+    rt_cancel_clear();
+}
+
 static void serve_one(struct runner *runner) {
     static const char *const pieces[] = {"one", "two", "three", "four", NULL};
     int kind = rand_r(&runner->seed) % 4;
     struct fake_exchange *fake = fake_new(&fake_go.config, kind ? pieces : NULL, kind == 3);
+    struct fake_exchange *back = fake_new(&fake_go.config, kind < 3 ? pieces : NULL, false);
     struct exchange *x = &fake->x;
     void *self = fake->factory.itab->create(x, &fake->factory);
     CHECK(self);
     runner->fake = fake;
-    runner->serving = rt_self();
+    runner->serving = runner->main = rt_self();
     fake->factory.itab->request(x, self);
-    struct span chunk;
-    ssize_t n = exchange_alive(x) ? 1 : 0;
-    while (n > 0)
-        n = reader_next(x->request.body, 1 << 16, &chunk);
     if (exchange_alive(x)) { /* as a router would, while goroutines may still look */
+        runner->pump_runs = true;
+        runner->pump_cancelled = false;
+        CHECK(go_here("pumps", pumps, runner) == 0);
         for (int i = 0; i < 20; i++)
             CHECK(header_add(&x->request.headers, HDR_OTHER, SPAN_LIT("x-b"), SPAN_LIT("b")) == 0);
         CHECK(header_add_id(&x->response.headers, HDR_STATUS, SPAN_LIT("200")) == 0);
+        x->response.body = back->x.request.body;
+        back->x.request.body = (struct reader){0};
+        if (kind == 1)
+            rt_yield();
         fake->factory.itab->response(x, self);
+        read_all(x, &x->response);
     }
     runner->serving = NULL;
-    rt_cancel_clear();
+    stop_pump(runner);
     fake->factory.itab->log(x, self, FILTER_LOG_END);
     fake->factory.itab->destroy(x, self);
     fake_free(fake);
+    fake_free(back);
 }
 
 static void runs(void *arg) {
@@ -260,11 +299,12 @@ static void runs(void *arg) {
     atomic_fetch_add(&ended_coroutines, 1);
 }
 
+static struct runner runners[PS][COROUTINES];
+
 static void starts(void *arg) {
     static _Atomic unsigned seeds = 17;
     for (int i = 0; i < COROUTINES; i++) {
-        struct runner *runner = calloc(1, sizeof(*runner));
-        CHECK(runner);
+        struct runner *runner = &runners[rt_p_index()][i];
         runner->seed = atomic_fetch_add(&seeds, 104729);
         CHECK(go_here("runs", runs, runner) == 0);
         CHECK(go_here("hangs up", hangs_up, runner) == 0);

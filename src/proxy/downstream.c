@@ -360,6 +360,8 @@ static enum serve_result serve_one(struct downstream *d) {
         request_prepare(&x, d, &head);
     } else if (result == HEAD_TIMEOUT) {
         refuse_head(&x, d, 408, SPAN_LIT("request_header_timeout"), true);
+    } else if (result == HEAD_READ) { /* the parser found nothing wrong: memory is short */
+        refuse_head(&x, d, 500, SPAN_LIT("overload"), false);
     } else {
         refuse_head(&x, d, (unsigned)parser.status, span_of(parser.details), false);
     }

@@ -3,8 +3,9 @@
     ./dev bench http1 [--quick] [--rounds N] [--seconds S]
 
 All servers stay up; rounds go from one to the next, so that what else the machine does meanwhile
-hits all of them alike. The proxy has a core to itself, and wrk and the origin the others. CPU time is that of the proxy's processes, user and system, divided by the
-requests that wrk counted in the same interval. `bare` copies bytes and does nothing else: what a
+hits all of them alike. The proxy has a core to itself, and wrk and the origin the others. CPU time
+is that of the proxy's processes, user and system, divided by the requests that wrk counted in the
+same interval. `bare` copies bytes and does nothing else: what a
 proxy on sockets and epoll cannot go below (bench/native/bare.c).
 """
 

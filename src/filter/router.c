@@ -573,6 +573,11 @@ static void forward(struct router *r, const struct route_entry *route) {
         connect_failure(r, failure, rc);
         return;
     }
+    if (!exchange_alive(x)) { /* it ended while a place in the pool was handed to it */
+        upstream_put(r->upstream);
+        r->upstream = NULL;
+        return;
+    }
     r->upstream->requests++;
     stat_inc(r->cluster->stats.rq_total, x->shard);
     bump(&host_counters(r)->rq_total, 1);

@@ -3,8 +3,9 @@
 #include <errno.h>
 
 enum {
-    BODY_STEP = 64 * 1024,  /* asked of the body at a time */
-    TURN_BYTES = 32 * 1024, /* then others get their turn, though both peers are fast enough for us to
+    BODY_STEP = 64 * 1024, /* asked of the body at a time */
+    TURN_BYTES =
+        32 * 1024, /* then others get their turn, though both peers are fast enough for us to
                                go on without ever waiting; the poller gets one every 64 turns */
 };
 

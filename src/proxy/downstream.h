@@ -33,10 +33,10 @@ struct downstream {
     struct timer idle_timer;     /* may be armed while serving, and then means nothing */
     struct timer exchange_timer; /* exchange.c's */
     struct exchange *exchange;   /* the one being served, or NULL */
-    struct wire_body *body;    /* of its request; NULL: there was no head */
-    bool serving;              /* a coroutine is on it */
-    bool inviting;             /* 100 Continue is being written, maybe by the pump */
-    bool closing;              /* close after the current response */
+    struct wire_body *body;      /* of its request; NULL: there was no head */
+    bool serving;                /* a coroutine is on it */
+    bool inviting;               /* 100 Continue is being written, maybe by the pump */
+    bool closing;                /* close after the current response */
     bool closed_by_peer;
     uint8_t minor_version; /* of the latest request */
     uint32_t requests;

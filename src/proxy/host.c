@@ -69,7 +69,9 @@ static int build_schedule(struct host_set *set) {
     }
     if (healthy == 0)
         return 0;
+    ASSERT(divisor > 0); /* host_new lets no weight be 0 */
     uint64_t scale = sum / divisor > SCHEDULE_MAX ? sum / SCHEDULE_MAX + 1 : divisor;
+    ASSERT(scale > 0);
     int64_t *credit = calloc(set->count, sizeof *credit);
     uint32_t slots = 0;
     for (uint32_t i = 0; i < set->count; i++)
@@ -116,6 +118,8 @@ struct host_set *host_set_new(struct host **hosts, uint32_t count) {
         free(set);
         return NULL;
     }
+    for (uint32_t i = set->count; i < count; i++)
+        host_unref(hosts[i]); /* the rotation's slots have 16 bits */
     return set;
 }
 

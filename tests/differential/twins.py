@@ -14,7 +14,6 @@ from harness import (
     Proxy,
     Reader,
     SLUICE,
-    TYPE,
     access_log,
     bootstrap,
     closed_port,
@@ -358,7 +357,11 @@ def methods_of(raw):
     return [m.decode() for m in re.findall(rb"(?:^|\n)([A-Z]+) [^ \r\n]+ HTTP/", raw)]
 
 
-VOLATILE = {"date": r"\w{3}, \d\d \w{3} \d{4} .*", "x-request-id": r"[0-9a-f-]{36}", "x-envoy-upstream-service-time": r"\d+"}
+VOLATILE = {
+    "date": r"\w{3}, \d\d \w{3} \d{4} .*",
+    "x-request-id": r"[0-9a-f-]{36}",
+    "x-envoy-upstream-service-time": r"\d+",
+}
 
 
 def normal(name, value, ports=()):

@@ -72,6 +72,17 @@ static struct access_log *build(const char *type, const char *members, struct co
     return log;
 }
 
+/* The same for a log that is in order. */
+static struct access_log *build_good(const char *type, const char *members,
+                                     struct config **config) {
+    char *problem = NULL;
+    struct access_log *log = build(type, members, config, &problem);
+    if (!log)
+        fail_msg("%s", problem);
+    free(problem);
+    return log;
+}
+
 /* A log to a file of its own; members may be "". */
 static void log_begin(struct log_story *s, const char *members) {
     memset(s, 0, sizeof(*s));
@@ -80,10 +91,7 @@ static void log_begin(struct log_story *s, const char *members) {
     snprintf(s->path, sizeof(s->path), "%s/access.log", s->dir);
     char all[4096];
     snprintf(all, sizeof(all), ", path: %s%s", s->path, members);
-    char *problem = NULL;
-    s->log = build("file.v3.FileAccessLog", all, &s->config, &problem);
-    if (!s->log)
-        fail_msg("%s", problem);
+    s->log = build_good("file.v3.FileAccessLog", all, &s->config);
     story_begin(&s->story, "GET /p?q=1\nx-q: q\"\\\tz\nx-u: \xc3\xa9\xe2\x82\xac\nx-bad: \xff\xc3"
                            "a\x80");
     struct stream_info *info = &s->story.x.info;
@@ -371,10 +379,8 @@ static void logs_of_one_path_share_the_file(void **state) {
     log_begin(&s, ", format: \"one\\n\"");
     char members[256];
     struct config *config = NULL;
-    char *problem = NULL;
     snprintf(members, sizeof(members), ", path: %s, format: \"two\\n\"", s.path);
-    struct access_log *two = build("file.v3.FileAccessLog", members, &config, &problem);
-    assert_non_null(two);
+    struct access_log *two = build_good("file.v3.FileAccessLog", members, &config);
     access_log_write(s.log, &s.story.x);
     access_log_write(two, &s.story.x);
     access_log_free(two); /* its line is written though nobody waits for it */
@@ -388,9 +394,7 @@ static void logs_of_one_path_share_the_file(void **state) {
 static void a_write_that_fails_is_counted(void **state) {
     (void)state;
     struct config *config = NULL;
-    char *problem = NULL;
-    struct access_log *log = build("file.v3.FileAccessLog", ", path: /dev/full", &config, &problem);
-    assert_non_null(log);
+    struct access_log *log = build_good("file.v3.FileAccessLog", ", path: /dev/full", &config);
     struct story story;
     story_begin(&story, "GET /");
     int64_t failed = count("filesystem.write_failed");
@@ -517,19 +521,15 @@ static void standard_streams_are_written(void **state) {
         int saved = dup(cases[i].fd);
         assert_int_equal(dup2(ends[1], cases[i].fd), cases[i].fd);
         struct config *config = NULL;
-        char *problem = NULL;
-        struct access_log *log =
-            build(cases[i].type,
-                  ", log_format: {text_format_source: {inline_string: \"%RESPONSE_CODE%\\n\"}}",
-                  &config, &problem);
+        struct access_log *log = build_good(
+            cases[i].type,
+            ", log_format: {text_format_source: {inline_string: \"%RESPONSE_CODE%\\n\"}}", &config);
         struct story story;
         story_begin(&story, "GET /");
         story.x.info.response_code = 204;
-        if (log)
-            access_log_write(log, &story.x);
+        access_log_write(log, &story.x);
         access_log_flush_all();
         assert_int_equal(dup2(saved, cases[i].fd), cases[i].fd);
-        assert_non_null(log);
         char text[8] = "";
         assert_int_equal(read(ends[0], text, sizeof(text) - 1), 4);
         assert_string_equal(text, "204\n");

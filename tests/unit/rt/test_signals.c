@@ -136,12 +136,15 @@ static void on_hup(void *arg) {
 }
 
 static void *kills_itself(void *arg) {
-    pthread_kill(pthread_self(), SIGTERM); /* lands on a thread that the runtime never made */
+    /* It lands on a thread that the runtime never made, and the owner's handler takes it. */
+    pthread_kill(pthread_self(), SIGTERM); /* NOLINT(bugprone-bad-signal-to-kill-thread) */
     return NULL;
 }
 
+static volatile sig_atomic_t stolen;
+
 static void stolen_by_library(int signo) {
-    CHECK(!"a library's handler ran");
+    stolen = 1;
 }
 
 static void watch_story(void *arg) {
@@ -162,6 +165,7 @@ static void watch_story(void *arg) {
     STORY_AWAIT(terms == 3);
     kill(getpid(), SIGHUP);
     STORY_AWAIT(hups == 1);
+    CHECK(!stolen);
     rt_stop(0);
 }
 

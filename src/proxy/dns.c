@@ -2,6 +2,7 @@
 
 #include <netdb.h>
 #include <stdlib.h>
+#include <strings.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -39,6 +40,9 @@ static void look_up(void *arg) {
     struct lookup *lookup = arg;
     struct addrinfo hints = {.ai_family = lookup->family, .ai_socktype = SOCK_STREAM};
     lookup->rc = getaddrinfo(lookup->host, NULL, &hints, &lookup->result);
+    /* RFC 6761 6.3: localhost is loopback, also where no hosts file says so (small containers). */
+    if (lookup->rc != 0 && lookup->family != AF_INET6 && strcasecmp(lookup->host, "localhost") == 0)
+        lookup->rc = getaddrinfo("127.0.0.1", NULL, &hints, &lookup->result);
 }
 
 static int lookup_name(struct lookup *lookup, struct span name, int family) {

@@ -40,7 +40,6 @@ struct router {
     bool request_sent; /* whole */
     bool timeout_runs;
     bool keep_alive;       /* the upstream's wish */
-    int pump_rc;           /* why the pump gave up; 0 */
     struct wire_body body; /* once head_seen */
 };
 
@@ -252,7 +251,6 @@ static void pump(struct exchange *x, void *arg) {
         request_is_sent(r);
         return;
     }
-    r->pump_rc = rc;
     if (!exchange_alive(x) || x->state != EXCHANGE_REQUEST)
         return;
     /* An error of the socket is left to the main coroutine: a response may be there already. */

@@ -135,8 +135,7 @@ static void idle_expired(struct exchange *x) {
     /* 408 while the request still comes, 504 when the upstream is silent, as on Envoy. */
     struct local_reply reply = {.status = x->request_complete ? 504 : 408,
                                 .body = SPAN_LIT("stream timeout"),
-                                .details = x->request_complete ? SPAN_LIT("stream_idle_timeout")
-                                                               : SPAN_LIT("stream_idle_timeout"),
+                                .details = SPAN_LIT("stream_idle_timeout"),
                                 .grpc_status = GRPC_STATUS_UNSET,
                                 .flags = FLAG_STREAM_IDLE_TIMEOUT,
                                 .close_connection = !x->request_complete};
@@ -281,7 +280,6 @@ static int create_filters(struct exchange *x) {
             if (!f->self)
                 return -ENOMEM;
         }
-        f->created = true;
         x->filter_count++;
     }
     return 0;

@@ -88,7 +88,6 @@ struct exchange {
 struct filter_instance {
     const struct filter_factory *factory;
     void *self;
-    bool created;
 };
 
 /* ---- for the connection ---- */

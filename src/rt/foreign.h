@@ -12,6 +12,11 @@
 #include "rt/rt.h"
 
 void foreign_call(rt_fn fn, void *arg);
+/* Without the hand-over, for calls that promise to end within QUICK_CALL_NS: it has a P all the time,
+ * and if it blocks, so do the other coroutines of that P. site is a literal that names the call: sysmon
+ * samples calls in flight, counts those that break the promise (rt_p_stats) and logs each site once. */
+enum { QUICK_CALL_NS = 20 * 1000 };
+void foreign_call_quick(const char *site, rt_fn fn, void *arg);
 /* 0 or -EAGAIN when no spare M can be had; then fn did not run. */
 MUST_CHECK int blocking_call(rt_fn fn, void *arg);
 

@@ -12,6 +12,7 @@
  * Threads  "any thread" below includes threads the runtime never made; all else needs a P. */
 #pragma once
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/check.h"
@@ -20,7 +21,7 @@
 struct g;
 typedef void (*rt_fn)(void *arg);
 
-enum { RT_P_MAX = 128, RT_STACK_SIZE = 64 * 1024 };
+enum { RT_P_MAX = 128, RT_STACK_SIZE = 64 * 1024, RT_STACK_MAX = 64 * 1024 * 1024 };
 #define RT_FOREVER INT64_MAX
 
 struct rt_options {
@@ -47,8 +48,31 @@ struct block_cache *rt_blocks(void);
 /* CLOCK_MONOTONIC as of this scheduling round: cheap, at most one round old. */
 int64_t rt_now_ns(void);
 
-/* Start fn(arg) on a coroutine of its own. name is borrowed for ever (a literal): dumps print it.
- * 0 or -ENOMEM. go_on may be called from any thread; the others need a P. */
+/* What runs first among those that are ready on a P. No class starves: of RT_NORMAL_TURN coroutines
+ * that a P runs one is of normal priority when one is ready, of RT_LOW_TURN one is of low. High is for
+ * what must answer while the proxy is overloaded (admin, health checks), low for what can wait (trims,
+ * dumps). A coroutine inherits nothing: without go_with it is normal. */
+enum rt_priority { RT_NORMAL, RT_HIGH, RT_LOW, RT_PRIORITIES };
+enum { RT_NORMAL_TURN = 8, RT_LOW_TURN = 64 };
+
+enum rt_place {
+    RT_ANYWHERE, /* any P may steal it */
+    RT_HERE,     /* pinned to the current P */
+    RT_ON_P,     /* pinned to p_index */
+};
+
+struct go_options {
+    const char *name; /* borrowed for ever (a literal): dumps print it */
+    enum rt_place place;
+    unsigned p_index;
+    enum rt_priority priority;
+    size_t stack_size; /* 0: that of rt_options; more costs a mapping of its own */
+};
+
+/* Start fn(arg) on a coroutine of its own: 0, -ENOMEM, or -EINVAL for a stack larger than
+ * RT_STACK_MAX. Any thread for RT_ON_P; the other places need a P. */
+MUST_CHECK int go_with(const struct go_options *options, rt_fn fn, void *arg);
+/* The same with a name and a place only. go_on may be called from any thread. */
 MUST_CHECK int go(const char *name, rt_fn fn, void *arg);
 MUST_CHECK int go_here(const char *name, rt_fn fn, void *arg);
 MUST_CHECK int go_on(unsigned p_index, const char *name, rt_fn fn, void *arg);
@@ -60,6 +84,11 @@ void rt_yield(void);
 /* Waits for a token. reason is a literal, unique per call site, that dumps print.
  * 0 (token, or a spurious wake-up), -ETIMEDOUT, or -ECANCELED (see rt_cancel). */
 int rt_park(const char *reason, int64_t deadline_ns);
+/* The same, and runs unlock(arg) on the thread's own stack once the coroutine is parked: whoever
+ * takes the lock after that finds it parked and can wake it at once. unlock must not park. It also
+ * runs, before the return, when the call does not park (a token, a cancellation, a deadline that is
+ * over): the lock is always free afterwards. */
+int rt_park_unlock(rt_fn unlock, void *arg, const char *reason, int64_t deadline_ns);
 /* Any thread. Borrows g: the caller knows that it has not ended (a lock both sides take, or the
  * same P). */
 void rt_ready(struct g *g);
@@ -80,8 +109,26 @@ void rt_post(unsigned p_index, struct rt_post *post);
 
 /* Counters of one P, read by any thread (relaxed). */
 struct rt_p_stats {
-    uint64_t switches, steals, retakes, foreign_calls, long_runs, polls;
-    uint64_t coroutines; /* alive now */
+    uint64_t switches, steals, polls;
+    uint64_t foreign_calls, quick_calls;
+    uint64_t retakes;     /* by sysmon, from a foreign call that took long */
+    uint64_t handoffs;    /* times that another M got the P */
+    uint64_t long_runs;   /* a coroutine ran for 10 ms without a runtime call */
+    uint64_t slow_quicks; /* foreign_call_quick that broke its promise, as far as seen */
+    uint64_t coroutines;  /* alive now: started here minus ended here */
+    uint64_t queue_depth; /* ready now */
     uint64_t blocks_in_use;
+    bool spinning, sleeping;
 };
 void rt_p_stats(unsigned p_index, struct rt_p_stats *out);
+
+/* Of the whole process, any thread. */
+struct rt_stats {
+    uint64_t coroutines, parked, global_queue_depth;
+    unsigned spinning;                        /* Ps that look for work */
+    unsigned ms, spare_ms, foreign_ms;        /* threads; parked spares; inside foreign_call */
+    unsigned blocking_threads, blocking_busy; /* of blocking_call */
+    uint64_t m_refused;                       /* times that an M or a thread could not be had */
+    uint64_t stacks, stacks_free;
+};
+void rt_stats(struct rt_stats *out);

@@ -27,7 +27,7 @@ struct blocking_job {
 static pthread_mutex_t pool_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t pool_wake;
 static struct blocking_job *jobs, **jobs_end = &jobs;
-static unsigned thread_count, available;
+static unsigned thread_count, available, busy;
 
 /* Under pool_lock. NULL when the thread has been idle for long and should end. */
 static struct blocking_job *await_job_locked(void) {
@@ -41,6 +41,7 @@ static struct blocking_job *await_job_locked(void) {
     }
     struct blocking_job *job = jobs;
     jobs = job->next;
+    busy++;
     if (!jobs)
         jobs_end = &jobs;
     return job;
@@ -58,6 +59,7 @@ static void *thread_main(void *unused) {
         struct g *g = job->g;
         job->fn(job->arg);
         pthread_mutex_lock(&pool_lock);
+        busy--;
         available++; /* before the coroutine goes on: its next call finds this thread */
         pthread_mutex_unlock(&pool_lock);
         g_resume(g); /* job, on the coroutine's stack, is gone */
@@ -102,12 +104,14 @@ static int reserve_thread(void) {
     if (!make)
         return 0;
     if (!may_make)
-        return -EAGAIN;
+        goto refused;
     if (start_thread() == 0)
         return 0;
     pthread_mutex_lock(&pool_lock);
     thread_count--;
     pthread_mutex_unlock(&pool_lock);
+refused:
+    atomic_fetch_add_explicit(&rt_sched.m_refused, 1, memory_order_relaxed);
     return -EAGAIN;
 }
 
@@ -117,6 +121,13 @@ void blocking_submit(struct blocking_job *job) {
     *jobs_end = job;
     jobs_end = &job->next;
     pthread_cond_signal(&pool_wake);
+    pthread_mutex_unlock(&pool_lock);
+}
+
+void blocking_count(struct rt_stats *out) {
+    pthread_mutex_lock(&pool_lock);
+    out->blocking_threads = thread_count;
+    out->blocking_busy = busy;
     pthread_mutex_unlock(&pool_lock);
 }
 

@@ -63,13 +63,15 @@ void g_switch_out(struct m *m, struct g *g) {
     san_arrive_g(g); /* this may be another thread now */
 }
 
-struct g *g_new(struct p *cache, struct p *home, const char *name, rt_fn fn, void *arg) {
-    struct g *g = stack_get(cache);
+struct g *g_new(struct p *cache, struct p *home, const struct go_options *options, rt_fn fn,
+                void *arg) {
+    struct g *g = stack_get(cache, options->stack_size);
     if (!g)
         return NULL;
     g->next = NULL;
     g->p = home;
     g->pinned = home != NULL;
+    g->priority = (uint8_t)options->priority;
     g->timed_out = g->zombie = false;
     g->fn = fn;
     g->arg = arg;
@@ -78,7 +80,7 @@ struct g *g_new(struct p *cache, struct p *home, const char *name, rt_fn fn, voi
     g->token_post.fn = park_token_arrived;
     g->resume_post.fn = park_resume_arrived;
     atomic_store_explicit(&g->cancelled, false, memory_order_relaxed);
-    atomic_store_explicit(&g->name, name, memory_order_relaxed);
+    atomic_store_explicit(&g->name, options->name, memory_order_relaxed);
     atomic_store_explicit(&g->reason, NULL, memory_order_relaxed);
     atomic_store_explicit(&g->state, G_ACTIVE, memory_order_relaxed);
 #ifdef RT_HAS_ASAN

@@ -118,15 +118,15 @@ struct m *m_get_spare(void) {
     else if (m_count < rt_sched.p_count + rt_sched.spare_m_max)
         may_make = m_count++ < UINT32_MAX;
     pthread_mutex_unlock(&spare_lock);
-    if (m || !may_make)
+    if (m)
         return m;
-    m = m_new();
-    if (!m) {
-        pthread_mutex_lock(&spare_lock);
-        m_count--;
-        pthread_mutex_unlock(&spare_lock);
-    }
-    return m;
+    if (may_make && (m = m_new()))
+        return m;
+    pthread_mutex_lock(&spare_lock);
+    m_count -= may_make;
+    pthread_mutex_unlock(&spare_lock);
+    atomic_fetch_add_explicit(&rt_sched.m_refused, 1, memory_order_relaxed);
+    return NULL;
 }
 
 void m_put_spare(struct m *m) {
@@ -136,17 +136,22 @@ void m_put_spare(struct m *m) {
     pthread_mutex_unlock(&spare_lock);
 }
 
-void m_hand_p(struct m *m, struct p *p) {
+static void give_p(struct m *m, struct p *p) {
     atomic_store_explicit(&m->handoff, p, memory_order_release);
     atomic_fetch_add_explicit(&m->wake, 1, memory_order_release);
     futex_wake(&m->wake, 1);
+}
+
+void m_hand_p(struct m *m, struct p *p) {
+    counter_add(&p->handoffs, 1);
+    give_p(m, p);
 }
 
 int m_start(struct p *p) {
     struct m *m = m_get_spare();
     if (!m)
         return -EAGAIN;
-    m_hand_p(m, p);
+    give_p(m, p);
     return 0;
 }
 
@@ -168,6 +173,15 @@ static uint32_t foreign_count(void) {
         count += atomic_load_explicit(&m->in_foreign, memory_order_relaxed);
     pthread_mutex_unlock(&spare_lock);
     return count;
+}
+
+void m_count_all(struct rt_stats *out) {
+    out->foreign_ms = foreign_count();
+    pthread_mutex_lock(&spare_lock);
+    out->ms = m_count;
+    for (struct m *m = spares; m; m = m->next_spare)
+        out->spare_ms++;
+    pthread_mutex_unlock(&spare_lock);
 }
 
 bool m_wait_stopped(int64_t deadline_ns) {

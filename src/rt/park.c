@@ -60,17 +60,25 @@ static bool take_token(struct g *g) {
     return true;
 }
 
-int rt_park(const char *reason, int64_t deadline_ns) {
-    struct m *m = m_self();
-    ASSERT(m && m->p && m->current); /* a scheduler callback or foreign code cannot park */
-    struct g *g = m->current;
-    if (is_cancelled(g))
-        return -ECANCELED;
+/* True when the call is over without a wait; *err is what it returns. */
+static bool ends_early(struct p *p, struct g *g, int64_t deadline_ns, int *err) {
+    *err = 0;
+    if (is_cancelled(g)) {
+        *err = -ECANCELED;
+        return true;
+    }
     if (take_token(g))
-        return 0;
+        return true;
+    if (deadline_ns != RT_FOREVER && deadline_ns <= p->now_ns) {
+        *err = -ETIMEDOUT;
+        return true;
+    }
+    return false;
+}
+
+static int wait_for_token(struct m *m, struct g *g, enum m_request request, const char *reason,
+                          int64_t deadline_ns) {
     if (deadline_ns != RT_FOREVER) {
-        if (deadline_ns <= m->p->now_ns)
-            return -ETIMEDOUT;
         g->timed_out = false;
         g->deadline.deadline_ns = deadline_ns;
         wheel_add(&m->p->wheel, &g->deadline);
@@ -79,7 +87,7 @@ int rt_park(const char *reason, int64_t deadline_ns) {
     atomic_store_explicit(&g->reason, reason, memory_order_relaxed);
     if (g->pinned)
         set_state(g, G_PARKED); /* K3 */
-    m->request = g->pinned ? M_PARKED : M_PARK;
+    m->request = request;
     g_switch_out(m, g);
     if (is_cancelled(g))
         return -ECANCELED;
@@ -88,6 +96,30 @@ int rt_park(const char *reason, int64_t deadline_ns) {
         return -ETIMEDOUT;
     }
     return 0;
+}
+
+int rt_park(const char *reason, int64_t deadline_ns) {
+    struct m *m = m_self();
+    ASSERT(m && m->p && m->current); /* a scheduler callback or foreign code cannot park */
+    struct g *g = m->current;
+    int err;
+    if (ends_early(m->p, g, deadline_ns, &err))
+        return err;
+    return wait_for_token(m, g, g->pinned ? M_PARKED : M_PARK, reason, deadline_ns);
+}
+
+int rt_park_unlock(rt_fn unlock, void *arg, const char *reason, int64_t deadline_ns) {
+    struct m *m = m_self();
+    ASSERT(m && m->p && m->current);
+    struct g *g = m->current;
+    int err;
+    if (ends_early(m->p, g, deadline_ns, &err)) {
+        unlock(arg);
+        return err;
+    }
+    m->unlock = unlock;
+    m->unlock_arg = arg;
+    return wait_for_token(m, g, M_PARK_UNLOCK, reason, deadline_ns);
 }
 
 static void disarm(struct p *p, struct g *g) {

@@ -143,63 +143,99 @@ static void count_started(struct p *p) {
                           memory_order_relaxed);
 }
 
-int go(const char *name, rt_fn fn, void *arg) {
-    struct p *p = p_self();
-    ASSERT(p);
-    struct g *g = g_new(p, NULL, name, fn, arg);
-    if (!g)
-        return -ENOMEM;
-    if (!atomic_load_explicit(&rt_sched.stealing, memory_order_relaxed))
-        atomic_store(&rt_sched.stealing, true); /* before the push: see others_have_work */
-    count_started(p);
-    sched_push(p, g);
-    return 0;
-}
-
-int go_here(const char *name, rt_fn fn, void *arg) {
-    struct p *p = p_self();
-    ASSERT(p);
-    struct g *g = g_new(p, p, name, fn, arg);
-    if (!g)
-        return -ENOMEM;
-    count_started(p);
-    sched_push(p, g);
-    return 0;
-}
-
 static void start_arrived(struct rt_post *post) {
     count_started(p_self());
     post->fn = park_resume_arrived; /* what the post means from now on */
     post->fn(post);
 }
 
-int go_on(unsigned p_index, const char *name, rt_fn fn, void *arg) {
-    ASSERT(p_index < rt_sched.p_count);
-    struct p *home = rt_sched.ps[p_index];
+int go_with(const struct go_options *options, rt_fn fn, void *arg) {
+    ASSERT(options->priority < RT_PRIORITIES);
+    if (options->stack_size > RT_STACK_MAX)
+        return -EINVAL;
     struct p *p = p_self();
-    struct g *g = g_new(p, home, name, fn, arg);
+    ASSERT(p || options->place == RT_ON_P);
+    struct p *home = options->place == RT_HERE ? p : NULL;
+    if (options->place == RT_ON_P) {
+        ASSERT(options->p_index < rt_sched.p_count);
+        home = rt_sched.ps[options->p_index];
+    }
+    struct g *g = g_new(p, home, options, fn, arg);
     if (!g)
         return -ENOMEM;
-    g->resume_post.fn = start_arrived;
-    inbox_post(home, &g->resume_post);
+    if (options->place == RT_ON_P) {
+        g->resume_post.fn = start_arrived;
+        inbox_post(home, &g->resume_post);
+        return 0;
+    }
+    if (!home && !atomic_load_explicit(&rt_sched.stealing, memory_order_relaxed))
+        atomic_store(&rt_sched.stealing, true); /* before the push: see others_have_work */
+    count_started(p);
+    sched_push(p, g);
     return 0;
+}
+
+int go(const char *name, rt_fn fn, void *arg) {
+    return go_with(&(struct go_options){.name = name, .place = RT_ANYWHERE}, fn, arg);
+}
+
+int go_here(const char *name, rt_fn fn, void *arg) {
+    return go_with(&(struct go_options){.name = name, .place = RT_HERE}, fn, arg);
+}
+
+int go_on(unsigned p_index, const char *name, rt_fn fn, void *arg) {
+    return go_with(&(struct go_options){.name = name, .place = RT_ON_P, .p_index = p_index}, fn,
+                   arg);
 }
 
 /* ---- Statistics ---- */
 
+static uint64_t relaxed(_Atomic uint64_t *counter) {
+    return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+static uint64_t coroutines_of(struct p *p) {
+    /* A coroutine may end on another P than it started on. */
+    int64_t coroutines = atomic_load_explicit(&p->coroutines, memory_order_relaxed);
+    return coroutines > 0 ? (uint64_t)coroutines : 0;
+}
+
 void rt_p_stats(unsigned p_index, struct rt_p_stats *out) {
     ASSERT(p_index < rt_sched.p_count);
     struct p *p = rt_sched.ps[p_index];
-    /* A coroutine may end on another P than it started on. */
-    int64_t coroutines = atomic_load_explicit(&p->coroutines, memory_order_relaxed);
     *out = (struct rt_p_stats){
-        .switches = atomic_load_explicit(&p->switches, memory_order_relaxed),
-        .steals = atomic_load_explicit(&p->steals, memory_order_relaxed),
-        .retakes = atomic_load_explicit(&p->retakes, memory_order_relaxed),
-        .foreign_calls = atomic_load_explicit(&p->foreign_calls, memory_order_relaxed),
-        .long_runs = atomic_load_explicit(&p->long_runs, memory_order_relaxed),
-        .polls = atomic_load_explicit(&p->polls, memory_order_relaxed),
-        .coroutines = coroutines > 0 ? (uint64_t)coroutines : 0,
+        .switches = relaxed(&p->switches),
+        .steals = relaxed(&p->steals),
+        .polls = relaxed(&p->polls),
+        .foreign_calls = relaxed(&p->foreign_calls),
+        .quick_calls = relaxed(&p->quick_calls),
+        .retakes = relaxed(&p->retakes),
+        .handoffs = relaxed(&p->handoffs),
+        .long_runs = relaxed(&p->long_runs),
+        .slow_quicks = relaxed(&p->slow_quicks),
+        .coroutines = coroutines_of(p),
+        .queue_depth = sched_depth(p),
         .blocks_in_use = __atomic_load_n(&p->blocks.in_use, __ATOMIC_RELAXED),
+        .sleeping = atomic_load_explicit(&p->sleeping, memory_order_relaxed) != 0,
     };
+}
+
+void rt_stats(struct rt_stats *out) {
+    *out = (struct rt_stats){
+        .global_queue_depth = atomic_load_explicit(&rt_sched.global_count, memory_order_relaxed),
+        .m_refused = relaxed(&rt_sched.m_refused),
+        .stacks = stack_count(),
+    };
+    m_count_all(out);
+    blocking_count(out);
+    int64_t alive = 0;
+    uint64_t active = out->global_queue_depth + out->foreign_ms + out->blocking_busy;
+    for (unsigned i = 0; i < rt_sched.p_count; i++) {
+        struct p *p = rt_sched.ps[i];
+        alive += atomic_load_explicit(&p->coroutines, memory_order_relaxed);
+        active += sched_depth(p) + !atomic_load_explicit(&p->sleeping, memory_order_relaxed);
+    }
+    out->coroutines = alive > 0 ? (uint64_t)alive : 0;
+    out->parked = out->coroutines > active ? out->coroutines - active : 0;
+    out->stacks_free = out->stacks > out->coroutines ? out->stacks - out->coroutines : 0;
 }

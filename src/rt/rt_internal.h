@@ -46,8 +46,9 @@ struct g {
     struct g *next; /* in a run queue or free list */
     struct p *p;    /* pinned: its P, constant while it lives */
     bool pinned;
-    bool timed_out; /* set by the deadline, before the wake-up */
-    bool zombie;    /* ended with token_post still in an inbox: freed when that arrives */
+    bool timed_out;   /* set by the deadline, before the wake-up */
+    bool zombie;      /* ended with token_post still in an inbox: freed when that arrives */
+    uint8_t priority; /* enum rt_priority, constant while it lives */
     rt_fn fn;
     void *arg;
     struct timer deadline;
@@ -70,8 +71,9 @@ struct g {
 
 /* What a coroutine asks of the loop on g0 when it switches there. */
 enum m_request {
-    M_PARKED, /* pinned: the state is PARKED already, nothing to do */
-    M_PARK,   /* not pinned: to be set PARKED now that nobody runs on its stack */
+    M_PARKED,      /* pinned: the state is PARKED already, nothing to do */
+    M_PARK,        /* not pinned: to be set PARKED now that nobody runs on its stack */
+    M_PARK_UNLOCK, /* either, and then unlock(unlock_arg) */
     M_YIELD,
     M_EXIT,
     M_FOREIGN,  /* run fn(arg) here, then switch back */
@@ -85,6 +87,8 @@ struct m {
     struct p *p;       /* NULL without one: spare, or inside foreign code */
     void *g0_sp;
     enum m_request request;
+    rt_fn unlock;
+    void *unlock_arg;
     rt_fn foreign_fn;
     void *foreign_arg;
     struct blocking_job *job;
@@ -122,12 +126,14 @@ struct p {
     struct epoll_event batch[POLL_BATCH];
 
     /* Written by the holder, read by any thread (relaxed). */
-    _Atomic uint64_t switches, steals, foreign_calls, polls;
-    _Atomic int64_t coroutines; /* started here minus ended here */
+    _Atomic uint64_t switches, steals, foreign_calls, polls, quick_calls;
+    _Atomic uint32_t pinned_count; /* in the pinned queue */
+    _Atomic int64_t coroutines;    /* started here minus ended here */
 
     /* Any thread. */
     _Alignas(64) _Atomic uintptr_t owner;
-    _Atomic uint64_t retakes, long_runs; /* sysmon's */
+    _Atomic uint64_t retakes, long_runs, slow_quicks; /* sysmon's */
+    _Atomic uint64_t handoffs;                        /* by whoever has taken the P from its M */
     _Alignas(64) _Atomic(struct rt_post *) inbox;
     _Atomic uint32_t sleeping;
     struct runq runq;
@@ -143,6 +149,7 @@ struct sched {
     _Atomic bool stealing; /* go() was used: there may be something in the rings */
     _Atomic bool stopping;
     _Atomic int stop_code;
+    _Atomic uint64_t m_refused; /* times that an M or a blocking thread could not be had */
 
     _Alignas(64) pthread_mutex_t lock; /* the global queue; what is above is read all the time */
     struct g *global_head, *global_tail;
@@ -165,6 +172,7 @@ void m_put_spare(struct m *m);
 void m_hand_p(struct m *m, struct p *p);
 void m_stop_all(void);
 bool m_wait_stopped(int64_t deadline_ns);
+void m_count_all(struct rt_stats *out); /* fills ms, spare_ms, foreign_ms */
 
 /* sched.c */
 void sched_loop(struct m *m);
@@ -172,6 +180,7 @@ void sched_wake(struct p *p);
 void sched_push(struct p *p, struct g *g); /* at the end of its queue */
 void sched_push_next(struct p *p, struct g *g);
 void sched_push_global(struct g *g);
+uint64_t sched_depth(struct p *p); /* ready on p now; any thread */
 /* The time of this scheduling round. */
 static inline int64_t p_now_ns(struct p *p) {
     if (!p->now_fresh) {
@@ -195,13 +204,16 @@ void poller_run(struct p *p, int timeout_ms); /* fetches and dispatches one batc
 
 /* stack.c */
 int stack_init(size_t stack_size);
-struct g *stack_get(struct p *p); /* p NULL: a thread without one */
+/* p NULL: a thread without one. stack_size 0: that of stack_init. NULL when there is no memory. */
+struct g *stack_get(struct p *p, size_t stack_size);
 void stack_put(struct p *p, struct g *g);
 bool stack_is_guard(const struct g *g, uintptr_t addr);
 void stack_each(void (*fn)(struct g *g, void *arg), void *arg);
+uint64_t stack_count(void); /* there are, free ones included; any thread */
 
 /* g.c */
-struct g *g_new(struct p *cache, struct p *home, const char *name, rt_fn fn, void *arg);
+struct g *g_new(struct p *cache, struct p *home, const struct go_options *options, rt_fn fn,
+                void *arg);
 void g_free(struct p *p, struct g *g);
 void g_switch_in(struct m *m, struct g *g);
 void g_switch_out(struct m *m, struct g *g);
@@ -225,3 +237,4 @@ static inline void sysmon_foreign_entered(void) {
         sysmon_wake();
 }
 void blocking_submit(struct blocking_job *job);
+void blocking_count(struct rt_stats *out); /* fills blocking_threads, blocking_busy; any thread */

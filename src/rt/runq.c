@@ -84,3 +84,9 @@ bool runq_is_empty(struct runq *q) {
     uint32_t head = atomic_load_explicit(&q->head, memory_order_seq_cst);
     return head == atomic_load_explicit(&q->tail, memory_order_seq_cst);
 }
+
+uint32_t runq_depth(struct runq *q) {
+    uint32_t head = atomic_load_explicit(&q->head, memory_order_relaxed);
+    uint32_t depth = atomic_load_explicit(&q->tail, memory_order_relaxed) - head;
+    return depth <= RUNQ_SLOTS ? depth : 0; /* the two were read at different times */
+}

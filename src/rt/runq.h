@@ -25,3 +25,4 @@ struct g *runq_take(struct runq *q);
 struct g *runq_steal(struct runq *q, struct runq *victim);
 /* As of some moment during the call. */
 bool runq_is_empty(struct runq *q);
+uint32_t runq_depth(struct runq *q); /* any thread; for statistics */

@@ -99,6 +99,15 @@ static void ring_spill(struct p *p, struct g *g) {
     pthread_mutex_unlock(&rt_sched.lock);
 }
 
+static void pinned_count_add(struct p *p, uint32_t n) {
+    uint32_t count = atomic_load_explicit(&p->pinned_count, memory_order_relaxed);
+    atomic_store_explicit(&p->pinned_count, count + n, memory_order_relaxed);
+}
+
+uint64_t sched_depth(struct p *p) {
+    return atomic_load_explicit(&p->pinned_count, memory_order_relaxed) + runq_depth(&p->runq);
+}
+
 void sched_push(struct p *p, struct g *g) {
     if (g->pinned) {
         g->next = NULL;
@@ -107,6 +116,7 @@ void sched_push(struct p *p, struct g *g) {
         else
             p->pinned_head = g;
         p->pinned_tail = g;
+        pinned_count_add(p, 1);
         return;
     }
     if (!runq_push(&p->runq, g))
@@ -127,6 +137,7 @@ static struct g *take_pinned(struct p *p) {
         p->pinned_head = g->next;
         if (!p->pinned_head)
             p->pinned_tail = NULL;
+        pinned_count_add(p, UINT32_MAX);
     }
     return g;
 }
@@ -256,6 +267,13 @@ static struct g *find_runnable(struct p *p) {
 
 /* ---- Running ---- */
 
+/* Parked first: whoever gets the lock finds it so. False when a token came before. */
+static bool unlock_parked(struct m *m, struct g *g) {
+    bool parked = g->pinned || park_commit(g); /* from here on g may run elsewhere */
+    m->unlock(m->unlock_arg);
+    return parked;
+}
+
 /* False when the P is no longer ours. */
 static bool run(struct m *m, struct g *g) {
     struct p *p = m->p;
@@ -273,6 +291,12 @@ static bool run(struct m *m, struct g *g) {
                 continue;
             m->current = NULL;
             return true;
+        case M_PARK_UNLOCK:
+            m->current = NULL; /* unlock is a callback of ours */
+            if (unlock_parked(m, g))
+                return true;
+            m->current = g;
+            continue;
         case M_YIELD:
             m->current = NULL;
             sched_push(p, g);

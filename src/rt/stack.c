@@ -54,6 +54,7 @@ struct slab {
 static pthread_mutex_t slab_lock = PTHREAD_MUTEX_INITIALIZER;
 static _Atomic(struct slab *) slabs;
 static struct g *shared_free; /* slab_lock */
+static _Atomic uint64_t stack_total;
 static size_t stack_size, page_size;
 static enum { GUARD_UNKNOWN, GUARD_MADVISE, GUARD_MPROTECT } guard_kind;
 
@@ -118,6 +119,7 @@ static struct slab *slab_new_locked(void) {
         slab->gs[i] = stack_carve(slab->base + i * stack_size, i);
     slab->next = atomic_load_explicit(&slabs, memory_order_relaxed);
     atomic_store_explicit(&slabs, slab, memory_order_release);
+    atomic_fetch_add_explicit(&stack_total, SLAB_STACKS, memory_order_relaxed);
     return slab;
 unmap:
     munmap(slab->base, bytes);
@@ -126,8 +128,10 @@ free_slab:
     return NULL;
 }
 
-struct g *stack_get(struct p *p) {
+struct g *stack_get(struct p *p, size_t size) {
     struct g *g;
+    if (size > stack_size)
+        return NULL;
     if (p && p->free_gs) {
         g = p->free_gs;
         p->free_gs = g->next;
@@ -184,4 +188,8 @@ void stack_each(void (*fn)(struct g *g, void *arg), void *arg) {
          slab = slab->next)
         for (unsigned i = 0; i < SLAB_STACKS; i++)
             fn(slab->gs[i], arg);
+}
+
+uint64_t stack_count(void) {
+    return atomic_load_explicit(&stack_total, memory_order_relaxed);
 }

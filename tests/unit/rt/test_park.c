@@ -255,6 +255,174 @@ static void posts_of_one_thread_arrive_in_order(void **state) {
     story(1, post_story);
 }
 
+/* ---- go_with ---- */
+
+static _Atomic unsigned placed;
+
+static void is_placed(void *arg) {
+    unsigned home = (unsigned)(uintptr_t)arg;
+    CHECK(rt_p_index() == home);
+    atomic_fetch_add(&placed, 1);
+}
+
+static void is_anywhere(void *arg) {
+    atomic_fetch_add(&placed, 1);
+}
+
+static void *with_place_from_thread(void *arg) {
+    const struct go_options on_1 = {.name = "on 1", .place = RT_ON_P, .p_index = 1};
+    CHECK(go_with(&on_1, is_placed, (void *)(uintptr_t)1) == 0);
+    return NULL;
+}
+
+static void go_with_story(void *arg) {
+    const struct go_options here = {.name = "here", .place = RT_HERE};
+    const struct go_options on_1 = {.name = "on 1", .place = RT_ON_P, .p_index = 1};
+    const struct go_options anywhere = {.name = "anywhere", .priority = RT_HIGH};
+    struct go_options large = {.name = "large", .stack_size = (size_t)RT_STACK_MAX + 1};
+    CHECK(go_with(&large, is_anywhere, NULL) == -EINVAL);
+    large.place = RT_ON_P;
+    CHECK(go_with(&large, is_anywhere, NULL) == -EINVAL);
+    CHECK(go_with(&here, is_placed, (void *)(uintptr_t)0) == 0);
+    CHECK(go_with(&on_1, is_placed, (void *)(uintptr_t)1) == 0);
+    CHECK(go_with(&anywhere, is_anywhere, NULL) == 0);
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, with_place_from_thread, NULL) == 0);
+    pthread_join(thread, NULL);
+    STORY_AWAIT(atomic_load(&placed) == 4);
+    struct rt_stats stats;
+    do {
+        rt_stats(&stats); /* a coroutine is counted a moment longer than it runs */
+        rt_yield();
+    } while (stats.coroutines != 1);
+    CHECK(stats.parked == 0);
+    CHECK(stats.stacks == stats.stacks_free + 1);
+    CHECK(stats.ms >= 2);
+    rt_stop(0);
+}
+
+static void go_with_starts_coroutines_where_it_is_told(void **state) {
+    story(2, go_with_story);
+}
+
+/* ---- rt_park_unlock ---- */
+
+struct unlocked {
+    struct g *g;
+    unsigned calls;
+    bool saw_self;
+    bool give_token; /* the waker was waiting for the lock */
+    int err;
+    _Atomic bool done;
+};
+
+static void counts_unlock(void *arg) {
+    struct unlocked *u = arg;
+    u->calls++;
+    u->saw_self = rt_self() != NULL;
+    if (u->give_token)
+        rt_ready(u->g);
+}
+
+/* All but the last do not park; each frees the lock once. */
+static void park_unlock_main(void *arg) {
+    struct unlocked *u = arg;
+    u->g = rt_self();
+    rt_ready(u->g);
+    CHECK(rt_park_unlock(counts_unlock, u, "a token", RT_FOREVER) == 0);
+    CHECK(u->calls == 1);
+    CHECK(rt_park_unlock(counts_unlock, u, "a deadline long past", 1) == -ETIMEDOUT);
+    CHECK(u->calls == 2);
+    rt_cancel(u->g);
+    CHECK(rt_park_unlock(counts_unlock, u, "cancelled", RT_FOREVER) == -ECANCELED);
+    CHECK(u->calls == 3);
+    rt_cancel_clear();
+    while (rt_park("no token is left", clock_mono_ns() + NS_PER_MS) == 0) {
+    }
+    CHECK(rt_park_unlock(counts_unlock, u, "times out", clock_mono_ns() + NS_PER_MS) == -ETIMEDOUT);
+    CHECK(u->calls == 4);
+    CHECK(!u->saw_self); /* a scheduler callback */
+    u->give_token = true;
+    CHECK(rt_park_unlock(counts_unlock, u, "woken under the lock", RT_FOREVER) == 0);
+    CHECK(u->calls == 5);
+    atomic_store(&u->done, true);
+}
+
+static void park_unlock_story(void *arg) {
+    static struct unlocked pinned, stealable;
+    CHECK(go_here("unlocks", park_unlock_main, &pinned) == 0);
+    STORY_AWAIT(atomic_load(&pinned.done));
+    CHECK(go("unlocks", park_unlock_main, &stealable) == 0);
+    STORY_AWAIT(atomic_load(&stealable.done));
+    rt_stop(0);
+}
+
+static void park_unlock_frees_the_lock_whatever_happens(void **state) {
+    story(1, park_unlock_story);
+    story(2, park_unlock_story);
+}
+
+/* A token that another thread gives between the look for tokens and the park: the coroutine does not
+ * park, and the lock is free all the same. */
+enum { HANDSHAKES = 20000 };
+struct handshake {
+    pthread_mutex_t lock;
+    struct g *waiter; /* lock */
+    _Atomic bool over;
+};
+
+static void handshake_unlock(void *arg) {
+    struct handshake *h = arg;
+    pthread_mutex_unlock(&h->lock);
+}
+
+static void *wakes_waiters(void *arg) {
+    struct handshake *h = arg;
+    while (!atomic_load(&h->over)) {
+        pthread_mutex_lock(&h->lock);
+        if (h->waiter)
+            rt_ready(h->waiter);
+        h->waiter = NULL;
+        pthread_mutex_unlock(&h->lock);
+        sched_yield();
+    }
+    return NULL;
+}
+
+static void handshake_main(void *arg) {
+    struct handshake *h = arg;
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, wakes_waiters, h) == 0);
+    for (int i = 0; i < HANDSHAKES; i++) {
+        pthread_mutex_lock(&h->lock);
+        h->waiter = rt_self();
+        while (h->waiter) {
+            CHECK(rt_park_unlock(handshake_unlock, h, "handshake", story_soon()) == 0);
+            pthread_mutex_lock(&h->lock);
+        }
+        pthread_mutex_unlock(&h->lock);
+    }
+    atomic_store(&h->over, true);
+    pthread_join(thread, NULL);
+    rt_stop(0);
+}
+
+static struct handshake handshake = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static void stealable_handshake_story(void *arg) {
+    CHECK(go("handshake", handshake_main, &handshake) == 0);
+}
+
+static void pinned_handshake_story(void *arg) {
+    handshake_main(&handshake);
+}
+
+static void whoever_takes_the_lock_can_wake(void **state) {
+    story(1, pinned_handshake_story);
+    story(1, stealable_handshake_story);
+    story(2, stealable_handshake_story);
+}
+
 /* ---- Many ---- */
 
 enum { MANY = 3000 };
@@ -292,6 +460,9 @@ int main(void) {
         cmocka_unit_test(an_idle_p_steals),
         cmocka_unit_test(a_pinned_coroutine_stays_on_its_p),
         cmocka_unit_test(posts_of_one_thread_arrive_in_order),
+        cmocka_unit_test(go_with_starts_coroutines_where_it_is_told),
+        cmocka_unit_test(park_unlock_frees_the_lock_whatever_happens),
+        cmocka_unit_test(whoever_takes_the_lock_can_wake),
         cmocka_unit_test(stacks_are_used_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

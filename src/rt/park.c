@@ -26,6 +26,10 @@
  *   K6  A deadline is armed on the wheel of the P it parks on, so the winner sends the G back to that
  *       P, by resume_post, when it is another: only that P can disarm. So no G in a run queue has
  *       its deadline armed.
+ *   K7  Who finds a token there already still writes the state (NOTIFIED over NOTIFIED): the coroutine
+ *       that takes the token then acquires this waker's writes as well as the first one's. By a mere
+ *       look it could take the first one's token, miss what the second one had written before, and
+ *       park for ever. (On x86 a failed compare-and-swap hides that; on aarch64 nothing does.)
  *
  * resume_post is used at the start of a G, by K6, and on the way back from foreign_call and
  * blocking_call. These exclude each other: each is sent for a G that is in no queue. */
@@ -176,8 +180,10 @@ static void ready_stealable(struct m *m, struct g *g) {
         }
         if (change_state(g, G_ACTIVE, G_NOTIFIED))
             return;
-        if (atomic_load_explicit(&g->state, memory_order_acquire) != G_PARKED)
-            return; /* it has a token */
+        if (change_state(g, G_NOTIFIED, G_NOTIFIED)) /* K7 */
+            return;
+        if (atomic_load_explicit(&g->state, memory_order_relaxed) == G_FREE)
+            return; /* against the promise: harmless, a loop would not be */
     }
 }
 

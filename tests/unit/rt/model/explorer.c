@@ -128,8 +128,8 @@ _Noreturn void model_fail(const char *file, int line, const char *condition) {
     unsigned from = trace_count > TRACE_MAX ? trace_count - TRACE_MAX : 0;
     for (unsigned i = from; i < trace_count; i++) {
         const struct trace_step *step = &trace[i % TRACE_MAX];
-        fprintf(stderr, "  thread %u: %-14s #%-3u %#llx\n", step->thread, step->what, step->location,
-                (unsigned long long)step->value);
+        fprintf(stderr, "  thread %u: %-14s #%-3u %#llx\n", step->thread, step->what,
+                step->location, (unsigned long long)step->value);
     }
     exit(1);
 }
@@ -297,11 +297,16 @@ void model_store(volatile void *at, const void *value, size_t size, int order) {
 
 static uint64_t applied(enum model_rmw op, uint64_t before, uint64_t operand) {
     switch (op) {
-    case MODEL_EXCHANGE: return operand;
-    case MODEL_ADD: return before + operand;
-    case MODEL_SUB: return before - operand;
-    case MODEL_OR: return before | operand;
-    case MODEL_AND: return before & operand;
+    case MODEL_EXCHANGE:
+        return operand;
+    case MODEL_ADD:
+        return before + operand;
+    case MODEL_SUB:
+        return before - operand;
+    case MODEL_OR:
+        return before | operand;
+    case MODEL_AND:
+        return before & operand;
     }
     abort();
 }

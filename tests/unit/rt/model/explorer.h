@@ -31,7 +31,7 @@ struct model_story {
     void (*setup)(void); /* all state as at the start; outside of any thread */
     unsigned thread_count;
     void (*threads[MODEL_THREADS_MAX])(void);
-    void (*check)(void); /* at the end of each run, when no thread can go on */
+    void (*check)(void);  /* at the end of each run, when no thread can go on */
     unsigned preemptions; /* switches away from a thread that could have gone on */
     unsigned stale_reads; /* loads that read another store than the latest */
 };
@@ -40,8 +40,7 @@ struct model_story {
 unsigned long model_explore(const struct model_story *story);
 
 /* In threads and in check. */
-#define MODEL_CHECK(condition)                                                                     \
-    ((condition) ? (void)0 : model_fail(__FILE__, __LINE__, #condition))
+#define MODEL_CHECK(condition) ((condition) ? (void)0 : model_fail(__FILE__, __LINE__, #condition))
 _Noreturn void model_fail(const char *file, int line, const char *condition);
 
 /* Which thread this is; MODEL_THREADS_MAX in setup and check. */

@@ -63,8 +63,7 @@ static void reads_twice(void) {
     MODEL_CHECK(second >= first);
 }
 
-static void nothing(void) {
-}
+static void nothing(void) {}
 
 static void expect(const struct model_story *story, int store, int load, bool fails) {
     fflush(NULL);

@@ -1,0 +1,174 @@
+/* router_receive: the response on its way from the upstream.
+ *
+ * The body is lent from the connection's buffer; at its end the connection goes back to its pool, or
+ * is closed when the request was not sent whole. */
+#include <errno.h>
+
+#include "base/clock.h"
+#include "filter/router_internal.h"
+
+/* Envoy's defaults for an HTTP/1 upstream. */
+static const struct http1_limits response_limits = {.head_bytes = 80 * 1024, .header_count = 100};
+
+/* Of 1xx heads before a response: enough for hints and signs of life, and an end of an upstream that
+ * sends nothing else. */
+enum { INTERIM_BYTES_MAX = 1024 * 1024 };
+
+/* An interim response is not ours. Its map serves the next head. When it was so large that the buffer
+ * moved to the arena, the next one starts in a block again: not more than fits has been read of it. */
+static int drop_interim(struct upstream *u, struct header_map *map) {
+    map->count = 0;
+    map->known = 0;
+    map->bytes = 0;
+    return inbuf_leave_arena(&u->in);
+}
+
+/* 0 with head filled; -EPROTO for bytes that are no response, else what the socket said. */
+int router_read_head(struct router *r, struct http1_head *head) {
+    struct exchange *x = r->x;
+    struct upstream *u = r->upstream;
+    struct http1_parser parser;
+    struct span method = header_get(&x->request.headers, HDR_METHOD);
+    size_t interim_bytes = 0;
+    http1_parser_init(&parser, &response_limits);
+    for (;;) {
+        if (inbuf_len(&u->in)) {
+            enum http1_verdict verdict = http1_parse_response(&parser, u->in.data + u->in.start,
+                                                              inbuf_len(&u->in), method, head);
+            if (verdict == HTTP1_BAD)
+                return -EPROTO;
+            if (verdict == HTTP1_DONE) {
+                bool is_final = head->status >= 200;
+                int rc = is_final ? inbuf_hold(&u->in, &x->arena) : 0;
+                if (rc != 0)
+                    return rc;
+                inbuf_consume(&u->in, head->head_bytes);
+                if (is_final)
+                    return 0;
+                interim_bytes += head->head_bytes;
+                if (head->status == 101 || interim_bytes > INTERIM_BYTES_MAX)
+                    return -EPROTO; /* nobody asked for the one, nobody waits for the other */
+                rc = drop_interim(u, head->headers);
+                if (rc != 0)
+                    return rc;
+                http1_parser_init(&parser, &response_limits);
+                continue;
+            }
+        }
+        size_t room = inbuf_head_room(&u->in, &x->arena, response_limits.head_bytes);
+        if (room == 0)
+            return -ENOMEM;
+        ssize_t n =
+            socket_read(&u->socket, u->in.data + u->in.end, room, "upstream response", RT_FOREVER);
+        if (n == -ECANCELED)
+            return -ECANCELED;
+        if (n <= 0) /* half a head is no response, none at all is a lost connection: as on Envoy */
+            return inbuf_len(&u->in) ? -EPROTO : -ECONNRESET;
+        if (x->info.upstream_rx_first_ns == 0)
+            x->info.upstream_rx_first_ns = rt_now_ns();
+        exchange_touch(x);
+        u->in.end += (uint32_t)n;
+    }
+}
+
+void router_release(struct router *r, bool reusable) {
+    struct upstream *u = r->upstream;
+    if (!u)
+        return;
+    if (!r->request_sent)
+        exchange_pump_stop(r->x); /* it may be writing to this connection */
+    r->upstream = NULL;
+    if (reusable && r->request_sent && r->keep_alive && inbuf_leave_arena(&u->in) == 0) {
+        upstream_put(u);
+        return;
+    }
+    inbuf_drop(&u->in); /* the arena may own that memory */
+    upstream_close(u, true);
+}
+
+static ssize_t response_body_next(void *data, size_t max, struct span *out) {
+    struct router *r = data;
+    struct exchange *x = r->x;
+    if (!r->upstream) { /* the end was seen, or an error */
+        *out = span_make("", 0);
+        return r->body.error ? r->body.error : 0;
+    }
+    ssize_t n = reader_next(wire_body_reader(&r->body), max, out);
+    exchange_touch(x);
+    if (n > 0)
+        return n;
+    if (n == 0) {
+        x->info.upstream_rx_last_ns = rt_now_ns();
+        exchange_set_deadline(x, RT_FOREVER, NULL, NULL);
+        router_release(r, r->body.done);
+        return 0;
+    }
+    if (exchange_alive(x)) { /* a body cut short is a protocol error too, as on Envoy */
+        x->info.flags |= FLAG_UPSTREAM_PROTOCOL_ERROR;
+        x->info.response_code_details =
+            SPAN_LIT("upstream_reset_after_response_started{protocol_error}");
+        stat_inc(r->cluster->stats.cx_protocol_error, x->shard);
+        stat_inc(r->cluster->stats.rq_rx_reset, x->shard);
+    }
+    router_release(r, false);
+    return n;
+}
+
+static enum reader_peek response_body_peek(void *data) {
+    struct router *r = data;
+    return r->upstream ? reader_peek(wire_body_reader(&r->body)) : READER_END;
+}
+
+static void response_body_close(void *data) {
+    struct router *r = data;
+    router_release(r, false);
+}
+
+static int service_time(struct router *r, struct exchange *x) {
+    if (r->config && r->config->suppress_envoy_headers)
+        return 0;
+    int64_t from_ns =
+        x->info.upstream_tx_last_ns ? x->info.upstream_tx_last_ns : x->info.upstream_rx_first_ns;
+    struct span text = arena_decimal(&x->arena, (uint64_t)(rt_now_ns() - from_ns) / NS_PER_MS);
+    return span_is_none(text)
+               ? -ENOMEM
+               : header_set_id(&x->response.headers, HDR_X_ENVOY_UPSTREAM_SERVICE_TIME, text);
+}
+
+void router_take_response(struct router *r, const struct http1_head *head) {
+    static const struct reader_itab itab = {
+        .next = response_body_next, .close = response_body_close, .peek = response_body_peek};
+    struct exchange *x = r->x;
+    struct upstream *u = r->upstream;
+    unsigned status = head->status;
+    r->head_seen = true;
+    x->info.response_code = (uint16_t)status;
+    r->keep_alive = head->keep_alive && head->framing != HTTP1_BODY_UNTIL_CLOSE;
+    x->info.response_code_details = SPAN_LIT("via_upstream");
+    cluster_count_response(r->cluster, x->shard, status);
+    stat_record_us(r->cluster->stats.rq_time, x->shard,
+                   (uint64_t)(rt_now_ns() - x->info.upstream_tx_first_ns) / 1000);
+    router_bump(status >= 500 ? &router_host_counters(r)->rq_error
+                              : &router_host_counters(r)->rq_success,
+                1);
+    wire_body_init(&r->body, &u->socket, &u->in, head, &response_limits);
+    r->body.reason = "upstream body";
+    r->body.arena = &x->arena;
+    if (r->cluster->enable_trailers)
+        r->body.trailers = &x->response.trailers;
+    http1_strip_hop_by_hop(&x->response.headers);
+    if (r->body.done) {
+        x->info.upstream_rx_last_ns = rt_now_ns();
+        exchange_set_deadline(x, RT_FOREVER, NULL, NULL);
+        if (r->request_sent)
+            router_release(r, true);
+    } else {
+        x->response.body = (struct reader){&itab, r};
+    }
+    int rc = service_time(r, x);
+    const struct route_entry *route = x->route;
+    if (rc == 0 && route)
+        rc = route_mutate_response(route, x);
+    if (rc != 0)
+        router_reply_simple(r, 500, span_none(), SPAN_LIT("response_headers_failed"), 0);
+}

@@ -2,7 +2,15 @@
  *
  * rt_ctx_switch saves the callee-saved registers on the current stack, stores the stack pointer to
  * *save_sp and continues the context load_sp. It returns when somebody switches back, possibly on
- * another thread. The ctx_* wrappers below tell AddressSanitizer and ThreadSanitizer about it. */
+ * another thread. g.c tells AddressSanitizer and ThreadSanitizer about it.
+ *
+ *    suspended at sp:   x86-64   r15 r14 r13 r12 rbx rbp return      (7 words, low to high)
+ *                       aarch64  x29 x30 x19 .. x28 d8 .. d15        (20 words)
+ *
+ * Unwinding  Every instruction of these routines has CFI: a profiler's signal, a crash or gdb at any
+ *            of them sees the whole chain. It ends at rt_ctx_entry, whose return address is undefined.
+ *            x86-64 shadow stacks and aarch64 GCS would refuse the switch; an executable gets them
+ *            only when all of its objects are marked for them, and these are not. */
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -27,31 +35,42 @@
 
 void rt_ctx_switch(void **save_sp, void *load_sp);
 void rt_ctx_entry(void);
+/* Calls fn(arg) on the current stack as if the suspended context sp had called it: backtraces go from
+ * fn to sp's frames. So a profile of foreign code, which runs on the thread's stack, shows which
+ * coroutine called it, and a suspended coroutine can be unwound from outside. sp stays suspended
+ * until fn returns. */
+void rt_ctx_call_as(void (*fn)(void *), void *arg, void *sp);
+
+/* A new context starts behind the nop of rt_ctx_entry. */
+#if defined(__x86_64__)
+enum { RT_CTX_WORDS = 7, RT_CTX_ENTRY_SKIP = 1 };
+#elif defined(__aarch64__)
+enum { RT_CTX_WORDS = 20, RT_CTX_ENTRY_SKIP = 4 };
+#else
+#error "no context switch for this architecture"
+#endif
 
 /* A context that calls fn(arg) on the stack that ends at top (16 byte aligned) when first switched
  * to. fn must not return. */
 static inline void *rt_ctx_init(void *top, void (*fn)(void *), void *arg) {
     uintptr_t *sp = top;
+    uintptr_t entry = (uintptr_t)rt_ctx_entry + RT_CTX_ENTRY_SKIP;
 #if defined(__x86_64__)
     /* At rt_ctx_entry, before its call, the stack is aligned to 16. */
     *--sp = 0;
     *--sp = 0;
-    *--sp = (uintptr_t)rt_ctx_entry;
-    *--sp = 0;              /* rbp */
-    *--sp = (uintptr_t)fn;  /* rbx */
-    *--sp = (uintptr_t)arg; /* r12 */
-    *--sp = 0;              /* r13 */
-    *--sp = 0;              /* r14 */
-    *--sp = 0;              /* r15 */
-#elif defined(__aarch64__)
-    sp -= 20;
-    for (int i = 0; i < 20; i++)
-        sp[i] = 0;
-    sp[1] = (uintptr_t)rt_ctx_entry; /* x30 */
-    sp[2] = (uintptr_t)fn;           /* x19 */
-    sp[3] = (uintptr_t)arg;          /* x20 */
+    sp -= RT_CTX_WORDS;
+    sp[0] = sp[1] = sp[2] = sp[5] = 0;
+    sp[3] = (uintptr_t)arg; /* r12 */
+    sp[4] = (uintptr_t)fn;  /* rbx */
+    sp[6] = entry;
 #else
-#error "no context switch for this architecture"
+    sp -= RT_CTX_WORDS;
+    for (int i = 0; i < RT_CTX_WORDS; i++)
+        sp[i] = 0;
+    sp[1] = entry;          /* x30 */
+    sp[2] = (uintptr_t)fn;  /* x19 */
+    sp[3] = (uintptr_t)arg; /* x20 */
 #endif
     return sp;
 }

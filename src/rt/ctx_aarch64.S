@@ -1,5 +1,10 @@
 /* Context switch for aarch64, AAPCS64. The contract is in ctx.h. Saved: x19-x30 and d8-d15, the
- * callee-saved registers. The frame has one shape on both stacks, so the CFI holds on either side. */
+ * callee-saved registers. The frame has one shape on both stacks, so the CFI holds on either side
+ * of the move of sp. A register that was loaded is said to be restored at once: a signal that arrives
+ * after the last instruction overwrites what is below sp.
+ *
+ * Not saved: FPCR, which nothing in this process changes, and SVE and SME state, which the procedure
+ * call standard leaves to the caller (functions with vector arguments preserve more: do not park). */
 #ifdef __aarch64__
     .text
     .p2align 4
@@ -43,14 +48,32 @@ rt_ctx_switch:
     str x9, [x0]
     mov sp, x1
     ldp x19, x20, [sp, #16]
+    .cfi_restore 19
+    .cfi_restore 20
     ldp x21, x22, [sp, #32]
+    .cfi_restore 21
+    .cfi_restore 22
     ldp x23, x24, [sp, #48]
+    .cfi_restore 23
+    .cfi_restore 24
     ldp x25, x26, [sp, #64]
+    .cfi_restore 25
+    .cfi_restore 26
     ldp x27, x28, [sp, #80]
+    .cfi_restore 27
+    .cfi_restore 28
     ldp d8, d9, [sp, #96]
+    .cfi_restore 72
+    .cfi_restore 73
     ldp d10, d11, [sp, #112]
+    .cfi_restore 74
+    .cfi_restore 75
     ldp d12, d13, [sp, #128]
+    .cfi_restore 76
+    .cfi_restore 77
     ldp d14, d15, [sp, #144]
+    .cfi_restore 78
+    .cfi_restore 79
     ldp x29, x30, [sp], #160
     .cfi_def_cfa_offset 0
     .cfi_restore 29
@@ -60,7 +83,9 @@ rt_ctx_switch:
     .size rt_ctx_switch, . - rt_ctx_switch
 
 /* Where a new coroutine starts: rt_ctx_init left its function in x19 and the argument in x20. The
- * undefined return address ends every backtrace here. */
+ * undefined return address ends every backtrace here. A context that has not started yet returns to
+ * behind the nop (RT_CTX_ENTRY_SKIP): unwinders look up the instruction before a return address,
+ * which must be ours too. */
     .p2align 4
     .globl rt_ctx_entry
     .hidden rt_ctx_entry
@@ -68,6 +93,7 @@ rt_ctx_switch:
 rt_ctx_entry:
     .cfi_startproc
     .cfi_undefined 30
+    nop
     mov x29, xzr
     mov x30, xzr
     mov x0, x20
@@ -75,5 +101,74 @@ rt_ctx_entry:
     brk #0
     .cfi_endproc
     .size rt_ctx_entry, . - rt_ctx_entry
+
+/* fn(arg) on this stack, with backtraces that go on in the suspended context. The first two words of
+ * its frame are x29 and x30: a frame record, to which x29 points, so walkers of frame pointers need
+ * nothing else, and for CFI all is at fixed offsets from x29.
+ *
+ * It says that it is a signal frame because debuggers take a caller whose stack lies below its
+ * callee's for corruption, except where a signal changed the stack. gdb shows "<signal handler called>"
+ * in its place. */
+    .p2align 4
+    .globl rt_ctx_call_as
+    .hidden rt_ctx_call_as
+    .type rt_ctx_call_as, %function
+rt_ctx_call_as:
+    .cfi_startproc
+    .cfi_signal_frame
+    stp x29, x30, [sp, #-16]!
+    .cfi_def_cfa_offset 16
+    .cfi_offset 29, -16
+    .cfi_offset 30, -8
+    mov x29, x2
+    .cfi_def_cfa 29, 160
+    .cfi_offset 29, -160
+    .cfi_offset 30, -152
+    .cfi_offset 19, -144
+    .cfi_offset 20, -136
+    .cfi_offset 21, -128
+    .cfi_offset 22, -120
+    .cfi_offset 23, -112
+    .cfi_offset 24, -104
+    .cfi_offset 25, -96
+    .cfi_offset 26, -88
+    .cfi_offset 27, -80
+    .cfi_offset 28, -72
+    .cfi_offset 72, -64
+    .cfi_offset 73, -56
+    .cfi_offset 74, -48
+    .cfi_offset 75, -40
+    .cfi_offset 76, -32
+    .cfi_offset 77, -24
+    .cfi_offset 78, -16
+    .cfi_offset 79, -8
+    mov x9, x0
+    mov x0, x1
+    blr x9
+    ldp x29, x30, [sp], #16
+    .cfi_def_cfa 31, 0
+    .cfi_restore 19
+    .cfi_restore 20
+    .cfi_restore 21
+    .cfi_restore 22
+    .cfi_restore 23
+    .cfi_restore 24
+    .cfi_restore 25
+    .cfi_restore 26
+    .cfi_restore 27
+    .cfi_restore 28
+    .cfi_restore 29
+    .cfi_restore 30
+    .cfi_restore 72
+    .cfi_restore 73
+    .cfi_restore 74
+    .cfi_restore 75
+    .cfi_restore 76
+    .cfi_restore 77
+    .cfi_restore 78
+    .cfi_restore 79
+    ret
+    .cfi_endproc
+    .size rt_ctx_call_as, . - rt_ctx_call_as
 #endif
     .section .note.GNU-stack, "", %progbits

@@ -62,7 +62,9 @@ rt_ctx_switch:
     .size rt_ctx_switch, . - rt_ctx_switch
 
 /* Where a new coroutine starts: rt_ctx_init left its function in rbx and the argument in r12. The
- * undefined return address ends every backtrace here. */
+ * undefined return address ends every backtrace here. A context that has not started yet returns to
+ * behind the nop (RT_CTX_ENTRY_SKIP): unwinders look up the byte before a return address, which must
+ * be ours too. */
     .p2align 4
     .globl rt_ctx_entry
     .hidden rt_ctx_entry
@@ -70,11 +72,52 @@ rt_ctx_switch:
 rt_ctx_entry:
     .cfi_startproc
     .cfi_undefined %rip
+    nop
     xorl %ebp, %ebp
     movq %r12, %rdi
     callq *%rbx
     ud2
     .cfi_endproc
     .size rt_ctx_entry, . - rt_ctx_entry
+
+/* fn(arg) on this stack, with backtraces that go on in the suspended context. rbp points at what
+ * rt_ctx_switch pushed there last, the caller's rbp and its return address: that is a frame record,
+ * so walkers of frame pointers need nothing else, and for CFI it is all at fixed offsets from rbp.
+ *
+ * It says that it is a signal frame because debuggers take a caller whose stack lies below its
+ * callee's for corruption, except where a signal changed the stack. gdb shows "<signal handler called>"
+ * in its place. */
+    .p2align 4
+    .globl rt_ctx_call_as
+    .hidden rt_ctx_call_as
+    .type rt_ctx_call_as, @function
+rt_ctx_call_as:
+    .cfi_startproc
+    .cfi_signal_frame
+    pushq %rbp
+    .cfi_adjust_cfa_offset 8
+    .cfi_rel_offset %rbp, 0
+    leaq 40(%rdx), %rbp
+    .cfi_def_cfa %rbp, 16
+    .cfi_offset %rbp, -16
+    .cfi_offset %rbx, -24
+    .cfi_offset %r12, -32
+    .cfi_offset %r13, -40
+    .cfi_offset %r14, -48
+    .cfi_offset %r15, -56
+    movq %rdi, %rax
+    movq %rsi, %rdi
+    callq *%rax
+    popq %rbp
+    .cfi_def_cfa %rsp, 8
+    .cfi_restore %rbp
+    .cfi_restore %rbx
+    .cfi_restore %r12
+    .cfi_restore %r13
+    .cfi_restore %r14
+    .cfi_restore %r15
+    ret
+    .cfi_endproc
+    .size rt_ctx_call_as, . - rt_ctx_call_as
 #endif
     .section .note.GNU-stack, "", %progbits

@@ -17,6 +17,9 @@
  *     passes it on. It is seq_cst because sysmon's sleep depends on it (see sysmon.c). A won CAS on
  *     leaving acquires nothing new: nobody had the P in between.
  *
+ * Backtraces  from foreign code go on in the coroutine that made the call (rt_ctx_call_as): its stack
+ * stays as it is until fn returns. The frames of g0 in between say nothing that matters.
+ *
  * When the CAS is lost, the coroutine is sent on from g0, where nobody runs on its stack: to its P's
  * inbox if pinned, else to the global queue; and the M becomes a spare. */
 #include "rt/foreign.h"
@@ -44,7 +47,7 @@ bool foreign_run(struct m *m, struct g *g) {
     atomic_store(&p->owner, inside); /* F3 */
     sysmon_foreign_entered();
 
-    m->foreign_fn(m->foreign_arg);
+    rt_ctx_call_as(m->foreign_fn, m->foreign_arg, g->sp);
 
     atomic_store_explicit(&m->in_foreign, false, memory_order_relaxed);
     atomic_store_explicit(&g->reason, reason, memory_order_relaxed);

@@ -434,9 +434,9 @@ static void run_once(void) {
     current = MODEL_THREADS_MAX;
     memset(&threads[MODEL_THREADS_MAX].view, 0, sizeof(struct view));
     story->setup();
-    for (unsigned i = 0; i < story->thread_count; i++) {
+    for (unsigned i = 0; i < MODEL_THREADS_MAX; i++) {
         struct thread *t = &threads[i];
-        t->state = RUNNABLE;
+        t->state = i < story->thread_count ? RUNNABLE : ENDED;
         t->view = threads[MODEL_THREADS_MAX].view; /* all know what setup did */
         memset(t->view.oldest + location_count, 0, LOCATIONS_MAX - location_count);
         t->sp = rt_ctx_init(t->stack + STACK_BYTES, thread_main, (void *)(uintptr_t)i);

@@ -17,7 +17,7 @@
 
 #include "rt/rt_internal.h"
 
-enum { BACKTRACE_MAX = 64, BACKTRACE_PATIENCE_S = 5 };
+enum { BACKTRACE_PATIENCE_S = 5 };
 
 static const int crash_signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
 static const char *const crash_names[] = {"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT"};

@@ -94,6 +94,7 @@ struct g *g_new(struct p *cache, struct p *home, const struct go_options *option
 }
 
 void g_free(struct p *p, struct g *g) {
+    atomic_store_explicit(&g->id, 0, memory_order_relaxed);
     atomic_store_explicit(&g->state, G_FREE, memory_order_relaxed);
 #ifdef RT_HAS_TSAN
     if (g->san.fiber) {

@@ -70,6 +70,7 @@ static void *m_main(void *arg) {
     int err = signals_thread_init();
     if (err < 0)
         LOG(log_rt, LOG_WARN, "no alternate signal stack for a thread: error %d", -err);
+    backtrace_thread_init(m);
     struct p *p;
     while ((p = m_await_p(m))) {
         m->p = p;
@@ -79,6 +80,7 @@ static void *m_main(void *arg) {
             break;
         m_put_spare(m);
     }
+    atomic_store_explicit(&m->tid, 0, memory_order_relaxed);
     m_ended();
     return NULL;
 }

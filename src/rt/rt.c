@@ -137,19 +137,33 @@ struct g *rt_self(void) {
 
 /* ---- Starting coroutines ---- */
 
-static void count_started(struct p *p) {
+static uint64_t next_id(struct p *p) {
+    enum {
+        ID_BATCH = 64
+    }; /* ids come roughly in order, and the shared counter is seldom touched */
+    static _Atomic uint64_t taken = 1;
+    if (p->next_id == p->end_id) {
+        p->next_id = atomic_fetch_add_explicit(&taken, ID_BATCH, memory_order_relaxed);
+        p->end_id = p->next_id + ID_BATCH;
+    }
+    return p->next_id++;
+}
+
+/* On the P that starts it: from now on g is seen by dumps. */
+static void started(struct p *p, struct g *g) {
+    atomic_store_explicit(&g->id, next_id(p), memory_order_release);
     atomic_store_explicit(&p->coroutines,
                           atomic_load_explicit(&p->coroutines, memory_order_relaxed) + 1,
                           memory_order_relaxed);
 }
 
 static void start_arrived(struct rt_post *post) {
-    count_started(p_self());
+    started(p_self(), container_of(post, struct g, resume_post));
     post->fn = park_resume_arrived; /* what the post means from now on */
     post->fn(post);
 }
 
-int go_with(const struct go_options *options, rt_fn fn, void *arg) {
+static int start(const struct go_options *options, rt_fn fn, void *arg, void *created_by) {
     ASSERT(options->priority < RT_PRIORITIES);
     if (options->stack_size > RT_STACK_MAX)
         return -EINVAL;
@@ -163,6 +177,7 @@ int go_with(const struct go_options *options, rt_fn fn, void *arg) {
     struct g *g = g_new(p, home, options, fn, arg);
     if (!g)
         return -ENOMEM;
+    g->created_by = (uintptr_t)created_by;
     if (options->place == RT_ON_P) {
         g->resume_post.fn = start_arrived;
         inbox_post(home, &g->resume_post);
@@ -170,22 +185,30 @@ int go_with(const struct go_options *options, rt_fn fn, void *arg) {
     }
     if (!home && !atomic_load_explicit(&rt_sched.stealing, memory_order_relaxed))
         atomic_store(&rt_sched.stealing, true); /* before the push: see others_have_work */
-    count_started(p);
+    started(p, g);
     sched_push(p, g);
     return 0;
 }
 
+/* Each notes its own caller. */
+
+int go_with(const struct go_options *options, rt_fn fn, void *arg) {
+    return start(options, fn, arg, __builtin_return_address(0));
+}
+
 int go(const char *name, rt_fn fn, void *arg) {
-    return go_with(&(struct go_options){.name = name, .place = RT_ANYWHERE}, fn, arg);
+    return start(&(struct go_options){.name = name, .place = RT_ANYWHERE}, fn, arg,
+                 __builtin_return_address(0));
 }
 
 int go_here(const char *name, rt_fn fn, void *arg) {
-    return go_with(&(struct go_options){.name = name, .place = RT_HERE}, fn, arg);
+    return start(&(struct go_options){.name = name, .place = RT_HERE}, fn, arg,
+                 __builtin_return_address(0));
 }
 
 int go_on(unsigned p_index, const char *name, rt_fn fn, void *arg) {
-    return go_with(&(struct go_options){.name = name, .place = RT_ON_P, .p_index = p_index}, fn,
-                   arg);
+    return start(&(struct go_options){.name = name, .place = RT_ON_P, .p_index = p_index}, fn, arg,
+                 __builtin_return_address(0));
 }
 
 /* ---- Statistics ---- */

@@ -22,6 +22,7 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "mem/block.h"
+#include "rt/backtrace.h"
 #include "rt/ctx.h"
 #include "rt/poll.h"
 #include "rt/rt.h"
@@ -63,6 +64,9 @@ struct g {
 
     /* Any thread, to read: dumps. */
     _Atomic(const char *) name, reason;
+    /* Unique in the process; 0 while it is not started. Written by the P that starts or ends it. */
+    _Atomic uint64_t id;
+    uintptr_t created_by; /* who called go */
 
     struct ctx_san san;
     char *stack; /* lowest usable byte; the guard page is below */
@@ -97,6 +101,13 @@ struct m {
     struct m *all_next;
 
     _Atomic bool in_foreign; /* any thread, to read */
+
+    /* backtrace.c: set once by the thread itself; the protocol of a question is there. */
+    _Atomic pid_t tid;
+    uintptr_t stack_low, stack_high; /* of the thread's own stack */
+    _Atomic uint32_t sample_state;
+    struct backtrace sample;
+
     /* Any thread: how a spare is given a P. */
     _Atomic(struct p *) handoff;
     _Atomic uint32_t wake;
@@ -119,6 +130,7 @@ struct p {
     int event_fd;
     struct g *free_gs;
     unsigned free_g_count;
+    uint64_t next_id, end_id; /* ids of coroutines, taken in batches */
     unsigned steal_seed;
     struct block_cache blocks;
 

@@ -10,6 +10,8 @@
  *          these signals alone unless its code calls os/signal.Notify; we take them again anyway.
  *          The flag is set (release) before the write, and the P takes it (acquire) after the edge,
  *          so no delivery is lost; two may merge.
+ * Our own (signals_own)  Real-time signals that one thread of the runtime sends another: nobody else
+ *          has a handler for them, and Go leaves them alone.
  * SIGPIPE  is ignored. Go forwards one that hit a thread outside Go to what it found: nobody.
  *
  * The thread mask is left open everywhere: a library may start threads that inherit it.
@@ -34,6 +36,7 @@
 enum {
     FANOUT_MAX = 256, /* Go libraries ever loaded by one process */
     WATCHED_MAX = 8,
+    OWNED_MAX = 4,
     ALT_STACK_SIZE = 64 * 1024, /* Go asks for 32 KiB; backtraces of ours need some too */
 };
 
@@ -50,6 +53,11 @@ static struct sigaction fanout[FANOUT_MAX];
 static _Atomic unsigned fanout_count;
 static struct watched watched[WATCHED_MAX];
 static _Atomic unsigned watched_count;
+static struct owned {
+    int signo;
+    void (*handler)(int, siginfo_t *, void *);
+} owned[OWNED_MAX];
+static _Atomic unsigned owned_count; /* changes under signals_lock */
 static struct poll_fd watched_poll = {.fd = -1};
 static int watched_fd = -1;
 
@@ -193,6 +201,35 @@ int signals_on(int signo, const char *name, rt_fn fn, void *arg) {
     return err;
 }
 
+/* ---- Signals between threads of the runtime ---- */
+
+/* Entries are only added: entry, then count with release. */
+static bool is_owned(int signo) {
+    unsigned count = atomic_load_explicit(&owned_count, memory_order_acquire);
+    for (unsigned i = 0; i < count; i++)
+        if (owned[i].signo == signo)
+            return true;
+    return false;
+}
+
+int signals_own(int signo, void (*handler)(int, siginfo_t *, void *)) {
+    if (is_owned(signo))
+        return 0;
+    pthread_mutex_lock(&signals_lock);
+    int err = 0;
+    if (!is_owned(signo)) {
+        unsigned count = atomic_load_explicit(&owned_count, memory_order_relaxed);
+        ASSERT(count < OWNED_MAX);
+        err = install(signo, handler, NULL);
+        if (err == 0) {
+            owned[count] = (struct owned){.signo = signo, .handler = handler};
+            atomic_store_explicit(&owned_count, count + 1, memory_order_release);
+        }
+    }
+    pthread_mutex_unlock(&signals_lock);
+    return err;
+}
+
 /* ---- Start and dlopen ---- */
 
 int signals_init(void) {
@@ -216,6 +253,9 @@ int signals_after_dlopen(void) {
     unsigned count = atomic_load_explicit(&watched_count, memory_order_relaxed);
     for (unsigned i = 0; err == 0 && i < count; i++)
         err = install(watched[i].signo, on_watched_signal, NULL);
+    count = atomic_load_explicit(&owned_count, memory_order_relaxed);
+    for (unsigned i = 0; err == 0 && i < count; i++)
+        err = install(owned[i].signo, owned[i].handler, NULL);
     pthread_mutex_unlock(&signals_lock);
     return err;
 }

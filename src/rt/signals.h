@@ -10,6 +10,8 @@
  *          signals_after_dlopen after each dlopen, both from the main thread or a blocking_call.
  * SIGPIPE  is ignored by us; Go libraries chain to that. */
 #pragma once
+#include <signal.h>
+
 #include "rt/rt.h"
 
 /* Installs the crash handler (SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT: name of the coroutine,
@@ -20,6 +22,15 @@ MUST_CHECK int signals_after_dlopen(void);
 /* Runs fn as a new coroutine on P 0 for each delivery of signo (SIGTERM, SIGINT, SIGHUP, SIGUSR1,
  * SIGUSR2; deliveries merge as signals do). Call inside rt_run's main_fn. */
 MUST_CHECK int signals_on(int signo, const char *name, rt_fn fn, void *arg);
+
+/* The handler of a signal that the runtime sends to itself; put back after each dlopen. It runs on the
+ * alternate stack with all signals blocked. Any thread; a repetition does nothing. 0 or -errno. */
+MUST_CHECK int signals_own(int signo, void (*handler)(int, siginfo_t *, void *));
+/* The one by which backtrace.c asks a thread what it does. Not the first ones, which some C libraries
+ * and Go take for themselves, and not the last, which valgrind does. */
+static inline int signals_sample_signo(void) {
+    return SIGRTMAX - 3;
+}
 
 /* Gives the calling thread an alternate signal stack; every M does it by itself. */
 MUST_CHECK int signals_thread_init(void);

@@ -1,0 +1,46 @@
+/* backtrace: return addresses of a coroutine, suspended or running.
+ *
+ * Frames are found by frame pointers, which all our code keeps. Code without them (libc, libssl) may
+ * hide its caller or end the walk; a running coroutine that was caught in a function's first or last
+ * instructions may lack one frame. What is read is always inside the stack that is walked.
+ *
+ * An address is that of the instruction after the call, but for the first one of a running coroutine,
+ * which is where it stands: look up address - 1, or the line is that of the next statement. */
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/check.h"
+
+struct g;
+struct m;
+
+enum { BACKTRACE_MAX = 64 };
+
+enum backtrace_where {
+    BACKTRACE_SUSPENDED, /* from the saved stack pointer */
+    BACKTRACE_RUNNING,   /* on the coroutine's stack; pcs[0] is where it stands */
+    BACKTRACE_FOREIGN,   /* in foreign code: the coroutine, up to foreign_call */
+    BACKTRACE_THREAD,    /* on the thread's own stack: the scheduler, a callback, a quick call */
+};
+
+struct backtrace {
+    enum backtrace_where where;
+    uint64_t g_id;    /* of the M's coroutine, 0 for none */
+    const char *name; /* its name, or NULL */
+    unsigned count;
+    uintptr_t pcs[BACKTRACE_MAX]; /* innermost first */
+};
+
+/* Of a coroutine that nobody can resume meanwhile: the caller has its P, or has claimed it. Fills up
+ * to max addresses and returns how many. One that never ran shows the function that it will run. */
+unsigned backtrace_suspended(const struct g *g, uintptr_t *pcs, unsigned max);
+
+/* What the thread of m does now. A signal makes it look at itself, so it answers unless it blocks our
+ * signal or gets no processor for timeout_ns. Any thread, that of m included; one question per M at a
+ * time. 0, -ETIMEDOUT, -EBUSY (somebody else asks), -ESRCH (the thread has ended) or what sigaction
+ * said. On error out is left untouched. */
+MUST_CHECK int backtrace_running(struct m *m, struct backtrace *out, int64_t timeout_ns);
+
+/* The calling thread becomes m's: notes what the handler needs. Before it runs coroutines. */
+void backtrace_thread_init(struct m *m);

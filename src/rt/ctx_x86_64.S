@@ -61,6 +61,55 @@ rt_ctx_switch:
     .cfi_endproc
     .size rt_ctx_switch, . - rt_ctx_switch
 
+/* fn(arg) on another stack, and back: rdi save_sp, rsi load_sp, rdx fn, rcx arg. The frame is that of
+ * rt_ctx_switch, so that what *save_sp points at unwinds like a suspended coroutine. fn keeps the
+ * callee-saved registers, so only rbp, which holds our stack meanwhile, is loaded again.
+ * A signal frame for the reason that rt_ctx_call_as gives. */
+    .p2align 4
+    .globl rt_ctx_call
+    .hidden rt_ctx_call
+    .type rt_ctx_call, @function
+rt_ctx_call:
+    .cfi_startproc
+    .cfi_signal_frame
+    pushq %rbp
+    .cfi_adjust_cfa_offset 8
+    .cfi_rel_offset %rbp, 0
+    pushq %rbx
+    .cfi_adjust_cfa_offset 8
+    .cfi_rel_offset %rbx, 0
+    pushq %r12
+    .cfi_adjust_cfa_offset 8
+    .cfi_rel_offset %r12, 0
+    pushq %r13
+    .cfi_adjust_cfa_offset 8
+    .cfi_rel_offset %r13, 0
+    pushq %r14
+    .cfi_adjust_cfa_offset 8
+    .cfi_rel_offset %r14, 0
+    pushq %r15
+    .cfi_adjust_cfa_offset 8
+    .cfi_rel_offset %r15, 0
+    movq %rsp, (%rdi)
+    leaq 40(%rsp), %rbp     /* where the caller's rbp is: a frame for those who walk frame pointers */
+    .cfi_def_cfa %rbp, 16
+    movq %rsi, %rsp
+    andq $-16, %rsp
+    movq %rcx, %rdi
+    callq *%rdx
+    movq %rbp, %rsp
+    popq %rbp
+    .cfi_def_cfa %rsp, 8
+    .cfi_restore %rbp
+    .cfi_restore %rbx
+    .cfi_restore %r12
+    .cfi_restore %r13
+    .cfi_restore %r14
+    .cfi_restore %r15
+    retq
+    .cfi_endproc
+    .size rt_ctx_call, . - rt_ctx_call
+
 /* Where a new coroutine starts: rt_ctx_init left its function in rbx and the argument in r12. The
  * undefined return address ends every backtrace here. A context that has not started yet returns to
  * behind the nop (RT_CTX_ENTRY_SKIP): unwinders look up the byte before a return address, which must

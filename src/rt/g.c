@@ -63,6 +63,37 @@ void g_switch_out(struct m *m, struct g *g) {
     san_arrive_g(g); /* this may be another thread now */
 }
 
+#ifdef RT_HAS_ASAN
+struct call_on_g0 {
+    struct m *m;
+    struct g *g;
+    rt_fn fn;
+    void *arg;
+};
+
+/* AddressSanitizer wants to hear of the arrival on either stack. */
+static void announced_on_g0(void *arg) {
+    struct call_on_g0 *call = arg;
+    san_arrive_g0(call->m);
+    call->fn(call->arg);
+    san_leave(&call->m->san, &call->g->san);
+}
+#endif
+
+void g_call_on_g0(struct m *m, struct g *g, rt_fn fn, void *arg) {
+    san_leave(&g->san, &m->san);
+#ifdef RT_HAS_ASAN
+    struct call_on_g0 call = {m, g, fn, arg};
+    rt_ctx_call(&g->sp, m->g0_sp, announced_on_g0, &call);
+#else
+    rt_ctx_call(&g->sp, m->g0_sp, fn, arg);
+#endif
+#ifdef RT_HAS_TSAN
+    __tsan_switch_to_fiber(g->san.fiber, 0); /* here: fn's entry and exit are of one fiber */
+#endif
+    san_arrive_g(g);
+}
+
 struct g *g_new(struct p *cache, struct p *home, const struct go_options *options, rt_fn fn,
                 void *arg) {
     struct g *g = stack_get(cache, options->stack_size);

@@ -71,6 +71,7 @@ static void *m_main(void *arg) {
     if (err < 0)
         LOG(log_rt, LOG_WARN, "no alternate signal stack for a thread: error %d", -err);
     backtrace_thread_init(m);
+    (void)pthread_getcpuclockid(pthread_self(), &m->cpu_clock); /* fails for threads that ended */
     struct p *p;
     while ((p = m_await_p(m))) {
         m->p = p;

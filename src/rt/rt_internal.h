@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/epoll.h>
+#include <time.h>
 
 #include "base/check.h"
 #include "base/clock.h"
@@ -80,25 +81,24 @@ enum m_request {
     M_PARK_UNLOCK, /* either, and then unlock(unlock_arg) */
     M_YIELD,
     M_EXIT,
-    M_FOREIGN,  /* run fn(arg) here, then switch back */
+    M_RETAKEN, /* back from foreign_call, and the P is gone */
     M_BLOCKING, /* hand it to a blocking thread */
 };
 
 struct blocking_job;
 
 struct m {
-    struct g *current; /* also during foreign_call; NULL in scheduler callbacks */
+    struct g *current; /* also during foreign_call; NULL in scheduler callbacks and quick calls */
     struct p *p;       /* NULL without one: spare, or inside foreign code */
     void *g0_sp;
     enum m_request request;
     rt_fn unlock;
     void *unlock_arg;
-    rt_fn foreign_fn;
-    void *foreign_arg;
     struct blocking_job *job;
     struct ctx_san san;
     struct m *next_spare; /* under the lock of m.c */
     struct m *all_next;
+    clockid_t cpu_clock; /* set by the thread itself before it owns a P, for sysmon */
 
     _Atomic bool in_foreign; /* any thread, to read */
 
@@ -139,8 +139,9 @@ struct p {
 
     /* Written by the holder, read by any thread (relaxed). */
     _Atomic uint64_t switches, steals, foreign_calls, polls, quick_calls;
-    _Atomic uint32_t pinned_count; /* in the pinned queue */
-    _Atomic int64_t coroutines;    /* started here minus ended here */
+    _Atomic(const char *) quick_site; /* of the quick call in flight: foreign.c */
+    _Atomic uint32_t pinned_count;    /* in the pinned queue */
+    _Atomic int64_t coroutines;       /* started here minus ended here */
 
     /* Any thread. */
     _Alignas(64) _Atomic uintptr_t owner;
@@ -229,6 +230,7 @@ struct g *g_new(struct p *cache, struct p *home, const struct go_options *option
 void g_free(struct p *p, struct g *g);
 void g_switch_in(struct m *m, struct g *g);
 void g_switch_out(struct m *m, struct g *g);
+void g_call_on_g0(struct m *m, struct g *g, rt_fn fn, void *arg); /* from g; g is suspended meanwhile */
 
 /* park.c */
 bool park_commit(struct g *g); /* false: a token came first, run it on */
@@ -237,16 +239,9 @@ void park_token_arrived(struct rt_post *post);
 void park_resume_arrived(struct rt_post *post);
 void g_resume(struct g *g); /* any thread */
 
-/* foreign.c, sysmon.c, blocking.c */
-bool foreign_run(struct m *m, struct g *g); /* false: the P was retaken, g was passed on */
+/* foreign.c, sysmon.c (more in sysmon.h), blocking.c */
+void foreign_retaken(struct m *m, struct g *g); /* on g0: g was passed on, the M has no P */
 int sysmon_start(void);
-void sysmon_wake(void);
 void sysmon_stop(void);
-extern _Atomic uint32_t sysmon_asleep;
-static inline void sysmon_foreign_entered(void) {
-    /* seq_cst, after the seq_cst store of P.owner: see sysmon.c. */
-    if (__builtin_expect(atomic_load(&sysmon_asleep), 0))
-        sysmon_wake();
-}
 void blocking_submit(struct blocking_job *job);
 void blocking_count(struct rt_stats *out); /* fills blocking_threads, blocking_busy; any thread */

@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "rt/sysmon.h"
 
 enum {
     GLOBAL_EVERY = 61, /* Go's: prime, so that it does not fall in step with anything */
@@ -234,8 +235,10 @@ static void sleep_until_work(struct p *p) {
     if (atomic_load(&p->inbox) || atomic_load(&rt_sched.global_count) ||
         atomic_load(&rt_sched.stopping) || others_have_work(p))
         timeout_ms = 0;
-    if (timeout_ms == 0)
+    if (timeout_ms == 0) {
         atomic_store(&p->sleeping, 0);
+        sysmon_p_awoke(p);
+    }
     poll_once(p, timeout_ms);
 }
 
@@ -308,10 +311,8 @@ static bool run(struct m *m, struct g *g) {
                                   memory_order_relaxed);
             g_free(p, g);
             return true;
-        case M_FOREIGN:
-            if (foreign_run(m, g))
-                continue;
-            m->current = NULL;
+        case M_RETAKEN:
+            foreign_retaken(m, g);
             return false;
         case M_BLOCKING:
             m->current = NULL;

@@ -1,42 +1,135 @@
-/* sysmon: a thread without a P that takes Ps from Ms stuck in foreign code.
+/* sysmon: a thread without a P that takes Ps from Ms stuck in foreign code, and looks for coroutines
+ * that hold up a P (stall.c).
  *
- * It looks at all Ps once per tick of 1 ms, but only while some M is in foreign code or was during
- * the last IDLE_TICKS; otherwise it sleeps. (A tick of 20 us, Go's shortest, costs a quarter of a core
- * here.) A P whose M is in the same foreign call at two successive ticks is given to a spare M, so a
- * call costs its P between 1 and 2 ms at most.
+ *            foreign code, quick call              a P awakes
+ *          +--------------------------+      +------------------+
+ *          v                          |      v                  |
+ *        FINE ------------------> COARSE ------------------> ASLEEP
+ *        1 ms   nothing of it in    10 ms   no P awake for     no wake-up
+ *               FINE_TICKS                  IDLE_NS            at all
  *
- * Going to sleep  Sysmon stores asleep = 1, then looks at every P.owner; an M stores P.owner, then
- *                 loads asleep. All four are seq_cst: one of the two sees the other, so no M can be
- *                 in foreign code while sysmon sleeps unless it has seen asleep and woken it.
- * Same call       The number of foreign calls of the P, not only its owner: an M that comes and goes
- *                 many times per tick is not stuck. The counter is relaxed: a mistake would retake a
- *                 P early, which is slower and nothing else.
- * Order           The CAS on owner acquires the M's store on entry, m_hand_p releases to the spare.
- *                 The spare is had before the CAS: with none the P must stay where it is.
+ * A P whose M is in the same foreign call at two successive fine ticks is given to a spare M, so a
+ * call costs its P between 1 and 2 ms at most. (A tick of 20 us, Go's shortest, costs a quarter of a
+ * core here.) Coarse ticks are enough to notice coroutines that run too long.
  *
- * While it ticks it also counts Ps that ran one coroutine for LONG_RUN_TICKS without coming back to
- * the scheduler. */
+ * Being woken  The left arrow above is drawn by the M that enters foreign code, the right one by the
+ *          P whose blocking poll is over: a running P finds sysmon awake, so the paths in between pay
+ *          nothing. Each says what it does (P.owner, P.quick_site, P.sleeping), then loads
+ *          sysmon_state; sysmon raises the level, then looks at all of these. One of the two must see
+ *          the other, so between store and load of either side belongs a full barrier. Sysmon raises
+ *          its level seldom, so it pays for both: membarrier(2) runs a barrier on every core that
+ *          runs a thread of ours, while theirs only keeps the compiler from moving the load. An M
+ *          whose load came before that barrier has stored before it, too, and sysmon sees it; one
+ *          whose load comes after it sees the level.
+ * Without membarrier  (an old kernel, a seccomp filter, ThreadSanitizer, which does not know it)
+ *          SYSMON_STRONG is set from the start: both paths leave for their slow halves, where a
+ *          seq_cst read-modify-write that changes nothing of P.owner, then a seq_cst load make
+ *          the order; sysmon's compare-and-swap and its loads are seq_cst as well.
+ * Same call  The number of foreign calls of the P, not only its owner: an M that comes and goes
+ *          many times per tick is not stuck. The counter is relaxed: a mistake would retake a P
+ *          early, which is slower and nothing else.
+ * Order    The CAS on owner acquires the M's store on entry, m_hand_p releases to the spare. The
+ *          spare is had before the CAS: with none the P must stay where it is.
+ * Stopped  When a tick comes more than GAP_NS late nobody knows what the time between was: the
+ *          process may have been stopped, by a signal, a debugger or its host. Looks start afresh. */
+#include "rt/sysmon.h"
+
 #include <errno.h>
+#include <linux/membarrier.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "rt/futex.h"
-#include "rt/rt_internal.h"
 
-enum {
-    IDLE_TICKS = 10,
-    LONG_RUN_TICKS = 10, /* 10 ms: Go's time slice */
-};
+enum { FINE_TICKS = 10 };
+static const int64_t fine_tick_ns = NS_PER_MS;
+static const int64_t coarse_tick_ns = 10 * NS_PER_MS;
+static const int64_t idle_ns = NS_PER_S;
+static const int64_t gap_ns = 20 * NS_PER_MS;
 
-_Atomic uint32_t sysmon_asleep; /* also the futex word */
+_Atomic uint32_t sysmon_state; /* also the futex word */
 static _Atomic bool must_stop;
 static _Atomic uint32_t has_stopped;
 
 struct seen {
     uintptr_t owner;
-    uint64_t foreign_calls, switches;
-    unsigned stuck_ticks;
+    uint64_t foreign_calls, quick_calls, polls;
 };
 static struct seen seen[RT_P_MAX];
+
+/* ---- Levels ---- */
+
+static uint32_t level(void) {
+    return atomic_load(&sysmon_state) & SYSMON_LEVELS;
+}
+
+static void lower_to(uint32_t wanted) {
+    uint32_t state = atomic_load(&sysmon_state);
+    while ((state & SYSMON_LEVELS) > wanted)
+        if (atomic_compare_exchange_weak(&sysmon_state, &state, (state & SYSMON_STRONG) | wanted)) {
+            futex_wake(&sysmon_state, 1);
+            return;
+        }
+}
+
+/* Only sysmon. False when somebody lowered it meanwhile. What was stored before a load that did not
+ * see the new level is visible afterwards. */
+static bool level_up(uint32_t from, uint32_t to) {
+    uint32_t state = atomic_load(&sysmon_state);
+    uint32_t expected = (state & SYSMON_STRONG) | from;
+    if (!atomic_compare_exchange_strong(&sysmon_state, &expected, (state & SYSMON_STRONG) | to))
+        return false;
+    if (!(state & SYSMON_STRONG))
+        (void)syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0,
+                      0); /* it is registered */
+    return true;
+}
+
+static bool has_membarrier(void) {
+#ifdef RT_HAS_TSAN
+    return false;
+#else
+    return syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
+#endif
+}
+
+/* In the strong mode: orders what was stored before with the load of the level after it. */
+static void publish(struct p *p) {
+    (void)atomic_fetch_or(&p->owner, 0);
+}
+
+void sysmon_foreign_entered_slow(struct p *p) {
+    publish(p);
+    lower_to(SYSMON_FINE);
+}
+
+void sysmon_p_awoke_slow(struct p *p) {
+    publish(p);
+    lower_to(SYSMON_COARSE);
+}
+
+static bool any_foreign(void) {
+    for (unsigned i = 0; i < rt_sched.p_count; i++) {
+        struct p *p = rt_sched.ps[i];
+        if ((atomic_load(&p->owner) & P_OWNER_FOREIGN) || atomic_load(&p->quick_site))
+            return true;
+    }
+    return false;
+}
+
+static bool any_awake(void) {
+    for (unsigned i = 0; i < rt_sched.p_count; i++) {
+        struct p *p = rt_sched.ps[i];
+        (void)atomic_load(&p->owner); /* see publish */
+        if (!atomic_load(&p->sleeping))
+            return true;
+    }
+    return false;
+}
+
+/* ---- Looks ---- */
 
 static void retake(struct p *p, uintptr_t owner) {
     struct m *m = m_get_spare();
@@ -51,58 +144,87 @@ static void retake(struct p *p, uintptr_t owner) {
     m_hand_p(m, p);
 }
 
-static bool look_at(struct p *p, struct seen *last) {
+struct activity {
+    bool foreign; /* or a quick call, or something that is to be looked at closely */
+    bool awake;
+};
+
+static void look_at(struct p *p, bool fine, int64_t now_ns, struct activity *activity) {
+    struct seen *last = &seen[p->index];
     uintptr_t owner = atomic_load_explicit(&p->owner, memory_order_acquire);
-    uint64_t calls = atomic_load_explicit(&p->foreign_calls, memory_order_relaxed);
-    uint64_t switches = atomic_load_explicit(&p->switches, memory_order_relaxed);
+    struct seen now = {
+        .owner = owner,
+        .foreign_calls = atomic_load_explicit(&p->foreign_calls, memory_order_relaxed),
+        .quick_calls = atomic_load_explicit(&p->quick_calls, memory_order_relaxed),
+        .polls = atomic_load_explicit(&p->polls, memory_order_relaxed),
+    };
     bool foreign = owner & P_OWNER_FOREIGN;
-    bool active = foreign || calls != last->foreign_calls;
-
-    if (foreign && owner == last->owner && calls == last->foreign_calls)
+    if (fine && foreign && owner == last->owner && now.foreign_calls == last->foreign_calls)
         retake(p, owner);
-    if (foreign || switches != last->switches || calls != last->foreign_calls ||
-        atomic_load_explicit(&p->sleeping, memory_order_relaxed))
-        last->stuck_ticks = 0;
-    else if (++last->stuck_ticks == LONG_RUN_TICKS)
-        counter_add(&p->long_runs, 1);
-
-    last->owner = owner;
-    last->foreign_calls = calls;
-    last->switches = switches;
-    return active;
+    activity->foreign |=
+        foreign || now.foreign_calls != last->foreign_calls || now.quick_calls != last->quick_calls;
+    activity->awake |=
+        now.polls != last->polls || !atomic_load_explicit(&p->sleeping, memory_order_relaxed);
+    activity->foreign |= stall_look(p, now_ns, fine);
+    *last = now;
 }
 
-static bool any_foreign(void) {
-    for (unsigned i = 0; i < rt_sched.p_count; i++)
-        if (atomic_load(&rt_sched.ps[i]->owner) & P_OWNER_FOREIGN)
-            return true;
-    return false;
-}
+/* ---- The thread ---- */
 
-static void sleep_until_foreign(void) {
-    atomic_store(&sysmon_asleep, 1);
-    if (any_foreign() || atomic_load(&must_stop)) {
-        atomic_store(&sysmon_asleep, 0);
-        return;
+static void await_tick(void) {
+    uint32_t state = atomic_load(&sysmon_state);
+    struct timespec coarse = {.tv_nsec = coarse_tick_ns};
+    struct timespec fine = {.tv_nsec = fine_tick_ns};
+    switch (state & SYSMON_LEVELS) {
+    case SYSMON_FINE:
+        clock_nanosleep(CLOCK_MONOTONIC, 0, &fine, NULL);
+        break;
+    case SYSMON_COARSE:
+        futex_wait(&sysmon_state, state, &coarse);
+        break;
+    default:
+        while (level() == SYSMON_ASLEEP)
+            futex_wait(&sysmon_state, state, NULL);
     }
-    while (atomic_load(&sysmon_asleep))
-        futex_wait(&sysmon_asleep, 1, NULL);
 }
 
 static void *sysmon_main(void *arg) {
     (void)arg;
     pthread_setname_np(pthread_self(), "sluice:sysmon");
-    unsigned idle_ticks = 0;
+    /* The kernel's slack of 50 us would make QUICK_CALL_NS 70 us; 1 is the least there is. */
+    (void)prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
+    unsigned fine_ticks = 0;
+    int64_t before_ns = clock_mono_ns(), awake_ns = before_ns;
     while (!atomic_load(&must_stop)) {
-        struct timespec tick = {.tv_nsec = NS_PER_MS};
-        clock_nanosleep(CLOCK_MONOTONIC, 0, &tick, NULL);
-        bool active = false;
+        uint32_t was = level();
+        await_tick();
+        int64_t now_ns = clock_mono_ns();
+        if (was == SYSMON_ASLEEP)
+            awake_ns = now_ns;
+        if (was == SYSMON_ASLEEP || now_ns - before_ns > coarse_tick_ns + gap_ns)
+            stall_forget();
+        before_ns = now_ns;
+        if (was != SYSMON_FINE)
+            fine_ticks = 0;
+
+        struct activity activity = {0};
         for (unsigned i = 0; i < rt_sched.p_count; i++)
-            active |= look_at(rt_sched.ps[i], &seen[i]);
-        idle_ticks = active ? 0 : idle_ticks + 1;
-        if (idle_ticks > IDLE_TICKS) {
-            sleep_until_foreign();
-            idle_ticks = 0;
+            look_at(rt_sched.ps[i], was == SYSMON_FINE, now_ns, &activity);
+        if (was ==
+            SYSMON_FINE) /* or the call in flight may be the one that woke us, and is at it */
+            stall_look_at_quick_calls();
+
+        if (activity.awake)
+            awake_ns = now_ns;
+        if (activity.foreign) {
+            fine_ticks = 0;
+            lower_to(SYSMON_FINE);
+        } else if (level() == SYSMON_FINE) {
+            if (++fine_ticks > FINE_TICKS && level_up(SYSMON_FINE, SYSMON_COARSE) && any_foreign())
+                lower_to(SYSMON_FINE);
+        } else if (now_ns - awake_ns > idle_ns && level_up(SYSMON_COARSE, SYSMON_ASLEEP) &&
+                   (any_awake() || any_foreign() || atomic_load(&must_stop))) {
+            lower_to(SYSMON_COARSE);
         }
     }
     atomic_store_explicit(&has_stopped, 1, memory_order_release);
@@ -110,12 +232,9 @@ static void *sysmon_main(void *arg) {
     return NULL;
 }
 
-void sysmon_wake(void) {
-    if (atomic_exchange(&sysmon_asleep, 0))
-        futex_wake(&sysmon_asleep, 1);
-}
-
 int sysmon_start(void) {
+    if (!has_membarrier())
+        atomic_store(&sysmon_state, SYSMON_STRONG);
     pthread_attr_t attr;
     pthread_attr_init(&attr);
     pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
@@ -127,7 +246,7 @@ int sysmon_start(void) {
 
 void sysmon_stop(void) {
     atomic_store(&must_stop, true);
-    sysmon_wake();
+    lower_to(SYSMON_FINE);
     while (!atomic_load_explicit(&has_stopped, memory_order_acquire))
         futex_wait(&has_stopped, 0, NULL);
 }

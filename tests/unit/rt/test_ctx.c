@@ -367,7 +367,7 @@ static void foreign_story(void *arg) {
     static struct trace trace;
     caller_of_foreign(&trace, trace_take);
     CHECK(trace_find(&trace, trace_take, 0) == 0);
-    CHECK(trace_find(&trace, rt_ctx_call_as, 0) == 1);
+    CHECK(trace_find(&trace, rt_ctx_call, 0) == 1);
     int at = trace_find(&trace, caller_of_foreign, 0);
     CHECK(at > 1);
     CHECK(trace_find(&trace, foreign_story, (unsigned)at) == at + 1);
@@ -378,7 +378,7 @@ static void foreign_story(void *arg) {
 static void foreign_frame_pointer_story(void *arg) {
     static struct trace trace;
     caller_of_foreign(&trace, walk_frame_pointers);
-    CHECK(trace_find(&trace, rt_ctx_call_as, 0) == 0);
+    CHECK(trace_find(&trace, rt_ctx_call, 0) == 0);
     CHECK(trace_find(&trace, foreign_story, 0) < 0);
     int at = trace_find(&trace, caller_of_foreign, 0);
     CHECK(at > 0);
@@ -470,7 +470,7 @@ static void gdb_sees_whole_stacks(void **state) {
     }
     if (strstr(text, "corrupt stack"))
         fail_msg("gdb takes a stack for corrupt:\n%s", text);
-    const char *second = strstr(text, "<signal handler called>"); /* rt_ctx_call_as */
+    const char *second = strstr(text, "<signal handler called>"); /* rt_ctx_call */
     const char *first_end = strstr(text, " rt_ctx_entry ()");
     if (!second || !first_end || first_end > second || !strstr(second, "gdb_sees_me ()") ||
         !strstr(second, " rt_ctx_entry ()"))

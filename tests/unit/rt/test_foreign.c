@@ -1,8 +1,9 @@
-/* foreign.c, sysmon.c, blocking.c: code that blocks, and Ps that go on without it. */
+/* foreign.c, blocking.c: code that blocks, and Ps that go on without it. */
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -178,34 +179,220 @@ static void many_callers_come_back(void **state) {
     story(2, many_story);
 }
 
-/* ---- Long runs ---- */
+/* ---- Ms ---- */
 
-static _Atomic bool long_run_seen;
+enum { BLOCKING_CALLS = 1000 };
 
-static void nothing(void *arg) {}
-
-/* Keeps sysmon ticking from the other P. */
-static void calls_until_seen(void *arg) {
-    for (int64_t until = story_soon(); !atomic_load(&long_run_seen);) {
+/* Longer than sysmon waits: what is being tested. */
+static void outlasts_sysmon(void *arg) {
+    uint64_t retakes = *(const uint64_t *)arg;
+    struct rt_p_stats stats;
+    for (int64_t until = story_soon();;) {
+        rt_p_stats(0, &stats);
+        if (stats.retakes > retakes)
+            return;
         CHECK(clock_mono_ns() < until);
-        foreign_call(nothing, NULL);
-        CHECK(rt_sleep_until(clock_mono_ns() + NS_PER_MS) == 0);
+        struct timespec pause = {.tv_nsec = 100 * NS_PER_US};
+        nanosleep(&pause, NULL);
     }
 }
 
-static void long_run_story(void *arg) {
-    CHECK(go_on(1, "caller", calls_until_seen, NULL) == 0);
-    struct rt_p_stats stats = {0};
-    for (int64_t until = story_soon(); stats.long_runs == 0;) { /* without a call that parks */
-        CHECK(clock_mono_ns() < until);
-        rt_p_stats(0, &stats);
+static void reuse_story(void *arg) {
+    for (uint64_t i = 0; i < BLOCKING_CALLS; i++) {
+        foreign_call(outlasts_sysmon, &i);
+        CHECK(rt_p_index() == 0);
     }
-    atomic_store(&long_run_seen, true);
+    struct rt_stats stats;
+    rt_stats(&stats);
+    CHECK(stats.ms <= 3); /* the P's, the one that was stuck, and one on its way back */
+    struct rt_p_stats p_stats;
+    rt_p_stats(0, &p_stats);
+    CHECK(p_stats.retakes == BLOCKING_CALLS);
+    CHECK(p_stats.handoffs >= BLOCKING_CALLS);
+    CHECK(p_stats.foreign_calls == BLOCKING_CALLS);
     rt_stop(0);
 }
 
-static void a_coroutine_that_never_parks_is_counted(void **state) {
-    story(2, long_run_story);
+static void ms_are_used_again(void **state) {
+    story(1, reuse_story);
+}
+
+static sem_t few_gate;
+static _Atomic unsigned few_inside, few_left;
+
+static void few_wait(void *arg) {
+    atomic_fetch_add(&few_inside, 1);
+    while (sem_wait(&few_gate) < 0) {
+    }
+}
+
+static void few_caller(void *arg) {
+    foreign_call(few_wait, NULL);
+    atomic_fetch_add(&few_left, 1);
+}
+
+/* Sees that the runtime was refused an M, which only the outside can: the P is stuck. */
+static void *opens_few(void *arg) {
+    struct rt_stats stats;
+    int64_t until = story_soon();
+    do {
+        CHECK(clock_mono_ns() < until);
+        rt_stats(&stats);
+    } while (stats.m_refused == 0);
+    CHECK(atomic_load(&few_inside) == 3); /* the P's own M and two spares */
+    CHECK(stats.ms == 3);
+    CHECK(stats.foreign_ms == 3);
+    for (int i = 0; i < 4; i++)
+        sem_post(&few_gate);
+    return NULL;
+}
+
+static void few_main(void *arg) {
+    sem_init(&few_gate, 0, 0);
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, opens_few, NULL) == 0);
+    for (int i = 0; i < 4; i++)
+        CHECK(go_here("one of few", few_caller, NULL) == 0);
+    STORY_AWAIT(atomic_load(&few_left) == 4);
+    pthread_join(thread, NULL);
+    rt_stop(0);
+}
+
+static void without_a_spare_m_the_p_waits(void **state) {
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct rt_options options = {.p_count = 1, .spare_m_max = 2};
+        exit(rt_run(&options, few_main, NULL));
+    }
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+
+/* ---- Call-backs ---- */
+
+static void adds_one(void *arg) {
+    (*(unsigned *)arg)++;
+}
+
+/* C code that calls what it was given, as a library does with a callback of ours. */
+static void calls_back(void *arg) {
+    for (int i = 0; i < 100; i++)
+        adds_one(arg);
+}
+
+static void callback_story(void *arg) {
+    unsigned count = 0;
+    foreign_call(calls_back, &count);
+    foreign_call_quick("test", calls_back, &count);
+    CHECK(count == 200);
+    rt_stop(0);
+}
+
+static void foreign_code_calls_back(void **state) {
+    story(1, callback_story);
+}
+
+/* ---- Quick calls ---- */
+
+static _Atomic unsigned quick_ran, quick_posted, quick_woken;
+static struct g *quick_sleeper;
+
+static void quick_post_ran(struct rt_post *post) {
+    atomic_fetch_add(&quick_posted, 1);
+}
+
+static void started_by_quick(void *arg) {
+    atomic_fetch_add(&quick_woken, 1);
+}
+
+static void in_quick(void *arg) {
+    static struct rt_post post = {.fn = quick_post_ran};
+    CHECK(rt_self() == NULL);
+    CHECK(!foreign_is_active());
+    CHECK(rt_p_index() == 0); /* unlike in foreign_call there is a P */
+    char on_thread_stack[200 * 1024];
+    memset(on_thread_stack, 1, sizeof on_thread_stack);
+    __asm__ volatile("" : : "r"(on_thread_stack) : "memory");
+    rt_post(0, &post);
+    rt_ready(quick_sleeper);
+    CHECK(go_here("started", started_by_quick, NULL) == 0);
+    atomic_fetch_add(&quick_ran, 1);
+}
+
+static void sleeps_until_quick(void *arg) {
+    quick_sleeper = rt_self();
+    while (atomic_load(&quick_ran) == 0)
+        CHECK(rt_park("until the quick call", RT_FOREVER) == 0);
+    atomic_fetch_add(&quick_woken, 1);
+}
+
+static void calls_quick(void *arg) {
+    CHECK(go_here("sleeper", sleeps_until_quick, NULL) == 0);
+    STORY_AWAIT(quick_sleeper);
+    struct g *self = rt_self();
+    foreign_call_quick("test", in_quick, NULL);
+    CHECK(rt_self() == self);
+    STORY_AWAIT(atomic_load(&quick_posted) == 1 && atomic_load(&quick_woken) == 2);
+    struct rt_p_stats stats;
+    rt_p_stats(0, &stats);
+    CHECK(stats.quick_calls == 1);
+    CHECK(stats.foreign_calls == 0);
+    CHECK(stats.retakes == 0);
+    rt_stop(0);
+}
+
+static void quick_stealable_story(void *arg) {
+    CHECK(go("calls quick", calls_quick, NULL) == 0);
+}
+
+static void a_quick_call_keeps_its_p(void **state) {
+    story(1, calls_quick);
+    story(1, quick_stealable_story);
+}
+
+/* ---- Forbidden ---- */
+
+static void parks(void *arg) {
+    (void)rt_park("forbidden", RT_FOREVER);
+}
+
+static void nests(void *arg) {
+    foreign_call(parks, NULL);
+}
+
+static void nests_quick(void *arg) {
+    foreign_call_quick("test", parks, NULL);
+}
+
+static void forbidden_story(void *arg) {
+    static const rt_fn forbidden[] = {parks, nests, nests_quick};
+    unsigned which = *(const unsigned *)arg;
+    if (which / 3 == 0)
+        foreign_call(forbidden[which % 3], NULL);
+    else
+        foreign_call_quick("test", forbidden[which % 3], NULL);
+    rt_stop(0);
+}
+
+static void dies(unsigned which) {
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)freopen("/dev/null", "w", stderr);
+        struct rt_options options = {.p_count = 1};
+        exit(rt_run(&options, forbidden_story, &which));
+    }
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status));
+    assert_int_equal(WTERMSIG(status), SIGABRT);
+}
+
+static void foreign_code_neither_parks_nor_nests(void **state) {
+    for (unsigned which = 0; which < 6; which++)
+        dies(which);
 }
 
 /* ---- Stop while blocked ---- */
@@ -307,7 +494,11 @@ int main(void) {
         cmocka_unit_test(blocked_foreign_code_does_not_hold_its_p),
         cmocka_unit_test(foreign_code_may_post_and_ready),
         cmocka_unit_test(many_callers_come_back),
-        cmocka_unit_test(a_coroutine_that_never_parks_is_counted),
+        cmocka_unit_test(ms_are_used_again),
+        cmocka_unit_test(without_a_spare_m_the_p_waits),
+        cmocka_unit_test(foreign_code_calls_back),
+        cmocka_unit_test(a_quick_call_keeps_its_p),
+        cmocka_unit_test(foreign_code_neither_parks_nor_nests),
         cmocka_unit_test(rt_run_ends_though_foreign_code_hangs),
         cmocka_unit_test(a_blocking_call_runs_beside_the_ps),
         cmocka_unit_test(past_the_limit_of_threads_the_caller_is_told),

@@ -132,6 +132,7 @@ struct p {
     unsigned free_g_count;
     uint64_t next_id, end_id; /* ids of coroutines, taken in batches */
     unsigned steal_seed;
+    uint64_t select_seed;
     struct block_cache blocks;
 
     unsigned batch_at, batch_end; /* events being dispatched */

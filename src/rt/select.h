@@ -5,8 +5,7 @@
  *
  * Ownership  Borrows the cases, their channels and elements until the return. The caller holds a
  *            reference on each channel.
- * Threads    Coroutines. Locks are taken in address order, so selects over the same channels in
- *            different orders do not block each other for good.
+ * Threads    Coroutines on any P. Selects over the same channels in any order do not block each other.
  * Limits     SELECT_CASES_MAX cases. A channel may stand in several cases; NULL is never ready. */
 #pragma once
 #include "rt/chan.h"
@@ -21,8 +20,8 @@ struct select_case {
     bool closed; /* out, of the chosen case: the channel is closed; nothing was sent or received */
 };
 
-/* Parks until a case can go on; its index, -ETIMEDOUT or -ECANCELED. With no case that could ever be
- * ready it waits for the deadline. */
+/* Parks until a case can go on; its index, -ETIMEDOUT or -ECANCELED. Deadlines as in chan.h; with no
+ * case that could ever be ready it waits for the deadline. */
 MUST_CHECK int select_wait(struct select_case *cases, unsigned count, int64_t deadline_ns);
-/* With Go's default clause: never parks, -EAGAIN when no case can go on. */
+/* With Go's default clause: never parks, -EAGAIN when no case can go on (at one moment, all of them). */
 MUST_CHECK int select_try(struct select_case *cases, unsigned count);

@@ -43,15 +43,17 @@ struct location {
     struct store stores[STORES_MAX];
 };
 
-enum thread_state { RUNNABLE, YIELDED, WAITING, ENDED };
+enum thread_state { RUNNABLE, YIELDED, WAITING, LOCKED_OUT, ENDED };
 
 struct thread {
     enum thread_state state;
-    bool *flag; /* WAITING */
+    bool *flag;                    /* WAITING */
+    const volatile uint32_t *word; /* LOCKED_OUT: until it is 0 */
+    bool or_quiet;                 /* WAITING: also until nobody else can go on */
     void *sp;
     char *stack;
     struct view view;
-    uint64_t yielded_at; /* step */
+    uint64_t yielded_at; /* of switches */
 };
 
 struct choice {
@@ -74,7 +76,7 @@ static void *explorer_sp;
 static struct choice choices[CHOICES_MAX];
 static unsigned choice_count, choice_at;
 static unsigned preemptions_left, stale_left;
-static uint64_t steps;
+static uint64_t steps, switches;
 static struct trace_step trace[TRACE_MAX];
 static unsigned trace_count;
 /* Views of stores, from one pool that is emptied before each run. */
@@ -141,8 +143,8 @@ unsigned model_thread(void) {
 /* ---- Who runs ---- */
 
 static bool can_run(const struct thread *t) {
-    return t->state == RUNNABLE || (t->state == YIELDED && steps > t->yielded_at) ||
-           (t->state == WAITING && *t->flag);
+    return t->state == RUNNABLE || (t->state == YIELDED && switches > t->yielded_at) ||
+           (t->state == WAITING && *t->flag) || (t->state == LOCKED_OUT && *t->word == 0);
 }
 
 /* Options for who goes on: the current thread first, so that choice 0 is no preemption. */
@@ -153,6 +155,9 @@ static unsigned runnable(unsigned *list) {
     for (unsigned i = 0; i < story->thread_count; i++)
         if (i != current && can_run(&threads[i]))
             list[count++] = i;
+    for (unsigned i = 0; count == 0 && i < story->thread_count; i++)
+        if (threads[i].state == WAITING && threads[i].or_quiet)
+            list[count++] = i;
     return count;
 }
 
@@ -161,6 +166,7 @@ static void switch_to(unsigned next) {
     if (next == current)
         return;
     current = next;
+    switches++;
     rt_ctx_switch(&from->sp, threads[next].sp);
 }
 
@@ -363,17 +369,36 @@ static struct view *flag_view(const bool *flag) {
     return &flags[flag_count++].view;
 }
 
-void model_wait(bool *flag) {
+static void wait_for(bool *flag, bool or_quiet) {
     struct thread *self = &threads[current];
-    while (!*flag) {
+    if (!*flag) {
         self->state = WAITING;
         self->flag = flag;
+        self->or_quiet = or_quiet;
         note("waits", 0, 0);
         give_up();
+        self->state = RUNNABLE;
+        note("goes on", 0, 0);
     }
-    self->state = RUNNABLE;
     view_join(&self->view, flag_view(flag));
-    note("goes on", 0, 0);
+}
+
+void model_wait(bool *flag) {
+    do {
+        wait_for(flag, false);
+    } while (!*flag);
+}
+
+void model_wait_or_quiet(bool *flag) {
+    wait_for(flag, true);
+}
+
+void model_wait_for_zero(const volatile void *word) {
+    struct thread *self = &threads[current];
+    self->state = LOCKED_OUT;
+    self->word = word;
+    give_up();
+    self->state = RUNNABLE;
 }
 
 void model_wake(bool *flag) {
@@ -387,15 +412,29 @@ bool model_is_waiting(unsigned thread) {
     return threads[thread].state == WAITING;
 }
 
+/* Whoever spins does see the latest in the end, which is all that C11 promises about time. */
+static bool see_the_latest(struct thread *self) {
+    bool was_behind = false;
+    for (unsigned i = 0; i < location_count; i++) {
+        uint8_t latest = (uint8_t)(locations[i].count - 1);
+        was_behind |= self->view.oldest[i] != latest;
+        self->view.oldest[i] = latest;
+    }
+    return was_behind;
+}
+
 void model_yield(void) {
     struct thread *self = &threads[current];
+    unsigned list[MODEL_THREADS_MAX];
     self->state = YIELDED;
-    self->yielded_at = ++steps;
-    /* Whoever spins does see the latest in the end, which is all that C11 promises about time. */
-    for (unsigned i = 0; i < location_count; i++)
-        self->view.oldest[i] = (uint8_t)(locations[i].count - 1);
-    give_up();
+    self->yielded_at = switches;
+    steps++; /* two that wait for each other end too, by STEPS_MAX */
+    unsigned count = runnable(list);
+    if (count > 0)
+        switch_to(list[choose(count)]);
     self->state = RUNNABLE;
+    if (!see_the_latest(self) && count == 0)
+        model_fail(__FILE__, __LINE__, "a thread that spins has somebody to wait for");
 }
 
 unsigned model_choose(unsigned options) {
@@ -428,7 +467,7 @@ uint64_t model_cell_read(struct model_cell *cell) {
 static void run_once(void) {
     location_count = flag_count = views_used = trace_count = 0;
     choice_at = 0;
-    steps = 0;
+    steps = switches = 0;
     preemptions_left = story->preemptions;
     stale_left = story->stale_reads;
     current = MODEL_THREADS_MAX;

@@ -48,6 +48,11 @@ unsigned model_thread(void);
 /* Waits until *flag, which another thread sets by model_wake; takes over what that thread knew then, as
  * a queue between them would pass it on. In check, model_is_waiting tells who is left in here. */
 void model_wait(bool *flag);
+/* The same, and returns when no other thread can go on: for what happens when nothing else does. */
+void model_wait_or_quiet(bool *flag);
+/* A lock's turn that found it taken: goes on when the 32 bits at word are 0, knowing no more than
+ * before. */
+void model_wait_for_zero(const volatile void *word);
 void model_wake(bool *flag);
 bool model_is_waiting(unsigned thread);
 /* One of several things that may happen: each is tried. */

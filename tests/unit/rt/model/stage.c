@@ -77,12 +77,15 @@ void g_switch_out(struct m *m, struct g *g) {
     while (parked && !queued[i]) {
         if (inbox_drain(m->p))
             continue;
-        if (timer_is_armed(&g->deadline) && model_choose(2)) {
+        bool may_fire = timer_is_armed(&g->deadline);
+        if (may_fire && model_choose(2) == 0)
+            model_wait_or_quiet(&rung[i]);
+        else if (!may_fire)
+            model_wait(&rung[i]);
+        if (may_fire && !rung[i]) {
             wheel_remove(&m->p->wheel, &g->deadline);
             g->deadline.fn(&g->deadline);
-            continue;
         }
-        model_wait(&rung[i]);
         rung[i] = false;
     }
     if (parked)

@@ -34,15 +34,11 @@
 #endif
 
 void rt_ctx_switch(void **save_sp, void *load_sp);
-/* Calls fn(arg) below the suspended context load_sp, which stays as it is, then
- * returns. Meanwhile *save_sp is the caller's context, for those who look; nobody may switch to it. */
+/* Calls fn(arg) below the suspended context load_sp, which stays as it is, then returns. Meanwhile
+ * *save_sp is the caller's context, for those who look; nobody may switch to it. Backtraces go from fn
+ * to the caller: a profile of foreign code, which runs on the thread's stack, shows who called it. */
 void rt_ctx_call(void **save_sp, void *load_sp, void (*fn)(void *), void *arg);
 void rt_ctx_entry(void);
-/* Calls fn(arg) on the current stack as if the suspended context sp had called it: backtraces go from
- * fn to sp's frames. So a profile of foreign code, which runs on the thread's stack, shows which
- * coroutine called it, and a suspended coroutine can be unwound from outside. sp stays suspended
- * until fn returns. */
-void rt_ctx_call_as(void (*fn)(void *), void *arg, void *sp);
 
 /* A new context starts behind the nop of rt_ctx_entry. */
 #if defined(__x86_64__)

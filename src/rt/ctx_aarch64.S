@@ -85,7 +85,9 @@ rt_ctx_switch:
 /* fn(arg) on another stack, and back: x0 save_sp, x1 load_sp, x2 fn, x3 arg. The frame is that of
  * rt_ctx_switch, so that what *save_sp points at unwinds like a suspended coroutine. fn keeps the
  * callee-saved registers, so only x29, which holds our stack meanwhile, and x30 are loaded again.
- * A signal frame for the reason that rt_ctx_call_as gives. */
+ * It says that it is a signal frame because debuggers take a caller whose stack lies below its
+ * callee's for corruption, except where a signal changed the stack. gdb shows "<signal handler called>"
+ * in its place. */
     .p2align 4
     .globl rt_ctx_call
     .hidden rt_ctx_call
@@ -177,74 +179,5 @@ rt_ctx_entry:
     brk #0
     .cfi_endproc
     .size rt_ctx_entry, . - rt_ctx_entry
-
-/* fn(arg) on this stack, with backtraces that go on in the suspended context. The first two words of
- * its frame are x29 and x30: a frame record, to which x29 points, so walkers of frame pointers need
- * nothing else, and for CFI all is at fixed offsets from x29.
- *
- * It says that it is a signal frame because debuggers take a caller whose stack lies below its
- * callee's for corruption, except where a signal changed the stack. gdb shows "<signal handler called>"
- * in its place. */
-    .p2align 4
-    .globl rt_ctx_call_as
-    .hidden rt_ctx_call_as
-    .type rt_ctx_call_as, %function
-rt_ctx_call_as:
-    .cfi_startproc
-    .cfi_signal_frame
-    stp x29, x30, [sp, #-16]!
-    .cfi_def_cfa_offset 16
-    .cfi_offset 29, -16
-    .cfi_offset 30, -8
-    mov x29, x2
-    .cfi_def_cfa 29, 160
-    .cfi_offset 29, -160
-    .cfi_offset 30, -152
-    .cfi_offset 19, -144
-    .cfi_offset 20, -136
-    .cfi_offset 21, -128
-    .cfi_offset 22, -120
-    .cfi_offset 23, -112
-    .cfi_offset 24, -104
-    .cfi_offset 25, -96
-    .cfi_offset 26, -88
-    .cfi_offset 27, -80
-    .cfi_offset 28, -72
-    .cfi_offset 72, -64
-    .cfi_offset 73, -56
-    .cfi_offset 74, -48
-    .cfi_offset 75, -40
-    .cfi_offset 76, -32
-    .cfi_offset 77, -24
-    .cfi_offset 78, -16
-    .cfi_offset 79, -8
-    mov x9, x0
-    mov x0, x1
-    blr x9
-    ldp x29, x30, [sp], #16
-    .cfi_def_cfa 31, 0
-    .cfi_restore 19
-    .cfi_restore 20
-    .cfi_restore 21
-    .cfi_restore 22
-    .cfi_restore 23
-    .cfi_restore 24
-    .cfi_restore 25
-    .cfi_restore 26
-    .cfi_restore 27
-    .cfi_restore 28
-    .cfi_restore 29
-    .cfi_restore 30
-    .cfi_restore 72
-    .cfi_restore 73
-    .cfi_restore 74
-    .cfi_restore 75
-    .cfi_restore 76
-    .cfi_restore 77
-    .cfi_restore 78
-    .cfi_restore 79
-    ret
-    .cfi_endproc
-    .size rt_ctx_call_as, . - rt_ctx_call_as
 #endif
     .section .note.GNU-stack, "", %progbits

@@ -64,7 +64,9 @@ rt_ctx_switch:
 /* fn(arg) on another stack, and back: rdi save_sp, rsi load_sp, rdx fn, rcx arg. The frame is that of
  * rt_ctx_switch, so that what *save_sp points at unwinds like a suspended coroutine. fn keeps the
  * callee-saved registers, so only rbp, which holds our stack meanwhile, is loaded again.
- * A signal frame for the reason that rt_ctx_call_as gives. */
+ * It says that it is a signal frame because debuggers take a caller whose stack lies below its
+ * callee's for corruption, except where a signal changed the stack. gdb shows "<signal handler called>"
+ * in its place. */
     .p2align 4
     .globl rt_ctx_call
     .hidden rt_ctx_call
@@ -128,45 +130,5 @@ rt_ctx_entry:
     ud2
     .cfi_endproc
     .size rt_ctx_entry, . - rt_ctx_entry
-
-/* fn(arg) on this stack, with backtraces that go on in the suspended context. rbp points at what
- * rt_ctx_switch pushed there last, the caller's rbp and its return address: that is a frame record,
- * so walkers of frame pointers need nothing else, and for CFI it is all at fixed offsets from rbp.
- *
- * It says that it is a signal frame because debuggers take a caller whose stack lies below its
- * callee's for corruption, except where a signal changed the stack. gdb shows "<signal handler called>"
- * in its place. */
-    .p2align 4
-    .globl rt_ctx_call_as
-    .hidden rt_ctx_call_as
-    .type rt_ctx_call_as, @function
-rt_ctx_call_as:
-    .cfi_startproc
-    .cfi_signal_frame
-    pushq %rbp
-    .cfi_adjust_cfa_offset 8
-    .cfi_rel_offset %rbp, 0
-    leaq 40(%rdx), %rbp
-    .cfi_def_cfa %rbp, 16
-    .cfi_offset %rbp, -16
-    .cfi_offset %rbx, -24
-    .cfi_offset %r12, -32
-    .cfi_offset %r13, -40
-    .cfi_offset %r14, -48
-    .cfi_offset %r15, -56
-    movq %rdi, %rax
-    movq %rsi, %rdi
-    callq *%rax
-    popq %rbp
-    .cfi_def_cfa %rsp, 8
-    .cfi_restore %rbp
-    .cfi_restore %rbx
-    .cfi_restore %r12
-    .cfi_restore %r13
-    .cfi_restore %r14
-    .cfi_restore %r15
-    ret
-    .cfi_endproc
-    .size rt_ctx_call_as, . - rt_ctx_call_as
 #endif
     .section .note.GNU-stack, "", %progbits

@@ -16,10 +16,11 @@ void foreign_call(rt_fn fn, void *arg);
  * and if it blocks, so do the other coroutines of that P. fn is like a scheduler callback: it may
  * rt_post, rt_ready and start coroutines; it may not park or make a foreign call, which asserts.
  * site is a literal that names the call. While quick calls are going on, sysmon looks each millisecond
- * whether one is in flight, and twice again, QUICK_CALL_NS apart: the same call then has broken the
- * promise. It is counted (rt_p_stats.slow_quicks), and each site is logged once. So a call that takes
- * two milliseconds is always found, a shorter one in proportion to its length. A thread that
- * the kernel did not let run has not broken its promise; one that sleeps has. */
+ * whether one is in flight, again QUICK_CALL_NS later and, if it is the same, once more 100 us later:
+ * that call has broken the promise. It is counted (rt_p_stats.slow_quicks), and each site is logged
+ * once. So a call that takes two milliseconds is always found, one of less in proportion to its length,
+ * down to 120 us: below that the kernel's own work looks the same. A thread that the kernel did not let
+ * run has not broken its promise; one that sleeps has. */
 enum { QUICK_CALL_NS = 20 * 1000 };
 void foreign_call_quick(const char *site, rt_fn fn, void *arg);
 /* 0 or -EAGAIN when no spare M can be had; then fn did not run. */

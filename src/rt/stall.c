@@ -9,12 +9,14 @@
  * A thread that is runnable but does not run is neither, however long it takes.
  *
  * The run is first seen at a tick, so one of a little more than LONG_RUN_NS may be missed and one of
- * LONG_RUN_NS and two coarse ticks of CPU time is not. Each run is counted once.
+ * LONG_RUN_NS and two coarse ticks of CPU time is not. Each run is counted once, and each site logged
+ * once, with its stack: a signal makes the thread look (backtrace.h), so a system call that is not
+ * restarted after signals may return EINTR, as with Go's preemption.
  *
- * A broken quick call is the same call at looks QUICK_CALL_NS apart (foreign.c, F5), between which its
- * thread ran all that time, or is asleep now. One such pair is no proof: what the kernel does for others
- * while a thread is about to run counts as that thread's time, and took 20 us on a busy virtual machine.
- * So QUICK_LOOKS pairs in a row are.
+ * A broken quick call is the same call at looks some time apart (foreign.c, F5), between which its thread
+ * ran all that time, or is asleep at the end. QUICK_CALL_NS apart is no proof: what the kernel does for
+ * others while a thread is about to run counts as that thread's time, and took 20 us more than once on a
+ * busy virtual machine. So that look only sorts out the many, and QUICK_PROOF_NS more are the proof.
  *
  * Nothing is reported while the process is traced: a debugger stops threads one by one, at will. A
  * process that was stopped as a whole is sysmon's to notice (stall_forget).
@@ -23,21 +25,23 @@
  *          owns a P, which the load of P.owner acquires; a thread that has ended has no clock. */
 #include "rt/sysmon.h"
 
-#include <errno.h>
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <unwind.h>
 
 #include "base/clock.h"
 #include "rt/foreign.h"
 
 enum {
     SITES_MAX = 64, /* a program with more is not helped by more lines */
-    QUICK_LOOKS = 2,
+    QUICK_PROOF_NS = 5 * QUICK_CALL_NS,
 };
 static const int64_t long_run_ns = 10 * NS_PER_MS; /* Go's time slice */
+static const int64_t backtrace_patience_ns = 20 * NS_PER_MS;
 
 /* What does not change while one coroutine runs. */
 struct run_id {
@@ -109,10 +113,84 @@ static bool is_traced(void) {
 
 /* ---- Long runs ---- */
 
-static void report_run(struct p *p, struct run *run) {
+static const void *module_of(uintptr_t pc) {
+    Dl_info info;
+    return pc && dladdr((const void *)pc, &info) ? info.dli_fbase : NULL;
+}
+
+/* What names the place: in our own code the function, elsewhere also the coroutine and the second
+ * frame, since code without frame pointers hides who called it. */
+static uint64_t site_of(const struct backtrace *bt) {
+    void *at = (void *)bt->pcs[0]; /* NOLINT(performance-no-int-to-ptr) */
+    uint64_t function = (uintptr_t)_Unwind_FindEnclosingFunction(at);
+    if (module_of(bt->pcs[0]) == module_of((uintptr_t)stall_look))
+        return function ? function : bt->pcs[0];
+    uint64_t caller = bt->count > 1 ? bt->pcs[1] : 0;
+    return function * 31 + caller * 17 + (uintptr_t)bt->name;
+}
+
+/* True for a site that has no line yet and gets one. */
+static bool is_new_site(uint64_t site) {
+    static uint64_t sites[SITES_MAX];
+    static unsigned count;
+    for (unsigned i = 0; i < count; i++)
+        if (sites[i] == site)
+            return false;
+    if (count == SITES_MAX)
+        return false;
+    sites[count++] = site;
+    if (count == SITES_MAX)
+        LOG(log_rt, LOG_WARN, "further sites of long runs are only counted");
+    return true;
+}
+
+/* " program+0x1234 libc.so.6+0x56": what addr2line -e takes. */
+static void print_stack(const struct backtrace *bt, char *out, size_t size) {
+    size_t len = 0;
+    out[0] = '\0';
+    for (unsigned i = 0; i < bt->count; i++) {
+        uintptr_t pc = bt->pcs[i] - (i > 0); /* the call, not what follows it */
+        Dl_info info;
+        const char *file = "";
+        if (dladdr((const void *)pc, &info) && info.dli_fname) {
+            const char *slash = strrchr(info.dli_fname, '/');
+            file = slash ? slash + 1 : info.dli_fname;
+            pc -= (uintptr_t)info.dli_fbase;
+        }
+        int n = snprintf(out + len, size - len, " %s+%#lx", file, (unsigned long)pc);
+        if (n < 0 || (size_t)n >= size - len)
+            return; /* the innermost frames are what matters */
+        len += (size_t)n;
+    }
+}
+
+static void log_run(struct p *p, const struct run *run, struct m *m, int64_t now_ns) {
+    bool asleep = run->asleep_looks > 0;
+    const char *quick = atomic_load_explicit(&p->quick_site, memory_order_relaxed);
+    struct backtrace bt;
+    if (backtrace_running(m, &bt, backtrace_patience_ns) < 0 || bt.count == 0)
+        return;
+    /* If it has ended just now the stack may be somebody else's. One that was asleep has ended because
+     * we asked. */
+    if (!asleep && atomic_load_explicit(&p->switches, memory_order_relaxed) != run->id.switches)
+        return;
+    if (!is_new_site(site_of(&bt)))
+        return;
+    char stack[1024];
+    print_stack(&bt, stack, sizeof stack);
+    const char *kind = bt.name ? "coroutine " : quick ? "quick call at " : "a scheduler callback";
+    const char *name = bt.name ? bt.name : quick ? quick : "";
+    LOG(log_rt, LOG_WARN, "%s%s %s for more than %lld ms without a runtime call, at:%s", kind, name,
+        asleep ? "was blocked in the kernel" : "ran",
+        (long long)((now_ns - run->since_ns) / NS_PER_MS), stack);
+}
+
+static void report_run(struct p *p, struct run *run, struct m *m, int64_t now_ns) {
     run->reported = true;
-    if (!is_traced())
-        counter_add(&p->long_runs, 1);
+    if (is_traced())
+        return;
+    log_run(p, run, m, now_ns);
+    counter_add(&p->long_runs, 1);
 }
 
 bool stall_look(struct p *p, int64_t now_ns, bool fine) {
@@ -143,12 +221,17 @@ bool stall_look(struct p *p, int64_t now_ns, bool fine) {
     run->asleep_looks = stands && is_asleep(m) ? run->asleep_looks + 1 : 0;
     if (cpu - run->cpu_ns < long_run_ns && run->asleep_looks < 2)
         return true;
-    report_run(p, run);
+    report_run(p, run, m, now_ns);
     return false;
 }
 
-void stall_forget(void) {
-    memset(runs, 0, sizeof runs);
+void stall_forget(int64_t now_ns) {
+    for (unsigned i = 0; i < rt_sched.p_count; i++) {
+        struct run *run = &runs[i]; /* one that was reported stays so */
+        run->since_ns = now_ns;
+        run->cpu_ns = run->last_cpu_ns = -1;
+        run->asleep_looks = 0;
+    }
 }
 
 /* ---- Quick calls ---- */
@@ -188,12 +271,12 @@ static bool quick_first_look(struct p *p) {
 }
 
 /* False when there is no more to see: the call has ended, or its thread was not let run. */
-static bool quick_is_still_the_same(struct p *p) {
+static bool quick_goes_on(struct p *p, int64_t after_ns) {
     struct quick *quick = &quicks[p->index];
     if (!quick->m)
         return false;
     int64_t cpu = cpu_ns(quick->m);
-    bool broken = cpu - quick->cpu_ns >= QUICK_CALL_NS || is_asleep(quick->m);
+    bool broken = cpu - quick->cpu_ns >= after_ns || is_asleep(quick->m);
     quick->cpu_ns = cpu;
     if (broken && atomic_load_explicit(&p->quick_site, memory_order_acquire) &&
         atomic_load_explicit(&p->quick_calls, memory_order_relaxed) == quick->number)
@@ -202,18 +285,22 @@ static bool quick_is_still_the_same(struct p *p) {
     return false;
 }
 
+static bool any_quick_goes_on(int64_t after_ns) {
+    struct timespec pause = {.tv_nsec = after_ns};
+    clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
+    bool any = false;
+    for (unsigned i = 0; i < rt_sched.p_count; i++)
+        any |= quick_goes_on(rt_sched.ps[i], after_ns);
+    return any;
+}
+
 void stall_look_at_quick_calls(void) {
     bool any = false;
     for (unsigned i = 0; i < rt_sched.p_count; i++)
         any |= quick_first_look(rt_sched.ps[i]);
-    for (unsigned look = 0; any && look < QUICK_LOOKS; look++) {
-        struct timespec promise = {.tv_nsec = QUICK_CALL_NS};
-        clock_nanosleep(CLOCK_MONOTONIC, 0, &promise, NULL);
-        any = false;
-        for (unsigned i = 0; i < rt_sched.p_count; i++)
-            any |= quick_is_still_the_same(rt_sched.ps[i]);
-    }
-    for (unsigned i = 0; any && i < rt_sched.p_count; i++) {
+    if (!any || !any_quick_goes_on(QUICK_CALL_NS) || !any_quick_goes_on(QUICK_PROOF_NS))
+        return;
+    for (unsigned i = 0; i < rt_sched.p_count; i++) {
         if (quicks[i].m) {
             quicks[i].reported = quicks[i].number;
             report_quick(rt_sched.ps[i], quicks[i].site);

@@ -202,7 +202,7 @@ static void *sysmon_main(void *arg) {
         if (was == SYSMON_ASLEEP)
             awake_ns = now_ns;
         if (was == SYSMON_ASLEEP || now_ns - before_ns > coarse_tick_ns + gap_ns)
-            stall_forget();
+            stall_forget(now_ns);
         before_ns = now_ns;
         if (was != SYSMON_FINE)
             fine_ticks = 0;

@@ -42,4 +42,4 @@ bool stall_look(struct p *p, int64_t now_ns, bool fine);
 /* Looks at all quick calls in flight, twice, and reports those that were the same. */
 void stall_look_at_quick_calls(void);
 /* The looks so far mean nothing: nobody ran meanwhile, sysmon included. */
-void stall_forget(void);
+void stall_forget(int64_t now_ns);

@@ -13,14 +13,13 @@
 
 #include "base/clock.h"
 #include "rt/rt_internal.h"
+#include "rt/stack_tools.h"
 
 LOG_COMPONENT(rt, "rt");
 
 enum {
     SPARE_M_MAX = 1024,
     STACK_MIN = 16 * 1024,
-    /* Sanitizers make frames several times larger. */
-    STACK_SIZE_SANITIZED = 4 * RT_STACK_SIZE,
 };
 static const int64_t stop_wait_ns = 2 * NS_PER_S;
 
@@ -28,14 +27,6 @@ static const int64_t stop_wait_ns = 2 * NS_PER_S;
  * thread, and ThreadSanitizer delivers them only inside waits that it knows. */
 static sem_t stopped;
 static _Atomic bool stop_asked;
-
-static size_t default_stack_size(void) {
-#if defined(RT_HAS_ASAN) || defined(RT_HAS_TSAN)
-    return STACK_SIZE_SANITIZED;
-#else
-    return RT_STACK_SIZE;
-#endif
-}
 
 static struct p *p_new(unsigned index) {
     struct p *p = aligned_alloc(64, (sizeof *p + 63) & ~(size_t)63);
@@ -45,7 +36,8 @@ static struct p *p_new(unsigned index) {
     p->index = index;
     p->steal_seed = index + 1;
     block_cache_init(&p->blocks);
-    wheel_init(&p->wheel, clock_mono_ns());
+    p->now_ns = clock_mono_ns();
+    wheel_init(&p->wheel, p->now_ns);
     return p;
 }
 
@@ -61,11 +53,13 @@ int rt_run(const struct rt_options *options, rt_fn main_fn, void *arg) {
     if (p_count > RT_P_MAX)
         p_count = RT_P_MAX;
     rt_sched.spare_m_max = options->spare_m_max ? options->spare_m_max : SPARE_M_MAX;
-    size_t stack_size = options->stack_size ? options->stack_size : default_stack_size();
+    size_t stack_size =
+        options->stack_size ? options->stack_size : RT_STACK_SIZE * STACK_TOOLS_FACTOR;
     if (stack_size < STACK_MIN)
         return -EINVAL;
 
-    int err = stack_init(stack_size);
+    stack_init(stack_size);
+    int err = 0;
     unsigned made = 0;
     for (; err == 0 && made < p_count; made++) {
         struct p *p = p_new(made);
@@ -247,8 +241,11 @@ void rt_stats(struct rt_stats *out) {
     *out = (struct rt_stats){
         .global_queue_depth = atomic_load_explicit(&rt_sched.global_count, memory_order_relaxed),
         .m_refused = relaxed(&rt_sched.m_refused),
-        .stacks = stack_count(),
     };
+    struct stack_stats stacks;
+    stack_stats(&stacks);
+    out->stacks = stacks.stacks;
+    out->stacks_free = stacks.free;
     m_count_all(out);
     blocking_count(out);
     int64_t alive = 0;
@@ -260,5 +257,4 @@ void rt_stats(struct rt_stats *out) {
     }
     out->coroutines = alive > 0 ? (uint64_t)alive : 0;
     out->parked = out->coroutines > active ? out->coroutines - active : 0;
-    out->stacks_free = out->stacks > out->coroutines ? out->stacks - out->coroutines : 0;
 }

@@ -6,7 +6,8 @@
  *   struct p  Only the M that holds the P, but for the fields under "any thread".
  *   struct m  Its own thread, but for the fields under "any thread".
  *   struct g  Whoever holds the G: the P it is queued on or parked on, or the M that runs it. The
- *             memory of a struct g stays a struct g for ever, so a late look is harmless.
+ *             memory of a struct g stays a struct g for ever, so a late look is harmless; a free one
+ *             may read as all zero (stack.h), so no field means anything from one life to the next.
  * How a P changes hands: foreign.c. How a G is woken: park.c. How nobody sleeps through a wake-up:
  * sched.c. */
 #pragma once
@@ -28,6 +29,7 @@
 #include "rt/poll.h"
 #include "rt/rt.h"
 #include "rt/runq.h"
+#include "rt/stack.h"
 #include "rt/wheel.h"
 
 struct p;
@@ -45,7 +47,7 @@ enum g_state {
 
 struct g {
     void *sp;       /* while it does not run */
-    struct g *next; /* in a run queue or free list */
+    struct g *next; /* in a run queue */
     struct p *p;    /* pinned: its P, constant while it lives */
     bool pinned;
     bool timed_out;   /* set by the deadline, before the wake-up */
@@ -70,8 +72,12 @@ struct g {
     uintptr_t created_by; /* who called go */
 
     struct ctx_san san;
+    /* stack.c's. */
     char *stack; /* lowest usable byte; the guard page is below */
     size_t stack_size;
+    struct slab *slab; /* NULL: stack_big.c's */
+    struct list free_node;
+    int64_t free_since_ns;
 };
 
 /* What a coroutine asks of the loop on g0 when it switches there. */
@@ -128,8 +134,6 @@ struct p {
     bool now_fresh; /* now_ns was read in this scheduling round */
     int epoll_fd;
     int event_fd;
-    struct g *free_gs;
-    unsigned free_g_count;
     uint64_t next_id, end_id; /* ids of coroutines, taken in batches */
     unsigned steal_seed;
     uint64_t select_seed;
@@ -153,6 +157,7 @@ struct p {
     struct runq runq;
 
     struct wheel wheel;
+    struct stack_cache stacks;
 };
 
 struct sched {
@@ -215,15 +220,6 @@ static inline bool inbox_is_empty(struct p *p) {
 int poller_init(struct p *p);
 void poller_fini(struct p *p);
 void poller_run(struct p *p, int timeout_ms); /* fetches and dispatches one batch */
-
-/* stack.c */
-int stack_init(size_t stack_size);
-/* p NULL: a thread without one. stack_size 0: that of stack_init. NULL when there is no memory. */
-struct g *stack_get(struct p *p, size_t stack_size);
-void stack_put(struct p *p, struct g *g);
-bool stack_is_guard(const struct g *g, uintptr_t addr);
-void stack_each(void (*fn)(struct g *g, void *arg), void *arg);
-uint64_t stack_count(void); /* there are, free ones included; any thread */
 
 /* g.c */
 struct g *g_new(struct p *cache, struct p *home, const struct go_options *options, rt_fn fn,

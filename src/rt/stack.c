@@ -5,104 +5,102 @@
  *                                       struct g, a little below the top (see colour)
  *
  * One mapping per slab, reserved without swap, so that memory is what coroutines really touched: for
- * most of them the one page that holds their struct g and first frames. The guard page of each
- * stack is installed by MADV_GUARD_INSTALL, which does not split the mapping (a million mprotected
- * guards would be two million mappings, and the kernel's limit is 65,530). Emulators accept any
- * madvise, so the first guard is probed by a write(2) that must fail with EFAULT; else mprotect.
+ * most of them the one page that holds their struct g and first frames. Slabs lie side by side, and
+ * the kernel makes one mapping of them all (see guard.c for what that takes).
  *
- * Free stacks are kept per P, last in first out, because the last one is still in the caches; a
- * surplus goes to a list of the process under a lock, half a list at a time.
+ * Where a free stack is:
+ *
+ *     put                          half of a full cache                    idle
+ *    ------> the P's cache (LIFO) ----------------------> warm (the oldest ------> cold (bit in its
+ *                 |        ^                               at the end)              slab: no memory)
+ *            get  v        +------------ up to STACK_BATCH ----+----------------------------+
+ *
+ * S1  A bit of slab.cold is set: the stack is in no other list, and nothing in it is needed. Its
+ *     memory reads as zero, which is a free struct g, or is as its last coroutine left it when the
+ *     kernel refused to take it.
+ * S2  A slab is on cold_slabs when cold is not 0, once.
+ * S3  While a cache has any, its P's trim timer is armed; while the warm list has any, that of some
+ *     P is. Once all are cold nothing ticks.
+ * S4  Last in, first out at both levels, so what ages is at the bottom: a trim looks there and stops
+ *     at the first that is young. Where halves of caches mix in the warm list some are trimmed later
+ *     than they could be; none sooner.
  *
  * Colour: stacks are 64 KiB apart, so all their tops would fall into the same few sets of the L1
  * cache. Each starts a different number of lines below its end.
  *
- * Threads: stack_get and stack_put with the caller's P; the process's list is under slab_lock. The
- * slab list only grows; stack_each reads it with acquire, which pairs with the release in slab_new.
+ * Threads  A cache: the M that holds its P. Everything shared: slab_lock, which is not held over a
+ *          system call, nor over the page faults of a new stack. The list of slabs only grows;
+ *          stack_each reads it with acquire, which pairs with the release in slab_publish_locked.
  *
- * LeakSanitizer knows nothing of these stacks, and must not read the guards: each stack is
- * registered as a root by itself. */
-#include "rt/rt_internal.h"
+ * LeakSanitizer knows nothing of these stacks, and must not read the guards: each stack is registered
+ * as a root by itself. Valgrind must be told of them too, or it takes a switch for a huge frame.
+ *
+ * Rejected  A struct g apart from its stack would survive a trim, but costs a second page and TLB entry
+ *           in every switch, and a few hundred bytes for ever. A trim by a coroutine of low priority:
+ *           it would itself hold a stack. Counting how low a cache gets per minute instead of a stamp
+ *           per stack: an hour-old stack could not be told from one freed just before the count. */
+#include "rt/stack.h"
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#ifdef RT_HAS_ASAN
-#include <sanitizer/lsan_interface.h>
-#endif
-
-#ifndef MADV_GUARD_INSTALL
-#define MADV_GUARD_INSTALL 102
-#endif
+#include "rt/guard.h"
+#include "rt/rt_internal.h"
+#include "rt/stack_tools.h"
 
 enum {
     SLAB_STACKS = 64,
-    STACK_CACHE_MAX = 128, /* per P: 8 MiB of address space, and no lock for bursts of this size */
+    STACK_BATCH = 32, /* a P that needs one will soon need more: this many spare it the lock */
     STACK_COLOURS = 16,
     STACK_COLOUR_BYTES = 128,
 };
 
 struct slab {
     struct slab *next;
+    struct slab *next_cold; /* slab_lock */
     char *base;
-    struct g *gs[SLAB_STACKS];
+    _Atomic uint64_t cold; /* slab_lock to change; bit i: S1 */
 };
+_Static_assert(SLAB_STACKS == 64, "slab.cold has a bit for each");
 
 static pthread_mutex_t slab_lock = PTHREAD_MUTEX_INITIALIZER;
 static _Atomic(struct slab *) slabs;
-static struct g *shared_free; /* slab_lock */
-static _Atomic uint64_t stack_total;
+static struct slab *cold_slabs;
+static struct list warm = {&warm, &warm}; /* of g->free_node, newest first */
+static _Atomic uint64_t slab_count, warm_count, cold_count;
 static size_t stack_size, page_size;
-static enum { GUARD_UNKNOWN, GUARD_MADVISE, GUARD_MPROTECT } guard_kind;
 
-/* A write(2) from the page answers EFAULT when reading it would have been a fault. */
-static bool is_unreadable(const char *page) {
-    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (fd < 0)
-        return false;
-    bool refused = write(fd, page, 8) < 0 && errno == EFAULT;
-    (void)close(fd);
-    return refused;
-}
-
-static int guard_install(char *page) {
-    if (guard_kind != GUARD_MPROTECT && madvise(page, page_size, MADV_GUARD_INSTALL) == 0) {
-        if (guard_kind == GUARD_MADVISE)
-            return 0;
-        if (is_unreadable(page)) {
-            guard_kind = GUARD_MADVISE;
-            return 0;
-        }
-    }
-    guard_kind = GUARD_MPROTECT;
-    return mprotect(page, page_size, PROT_NONE) < 0 ? -errno : 0;
-}
-
-int stack_init(size_t size) {
+void stack_init(size_t size) {
     page_size = (size_t)sysconf(_SC_PAGESIZE);
     stack_size = (size + page_size - 1) / page_size * page_size;
-    return 0;
+    stack_big_init(page_size, stack_size);
 }
 
-static struct g *stack_carve(char *low, unsigned index) {
-    char *stack = low + page_size;
+/* ---- Slabs ---- */
+
+static char *stack_low(const struct slab *slab, unsigned index) {
+    return slab->base + index * stack_size + page_size;
+}
+
+static struct g *stack_g(const struct slab *slab, unsigned index) {
     size_t usable = stack_size - page_size - index % STACK_COLOURS * STACK_COLOUR_BYTES;
     size_t size = (usable - sizeof(struct g)) & ~(size_t)63;
-    struct g *g = (struct g *)(void *)(stack + size);
-    memset(g, 0, sizeof *g); /* stack_each may see it from now on */
-    g->stack = stack;
-    g->stack_size = size;
-#ifdef RT_HAS_ASAN
-    __lsan_register_root_region(stack, stack_size - page_size);
-#endif
+    return (struct g *)(void *)(stack_low(slab, index) + size);
+}
+
+/* A struct g in cold memory: what stays the same while it has memory. */
+static struct g *stack_carve(struct slab *slab, unsigned index) {
+    struct g *g = stack_g(slab, index);
+    g->slab = slab;
+    g->stack = stack_low(slab, index);
+    g->stack_size = (size_t)((char *)g - g->stack);
     return g;
 }
 
-/* With slab_lock held. NULL when memory is short. */
-static struct slab *slab_new_locked(void) {
+/* NULL when memory is short. */
+static struct slab *slab_new(void) {
     struct slab *slab = calloc(1, sizeof *slab);
     if (!slab)
         return NULL;
@@ -113,70 +111,245 @@ static struct slab *slab_new_locked(void) {
         goto free_slab;
     (void)madvise(slab->base, bytes, MADV_NOHUGEPAGE); /* else a touched page costs 2 MiB */
     for (unsigned i = 0; i < SLAB_STACKS; i++)
-        if (guard_install(slab->base + i * stack_size) < 0)
+        if (guard_install(slab->base + i * stack_size, page_size) < 0)
             goto unmap;
     for (unsigned i = 0; i < SLAB_STACKS; i++)
-        slab->gs[i] = stack_carve(slab->base + i * stack_size, i);
-    slab->next = atomic_load_explicit(&slabs, memory_order_relaxed);
-    atomic_store_explicit(&slabs, slab, memory_order_release);
-    atomic_fetch_add_explicit(&stack_total, SLAB_STACKS, memory_order_relaxed);
+        stack_tools_learn(stack_low(slab, i), stack_size - page_size);
     return slab;
 unmap:
-    munmap(slab->base, bytes);
+    (void)munmap(slab->base,
+                 bytes); /* with too many mappings it may be refused: it stays, unused */
 free_slab:
     free(slab);
     return NULL;
 }
 
-struct g *stack_get(struct p *p, size_t size) {
-    struct g *g;
-    if (size > stack_size)
-        return NULL;
-    if (p && p->free_gs) {
-        g = p->free_gs;
-        p->free_gs = g->next;
-        p->free_g_count--;
-        return g;
+static unsigned bit_count(uint64_t bits) {
+    return (unsigned)__builtin_popcountll(bits);
+}
+
+static void slab_add_cold_locked(struct slab *slab, uint64_t bits) {
+    uint64_t cold = atomic_load_explicit(&slab->cold, memory_order_relaxed);
+    if (!cold) { /* S2 */
+        slab->next_cold = cold_slabs;
+        cold_slabs = slab;
     }
+    atomic_store_explicit(&slab->cold, cold | bits, memory_order_relaxed);
+    atomic_fetch_add_explicit(&cold_count, bit_count(bits), memory_order_relaxed);
+}
+
+static void slab_publish_locked(struct slab *slab) {
+    slab->next = atomic_load_explicit(&slabs, memory_order_relaxed);
+    atomic_store_explicit(&slabs, slab, memory_order_release);
+    atomic_fetch_add_explicit(&slab_count, 1, memory_order_relaxed);
+    slab_add_cold_locked(slab, UINT64_MAX);
+}
+
+/* Up to max cold stacks of one slab, as bits; 0 when there is none. */
+static uint64_t take_cold_locked(unsigned max, struct slab **slab_out) {
+    struct slab *slab = cold_slabs;
+    if (!slab)
+        return 0;
+    uint64_t cold = atomic_load_explicit(&slab->cold, memory_order_relaxed), taken = 0;
+    for (; cold && max > 0; max--) {
+        taken |= cold & -cold;
+        cold &= cold - 1;
+    }
+    atomic_store_explicit(&slab->cold, cold, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&cold_count, bit_count(taken), memory_order_relaxed);
+    if (!cold)
+        cold_slabs = slab->next_cold;
+    *slab_out = slab;
+    return taken;
+}
+
+/* ---- The warm list ---- */
+
+static struct g *g_of(struct list *node) {
+    return container_of(node, struct g, free_node);
+}
+
+static void warm_push_locked(struct g *g) {
+    list_push_front(&warm, &g->free_node);
+    atomic_fetch_add_explicit(&warm_count, 1, memory_order_relaxed);
+}
+
+static struct g *warm_take_locked(struct list *node) {
+    list_remove(node);
+    atomic_fetch_sub_explicit(&warm_count, 1, memory_order_relaxed);
+    return g_of(node);
+}
+
+/* ---- Get and put ---- */
+
+static uint32_t cache_count(const struct stack_cache *cache) {
+    return atomic_load_explicit(&cache->count, memory_order_relaxed);
+}
+
+static void cache_set_count(struct stack_cache *cache, uint32_t count) {
+    atomic_store_explicit(&cache->count, count, memory_order_relaxed);
+}
+
+/* Returns how many, 0 when memory is short; what should be used first comes first. */
+static unsigned get_shared(struct g **gs, unsigned max) {
+    unsigned count = 0;
+    struct slab *slab = NULL;
+    uint64_t cold = 0;
     pthread_mutex_lock(&slab_lock);
-    if (!shared_free) {
-        struct slab *slab = slab_new_locked();
-        for (unsigned i = SLAB_STACKS; slab && i-- > 0;) {
-            slab->gs[i]->next = shared_free;
-            shared_free = slab->gs[i];
-        }
-    }
-    g = shared_free;
-    if (g)
-        shared_free = g->next;
-    /* A P that needs one will soon need more: half a slab spares it the lock. */
-    for (unsigned i = 0; p && shared_free && i < SLAB_STACKS / 2; i++) {
-        struct g *more = shared_free;
-        shared_free = more->next;
-        more->next = p->free_gs;
-        p->free_gs = more;
-        p->free_g_count++;
-    }
+    while (count < max && !list_is_empty(&warm))
+        gs[count++] = warm_take_locked(warm.next);
+    if (count == 0)
+        cold = take_cold_locked(max, &slab);
     pthread_mutex_unlock(&slab_lock);
+    if (count > 0)
+        return count;
+    if (!cold) {
+        struct slab *fresh = slab_new();
+        if (!fresh)
+            return 0;
+        pthread_mutex_lock(&slab_lock);
+        slab_publish_locked(fresh);
+        cold = take_cold_locked(max, &slab);
+        pthread_mutex_unlock(&slab_lock);
+    }
+    for (; cold; cold &= cold - 1)
+        gs[count++] = stack_carve(slab, (unsigned)__builtin_ctzll(cold));
+    return count;
+}
+
+static void trim_fired(struct timer *timer);
+
+static void arm_trim(struct p *p, int64_t deadline_ns) {
+    struct timer *timer = &p->stacks.trim;
+    if (timer_is_armed(timer) || deadline_ns == RT_FOREVER)
+        return;
+    timer->fn = trim_fired;
+    timer->deadline_ns = deadline_ns;
+    wheel_add(&p->wheel, timer);
+}
+
+static struct g *get_slowly(struct p *p) {
+    struct g *gs[STACK_BATCH];
+    unsigned count = get_shared(gs, p ? STACK_BATCH : 1);
+    if (count == 0)
+        return NULL;
+    for (unsigned i = 1; i < count; i++) {
+        gs[i]->free_since_ns = p->now_ns;
+        p->stacks.gs[count - 1 - i] = gs[i];
+    }
+    if (count > 1) {
+        cache_set_count(&p->stacks, count - 1);
+        arm_trim(p, p->now_ns + STACK_IDLE_NS); /* S3 */
+    }
+    return gs[0];
+}
+
+struct g *stack_get(struct p *p, size_t size) {
+    if (size > stack_size / STACK_TOOLS_FACTOR)
+        return stack_big_get(size * STACK_TOOLS_FACTOR);
+    struct g *g;
+    uint32_t count = p ? cache_count(&p->stacks) : 0;
+    if (count > 0) {
+        g = p->stacks.gs[count - 1];
+        cache_set_count(&p->stacks, count - 1);
+    } else {
+        g = get_slowly(p);
+        if (!g)
+            return NULL;
+    }
+    stack_tools_open(g->stack, g->stack_size);
     return g;
 }
 
-void stack_put(struct p *p, struct g *g) {
-    mem_unpoison(g->stack, g->stack_size); /* frames that never returned */
-    g->next = p->free_gs;
-    p->free_gs = g;
-    if (++p->free_g_count <= STACK_CACHE_MAX)
-        return;
+/* The older half becomes everybody's. */
+static void spill(struct stack_cache *cache) {
+    enum { HALF = STACK_CACHE_MAX / 2 };
     pthread_mutex_lock(&slab_lock);
-    while (p->free_g_count > STACK_CACHE_MAX / 2) {
-        struct g *surplus = p->free_gs;
-        p->free_gs = surplus->next;
-        p->free_g_count--;
-        surplus->next = shared_free;
-        shared_free = surplus;
-    }
+    for (unsigned i = 0; i < HALF; i++)
+        warm_push_locked(cache->gs[i]);
     pthread_mutex_unlock(&slab_lock);
+    for (unsigned i = 0; i < HALF; i++)
+        cache->gs[i] = cache->gs[HALF + i];
+    cache_set_count(cache, HALF);
 }
+
+void stack_put(struct p *p, struct g *g) {
+    stack_tools_close(g->stack, g->stack_size, g->sp);
+    int64_t now_ns = p->now_ns; /* of this round or one before: near enough to a minute */
+    if (!g->slab) {
+        stack_big_put(g, now_ns);
+    } else {
+        if (cache_count(&p->stacks) == STACK_CACHE_MAX)
+            spill(&p->stacks);
+        uint32_t count = cache_count(&p->stacks);
+        g->free_since_ns = now_ns;
+        p->stacks.gs[count] = g;
+        cache_set_count(&p->stacks, count + 1);
+    }
+    arm_trim(p, now_ns + STACK_IDLE_NS); /* S3 */
+}
+
+/* ---- Trim ---- */
+
+static bool is_idle(const struct g *g, int64_t now_ns) {
+    return now_ns - g->free_since_ns >= STACK_IDLE_NS;
+}
+
+static unsigned take_idle(struct stack_cache *cache, int64_t now_ns, struct g **gs) {
+    uint32_t count = cache_count(cache), taken = 0;
+    while (taken < count && taken < STACK_TRIM_STEP && is_idle(cache->gs[taken], now_ns)) {
+        gs[taken] = cache->gs[taken];
+        taken++;
+    }
+    for (uint32_t i = taken; i < count; i++)
+        cache->gs[i - taken] = cache->gs[i];
+    cache_set_count(cache, count - taken);
+    pthread_mutex_lock(&slab_lock);
+    while (taken < STACK_TRIM_STEP && !list_is_empty(&warm) && is_idle(g_of(warm.prev), now_ns))
+        gs[taken++] = warm_take_locked(warm.prev);
+    pthread_mutex_unlock(&slab_lock);
+    return taken;
+}
+
+static int64_t next_idle_ns(const struct stack_cache *cache) {
+    int64_t oldest_ns = RT_FOREVER - STACK_IDLE_NS;
+    if (cache_count(cache) > 0)
+        oldest_ns = cache->gs[0]->free_since_ns;
+    pthread_mutex_lock(&slab_lock);
+    if (!list_is_empty(&warm) && g_of(warm.prev)->free_since_ns < oldest_ns)
+        oldest_ns = g_of(warm.prev)->free_since_ns;
+    pthread_mutex_unlock(&slab_lock);
+    return oldest_ns + STACK_IDLE_NS;
+}
+
+int64_t stack_trim(struct p *p, int64_t now_ns) {
+    struct g *gs[STACK_TRIM_STEP];
+    struct slab *of[STACK_TRIM_STEP];
+    unsigned index[STACK_TRIM_STEP];
+    unsigned count = take_idle(&p->stacks, now_ns, gs);
+    for (unsigned i = 0; i < count; i++) {
+        char *low = gs[i]->stack;
+        of[i] = gs[i]->slab; /* now: its memory goes */
+        index[i] = (unsigned)((size_t)(low - of[i]->base) / stack_size);
+        (void)madvise(low, stack_size - page_size, MADV_DONTNEED); /* refused if locked: S1 */
+    }
+    pthread_mutex_lock(&slab_lock);
+    for (unsigned i = 0; i < count; i++)
+        slab_add_cold_locked(of[i], 1ULL << index[i]);
+    pthread_mutex_unlock(&slab_lock);
+    if (count == STACK_TRIM_STEP)
+        return now_ns + STACK_TRIM_PAUSE_NS;
+    int64_t big_ns = stack_big_trim(now_ns);
+    int64_t small_ns = next_idle_ns(&p->stacks);
+    return small_ns < big_ns ? small_ns : big_ns;
+}
+
+static void trim_fired(struct timer *timer) {
+    struct p *p = container_of(timer, struct p, stacks.trim);
+    arm_trim(p, stack_trim(p, p_now_ns(p)));
+}
+
+/* ---- Looks ---- */
 
 bool stack_is_guard(const struct g *g, uintptr_t addr) {
     uintptr_t stack = (uintptr_t)g->stack;
@@ -185,11 +358,23 @@ bool stack_is_guard(const struct g *g, uintptr_t addr) {
 
 void stack_each(void (*fn)(struct g *g, void *arg), void *arg) {
     for (struct slab *slab = atomic_load_explicit(&slabs, memory_order_acquire); slab;
-         slab = slab->next)
-        for (unsigned i = 0; i < SLAB_STACKS; i++)
-            fn(slab->gs[i], arg);
+         slab = slab->next) {
+        uint64_t cold = atomic_load_explicit(&slab->cold, memory_order_relaxed);
+        for (uint64_t has = ~cold; has; has &= has - 1)
+            fn(stack_g(slab, (unsigned)__builtin_ctzll(has)), arg);
+    }
+    stack_big_each(fn, arg);
 }
 
-uint64_t stack_count(void) {
-    return atomic_load_explicit(&stack_total, memory_order_relaxed);
+void stack_stats(struct stack_stats *out) {
+    uint64_t cold = atomic_load_explicit(&cold_count, memory_order_relaxed);
+    uint64_t free_count = cold + atomic_load_explicit(&warm_count, memory_order_relaxed);
+    for (unsigned i = 0; i < rt_sched.p_count; i++)
+        free_count += cache_count(&rt_sched.ps[i]->stacks);
+    *out = (struct stack_stats){
+        .stacks = atomic_load_explicit(&slab_count, memory_order_relaxed) * SLAB_STACKS,
+        .free = free_count,
+        .free_cold = cold,
+    };
+    stack_big_stats(out);
 }

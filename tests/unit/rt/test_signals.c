@@ -8,6 +8,7 @@
 
 #include "rt/foreign.h"
 #include "rt/signals.h"
+#include "crash_story.h"
 #include "rt_story.h"
 
 /* ---- SIGURG ---- */
@@ -176,67 +177,6 @@ static void a_signal_becomes_a_coroutine_on_p_0(void **state) {
 
 /* ---- Crashes ---- */
 
-static char crash_text[1 << 16];
-
-/* Runs body in a child and collects its stderr. */
-static int crash_status(rt_fn body) {
-    int fds[2];
-    assert_int_equal(pipe(fds), 0);
-    fflush(NULL);
-    pid_t pid = fork();
-    if (pid == 0) {
-        dup2(fds[1], STDERR_FILENO);
-        close(fds[0]);
-        close(fds[1]);
-        /* cmocka's handlers, or a sanitizer's, would come after ours. */
-        for (int signo = 1; signo < SIGRTMIN; signo++)
-            (void)signal(signo, SIG_DFL);
-        CHECK(signals_init() == 0);
-        struct rt_options options = {.p_count = 1};
-        exit(rt_run(&options, body, NULL));
-    }
-    close(fds[1]);
-    size_t len = 0;
-    for (ssize_t n; (n = read(fds[0], crash_text + len, sizeof crash_text - 1 - len)) > 0;)
-        len += (size_t)n;
-    crash_text[len] = '\0';
-    close(fds[0]);
-    int status;
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    return status;
-}
-
-static void assert_died(int status, int signo) {
-    assert_true(WIFSIGNALED(status));
-    assert_int_equal(WTERMSIG(status), signo);
-}
-
-static void assert_said(const char *words) {
-    if (!strstr(crash_text, words))
-        fail_msg("not said: \"%s\" in\n%s", words, crash_text);
-}
-
-static volatile bool is_deep_enough; /* never set; the compiler cannot know */
-
-static int NOINLINE endless_recursion(volatile char *above) {
-    volatile char frame[512];
-    frame[0] = above ? above[0] : 0;
-    return is_deep_enough ? 0 : endless_recursion(frame) + frame[0];
-}
-
-static void overflows(void *arg) {
-    printf("%d", endless_recursion(NULL));
-}
-
-static void overflow_body(void *arg) {
-    CHECK(go_here("deep thinker", overflows, NULL) == 0);
-}
-
-static void a_stack_overflow_names_its_coroutine(void **state) {
-    assert_died(crash_status(overflow_body), SIGSEGV);
-    assert_said("coroutine stack overflow in deep thinker");
-}
-
 static char *page_without_access(void) {
     return mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 }
@@ -277,7 +217,6 @@ int main(void) {
         cmocka_unit_test(a_library_that_forwards_to_us_is_not_called_in_circles),
         cmocka_unit_test(a_closed_pipe_kills_nobody),
         cmocka_unit_test(a_signal_becomes_a_coroutine_on_p_0),
-        cmocka_unit_test(a_stack_overflow_names_its_coroutine),
         cmocka_unit_test(a_fault_says_where),
         cmocka_unit_test(a_fault_of_foreign_code_names_its_caller),
         cmocka_unit_test(a_failed_assertion_leaves_a_backtrace),

@@ -6,6 +6,7 @@
 #include "proxy/listener.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -93,7 +94,9 @@ static void listener_event(struct poll_fd *pd, unsigned events) {
         accept_round(container_of(pd, struct listener_fd, pd));
 }
 
-static int bind_one(const struct address *address, bool reuse_port, bool v6_only, int backlog) {
+/* A socket that listens. *reuse_port: each P is to get one of its own; false afterwards when the kernel,
+ * or a filter before it, does not allow that. */
+static int bind_one(const struct address *address, bool *reuse_port, bool v6_only, int backlog) {
     int fd = sys_stream_socket(address->sa.any.sa_family);
     if (fd < 0)
         return fd;
@@ -101,13 +104,46 @@ static int bind_one(const struct address *address, bool reuse_port, bool v6_only
     (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (address->sa.any.sa_family == AF_INET6)
         (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6_only_value, sizeof v6_only_value);
-    if ((reuse_port && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) != 0) ||
-        bind(fd, &address->sa.any, address->len) != 0 || listen(fd, backlog) != 0) {
+    if (*reuse_port && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) != 0)
+        *reuse_port = false;
+    if (bind(fd, &address->sa.any, address->len) != 0 || listen(fd, backlog) != 0) {
         int rc = -errno;
         close(fd);
         return rc;
     }
     return fd;
+}
+
+static int share(int fd) {
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    return copy < 0 ? -errno : copy;
+}
+
+/* One descriptor for each P: sockets of their own where they may share the port, else all the same one.
+ * *bound is the address they have, with the port that the kernel chose. */
+static int open_fds(struct listener *listener, struct address *bound, bool reuse_port, bool v6_only,
+                    int backlog) {
+    bool wanted = reuse_port;
+    for (unsigned i = 0; i < listener->count; i++) {
+        struct listener_fd *lfd = &listener->fds[i];
+        bool own = i == 0 || reuse_port;
+        int fd = own ? bind_one(bound, &reuse_port, v6_only, backlog) : share(listener->fds[0].fd);
+        if (fd < 0) {
+            while (i-- > 0)
+                close(listener->fds[i].fd);
+            return fd;
+        }
+        lfd->fd = fd;
+        if (i == 0)
+            address_of_socket(fd, bound); /* the others join the port that 0 became */
+    }
+    if (wanted && !reuse_port) {
+        char text[ADDRESS_TEXT_MAX];
+        address_text(bound, text);
+        LOG(log_listener, LOG_WARN,
+            "SO_REUSEPORT was refused: all workers accept from one socket at %s", text);
+    }
+    return 0;
 }
 
 /* listener.ADDRESS.x with the address as a tag; the admin's is listener.admin.x, without. */
@@ -154,20 +190,10 @@ struct listener *listener_open(const struct address *address, const struct cfg_l
     struct address bound = *address;
     for (unsigned i = 0; i < count; i++)
         listener->fds[i] = (struct listener_fd){.listener = listener, .p_index = i, .fd = -1};
-    for (unsigned i = 0; i < count; i++) {
-        struct listener_fd *lfd = &listener->fds[i];
-        lfd->fd = i == 0 || reuse_port ? bind_one(&bound, reuse_port, v6_only, backlog)
-                                       : dup(listener->fds[0].fd);
-        if (lfd->fd < 0) {
-            *rc = lfd->fd == -1 && i > 0 && !reuse_port ? -errno : lfd->fd;
-            lfd->fd = -1;
-            for (unsigned j = 0; j < i; j++)
-                close(listener->fds[j].fd);
-            free(listener);
-            return NULL;
-        }
-        if (i == 0)
-            address_of_socket(lfd->fd, &bound); /* the others join the port that 0 became */
+    *rc = open_fds(listener, &bound, reuse_port, v6_only, backlog);
+    if (*rc < 0) {
+        free(listener);
+        return NULL;
     }
     listener->address = bound;
     address_text(&bound, listener->address_text);

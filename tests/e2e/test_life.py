@@ -24,6 +24,7 @@ from harness import (
     cluster,
     direct,
     eventually,
+    is_sanitized,
     listener,
     run,
     to,
@@ -342,6 +343,41 @@ def test_two_listeners_on_one_port_are_refused():
     done = run("--mode", "validate", config=bootstrap(twins))
     assert done.returncode == 1
     assert re.search(r"static_resources\.listeners\[1\]: the address is taken", done.stderr)
+
+
+NO_REUSE_PORT = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <sys/socket.h>
+
+/* What a seccomp filter does, or a kernel without the option. */
+int setsockopt(int fd, int level, int option, const void *value, socklen_t size) {
+    int (*real)(int, int, int, const void *, socklen_t) = dlsym(RTLD_NEXT, "setsockopt");
+    if (level == SOL_SOCKET && option == SO_REUSEPORT) {
+        errno = ENOPROTOOPT;
+        return -1;
+    }
+    return real(fd, level, option, value, size);
+}
+"""
+
+
+@pytest.mark.skipif(is_sanitized(), reason="a sanitizer wants to be the first library")
+def test_without_reuse_port_the_workers_share_a_socket(proxy, tmp_path):
+    source, shim = tmp_path / "shim.c", tmp_path / "shim.so"
+    source.write_text(NO_REUSE_PORT)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", shim, source], check=True)
+    edge = proxy(
+        [listener("edge", [direct(200, "here")])],
+        flags=("--concurrency", "2"),
+        env={"LD_PRELOAD": str(shim)},
+    )
+    assert "SO_REUSEPORT was refused: all workers accept from one socket at 127.0.0.1:" in edge.log()
+    clients = [edge.connect() for _ in range(32)]  # at once, so that both workers get some
+    for client in clients:
+        assert client.ask("GET", "/").body == b"here"
+        client.close()
 
 
 def test_several_listeners_have_their_own_routes(proxy):

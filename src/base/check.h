@@ -5,6 +5,10 @@
  * a config or an extension. ASSERT_SLOW walks whole structures and runs in test builds only. */
 #pragma once
 
+#ifdef __cplusplus
+#error "these headers are C (C++ has no _Atomic): call it from a C file"
+#endif
+
 #define MUST_CHECK __attribute__((warn_unused_result))
 #define NOINLINE __attribute__((noinline))
 #define PRINTF_LIKE(text_arg, first_arg) __attribute__((format(printf, text_arg, first_arg)))

@@ -1,0 +1,228 @@
+#!/usr/bin/env python3
+"""libsluice-rt.a as its users meet it: installed somewhere, found by pkg-config, compiled against with
+nothing but that, and linked into programs with names of their own.
+
+usage: test_library.py BUILD SOURCE NM OBJDUMP CC...
+"""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+BUILD, SOURCE, NM, OBJDUMP, *CC = sys.argv[1:]
+sys.path.insert(0, str(Path(SOURCE, "tools")))
+from runtime_library import defined_globals, public_symbols  # noqa: E402
+
+EXAMPLES = Path(SOURCE, "examples", "rt")
+WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
+TIMEOUT_S = 60   # only a broken test waits for it
+
+# Functions that may look at the thread's M. All others ask these, which are not inlined: see TlsTest.
+READS_TLS_M = {"m_self", "p_self", "rt_now_ns", "m_main"}
+
+
+def run(*command, **more):
+    done = subprocess.run([str(word) for word in command], text=True, capture_output=True,
+                          timeout=TIMEOUT_S, **more)
+    if done.returncode:
+        raise AssertionError(f"{command} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def setUpModule():
+    """One installation for all tests, and what pkg-config says of it."""
+    global scratch, root, include, flags
+    scratch = tempfile.TemporaryDirectory()
+    root = Path(scratch.name, "root")
+    run(sys.executable, "-m", "mesonbuild.mesonmain", "install", "-C", BUILD, "--no-rebuild",
+        "--tags", "devel,man", "--destdir", root)
+    include = next(root.rglob("include/sluice-rt"))
+    env = {**os.environ, "PKG_CONFIG_SYSROOT_DIR": str(root),
+           "PKG_CONFIG_LIBDIR": str(next(root.rglob("sluice-rt.pc")).parent)}
+    flags = run("pkg-config", "--cflags", "--libs", "--static", "sluice-rt", env=env).split()
+
+
+def tearDownModule():
+    scratch.cleanup()
+
+
+def headers():
+    return sorted(path.relative_to(include).as_posix() for path in include.rglob("*.h"))
+
+
+def compiled(source, *more):
+    program = Path(scratch.name, Path(source).stem)
+    run(*CC, *WARNINGS, *more, source, "-o", program, *flags)
+    return program
+
+
+class HeaderTest(unittest.TestCase):
+    def test_each_header_compiles_alone(self):
+        """In strict C11 too: what users include must not need our dialect. Only installed headers are
+        in the path, so one that includes a private one fails here."""
+        for header in headers():
+            for standard in (["-std=c11", "-D_POSIX_C_SOURCE=200809L"], ["-std=gnu17"]):
+                with self.subTest(header=header, standard=standard[0]):
+                    source = Path(scratch.name, "alone.c")
+                    source.write_text(f'#include "{header}"\n#include "{header}"\nint unused;\n')
+                    run(*CC, *WARNINGS, *standard, "-I", include, "-fsyntax-only", source)
+
+    def test_cplusplus_is_told_that_it_is_not_supported(self):
+        source = Path(scratch.name, "plus.c")
+        source.write_text('#include "rt/rt.h"\n')
+        done = subprocess.run([*CC, "-D__cplusplus=201703L", "-I", str(include), "-fsyntax-only",
+                               str(source)], text=True, capture_output=True, timeout=TIMEOUT_S)
+        self.assertIn("call it from a C file", done.stderr)
+
+
+class SymbolTest(unittest.TestCase):
+    def test_only_what_headers_declare_is_global(self):
+        declared = set()
+        for header in headers():
+            declared |= public_symbols((include / header).read_text())
+        library = next(root.rglob("libsluice-rt.a"))
+        self.assertEqual(defined_globals(NM, library), declared)
+
+    def test_the_compiler_sees_the_same_declarations(self):
+        """public_symbols is a few regular expressions; the compiler knows C."""
+        if "Free Software Foundation" not in run(*CC, "--version"):
+            self.skipTest("-aux-info is gcc's")
+        source, info = Path(scratch.name, "all.c"), Path(scratch.name, "all.info")
+        source.write_text("".join(f'#include "{header}"\n' for header in headers()))
+        run(*CC, "-I", include, "-fsyntax-only", "-aux-info", info, source)
+        seen = set()
+        for line in info.read_text().splitlines():
+            match = re.match(r"/\* (.*?):\d+:\w+ \*/ extern .*?(\w+) \(", line)
+            if match and match.group(1).startswith(str(include)):
+                seen.add(match.group(2))
+        declared = set()
+        for header in headers():
+            declared |= public_symbols((include / header).read_text())
+        self.assertLessEqual(seen, declared)
+        self.assertGreater(len(seen), 50)
+
+    def test_a_program_may_use_our_internal_names(self):
+        """A function named as one of ours, with another meaning, changes neither."""
+        source = Path(scratch.name, "clash.c")
+        source.write_text("""
+            #include "rt/rt.h"
+            int steal(void); int m_start(void); int g_new(void); int m_self; int log_rt; int stack_get;
+            int steal(void) { return 1; }
+            int m_start(void) { return 2; }
+            int g_new(void) { return 3; }
+            static void run(void *arg) { (void)arg; rt_stop(steal() + m_start() + g_new() + m_self); }
+            int main(void) { return rt_run(&(struct rt_options){0}, run, 0) == 6 ? 0 : 1; }
+        """)
+        run(compiled(source))
+
+
+class ExampleTest(unittest.TestCase):
+    """Each with only what pkg-config says. They judge themselves by their exit status."""
+
+    def run_example(self, name):
+        return run(compiled(EXAMPLES / f"{name}.c", "-O2"))
+
+    def test_all_are_tested(self):
+        tested = {name[len("test_"):] for name in dir(self) if name.startswith("test_")}
+        self.assertLessEqual({path.stem for path in EXAMPLES.glob("*.c")}, tested)
+
+    def test_ping_pong(self):
+        self.assertEqual(self.run_example("ping_pong"), "100000 returns\n")
+
+    def test_blocking(self):
+        self.assertIn("read !", self.run_example("blocking"))
+
+    def test_echo(self):
+        with subprocess.Popen([compiled(EXAMPLES / "echo.c", "-O2")], stdout=subprocess.PIPE,
+                              text=True) as server:
+            try:
+                port = int(server.stdout.readline().rsplit(":", 1)[1])
+                clients = [socket.create_connection(("127.0.0.1", port), TIMEOUT_S) for _ in range(20)]
+                sent = bytes(range(256)) * 4096   # more than the socket buffers hold
+                for client in clients:
+                    client.sendall(b"hello")
+                for client in reversed(clients):
+                    self.assertEqual(client.recv(5, socket.MSG_WAITALL), b"hello")
+                for client in clients[1:]:
+                    client.close()
+                with clients[0] as client, client.dup() as writer:
+                    child = os.fork()
+                    if child == 0:   # to write while we read
+                        writer.sendall(sent)
+                        writer.shutdown(socket.SHUT_WR)
+                        os._exit(0)
+                    got = b"".join(iter(lambda: client.recv(1 << 16), b""))
+                    os.waitpid(child, 0)
+                    self.assertEqual(got, sent)
+                server.send_signal(signal.SIGTERM)
+                self.assertEqual(server.wait(TIMEOUT_S), 0)
+            finally:
+                server.kill()
+
+
+def functions(disassembly):
+    """(name, its lines) of each function in objdump's output."""
+    name, lines = None, []
+    for line in disassembly.splitlines():
+        if match := re.match(r"[0-9a-f]+ <(.*)>:$", line):
+            if name:
+                yield name, lines
+            name, lines = match.group(1), []
+        elif name:
+            lines.append(line)
+    if name:
+        yield name, lines
+
+
+class TlsTest(unittest.TestCase):
+    """A coroutine may wake on another thread, and compilers keep the address of a thread-local over a
+    call. So the one that matters, tls_m, is read by a few functions that are never inlined. What the
+    compiler made of that is in the relocations of the archive.
+
+    The archive is machine code, so link-time optimisation of a program that uses it sees nothing of
+    this. In a build of our own with -Db_lto=true gcc 12 keeps to it too: noinline forbids inlining and
+    the asm volatile in each of them forbids taking two calls for one. Cloning is not forbidden (that
+    would take noipa), but a clone is a function of the same name, and reads the variable anew."""
+
+    def users(self, path):
+        found = {}
+        for name, lines in functions(run(OBJDUMP, "-dr", "--no-show-raw-insn", path)):
+            for line in lines:
+                if match := re.search(r"R_\w*(?:TLS|TPOFF|DTPOFF|DTPREL|TPREL)\w*\s+([\w.]+)", line):
+                    found.setdefault(match.group(1), set()).add(name.split(".")[0])
+        return found
+
+    def test_few_functions_read_it_in_the_library(self):
+        users = self.users(next(root.rglob("libsluice-rt.a")))
+        self.assertEqual(users.get("tls_m", set()), READS_TLS_M)
+
+    def test_few_functions_read_it_in_the_proxy(self):
+        program = Path(BUILD, "sluice")
+        if not program.exists():
+            self.skipTest("only the runtime is built here")
+        if "x86-64" not in run(OBJDUMP, "-f", program):
+            self.skipTest("thread-locals are found by the addressing of x86-64")
+        symbols = [line.split() for line in run(NM, program).splitlines() if line.endswith(" tls_m")]
+        self.assertEqual(len(symbols), 1)
+        segment = re.search(r"\n  TLS .*", run("readelf", "-lW", program)).group().split()
+        size, align = int(segment[5], 16), int(segment[-1], 16)
+        # Variables lie below the thread pointer; either the offset is in the access to %fs, or %fs:0
+        # was loaded before and the offset is in the next access.
+        offset = (size + align - 1) // align * align - int(symbols[0][0], 16)
+        address = re.compile(rf"%fs:0x{2 ** 64 - offset:x}\b|-0x{offset:x}\(")
+        readers = set()
+        for name, lines in functions(run(OBJDUMP, "-d", "--no-show-raw-insn", program)):
+            text = "\n".join(lines)
+            if re.search(r"%fs:0x(0|ffff)", text) and address.search(text):
+                readers.add(name.split(".")[0])
+        self.assertEqual(readers, READS_TLS_M)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1], verbosity=2)

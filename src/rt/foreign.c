@@ -39,6 +39,7 @@
 
 #include "rt/rt_internal.h"
 #include "rt/sysmon.h"
+#include "rt/trace.h"
 
 void foreign_call(rt_fn fn, void *arg) {
     struct m *m = m_self();
@@ -46,6 +47,8 @@ void foreign_call(rt_fn fn, void *arg) {
     struct g *g = m->current;
     struct p *p = m->p;
     uintptr_t inside = (uintptr_t)m | P_OWNER_FOREIGN;
+    if (trace_is_on())
+        trace_foreign_begins(p, m, g);
     counter_add(&p->foreign_calls, 1);
     const char *reason = atomic_load_explicit(&g->reason, memory_order_relaxed);
     atomic_store_explicit(&g->reason, "foreign call", memory_order_relaxed);
@@ -64,8 +67,12 @@ void foreign_call(rt_fn fn, void *arg) {
                          1)) {
         m->p = p;
         p->now_fresh = false;
+        if (trace_is_on())
+            trace_foreign_ends(p, m, g);
         return;
     }
+    if (trace_is_on())
+        trace_foreign_ends(NULL, m, g);
     m->request = M_RETAKEN;
     g_switch_out(m, g);
 }
@@ -80,6 +87,8 @@ void foreign_call_quick(const char *site, rt_fn fn, void *arg) {
     ASSERT(m && m->p && m->current); /* from a coroutine only, and not nested */
     struct g *g = m->current;
     struct p *p = m->p;
+    if (trace_is_on())
+        trace_quick_begins(p, site);
     counter_add(&p->quick_calls, 1);
     m->current = NULL;
     atomic_store_explicit(&p->quick_site, site, memory_order_release); /* F5 */
@@ -90,6 +99,8 @@ void foreign_call_quick(const char *site, rt_fn fn, void *arg) {
     atomic_store_explicit(&p->quick_site, NULL, memory_order_release);
     m->current = g;
     p->now_fresh = false;
+    if (trace_is_on())
+        trace_quick_ends(p);
 }
 
 bool foreign_is_active(void) {

@@ -19,6 +19,7 @@
 #include "base/clock.h"
 #include "rt/futex.h"
 #include "rt/signals.h"
+#include "rt/trace.h"
 
 static _Thread_local struct m *tls_m;
 
@@ -76,6 +77,8 @@ static void *m_main(void *arg) {
     while ((p = m_await_p(m))) {
         m->p = p;
         atomic_store_explicit(&p->owner, (uintptr_t)m, memory_order_release);
+        if (trace_is_on())
+            trace_handed(p);
         sched_loop(m); /* until its P was retaken, or the end of the runtime */
         if (atomic_load(&rt_sched.stopping))
             break;

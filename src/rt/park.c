@@ -37,6 +37,8 @@
 
 #include <errno.h>
 
+#include "rt/trace.h"
+
 static uint32_t state_of(struct g *g) {
     return atomic_load_explicit(&g->state, memory_order_relaxed);
 }
@@ -146,6 +148,8 @@ bool park_commit(struct g *g) {
 static void ready_pinned(struct p *p, struct g *g, bool next) {
     switch (state_of(g)) {
     case G_PARKED:
+        if (trace_is_on())
+            trace_readies(g);
         set_state(g, G_ACTIVE);
         disarm(p, g);
         if (next)
@@ -154,6 +158,8 @@ static void ready_pinned(struct p *p, struct g *g, bool next) {
             sched_push(p, g);
         break;
     case G_ACTIVE:
+        if (trace_is_on())
+            trace_token_unused(g);
         set_state(g, G_NOTIFIED);
         break;
     default:
@@ -164,6 +170,8 @@ static void ready_pinned(struct p *p, struct g *g, bool next) {
 static void ready_stealable(struct m *m, struct g *g) {
     for (;;) {
         if (change_state(g, G_PARKED, G_ACTIVE)) {
+            if (trace_is_on())
+                trace_readies(g);
             struct p *p = m ? m->p : NULL;
             if (g->deadline_p && g->deadline_p != p) {
                 inbox_post(g->deadline_p, &g->resume_post); /* K6 */
@@ -193,8 +201,11 @@ void rt_ready(struct g *g) {
         ready_stealable(m, g);
     else if (m && m->p == g->p)
         ready_pinned(g->p, g, m->current != NULL);
-    else if (!atomic_exchange_explicit(&g->token_posted, 1, memory_order_acq_rel)) /* K1, K2 */
+    else if (!atomic_exchange_explicit(&g->token_posted, 1, memory_order_acq_rel)) { /* K1, K2 */
+        if (trace_is_on())
+            trace_readies(g);
         inbox_post(g->p, &g->token_post);
+    }
 }
 
 void park_token_arrived(struct rt_post *post) {
@@ -235,6 +246,8 @@ void park_deadline_fired(struct timer *timer) {
     }
     g->timed_out = true;
     g->deadline_p = NULL;
+    if (trace_is_on())
+        trace_readies(g);
     sched_push(p, g);
 }
 

@@ -21,6 +21,7 @@
 
 #include "rt/rt_internal.h"
 #include "rt/sysmon.h"
+#include "rt/trace.h"
 
 /* The runtime's system calls that a coroutine may make: they stay out of functions that park, so that
  * no address of errno is kept over one. */
@@ -95,8 +96,12 @@ static void dispatch(struct poll_fd *pd, unsigned bits) {
 }
 
 void poller_run(struct p *p, int timeout_ms) {
+    if (timeout_ms != 0 && trace_is_on())
+        trace_sleeps(p);
     int n = sys_epoll_wait(p->epoll_fd, p->batch, POLL_BATCH, timeout_ms);
     if (timeout_ms != 0) {
+        if (trace_is_on())
+            trace_awakes(p);
         atomic_store_explicit(&p->sleeping, 0, memory_order_relaxed);
         sysmon_p_awoke(p);
     }

@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "rt/rt_internal.h"
+#include "rt/trace.h"
 #include "rt/stack_tools.h"
 
 LOG_COMPONENT(rt, "rt");
@@ -172,6 +173,8 @@ static int start(const struct go_options *options, rt_fn fn, void *arg, void *cr
     if (!g)
         return -ENOMEM;
     g->created_by = (uintptr_t)created_by;
+    if (trace_is_on())
+        trace_starts(g);
     if (options->place == RT_ON_P) {
         g->resume_post.fn = start_arrived;
         inbox_post(home, &g->resume_post);

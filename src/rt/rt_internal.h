@@ -69,7 +69,8 @@ struct g {
     _Atomic(const char *) name, reason;
     /* Unique in the process; 0 while it is not started. Written by the P that starts or ends it. */
     _Atomic uint64_t id;
-    uintptr_t created_by; /* who called go */
+    uintptr_t created_by;        /* who called go */
+    _Atomic uint64_t trace_flow; /* trace.c: the event that made it ready */
 
     struct ctx_san san;
     /* stack.c's. */
@@ -87,7 +88,7 @@ enum m_request {
     M_PARK_UNLOCK, /* either, and then unlock(unlock_arg) */
     M_YIELD,
     M_EXIT,
-    M_RETAKEN, /* back from foreign_call, and the P is gone */
+    M_RETAKEN,  /* back from foreign_call, and the P is gone */
     M_BLOCKING, /* hand it to a blocking thread */
 };
 
@@ -104,7 +105,8 @@ struct m {
     struct ctx_san san;
     struct m *next_spare; /* under the lock of m.c */
     struct m *all_next;
-    clockid_t cpu_clock; /* set by the thread itself before it owns a P, for sysmon */
+    uint32_t trace_session; /* in which its foreign call was recorded */
+    clockid_t cpu_clock;    /* set by the thread itself before it owns a P, for sysmon */
 
     _Atomic bool in_foreign; /* any thread, to read */
 
@@ -227,7 +229,8 @@ struct g *g_new(struct p *cache, struct p *home, const struct go_options *option
 void g_free(struct p *p, struct g *g);
 void g_switch_in(struct m *m, struct g *g);
 void g_switch_out(struct m *m, struct g *g);
-void g_call_on_g0(struct m *m, struct g *g, rt_fn fn, void *arg); /* from g; g is suspended meanwhile */
+void g_call_on_g0(struct m *m, struct g *g, rt_fn fn,
+                  void *arg); /* from g; g is suspended meanwhile */
 
 /* park.c */
 bool park_commit(struct g *g); /* false: a token came first, run it on */

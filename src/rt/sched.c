@@ -30,6 +30,7 @@
 
 #include "base/clock.h"
 #include "rt/sysmon.h"
+#include "rt/trace.h"
 
 enum {
     GLOBAL_EVERY = 61, /* Go's: prime, so that it does not fall in step with anything */
@@ -198,6 +199,8 @@ static struct g *steal(struct p *p) {
         struct g *g = runq_steal(&p->runq, &victim->runq);
         if (g) {
             counter_add(&p->steals, 1);
+            if (trace_is_on())
+                trace_steals(p, g, victim);
             return g;
         }
     }
@@ -221,7 +224,9 @@ static void poll_once(struct p *p, int timeout_ms) {
     p->now_fresh = false; /* the callbacks of this poll run after its sleep */
     poller_run(p, timeout_ms);
     p->now_fresh = false;
-    wheel_advance(&p->wheel, p_now_ns(p));
+    unsigned fired = wheel_advance(&p->wheel, p_now_ns(p));
+    if (fired > 0 && trace_is_on())
+        trace_timers(p, fired);
 }
 
 static void sleep_until_work(struct p *p) {
@@ -284,7 +289,11 @@ static bool run(struct m *m, struct g *g) {
     p->now_fresh = false;
     m->current = g;
     for (;;) {
+        if (trace_is_on())
+            trace_run(p, g);
         g_switch_in(m, g);
+        if (trace_is_on())
+            trace_stopped_running(p, m, g);
         switch (m->request) {
         case M_PARKED:
             m->current = NULL;

@@ -42,6 +42,7 @@
 
 #include "base/clock.h"
 #include "rt/futex.h"
+#include "rt/trace.h"
 
 enum { FINE_TICKS = 10 };
 static const int64_t fine_tick_ns = NS_PER_MS;
@@ -141,6 +142,8 @@ static void retake(struct p *p, uintptr_t owner) {
         return;
     }
     counter_add(&p->retakes, 1);
+    if (trace_is_on())
+        trace_retakes(p);
     m_hand_p(m, p);
 }
 

@@ -166,6 +166,23 @@ class ExampleTest(unittest.TestCase):
                 server.kill()
 
 
+class ManualTest(unittest.TestCase):
+    def setUp(self):
+        self.page = next(root.rglob("sluice-rt.7")).read_text()
+
+    def test_its_example_is_complete(self):
+        lines = self.page.split(".EX\n")[1].split(".EE\n")[0]
+        source = Path(scratch.name, "manual.c")
+        source.write_text(lines.replace("\\e", "\\").replace("\\-", "-"))
+        self.assertEqual(run(compiled(source)), "100\n")
+
+    def test_it_names_every_function(self):
+        declared = set()
+        for header in headers():
+            declared |= public_symbols((include / header).read_text())
+        self.assertFalse(declared - set(re.findall(r"\w+", self.page)))
+
+
 def functions(disassembly):
     """(name, its lines) of each function in objdump's output."""
     name, lines = None, []

@@ -11,6 +11,7 @@
 
 #define MUST_CHECK __attribute__((warn_unused_result))
 #define NOINLINE __attribute__((noinline))
+#define FLATTEN __attribute__((flatten)) /* what it calls is inlined, as far as it is in sight */
 #define PRINTF_LIKE(text_arg, first_arg) __attribute__((format(printf, text_arg, first_arg)))
 #define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 

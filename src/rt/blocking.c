@@ -12,6 +12,7 @@
 #include <stddef.h>
 
 #include "rt/foreign.h"
+#include "rt/g_switch.h"
 #include "rt/rt_internal.h"
 #include "rt/signals.h"
 

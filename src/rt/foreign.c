@@ -37,6 +37,7 @@
  *           instruction of a line that is ours anyway is 4 ns, and the proof twice as long. */
 #include "rt/foreign.h"
 
+#include "rt/g_switch.h"
 #include "rt/rt_internal.h"
 #include "rt/sysmon.h"
 #include "rt/trace.h"

@@ -1,40 +1,11 @@
-/* g: birth, death and switches of coroutines.
+/* g: birth and death of coroutines, and calls on g0; the switches are in g_switch.h.
  *
  * A G is made with its first frame on its own stack and handed to its P. It ends on g0: nobody can
- * free the stack it stands on. Each switch tells the sanitizers, which otherwise take a change of
- * stack for corruption (ASan) or for one thread racing with itself (TSan).
+ * free the stack it stands on.
  *
  * Threads: g_new with the caller's P or none; the rest only on the M that runs the G. */
+#include "rt/g_switch.h"
 #include "rt/rt_internal.h"
-
-/* Both directions: before the switch say where we go, after it say that we are there. leaving is
- * NULL when the context that leaves ends. */
-static inline void san_leave(struct ctx_san *leaving, struct ctx_san *to) {
-#ifdef RT_HAS_ASAN
-    __sanitizer_start_switch_fiber(leaving ? &leaving->fake_stack : NULL, to->bottom, to->size);
-#endif
-#ifdef RT_HAS_TSAN
-    __tsan_switch_to_fiber(to->fiber, 0);
-#endif
-    (void)leaving;
-    (void)to;
-}
-
-/* On a coroutine: the M it finds itself on learns the bounds of its own stack, which we came from. */
-static inline void san_arrive_g(struct g *g) {
-#ifdef RT_HAS_ASAN
-    struct ctx_san *g0 = &m_self()->san;
-    __sanitizer_finish_switch_fiber(g->san.fake_stack, &g0->bottom, &g0->size);
-#endif
-    (void)g;
-}
-
-static inline void san_arrive_g0(struct m *m) {
-#ifdef RT_HAS_ASAN
-    __sanitizer_finish_switch_fiber(m->san.fake_stack, NULL, NULL);
-#endif
-    (void)m;
-}
 
 /* Never inlined and not a tail of anything: it is the first C frame of every coroutine. */
 static void NOINLINE g_main(void *arg) {
@@ -46,21 +17,6 @@ static void NOINLINE g_main(void *arg) {
     san_leave(NULL, &m->san);
     rt_ctx_switch(&g->sp, m->g0_sp);
     __builtin_unreachable();
-}
-
-void g_switch_in(struct m *m, struct g *g) {
-#ifdef RT_HAS_TSAN
-    m->san.fiber = __tsan_get_current_fiber();
-#endif
-    san_leave(&m->san, &g->san);
-    rt_ctx_switch(&m->g0_sp, g->sp);
-    san_arrive_g0(m);
-}
-
-void g_switch_out(struct m *m, struct g *g) {
-    san_leave(&g->san, &m->san);
-    rt_ctx_switch(&g->sp, m->g0_sp);
-    san_arrive_g(g); /* this may be another thread now */
 }
 
 #ifdef RT_HAS_ASAN

@@ -33,6 +33,7 @@
  *
  * resume_post is used at the start of a G, by K6, and on the way back from foreign_call and
  * blocking_call. These exclude each other: each is sent for a G that is in no queue. */
+#include "rt/g_switch.h"
 #include "rt/rt_internal.h"
 
 #include <errno.h>
@@ -104,7 +105,7 @@ static int wait_for_token(struct m *m, struct g *g, enum m_request request, cons
     return 0;
 }
 
-int rt_park(const char *reason, int64_t deadline_ns) {
+FLATTEN int rt_park(const char *reason, int64_t deadline_ns) {
     struct m *m = m_self();
     ASSERT(m && m->p && m->current); /* a scheduler callback or foreign code cannot park */
     struct g *g = m->current;
@@ -114,7 +115,7 @@ int rt_park(const char *reason, int64_t deadline_ns) {
     return wait_for_token(m, g, g->pinned ? M_PARKED : M_PARK, reason, deadline_ns);
 }
 
-int rt_park_unlock(rt_fn unlock, void *arg, const char *reason, int64_t deadline_ns) {
+FLATTEN int rt_park_unlock(rt_fn unlock, void *arg, const char *reason, int64_t deadline_ns) {
     struct m *m = m_self();
     ASSERT(m && m->p && m->current);
     struct g *g = m->current;

@@ -227,10 +227,8 @@ void poller_run(struct p *p, int timeout_ms); /* fetches and dispatches one batc
 struct g *g_new(struct p *cache, struct p *home, const struct go_options *options, rt_fn fn,
                 void *arg);
 void g_free(struct p *p, struct g *g);
-void g_switch_in(struct m *m, struct g *g);
-void g_switch_out(struct m *m, struct g *g);
-void g_call_on_g0(struct m *m, struct g *g, rt_fn fn,
-                  void *arg); /* from g; g is suspended meanwhile */
+/* From g, which is suspended meanwhile. */
+void g_call_on_g0(struct m *m, struct g *g, rt_fn fn, void *arg);
 
 /* park.c */
 bool park_commit(struct g *g); /* false: a token came first, run it on */

@@ -23,6 +23,7 @@
  *
  * Threads  sched_loop and what it calls: the M that holds the P. sched_wake, sched_push_global,
  *          rt_stop: any thread. */
+#include "rt/g_switch.h"
 #include "rt/rt_internal.h"
 
 #include <errno.h>

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "rt/g_switch.h"
+
 static struct p ps[MODEL_THREADS_MAX];
 static struct m ms[MODEL_THREADS_MAX];
 static struct g gs[MODEL_THREADS_MAX];

@@ -85,6 +85,9 @@ static void *m_main(void *arg) {
         m_put_spare(m);
     }
     atomic_store_explicit(&m->tid, 0, memory_order_relaxed);
+    pthread_mutex_lock(&spare_lock);
+    m_count--;
+    pthread_mutex_unlock(&spare_lock);
     m_ended();
     return NULL;
 }

@@ -47,8 +47,14 @@ static void p_free(struct p *p) {
     free(p);
 }
 
+static void ask_ps_to_stop(void) {
+    atomic_store(&rt_sched.stopping, true);
+    for (unsigned i = 0; i < rt_sched.p_count; i++)
+        sched_wake(rt_sched.ps[i]);
+}
+
 int rt_run(const struct rt_options *options, rt_fn main_fn, void *arg) {
-    ASSERT(rt_sched.p_count == 0); /* once per process */
+    ASSERT(rt_sched.p_count == 0); /* once per process, but for attempts that failed */
     sem_init(&stopped, 0, 0);
     unsigned p_count = options->p_count ? options->p_count : rt_default_p_count();
     if (p_count > RT_P_MAX)
@@ -75,15 +81,15 @@ int rt_run(const struct rt_options *options, rt_fn main_fn, void *arg) {
         goto free_ps;
     rt_sched.p_count = p_count;
 
-    err = go_on(0, "main", main_fn, arg);
-    if (err == 0)
-        err = sysmon_start();
+    err = sysmon_start();
+    if (err < 0)
+        goto forget_ps;
     for (unsigned i = 0; err == 0 && i < p_count; i++)
         err = m_start(rt_sched.ps[i]);
-    if (err < 0) {
-        rt_stop(err); /* the Ms that did start go away; memory is left to the end of the process */
-        return err;
-    }
+    if (err == 0)
+        err = go_on(0, "main", main_fn, arg); /* last: nothing that fails comes after it has run */
+    if (err < 0)
+        goto stop;
 
     while (sem_wait(&stopped) < 0) {
     }
@@ -93,6 +99,14 @@ int rt_run(const struct rt_options *options, rt_fn main_fn, void *arg) {
         LOG(log_rt, LOG_WARN, "stopping while a coroutine still runs");
     return atomic_load(&rt_sched.stop_code);
 
+stop:
+    ask_ps_to_stop();
+    sysmon_stop();
+    m_stop_all();
+    (void)m_wait_stopped(RT_FOREVER); /* they have no coroutine that could keep them */
+    atomic_store(&rt_sched.stopping, false);
+forget_ps:
+    rt_sched.p_count = 0;
 free_ps:
     while (made-- > 0)
         p_free(rt_sched.ps[made]);
@@ -103,9 +117,7 @@ void rt_stop(int code) {
     if (atomic_exchange(&stop_asked, true))
         return; /* the first one decides */
     atomic_store(&rt_sched.stop_code, code);
-    atomic_store(&rt_sched.stopping, true);
-    for (unsigned i = 0; i < rt_sched.p_count; i++)
-        sched_wake(rt_sched.ps[i]);
+    ask_ps_to_stop();
     sem_post(&stopped);
 }
 

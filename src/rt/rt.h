@@ -34,8 +34,9 @@ struct rt_options {
 unsigned rt_default_p_count(void);
 
 /* Starts the Ps, runs main_fn as a coroutine pinned to P 0 and returns rt_stop's code once it was
- * called, with every M but the caller's ended or parked. -errno when the runtime cannot start.
- * The calling thread only waits and never runs coroutines. Once per process. */
+ * called, with every M but the caller's ended or parked. -errno when the runtime cannot start: then
+ * main_fn did not run, nothing is left of it, and it may be tried again. The calling thread only
+ * waits and never runs coroutines. Once per process. */
 int rt_run(const struct rt_options *options, rt_fn main_fn, void *arg);
 /* Any thread. Coroutines that have not ended are dropped where they stand. */
 void rt_stop(int code);

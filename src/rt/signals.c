@@ -268,6 +268,7 @@ struct alt_stack {
     size_t size;
 };
 static pthread_key_t alt_stack_key;
+static int alt_stack_key_err;
 static pthread_once_t alt_stack_once = PTHREAD_ONCE_INIT;
 
 static void alt_stack_free(void *arg) {
@@ -278,11 +279,13 @@ static void alt_stack_free(void *arg) {
 }
 
 static void alt_stack_make_key(void) {
-    pthread_key_create(&alt_stack_key, alt_stack_free);
+    alt_stack_key_err = -pthread_key_create(&alt_stack_key, alt_stack_free);
 }
 
 int signals_thread_init(void) {
     pthread_once(&alt_stack_once, alt_stack_make_key);
+    if (alt_stack_key_err < 0) /* a library may have taken all of the 1,024 */
+        return alt_stack_key_err;
     if (pthread_getspecific(alt_stack_key))
         return 0;
     struct alt_stack *alt = malloc(sizeof *alt);
@@ -306,8 +309,10 @@ int signals_thread_init(void) {
         err = -errno;
         goto unmap;
     }
-    pthread_setspecific(alt_stack_key, alt);
-    return 0;
+    err = -pthread_setspecific(alt_stack_key, alt);
+    if (err == 0)
+        return 0;
+    (void)sigaltstack(&alt->before, NULL);
 unmap:
     (void)munmap(alt->memory, alt->size);
 free_alt:

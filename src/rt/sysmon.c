@@ -236,6 +236,8 @@ static void *sysmon_main(void *arg) {
 }
 
 int sysmon_start(void) {
+    atomic_store(&must_stop, false); /* an attempt to start the runtime may have failed before */
+    atomic_store(&has_stopped, 0);
     if (!has_membarrier())
         atomic_store(&sysmon_state, SYSMON_STRONG);
     pthread_attr_t attr;

@@ -132,7 +132,7 @@ static void a_burst_leaves_no_threads_behind(void **state) {
 
 /* ---- No time at all ---- */
 
-enum { HASTY = 20, HASTY_CALLS = 200 };
+enum { HASTY = 20, HASTY_CALLS = 50 };
 
 static void count(void *arg) {
     (*(unsigned *)arg)++;

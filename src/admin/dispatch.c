@@ -26,6 +26,8 @@ static const struct route routes[] = {
      "format: File format to use; One of (text, json)\n"},
     {"/config_dump", page_config_dump, false, "dump current configs", NULL},
     {"/debug/pprof/goroutine", page_coroutines, false, "print all coroutines, one a line", NULL},
+    {"/debug/pprof/trace", page_trace, false, "record the scheduler, for chrome://tracing",
+     "seconds: how long; at most 60, 1 when absent\n"},
     {"/drain_listeners", page_drain_listeners, true, "drain listeners",
      "graceful: enter a graceful drain period prior to closing listeners\n"
      "skip_exit: drain the connections but never stop the listeners\n"

@@ -4,7 +4,7 @@
  * admin_dispatch picks it by path, refuses wrong methods and paths, and is what tests call.
  *
  * Ownership  The caller owns the page: page_fini. The query is borrowed.
- * Parks      No page parks. */
+ * Parks      No page but page_trace: each shows one state of the process. */
 #pragma once
 #include "admin/admin.h"
 #include "admin/query.h"
@@ -39,6 +39,8 @@ void page_config_dump(const struct query *query, struct page *page);
 void page_clusters(const struct query *query, struct page *page);
 void page_listeners(const struct query *query, struct page *page);
 void page_server_info(const struct query *query, struct page *page);
+/* What the scheduler did, for Chrome's trace viewer. Parks; the page is a file of many megabytes. */
+void page_trace(const struct query *query, struct page *page);
 /* Coroutines, where Go programs list their goroutines; the text is ours. */
 void page_coroutines(const struct query *query, struct page *page);
 void page_memory(const struct query *query, struct page *page);

@@ -82,16 +82,37 @@ void server_stats_refresh(void) {
     set(STAT_GAUGE, "server.memory_physical_size", memory.physical);
     set(STAT_GAUGE, "server.total_connections", connections > 0 ? (uint64_t)connections : 0);
 
+    struct rt_stats rt;
+    rt_stats(&rt);
+    set(STAT_GAUGE, "rt.coroutines_alive", rt.coroutines);
+    set(STAT_GAUGE, "rt.coroutines_parked", rt.parked);
+    set(STAT_GAUGE, "rt.global_queue_depth", rt.global_queue_depth);
+    set(STAT_GAUGE, "rt.ps_spinning", rt.spinning);
+    set(STAT_GAUGE, "rt.ms", rt.ms);
+    set(STAT_GAUGE, "rt.ms_spare", rt.spare_ms);
+    set(STAT_GAUGE, "rt.ms_foreign", rt.foreign_ms);
+    set(STAT_COUNTER, "rt.ms_refused", rt.m_refused);
+    set(STAT_GAUGE, "rt.blocking_threads", rt.blocking_threads);
+    set(STAT_GAUGE, "rt.blocking_busy", rt.blocking_busy);
+    set(STAT_GAUGE, "rt.stacks", rt.stacks);
+    set(STAT_GAUGE, "rt.stacks_free", rt.stacks_free);
+
     for (unsigned p = 0; p < rt_p_count(); p++) {
         struct rt_p_stats of_p;
         rt_p_stats(p, &of_p);
         set_of_p(STAT_COUNTER, p, "switches", of_p.switches);
         set_of_p(STAT_COUNTER, p, "steals", of_p.steals);
-        set_of_p(STAT_COUNTER, p, "retakes", of_p.retakes);
-        set_of_p(STAT_COUNTER, p, "foreign_calls", of_p.foreign_calls);
-        set_of_p(STAT_COUNTER, p, "long_runs", of_p.long_runs);
         set_of_p(STAT_COUNTER, p, "polls", of_p.polls);
+        set_of_p(STAT_COUNTER, p, "foreign_calls", of_p.foreign_calls);
+        set_of_p(STAT_COUNTER, p, "quick_calls", of_p.quick_calls);
+        set_of_p(STAT_COUNTER, p, "retakes", of_p.retakes);
+        set_of_p(STAT_COUNTER, p, "handoffs", of_p.handoffs);
+        set_of_p(STAT_COUNTER, p, "long_runs", of_p.long_runs);
+        set_of_p(STAT_COUNTER, p, "slow_quicks", of_p.slow_quicks);
         set_of_p(STAT_GAUGE, p, "coroutines", of_p.coroutines);
+        set_of_p(STAT_GAUGE, p, "queue_depth", of_p.queue_depth);
+        set_of_p(STAT_GAUGE, p, "spinning", of_p.spinning);
+        set_of_p(STAT_GAUGE, p, "sleeping", of_p.sleeping);
         set_of_p(STAT_GAUGE, p, "blocks_in_use", of_p.blocks_in_use);
     }
 }

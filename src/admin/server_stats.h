@@ -1,4 +1,4 @@
-/* server_stats: the stats of the process itself: server.*, and rt.* of each P.
+/* server_stats: the stats of the process itself: server.*, rt.* of the runtime and rt.p<N>.* of each P.
  *
  * They are read where they arise (the allocator, the runtime, the hooks) when somebody asks, and
  * set as gauges and counters like any other, so that every format and filter sees them.

@@ -40,7 +40,7 @@
 #include "rt/g_switch.h"
 #include "rt/rt_internal.h"
 #include "rt/sysmon.h"
-#include "rt/trace.h"
+#include "rt/trace_hooks.h"
 
 void foreign_call(rt_fn fn, void *arg) {
     struct m *m = m_self();

@@ -19,7 +19,7 @@
 #include "base/clock.h"
 #include "rt/futex.h"
 #include "rt/signals.h"
-#include "rt/trace.h"
+#include "rt/trace_hooks.h"
 
 static _Thread_local struct m *tls_m;
 

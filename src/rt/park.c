@@ -38,7 +38,7 @@
 
 #include <errno.h>
 
-#include "rt/trace.h"
+#include "rt/trace_hooks.h"
 
 static uint32_t state_of(struct g *g) {
     return atomic_load_explicit(&g->state, memory_order_relaxed);

@@ -21,7 +21,7 @@
 
 #include "rt/rt_internal.h"
 #include "rt/sysmon.h"
-#include "rt/trace.h"
+#include "rt/trace_hooks.h"
 
 /* The runtime's system calls that a coroutine may make: they stay out of functions that park, so that
  * no address of errno is kept over one. */

@@ -13,7 +13,7 @@
 
 #include "base/clock.h"
 #include "rt/rt_internal.h"
-#include "rt/trace.h"
+#include "rt/trace_hooks.h"
 #include "rt/stack_tools.h"
 
 LOG_COMPONENT(rt, "rt");

@@ -31,7 +31,7 @@
 
 #include "base/clock.h"
 #include "rt/sysmon.h"
-#include "rt/trace.h"
+#include "rt/trace_hooks.h"
 
 enum {
     GLOBAL_EVERY = 61, /* Go's: prime, so that it does not fall in step with anything */

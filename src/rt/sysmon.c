@@ -42,7 +42,7 @@
 
 #include "base/clock.h"
 #include "rt/futex.h"
-#include "rt/trace.h"
+#include "rt/trace_hooks.h"
 
 enum { FINE_TICKS = 10 };
 static const int64_t fine_tick_ns = NS_PER_MS;

@@ -258,7 +258,8 @@ int trace_write(int (*write)(void *arg, const char *text, size_t len), void *arg
     int err = enter_writing();
     if (err < 0)
         return err;
-    err = trace_json_write(&times, write, arg);
+    if (write)
+        err = trace_json_write(&times, write, arg);
     for (unsigned i = 0; i <= RT_P_MAX; i++)
         if (trace_buffers[i].events)
             (void)madvise(trace_buffers[i].events, buffer_size(), MADV_DONTNEED); /* T4 */

@@ -7,12 +7,14 @@
  * coroutine ready to where it ran. Off, a hook costs a load and a branch that is never taken; on, about
  * 40 ns, most of it the clock. Nobody waits for anybody: starting, stopping and writing disturb no P.
  *
- * Threads  Any, one trace at a time in the process. The hooks at the end: see each.
+ * Threads  Any, one trace at a time in the process.
  * Parks    Nothing here does. trace_write takes 0.3 us or so an event: not on a P (blocking_call).
  * Limits   TRACE_EVENTS_MAX events per P, 32 bytes each, and memory is taken as they come; when a P's
  *          are used up it records no more, and the file says how many it missed. */
 #pragma once
-#include "rt/rt_internal.h"
+#include <stddef.h>
+
+#include "base/check.h"
 
 enum { TRACE_EVENTS = 128 * 1024, TRACE_EVENTS_MAX = 1024 * 1024 };
 
@@ -22,33 +24,5 @@ MUST_CHECK int trace_start(unsigned events_per_p);
 /* 0 or -EINVAL when none runs. */
 MUST_CHECK int trace_stop(void);
 /* Hands the file of the trace that was stopped to write, piece by piece, and drops it. 0, or -EINVAL when
- * there is none, or else what write returned: not 0 ends it early. */
-MUST_CHECK int trace_write(int (*write)(void *arg, const char *text, size_t len), void *arg);
-
-/* ---- The runtime's side: if (trace_is_on()) trace_...() ---- */
-
-extern _Atomic bool trace_on;
-static inline bool trace_is_on(void) {
-    return __builtin_expect(atomic_load_explicit(&trace_on, memory_order_relaxed), 0);
-}
-
-/* By the M that holds p. */
-void trace_run(struct p *p, struct g *g);
-void trace_stopped_running(struct p *p, struct m *m, struct g *g); /* as m->request says */
-void trace_handed(struct p *p); /* the caller's M has just got it */
-void trace_sleeps(struct p *p);
-void trace_awakes(struct p *p);
-void trace_steals(struct p *p, struct g *g, struct p *from);
-void trace_timers(struct p *p, unsigned fired);
-void trace_foreign_begins(struct p *p, struct m *m, struct g *g);
-void trace_quick_begins(struct p *p, const char *site);
-void trace_quick_ends(struct p *p);
-/* By the M, which may have lost its P: NULL. */
-void trace_foreign_ends(struct p *p, struct m *m, struct g *g);
-/* Any thread, before g is queued: it is new, or was woken. */
-void trace_starts(struct g *g);
-void trace_readies(struct g *g);
-/* On g's P: the token that was sent from elsewhere found it awake. */
-void trace_token_unused(struct g *g);
-/* sysmon. */
-void trace_retakes(struct p *p);
+ * there is none, or else what write returned: not 0 ends it early. With a write of NULL it only drops. */
+int trace_write(int (*write)(void *arg, const char *text, size_t len), void *arg);

@@ -3,6 +3,7 @@
 #include <assert.h>
 
 #include "rt/trace.h"
+#include "rt/trace_hooks.h"
 
 enum trace_kind {
     TRACE_ARRIVES,  /* number: the flow that ends at the TRACE_RUN which follows */

@@ -1,4 +1,4 @@
-/* trace: stands in for src/rt/trace.h when a source is explored. Nobody traces, and that is no step. */
+/* trace_hooks: stands in for src/rt/trace_hooks.h when a source is explored. Nobody traces, and that is no step. */
 #pragma once
 #include "rt/rt_internal.h"
 

@@ -24,6 +24,14 @@
          ? (void)0                                                                                 \
          : (fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition), _exit(99)))
 
+/* For what an emulator (./dev test aarch64) does not emulate. */
+static inline void story_skip_if_emulated(const char *why) {
+    if (getenv("SLUICE_EMULATED")) {
+        print_message("skipped under emulation: %s\n", why);
+        skip();
+    }
+}
+
 static inline int64_t story_soon(void) {
     return clock_mono_ns() + 20 * NS_PER_S;
 }

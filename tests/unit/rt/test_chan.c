@@ -681,6 +681,7 @@ static const bool memory_may_run_short = true;
 #endif
 
 static void without_memory_there_is_no_channel(void **state) {
+    story_skip_if_emulated("the limit of memory would be the emulator's");
     if (!memory_may_run_short)
         skip();
     story(1, memory_story);

@@ -23,7 +23,14 @@
  * until fn returns. The frames of g0 in between say nothing that matters.
  *
  * When the CAS is lost the coroutine has no P: it touches only its own G and M, and goes to g0, where
- * it is sent on (foreign_retaken): nobody may resume it while somebody stands on its stack.
+ * it is sent on (foreign_retaken): nobody may resume it while somebody stands on its stack. It goes,
+ * in this order,
+ *   - pinned: to its P's inbox;
+ *   - to the P it left, if that is idle: its caches are there;
+ *   - to any idle P;
+ *   - to the global queue.
+ * Go gives the idle P to the M that comes back. Here the idle P has an M already, asleep in the P's
+ * poller, so the coroutine goes to the P, and the M becomes a spare.
  *
  * Quick calls leave P.owner alone: the M keeps its P, and m->current is NULL, so fn is to the runtime
  * what a scheduler callback is: it may ready and post directly, and an attempt to park asserts. What
@@ -74,13 +81,18 @@ void foreign_call(rt_fn fn, void *arg) {
     }
     if (trace_is_on())
         trace_foreign_ends(NULL, m, g);
+    m->left = p;
     m->request = M_RETAKEN;
     g_switch_out(m, g);
 }
 
 void foreign_retaken(struct m *m, struct g *g) {
     m->current = NULL;
-    g_resume(g);
+    int idle = g->pinned ? -1 : idle_claim((int)m->left->index);
+    if (idle >= 0)
+        inbox_post(rt_sched.ps[idle], &g->resume_post);
+    else
+        g_resume(g);
 }
 
 void foreign_call_quick(const char *site, rt_fn fn, void *arg) {

@@ -8,7 +8,7 @@
  *        list gives the order of the pushes.
  * Wake   Only the push that finds the inbox empty looks whether the P sleeps; the others rely on it.
  *        Push (seq_cst) then load of sleeping (seq_cst) against store of sleeping then load of head
- *        on the P's side: at least one of the two sees the other (see sched.c). One eventfd write
+ *        on the P's side: at least one of the two sees the other (see idle.c). One eventfd write
  *        per batch, none while the P is awake.
  * Reuse  A node is not touched after its fn was called: fn may free or post it again. */
 #include "rt/rt_internal.h"
@@ -20,7 +20,7 @@ void inbox_post(struct p *p, struct rt_post *post) {
     } while (!atomic_compare_exchange_weak_explicit(&p->inbox, &head, post, memory_order_seq_cst,
                                                     memory_order_relaxed));
     if (!head)
-        sched_wake(p);
+        idle_wake(&p->idle);
 }
 
 bool inbox_drain(struct p *p) {

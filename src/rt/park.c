@@ -154,9 +154,9 @@ static void ready_pinned(struct p *p, struct g *g, bool next) {
         set_state(g, G_ACTIVE);
         disarm(p, g);
         if (next)
-            sched_push_next(p, g);
+            queue_push_next(p, g);
         else
-            sched_push(p, g);
+            queue_push(p, g);
         break;
     case G_ACTIVE:
         if (trace_is_on())
@@ -177,13 +177,13 @@ static void ready_stealable(struct m *m, struct g *g) {
             if (g->deadline_p && g->deadline_p != p) {
                 inbox_post(g->deadline_p, &g->resume_post); /* K6 */
             } else if (!p) {
-                sched_push_global(g);
+                queue_push_global(g);
             } else {
                 disarm(p, g);
                 if (m->current)
-                    sched_push_next(p, g);
+                    queue_push_next(p, g);
                 else
-                    sched_push(p, g);
+                    queue_push(p, g);
             }
             return;
         }
@@ -225,14 +225,14 @@ void park_resume_arrived(struct rt_post *post) {
     struct g *g = container_of(post, struct g, resume_post);
     struct p *p = p_self();
     disarm(p, g);
-    sched_push(p, g);
+    queue_push(p, g);
 }
 
 void g_resume(struct g *g) {
     if (g->pinned)
         inbox_post(g->p, &g->resume_post);
     else
-        sched_push_global(g);
+        queue_push_global(g);
 }
 
 /* On the wheel's P. */
@@ -249,7 +249,7 @@ void park_deadline_fired(struct timer *timer) {
     g->deadline_p = NULL;
     if (trace_is_on())
         trace_readies(g);
-    sched_push(p, g);
+    queue_push(p, g);
 }
 
 void rt_cancel(struct g *g) {

@@ -8,7 +8,7 @@
  *        the P, one whose event is still further on in the batch included: poll_close strikes those
  *        out. Coroutines that events wake run after the batch, so only callbacks can do that.
  *
- * Threads  The P's M. The eventfd alone is written by others (sched.c); it is edge-triggered too, so
+ * Threads  The P's M. The eventfd alone is written by others (idle.c); it is edge-triggered too, so
  *          nobody has to read it.
  *
  * Rejected  EPOLLONESHOT and re-arming: a system call per wait. io_uring: later, if it measures
@@ -53,6 +53,13 @@ int poller_init(struct p *p) {
 fail:
     poller_fini(p);
     return err;
+}
+
+void poller_interrupt(struct idle_p *idle) {
+    struct p *p = container_of(idle, struct p, idle);
+    uint64_t one = 1;
+    ssize_t written = write(p->event_fd, &one, sizeof one);
+    (void)written; /* fails only when the counter is full, and then the event is there already */
 }
 
 void poller_fini(struct p *p) {
@@ -102,7 +109,7 @@ void poller_run(struct p *p, int timeout_ms) {
     if (timeout_ms != 0) {
         if (trace_is_on())
             trace_awakes(p);
-        atomic_store_explicit(&p->sleeping, 0, memory_order_relaxed);
+        idle_awake(&p->idle);
         sysmon_p_awoke(p);
     }
     if (n <= 0) {

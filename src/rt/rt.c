@@ -36,6 +36,7 @@ static struct p *p_new(unsigned index) {
     memset(p, 0, sizeof *p);
     p->index = index;
     p->steal_seed = index + 1;
+    idle_p_init(&p->idle, index);
     block_cache_init(&p->blocks);
     p->now_ns = clock_mono_ns();
     wheel_init(&p->wheel, p->now_ns);
@@ -50,7 +51,7 @@ static void p_free(struct p *p) {
 static void ask_ps_to_stop(void) {
     atomic_store(&rt_sched.stopping, true);
     for (unsigned i = 0; i < rt_sched.p_count; i++)
-        sched_wake(rt_sched.ps[i]);
+        idle_wake(&rt_sched.ps[i]->idle);
 }
 
 int rt_run(const struct rt_options *options, rt_fn main_fn, void *arg) {
@@ -65,6 +66,8 @@ int rt_run(const struct rt_options *options, rt_fn main_fn, void *arg) {
     if (stack_size < STACK_MIN)
         return -EINVAL;
 
+    idle_init(p_count);
+    steal_init(p_count);
     stack_init(stack_size);
     int err = 0;
     unsigned made = 0;
@@ -176,7 +179,9 @@ static int start(const struct go_options *options, rt_fn fn, void *arg, void *cr
         return -EINVAL;
     struct p *p = p_self();
     ASSERT(p || options->place == RT_ON_P);
-    struct p *home = options->place == RT_HERE ? p : NULL;
+    /* With one P nobody can steal, and pinned coroutines cost less. */
+    bool here = options->place == RT_HERE || rt_sched.p_count == 1;
+    struct p *home = here ? p : NULL;
     if (options->place == RT_ON_P) {
         ASSERT(options->p_index < rt_sched.p_count);
         home = rt_sched.ps[options->p_index];
@@ -192,10 +197,11 @@ static int start(const struct go_options *options, rt_fn fn, void *arg, void *cr
         inbox_post(home, &g->resume_post);
         return 0;
     }
-    if (!home && !atomic_load_explicit(&rt_sched.stealing, memory_order_relaxed))
-        atomic_store(&rt_sched.stealing, true); /* before the push: see others_have_work */
+    if (!home)
+        idle_share(1U << options->priority);
     started(p, g);
-    sched_push(p, g);
+    queue_push(p, g);
+    queue_announce(p);
     return 0;
 }
 
@@ -246,9 +252,10 @@ void rt_p_stats(unsigned p_index, struct rt_p_stats *out) {
         .long_runs = relaxed(&p->long_runs),
         .slow_quicks = relaxed(&p->slow_quicks),
         .coroutines = coroutines_of(p),
-        .queue_depth = sched_depth(p),
+        .queue_depth = queue_depth(p),
         .blocks_in_use = __atomic_load_n(&p->blocks.in_use, __ATOMIC_RELAXED),
-        .sleeping = atomic_load_explicit(&p->sleeping, memory_order_relaxed) != 0,
+        .spinning = atomic_load_explicit(&p->idle.spinning, memory_order_relaxed),
+        .sleeping = atomic_load_explicit(&p->idle.sleeping, memory_order_relaxed) != 0,
     };
 }
 
@@ -256,6 +263,7 @@ void rt_stats(struct rt_stats *out) {
     *out = (struct rt_stats){
         .global_queue_depth = atomic_load_explicit(&rt_sched.global_count, memory_order_relaxed),
         .m_refused = relaxed(&rt_sched.m_refused),
+        .spinning = idle_spinning_count(),
     };
     struct stack_stats stacks;
     stack_stats(&stacks);
@@ -268,7 +276,9 @@ void rt_stats(struct rt_stats *out) {
     for (unsigned i = 0; i < rt_sched.p_count; i++) {
         struct p *p = rt_sched.ps[i];
         alive += atomic_load_explicit(&p->coroutines, memory_order_relaxed);
-        active += sched_depth(p) + !atomic_load_explicit(&p->sleeping, memory_order_relaxed);
+        active +=
+            queue_depth(p) + !(atomic_load_explicit(&p->idle.sleeping, memory_order_relaxed) ||
+                               atomic_load_explicit(&p->idle.spinning, memory_order_relaxed));
     }
     out->coroutines = alive > 0 ? (uint64_t)alive : 0;
     out->parked = out->coroutines > active ? out->coroutines - active : 0;

@@ -9,7 +9,7 @@
  *             memory of a struct g stays a struct g for ever, so a late look is harmless; a free one
  *             may read as all zero (stack.h), so no field means anything from one life to the next.
  * How a P changes hands: foreign.c. How a G is woken: park.c. How nobody sleeps through a wake-up:
- * sched.c. */
+ * idle.c. */
 #pragma once
 #include <pthread.h>
 #include <stdatomic.h>
@@ -26,6 +26,7 @@
 #include "mem/block.h"
 #include "rt/backtrace.h"
 #include "rt/ctx.h"
+#include "rt/idle.h"
 #include "rt/poll.h"
 #include "rt/rt.h"
 #include "rt/runq.h"
@@ -102,6 +103,7 @@ struct m {
     rt_fn unlock;
     void *unlock_arg;
     struct blocking_job *job;
+    struct p *left; /* M_RETAKEN: the P that was */
     struct ctx_san san;
     struct m *next_spare; /* under the lock of m.c */
     struct m *all_next;
@@ -126,12 +128,22 @@ struct m {
 
 enum { POLL_BATCH = 256 };
 
+#define RUNNEXT_SHARED ((uintptr_t)1)
+
+struct g_queue {
+    struct g *head, *tail;
+    uint32_t count; /* the global queue's only */
+};
+
 struct p {
     unsigned index;
     uint32_t tick;
     uint32_t runnext_streak;
-    struct g *runnext;
-    struct g *pinned_head, *pinned_tail;
+    _Atomic uintptr_t runnext; /* a G; with RUNNEXT_SHARED thieves may take it (queues.c) */
+    struct g_queue pinned[RT_PRIORITIES];
+    bool unannounced; /* something went into a ring and no idle P knows of it */
+    bool mixed;       /* something is or was ready here that is not of normal priority */
+    uint32_t since_normal, since_low;
     int64_t now_ns;
     bool now_fresh; /* now_ns was read in this scheduling round */
     int epoll_fd;
@@ -155,8 +167,8 @@ struct p {
     _Atomic uint64_t retakes, long_runs, slow_quicks; /* sysmon's */
     _Atomic uint64_t handoffs;                        /* by whoever has taken the P from its M */
     _Alignas(64) _Atomic(struct rt_post *) inbox;
-    _Atomic uint32_t sleeping;
-    struct runq runq;
+    struct idle_p idle;
+    struct runq rings[RT_PRIORITIES];
 
     struct wheel wheel;
     struct stack_cache stacks;
@@ -167,13 +179,12 @@ struct sched {
     struct p *ps[RT_P_MAX];
     unsigned spare_m_max;
     size_t stack_size;
-    _Atomic bool stealing; /* go() was used: there may be something in the rings */
     _Atomic bool stopping;
     _Atomic int stop_code;
     _Atomic uint64_t m_refused; /* times that an M or a blocking thread could not be had */
 
     _Alignas(64) pthread_mutex_t lock; /* the global queue; what is above is read all the time */
-    struct g *global_head, *global_tail;
+    struct g_queue global[RT_PRIORITIES];
     _Atomic uint32_t global_count;
 };
 extern struct sched rt_sched;
@@ -197,11 +208,6 @@ void m_count_all(struct rt_stats *out); /* fills ms, spare_ms, foreign_ms */
 
 /* sched.c */
 void sched_loop(struct m *m);
-void sched_wake(struct p *p);
-void sched_push(struct p *p, struct g *g); /* at the end of its queue */
-void sched_push_next(struct p *p, struct g *g);
-void sched_push_global(struct g *g);
-uint64_t sched_depth(struct p *p); /* ready on p now; any thread */
 /* The time of this scheduling round. */
 static inline int64_t p_now_ns(struct p *p) {
     if (!p->now_fresh) {
@@ -210,6 +216,22 @@ static inline int64_t p_now_ns(struct p *p) {
     }
     return p->now_ns;
 }
+
+/* queues.c */
+void queue_push(struct p *p,
+                struct g *g); /* at the end of its queue; from a coroutine: announce it */
+void queue_push_next(struct p *p, struct g *g); /* from a coroutine */
+void queue_push_global(struct g *g);            /* any thread */
+void queue_announce(struct p *p);
+struct g *queue_take(struct p *p);
+/* Up to max of each priority: one to run, the rest into our rings. */
+struct g *queue_take_global(struct p *p, uint32_t max);
+void queue_set_mixed(struct p *p);
+uint64_t queue_depth(struct p *p); /* ready on p now; any thread */
+
+/* steal.c */
+void steal_init(unsigned p_count);
+struct g *steal(struct p *p);
 
 /* inbox.c */
 void inbox_post(struct p *p, struct rt_post *post);

@@ -15,7 +15,7 @@
  *            acquires head, then tail.
  *        (b) a winning CAS releases head; the owner acquires head before it reuses a slot.
  *        (c) tail is stored and, by runq_is_empty, loaded with seq_cst: together with the P's
- *            sleeping flag that is the store-buffer pattern which the head comment of sched.c needs.
+ *            sleeping flag that is the store-buffer pattern which the head comment of idle.c needs.
  *        A thief that loses may have copied a slot in reuse. Slots are relaxed atomics, so that is
  *        no data race, and its copies are dropped unread.
  * Full   The owner moves the older half to the global queue: one lock per RUNQ_SLOTS / 2 pushes.

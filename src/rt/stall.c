@@ -196,7 +196,7 @@ static void report_run(struct p *p, struct run *run, struct m *m, int64_t now_ns
 bool stall_look(struct p *p, int64_t now_ns, bool fine) {
     struct run *run = &runs[p->index];
     struct m *m = owner_of(p);
-    bool runs_one = m && !atomic_load_explicit(&p->sleeping, memory_order_relaxed);
+    bool runs_one = m && !atomic_load_explicit(&p->idle.sleeping, memory_order_relaxed);
     struct run_id id = {
         .owner = (uintptr_t)m,
         .switches = atomic_load_explicit(&p->switches, memory_order_relaxed),

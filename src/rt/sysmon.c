@@ -124,7 +124,7 @@ static bool any_awake(void) {
     for (unsigned i = 0; i < rt_sched.p_count; i++) {
         struct p *p = rt_sched.ps[i];
         (void)atomic_load(&p->owner); /* see publish */
-        if (!atomic_load(&p->sleeping))
+        if (!atomic_load(&p->idle.sleeping))
             return true;
     }
     return false;
@@ -167,7 +167,7 @@ static void look_at(struct p *p, bool fine, int64_t now_ns, struct activity *act
     activity->foreign |=
         foreign || now.foreign_calls != last->foreign_calls || now.quick_calls != last->quick_calls;
     activity->awake |=
-        now.polls != last->polls || !atomic_load_explicit(&p->sleeping, memory_order_relaxed);
+        now.polls != last->polls || !atomic_load_explicit(&p->idle.sleeping, memory_order_relaxed);
     activity->foreign |= stall_look(p, now_ns, fine);
     *last = now;
 }

@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "rt/spin.h"
 #include "rt_story.h"
 
 static void stop_at_once(void *arg) {
@@ -366,24 +367,24 @@ static void park_unlock_frees_the_lock_whatever_happens(void **state) {
  * park, and the lock is free all the same. */
 enum { HANDSHAKES = 20000 };
 struct handshake {
-    pthread_mutex_t lock;
+    struct spin lock;
     struct g *waiter; /* lock */
     _Atomic bool over;
 };
 
 static void handshake_unlock(void *arg) {
     struct handshake *h = arg;
-    pthread_mutex_unlock(&h->lock);
+    spin_unlock(&h->lock);
 }
 
 static void *wakes_waiters(void *arg) {
     struct handshake *h = arg;
     while (!atomic_load(&h->over)) {
-        pthread_mutex_lock(&h->lock);
+        spin_lock(&h->lock);
         if (h->waiter)
             rt_ready(h->waiter);
         h->waiter = NULL;
-        pthread_mutex_unlock(&h->lock);
+        spin_unlock(&h->lock);
         sched_yield();
     }
     return NULL;
@@ -394,20 +395,20 @@ static void handshake_main(void *arg) {
     pthread_t thread;
     CHECK(pthread_create(&thread, NULL, wakes_waiters, h) == 0);
     for (int i = 0; i < HANDSHAKES; i++) {
-        pthread_mutex_lock(&h->lock);
+        spin_lock(&h->lock);
         h->waiter = rt_self();
         while (h->waiter) {
             CHECK(rt_park_unlock(handshake_unlock, h, "handshake", story_soon()) == 0);
-            pthread_mutex_lock(&h->lock);
+            spin_lock(&h->lock);
         }
-        pthread_mutex_unlock(&h->lock);
+        spin_unlock(&h->lock);
     }
     atomic_store(&h->over, true);
     pthread_join(thread, NULL);
     rt_stop(0);
 }
 
-static struct handshake handshake = {.lock = PTHREAD_MUTEX_INITIALIZER};
+static struct handshake handshake ;
 
 static void stealable_handshake_story(void *arg) {
     CHECK(go("handshake", handshake_main, &handshake) == 0);

@@ -45,21 +45,21 @@ static void queue(struct g *g) {
     model_wake(&rung[i]);
 }
 
-void sched_push(struct p *p, struct g *g) {
+void queue_push(struct p *p, struct g *g) {
     MODEL_CHECK(p_self() == p);
     queue(g);
 }
 
-void sched_push_next(struct p *p, struct g *g) {
-    sched_push(p, g);
+void queue_push_next(struct p *p, struct g *g) {
+    queue_push(p, g);
 }
 
-void sched_push_global(struct g *g) {
+void queue_push_global(struct g *g) {
     queue(g);
 }
 
-void sched_wake(struct p *p) {
-    model_wake(&rung[p - ps]);
+void idle_wake(struct idle_p *idle) {
+    model_wake(&rung[idle->index]);
 }
 
 void stack_put(struct p *p, struct g *g) {
@@ -107,7 +107,7 @@ void stage_setup(const enum stage_role roles[MODEL_THREADS_MAX]) {
     rt_sched.p_count = MODEL_THREADS_MAX;
     for (unsigned i = 0; i < MODEL_THREADS_MAX; i++) {
         struct g *g = &gs[i];
-        ps[i].index = i;
+        ps[i].index = ps[i].idle.index = i;
         rt_sched.ps[i] = &ps[i];
         wheel_init(&ps[i].wheel, 0);
         g->pinned = roles[i] == STAGE_PINNED;

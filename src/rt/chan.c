@@ -27,23 +27,27 @@
  *
  *   W1  served changes once, under the lock of a channel in whose queue the waiter is found. So a
  *       deadline is decided under that lock: if the waiter is still linked the coroutine unlinks it
- *       and nothing was sent or received; if not, the operation has happened and the call returns 0.
+ *       and nothing was sent or received; if not, the operation has happened and its result counts.
  *   W2  A select is in several queues under several locks, so there served goes by compare-and-swap:
  *       against other servers, and against the select's own deadline. Who loses skips the waiter.
  *   W3  The coroutine does not return, so it does not end and its stack does not change, before it has
  *       seen released (acquire; the server's store releases). That is what entitles the server to
  *       rt_ready(g), and what lets the wake-up, which may cost a system call, stay outside the lock.
- *       It hardly ever spins: its own P cannot run it before the server is through, and another P
- *       gets to it later than the server to its next instruction.
+ *       It hardly ever spins: the server's P cannot run it before the server is through, and another
+ *       P gets to it later than the server to its next instruction. A server that loses its core
+ *       just there holds up the P as the holder of a spin-lock would.
  *   W4  Parking again is right only while served is NULL: then the token is still to come. That read
  *       needs no order. If the park ate the server's token, rt_ready has shown us its stores.
  *
+ * tests/unit/rt/model/model_chan.c plays all of this in every order.
+ *
  * Order  Everything else is ordered by the lock. A send happens before its receive ends: both hold it.
  * Rejected  rt_ready under the lock, the waiter retaking it before it returns: a locked instruction
- *           for every wait, and a system call under a spin-lock. rt_park_unlock: the lock would be
- *           held over the switch to g0; a token that comes early is remembered anyway. A lock-free
- *           ring: with close, select and deadlines each operation takes more locked instructions than
- *           the one of spin_lock (its unlock is a plain store). */
+ *           for every wait, and a system call under a spin-lock. An rt_ready in two steps, so that the
+ *           system call comes after released: the same CPU time on two busy cores. rt_park_unlock: the
+ *           lock would be held over the switch to g0; a token that comes early is remembered anyway. A
+ *           lock-free ring: with close, select and deadlines each operation takes more locked
+ *           instructions than the one of spin_lock (its unlock is a plain store). */
 #include "rt/chan.h"
 
 #include <stdlib.h>

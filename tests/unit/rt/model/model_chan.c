@@ -1,6 +1,6 @@
 /* chan, select: an operation happens once or not at all, and both sides agree on which; what was written
- * before a send is seen after its receive; nobody waits for what has happened. chan.c and select.c as
- * they are, with their deadlines and closes at every moment.
+ * before a send is seen after its receive; nobody waits for what has happened, and nobody is woken who
+ * may have ended. chan.c and select.c as they are, with their deadlines and closes at every moment.
  *
  * Each thread makes one operation, so that no memory of one wait serves another in the same run: the
  * explorer follows atomic operations and not the initialisation of a struct on a stack. */
@@ -73,6 +73,7 @@ static void sends_to(struct chan *ch) {
     result[i] = chan_send(ch, &elem, deadline());
     MODEL_CHECK(result[i] == 0 || result[i] == -EPIPE ||
                 (with_deadline && result[i] == -ETIMEDOUT));
+    stage_end();
 }
 
 static void opens_parcel(uintptr_t elem) {
@@ -98,6 +99,7 @@ static void receives_a(void) {
         opens_parcel(elem);
     else
         MODEL_CHECK(result[i] == -EPIPE || (with_deadline && result[i] == -ETIMEDOUT));
+    stage_end();
 }
 
 static void closes_a(void) {
@@ -110,6 +112,7 @@ static void selects_receive_a_or_b(void) {
     struct select_case cases[] = {{SELECT_RECV, a, &from_a, false},
                                   {SELECT_RECV, b, &from_b, false}};
     result[i] = select_wait(cases, 2, deadline());
+    stage_end();
     if (result[i] < 0) {
         MODEL_CHECK(with_deadline && result[i] == -ETIMEDOUT);
         MODEL_CHECK(!from_a && !from_b);
@@ -129,6 +132,7 @@ static void selects_send_b_or_a(void) {
     model_cell_write(&parcel[i], 70 + i);
     struct select_case cases[] = {{SELECT_SEND, b, &elem, false}, {SELECT_SEND, a, &elem, false}};
     result[i] = select_wait(cases, 2, deadline());
+    stage_end();
     if (result[i] >= 0)
         was_closed[i] = cases[result[i]].closed;
     else

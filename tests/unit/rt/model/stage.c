@@ -10,6 +10,7 @@ static struct m ms[MODEL_THREADS_MAX];
 static struct g gs[MODEL_THREADS_MAX];
 static bool queued[MODEL_THREADS_MAX]; /* the thread's coroutine is in a run queue */
 static bool rung[MODEL_THREADS_MAX];   /* there is something for the thread's loop */
+static bool ended[MODEL_THREADS_MAX];  /* stage_end */
 
 struct sched rt_sched;
 struct log_component log_rt;
@@ -104,6 +105,7 @@ void stage_setup(const enum stage_role roles[MODEL_THREADS_MAX]) {
     memset(gs, 0, sizeof gs);
     memset(queued, 0, sizeof queued);
     memset(rung, 0, sizeof rung);
+    memset(ended, 0, sizeof ended);
     rt_sched.p_count = MODEL_THREADS_MAX;
     for (unsigned i = 0; i < MODEL_THREADS_MAX; i++) {
         struct g *g = &gs[i];
@@ -133,6 +135,16 @@ struct p *stage_p(unsigned thread) {
 
 int64_t stage_deadline(void) {
     return 100 * WHEEL_TICK_NS;
+}
+
+void stage_end(void) {
+    ended[model_thread()] = true;
+}
+
+void stage_ready(struct g *g) {
+    (void)atomic_load_explicit(&g->state, memory_order_relaxed); /* a step: others may go first */
+    MODEL_CHECK(!ended[g - gs]);
+    rt_ready(g);
 }
 
 void stage_check_all_ended(void) {

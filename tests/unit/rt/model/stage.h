@@ -19,5 +19,9 @@ struct g *stage_g(unsigned thread);
 struct p *stage_p(unsigned thread);
 /* A deadline that a park of this story may have; whether it passes first is tried both ways. */
 int64_t stage_deadline(void);
+/* The last thing that a thread's coroutine does, where wakers have to know that it has not ended. */
+void stage_end(void);
+/* rt_ready for sources built with -Drt_ready=stage_ready: fails the story when g has ended. */
+void stage_ready(struct g *g);
 /* In check: every coroutine's thread has ended, none is queued twice, no timer is armed. */
 void stage_check_all_ended(void);

@@ -12,15 +12,19 @@ struct table {
     struct chan *ping, *pong;
 };
 
+/* Holds references of its own: after the close the other side may drop its own at once. */
 static void partner(void *arg) {
     struct table *table = arg;
+    struct chan *ping = chan_ref(table->ping), *pong = chan_ref(table->pong);
     int ball;
-    while (chan_recv(table->ping, &ball, RT_FOREVER) == 0) {
+    while (chan_recv(ping, &ball, RT_FOREVER) == 0) {
         ball++;
-        if (chan_send(table->pong, &ball, RT_FOREVER) < 0)
+        if (chan_send(pong, &ball, RT_FOREVER) < 0)
             break;
     }
-    chan_close(table->pong); /* "I have stopped": the one message that needs no element */
+    chan_close(pong); /* "I have stopped": the one message that needs no element */
+    chan_unref(ping);
+    chan_unref(pong);
 }
 
 static void play(void *arg) {

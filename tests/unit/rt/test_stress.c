@@ -1,31 +1,50 @@
-/* The whole runtime under random load: tokens from coroutines, other Ps and plain threads, deadlines,
- * cancellation, yields, timers, foreign calls, birth and death, for SECONDS. At the end every
- * coroutine has ended and every letter was delivered once. */
+/* The whole runtime under random load, on four Ps: tokens from coroutines, other Ps and plain threads,
+ * deadlines, cancellation, yields, timers, channels, select, foreign and blocking calls, birth and death,
+ * with small stacks and big ones. At the end nothing was lost and nothing came twice: letters and values
+ * add up, every coroutine has ended, every stack is free and no timer is armed. Three seconds, or a
+ * minute with as many coroutines as the build can hold where SLUICE_LONG=yes. */
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <string.h>
 
+#include "rt/chan.h"
 #include "rt/foreign.h"
+#include "rt/rt_internal.h"
+#include "rt/select.h"
 #include "rt/timer.h"
 #include "rt_story.h"
 
-/* ThreadSanitizer holds about 8,000 fibers. */
-enum { PS = 2, SLOTS = 1000, THREADS = 2, SECONDS = 2 };
+enum { PS = 4, THREADS = 2, CHANNELS = 16, BRIEF_MAX = 500, BIG_STACK = 256 * 1024 };
+
+#if defined(RT_HAS_TSAN)
+enum { MANY = 500, MANY_LONG = 4000 }; /* it holds about 8,000 fibers, of a megabyte each */
+#else
+enum { MANY = 2000, MANY_LONG = 1000 * 1000 };
+#endif
+enum { SECONDS = 3, SECONDS_LONG = 60 };
 
 /* A letter box; its lock keeps owner valid while somebody readies it. */
 struct slot {
     pthread_mutex_t lock;
     struct g *owner;
-    _Atomic unsigned letters;
-    struct timer timer;
+    _Atomic uint32_t letters;
     bool timer_fired;
+    struct timer timer;
 };
-static struct slot slots[SLOTS];
-static _Atomic uint64_t sent, received;
-static _Atomic unsigned alive, born;
+static struct slot *slots;
+static unsigned slot_count;
+static struct chan *channels[CHANNELS];
+static _Atomic uint64_t letters_sent, letters_received, values_sent, values_received, blocked;
+static _Atomic int64_t alive, brief_alive;
+static _Atomic uint64_t born;
 static _Atomic bool over;
+
+static bool is_long(void) {
+    const char *text = getenv("SLUICE_LONG");
+    return text && strcmp(text, "yes") == 0;
+}
 
 static uint64_t next_random(uint64_t *seed) {
     *seed ^= *seed << 13;
@@ -34,20 +53,28 @@ static uint64_t next_random(uint64_t *seed) {
     return *seed;
 }
 
+static int64_t soon(uint64_t *seed) {
+    return rt_now_ns() + (int64_t)(next_random(seed) % (3 * NS_PER_MS));
+}
+
+/* ---- Letters: tokens from anywhere ---- */
+
 static void send_letter(uint64_t *seed) {
-    struct slot *slot = &slots[next_random(seed) % SLOTS];
+    struct slot *slot = &slots[next_random(seed) % slot_count];
     pthread_mutex_lock(&slot->lock);
     if (slot->owner) {
         atomic_fetch_add(&slot->letters, 1);
-        atomic_fetch_add(&sent, 1);
+        atomic_fetch_add(&letters_sent, 1);
         rt_ready(slot->owner);
     }
     pthread_mutex_unlock(&slot->lock);
 }
 
-static void receive(struct slot *slot) {
-    atomic_fetch_add(&received, atomic_exchange(&slot->letters, 0));
+static void receive_letters(struct slot *slot) {
+    atomic_fetch_add(&letters_received, atomic_exchange(&slot->letters, 0));
 }
+
+/* ---- What a coroutine may do ---- */
 
 static void slow(void *arg) {
     uint64_t *seed = arg;
@@ -58,15 +85,142 @@ static void slow(void *arg) {
     }
 }
 
+static void blocks(void *arg) {
+    send_letter(arg);
+    atomic_fetch_add(&blocked, 1);
+}
+
+static void do_blocking(uint64_t *seed) {
+    int err = blocking_call(blocks, seed);
+    CHECK(err == 0 || err == -EAGAIN); /* all threads are busy */
+}
+
 static void brief(void *arg) {
     rt_yield();
-    atomic_fetch_sub(&alive, 1);
+    atomic_fetch_sub(&brief_alive, 1);
+}
+
+static void do_birth(uint64_t *seed) {
+    if (atomic_fetch_add(&brief_alive, 1) >= BRIEF_MAX) {
+        atomic_fetch_sub(&brief_alive, 1);
+        return;
+    }
+    struct go_options options = {
+        .name = "brief",
+        .place = (enum rt_place)(next_random(seed) % 3),
+        .p_index = (unsigned)(next_random(seed) % PS),
+        .priority = (enum rt_priority)(next_random(seed) % RT_PRIORITIES),
+        .stack_size = next_random(seed) % 16 == 0 ? BIG_STACK : 0,
+    };
+    CHECK(go_with(&options, brief, NULL) == 0);
+    atomic_fetch_add(&born, 1);
 }
 
 static void slot_timer_fired(struct timer *timer) {
     struct slot *slot = container_of(timer, struct slot, timer);
     slot->timer_fired = true;
     rt_ready(slot->owner);
+}
+
+/* Timers belong to a P: of pinned coroutines only. */
+static void do_timer(struct slot *slot, uint64_t *seed) {
+    slot->timer_fired = false;
+    timer_init(&slot->timer, slot_timer_fired);
+    timer_arm(&slot->timer, soon(seed));
+    while (!slot->timer_fired && next_random(seed) % 8)
+        CHECK(rt_park("stress timer", rt_now_ns() + NS_PER_MS) != -ECANCELED);
+    timer_disarm(&slot->timer);
+}
+
+/* Of pinned coroutines: rt_cancel is for the same P. What need not wait happens all the same. */
+static void do_cancel(uint64_t *seed) {
+    rt_cancel(rt_self());
+    CHECK(rt_park("cancelled", RT_FOREVER) == -ECANCELED);
+    uint64_t value = next_random(seed) % 1000;
+    int err = chan_send(channels[next_random(seed) % CHANNELS], &value, RT_FOREVER);
+    CHECK(err == 0 || err == -ECANCELED);
+    if (err == 0)
+        atomic_fetch_add(&values_sent, value);
+    rt_cancel_clear();
+}
+
+static void do_channel(uint64_t *seed) {
+    struct chan *ch = channels[next_random(seed) % CHANNELS];
+    uint64_t value = next_random(seed) % 1000;
+    if (next_random(seed) % 2) {
+        if (chan_send(ch, &value, soon(seed)) == 0)
+            atomic_fetch_add(&values_sent, value);
+    } else if (chan_recv(ch, &value, soon(seed)) == 0) {
+        atomic_fetch_add(&values_received, value);
+    }
+}
+
+static void do_select(uint64_t *seed) {
+    enum { CASES = 4 };
+    struct select_case cases[CASES];
+    uint64_t values[CASES];
+    for (unsigned i = 0; i < CASES; i++) {
+        values[i] = next_random(seed) % 1000;
+        cases[i] = (struct select_case){
+            .op = next_random(seed) % 2 ? SELECT_SEND : SELECT_RECV,
+            .ch = channels[next_random(seed) % CHANNELS],
+            .elem = &values[i],
+        };
+    }
+    int chosen =
+        next_random(seed) % 4 ? select_wait(cases, CASES, soon(seed)) : select_try(cases, CASES);
+    if (chosen < 0)
+        return;
+    CHECK(!cases[chosen].closed);
+    atomic_fetch_add(cases[chosen].op == SELECT_SEND ? &values_sent : &values_received,
+                     values[chosen]);
+}
+
+static void do_park(struct slot *slot, uint64_t *seed) {
+    send_letter(seed);
+    if (atomic_load(&slot->letters) == 0) {
+        int err = rt_park("stress", soon(seed));
+        CHECK(err == 0 || err == -ETIMEDOUT);
+    }
+}
+
+static void act(struct slot *slot, uint64_t *seed, bool pinned) {
+    switch (next_random(seed) % 16) {
+    case 0:
+        rt_yield();
+        break;
+    case 1:
+        foreign_call(slow, seed);
+        break;
+    case 2:
+        do_blocking(seed);
+        break;
+    case 3:
+        if (pinned)
+            do_timer(slot, seed);
+        break;
+    case 4:
+        do_birth(seed);
+        break;
+    case 5:
+    case 6:
+        do_channel(seed);
+        break;
+    case 7:
+    case 8:
+        do_select(seed);
+        break;
+    case 9:
+        if (pinned)
+            do_cancel(seed);
+        break;
+    case 10:
+        CHECK(rt_sleep_until(soon(seed)) == 0);
+        break;
+    default:
+        do_park(slot, seed);
+        break;
+    }
 }
 
 static void live(void *arg) {
@@ -77,55 +231,13 @@ static void live(void *arg) {
     slot->owner = rt_self();
     pthread_mutex_unlock(&slot->lock);
     while (!atomic_load(&over)) {
-        switch (next_random(&seed) % 10) {
-        case 0:
-            rt_yield();
-            break;
-        case 1:
-            foreign_call(slow, &seed);
-            break;
-        case 2:
-            if (pinned) { /* timers belong to a P */
-                slot->timer_fired = false;
-                timer_init(&slot->timer, slot_timer_fired);
-                timer_arm(&slot->timer, rt_now_ns() + (int64_t)(next_random(&seed) % 4000000));
-                while (!slot->timer_fired && next_random(&seed) % 8)
-                    CHECK(rt_park("stress timer", rt_now_ns() + NS_PER_MS) != -ECANCELED);
-                timer_disarm(&slot->timer);
-            }
-            break;
-        case 3:
-            if (pinned) {
-                rt_cancel(rt_self());
-                CHECK(rt_park("cancelled", RT_FOREVER) == -ECANCELED);
-                rt_cancel_clear();
-            }
-            break;
-        case 4:
-            if (atomic_load(&alive) < SLOTS + 500) {
-                atomic_fetch_add(&alive, 1);
-                atomic_fetch_add(&born, 1);
-                int err = next_random(&seed) % 2
-                              ? go("brief", brief, NULL)
-                              : go_on((unsigned)(next_random(&seed) % PS), "brief", brief, NULL);
-                CHECK(err == 0);
-            }
-            break;
-        default:
-            send_letter(&seed);
-            if (atomic_load(&slot->letters) == 0) {
-                int64_t wait_ns = (int64_t)(next_random(&seed) % 3000000);
-                int err = rt_park("stress", rt_now_ns() + wait_ns);
-                CHECK(err == 0 || err == -ETIMEDOUT);
-            }
-            break;
-        }
-        receive(slot);
+        act(slot, &seed, pinned);
+        receive_letters(slot);
     }
     pthread_mutex_lock(&slot->lock);
     slot->owner = NULL;
     pthread_mutex_unlock(&slot->lock);
-    receive(slot);
+    receive_letters(slot);
     atomic_fetch_sub(&alive, 1);
 }
 
@@ -139,35 +251,83 @@ static void *thread_sends(void *arg) {
     return NULL;
 }
 
+/* ---- The end ---- */
+
+static _Atomic unsigned wheels_empty;
+
+/* The only coroutine of its P, so only what was forgotten can be armed; and the trim of stacks. */
+static void looks_at_wheel(void *arg) {
+    struct p *p = p_self();
+    timer_disarm(&p->stacks.trim);
+    CHECK(p->wheel.levels == 0);
+    atomic_fetch_add(&wheels_empty, 1);
+}
+
+static void drain_channels(void) {
+    for (unsigned i = 0; i < CHANNELS; i++) {
+        uint64_t value;
+        while (chan_try_recv(channels[i], &value) == 0)
+            atomic_fetch_add(&values_received, value);
+        chan_unref(channels[i]);
+    }
+}
+
+static void check_the_end(void) {
+    struct rt_stats stats;
+    struct stack_stats stacks;
+    STORY_AWAIT(atomic_load(&brief_alive) == 0);
+    STORY_AWAIT((rt_stats(&stats), stats.coroutines == 1));
+    STORY_AWAIT((stack_stats(&stacks), stacks.stacks - stacks.free == 1));
+    CHECK(stats.blocking_busy == 0);
+    drain_channels();
+    CHECK(atomic_load(&letters_sent) == atomic_load(&letters_received));
+    CHECK(atomic_load(&values_sent) == atomic_load(&values_received));
+    CHECK(atomic_load(&letters_sent) > 1000);
+    CHECK(atomic_load(&values_sent) > 1000);
+    CHECK(atomic_load(&born) > 100);
+    CHECK(atomic_load(&blocked) > 10);
+    uint64_t retakes = 0;
+    for (unsigned i = 0; i < PS; i++) {
+        struct rt_p_stats p_stats;
+        rt_p_stats(i, &p_stats);
+        retakes += p_stats.retakes;
+        CHECK(go_on(i, "looks at its wheel", looks_at_wheel, NULL) == 0);
+    }
+    CHECK(retakes > 0);
+    for (int64_t until = story_soon(); atomic_load(&wheels_empty) < PS; rt_yield())
+        CHECK(clock_mono_ns() < until);
+}
+
 static void stress_story(void *arg) {
-    atomic_store(&alive, SLOTS);
-    for (unsigned i = 0; i < SLOTS; i++)
+    slot_count = is_long() ? MANY_LONG : MANY;
+    slots = calloc(slot_count, sizeof *slots);
+    CHECK(slots);
+    for (unsigned i = 0; i < slot_count; i++)
         pthread_mutex_init(&slots[i].lock, NULL);
-    for (unsigned i = 0; i < SLOTS; i++) {
+    for (unsigned i = 0; i < CHANNELS; i++)
+        CHECK((channels[i] = chan_new(sizeof(uint64_t), i % 4)));
+    for (unsigned i = 0; i < slot_count; i++) {
+        atomic_fetch_add(&alive, 1);
         int err = i % 4 == 0 ? go("stealable", live, &slots[i])
                              : go_on(i % PS, "pinned", live, &slots[i]);
         CHECK(err == 0);
+        if (i % 1000 == 0)
+            rt_yield();
     }
     pthread_t threads[THREADS];
     for (unsigned i = 0; i < THREADS; i++)
         CHECK(pthread_create(&threads[i], NULL, thread_sends, (void *)(uintptr_t)i) == 0);
-    CHECK(rt_sleep_until(clock_mono_ns() + SECONDS * NS_PER_S) == 0);
+    CHECK(rt_sleep_until(clock_mono_ns() + (is_long() ? SECONDS_LONG : SECONDS) * NS_PER_S) == 0);
     atomic_store(&over, true);
-    STORY_AWAIT(atomic_load(&alive) == 0);
+    while (atomic_load(&alive) >
+           0) /* of a million, in a slow build: the test's own time is the limit */
+        CHECK(rt_sleep_until(clock_mono_ns() + NS_PER_MS) == 0);
     for (unsigned i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
-    CHECK(atomic_load(&sent) == atomic_load(&received));
-    CHECK(atomic_load(&sent) > 1000);
-    CHECK(atomic_load(&born) > 100);
-    uint64_t retakes = 0, coroutines = 0;
-    for (unsigned i = 0; i < PS; i++) {
-        struct rt_p_stats stats;
-        rt_p_stats(i, &stats);
-        retakes += stats.retakes;
-        coroutines += stats.coroutines;
-    }
-    CHECK(retakes > 0);
-    CHECK(coroutines >= 1);
+    check_the_end();
+    free(slots);
+    if (is_long())
+        _exit(0); /* LeakSanitizer would look at each of the stacks, for minutes */
     rt_stop(0);
 }
 

@@ -34,6 +34,7 @@
  * resume_post is used at the start of a G, by K6, and on the way back from foreign_call and
  * blocking_call. These exclude each other: each is sent for a G that is in no queue. */
 #include "rt/g_switch.h"
+#include "rt/queues.h"
 #include "rt/rt_internal.h"
 
 #include <errno.h>
@@ -145,7 +146,7 @@ bool park_commit(struct g *g) {
 }
 
 /* On the G's own P. A coroutine that wakes another is often about to wait for it, so the woken one
- * goes next; what a scheduler callback wakes queues up, in order. */
+ * goes next (queues.h); what a scheduler callback wakes queues up, in order. */
 static void ready_pinned(struct p *p, struct g *g, bool next) {
     switch (state_of(g)) {
     case G_PARKED:

@@ -22,9 +22,7 @@
  *          lowers global_count, so a P that sees the count low sees the ring; a thief spins (idle.c).
  *
  * Threads  The P's M. queue_push_global, queue_depth: any thread. */
-#include "rt/rt_internal.h"
-
-enum { RUNNEXT_MAX = 16 };
+#include "rt/queues.h"
 
 static bool is_normal(const struct g *g) {
     return __builtin_expect(g->priority == RT_NORMAL, 1);
@@ -118,23 +116,11 @@ struct g *queue_take_global(struct p *p, uint32_t max) {
 
 /* ---- Pushing ---- */
 
-static void pinned_count_add(struct p *p, uint32_t n) {
-    uint32_t count = atomic_load_explicit(&p->pinned_count, memory_order_relaxed);
-    atomic_store_explicit(&p->pinned_count, count + n, memory_order_relaxed);
-}
-
-void queue_push(struct p *p, struct g *g) {
+void queue_push_other(struct p *p, struct g *g) {
     if (!is_normal(g))
         queue_set_mixed(p);
     if (g->pinned) {
-        struct g_queue *queue = &p->pinned[g->priority];
-        g->next = NULL;
-        if (queue->tail)
-            queue->tail->next = g;
-        else
-            queue->head = g;
-        queue->tail = g;
-        pinned_count_add(p, 1);
+        queue_push_pinned(p, g);
         return;
     }
     if (!runq_push(&p->rings[g->priority], g))
@@ -181,23 +167,11 @@ void queue_push_next(struct p *p, struct g *g) {
 
 /* ---- Taking ---- */
 
-static struct g *take_pinned(struct p *p, enum rt_priority priority) {
-    struct g_queue *queue = &p->pinned[priority];
-    struct g *g = queue->head;
-    if (g) {
-        queue->head = g->next;
-        if (!queue->head)
-            queue->tail = NULL;
-        pinned_count_add(p, UINT32_MAX);
-    }
-    return g;
-}
-
 static struct g *take_queued(struct p *p, enum rt_priority priority) {
     bool ring_first = p->tick & 1;
-    struct g *g = ring_first ? runq_take(&p->rings[priority]) : take_pinned(p, priority);
+    struct g *g = ring_first ? runq_take(&p->rings[priority]) : queue_take_pinned(p, priority);
     if (!g)
-        g = ring_first ? take_pinned(p, priority) : runq_take(&p->rings[priority]);
+        g = ring_first ? queue_take_pinned(p, priority) : runq_take(&p->rings[priority]);
     return g;
 }
 
@@ -256,10 +230,8 @@ static struct g *take_mixed(struct p *p) {
     return g;
 }
 
-struct g *queue_take(struct p *p) {
-    if (__builtin_expect(p->mixed, 0))
-        return take_mixed(p);
-    return take_normal(p);
+struct g *queue_take_other(struct p *p) {
+    return p->mixed ? take_mixed(p) : take_normal(p);
 }
 
 /* ---- Looks from outside ---- */

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "rt/queues.h"
 #include "rt/rt_internal.h"
 #include "rt/trace_hooks.h"
 #include "rt/stack_tools.h"

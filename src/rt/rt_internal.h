@@ -217,18 +217,6 @@ static inline int64_t p_now_ns(struct p *p) {
     return p->now_ns;
 }
 
-/* queues.c */
-void queue_push(struct p *p,
-                struct g *g); /* at the end of its queue; from a coroutine: announce it */
-void queue_push_next(struct p *p, struct g *g); /* from a coroutine */
-void queue_push_global(struct g *g);            /* any thread */
-void queue_announce(struct p *p);
-struct g *queue_take(struct p *p);
-/* Up to max of each priority: one to run, the rest into our rings. */
-struct g *queue_take_global(struct p *p, uint32_t max);
-void queue_set_mixed(struct p *p);
-uint64_t queue_depth(struct p *p); /* ready on p now; any thread */
-
 /* steal.c */
 void steal_init(unsigned p_count);
 struct g *steal(struct p *p);

@@ -13,6 +13,7 @@
  *
  * Threads  The M that holds the P. */
 #include "rt/g_switch.h"
+#include "rt/queues.h"
 #include "rt/rt_internal.h"
 
 #include "base/clock.h"

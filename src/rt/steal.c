@@ -11,6 +11,7 @@
  *
  * Threads  A spinning P's M; sched_sees_shared_work: any M. */
 #include "base/clock.h"
+#include "rt/queues.h"
 #include "rt/rt_internal.h"
 #include "rt/spin.h"
 #include "rt/trace_hooks.h"

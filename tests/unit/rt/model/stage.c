@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "rt/g_switch.h"
+#include "rt/queues.h"
 
 static struct p ps[MODEL_THREADS_MAX];
 static struct m ms[MODEL_THREADS_MAX];

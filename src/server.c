@@ -248,7 +248,8 @@ static void quit_soon(void *arg) {
 }
 
 static void hook_quit(void) {
-    if (go_on(0, "quit", quit_soon, NULL) != 0)
+    const struct go_options options = {.name = "quit", .place = RT_ON_P, .priority = RT_HIGH};
+    if (go_with(&options, quit_soon, NULL) != 0)
         end(0);
 }
 
@@ -261,8 +262,9 @@ static void drain_listeners(void *arg) {
 }
 
 static void hook_drain_listeners(const struct admin_drain *how) {
-    if (go_on(0, "drain listeners", drain_listeners,
-              how->graceful ? (void *)(uintptr_t)&server : NULL) != 0)
+    const struct go_options options = {
+        .name = "drain listeners", .place = RT_ON_P, .priority = RT_HIGH};
+    if (go_with(&options, drain_listeners, how->graceful ? (void *)(uintptr_t)&server : NULL) != 0)
         LOG(log_main, LOG_ERROR, "out of memory: listeners go on");
 }
 

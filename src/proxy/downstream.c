@@ -53,7 +53,10 @@ static void destroy(struct downstream *d) {
 
 static void start_serving(struct downstream *d) {
     d->serving = true; /* the idle timer stays armed and is moved on when this is over */
-    if (go_here("downstream", serve, d) != 0) {
+    /* The admin, whose connections have no snapshot, must answer while everybody else is too much. */
+    const struct go_options options = {
+        .name = "downstream", .place = RT_HERE, .priority = d->snapshot ? RT_NORMAL : RT_HIGH};
+    if (go_with(&options, serve, d) != 0) {
         LOG(log_http, LOG_ERROR, "out of memory: a connection is dropped");
         destroy(d);
     }

@@ -6,10 +6,14 @@
  *
  * A victim's runnext is taken in the last round only, and only if it is stuck: what a coroutine has just
  * woken runs as soon as that one parks, mostly within a microsecond, on the P whose caches know it. So the
- * thief waits BACKOFF_NS and takes it when the victim did not come to its scheduler meanwhile (`switches`
- * did not move).
+ * thief waits and takes it when the victim did not come to its scheduler meanwhile (`switches` did not
+ * move). It waits asleep in its poller, for BACKOFF_NS and the kernel's timer slack (50 us), and as a
+ * spinner: two coroutines that wake each other by turns would else wake it for each turn, for nothing.
+ * (Waiting busily, a round trip of theirs took 20 times its time.)
  *
  * Threads  A spinning P's M; sched_sees_shared_work: any M. */
+#include <poll.h>
+
 #include "base/clock.h"
 #include "rt/queues.h"
 #include "rt/rt_internal.h"
@@ -59,20 +63,48 @@ static uintptr_t stuck_runnext(struct p *victim) {
     return next;
 }
 
-static struct g *steal_runnext(struct p *victim) {
-    uintptr_t next = stuck_runnext(victim);
+/* The stealable runnexts as of the search's last round but one. */
+struct sighting {
+    uintptr_t next;
+    uint64_t switches;
+};
+
+/* True when there are any. */
+static bool look_at_runnexts(struct p *p, struct sighting seen[]) {
+    bool any = false;
+    for (unsigned i = 0; i < rt_sched.p_count; i++) {
+        struct p *victim = rt_sched.ps[i];
+        uintptr_t next = victim == p ? 0 : atomic_load(&victim->runnext);
+        seen[i] = (struct sighting){next & RUNNEXT_SHARED ? next : 0, switches_of(victim)};
+        any |= seen[i].next != 0;
+    }
+    return any;
+}
+
+/* Events of the P end it; they are dispatched later, by a poll. */
+static void doze(struct p *p) {
+    struct pollfd events = {.fd = p->epoll_fd, .events = POLLIN};
+    struct timespec backoff = {.tv_nsec = BACKOFF_NS};
+    (void)ppoll(&events, 1, &backoff, NULL); /* cut short is as good */
+}
+
+static struct g *steal_runnext(struct p *victim, const struct sighting *seen) {
+    uintptr_t next = seen->next;
+    if (!next || switches_of(victim) != seen->switches)
+        return NULL;
     /* Acquires what queue_push_next released. */
-    if (next && atomic_compare_exchange_strong(&victim->runnext, &next, 0))
+    if (atomic_compare_exchange_strong(&victim->runnext, &next, 0))
         return (struct g *)(next & ~RUNNEXT_SHARED);   // NOLINT(performance-no-int-to-ptr)
     return NULL;
 }
 
-static struct g *steal_from(struct p *p, struct p *victim, enum rt_priority priority, bool last) {
+static struct g *steal_from(struct p *p, struct p *victim, enum rt_priority priority,
+                            const struct sighting *runnext) {
     struct g *g = runq_steal(&p->rings[priority], &victim->rings[priority]);
     if (g && priority != RT_NORMAL)
         queue_set_mixed(p); /* the rest of the loot */
-    if (!g && last && priority == RT_NORMAL)
-        g = steal_runnext(victim);
+    if (!g && runnext && priority == RT_NORMAL)
+        g = steal_runnext(victim, runnext);
     return g;
 }
 
@@ -80,7 +112,11 @@ struct g *steal(struct p *p) {
     static const enum rt_priority order[RT_PRIORITIES] = {RT_HIGH, RT_NORMAL, RT_LOW};
     unsigned count = rt_sched.p_count;
     uint32_t classes = idle_shared();
+    struct sighting seen[RT_P_MAX];
     for (unsigned round = 0; round < ROUNDS; round++) {
+        bool last = round == ROUNDS - 1;
+        if (last && look_at_runnexts(p, seen))
+            doze(p);
         unsigned seed = p->steal_seed = p->steal_seed * 1664525U + 1013904223U;
         unsigned start = (seed >> 8) % count;
         unsigned step = coprime.steps[(seed >> 20) % coprime.count];
@@ -89,8 +125,9 @@ struct g *steal(struct p *p) {
                 continue;
             for (unsigned i = 0, at = start; i < count; i++, at = (at + step) % count) {
                 struct p *victim = rt_sched.ps[at];
-                struct g *g =
-                    victim == p ? NULL : steal_from(p, victim, order[class], round == ROUNDS - 1);
+                struct g *g = victim == p
+                                  ? NULL
+                                  : steal_from(p, victim, order[class], last ? &seen[at] : NULL);
                 if (!g)
                     continue;
                 counter_add(&p->steals, 1);

@@ -51,8 +51,9 @@ struct run_id {
 
 struct run {
     struct run_id id;
-    int64_t since_ns; /* first seen */
-    int64_t cpu_ns;   /* the M's CPU clock then, or a tick later; -1: not yet asked */
+    int64_t since_ns;     /* first seen */
+    uint64_t quick_calls; /* then */
+    int64_t cpu_ns;       /* the M's CPU clock then, or a tick later; -1: not yet asked */
     int64_t last_cpu_ns;
     unsigned asleep_looks;
     bool reported;
@@ -166,7 +167,9 @@ static void print_stack(const struct backtrace *bt, char *out, size_t size) {
 
 static void log_run(struct p *p, const struct run *run, struct m *m, int64_t now_ns) {
     bool asleep = run->asleep_looks > 0;
-    const char *quick = atomic_load_explicit(&p->quick_site, memory_order_relaxed);
+    const char *site = atomic_load_explicit(&p->quick_site, memory_order_relaxed);
+    bool quick =
+        site || run->quick_calls != atomic_load_explicit(&p->quick_calls, memory_order_relaxed);
     struct backtrace bt;
     if (backtrace_running(m, &bt, backtrace_patience_ns) < 0 || bt.count == 0)
         return;
@@ -178,8 +181,11 @@ static void log_run(struct p *p, const struct run *run, struct m *m, int64_t now
         return;
     char stack[1024];
     print_stack(&bt, stack, sizeof stack);
-    const char *kind = bt.name ? "coroutine " : quick ? "quick call at " : "a scheduler callback";
-    const char *name = bt.name ? bt.name : quick ? quick : "";
+    const char *kind = bt.name  ? "coroutine "
+                       : !quick ? "a scheduler callback"
+                       : !site  ? "a coroutine in quick calls"
+                                : "a coroutine in quick calls at ";
+    const char *name = bt.name ? bt.name : site ? site : "";
     LOG(log_rt, LOG_WARN, "%s%s %s for more than %lld ms without a runtime call, at:%s", kind, name,
         asleep ? "was blocked in the kernel" : "ran",
         (long long)((now_ns - run->since_ns) / NS_PER_MS), stack);
@@ -206,7 +212,12 @@ bool stall_look(struct p *p, int64_t now_ns, bool fine) {
     if (!runs_one || memcmp(&id, &run->id, sizeof id) != 0) {
         /* A clock per P and millisecond would cost; the next look is soon enough to ask then. */
         int64_t cpu = runs_one && !fine ? cpu_ns(m) : -1;
-        *run = (struct run){.id = id, .since_ns = now_ns, .cpu_ns = cpu, .last_cpu_ns = cpu};
+        uint64_t quick_calls = atomic_load_explicit(&p->quick_calls, memory_order_relaxed);
+        *run = (struct run){.id = id,
+                            .since_ns = now_ns,
+                            .quick_calls = quick_calls,
+                            .cpu_ns = cpu,
+                            .last_cpu_ns = cpu};
         return false;
     }
     if (run->reported)

@@ -5,10 +5,10 @@
  * The file (docs/runtime-trace.md) has one track per P with the coroutines it ran, why each stopped, its
  * quick calls and its sleep; one track per M with its foreign calls; and an arrow from whoever made a
  * coroutine ready to where it ran. Off, a hook costs a load and a branch that is never taken; on, about
- * 40 ns, most of it the clock. Nobody waits for anybody: starting, stopping and writing disturb no P.
+ * 80 ns, a good part of it the clock. Nobody waits for anybody: starting, stopping and writing disturb no P.
  *
  * Threads  Any, one trace at a time in the process.
- * Parks    Nothing here does. trace_write takes 0.3 us or so an event: not on a P (blocking_call).
+ * Parks    Nothing here does. trace_write takes half a microsecond an event: not on a P (blocking_call).
  * Limits   TRACE_EVENTS_MAX events per P, 32 bytes each, and memory is taken as they come; when a P's
  *          are used up it records no more, and the file says how many it missed. */
 #pragma once

@@ -258,6 +258,32 @@ def test_config_dump_shows_what_was_loaded(proxy, origin):
     assert info["command_line_options"]["config_path"] == str(edge.config_path)
 
 
+def test_the_runtime_says_what_it_does(edge):
+    with edge.connect() as client:
+        client.send("GET", "/")
+        assert client.read_reply().status == 200
+        stats = edge.stats()
+        series = samples(ask(edge, "/stats/prometheus").body)
+    processors = stats["server.concurrency"]
+    per_p = ["switches", "steals", "polls", "foreign_calls", "quick_calls", "retakes", "handoffs"]
+    per_p += ["long_runs", "slow_quicks", "coroutines", "queue_depth", "spinning", "sleeping"]
+    per_p += ["blocks_in_use"]
+    for name in per_p:
+        for p in range(processors):
+            assert f"rt.p{p}.{name}" in stats
+            assert f'envoy_rt_{name}{{sluice_p="{p}"}}' in series
+    assert sum(stats[f"rt.p{p}.switches"] for p in range(processors)) > 0
+
+    of_process = ["coroutines_alive", "coroutines_parked", "global_queue_depth", "ps_spinning", "ms"]
+    of_process += ["ms_spare", "ms_foreign", "ms_refused", "blocking_threads", "blocking_busy"]
+    of_process += ["stacks", "stacks_free"]
+    for name in of_process:
+        assert f"rt.{name}" in stats
+        assert f"envoy_rt_{name}{{}}" in series
+    assert stats["rt.ms"] >= processors
+    assert stats["rt.stacks"] >= stats["rt.coroutines_alive"] >= 1
+
+
 def test_each_coroutine_is_listed_with_what_it_waits_for(edge, origin):
     release = threading.Event()
 

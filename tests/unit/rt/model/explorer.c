@@ -356,6 +356,17 @@ bool model_cas(volatile void *at, void *expected, const void *desired, size_t si
     return true;
 }
 
+/* What each thread had stored is seen by all of them, and so by whoever goes on. */
+void model_barrier(void) {
+    step();
+    struct view all = threads[current].view;
+    for (unsigned i = 0; i < story->thread_count; i++)
+        view_join(&all, &threads[i].view);
+    for (unsigned i = 0; i < story->thread_count; i++)
+        threads[i].view = all;
+    note("barrier of all", 0, 0);
+}
+
 /* ---- Waiting, plain data ---- */
 
 static struct view *flag_view(const bool *flag) {

@@ -60,6 +60,9 @@ unsigned model_choose(unsigned options);
 /* A step of a loop that waits for another thread: it goes on when another one has made a step. */
 void model_yield(void);
 
+/* membarrier(2): a full barrier on every thread at once. */
+void model_barrier(void);
+
 /* A word of plain data that the code under test is to hand over properly. */
 struct model_cell {
     uint64_t value;

@@ -22,7 +22,7 @@ from runtime_library import defined_globals, public_symbols  # noqa: E402
 
 EXAMPLES = Path(SOURCE, "examples", "rt")
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
-TIMEOUT_S = 60   # only a broken test waits for it
+TIMEOUT_S = 180   # only a broken test waits for it
 
 # Functions that may look at the thread's M. All others ask these, which are not inlined: see TlsTest.
 READS_TLS_M = {"m_self", "p_self", "rt_now_ns", "m_main"}

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "admin/admin.h"
+#include "admin/symbols.h"
 #include "base/clock.h"
 #include "ext/go_filter.h"
 #include "filter/router.h"
@@ -299,6 +300,7 @@ static void set_admin_hooks(void) {
     };
     hooks.started_ns = server.started_ns;
     admin_set_hooks(&hooks);
+    symbols_init();
 }
 
 /* ---- start ---- */
@@ -313,8 +315,13 @@ static bool take_signals(void) {
         {SIGINT, "SIGINT", drain_and_end},
         {SIGUSR1, "SIGUSR1", reopen_logs_on_signal},
     };
+    int rc = signals_dump_on(SIGQUIT);
+    if (rc != 0) {
+        LOG(log_main, LOG_CRITICAL, "cannot take SIGQUIT: %s", strerror(-rc));
+        return false;
+    }
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
-        int rc = signals_on(table[i].signo, table[i].name, table[i].fn, NULL);
+        rc = signals_on(table[i].signo, table[i].name, table[i].fn, NULL);
         if (rc != 0) {
             LOG(log_main, LOG_CRITICAL, "cannot take %s: %s", table[i].name, strerror(-rc));
             return false;

@@ -4,7 +4,7 @@
  * admin_dispatch picks it by path, refuses wrong methods and paths, and is what tests call.
  *
  * Ownership  The caller owns the page: page_fini. The query is borrowed.
- * Parks      No page but page_trace: each shows one state of the process. */
+ * Parks      Those pages that say so; the others show one state of the process. */
 #pragma once
 #include "admin/admin.h"
 #include "admin/query.h"
@@ -41,8 +41,9 @@ void page_listeners(const struct query *query, struct page *page);
 void page_server_info(const struct query *query, struct page *page);
 /* What the scheduler did, for Chrome's trace viewer. Parks; the page is a file of many megabytes. */
 void page_trace(const struct query *query, struct page *page);
-/* Coroutines, where Go programs list their goroutines; the text is ours. */
-void page_coroutines(const struct query *query, struct page *page);
+/* Coroutines, where Go programs list their goroutines, in the text formats that Go's tools read. It
+ * parks. */
+void page_goroutine(const struct query *query, struct page *page);
 void page_memory(const struct query *query, struct page *page);
 void page_certs(const struct query *query, struct page *page);
 void page_hot_restart_version(const struct query *query, struct page *page);

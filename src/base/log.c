@@ -129,3 +129,15 @@ void log_write(struct log_component *component, enum log_level level, const char
     ssize_t written = write(atomic_load(&log_fd), line, used);
     (void)written; /* there is nowhere left to tell it */
 }
+
+void log_text(const char *text, size_t len) {
+    while (len > 0) {
+        ssize_t written = write(atomic_load(&log_fd), text, len);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written <= 0)
+            return; /* as above */
+        text += written;
+        len -= (size_t)written;
+    }
+}

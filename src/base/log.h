@@ -40,6 +40,9 @@ void log_write(struct log_component *component, enum log_level level, const char
     (log_enabled(&(component), (log_lvl)) ? log_write(&(component), (log_lvl), __VA_ARGS__)        \
                                           : (void)0)
 
+/* Text of many lines that follows a line of the log, as it is: dumps. Borrows text. */
+void log_text(const char *text, size_t len);
+
 /* Applies to all components, those registered later included. */
 void log_set_level(enum log_level level);
 /* False when no component has that name. */

@@ -38,6 +38,8 @@ struct blocking_thread {
     pthread_cond_t wake; /* job is there */
 };
 
+const char reason_blocking_call[] = "blocking call";
+
 struct blocking_job {
     struct blocking_thread *thread;
     struct g *g;
@@ -89,6 +91,8 @@ static void *thread_main(void *arg) {
         list_push_front(&idle,
                         &thread->node); /* before the coroutine goes on: its next call finds it */
         pthread_mutex_unlock(&pool_lock);
+        if (!g->pinned)
+            park_back(g);
         g_resume(g); /* job, on the coroutine's stack, is gone */
         pthread_mutex_lock(&pool_lock);
     }
@@ -146,6 +150,8 @@ static struct blocking_thread *take_thread(void) {
 
 void blocking_submit(struct blocking_job *job) {
     struct blocking_thread *thread = job->thread;
+    if (!job->g->pinned)
+        park_away(job->g);
     pthread_mutex_lock(&pool_lock);
     ASSERT(!thread->job); /* T1 */
     thread->job = job;
@@ -168,7 +174,8 @@ int blocking_call(rt_fn fn, void *arg) {
     if (!thread)
         return -EAGAIN;
     struct blocking_job job = {.thread = thread, .g = g, .fn = fn, .arg = arg};
-    atomic_store_explicit(&g->reason, "blocking call", memory_order_relaxed);
+    atomic_store_explicit(&g->reason, reason_blocking_call, memory_order_relaxed);
+    atomic_store_explicit(&g->waits_since_ns, m->p->now_ns, memory_order_relaxed);
     m->job = &job;
     m->request = M_BLOCKING;
     g_switch_out(m, g);

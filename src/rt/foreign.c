@@ -49,6 +49,8 @@
 #include "rt/sysmon.h"
 #include "rt/trace_hooks.h"
 
+const char reason_foreign_call[] = "foreign call";
+
 void foreign_call(rt_fn fn, void *arg) {
     struct m *m = m_self();
     ASSERT(m && m->p && m->current); /* from a coroutine only, and not nested */
@@ -59,7 +61,8 @@ void foreign_call(rt_fn fn, void *arg) {
         trace_foreign_begins(p, m, g);
     counter_add(&p->foreign_calls, 1);
     const char *reason = atomic_load_explicit(&g->reason, memory_order_relaxed);
-    atomic_store_explicit(&g->reason, "foreign call", memory_order_relaxed);
+    atomic_store_explicit(&g->reason, reason_foreign_call, memory_order_relaxed);
+    atomic_store_explicit(&g->waits_since_ns, p->now_ns, memory_order_relaxed);
     m->p = NULL;
     atomic_store_explicit(&m->in_foreign, true, memory_order_relaxed);
     atomic_store_explicit(&p->owner, inside, memory_order_release); /* F3, F4 */

@@ -56,9 +56,9 @@ struct g *g_new(struct p *cache, struct p *home, const struct go_options *option
     if (!g)
         return NULL;
     g->next = NULL;
-    g->p = home;
+    __atomic_store_n(&g->p, home, __ATOMIC_RELEASE); /* after the id is 0: see dump_collect.c */
     g->pinned = home != NULL;
-    g->priority = (uint8_t)options->priority;
+    __atomic_store_n(&g->priority, (uint8_t)options->priority, __ATOMIC_RELAXED);
     g->timed_out = g->zombie = false;
     g->fn = fn;
     g->arg = arg;

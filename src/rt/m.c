@@ -164,6 +164,13 @@ int m_start(struct p *p) {
     return 0;
 }
 
+void m_each(void (*fn)(struct m *m, void *arg), void *arg) {
+    pthread_mutex_lock(&spare_lock);
+    for (struct m *m = all_ms; m; m = m->all_next)
+        fn(m, arg);
+    pthread_mutex_unlock(&spare_lock);
+}
+
 /* After rt_sched.stopping was set. */
 void m_stop_all(void) {
     pthread_mutex_lock(&spare_lock);

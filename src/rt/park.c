@@ -31,6 +31,13 @@
  *       look it could take the first one's token, miss what the second one had written before, and
  *       park for ever. (On x86 a failed compare-and-swap hides that; on aarch64 nothing does.)
  *
+ *   K8  A dump reads the stack of one that is parked: it moves PARKED_ANY to SCANNING and back, by the
+ *       same rules as a waker (acquire, release). Whoever wants to wake it meanwhile waits for that
+ *       moment, some hundred instructions. To wait and not to leave a mark for the dump keeps all
+ *       knowledge of queues and deadlines with the waker. Pinned Gs have another state for parked, so
+ *       a dump with an old idea of a G cannot take one away from its P. In blocking_call, where the
+ *       state says nothing, away does the same.
+ *
  * resume_post is used at the start of a G, by K6, and on the way back from foreign_call and
  * blocking_call. These exclude each other: each is sent for a G that is in no queue. */
 #include "rt/g_switch.h"
@@ -39,6 +46,7 @@
 
 #include <errno.h>
 
+#include "rt/spin.h"
 #include "rt/trace_hooks.h"
 
 static uint32_t state_of(struct g *g) {
@@ -93,6 +101,7 @@ static int wait_for_token(struct m *m, struct g *g, enum m_request request, cons
         g->deadline_p = m->p;
     }
     atomic_store_explicit(&g->reason, reason, memory_order_relaxed);
+    atomic_store_explicit(&g->waits_since_ns, m->p->now_ns, memory_order_relaxed);
     if (g->pinned)
         set_state(g, G_PARKED); /* K3 */
     m->request = request;
@@ -130,6 +139,42 @@ FLATTEN int rt_park_unlock(rt_fn unlock, void *arg, const char *reason, int64_t 
     return wait_for_token(m, g, M_PARK_UNLOCK, reason, deadline_ns);
 }
 
+/* K8: one more turn of a wait for a dump, whose thread may have lost its core. */
+static void scan_pause(unsigned turn) {
+    spin_pause();
+    if (turn % SPIN_TURNS == 0)
+        (void)sched_yield();
+}
+
+enum { AWAY_NOT, AWAY_SUSPENDED, AWAY_SCANNED };
+
+static bool change_away(struct g *g, uint32_t from, uint32_t to) {
+    return atomic_compare_exchange_strong_explicit(&g->away, &from, to, memory_order_acq_rel,
+                                                   memory_order_relaxed);
+}
+
+enum g_scan park_scan_begin(struct g *g) {
+    if (change_state(g, G_PARKED_ANY, G_SCANNING))
+        return G_SCAN_PARKED;
+    return change_away(g, AWAY_SUSPENDED, AWAY_SCANNED) ? G_SCAN_AWAY : G_SCAN_NOT;
+}
+
+void park_scan_end(struct g *g, enum g_scan scan) {
+    if (scan == G_SCAN_PARKED)
+        atomic_store_explicit(&g->state, G_PARKED_ANY, memory_order_release);
+    else
+        atomic_store_explicit(&g->away, AWAY_SUSPENDED, memory_order_release);
+}
+
+void park_away(struct g *g) {
+    atomic_store_explicit(&g->away, AWAY_SUSPENDED, memory_order_release);
+}
+
+void park_back(struct g *g) {
+    for (unsigned turn = 1; !change_away(g, AWAY_SUSPENDED, AWAY_NOT); turn++)
+        scan_pause(turn);
+}
+
 static void disarm(struct p *p, struct g *g) {
     if (timer_is_armed(&g->deadline))
         wheel_remove(&p->wheel, &g->deadline);
@@ -137,7 +182,7 @@ static void disarm(struct p *p, struct g *g) {
 }
 
 bool park_commit(struct g *g) {
-    if (change_state(g, G_ACTIVE, G_PARKED)) /* K5; from here on g is not ours */
+    if (change_state(g, G_ACTIVE, G_PARKED_ANY)) /* K5; from here on g is not ours */
         return true;
     ASSERT(change_state(g, G_NOTIFIED, G_ACTIVE));
     if (g->deadline_p)
@@ -170,8 +215,8 @@ static void ready_pinned(struct p *p, struct g *g, bool next) {
 }
 
 static void ready_stealable(struct m *m, struct g *g) {
-    for (;;) {
-        if (change_state(g, G_PARKED, G_ACTIVE)) {
+    for (unsigned turn = 1;; turn++) {
+        if (change_state(g, G_PARKED_ANY, G_ACTIVE)) {
             if (trace_is_on())
                 trace_readies(g);
             struct p *p = m ? m->p : NULL;
@@ -192,8 +237,11 @@ static void ready_stealable(struct m *m, struct g *g) {
             return;
         if (change_state(g, G_NOTIFIED, G_NOTIFIED)) /* K7 */
             return;
-        if (atomic_load_explicit(&g->state, memory_order_relaxed) == G_FREE)
+        uint32_t state = state_of(g);
+        if (state == G_FREE)
             return; /* against the promise: harmless, a loop would not be */
+        if (state == G_SCANNING)
+            scan_pause(turn);
     }
 }
 
@@ -243,8 +291,13 @@ void park_deadline_fired(struct timer *timer) {
     if (g->pinned) {
         ASSERT(state_of(g) == G_PARKED); /* every wake-up disarms */
         set_state(g, G_ACTIVE);
-    } else if (!change_state(g, G_PARKED, G_ACTIVE)) {
-        return; /* somebody else woke it and resume_post is on its way here (K6) */
+    } else {
+        for (unsigned turn = 1; !change_state(g, G_PARKED_ANY, G_ACTIVE); turn++) {
+            uint32_t state = state_of(g);
+            if (state != G_SCANNING && state != G_PARKED_ANY)
+                return; /* somebody else woke it and resume_post is on its way here (K6) */
+            scan_pause(turn);
+        }
     }
     g->timed_out = true;
     g->deadline_p = NULL;

@@ -28,7 +28,7 @@ static const int64_t stop_wait_ns = 2 * NS_PER_S;
 /* What rt_run's thread sleeps on. A semaphore and not our futex: the kernel gives most signals to this
  * thread, and ThreadSanitizer delivers them only inside waits that it knows. */
 static sem_t stopped;
-static _Atomic bool stop_asked;
+static _Atomic bool has_started, stop_asked;
 
 static struct p *p_new(unsigned index) {
     struct p *p = aligned_alloc(64, (sizeof *p + 63) & ~(size_t)63);
@@ -58,6 +58,7 @@ static void ask_ps_to_stop(void) {
 int rt_run(const struct rt_options *options, rt_fn main_fn, void *arg) {
     ASSERT(rt_sched.p_count == 0); /* once per process, but for attempts that failed */
     sem_init(&stopped, 0, 0);
+    atomic_store(&has_started, true);
     unsigned p_count = options->p_count ? options->p_count : rt_default_p_count();
     if (p_count > RT_P_MAX)
         p_count = RT_P_MAX;
@@ -95,7 +96,9 @@ int rt_run(const struct rt_options *options, rt_fn main_fn, void *arg) {
     if (err < 0)
         goto stop;
 
-    while (sem_wait(&stopped) < 0) {
+    while (!atomic_load(&rt_sched.stopping)) {
+        (void)sem_wait(&stopped); /* or a signal, or rt_nudge */
+        dump_start_if_asked();
     }
     sysmon_stop();
     m_stop_all();
@@ -115,6 +118,11 @@ free_ps:
     while (made-- > 0)
         p_free(rt_sched.ps[made]);
     return err;
+}
+
+void rt_nudge(void) {
+    if (atomic_load(&has_started))
+        (void)sem_post(&stopped);
 }
 
 void rt_stop(int code) {
@@ -190,7 +198,7 @@ static int start(const struct go_options *options, rt_fn fn, void *arg, void *cr
     struct g *g = g_new(p, home, options, fn, arg);
     if (!g)
         return -ENOMEM;
-    g->created_by = (uintptr_t)created_by;
+    atomic_store_explicit(&g->created_by, (uintptr_t)created_by, memory_order_relaxed);
     if (trace_is_on())
         trace_starts(g);
     if (options->place == RT_ON_P) {

@@ -40,11 +40,16 @@ extern struct log_component log_rt;
 
 /* What rt_ready finds. Queued and running are one state: a token means the same to both. */
 enum g_state {
-    G_FREE,     /* on a free list */
-    G_ACTIVE,   /* queued, running, or inside foreign_call or blocking_call */
-    G_NOTIFIED, /* active, and the next park returns at once */
-    G_PARKED,
+    G_FREE,       /* on a free list */
+    G_ACTIVE,     /* queued, running, or inside foreign_call or blocking_call */
+    G_NOTIFIED,   /* active, and the next park returns at once */
+    G_PARKED,     /* pinned */
+    G_PARKED_ANY, /* not pinned */
+    G_SCANNING,   /* as before, and a dump reads its stack */
 };
+
+/* What a dump has claimed of a coroutine that is not pinned. */
+enum g_scan { G_SCAN_NOT, G_SCAN_PARKED, G_SCAN_AWAY };
 
 struct g {
     void *sp;       /* while it does not run */
@@ -70,8 +75,10 @@ struct g {
     _Atomic(const char *) name, reason;
     /* Unique in the process; 0 while it is not started. Written by the P that starts or ends it. */
     _Atomic uint64_t id;
-    uintptr_t created_by;        /* who called go */
-    _Atomic uint64_t trace_flow; /* trace.c: the event that made it ready */
+    _Atomic uintptr_t created_by;   /* who called go */
+    _Atomic int64_t waits_since_ns; /* parked, in foreign_call or blocking_call */
+    _Atomic uint32_t away;          /* not pinned: in blocking_call; see park.c, K8 */
+    _Atomic uint64_t trace_flow;    /* trace.c: the event that made it ready */
 
     struct ctx_san san;
     /* stack.c's. */
@@ -195,6 +202,10 @@ static inline void counter_add(_Atomic uint64_t *counter, uint64_t n) {
                           memory_order_relaxed);
 }
 
+/* rt.c: wakes rt_run's thread, which then calls dump.c. Async-signal-safe. */
+void rt_nudge(void);
+void dump_start_if_asked(void);
+
 /* m.c */
 struct m *m_self(void); /* NULL on a thread that is not an M */
 struct p *p_self(void); /* NULL without one: foreign code, other threads */
@@ -202,6 +213,7 @@ int m_start(struct p *p);
 struct m *m_get_spare(void); /* parked or new; NULL when there is none to be had */
 void m_put_spare(struct m *m);
 void m_hand_p(struct m *m, struct p *p);
+void m_each(void (*fn)(struct m *m, void *arg), void *arg); /* any thread; fn takes no locks */
 void m_stop_all(void);
 bool m_wait_stopped(int64_t deadline_ns);
 void m_count_all(struct rt_stats *out); /* fills ms, spare_ms, foreign_ms */
@@ -246,10 +258,18 @@ void park_deadline_fired(struct timer *timer);
 void park_token_arrived(struct rt_post *post);
 void park_resume_arrived(struct rt_post *post);
 void g_resume(struct g *g); /* any thread */
+/* Any thread: nobody resumes g before park_scan_end. g may have ended, or be pinned: G_SCAN_NOT. */
+MUST_CHECK enum g_scan park_scan_begin(struct g *g);
+void park_scan_end(struct g *g, enum g_scan scan);
+/* Around a blocking_call of a g that is not pinned: from g0 once it is suspended, and by whoever is
+ * about to resume it. */
+void park_away(struct g *g);
+void park_back(struct g *g);
 
 /* foreign.c, sysmon.c (more in sysmon.h), blocking.c */
 void foreign_retaken(struct m *m, struct g *g); /* on g0: g was passed on, the M has no P */
 int sysmon_start(void);
 void sysmon_stop(void);
 void blocking_submit(struct blocking_job *job);
+extern const char reason_foreign_call[], reason_blocking_call[];
 void blocking_count(struct rt_stats *out); /* fills blocking_threads, blocking_busy; any thread */

@@ -31,6 +31,7 @@
 #include <unistd.h>
 
 #include "rt/crash.h"
+#include "rt/dump.h"
 #include "rt/rt_internal.h"
 
 enum {
@@ -228,6 +229,18 @@ int signals_own(int signo, void (*handler)(int, siginfo_t *, void *)) {
     }
     pthread_mutex_unlock(&signals_lock);
     return err;
+}
+
+/* ---- A dump by signal ---- */
+
+static void on_dump_signal(int signo, siginfo_t *info, void *context) {
+    int saved_errno = errno;
+    rt_dump_to_log();
+    errno = saved_errno;
+}
+
+int signals_dump_on(int signo) {
+    return signals_own(signo, on_dump_signal);
 }
 
 /* ---- Start and dlopen ---- */

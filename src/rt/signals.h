@@ -23,6 +23,10 @@ MUST_CHECK int signals_after_dlopen(void);
  * SIGUSR2; deliveries merge as signals do). Call inside rt_run's main_fn. */
 MUST_CHECK int signals_on(int signo, const char *name, rt_fn fn, void *arg);
 
+/* Each delivery of signo (SIGQUIT) writes all coroutines to the log, see dump.h, also when every P is
+ * stuck; the process goes on. Any thread; put back after each dlopen. 0 or -errno. */
+MUST_CHECK int signals_dump_on(int signo);
+
 /* The handler of a signal that the runtime sends to itself; put back after each dlopen. It runs on the
  * alternate stack with all signals blocked. Any thread; a repetition does nothing. 0 or -errno. */
 MUST_CHECK int signals_own(int signo, void (*handler)(int, siginfo_t *, void *));

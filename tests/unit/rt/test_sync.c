@@ -1,8 +1,7 @@
-/* sync.c and dump.c: queues of waiters, and a list of everybody. */
+/* sync.c: queues of waiters. */
 #include <errno.h>
 #include <string.h>
 
-#include "rt/dump.h"
 #include "rt_story.h"
 
 static struct wait_queue queue;
@@ -83,39 +82,10 @@ static void one_at_a_time_holds_a_mutex(void **state) {
     story(1, mutex_story);
 }
 
-static char dump_text[65536];
-
-static void collect(void *arg, const char *text, size_t len) {
-    CHECK(strlen(dump_text) + len < sizeof dump_text);
-    strncat(dump_text, text, len);
-}
-
-static void parks_for_good(void *arg) {
-    CHECK(rt_park("reason in the dump", RT_FOREVER) == 0);
-}
-
-static void dump_story(void *arg) {
-    CHECK(go_here("parked one", parks_for_good, NULL) == 0);
-    CHECK(go("parked two", parks_for_good, NULL) == 0);
-    for (int i = 0; i < 10; i++)
-        rt_yield();
-    rt_dump(collect, NULL);
-    CHECK(strstr(dump_text, "main"));
-    CHECK(strstr(dump_text, "parked one"));
-    CHECK(strstr(dump_text, "[waiting: reason in the dump]"));
-    CHECK(strstr(dump_text, "3 coroutines\n"));
-    rt_stop(0);
-}
-
-static void a_dump_names_everybody(void **state) {
-    story(1, dump_story);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(waiters_are_woken_in_order_and_leave_no_trace),
         cmocka_unit_test(one_at_a_time_holds_a_mutex),
-        cmocka_unit_test(a_dump_names_everybody),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -74,4 +74,8 @@
 /* Weak ones fail by themselves on some machines; the loop around them then makes the same step again. */
 #define atomic_compare_exchange_weak atomic_compare_exchange_strong
 #define atomic_compare_exchange_weak_explicit atomic_compare_exchange_strong_explicit
+
+/* A turn of a wait for another thread. */
+#include "rt/spin.h"
+#define spin_pause model_yield
 #endif

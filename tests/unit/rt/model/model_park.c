@@ -74,7 +74,7 @@ static void takes_the_lock_and_wakes(void) {
     MODEL_CHECK(model_cell_read(&under_lock) == 1);
     model_cell_write(&under_lock, 2);
     uint32_t state = atomic_load_explicit(&stage_g(0)->state, memory_order_relaxed);
-    MODEL_CHECK(state == G_PARKED);
+    MODEL_CHECK(state == G_PARKED || state == G_PARKED_ANY);
     rt_ready(stage_g(0));
 }
 
@@ -98,8 +98,35 @@ static void eager_waker(void) {
     wake_by(1);
 }
 
+/* A dump: whoever holds the claim reads what the coroutine last wrote, and nobody wakes it then. */
+static struct model_cell on_stack;
+
+static void writes_and_waits(void) {
+    model_cell_write(&on_stack, 1);
+    MODEL_CHECK(rt_park("token", RT_FOREVER) == 0);
+    model_cell_write(&on_stack, 2);
+    MODEL_CHECK(model_cell_read(&letters[0]) == 7);
+}
+
+static void scans(void) {
+    enum g_scan scan = park_scan_begin(stage_g(0));
+    if (scan == G_SCAN_NOT)
+        return;
+    MODEL_CHECK(scan == G_SCAN_PARKED);
+    MODEL_CHECK(model_cell_read(&on_stack) == 1);
+    model_yield();
+    MODEL_CHECK(model_cell_read(&on_stack) == 1);
+    park_scan_end(stage_g(0), scan);
+}
+
+static void scans_only(void) {
+    enum g_scan scan = park_scan_begin(stage_g(0));
+    if (scan != G_SCAN_NOT)
+        park_scan_end(stage_g(0), scan);
+}
+
 int main(void) {
-    enum kind { ONE_TOKEN, ONE_TWICE, TWO, DEADLINE, UNLOCK };
+    enum kind { ONE_TOKEN, ONE_TWICE, TWO, DEADLINE, UNLOCK, SCAN, SCAN_DEADLINE };
     static const struct {
         const char *name;
         enum stage_role waiter, waker;
@@ -118,6 +145,11 @@ int main(void) {
         {"stealable, with a deadline, woken from a P", STAGE_STEALABLE, STAGE_STEALABLE, DEADLINE},
         {"stealable, with a deadline, woken from none", STAGE_STEALABLE, STAGE_FOREIGN, DEADLINE},
         {"stealable, parks with an unlock", STAGE_STEALABLE, STAGE_STEALABLE, UNLOCK},
+        {"pinned, a dump keeps its hands off", STAGE_PINNED, STAGE_FOREIGN, SCAN},
+        {"stealable, scanned while a thread wakes it", STAGE_STEALABLE, STAGE_FOREIGN, SCAN},
+        {"stealable, scanned while another P wakes it", STAGE_STEALABLE, STAGE_STEALABLE, SCAN},
+        {"stealable, scanned while its deadline fires", STAGE_STEALABLE, STAGE_FOREIGN,
+         SCAN_DEADLINE},
     };
     for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         waiter_role = rows[i].waiter;
@@ -142,6 +174,17 @@ int main(void) {
         case DEADLINE:
             story.setup = setup_with_deadline;
             story.threads[1] = eager_waker;
+            break;
+        case SCAN:
+            story.thread_count = 3;
+            story.threads[0] = writes_and_waits;
+            story.threads[2] = scans;
+            break;
+        case SCAN_DEADLINE:
+            story.setup = setup_with_deadline;
+            story.thread_count = 3;
+            story.threads[1] = eager_waker;
+            story.threads[2] = scans_only;
             break;
         case UNLOCK:
             story.setup = setup_locked;

@@ -1,0 +1,237 @@
+/* symbols: asks libdw, once per address.
+ *
+ * The first question opens the debug data of everything that is loaded, tens of milliseconds and some
+ * megabytes; later ones are a look into a table. A library that was loaded since is noticed by the
+ * loader's counter, when an address is in no module that is known.
+ *
+ * Inlined functions are found by going down the tree of scopes from the function: each level says who
+ * was inlined and where the call was, so the line of one level is the call line of the next.
+ *
+ * No network  libdw's usual search would ask debuginfod servers; ours looks on this machine only.
+ * Ownership   All that was found is kept for ever: names are libdw's, in mapped files, paths are ours.
+ * Threads     symbols_lock guards all. Its holders read files, so none of them has a P. */
+#include "admin/symbols.h"
+
+#include <dwarf.h>
+#include <elfutils/libdwfl.h>
+#include <link.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "rt/symbol.h"
+
+struct known {
+    uintptr_t pc; /* 0: a free slot */
+    unsigned count;
+    struct symbol *symbols; /* owned for ever; NULL when count is 0 */
+};
+
+static pthread_mutex_t symbols_lock = PTHREAD_MUTEX_INITIALIZER;
+static Dwfl *dwfl;
+static unsigned long long adds_seen;
+static struct known *table; /* open addressing */
+static size_t table_size, table_count;
+
+/* ---- Modules ---- */
+
+static int find_debuginfo(Dwfl_Module *module, void **userdata, const char *name, Dwarf_Addr base,
+                          const char *file_name, const char *debuglink_file,
+                          GElf_Word debuglink_crc, char **debuginfo_file_name) {
+    return dwfl_build_id_find_debuginfo(module, userdata, name, base, file_name, debuglink_file,
+                                        debuglink_crc, debuginfo_file_name);
+}
+
+static const Dwfl_Callbacks callbacks = {.find_elf = dwfl_linux_proc_find_elf,
+                                         .find_debuginfo = find_debuginfo};
+
+static int note_adds(struct dl_phdr_info *info, size_t size, void *arg) {
+    *(unsigned long long *)arg = info->dlpi_adds;
+    return 1; /* all entries say the same */
+}
+
+static Dwfl_Module *module_of_locked(uintptr_t pc) {
+    Dwfl_Module *module = dwfl ? dwfl_addrmodule(dwfl, pc) : NULL;
+    if (module)
+        return module;
+    unsigned long long adds = 0;
+    (void)dl_iterate_phdr(note_adds, &adds);
+    if (dwfl && adds == adds_seen)
+        return NULL;
+    if (dwfl)
+        dwfl_report_begin_add(dwfl);
+    else
+        dwfl = dwfl_begin(&callbacks);
+    if (!dwfl)
+        return NULL;
+    adds_seen = adds;
+    (void)dwfl_linux_proc_report(dwfl, getpid()); /* what could not be read is not there */
+    (void)dwfl_report_end(dwfl, NULL, NULL);
+    return dwfl_addrmodule(dwfl, pc);
+}
+
+/* ---- One address ---- */
+
+/* Compilers note paths as they were called, "../src/x.c", "/build/../src/x.c": without detours. Owned. */
+static char *plain_path(const char *path) {
+    while (strncmp(path, "../", 3) == 0)
+        path += 3;
+    char *plain = strdup(path);
+    for (char *up; plain && (up = strstr(plain, "/../"));) {
+        char *from = up;
+        while (from > plain && from[-1] != '/')
+            from--;
+        memmove(from, up + 4, strlen(up + 4) + 1);
+    }
+    return plain;
+}
+
+static bool child_with(Dwarf_Die *parent, Dwarf_Addr pc, Dwarf_Die *out) {
+    Dwarf_Die child;
+    for (int rc = dwarf_child(parent, &child); rc == 0; rc = dwarf_siblingof(&child, &child)) {
+        int tag = dwarf_tag(&child);
+        if ((tag == DW_TAG_subprogram || tag == DW_TAG_inlined_subroutine ||
+             tag == DW_TAG_lexical_block) &&
+            dwarf_haspc(&child, pc) > 0) {
+            *out = child;
+            return true;
+        }
+    }
+    return false;
+}
+
+static const char *name_of(Dwarf_Die *die) {
+    Dwarf_Attribute attr;
+    return dwarf_formstring(dwarf_attr_integrate(die, DW_AT_name, &attr));
+}
+
+static unsigned number_of(Dwarf_Die *die, unsigned attribute) {
+    Dwarf_Attribute attr;
+    Dwarf_Word value = 0;
+    if (dwarf_formudata(dwarf_attr(die, attribute, &attr), &value) != 0)
+        return 0;
+    return (unsigned)value;
+}
+
+/* The functions inlined at pc, innermost last. */
+static unsigned inlined_at(Dwarf_Die *cu, Dwarf_Addr pc, Dwarf_Die *out, unsigned max) {
+    unsigned count = 0;
+    Dwarf_Die scope = *cu, child;
+    while (count < max && child_with(&scope, pc, &child)) {
+        scope = child;
+        if (dwarf_tag(&scope) == DW_TAG_inlined_subroutine)
+            out[count++] = scope;
+    }
+    return count;
+}
+
+static void set_line(struct symbol *symbol, Dwfl_Module *module, uintptr_t pc) {
+    Dwfl_Line *line = dwfl_module_getsrc(module, pc);
+    int number = 0;
+    const char *file = line ? dwfl_lineinfo(line, NULL, &number, NULL, NULL, NULL) : NULL;
+    if (file) {
+        symbol->file = plain_path(file);
+        symbol->line = (unsigned)number;
+    }
+}
+
+static unsigned look_up_locked(uintptr_t pc, struct symbol *out, unsigned max) {
+    Dwfl_Module *module = module_of_locked(pc);
+    if (!module)
+        return 0;
+    GElf_Off offset;
+    GElf_Sym sym;
+    const char *function = dwfl_module_addrinfo(module, pc, &offset, &sym, NULL, NULL, NULL);
+    if (!function)
+        return 0;
+    struct symbol at = {.function = function, .offset = offset};
+    set_line(&at, module, pc);
+
+    Dwarf_Addr bias;
+    Dwarf_Die *cu = dwfl_module_addrdie(module, pc, &bias);
+    Dwarf_Die inlined[SYMBOL_INLINED_MAX];
+    Dwarf_Files *files = NULL;
+    unsigned depth = cu ? inlined_at(cu, pc - bias, inlined, max - 1) : 0;
+    if (depth > 0 && dwarf_getsrcfiles(cu, &files, NULL) != 0)
+        files = NULL;
+    unsigned count = 0;
+    while (depth-- > 0) {
+        const char *name = name_of(&inlined[depth]);
+        if (!name)
+            continue;
+        out[count] = at;
+        out[count++].function = name;
+        const char *file =
+            files ? dwarf_filesrc(files, number_of(&inlined[depth], DW_AT_call_file), NULL, NULL)
+                  : NULL;
+        at.file = file ? plain_path(file) : NULL;
+        at.line = number_of(&inlined[depth], DW_AT_call_line);
+    }
+    out[count++] = at;
+    return count;
+}
+
+/* ---- What is known ---- */
+
+/* The slot of pc, or the one where it goes. */
+static struct known *slot_of(struct known *slots, size_t size, uintptr_t pc) {
+    size_t i = (pc * 0x9e3779b97f4a7c15ULL) >> 32 & (size - 1);
+    while (slots[i].pc != 0 && slots[i].pc != pc)
+        i = (i + 1) & (size - 1);
+    return &slots[i];
+}
+
+/* Room for one more; false when memory is short. */
+static bool grow_locked(void) {
+    if (table_size > 0 && table_count < table_size / 2)
+        return true;
+    size_t size = table_size ? 2 * table_size : 1024;
+    struct known *slots = calloc(size, sizeof *slots);
+    if (!slots)
+        return false;
+    for (size_t i = 0; i < table_size; i++)
+        if (table[i].pc != 0)
+            *slot_of(slots, size, table[i].pc) = table[i];
+    free(table);
+    table = slots;
+    table_size = size;
+    return true;
+}
+
+static unsigned find_locked(uintptr_t pc, struct symbol *out, unsigned max) {
+    if (pc == 0 || !grow_locked())
+        return 0;
+    struct known *known = slot_of(table, table_size, pc);
+    if (known->pc == 0) {
+        struct symbol *kept = malloc(SYMBOL_INLINED_MAX * sizeof *kept);
+        unsigned count = kept ? look_up_locked(pc, kept, SYMBOL_INLINED_MAX) : 0;
+        if (count == 0) { /* a library that comes later may have it */
+            free(kept);
+            return 0;
+        }
+        struct symbol *shrunk = realloc(kept, count * sizeof *kept);
+        if (shrunk)
+            kept = shrunk;
+        *known = (struct known){.pc = pc, .count = count, .symbols = kept};
+        table_count++;
+    }
+    unsigned count = known->count < max ? known->count : max;
+    /* The outermost ones: among them is the function that has the offset. */
+    memcpy(out, known->symbols + (known->count - count), count * sizeof *out);
+    return count;
+}
+
+static unsigned find(uintptr_t pc, struct symbol *out, unsigned max) {
+    pthread_mutex_lock(&symbols_lock);
+    unsigned count = find_locked(pc, out, max);
+    pthread_mutex_unlock(&symbols_lock);
+    return count;
+}
+
+static const struct symbolizer symbolizer = {.find = find};
+
+void symbols_init(void) {
+    symbol_set_finder(&symbolizer);
+}

@@ -1,0 +1,161 @@
+"""What the proxy shows of its coroutines: by the admin, by SIGQUIT, to a debugger."""
+
+import re
+import signal
+import threading
+
+import pytest
+from harness import cluster, eventually, listener, to
+
+HEADER = re.compile(r"goroutine (\d+) \[([^\]]+)\]:")
+PLACE = re.compile(r"\t(\S.*):(\d+) \+0x[0-9a-f]+")
+
+
+def parse(text):
+    """A dump as Go's tools read it: [(state, [functions], created by)] by number."""
+    found = {}
+    for entry in text.strip().split("\n\n"):
+        header, *lines = entry.split("\n")
+        number, state = HEADER.fullmatch(header).groups()
+        assert number not in found, f"twice: {header}"
+        functions, creator = [], None
+        while lines:
+            function = lines.pop(0)
+            if "stack unavailable" in function:
+                continue
+            assert PLACE.fullmatch(lines.pop(0)), entry
+            if function.startswith("created by "):
+                creator = function.removeprefix("created by ")
+            else:
+                assert function.endswith("(...)"), entry
+                functions.append(function.removesuffix("(...)"))
+        found[number] = (state, functions, creator)
+    return found
+
+
+@pytest.fixture
+def held(origins):
+    """An origin that answers when the test says so."""
+
+    class Held:
+        def __init__(self):
+            self.release = threading.Event()
+            self.origin = origins(self._answer)
+
+        def _answer(self, exchange):
+            self.release.wait(20)
+            exchange.reply(200)
+
+    one = Held()
+    yield one
+    one.release.set()
+
+
+@pytest.fixture
+def edge(proxy, held):
+    return proxy(
+        [listener("edge", [to()])],
+        [cluster("origin", held.origin.port)],
+        flags=["--concurrency", "2"],
+    )
+
+
+def waiting_for_upstream(dump):
+    return [
+        (state, functions)
+        for state, functions, _ in dump.values()
+        if "exchange_run" in functions and "admin_request" not in functions
+    ]
+
+
+def test_each_coroutine_is_shown_with_its_calls(edge, held):
+    busy, idle = edge.connect(), edge.connect()
+    busy.send("GET", "/")
+    held.origin.wait_for_requests(1)
+
+    dump = parse(edge.admin("/debug/pprof/goroutine?debug=2"))
+    [(state, functions)] = waiting_for_upstream(dump)
+    assert '"downstream"' in state
+    assert functions.index("poll_wait_readable") < functions.index("exchange_run")
+    [(asker, functions, creator)] = [one for one in dump.values() if "rt_dump" in one[1]]
+    assert asker.startswith("blocking call, ")
+    assert "page_goroutine" in functions
+    assert creator == "start_serving"
+
+    held.release.set()
+    assert busy.read_reply().status == 200
+    assert idle.ask("GET", "/").status == 200
+    busy.close()
+    idle.close()
+
+
+def test_equal_stacks_are_counted(edge, held):
+    clients = [edge.connect() for _ in range(5)]
+    for client in clients:
+        client.send("GET", "/")
+    held.origin.wait_for_requests(5)
+    text = edge.admin("/debug/pprof/goroutine?debug=1")
+    assert re.match(r"goroutine profile: total \d+\n\d @ 0x", text)
+    groups = text.split("\n\n")
+    waiting = [group for group in groups if "\texchange_run+" in group and "admin" not in group]
+    assert sum(int(re.search(r"^(\d+) @", group, re.M).group(1)) for group in waiting) == 5
+    held.release.set()
+    for client in clients:
+        assert client.read_reply().status == 200
+        client.close()
+
+
+@pytest.mark.parametrize(
+    ("query", "says"), [("", "debug=1"), ("?debug=0", "debug=1"), ("?debug=7", "debug must be")]
+)
+def test_what_it_cannot_print_it_says(edge, query, says):
+    assert says in edge.admin(f"/debug/pprof/goroutine{query}")
+
+
+def test_sigquit_writes_all_coroutines_to_the_log_and_goes_on(edge, held):
+    busy, idle = edge.connect(), edge.connect()
+    busy.send("GET", "/")
+    held.origin.wait_for_requests(1)
+
+    for turn in (1, 2):
+        edge.process.send_signal(signal.SIGQUIT)
+        eventually(
+            lambda turn=turn: len(re.findall(r"\nexchange_run\(\.\.\.\)\n", edge.log())) == turn,
+            what=f"dump {turn} in the log",
+        )
+    text = edge.log().rpartition("coroutines, as a signal asks:\n")[2]
+    dump = text.partition("\n[")[0]  # the log goes on
+    [(state, functions)] = waiting_for_upstream(parse(dump))
+    assert "poll_wait_readable" in functions
+
+    held.release.set()
+    assert busy.read_reply().status == 200
+    assert idle.ask("GET", "/").status == 200
+    busy.close()
+    idle.close()
+
+
+def test_dumps_under_load_break_nothing(edge, held):
+    held.release.set()
+    stop = threading.Event()
+    failures = []
+
+    def browse():
+        with edge.connect() as client:
+            while not stop.is_set():
+                if client.ask("GET", "/").status != 200:
+                    failures.append("a request failed")
+
+    clients = [threading.Thread(target=browse) for _ in range(4)]
+    for client in clients:
+        client.start()
+    try:
+        for _ in range(20):
+            parse(edge.admin("/debug/pprof/goroutine?debug=2"))
+            edge.admin("/debug/pprof/goroutine?debug=1")
+            edge.process.send_signal(signal.SIGQUIT)
+    finally:
+        stop.set()
+        for client in clients:
+            client.join()
+    assert not failures

@@ -1,11 +1,16 @@
 """What the proxy shows of its coroutines: by the admin, by SIGQUIT, to a debugger."""
 
+import os
+import pathlib
 import re
+import resource
+import shutil
 import signal
+import subprocess
 import threading
 
 import pytest
-from harness import cluster, eventually, listener, to
+from harness import ROOT, SLUICE, cluster, eventually, is_sanitized, listener, to
 
 HEADER = re.compile(r"goroutine (\d+) \[([^\]]+)\]:")
 PLACE = re.compile(r"\t(\S.*):(\d+) \+0x[0-9a-f]+")
@@ -159,3 +164,74 @@ def test_dumps_under_load_break_nothing(edge, held):
         for client in clients:
             client.join()
     assert not failures
+
+
+# ---- In a debugger ----
+
+GDB_SCRIPT = ROOT / "packaging" / "gdb" / "sluice-gdb.py"
+LINE = re.compile(r' *(\d+) P ([-\d]+) +\[([^\]]+)\] "([^"]+)" 0x[0-9a-f]+ in (\S+)')
+
+
+def gdb(*args):
+    if not shutil.which("gdb"):
+        pytest.skip("there is no gdb here")
+    commands = ["info coroutines", "coroutine all bt", "coroutine 99999 bt"]
+    done = subprocess.run(
+        ["gdb", "-nx", "-batch", *args, "-ex", f"source {GDB_SCRIPT}"]
+        + [word for command in commands for word in ("-ex", command)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        env={**os.environ, "DEBUGINFOD_URLS": ""},
+    )
+    if "Operation not permitted" in done.stderr:
+        pytest.skip("this place lets nobody trace a process")
+    return done
+
+
+def check_gdb(done):
+    assert "no coroutine 99999" in done.stderr, done.stderr
+    listed = [LINE.match(line) for line in done.stdout.splitlines() if LINE.match(line)]
+    [waiting] = [one for one in listed if one.group(4) == "downstream"]
+    number, p, state, _, _ = waiting.groups()
+    assert p in "01"
+    assert f"\n{len(listed)} coroutines\n" in done.stdout
+    header = f'coroutine {number} [{state}] "downstream"\n'
+    trace = done.stdout.partition(header)[2].partition("\n\n")[0]
+    functions = re.findall(r"^#\d+ +0x[0-9a-f]+ in .*?(\w+) \(\)(?: at \S+:\d+)?$", trace, re.M)
+    assert functions.index("poll_wait_readable") < functions.index("exchange_run"), trace
+    assert functions[-1] == "g_main"
+    assert re.search(r"poll_wait_readable \(\) at \S*poll\.c:\d+\n", trace)
+
+
+def core_file(process):
+    """Where the kernel leaves the core of this process, if that is a plain file beside it."""
+    pattern = pathlib.Path("/proc/sys/kernel/core_pattern").read_text().strip()
+    if not re.fullmatch(r"[\w.-]*(%p)?", pattern):
+        pytest.skip(f"cores go elsewhere here: {pattern}")
+    name = pattern.replace("%p", str(process.pid))
+    if name == pattern and pathlib.Path("/proc/sys/kernel/core_uses_pid").read_text() != "0\n":
+        name = f"{name}.{process.pid}"
+    return pathlib.Path(os.readlink(f"/proc/{process.pid}/cwd"), name)
+
+
+@pytest.mark.skipif(is_sanitized(), reason="gdb is asked about the plain build")
+def test_gdb_shows_the_coroutines_of_a_live_process_and_of_a_core(edge, held):
+    client = edge.connect()
+    client.send("GET", "/")
+    held.origin.wait_for_requests(1)
+    check_gdb(gdb("-p", str(edge.process.pid)))
+    assert edge.admin("/ready") == "LIVE\n"  # it goes on
+
+    core = core_file(edge.process)
+    if core.exists():
+        pytest.skip(f"{core} is somebody's")
+    resource.prlimit(edge.process.pid, resource.RLIMIT_CORE, (resource.RLIM_INFINITY,) * 2)
+    edge.process.send_signal(signal.SIGABRT)
+    edge.process.wait(20)
+    client.close()
+    try:
+        check_gdb(gdb(SLUICE, str(core)))
+    finally:
+        core.unlink()

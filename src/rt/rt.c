@@ -65,7 +65,7 @@ int rt_run(const struct rt_options *options, rt_fn main_fn, void *arg) {
     rt_sched.spare_m_max = options->spare_m_max ? options->spare_m_max : SPARE_M_MAX;
     size_t stack_size =
         options->stack_size ? options->stack_size : RT_STACK_SIZE * STACK_TOOLS_FACTOR;
-    if (stack_size < STACK_MIN)
+    if (stack_size < STACK_MIN || stack_size > RT_STACK_MAX)
         return -EINVAL;
 
     idle_init(p_count);

@@ -27,7 +27,7 @@ enum { RT_P_MAX = 128, RT_STACK_SIZE = 64 * 1024, RT_STACK_MAX = 64 * 1024 * 102
 struct rt_options {
     unsigned p_count;     /* 0: rt_default_p_count() */
     unsigned spare_m_max; /* Ms beyond P; foreign calls that block use them; 0: 1024 */
-    unsigned stack_size;  /* 0: RT_STACK_SIZE (more under sanitizers) */
+    unsigned stack_size;  /* 0: RT_STACK_SIZE (more under sanitizers); up to RT_STACK_MAX */
 };
 
 /* Cores this process may use: affinity mask and the cgroup's cpu.max, at least 1. */

@@ -3,7 +3,8 @@
  * Every coroutine has a struct g and a stack, had and given back as one. A struct g stays one for
  * ever: a late look at one that ended is harmless. But while it is free its memory may be taken, so
  * that it reads as all zero, which is a free struct g too: no field means anything from one life to
- * the next.
+ * the next. It is taken a minute after its coroutine ended at the soonest; whoever looked at it while
+ * that lived, even with a short lock in it, has long finished.
  *
  * Ownership  stack_get hands out an owned struct g; stack_put takes it back.
  * Threads    Those with a P: the M that holds it, in coroutines or on g0. The others: any.

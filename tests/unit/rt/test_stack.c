@@ -346,6 +346,13 @@ static void big_story(void *arg) {
     rt_stop(0);
 }
 
+static void a_runtime_of_unreasonable_stacks_does_not_start(void **state) {
+    struct rt_options options = {.p_count = 1, .stack_size = 4096};
+    assert_int_equal(rt_run(&options, big_story, NULL), -EINVAL);
+    options.stack_size = RT_STACK_MAX + 1;
+    assert_int_equal(rt_run(&options, big_story, NULL), -EINVAL);
+}
+
 static void a_big_stack_is_there_for_who_asks(void **state) {
     story(1, big_story);
 }
@@ -499,6 +506,7 @@ int main(void) {
         cmocka_unit_test(stacks_idle_for_a_minute_give_their_memory_back),
         cmocka_unit_test(a_trim_leaves_alone_what_is_hot),
         cmocka_unit_test(a_big_stack_is_there_for_who_asks),
+        cmocka_unit_test(a_runtime_of_unreasonable_stacks_does_not_start),
         cmocka_unit_test(past_the_limit_of_address_space_go_says_so),
         cmocka_unit_test(past_the_limit_of_mappings_go_says_so),
         cmocka_unit_test(an_overflow_names_its_coroutine_and_its_functions),

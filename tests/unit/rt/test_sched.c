@@ -613,6 +613,47 @@ static void a_pinned_caller_waits_for_its_p(void **state) {
     story(2, pinned_caller_story);
 }
 
+/* ---- The limit of threads ---- */
+
+static struct caller limited[2];
+
+static void *sees_the_limit(void *arg) {
+    struct rt_stats stats;
+    BUSY_AWAIT((rt_stats(&stats), stats.m_refused > 0));
+    CHECK(stats.ms == 2);
+    CHECK(stats.foreign_ms == 2);
+    CHECK(stats.spare_ms == 0);
+    sem_post(&limited[0].may_return);
+    sem_post(&limited[1].may_return);
+    return NULL;
+}
+
+/* One spare M: it takes P 0 over from the first caller, and nobody takes it over from the second. */
+static void limit_story(void *arg) {
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, sees_the_limit, NULL) == 0);
+    for (int i = 0; i < 2; i++) {
+        caller_init(&limited[i]);
+        CHECK(go_here("caller", calls_outside, &limited[i]) == 0);
+    }
+    STORY_AWAIT(atomic_load(&limited[0].after) == 0 && atomic_load(&limited[1].after) == 0);
+    pthread_join(thread, NULL);
+    rt_stop(0);
+}
+
+static void ms_are_limited(void **state) {
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct rt_options options = {.p_count = 1, .spare_m_max = 1};
+        exit(rt_run(&options, limit_story, NULL) == 0 ? 0 : 98);
+    }
+    int status = -1;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_priority_starves),
@@ -628,6 +669,7 @@ int main(void) {
         cmocka_unit_test(a_caller_goes_to_an_idle_p_when_its_own_is_busy),
         cmocka_unit_test(a_caller_queues_up_when_all_ps_are_busy),
         cmocka_unit_test(a_pinned_caller_waits_for_its_p),
+        cmocka_unit_test(ms_are_limited),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,16 +1,16 @@
 /* cond: waits for something that a mutex guards to change; Go's sync.Cond with a deadline.
  *
- * Ownership  Lives inside its owner.
+ * Ownership  Lives inside its owner. Zero-initialised memory is one that nobody waits on.
  * Threads    cond_wait: coroutines that hold the mutex. The others: any thread, with the mutex or not.
  * Parks      cond_wait. It returns for a wake-up, never spuriously; the condition may have changed
  *            again by then, so callers loop. */
 #pragma once
-#include "base/list.h"
 #include "rt/mutex.h"
+#include "rt/waiters.h"
 
 struct cond {
     struct spin lock;
-    struct list waiters;
+    struct waiters waiters;
 };
 
 void cond_init(struct cond *cond);

@@ -6,18 +6,17 @@
  *            goes to who waits longest, so newcomers do not overtake.
  * Order      A release happens before the acquire that it lets through returns. */
 #pragma once
-#include "base/list.h"
-#include "rt/rt.h"
-#include "rt/spin.h"
+#include "rt/waiters.h"
 
 struct sema {
     _Atomic int64_t count; /* permits; below 0: minus the number that wait */
-    struct spin lock;      /* the list */
-    struct list waiters;
+    struct spin lock;      /* the queue */
+    struct waiters waiters;
 };
 
 void sema_init(struct sema *sema, uint32_t permits);
-/* 0 and one permit taken, -ETIMEDOUT or -ECANCELED. reason is for dumps. */
+/* 0 and one permit taken, -ETIMEDOUT or -ECANCELED. A free permit is taken also when the deadline is
+ * over. reason is for dumps. */
 MUST_CHECK int sema_acquire(struct sema *sema, const char *reason, int64_t deadline_ns);
 MUST_CHECK bool sema_try_acquire(struct sema *sema);
 void sema_release(struct sema *sema, uint32_t permits);

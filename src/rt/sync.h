@@ -1,5 +1,9 @@
 /* sync: waiting between coroutines of one P. All of it is plain data: only the P's M touches it.
  *
+ * Which one  These, where everybody who waits and wakes is pinned to the same P, as all that serves a
+ *            connection is: no locked instruction, no lock, and a condition can be looked at and waited
+ *            for without a race. As soon as one side may be elsewhere: mutex, cond, sema, rwlock and
+ *            waitgroup of the headers of these names, or a chan.
  * Parks      The _wait and _lock calls. No deadline means RT_FOREVER.
  * Errors     -ETIMEDOUT, -ECANCELED as rt_park. */
 #pragma once

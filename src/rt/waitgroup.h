@@ -1,18 +1,18 @@
 /* waitgroup: waits until a number of things is done; Go's sync.WaitGroup with a deadline.
  *
- * Ownership  Lives inside its owner until the last waitgroup_wait has returned and the last
- *            waitgroup_done too: a waiter may free it as soon as it returns.
+ * Ownership  Lives inside its owner. A waiter that got 0 may free it at once: whoever did the last
+ *            waitgroup_done is through with it, even if that call has not returned yet. Zero-initialised
+ *            memory is a group with nothing to wait for.
  * Threads    waitgroup_wait: coroutines. The others: any thread.
- * Parks      waitgroup_wait while the count is above 0. */
+ * Parks      waitgroup_wait while the count is above 0.
+ * Order      What happens before a waitgroup_done is seen after the wait that it ends. */
 #pragma once
-#include "base/list.h"
-#include "rt/rt.h"
-#include "rt/spin.h"
+#include "rt/waiters.h"
 
 struct waitgroup {
-    struct spin lock;
-    int64_t count;
-    struct list waiters;
+    _Atomic int64_t count;
+    struct spin lock; /* the queue, and the way of count to 0 */
+    struct waiters waiters;
 };
 
 void waitgroup_init(struct waitgroup *wg);

@@ -12,6 +12,12 @@ static void NOINLINE g_main(void *arg) {
     struct g *g = arg;
     san_arrive_g(g);
     g->fn(g->arg);
+    g_exit(g);
+}
+
+void g_exit(struct g *g) {
+    if (g->locals_set)
+        local_end(g);
     struct m *m = m_self();
     m->request = M_EXIT;
     san_leave(NULL, &m->san);
@@ -76,6 +82,12 @@ struct g *g_new(struct p *cache, struct p *home, const struct go_options *option
 #ifdef RT_HAS_TSAN
     g->san.fiber = __tsan_create_fiber(0);
 #endif
+    g->deferred = NULL;
+    g->scope = NULL;
+    g->raise = NULL;
+    struct g *starter = rt_self();
+    if (starter && starter->locals_set)
+        local_inherit(g, starter);
     g->sp = rt_ctx_init(g->stack + g->stack_size, g_main, g);
     return g;
 }

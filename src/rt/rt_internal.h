@@ -27,9 +27,11 @@
 #include "rt/backtrace.h"
 #include "rt/ctx.h"
 #include "rt/idle.h"
+#include "rt/local.h"
 #include "rt/poll.h"
 #include "rt/rt.h"
 #include "rt/runq.h"
+#include "rt/spin.h"
 #include "rt/stack.h"
 #include "rt/wheel.h"
 
@@ -79,6 +81,16 @@ struct g {
     _Atomic int64_t waits_since_ns; /* parked, in foreign_call or blocking_call */
     _Atomic uint32_t away;          /* not pinned: in blocking_call; see park.c, K8 */
     _Atomic uint64_t trace_flow;    /* trace.c: the event that made it ready */
+
+    /* panic.c: the coroutine's own. */
+    struct deferred *deferred; /* calls still to be made, newest first */
+    struct panic_frame *scope; /* the innermost one */
+    struct panic_raise *raise; /* the newest panic or exit under way */
+
+    /* local.c */
+    uint32_t locals_set; /* bit per slot, the coroutine's own */
+    struct spin locals_lock;
+    _Atomic(void *) locals[LOCAL_MAX];
 
     struct ctx_san san;
     /* stack.c's. */
@@ -251,6 +263,12 @@ struct g *g_new(struct p *cache, struct p *home, const struct go_options *option
 void g_free(struct p *p, struct g *g);
 /* From g, which is suspended meanwhile. */
 void g_call_on_g0(struct m *m, struct g *g, rt_fn fn, void *arg);
+_Noreturn void g_exit(struct g *g); /* on its own stack, from any depth */
+
+/* local.c */
+void local_inherit(struct g *g, const struct g *starter); /* g has not run yet */
+void local_end(struct g *g);                              /* on its own stack */
+void *local_of(const struct g *g, struct local_key *key); /* as local_get; see labels_of */
 
 /* park.c */
 bool park_commit(struct g *g); /* false: a token came first, run it on */

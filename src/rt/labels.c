@@ -1,0 +1,142 @@
+/* labels: one allocation per set, which is never written again.
+ *
+ *     refs | count | items[count] | the bytes of all keys and values
+ *
+ * A coroutine's set is a coroutine-local value that its children inherit as one more lease; a dump on
+ * another thread takes a lease in the same way (local.c, L3). Children may end on other Ps, so the count
+ * is atomic; it is not touched as often as there are coroutines with labels start and end.
+ *
+ * A signal handler that interrupts the coroutine between any two instructions finds the former set or
+ * the new one: the pointer changes by one store, and the former is given back after that.
+ *
+ * Order  The last unref acquires what the others released, before the memory goes back. */
+#include "rt/labels.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "rt/local.h"
+#include "rt/panic.h"
+#include "rt/rt_internal.h"
+
+static void give_back(void *value) {
+    labels_unref(value);
+}
+
+static void *lease(void *value) {
+    return labels_ref(value);
+}
+
+static struct local_key labels_key = {.name = "labels", .destroy = give_back, .inherit = lease};
+
+static void put_label(struct label *all, unsigned *count, struct label label) {
+    for (unsigned i = 0; i < *count; i++) {
+        if (strcmp(all[i].key, label.key) == 0) {
+            all[i].value = label.value;
+            return;
+        }
+    }
+    ASSERT(*count < LABELS_MAX);
+    all[(*count)++] = label;
+}
+
+static const char *copy_text(char **at, const char *text) {
+    size_t size = strlen(text) + 1;
+    char *copy = memcpy(*at, text, size);
+    *at += size;
+    return copy;
+}
+
+struct labels *labels_with(const struct labels *base, const struct label *add, unsigned count) {
+    struct label all[LABELS_MAX];
+    unsigned all_count = 0;
+    for (unsigned i = 0; base && i < base->count; i++)
+        put_label(all, &all_count, base->items[i]);
+    for (unsigned i = 0; i < count; i++)
+        put_label(all, &all_count, add[i]);
+    size_t size = sizeof(struct labels) + all_count * sizeof(struct label);
+    size_t text_size = 0;
+    for (unsigned i = 0; i < all_count; i++)
+        text_size += strlen(all[i].key) + 1 + strlen(all[i].value) + 1;
+    struct labels *labels = malloc(size + text_size);
+    if (!labels)
+        return NULL;
+    atomic_init(&labels->refs, 1);
+    labels->count = all_count;
+    char *text = (char *)labels + size;
+    for (unsigned i = 0; i < all_count; i++) {
+        labels->items[i].key = copy_text(&text, all[i].key);
+        labels->items[i].value = copy_text(&text, all[i].value);
+    }
+    return labels;
+}
+
+struct labels *labels_ref(const struct labels *labels) {
+    union {
+        const struct labels *shared;
+        struct labels *labels;
+    } counted = {.shared = labels}; /* const is what is shared, the count is not part of that */
+    atomic_fetch_add_explicit(&counted.labels->refs, 1, memory_order_relaxed);
+    return counted.labels;
+}
+
+void labels_unref(struct labels *labels) {
+    if (labels && atomic_fetch_sub_explicit(&labels->refs, 1, memory_order_acq_rel) == 1)
+        free(labels);
+}
+
+void labels_set(struct labels *labels) {
+    local_set(&labels_key, labels);
+}
+
+const struct labels *labels_current(void) {
+    return local_get(&labels_key);
+}
+
+int labels_add(const struct label *add, unsigned count) {
+    struct labels *labels = labels_with(labels_current(), add, count);
+    if (!labels)
+        return -ENOMEM;
+    labels_set(labels);
+    return 0;
+}
+
+static void put_back(void *former) {
+    labels_set(former);
+}
+
+void labels_do(const struct label *add, unsigned count, rt_fn fn, void *arg) {
+    struct labels *labels = labels_with(labels_current(), add, count);
+    if (!labels) {
+        fn(arg);
+        return;
+    }
+    void *former = local_swap(&labels_key, labels);
+    DEFER(restoring, put_back, former);
+    fn(arg);
+}
+
+const struct labels *labels_of(const struct g *g) {
+    return local_of(g, &labels_key);
+}
+
+struct labels *labels_lease(struct g *g) {
+    return local_lease(g, &labels_key);
+}
+
+size_t labels_text(const struct labels *labels, char *out, size_t size) {
+    size_t len = 0;
+    ASSERT(size > 0);
+    out[0] = '\0';
+    for (unsigned i = 0; labels && i < labels->count && len < size - 1; i++) {
+        int n =
+            snprintf(out + len, size - len, "%s%s=%s%s", i == 0 ? "{" : ", ", labels->items[i].key,
+                     labels->items[i].value, i + 1 == labels->count ? "}" : "");
+        if (n < 0)
+            break;
+        len += (size_t)n < size - len ? (size_t)n : size - len - 1;
+    }
+    return len;
+}

@@ -1,0 +1,52 @@
+/* labels: what a coroutine works on, for dumps and profiles to print; Go's pprof labels.
+ *
+ * A set of labels {key, value} is immutable and counted. A coroutine has one set or none; those that it
+ * starts begin with the same.
+ *
+ * Ownership  Sets are leased: labels_ref, labels_unref. They own copies of all their strings.
+ * Threads    Sets may be passed anywhere and given back anywhere. labels_set, labels_add, labels_do and
+ *            labels_current are a coroutine's, for itself. labels_lease: any thread.
+ * Limits     LABELS_MAX labels in a set; more assert. */
+#pragma once
+#include <stddef.h>
+
+#include "rt/rt.h"
+
+enum {
+    LABELS_MAX = 8
+}; /* listener, route, filter, library, and as many for users; they are one line */
+
+struct label {
+    const char *key, *value;
+};
+
+struct labels {
+    _Atomic uint32_t refs;
+    uint32_t count;
+    struct label items[]; /* each key once, in the order they were added */
+};
+
+/* A new set, leased to the caller: base's labels (none for NULL) and then those of add, which replace
+ * those with the same key. Borrows all of it. NULL when memory is short. Any thread. */
+struct labels *labels_with(const struct labels *base, const struct label *add, unsigned count);
+struct labels *labels_ref(const struct labels *labels);
+void labels_unref(struct labels *labels); /* NULL: nothing */
+
+/* The running coroutine's set becomes this one, transferred; NULL: none. */
+void labels_set(struct labels *labels);
+/* ... becomes its own with those of add. 0, or -ENOMEM and it stays as it is. */
+MUST_CHECK int labels_add(const struct label *add, unsigned count);
+/* Runs fn(arg) with these labels added, and puts back the former ones, also when fn panics. Without
+ * memory for a set it runs under the labels there are. */
+void labels_do(const struct label *add, unsigned count, rt_fn fn, void *arg);
+/* Borrowed until the coroutine changes it; NULL: none. */
+const struct labels *labels_current(void);
+
+/* Borrowed, without a lock: by a signal handler on the thread that runs g, until it returns; and by who
+ * has the P that g is pinned to, until g runs again. */
+const struct labels *labels_of(const struct g *g);
+/* Leased, or NULL. Any thread, whatever g does meanwhile; not for a signal handler. */
+MUST_CHECK struct labels *labels_lease(struct g *g);
+
+/* "{listener=edge, route=api}", cut off to fit size, always terminated; returns its length. "" for NULL. */
+size_t labels_text(const struct labels *labels, char *out, size_t size);

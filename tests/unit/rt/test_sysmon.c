@@ -77,7 +77,8 @@ static void sysmon_sleeps_while_all_ps_do_and_awakes_with_one(void **state) {
 
 /* ---- Without membarrier ---- */
 
-static void forbid_membarrier(void) {
+/* False where there are no filters: an emulator. */
+static bool forbid_membarrier(void) {
     struct sock_filter filter[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_membarrier, 0, 1),
@@ -86,7 +87,7 @@ static void forbid_membarrier(void) {
     };
     struct sock_fprog program = {.len = sizeof filter / sizeof filter[0], .filter = filter};
     CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-    CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) == 0);
+    return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) == 0;
 }
 
 static void outlasts_sysmon(void *arg) {
@@ -105,12 +106,15 @@ static void without_membarrier_it_is_the_same(void **state) {
     fflush(NULL);
     pid_t pid = fork();
     if (pid == 0) {
-        forbid_membarrier();
+        if (!forbid_membarrier())
+            _exit(77);
         struct rt_options options = {.p_count = 2};
         exit(rt_run(&options, without_story, NULL));
     }
     int status;
     assert_int_equal(waitpid(pid, &status, 0), pid);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+        skip();
     assert_int_equal(status, 0);
 }
 

@@ -34,8 +34,8 @@
  *       seen released (acquire; the server's store releases). That is what entitles the server to
  *       rt_ready(g), and what lets the wake-up, which may cost a system call, stay outside the lock.
  *       It hardly ever spins: the server's P cannot run it before the server is through, and another
- *       P gets to it later than the server to its next instruction. A server that loses its core
- *       just there holds up the P as the holder of a spin-lock would.
+ *       P gets to it later than the server to its next instruction. When a server loses its core just
+ *       there the coroutine offers its own, and lets the others of its P run.
  *   W4  Parking again is right only while served is NULL: then the token is still to come. That read
  *       needs no order. If the park ate the server's token, rt_ready has shown us its stores.
  *
@@ -101,8 +101,10 @@ static bool is_released(struct chan_wait *wait) {
 void chan_await_release(struct chan_wait *wait) {
     for (unsigned turn = 1; !is_released(wait); turn++) {
         spin_pause();
-        if (turn % SPIN_TURNS == 0)
-            (void)sched_yield(); /* the server lost its core */
+        if (turn % SPIN_TURNS == 0) { /* the server lost its core */
+            (void)sched_yield();
+            rt_yield();
+        }
     }
 }
 

@@ -14,7 +14,7 @@ check() {
     "$@" || failed="$failed $name"
 }
 
-c_files() { find src tests -name '*.[ch]' -not -path '*/corpus/*' | sort; }
+c_files() { find src tests bench -name '*.[ch]' -not -path '*/corpus/*' | sort; }
 
 clang_format() {
     if [ -n "$fix" ]; then
@@ -40,7 +40,7 @@ python_check() {
 
 go_modules() {
     bad=0
-    mods=$(find examples tests tools -name go.mod -not -path '*/.*')
+    mods=$(find examples tests tools bench -name go.mod -not -path '*/.*')
     for mod in $mods; do
         folder=$(dirname "$mod")
         if [ -n "$fix" ]; then gofmt -w "$folder"; fi
@@ -56,7 +56,7 @@ go_modules() {
 
 # An outgrown file has usually taken in a second concept. A warning: the reader decides.
 long_files() {
-    find src tests tools examples \( -name '*.[chS]' -o -name '*.py' -o -name '*.go' \) \
+    find src tests tools examples bench \( -name '*.[chS]' -o -name '*.py' -o -name '*.go' \) \
         -exec wc -l {} + | awk '$2 != "total" && $1 > 700 { print "warning: " $2 " has " $1 " lines" }'
 }
 

@@ -1,14 +1,27 @@
-"""The benchmark itself: its figures are only as good as its being run."""
+"""The benchmarks themselves: their figures are only as good as their being run."""
 
 import json
 import shutil
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import pytest
 from harness import ROOT
 
 TOOLS = ("nginx", "haproxy", "wrk", "strace", "cc")
+RT_PINNED = ("switch", "spawn", "chan_same_p", "chan_unbuffered", "chan_buffered")
+RT_CASES = (
+    *RT_PINNED,
+    "chan_cross_p",
+    "select4",
+    "mutex",
+    "timer",
+    "echo64",
+    "foreign_call",
+    "foreign_call_quick",
+    "callback",
+)
 
 
 @pytest.mark.skipif(
@@ -27,3 +40,29 @@ def test_a_quick_run_measures_every_server_and_says_what_it_costs(tmp_path):
     for server in ("sluice", "nginx", "haproxy", "bare"):
         figures = cost["values"][server]
         assert 0 < figures["min"] <= figures["median"] <= figures["max"]
+
+
+def test_the_runtimes_bench_runs_every_case_on_both_sides(tmp_path):
+    """A few operations of each, so that a case that hangs or breaks is found here; no figure is judged."""
+    output = tmp_path / "rt.json"
+    command = [sys.executable, ROOT / "bench" / "rt.py", "--quick", "--output", output]
+    done = subprocess.run(command, check=True, timeout=240, stdout=subprocess.PIPE, text=True)
+
+    written = json.loads(output.read_text())
+    assert written["bench"] == "rt"
+    assert set(RT_CASES) <= set(written["cases"])
+    for name, case in written["cases"].items():
+        assert 0 < case["aim"] <= 1, name
+        assert name in done.stdout
+        for who in ("sluice", "go"):
+            assert case[who] >= 0, name  # so few operations may take no CPU time that is seen
+            assert 0 < case["wall"][who]["min"] <= case["wall"][who]["max"], name
+        assert ("sluice_pinned" in case) == (name in RT_PINNED), name
+    for who in ("sluice", "go"):
+        assert written["scaling"][who]["speedup"] > 0
+        assert written["parked"]["1000"][who]["rss_bytes"]["median"] > 0
+        for case in written["blocked"].values():
+            assert 0 < case[who]["p50"]["median"] <= case[who]["max"]["median"]
+    chart = ElementTree.parse(output.with_suffix(".svg")).getroot()
+    labels = {text.text for text in chart.iter("{http://www.w3.org/2000/svg}text")}
+    assert set(written["cases"]) <= labels

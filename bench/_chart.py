@@ -1,0 +1,63 @@
+"""Charts as SVG text, written by hand: a few dozen rectangles need no library."""
+
+import dataclasses
+from xml.sax.saxutils import escape
+
+ROW, BAR, LEFT, WIDTH, RIGHT, TOP = 24, 14, 150, 480, 200, 56
+MET, MISSED, ABOVE, INK, GRID = "#2e8b57", "#d99a1c", "#c0392b", "#222222", "#cccccc"
+
+
+@dataclasses.dataclass
+class Bar:
+    label: str
+    value: float
+    low: float
+    high: float
+    aim: float
+    note: str
+
+
+def _text(x, y, text, anchor="start", size=12, weight="normal"):
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}" '
+        f'font-weight="{weight}" fill="{INK}">{escape(text)}</text>'
+    )
+
+
+def _line(x1, y1, x2, y2, colour, width=1):
+    return (
+        f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" '
+        f'stroke="{colour}" stroke-width="{width}"/>'
+    )
+
+
+def ratios(title, bars):
+    """Horizontal bars from 0; 1 is the other side's, a tick the aim, a thin line the spread."""
+    most = max([1.2, *(min(bar.value * 1.1, 2.5) for bar in bars)])
+    bottom = TOP + ROW * len(bars)
+
+    def x(ratio):
+        return LEFT + WIDTH * min(ratio, most) / most
+
+    parts = [_text(LEFT, 22, title, size=15, weight="bold")]
+    parts.append(_text(LEFT, 40, "shorter is better; black tick: the aim; thin line: lowest to highest round"))
+    for tenth in range(0, int(most * 10) + 1, 2):
+        colour, width = (INK, 1.5) if tenth == 10 else (GRID, 1)
+        parts.append(_line(x(tenth / 10), TOP, x(tenth / 10), bottom, colour, width))
+        parts.append(_text(x(tenth / 10), bottom + 16, f"{tenth / 10:g}", "middle", 11))
+    for number, bar in enumerate(bars):
+        y = TOP + ROW * number + (ROW - BAR) / 2
+        colour = MET if bar.value <= bar.aim else MISSED if bar.value <= 1 else ABOVE
+        parts.append(_text(LEFT - 8, y + BAR - 3, bar.label, "end"))
+        parts.append(
+            f'<rect x="{LEFT}" y="{y:.1f}" width="{x(bar.value) - LEFT:.1f}" height="{BAR}" fill="{colour}"/>'
+        )
+        parts.append(_line(x(bar.low), y + BAR / 2, x(bar.high), y + BAR / 2, INK))
+        parts.append(_line(x(bar.aim), y - 3, x(bar.aim), y + BAR + 3, INK, 2))
+        parts.append(_text(LEFT + WIDTH + 10, y + BAR - 3, f"{bar.value:.2f}  ({bar.note})"))
+    width, height = LEFT + WIDTH + RIGHT, bottom + 30
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+        f'viewBox="0 0 {width} {height}" font-family="sans-serif">'
+    )
+    return "\n".join([head, f'<rect width="{width}" height="{height}" fill="white"/>', *parts, "</svg>\n"])

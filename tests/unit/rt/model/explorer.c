@@ -434,13 +434,22 @@ static bool see_the_latest(struct thread *self) {
     return was_behind;
 }
 
+/* Those that spin, too, come last: two of them could go on for ever while a third has work to do. */
+static unsigned drop_yielded(unsigned *list, unsigned count) {
+    unsigned kept = 0;
+    for (unsigned i = 0; i < count; i++)
+        if (threads[list[i]].state != YIELDED)
+            list[kept++] = list[i];
+    return kept > 0 ? kept : count;
+}
+
 void model_yield(void) {
     struct thread *self = &threads[current];
     unsigned list[MODEL_THREADS_MAX];
     self->state = YIELDED;
     self->yielded_at = switches;
     steps++; /* two that wait for each other end too, by STEPS_MAX */
-    unsigned count = runnable(list);
+    unsigned count = drop_yielded(list, runnable(list));
     if (count > 0)
         switch_to(list[choose(count)]);
     self->state = RUNNABLE;

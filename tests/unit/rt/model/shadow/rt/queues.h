@@ -6,3 +6,4 @@
 void queue_push(struct p *p, struct g *g);
 void queue_push_next(struct p *p, struct g *g);
 void queue_push_global(struct g *g);
+uint64_t queue_depth(struct p *p);

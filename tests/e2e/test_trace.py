@@ -130,6 +130,6 @@ def test_a_client_that_leaves_ends_its_trace(edge):
     host, _, port = edge.admin_path.read_text().rpartition(":")
     with socket.create_connection((host, int(port)), 20) as client:
         client.sendall(b"GET /debug/pprof/trace?seconds=60 HTTP/1.1\r\nhost: admin\r\n\r\n")
-        eventually(lambda: "while a trace is taken" in ask(edge, "/debug/pprof/goroutine").body)
+        eventually(lambda: "while a trace is taken" in ask(edge, "/debug/pprof/goroutine?debug=2").body)
         assert ask(edge, "/debug/pprof/trace").status == 409
     eventually(lambda: ask(edge, "/debug/pprof/trace").status == 200)

@@ -26,7 +26,8 @@ static const struct route routes[] = {
      "format: File format to use; One of (text, json)\n"},
     {"/config_dump", page_config_dump, false, "dump current configs", NULL},
     {"/debug/pprof/goroutine", page_goroutine, false, "print all coroutines with their stacks",
-     "debug: One of (1: equal stacks together, 2: each coroutine)\n"},
+     "debug: One of (0: for go tool pprof, 1: equal stacks together, 2: each coroutine); 0 when "
+     "absent\n"},
     {"/debug/pprof/trace", page_trace, false, "record the scheduler, for chrome://tracing",
      "seconds: how long; at most 60, 1 when absent\n"},
     {"/drain_listeners", page_drain_listeners, true, "drain listeners",

@@ -41,8 +41,7 @@ void page_listeners(const struct query *query, struct page *page);
 void page_server_info(const struct query *query, struct page *page);
 /* What the scheduler did, for Chrome's trace viewer. Parks; the page is a file of many megabytes. */
 void page_trace(const struct query *query, struct page *page);
-/* Coroutines, where Go programs list their goroutines, in the text formats that Go's tools read. It
- * parks. */
+/* Coroutines, where Go programs list their goroutines, in the formats that Go's tools read. It parks. */
 void page_goroutine(const struct query *query, struct page *page);
 void page_memory(const struct query *query, struct page *page);
 void page_certs(const struct query *query, struct page *page);

@@ -5,7 +5,6 @@
 #include "admin/page.h"
 #include "admin/server_stats.h"
 #include "base/clock.h"
-#include "rt/dump.h"
 #include "rt/rt.h"
 
 static const char *state_name(enum admin_state state) {
@@ -113,32 +112,6 @@ void page_memory(const struct query *query, struct page *page) {
     }
     json_close(&json, ']');
     json_close(&json, '}');
-}
-
-static void put_text(void *arg, const char *text, size_t len) {
-    text_put(arg, span_make(text, len));
-}
-
-/* As in Go, debug=0 is the profile in pprof's own format, which needs an encoder that is not here. */
-void page_goroutine(const struct query *query, struct page *page) {
-    struct span debug = query_find(query, "debug");
-    enum rt_dump_format format;
-    if (span_is_none(debug) || span_eq(debug, SPAN_LIT("0"))) {
-        page_fail(page, 501,
-                  "no profile in pprof's format; use debug=1 (equal stacks together) or debug=2 "
-                  "(each coroutine)\n");
-        return;
-    }
-    if (span_eq(debug, SPAN_LIT("1"))) {
-        format = RT_DUMP_GROUPED;
-    } else if (span_eq(debug, SPAN_LIT("2"))) {
-        format = RT_DUMP_EACH;
-    } else {
-        page_fail(page, 400, "debug must be 1 (equal stacks together) or 2 (each coroutine)\n");
-        return;
-    }
-    if (rt_dump(format, put_text, &page->body) < 0)
-        page_fail(page, 503, "no memory or no thread to look at the coroutines\n");
 }
 
 /* No TLS yet, so no certificates. */

@@ -3,7 +3,7 @@
  * The header line carries Go's fields first (state, minutes) and then ours, which tools for goroutines
  * skip: name, P, priority. A stack that could not be seen is told in the words that those tools know.
  *
- * Groups  are runs of equal records after a sort by stack, state and name. Stacks of different walkers
+ * Groups  are runs of equal records after a sort by stack, state, name and labels. Stacks of different walkers
  *         are different objects, so they are compared by contents, hash first.
  *
  * By signal  The handler sets dump_asked and posts the semaphore of rt_run's thread, the one thread that
@@ -23,6 +23,7 @@
 
 #include "rt/dump_internal.h"
 #include "rt/foreign.h"
+#include "rt/labels.h"
 #include "rt/rt_internal.h"
 #include "rt/signals.h"
 #include "rt/symbol.h"
@@ -156,7 +157,7 @@ static int by_group(const void *a, const void *b) {
         order = strcmp(state_text(one), state_text(other));
     if (order == 0)
         order = strcmp(one->name ? one->name : "", other->name ? other->name : "");
-    return order;
+    return order ? order : labels_compare(one->labels, other->labels);
 }
 
 struct group {
@@ -178,6 +179,9 @@ static void put_group(struct printer *out, const struct group *group) {
         put(out, " 0x%" PRIxPTR, record->stack->pcs[i]);
     put(out, "\n# [%s, \"%s\"]%s\n", state_text(record), record->name ? record->name : "?",
         record->stack ? "" : " stack unavailable");
+    char labels[1024];
+    if (labels_text(record->labels, labels, sizeof labels) > 0)
+        put(out, "# labels: %s\n", labels);
     for (unsigned i = 0; i < depth; i++) {
         struct symbol symbols[SYMBOL_INLINED_MAX];
         unsigned count = symbol_of(call_of(record, i), symbols, SYMBOL_INLINED_MAX);
@@ -189,28 +193,62 @@ static void put_group(struct printer *out, const struct group *group) {
     put(out, "\n");
 }
 
-static int print_grouped(struct printer *out, const struct dump *dump) {
+/* By size, to be freed; NULL when memory is short. */
+static struct group *groups_of(const struct dump *dump, size_t *group_count) {
     const struct dump_record **sorted = malloc((dump->count + 1) * sizeof *sorted);
     struct group *groups = malloc((dump->count + 1) * sizeof *groups);
-    int err = sorted && groups ? 0 : -ENOMEM;
-    size_t group_count = 0;
-    if (err == 0) {
-        for (size_t i = 0; i < dump->count; i++)
-            sorted[i] = &dump->records[i];
-        qsort(sorted, dump->count, sizeof *sorted, by_group);
-        for (size_t i = 0; i < dump->count; i++) {
-            if (i == 0 || by_group(&sorted[i - 1], &sorted[i]) != 0)
-                groups[group_count++] = (struct group){.first = sorted[i]};
-            groups[group_count - 1].count++;
-        }
-        qsort(groups, group_count, sizeof *groups, by_size);
-        put(out, "goroutine profile: total %zu\n", dump->count);
-        for (size_t i = 0; i < group_count; i++)
-            put_group(out, &groups[i]);
+    if (!sorted || !groups) {
+        free(sorted);
+        free(groups);
+        return NULL;
+    }
+    size_t count = 0;
+    for (size_t i = 0; i < dump->count; i++)
+        sorted[i] = &dump->records[i];
+    qsort(sorted, dump->count, sizeof *sorted, by_group);
+    for (size_t i = 0; i < dump->count; i++) {
+        if (i == 0 || by_group(&sorted[i - 1], &sorted[i]) != 0)
+            groups[count++] = (struct group){.first = sorted[i]};
+        groups[count - 1].count++;
+    }
+    free(sorted);
+    qsort(groups, count, sizeof *groups, by_size);
+    *group_count = count;
+    return groups;
+}
+
+static int print_grouped(struct printer *out, const struct dump *dump) {
+    size_t group_count;
+    struct group *groups = groups_of(dump, &group_count);
+    if (!groups)
+        return -ENOMEM;
+    put(out, "goroutine profile: total %zu\n", dump->count);
+    for (size_t i = 0; i < group_count; i++)
+        put_group(out, &groups[i]);
+    free(groups);
+    return 0;
+}
+
+static int count_groups(const struct dump *dump, stack_count_fn fn, void *arg) {
+    size_t group_count;
+    struct group *groups = groups_of(dump, &group_count);
+    if (!groups)
+        return -ENOMEM;
+    for (size_t i = 0; i < group_count; i++) {
+        const struct dump_record *record = groups[i].first;
+        struct stack_count count = {
+            .count = groups[i].count,
+            .pcs = record->stack ? record->stack->pcs : NULL,
+            .depth = record->stack ? record->stack->count : 0,
+            .is_first_exact = record->status == DUMP_RUNNING,
+            .name = record->name,
+            .state = state_text(record),
+            .labels = record->labels,
+        };
+        fn(arg, &count);
     }
     free(groups);
-    free(sorted);
-    return err;
+    return 0;
 }
 
 /* ---- Asking ---- */
@@ -233,36 +271,41 @@ static int print(const struct dump *dump, enum rt_dump_format format, dump_write
     return err;
 }
 
-static int dump_on_thread(enum rt_dump_format format, dump_write_fn write, void *arg) {
-    struct dump dump;
-    int err = dump_collect(&dump);
-    if (err < 0)
-        return err;
-    err = print(&dump, format, write, arg);
-    dump_free(&dump);
-    return err;
-}
-
 struct dump_call {
     enum rt_dump_format format;
     dump_write_fn write;
+    stack_count_fn count; /* instead of write */
     void *arg;
     int err;
 };
 
-static void dump_for_coroutine(void *arg) {
+static void dump_on_thread(void *arg) {
     struct dump_call *call = arg;
-    call->err = dump_on_thread(call->format, call->write, call->arg);
+    struct dump dump;
+    call->err = dump_collect(&dump);
+    if (call->err < 0)
+        return;
+    call->err = call->count ? count_groups(&dump, call->count, call->arg)
+                            : print(&dump, call->format, call->write, call->arg);
+    dump_free(&dump);
+}
+
+static int ask(struct dump_call *call) {
+    if (!rt_self()) {
+        ASSERT(!p_self()); /* a scheduler callback would wait for itself */
+        dump_on_thread(call);
+        return call->err;
+    }
+    int err = blocking_call(dump_on_thread, call);
+    return err < 0 ? err : call->err;
 }
 
 int rt_dump(enum rt_dump_format format, dump_write_fn write, void *arg) {
-    if (!rt_self()) {
-        ASSERT(!p_self()); /* a scheduler callback would wait for itself */
-        return dump_on_thread(format, write, arg);
-    }
-    struct dump_call call = {.format = format, .write = write, .arg = arg};
-    int err = blocking_call(dump_for_coroutine, &call);
-    return err < 0 ? err : call.err;
+    return ask(&(struct dump_call){.format = format, .write = write, .arg = arg});
+}
+
+int rt_dump_counts(stack_count_fn fn, void *arg) {
+    return ask(&(struct dump_call){.count = fn, .arg = arg});
 }
 
 /* ---- By signal ---- */

@@ -42,6 +42,7 @@
 
 #include "rt/dump.h"
 #include "rt/futex.h"
+#include "rt/labels.h"
 #include "rt/rt_internal.h"
 
 enum {
@@ -155,6 +156,7 @@ static struct dump_record *record_outside(struct dump_part *part, struct g *g, u
         .p = p ? (uint16_t)p->index : DUMP_ANY_P,
         .priority = __atomic_load_n(&g->priority, __ATOMIC_RELAXED),
         .status = (uint8_t)status_of(state, reason),
+        .labels = labels_lease(g),
     };
     if (record->status != DUMP_READY) {
         int64_t wait_ns = now_ns - atomic_load_explicit(&g->waits_since_ns, memory_order_relaxed);
@@ -507,6 +509,8 @@ void dump_free(struct dump *dump) {
         free(part->candidates);
         for (struct record_chunk *next, *chunk = part->chunks; chunk; chunk = next) {
             next = chunk->next;
+            for (unsigned r = 0; r < chunk->count; r++)
+                labels_unref(chunk->records[r].labels);
             free(chunk);
         }
         for (unsigned b = 0; b < BUCKETS; b++) {

@@ -29,6 +29,7 @@ struct dump_record {
     int64_t wait_ns; /* 0: not known, or not waiting */
     uintptr_t created_by;
     const struct dump_stack *stack; /* NULL: could not be seen */
+    struct labels *labels;          /* leased, or NULL */
     uint16_t p;                     /* that it is pinned to, or DUMP_ANY_P */
     uint8_t priority;
     uint8_t status;   /* enum dump_status */

@@ -126,6 +126,21 @@ struct labels *labels_lease(struct g *g) {
     return local_lease(g, &labels_key);
 }
 
+int labels_compare(const struct labels *one, const struct labels *other) {
+    if (one == other || !one || !other)
+        return !!one - !!other;
+    if (one->count != other->count)
+        return one->count < other->count ? -1 : 1;
+    for (unsigned i = 0; i < one->count; i++) {
+        int order = strcmp(one->items[i].key, other->items[i].key);
+        if (order == 0)
+            order = strcmp(one->items[i].value, other->items[i].value);
+        if (order != 0)
+            return order;
+    }
+    return 0;
+}
+
 size_t labels_text(const struct labels *labels, char *out, size_t size) {
     size_t len = 0;
     ASSERT(size > 0);

@@ -48,5 +48,8 @@ const struct labels *labels_of(const struct g *g);
 /* Leased, or NULL. Any thread, whatever g does meanwhile; not for a signal handler. */
 MUST_CHECK struct labels *labels_lease(struct g *g);
 
+/* An order of sets by their contents, NULL first: 0 when they say the same. */
+int labels_compare(const struct labels *one, const struct labels *other);
+
 /* "{listener=edge, route=api}", cut off to fit size, always terminated; returns its length. "" for NULL. */
 size_t labels_text(const struct labels *labels, char *out, size_t size);

@@ -110,11 +110,8 @@ def test_equal_stacks_are_counted(edge, held):
         client.close()
 
 
-@pytest.mark.parametrize(
-    ("query", "says"), [("", "debug=1"), ("?debug=0", "debug=1"), ("?debug=7", "debug must be")]
-)
-def test_what_it_cannot_print_it_says(edge, query, says):
-    assert says in edge.admin(f"/debug/pprof/goroutine{query}")
+def test_what_it_cannot_print_it_says(edge):
+    assert "debug must be" in edge.admin("/debug/pprof/goroutine?debug=7")
 
 
 def test_sigquit_writes_all_coroutines_to_the_log_and_goes_on(edge, held):

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "rt/dump.h"
 #include "rt/foreign.h"
+#include "rt/labels.h"
 #include "rt/poll.h"
 #include "rt/rt_internal.h"
 #include "rt/signals.h"
@@ -328,6 +329,52 @@ static void equal_stacks_are_counted_together(void **state) {
     story(2, groups_story);
 }
 
+struct counted {
+    unsigned api, other, running;
+};
+
+static void count_them(void *arg, const struct stack_count *stack) {
+    struct counted *counted = arg;
+    if (strcmp(stack->name, "labelled") == 0) {
+        CHECK(strcmp(stack->state, "test park") == 0);
+        CHECK(stack->depth > 3 && !stack->is_first_exact);
+        CHECK(stack->labels->count == 1 && strcmp(stack->labels->items[0].key, "route") == 0);
+        unsigned *of =
+            strcmp(stack->labels->items[0].value, "api") == 0 ? &counted->api : &counted->other;
+        CHECK(*of == 0); /* one group each */
+        *of = (unsigned)stack->count;
+    } else {
+        CHECK(!stack->labels);
+        counted->running += strcmp(stack->state, "blocking call") == 0; /* who asks */
+    }
+}
+
+static void start_labelled(void *arg) {
+    static struct waiter parked = {"labelled", parks, NULL};
+    for (unsigned i = 0; i < *(const unsigned *)arg; i++)
+        CHECK(go_here("labelled", outer, &parked) == 0);
+}
+
+static void labels_story(void *arg) {
+    unsigned three = 3, two = 2;
+    symbol_set_finder(&my_symbols);
+    labels_do(&(struct label){"route", "api"}, 1, start_labelled, &three);
+    labels_do(&(struct label){"route", "other"}, 1, start_labelled, &two);
+    rt_yield();
+    struct counted counted = {0};
+    CHECK(rt_dump_counts(count_them, &counted) == 0);
+    CHECK(counted.api == 3 && counted.other == 2 && counted.running == 1);
+    take_dump(RT_DUMP_GROUPED);
+    CHECK(count_of("# [test park, \"labelled\"]\n# labels: {route=api}\n#\t0x") == 1);
+    CHECK(count_of("# labels: {route=other}\n") == 1);
+    CHECK(count_of("# labels: ") == 2);
+    rt_stop(0);
+}
+
+static void those_with_other_labels_are_counted_apart(void **state) {
+    story(1, labels_story);
+}
+
 /* ---- A P that does not answer ---- */
 
 static void skip_if_signals_wait(void) {
@@ -626,6 +673,7 @@ int main(void) {
         cmocka_unit_test(an_entry_tells_state_p_and_priority),
         cmocka_unit_test(without_a_symbolizer_files_and_offsets_are_told),
         cmocka_unit_test(equal_stacks_are_counted_together),
+        cmocka_unit_test(those_with_other_labels_are_counted_apart),
         cmocka_unit_test(a_stuck_p_is_told_of_from_outside),
         cmocka_unit_test(a_stuck_callback_has_number_0),
         cmocka_unit_test(ten_thousand_are_all_there_once),

@@ -1,0 +1,37 @@
+/* pprof: counted stacks as a profile that `go tool pprof` reads: github.com/google/pprof's
+ * profile.proto, gzipped. Functions, files and lines are in it, inlined calls too, so that it is read
+ * without the binaries; the build ids of what is loaded are there for those who have them.
+ *
+ *     pprof_new -> pprof_add ... -> pprof_write -> pprof_free
+ *
+ * Ownership  The caller owns it; whatever is passed is copied.
+ * Threads    One at a time, and not one that holds a P: addresses are looked up in files, and it computes.
+ * Errors     When memory is short, writing fails; the calls before do nothing then. */
+#pragma once
+#include "admin/text.h"
+#include "rt/dump.h"
+
+enum { PPROF_VALUES_MAX = 2 };
+
+struct pprof_type {
+    const char *what, *unit;
+};
+struct pprof_head {
+    struct pprof_type values[PPROF_VALUES_MAX]; /* of each sample */
+    unsigned value_count;
+    struct pprof_type period_type; /* of what happens between two samples */
+    int64_t period;
+    int64_t time_ns;     /* wall clock, when it began */
+    int64_t duration_ns; /* 0: a moment */
+};
+
+struct pprof *pprof_new(const struct pprof_head *head); /* NULL when memory is short */
+void pprof_free(struct pprof *pprof);
+
+/* One sample with head's number of values. Its labels are those of the set, and "coroutine" and "state". */
+void pprof_add(struct pprof *pprof, const struct stack_count *stack, const int64_t *values);
+/* A line that `go tool pprof -comments` prints. */
+void pprof_comment(struct pprof *pprof, const char *comment);
+
+/* Appends the file to out: out->failed when memory was short, here or before. */
+void pprof_write(struct pprof *pprof, struct text *out);

@@ -86,6 +86,16 @@ class Coroutine:
             return self.reason or "parked"
         return "runnable"
 
+    def labels(self):
+        """' key=value' for each."""
+        slot = int(static("labels.c", "labels_key")["slot"])
+        address = int(plain(self.g["locals"][slot - 1])) if slot else 0
+        if not address:
+            return ""
+        labels = gdb.Value(address).cast(gdb.lookup_type("struct labels").pointer()).dereference()
+        items = [labels["items"][index] for index in range(int(labels["count"]))]
+        return "".join(f' {string(item["key"])}={string(item["value"])}' for item in items)
+
     def frames(self):
         """[(pc to look up, pc)], innermost first."""
         if self.is_running:
@@ -188,7 +198,7 @@ class InfoCoroutines(gdb.Command):
         for one in found:
             frames = one.frames()
             where = frame_text(*frames[0]) if frames else "not started"
-            print(f"{one.id:6} P {one.p:3} [{one.state()}] \"{one.name}\" {where}")
+            print(f"{one.id:6} P {one.p:3} [{one.state()}] \"{one.name}\" {where}{one.labels()}")
         print(f"{len(found)} coroutines")
 
 
@@ -206,7 +216,7 @@ class CoroutineCommand(gdb.Command):
         if not found:
             raise gdb.GdbError(f"no coroutine {words[0]}")
         for one in found:
-            print(f'coroutine {one.id} [{one.state()}] "{one.name}"')
+            print(f'coroutine {one.id} [{one.state()}] "{one.name}"{one.labels()}')
             for number, frame in enumerate(one.frames()):
                 print(f"#{number:<3}{frame_text(*frame)}")
             print()

@@ -383,6 +383,7 @@ static enum serve_result serve_one(struct downstream *d) {
 static void serve(void *arg) {
     struct downstream *d = arg;
     enum serve_result result;
+    hcm_label(d->hcm);
     while ((result = serve_one(d)) == SERVE_NEXT)
         if (inbuf_len(&d->in))
             rt_yield(); /* a client that pipelines without end is not the only one */

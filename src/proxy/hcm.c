@@ -1,11 +1,13 @@
 #include "proxy/hcm.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
 #include "proxy/filter_registry.h"
 #include "proxy/snapshot.h"
+#include "rt/labels.h"
 
 static void init_stats(struct hcm_stats *s, struct span prefix) {
     const struct {
@@ -175,6 +177,27 @@ static bool cluster_exists(void *arg, struct span name) {
     return snapshot_cluster(arg, name) != NULL;
 }
 
+/* Without memory for them there are no labels. */
+static void build_labels(struct hcm *hcm) {
+    if (hcm->listener_name.len == 0)
+        return;
+    char listener[128]; /* a longer name is cut, as in struct listener */
+    snprintf(listener, sizeof listener, "%.*s", (int)hcm->listener_name.len,
+             hcm->listener_name.ptr);
+    hcm->labels = calloc(rt_p_count() + 1, sizeof *hcm->labels);
+    if (!hcm->labels)
+        return;
+    hcm->labels_count = rt_p_count();
+    for (unsigned i = 0; i < hcm->labels_count; i++)
+        hcm->labels[i] = labels_with(NULL, &(struct label){"listener", listener}, 1);
+}
+
+void hcm_label(const struct hcm *hcm) {
+    unsigned p_index = rt_p_index();
+    if (p_index < hcm->labels_count && hcm->labels[p_index])
+        labels_set(labels_ref(hcm->labels[p_index]));
+}
+
 struct hcm *hcm_build(const struct cfg_hcm *config, const struct snapshot *snapshot,
                       struct span listener_name, struct span filter_chain_name,
                       uint32_t buffer_limit, struct cfg_problems *problems) {
@@ -188,6 +211,7 @@ struct hcm *hcm_build(const struct cfg_hcm *config, const struct snapshot *snaps
     hcm->buffer_limit = buffer_limit;
     read_options(hcm);
     init_stats(&hcm->stats, config->stat_prefix);
+    build_labels(hcm);
     build_filters(hcm, problems);
     build_logs(hcm, config->access_log, config->access_log_count, problems);
     if (config->route_config && hcm->filters) {
@@ -222,6 +246,7 @@ struct hcm *hcm_build_admin(const struct filter_kind *kind, const struct cfg_adm
     hcm->buffer_limit = 1024 * 1024;
     read_options(hcm);
     init_stats(&hcm->stats, defaults.stat_prefix);
+    build_labels(hcm);
     *factory = (struct filter_factory){.itab = kind->itab, .name = SPAN_LIT("admin"), .kind = kind};
     hcm->filters = calloc(1, sizeof(struct filter_factory *));
     if (!hcm->filters) {
@@ -247,6 +272,9 @@ void hcm_free(struct hcm *hcm) {
     }
     for (uint32_t i = 0; i < hcm->log_count; i++)
         access_log_free(hcm->logs[i]);
+    for (unsigned i = 0; i < hcm->labels_count; i++)
+        labels_unref(hcm->labels[i]);
+    free(hcm->labels);
     free(hcm->logs);
     free(hcm->filters);
     free(hcm);

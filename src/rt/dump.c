@@ -1,7 +1,7 @@
 /* dump: prints what dump_collect.c found, and the thread that does so when a signal asks.
  *
  * The header line carries Go's fields first (state, minutes) and then ours, which tools for goroutines
- * skip: name, P, priority. A stack that could not be seen is told in the words that those tools know.
+ * skip: name, P, priority. Labels come last, as in Go. A stack that could not be seen is told in the words that those tools know.
  *
  * Groups  are runs of equal records after a sort by stack, state, name and labels. Stacks of different walkers
  *         are different objects, so they are compared by contents, hash first.
@@ -78,6 +78,13 @@ static uintptr_t call_of(const struct dump_record *record, unsigned i) {
     return i == 0 && record->status == DUMP_RUNNING ? pc : pc - 1;
 }
 
+static void put_labels(struct printer *out, const char *before, const struct labels *labels,
+                       const char *after) {
+    char text[LABELS_TEXT_MAX];
+    if (labels_text(labels, text, sizeof text) > 0)
+        put(out, "%s%s%s", before, text, after);
+}
+
 /* ---- One by one ---- */
 
 static void put_wait(struct printer *out, int64_t wait_ns) {
@@ -101,7 +108,9 @@ static void put_each(struct printer *out, const struct dump_record *record) {
     put(out, ", \"%s\"", record->name ? record->name : "?");
     if (record->p != DUMP_ANY_P)
         put(out, ", P %u", record->p);
-    put(out, "%s]:\n", record->priority < RT_PRIORITIES ? priorities[record->priority] : "");
+    put(out, "%s", record->priority < RT_PRIORITIES ? priorities[record->priority] : "");
+    put_labels(out, " labels:", record->labels, "");
+    put(out, "]:\n");
 
     struct symbol symbols[SYMBOL_INLINED_MAX];
     if (!record->stack)
@@ -177,11 +186,10 @@ static void put_group(struct printer *out, const struct group *group) {
     put(out, "%zu @", group->count);
     for (unsigned i = 0; i < depth; i++)
         put(out, " 0x%" PRIxPTR, record->stack->pcs[i]);
-    put(out, "\n# [%s, \"%s\"]%s\n", state_text(record), record->name ? record->name : "?",
+    put(out, "\n");
+    put_labels(out, "# labels: ", record->labels, "\n");
+    put(out, "# [%s, \"%s\"]%s\n", state_text(record), record->name ? record->name : "?",
         record->stack ? "" : " stack unavailable");
-    char labels[1024];
-    if (labels_text(record->labels, labels, sizeof labels) > 0)
-        put(out, "# labels: %s\n", labels);
     for (unsigned i = 0; i < depth; i++) {
         struct symbol symbols[SYMBOL_INLINED_MAX];
         unsigned count = symbol_of(call_of(record, i), symbols, SYMBOL_INLINED_MAX);

@@ -25,7 +25,7 @@ enum { DUMP_PATIENCE_MS = 200, DUMP_TEXT_MAX = 64 * 1024 * 1024 };
 
 enum rt_dump_format {
     /* Each one, as in Go's crash report and debug=2, by id:
-     *     goroutine 12 [request head, 2 minutes, "downstream", P 1]:
+     *     goroutine 12 [request head, 2 minutes, "downstream", P 1 labels:{"listener": "edge"}]:
      *     function(...)
      *             file.c:123 +0x1d
      *     created by function

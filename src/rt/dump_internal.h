@@ -39,7 +39,7 @@ struct dump_record {
 struct dump {
     struct dump_record *records; /* by id */
     size_t count;
-    struct dump_part *parts; /* own the stacks */
+    struct dump_part *parts; /* own the stacks and the leases of labels */
     unsigned part_count;
 };
 

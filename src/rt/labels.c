@@ -4,7 +4,8 @@
  *
  * A coroutine's set is a coroutine-local value that its children inherit as one more lease; a dump on
  * another thread takes a lease in the same way (local.c, L3). Children may end on other Ps, so the count
- * is atomic; it is not touched as often as there are coroutines with labels start and end.
+ * is atomic. A set has its cache lines to itself: where coroutines with labels start and end all the
+ * time each P had better have sets of its own, and those must not disturb each other.
  *
  * A signal handler that interrupts the coroutine between any two instructions finds the former set or
  * the new one: the pointer changes by one store, and the former is given back after that.
@@ -20,6 +21,8 @@
 #include "rt/local.h"
 #include "rt/panic.h"
 #include "rt/rt_internal.h"
+
+enum { CACHE_LINE = 64 };
 
 static void give_back(void *value) {
     labels_unref(value);
@@ -60,7 +63,8 @@ struct labels *labels_with(const struct labels *base, const struct label *add, u
     size_t text_size = 0;
     for (unsigned i = 0; i < all_count; i++)
         text_size += strlen(all[i].key) + 1 + strlen(all[i].value) + 1;
-    struct labels *labels = malloc(size + text_size);
+    size_t lines = (size + text_size + CACHE_LINE - 1) / CACHE_LINE;
+    struct labels *labels = aligned_alloc(CACHE_LINE, lines * CACHE_LINE);
     if (!labels)
         return NULL;
     atomic_init(&labels->refs, 1);
@@ -141,17 +145,49 @@ int labels_compare(const struct labels *one, const struct labels *other) {
     return 0;
 }
 
-size_t labels_text(const struct labels *labels, char *out, size_t size) {
-    size_t len = 0;
-    ASSERT(size > 0);
-    out[0] = '\0';
-    for (unsigned i = 0; labels && i < labels->count && len < size - 1; i++) {
-        int n =
-            snprintf(out + len, size - len, "%s%s=%s%s", i == 0 ? "{" : ", ", labels->items[i].key,
-                     labels->items[i].value, i + 1 == labels->count ? "}" : "");
-        if (n < 0)
-            break;
-        len += (size_t)n < size - len ? (size_t)n : size - len - 1;
+struct writer {
+    char *out;
+    size_t len, size;
+};
+
+static void put_char(struct writer *to, char c) {
+    if (to->len < to->size - 1)
+        to->out[to->len++] = c;
+}
+
+static void put_text(struct writer *to, const char *text) {
+    while (*text)
+        put_char(to, *text++);
+}
+
+/* ']' too: tools look for the first one in the header of a dump's entry. */
+static void put_quoted(struct writer *to, const char *text) {
+    put_char(to, '"');
+    for (; *text; text++) {
+        unsigned char c = (unsigned char)*text;
+        char escape[8];
+        if (c == '"' || c == '\\')
+            snprintf(escape, sizeof escape, "\\%c", c);
+        else if (c < ' ' || c == 0x7f || c == ']')
+            snprintf(escape, sizeof escape, "\\x%02x", c);
+        else
+            snprintf(escape, sizeof escape, "%c", c);
+        put_text(to, escape);
     }
-    return len;
+    put_char(to, '"');
+}
+
+size_t labels_text(const struct labels *labels, char *out, size_t size) {
+    ASSERT(size > 0);
+    struct writer to = {.out = out, .size = size};
+    for (unsigned i = 0; labels && i < labels->count; i++) {
+        put_text(&to, i == 0 ? "{" : ", ");
+        put_quoted(&to, labels->items[i].key);
+        put_text(&to, ": ");
+        put_quoted(&to, labels->items[i].value);
+        if (i + 1 == labels->count)
+            put_char(&to, '}');
+    }
+    out[to.len] = '\0';
+    return to.len;
 }

@@ -51,5 +51,8 @@ MUST_CHECK struct labels *labels_lease(struct g *g);
 /* An order of sets by their contents, NULL first: 0 when they say the same. */
 int labels_compare(const struct labels *one, const struct labels *other);
 
-/* "{listener=edge, route=api}", cut off to fit size, always terminated; returns its length. "" for NULL. */
+enum { LABELS_TEXT_MAX = 1024 }; /* room for LABELS_MAX of usual length */
+/* As Go's tracebacks print them: {"listener": "edge", "route": "api"}. What would end that, or the header
+ * that it stands in, is escaped as in a Go string. Cut off to fit size, always terminated; returns its
+ * length. "" for NULL. */
 size_t labels_text(const struct labels *labels, char *out, size_t size);

@@ -81,9 +81,11 @@ def test_each_coroutine_is_shown_with_its_calls(edge, held):
     dump = parse(edge.admin("/debug/pprof/goroutine?debug=2"))
     [(state, functions)] = waiting_for_upstream(dump)
     assert '"downstream"' in state
+    assert state.endswith(' labels:{"listener": "edge"}')
     assert functions.index("poll_wait_readable") < functions.index("exchange_run")
     [(asker, functions, creator)] = [one for one in dump.values() if "rt_dump" in one[1]]
     assert asker.startswith("blocking call, ")
+    assert asker.endswith(' labels:{"listener": "admin"}')
     assert "page_goroutine" in functions
     assert creator == "start_serving"
 
@@ -104,6 +106,7 @@ def test_equal_stacks_are_counted(edge, held):
     groups = text.split("\n\n")
     waiting = [group for group in groups if "\texchange_run+" in group and "admin" not in group]
     assert sum(int(re.search(r"^(\d+) @", group, re.M).group(1)) for group in waiting) == 5
+    assert all('\n# labels: {"listener": "edge"}\n# [' in group for group in waiting)
     held.release.set()
     for client in clients:
         assert client.read_reply().status == 200
@@ -194,7 +197,7 @@ def check_gdb(done):
     number, p, state, _, _ = waiting.groups()
     assert p in "01"
     assert f"\n{len(listed)} coroutines\n" in done.stdout
-    header = f'coroutine {number} [{state}] "downstream"\n'
+    header = f'coroutine {number} [{state}] "downstream" listener=edge\n'
     trace = done.stdout.partition(header)[2].partition("\n\n")[0]
     functions = re.findall(r"^#\d+ +0x[0-9a-f]+ in .*?(\w+) \(\)(?: at \S+:\d+)?$", trace, re.M)
     assert functions.index("poll_wait_readable") < functions.index("exchange_run"), trace

@@ -270,25 +270,33 @@ static void ages(struct g *g, void *arg) {
 }
 
 static void details_story(void *arg) {
+    /* What it starts has them too; a tool that looks for the first ] must find the header's own. */
+    CHECK(labels_add((struct label[]){{"listener", "a \"b\" [c]"}, {"route", "r"}}, 2) == 0);
     static struct waiter parked = {"patient", parks, NULL}, busy = {"busy", yields_for_ever, NULL};
     symbol_set_finder(&my_symbols);
     CHECK(go_with(&(struct go_options){.name = "patient", .place = RT_HERE, .priority = RT_LOW},
                   outer, &parked) == 0);
     CHECK(go_here("busy", outer, &busy) == 0);
+    static const char all_labels[] =
+        " labels:{\"listener\": \"a \\\"b\\\" [c\\x5d\", \"route\": \"r\"}]:\n";
+    labels_set(NULL);
     STORY_AWAIT((take_dump(RT_DUMP_EACH), strstr(entry_of("patient"), "[test park, ")));
-    CHECK(strstr(entry_of("patient"), ", \"patient\", P 0, low priority]:\n"));
-    CHECK(strstr(entry_of("busy"), " [runnable, \"busy\", P 0]:\n"));
+    check_grammar();
+    const char *rest = strstr(entry_of("patient"), ", \"patient\", P 0, low priority labels:");
+    CHECK(rest && strncmp(strstr(rest, " labels:"), all_labels, sizeof all_labels - 1) == 0);
+    CHECK(strstr(entry_of("busy"), " [runnable, \"busy\", P 0 labels:"));
+    CHECK(strstr(entry_of("main"), ", \"main\", P 0]:\n"));
     CHECK(has_chain(entry_of("busy")));
 
     /* As if it had parked two minutes and a bit ago. */
     stack_each(ages, NULL);
     take_dump(RT_DUMP_EACH);
     CHECK(strstr(entry_of("patient"), " [test park, 2 minutes, \"patient\", P 0"));
-    CHECK(strstr(entry_of("busy"), " [runnable, \"busy\", P 0]:\n"));
+    CHECK(strstr(entry_of("busy"), " [runnable, \"busy\", P 0 labels:"));
     rt_stop(0);
 }
 
-static void an_entry_tells_state_p_and_priority(void **state) {
+static void an_entry_tells_state_p_priority_and_labels(void **state) {
     story(1, details_story);
 }
 
@@ -365,8 +373,8 @@ static void labels_story(void *arg) {
     CHECK(rt_dump_counts(count_them, &counted) == 0);
     CHECK(counted.api == 3 && counted.other == 2 && counted.running == 1);
     take_dump(RT_DUMP_GROUPED);
-    CHECK(count_of("# [test park, \"labelled\"]\n# labels: {route=api}\n#\t0x") == 1);
-    CHECK(count_of("# labels: {route=other}\n") == 1);
+    CHECK(count_of("\n# labels: {\"route\": \"api\"}\n# [test park, \"labelled\"]\n#\t0x") == 1);
+    CHECK(count_of("# labels: {\"route\": \"other\"}\n") == 1);
     CHECK(count_of("# labels: ") == 2);
     rt_stop(0);
 }
@@ -670,7 +678,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_way_to_wait_shows_its_calls),
         cmocka_unit_test(so_it_is_with_coroutines_of_no_p),
-        cmocka_unit_test(an_entry_tells_state_p_and_priority),
+        cmocka_unit_test(an_entry_tells_state_p_priority_and_labels),
         cmocka_unit_test(without_a_symbolizer_files_and_offsets_are_told),
         cmocka_unit_test(equal_stacks_are_counted_together),
         cmocka_unit_test(those_with_other_labels_are_counted_apart),

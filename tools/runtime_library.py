@@ -25,7 +25,7 @@ def public_symbols(text):
     names = set()
     for statement in text.split(";"):
         words = statement.split()
-        if not words or words[0] in ("typedef", "static", "_Static_assert", "static_assert"):
+        if not words or {"typedef", "static"} & set(words) or "_assert" in words[0]:
             continue
         statement = re.sub(r"__attribute__\s*\(\(.*?\)\)|PRINTF_LIKE\s*\([^)]*\)", " ", " ".join(words))
         if match := re.search(r"(\w+)\s*\(", statement):

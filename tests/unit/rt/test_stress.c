@@ -1,6 +1,6 @@
 /* The whole runtime under random load, on four Ps: tokens from coroutines, other Ps and plain threads,
- * deadlines, cancellation, yields, timers, channels, select, foreign and blocking calls, birth and death,
- * with small stacks and big ones. At the end nothing was lost and nothing came twice: letters and values
+ * deadlines, cancellation, yields, timers, channels, select, mutexes, a semaphore, foreign and blocking
+ * calls, birth and death, with small stacks and big ones. At the end nothing was lost and nothing came twice: letters and values
  * add up, every coroutine has ended, every stack is free and no timer is armed. Three seconds, or a
  * minute with as many coroutines as the build can hold where SLUICE_LONG=yes. */
 #include <errno.h>
@@ -11,12 +11,14 @@
 
 #include "rt/chan.h"
 #include "rt/foreign.h"
+#include "rt/mutex.h"
 #include "rt/rt_internal.h"
 #include "rt/select.h"
+#include "rt/sema.h"
 #include "rt/timer.h"
 #include "rt_story.h"
 
-enum { PS = 4, THREADS = 2, CHANNELS = 16, BRIEF_MAX = 500, BIG_STACK = 256 * 1024 };
+enum { PS = 4, THREADS = 2, CHANNELS = 16, ROOMS = 4, BRIEF_MAX = 500, BIG_STACK = 256 * 1024 };
 
 #if defined(RT_HAS_TSAN)
 enum { MANY = 500, MANY_LONG = 4000 }; /* it holds about 8,000 fibers, of a megabyte each */
@@ -36,6 +38,15 @@ struct slot {
 static struct slot *slots;
 static unsigned slot_count;
 static struct chan *channels[CHANNELS];
+/* One coroutine at a time in each; SEATS of them on the seats. */
+enum { SEATS = 3 };
+static struct room {
+    struct mutex mutex;
+    unsigned visits; /* the mutex guards it */
+} rooms[ROOMS];
+static struct sema seats;
+static _Atomic int seated;
+static _Atomic uint64_t visits;
 static _Atomic uint64_t letters_sent, letters_received, values_sent, values_received, blocked;
 static _Atomic int64_t alive, brief_alive;
 static _Atomic uint64_t born;
@@ -176,6 +187,32 @@ static void do_select(uint64_t *seed) {
                      values[chosen]);
 }
 
+static void do_visit(uint64_t *seed) {
+    struct room *room = &rooms[next_random(seed) % ROOMS];
+    int err = mutex_lock(&room->mutex, soon(seed));
+    CHECK(err == 0 || err == -ETIMEDOUT);
+    if (err < 0)
+        return;
+    unsigned before = room->visits;
+    if (next_random(seed) % 4 == 0)
+        rt_yield();
+    CHECK(room->visits == before); /* nobody else is here */
+    room->visits = before + 1;
+    mutex_unlock(&room->mutex);
+    atomic_fetch_add(&visits, 1);
+}
+
+static void do_sit(uint64_t *seed) {
+    int err = sema_acquire(&seats, "stress seat", soon(seed));
+    CHECK(err == 0 || err == -ETIMEDOUT);
+    if (err < 0)
+        return;
+    CHECK(atomic_fetch_add(&seated, 1) < SEATS);
+    rt_yield();
+    atomic_fetch_sub(&seated, 1);
+    sema_release(&seats, 1);
+}
+
 static void do_park(struct slot *slot, uint64_t *seed) {
     send_letter(seed);
     if (atomic_load(&slot->letters) == 0) {
@@ -185,7 +222,7 @@ static void do_park(struct slot *slot, uint64_t *seed) {
 }
 
 static void act(struct slot *slot, uint64_t *seed, bool pinned) {
-    switch (next_random(seed) % 16) {
+    switch (next_random(seed) % 18) {
     case 0:
         rt_yield();
         break;
@@ -215,6 +252,12 @@ static void act(struct slot *slot, uint64_t *seed, bool pinned) {
             do_cancel(seed);
         break;
     case 10:
+        do_visit(seed);
+        break;
+    case 11:
+        do_sit(seed);
+        break;
+    case 12:
         CHECK(rt_sleep_until(soon(seed)) == 0);
         break;
     default:
@@ -282,6 +325,14 @@ static void check_the_end(void) {
     drain_channels();
     CHECK(atomic_load(&letters_sent) == atomic_load(&letters_received));
     CHECK(atomic_load(&values_sent) == atomic_load(&values_received));
+    uint64_t visits_seen = 0;
+    for (unsigned i = 0; i < ROOMS; i++)
+        visits_seen += rooms[i].visits;
+    CHECK(atomic_load(&visits) == visits_seen);
+    CHECK(visits_seen > 100);
+    for (unsigned i = 0; i < SEATS; i++)
+        CHECK(sema_try_acquire(&seats));
+    CHECK(!sema_try_acquire(&seats));
     CHECK(atomic_load(&letters_sent) > 1000);
     CHECK(atomic_load(&values_sent) > 1000);
     CHECK(atomic_load(&born) > 100);
@@ -304,6 +355,7 @@ static void stress_story(void *arg) {
     CHECK(slots);
     for (unsigned i = 0; i < slot_count; i++)
         pthread_mutex_init(&slots[i].lock, NULL);
+    sema_init(&seats, SEATS);
     for (unsigned i = 0; i < CHANNELS; i++)
         CHECK((channels[i] = chan_new(sizeof(uint64_t), i % 4)));
     for (unsigned i = 0; i < slot_count; i++) {

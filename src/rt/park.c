@@ -23,9 +23,11 @@
  * moves it from PARKED to ACTIVE queues the G, alone.
  *   K5  PARKED is set on g0, after the switch (park_commit): another P may run G that very moment.
  *       The CAS releases all of G's state, the waker's acquires it.
- *   K6  A deadline is armed on the wheel of the P it parks on, so the winner sends the G back to that
- *       P, by resume_post, when it is another: only that P can disarm. So no G in a run queue has
- *       its deadline armed.
+ *   K6  A deadline is armed in the deadlines of the P it parks on, under their lock. Whoever wins the
+ *       CAS from PARKED takes the timer out, from any thread, before it queues the G: no G in a run
+ *       queue has its deadline armed. The deadline makes its own CAS under that lock, too. So when the
+ *       winner has had the lock, nobody holds on to the timer of a wait that is over, and the G may
+ *       park with it anew, on another P.
  *   K7  Who finds a token there already still writes the state (NOTIFIED over NOTIFIED): the coroutine
  *       that takes the token then acquires this waker's writes as well as the first one's. By a mere
  *       look it could take the first one's token, miss what the second one had written before, and
@@ -38,8 +40,8 @@
  *       a dump with an old idea of a G cannot take one away from its P. In blocking_call, where the
  *       state says nothing, away does the same.
  *
- * resume_post is used at the start of a G, by K6, and on the way back from foreign_call and
- * blocking_call. These exclude each other: each is sent for a G that is in no queue. */
+ * resume_post is used at the start of a G, and on the way back from foreign_call and blocking_call.
+ * These exclude each other: each is sent for a G that is in no queue. */
 #include "rt/g_switch.h"
 #include "rt/queues.h"
 #include "rt/rt_internal.h"
@@ -97,8 +99,12 @@ static int wait_for_token(struct m *m, struct g *g, enum m_request request, cons
     if (deadline_ns != RT_FOREVER) {
         g->timed_out = false;
         g->deadline.deadline_ns = deadline_ns;
-        wheel_add(&m->p->wheel, &g->deadline);
-        g->deadline_p = m->p;
+        if (g->pinned) {
+            wheel_add(&m->p->wheel, &g->deadline);
+        } else {
+            deadlines_add(&m->p->deadlines, &g->deadline);
+            g->deadline_p = m->p;
+        }
     }
     atomic_store_explicit(&g->reason, reason, memory_order_relaxed);
     atomic_store_explicit(&g->waits_since_ns, m->p->now_ns, memory_order_relaxed);
@@ -175,9 +181,16 @@ void park_back(struct g *g) {
         scan_pause(turn);
 }
 
-static void disarm(struct p *p, struct g *g) {
+static void disarm_pinned(struct p *p, struct g *g) {
     if (timer_is_armed(&g->deadline))
         wheel_remove(&p->wheel, &g->deadline);
+}
+
+/* K6. By whoever has moved g from PARKED to ACTIVE. */
+static void disarm_stealable(struct g *g) {
+    if (!g->deadline_p)
+        return;
+    deadlines_remove(&g->deadline_p->deadlines, &g->deadline);
     g->deadline_p = NULL;
 }
 
@@ -185,8 +198,7 @@ bool park_commit(struct g *g) {
     if (change_state(g, G_ACTIVE, G_PARKED_ANY)) /* K5; from here on g is not ours */
         return true;
     ASSERT(change_state(g, G_NOTIFIED, G_ACTIVE));
-    if (g->deadline_p)
-        disarm(g->deadline_p, g); /* still the P we are on */
+    disarm_stealable(g);
     return false;
 }
 
@@ -198,7 +210,7 @@ static void ready_pinned(struct p *p, struct g *g, bool next) {
         if (trace_is_on())
             trace_readies(g);
         set_state(g, G_ACTIVE);
-        disarm(p, g);
+        disarm_pinned(p, g);
         if (next)
             queue_push_next(p, g);
         else
@@ -219,18 +231,13 @@ static void ready_stealable(struct m *m, struct g *g) {
         if (change_state(g, G_PARKED_ANY, G_ACTIVE)) {
             if (trace_is_on())
                 trace_readies(g);
-            struct p *p = m ? m->p : NULL;
-            if (g->deadline_p && g->deadline_p != p) {
-                inbox_post(g->deadline_p, &g->resume_post); /* K6 */
-            } else if (!p) {
+            disarm_stealable(g);
+            if (!m || !m->p)
                 queue_push_global(g);
-            } else {
-                disarm(p, g);
-                if (m->current)
-                    queue_push_next(p, g);
-                else
-                    queue_push(p, g);
-            }
+            else if (m->current)
+                queue_push_next(m->p, g);
+            else
+                queue_push(m->p, g);
             return;
         }
         if (change_state(g, G_ACTIVE, G_NOTIFIED))
@@ -271,10 +278,7 @@ void park_token_arrived(struct rt_post *post) {
 }
 
 void park_resume_arrived(struct rt_post *post) {
-    struct g *g = container_of(post, struct g, resume_post);
-    struct p *p = p_self();
-    disarm(p, g);
-    queue_push(p, g);
+    queue_push(p_self(), container_of(post, struct g, resume_post));
 }
 
 void g_resume(struct g *g) {
@@ -284,26 +288,51 @@ void g_resume(struct g *g) {
         queue_push_global(g);
 }
 
-/* On the wheel's P. */
+/* K8. False when somebody else woke it, who now waits for the lock to take the timer out (K6). */
+static bool wake_stealable(struct g *g) {
+    for (unsigned turn = 1; !change_state(g, G_PARKED_ANY, G_ACTIVE); turn++) {
+        uint32_t state = state_of(g);
+        if (state != G_SCANNING && state != G_PARKED_ANY)
+            return false;
+        scan_pause(turn);
+    }
+    return true;
+}
+
+/* On the P that has the timer. One of a stealable coroutine is called under the lock of its deadlines: the
+ * rest is left to park_advance_deadlines. */
 void park_deadline_fired(struct timer *timer) {
     struct g *g = container_of(timer, struct g, deadline);
     struct p *p = p_self();
     if (g->pinned) {
         ASSERT(state_of(g) == G_PARKED); /* every wake-up disarms */
         set_state(g, G_ACTIVE);
-    } else {
-        for (unsigned turn = 1; !change_state(g, G_PARKED_ANY, G_ACTIVE); turn++) {
-            uint32_t state = state_of(g);
-            if (state != G_SCANNING && state != G_PARKED_ANY)
-                return; /* somebody else woke it and resume_post is on its way here (K6) */
-            scan_pause(turn);
-        }
+    } else if (!wake_stealable(g)) {
+        return;
     }
     g->timed_out = true;
     g->deadline_p = NULL;
     if (trace_is_on())
         trace_readies(g);
-    queue_push(p, g);
+    if (g->pinned) {
+        queue_push(p, g);
+        return;
+    }
+    g->next = NULL;
+    *(p->expired.tail ? &p->expired.tail->next : &p->expired.head) = g;
+    p->expired.tail = g;
+}
+
+unsigned park_advance_deadlines(struct p *p, int64_t now_ns) {
+    unsigned fired = deadlines_advance(&p->deadlines, now_ns);
+    struct g *g = p->expired.head;
+    p->expired.head = p->expired.tail = NULL;
+    while (g) {
+        struct g *next = g->next;
+        queue_push(p, g);
+        g = next;
+    }
+    return fired;
 }
 
 void rt_cancel(struct g *g) {

@@ -41,6 +41,7 @@ static struct p *p_new(unsigned index) {
     block_cache_init(&p->blocks);
     p->now_ns = clock_mono_ns();
     wheel_init(&p->wheel, p->now_ns);
+    deadlines_init(&p->deadlines, p->now_ns);
     return p;
 }
 

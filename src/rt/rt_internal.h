@@ -26,6 +26,7 @@
 #include "mem/block.h"
 #include "rt/backtrace.h"
 #include "rt/ctx.h"
+#include "rt/deadlines.h"
 #include "rt/idle.h"
 #include "rt/local.h"
 #include "rt/poll.h"
@@ -64,7 +65,7 @@ struct g {
     rt_fn fn;
     void *arg;
     struct timer deadline;
-    struct p *deadline_p; /* not pinned, parked with a deadline: the P whose wheel has it */
+    struct p *deadline_p; /* not pinned, parked with a deadline: the P whose deadlines have it */
 
     /* Any thread; the protocol is in park.c. */
     _Atomic uint32_t state;        /* enum g_state */
@@ -190,7 +191,10 @@ struct p {
     struct runq rings[RT_PRIORITIES];
 
     struct wheel wheel;
+    struct g_queue expired; /* woken by deadlines, about to be queued */
     struct stack_cache stacks;
+
+    struct deadlines deadlines; /* of stealable coroutines; has a lock */
 };
 
 struct sched {
@@ -273,6 +277,7 @@ void *local_of(const struct g *g, struct local_key *key); /* as local_get; see l
 /* park.c */
 bool park_commit(struct g *g); /* false: a token came first, run it on */
 void park_deadline_fired(struct timer *timer);
+unsigned park_advance_deadlines(struct p *p, int64_t now_ns); /* returns how many timers fired */
 void park_token_arrived(struct rt_post *post);
 void park_resume_arrived(struct rt_post *post);
 void g_resume(struct g *g); /* any thread */

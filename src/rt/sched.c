@@ -42,13 +42,23 @@ static void poll_once(struct p *p, int timeout_ms) {
     poller_run(p, timeout_ms);
     p->now_fresh = false;
     unsigned fired = wheel_advance(&p->wheel, p_now_ns(p));
+    fired += park_advance_deadlines(p, p_now_ns(p));
     if (fired > 0 && trace_is_on())
         trace_timers(p, fired);
 }
 
+/* Until the next timer; -1 when there is none. */
+static int sleep_ms(struct p *p) {
+    int own_ms = wheel_timeout_ms(&p->wheel, p_now_ns(p));
+    int shared_ms = deadlines_timeout_ms(&p->deadlines, p_now_ns(p));
+    if (own_ms < 0 || shared_ms < 0)
+        return own_ms < 0 ? shared_ms : own_ms;
+    return own_ms < shared_ms ? own_ms : shared_ms;
+}
+
 static void sleep_until_work(struct p *p) {
     p->now_fresh = false;
-    int timeout_ms = wheel_timeout_ms(&p->wheel, p_now_ns(p));
+    int timeout_ms = sleep_ms(p);
     if (timeout_ms != 0 && !idle_fall_asleep(&p->idle)) {
         timeout_ms = 0;
         sysmon_p_awoke(p);

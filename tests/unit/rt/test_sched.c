@@ -271,6 +271,37 @@ static void a_thief_takes_high_priority_first(void **state) {
     story(2, loot_order_story);
 }
 
+static struct g *timed_g;
+static _Atomic bool timed_ran;
+
+static void parks_with_a_deadline(void *arg) {
+    CHECK(rt_p_index() == 0);
+    timed_g = rt_self();
+    CHECK(rt_park("a deadline on P 0", story_soon()) == 0);
+    CHECK(rt_p_index() == 1);
+    atomic_store(&timed_ran, true);
+}
+
+static void wakes_it(void *arg) {
+    rt_ready(timed_g);
+}
+
+/* P 0, whose timer it has, computes: whoever wakes the coroutine takes it out of there. */
+static void deadline_story(void *arg) {
+    static struct hog hog;
+    hog_take(&hog, 1);
+    CHECK(go("timed", parks_with_a_deadline, NULL) == 0);
+    STORY_AWAIT(timed_g);
+    hog_release(&hog);
+    CHECK(go_on(1, "waker", wakes_it, NULL) == 0);
+    BUSY_AWAIT(atomic_load(&timed_ran));
+    rt_stop(0);
+}
+
+static void a_deadline_ties_nobody_to_a_p(void **state) {
+    story(2, deadline_story);
+}
+
 static _Atomic(struct g *) next_g;
 static _Atomic unsigned next_runs;
 
@@ -686,6 +717,7 @@ int main(void) {
         cmocka_unit_test(a_busy_p_looks_at_the_global_queue),
         cmocka_unit_test(a_thief_takes_half),
         cmocka_unit_test(a_thief_takes_high_priority_first),
+        cmocka_unit_test(a_deadline_ties_nobody_to_a_p),
         cmocka_unit_test(runnext_of_a_p_that_runs_long_is_stolen),
         cmocka_unit_test(no_p_sleeps_while_something_is_ready),
         cmocka_unit_test(idle_ps_sleep),

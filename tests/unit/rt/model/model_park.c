@@ -125,8 +125,50 @@ static void scans_only(void) {
         park_scan_end(stage_g(0), scan);
 }
 
+/* A coroutine that P 1 wakes from P 0, and that parks anew on P 1 while P 0 still fires the deadline of
+ * the first wait: that must not end the second. Nobody runs it here; its steps are the threads'. */
+static void park_on(struct p *p) {
+    struct g *g = stage_g(0);
+    g->timed_out = false;
+    g->deadline.deadline_ns = stage_deadline();
+    deadlines_add(&p->deadlines, &g->deadline);
+    g->deadline_p = p;
+    atomic_store_explicit(&g->state, G_PARKED_ANY, memory_order_release);
+}
+
+static void setup_migration(void) {
+    setup();
+    park_on(stage_p(0));
+}
+
+static void p0_fires(void) {
+    park_advance_deadlines(stage_p(0), stage_deadline() + WHEEL_TICK_NS);
+}
+
+static bool parked_anew;
+
+static void p1_wakes_and_runs_it(void) {
+    parked_anew = false;
+    rt_ready(stage_g(0));
+    if (stage_take(0)) {
+        park_on(stage_p(1));
+        parked_anew = true;
+    }
+}
+
+static void check_migration(void) {
+    struct g *g = stage_g(0);
+    uint32_t state = atomic_load(&g->state);
+    MODEL_CHECK(g->timed_out == !parked_anew);
+    MODEL_CHECK(timer_is_armed(&g->deadline) == parked_anew);
+    if (parked_anew)
+        MODEL_CHECK(state == G_PARKED_ANY);
+    else
+        MODEL_CHECK(state == G_NOTIFIED || state == G_ACTIVE);
+}
+
 int main(void) {
-    enum kind { ONE_TOKEN, ONE_TWICE, TWO, DEADLINE, UNLOCK, SCAN, SCAN_DEADLINE };
+    enum kind { ONE_TOKEN, ONE_TWICE, TWO, DEADLINE, UNLOCK, SCAN, SCAN_DEADLINE, MIGRATES };
     static const struct {
         const char *name;
         enum stage_role waiter, waker;
@@ -150,6 +192,8 @@ int main(void) {
         {"stealable, scanned while another P wakes it", STAGE_STEALABLE, STAGE_STEALABLE, SCAN},
         {"stealable, scanned while its deadline fires", STAGE_STEALABLE, STAGE_FOREIGN,
          SCAN_DEADLINE},
+        {"stealable, parks on another P while the first fires", STAGE_STEALABLE, STAGE_STEALABLE,
+         MIGRATES},
     };
     for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         waiter_role = rows[i].waiter;
@@ -185,6 +229,12 @@ int main(void) {
             story.thread_count = 3;
             story.threads[1] = eager_waker;
             story.threads[2] = scans_only;
+            break;
+        case MIGRATES:
+            story.setup = setup_migration;
+            story.threads[0] = p0_fires;
+            story.threads[1] = p1_wakes_and_runs_it;
+            story.check = check_migration;
             break;
         case UNLOCK:
             story.setup = setup_locked;

@@ -10,8 +10,9 @@ static struct p ps[MODEL_THREADS_MAX];
 static struct m ms[MODEL_THREADS_MAX];
 static struct g gs[MODEL_THREADS_MAX];
 static bool queued[MODEL_THREADS_MAX]; /* the thread's coroutine is in a run queue */
-static bool rung[MODEL_THREADS_MAX];   /* there is something for the thread's loop */
-static bool ended[MODEL_THREADS_MAX];  /* stage_end */
+static unsigned queued_by[MODEL_THREADS_MAX];
+static bool rung[MODEL_THREADS_MAX];  /* there is something for the thread's loop */
+static bool ended[MODEL_THREADS_MAX]; /* stage_end */
 
 struct sched rt_sched;
 struct log_component log_rt;
@@ -43,8 +44,16 @@ static void queue(struct g *g) {
     unsigned i = (unsigned)(g - gs);
     MODEL_CHECK(!queued[i]); /* in one queue, once */
     MODEL_CHECK(!timer_is_armed(&g->deadline));
+    queued_by[i] = model_thread();
     model_wake(&queued[i]);
     model_wake(&rung[i]);
+}
+
+bool stage_take(unsigned thread) {
+    bool mine = queued[thread] && queued_by[thread] == model_thread();
+    if (mine)
+        queued[thread] = false;
+    return mine;
 }
 
 void queue_push(struct p *p, struct g *g) {
@@ -69,6 +78,16 @@ void stack_put(struct p *p, struct g *g) {
     (void)g;
 }
 
+static void fire_deadline(struct p *p, struct g *g) {
+    if (!g->pinned) {
+        park_advance_deadlines(p, stage_deadline() + WHEEL_TICK_NS);
+        deadlines_init(&p->deadlines, 0); /* its clock starts anew, for the next wait */
+        return;
+    }
+    wheel_remove(&p->wheel, &g->deadline);
+    g->deadline.fn(&g->deadline);
+}
+
 /* The coroutine has switched to the loop of its M, which returns when it is to run on. */
 void g_switch_out(struct m *m, struct g *g) {
     unsigned i = (unsigned)(g - gs);
@@ -81,15 +100,13 @@ void g_switch_out(struct m *m, struct g *g) {
     while (parked && !queued[i]) {
         if (inbox_drain(m->p))
             continue;
-        bool may_fire = timer_is_armed(&g->deadline);
+        bool may_fire = g->pinned ? timer_is_armed(&g->deadline) : m->p->deadlines.any;
         if (may_fire && model_choose(2) == 0)
             model_wait_or_quiet(&rung[i]);
         else if (!may_fire)
             model_wait(&rung[i]);
-        if (may_fire && !rung[i]) {
-            wheel_remove(&m->p->wheel, &g->deadline);
-            g->deadline.fn(&g->deadline);
-        }
+        if (may_fire && !rung[i])
+            fire_deadline(m->p, g);
         rung[i] = false;
     }
     if (parked)
@@ -113,6 +130,7 @@ void stage_setup(const enum stage_role roles[MODEL_THREADS_MAX]) {
         ps[i].index = ps[i].idle.index = i;
         rt_sched.ps[i] = &ps[i];
         wheel_init(&ps[i].wheel, 0);
+        deadlines_init(&ps[i].deadlines, 0);
         g->pinned = roles[i] == STAGE_PINNED;
         g->p = g->pinned ? &ps[i] : NULL;
         timer_init(&g->deadline, park_deadline_fired);

@@ -19,6 +19,9 @@ struct g *stage_g(unsigned thread);
 struct p *stage_p(unsigned thread);
 /* A deadline that a park of this story may have; whether it passes first is tried both ways. */
 int64_t stage_deadline(void);
+/* True when the calling thread has queued that coroutine, which is then no longer queued: for stories
+ * that run it somewhere else. */
+bool stage_take(unsigned thread);
 /* The last thing that a thread's coroutine does, where wakers have to know that it has not ended. */
 void stage_end(void);
 /* rt_ready for sources built with -Drt_ready=stage_ready: fails the story when g has ended. */

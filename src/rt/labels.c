@@ -118,8 +118,10 @@ void labels_do(const struct label *add, unsigned count, rt_fn fn, void *arg) {
         return;
     }
     void *former = local_swap(&labels_key, labels);
-    DEFER(restoring, put_back, former);
+    struct deferred restoring;
+    defer_begin(&restoring, put_back, former);
     fn(arg);
+    defer_end(&restoring);
 }
 
 const struct labels *labels_of(const struct g *g) {

@@ -17,6 +17,8 @@ void once_do_slowly(struct once *once, rt_fn fn, void *arg) {
         mutex_unlock(&once->mutex);
         return;
     }
-    DEFER(finishing, finish, once);
+    struct deferred finishing;
+    defer_begin(&finishing, finish, once);
     fn(arg);
+    defer_end(&finishing);
 }

@@ -45,15 +45,25 @@ struct deferred {
     void *arg;
 };
 
-/* A node with this name, which makes the call at the end of the enclosing block. */
+/* The node is borrowed until defer_end, which makes the call. The latest begun ends first, on each way
+ * out of the frame; one that is left out asserts. All that a function with one way out needs:
+ *
+ *     struct deferred unlocking;
+ *     defer_begin(&unlocking, unlock, mutex);
+ *     fn(arg);
+ *     defer_end(&unlocking); */
+void defer_begin(struct deferred *node, rt_fn fn, void *arg);
+void defer_end(struct deferred *node);
+
+/* For functions with several ways out, and calls that are deferred under an if or in a loop's turn: what
+ * C++ has destructors for. It declares a node of this name in the enclosing block and begins it; nothing
+ * else is in the macro. The attribute, gcc's and clang's, has the compiler call defer_end(&node) wherever
+ * control leaves that block: by its end, return, break, continue or goto, but not by exit, longjmp or
+ * rt_exit, which makes the call by itself. The return value is computed before it. A macro, against our
+ * habit, because no function can declare something in its caller's block. */
 #define DEFER(node, fn, arg)                                                                       \
     __attribute__((cleanup(defer_end))) struct deferred node;                                      \
     defer_begin(&node, fn, arg)
-
-/* What DEFER does, for code that would rather write both. The node is borrowed until defer_end, which
- * makes the call; the latest begun ends first, on each way out of the frame. */
-void defer_begin(struct deferred *node, rt_fn fn, void *arg);
-void defer_end(struct deferred *node);
 
 struct panic_value {
     const char *message;

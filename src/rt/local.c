@@ -7,7 +7,8 @@
  *       the lease is taken, and such a value is exchanged, under locals_lock. The former value is
  *       destroyed after that. The memory of a struct g stays one for ever, so the lock is always there.
  *
- * Order  A key's slot is stored with release after the key is in the table and loaded with acquire. */
+ * Order  A key's slot is stored with release after the key is in the table and loaded with acquire. So is
+ *        a value: the first one of a key is stored without the lock, there is nothing to destroy. */
 #include "rt/local.h"
 
 #include "rt/rt_internal.h"
@@ -36,11 +37,12 @@ static struct local_key *key_at(uint32_t index) {
 }
 
 static void *exchange(struct g *g, struct local_key *key, uint32_t index, void *value) {
-    if (key->inherit)
+    void *former = atomic_load_explicit(&g->locals[index], memory_order_relaxed); /* L2 */
+    bool may_be_leased = former && key->inherit;
+    if (may_be_leased)
         spin_lock(&g->locals_lock); /* L3 */
-    void *former = atomic_load_explicit(&g->locals[index], memory_order_relaxed);
-    atomic_store_explicit(&g->locals[index], value, memory_order_relaxed);
-    if (key->inherit)
+    atomic_store_explicit(&g->locals[index], value, memory_order_release);
+    if (may_be_leased)
         spin_unlock(&g->locals_lock);
     uint32_t bit = 1U << index;
     g->locals_set = value ? g->locals_set | bit : g->locals_set & ~bit;
@@ -79,7 +81,7 @@ void *local_lease(struct g *g, struct local_key *key) {
     if (slot == 0)
         return NULL;
     spin_lock(&g->locals_lock);
-    void *value = atomic_load_explicit(&g->locals[slot - 1], memory_order_relaxed);
+    void *value = atomic_load_explicit(&g->locals[slot - 1], memory_order_acquire);
     void *leased = value ? key->inherit(value) : NULL;
     spin_unlock(&g->locals_lock);
     return leased;

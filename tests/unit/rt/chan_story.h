@@ -11,13 +11,6 @@
 #include "rt/chan.h"
 #include "rt_story.h"
 
-static inline uint64_t next_random(uint64_t *seed) {
-    *seed ^= *seed << 13;
-    *seed ^= *seed >> 7;
-    *seed ^= *seed << 17;
-    return *seed;
-}
-
 static inline struct chan *new_chan(uint32_t capacity) {
     struct chan *ch = chan_new(sizeof(int), capacity);
     CHECK(ch);
@@ -43,13 +36,6 @@ static inline int recv_int(struct chan *ch) {
 static inline void let_others_park(void) {
     for (int i = 0; i < 3; i++)
         rt_yield();
-}
-
-/* The body breaks a contract, which an assertion must notice. */
-static inline void story_asserts(rt_fn body) {
-    int status = story_status(1, body);
-    assert_true(WIFSIGNALED(status));
-    assert_int_equal(WTERMSIG(status), SIGABRT);
 }
 
 /* A ledger of numbered things, each of which must be sent once and received once. */

@@ -5,6 +5,7 @@
  * child ended. No sleeps: wait for a condition, with a deadline that only a broken test reaches. */
 #pragma once
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -67,4 +68,19 @@ static inline void story(unsigned p_count, rt_fn body) {
         fprintf(stderr, "the story ended by signal %d\n", WTERMSIG(status));
     assert_true(WIFEXITED(status));
     assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+/* The body breaks a contract, which an assertion must notice. */
+static inline void story_asserts(rt_fn body) {
+    int status = story_status(1, body);
+    assert_true(WIFSIGNALED(status));
+    assert_int_equal(WTERMSIG(status), SIGABRT);
+}
+
+/* xorshift; seed must not be 0. */
+static inline uint64_t next_random(uint64_t *seed) {
+    *seed ^= *seed << 13;
+    *seed ^= *seed >> 7;
+    *seed ^= *seed << 17;
+    return *seed;
 }

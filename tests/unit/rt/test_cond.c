@@ -2,21 +2,12 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <string.h>
 
 #include "rt/cond.h"
-#include "rt/waitgroup.h"
-#include "rt_story.h"
+#include "order_story.h"
 
 static struct mutex mutex;
 static struct cond cond;
-static struct waitgroup group;
-static char order[16];
-
-static void note(const char *what) {
-    order[strlen(order)] = *what;
-}
-
 static void waits(void *arg) {
     CHECK(mutex_lock(&mutex, RT_FOREVER) == 0);
     CHECK(cond_wait(&cond, &mutex, story_soon()) == 0);

@@ -2,14 +2,11 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <string.h>
 
 #include "rt/mutex.h"
-#include "rt/waitgroup.h"
-#include "rt_story.h"
+#include "order_story.h"
 
 static struct mutex mutex;
-static struct waitgroup group;
 
 static bool is_unused(struct mutex *m) {
     return atomic_load(&m->state) == 0 && waiters_is_empty(&m->waiters);
@@ -63,12 +60,6 @@ static void one_at_a_time_whatever_it_runs_on(void **state) {
 }
 
 /* ---- Deadlines and cancellation ---- */
-
-static char order[16];
-
-static void note(const char *what) {
-    order[strlen(order)] = *what;
-}
 
 static void locks_and_notes(void *arg) {
     CHECK(mutex_lock(&mutex, story_soon()) == 0);

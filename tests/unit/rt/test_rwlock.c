@@ -2,20 +2,11 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <string.h>
 
 #include "rt/rwlock.h"
-#include "rt/waitgroup.h"
-#include "rt_story.h"
+#include "order_story.h"
 
 static struct rwlock rw;
-static struct waitgroup group;
-static char order[32];
-
-static void note(const char *what) {
-    order[strlen(order)] = *what;
-}
-
 static void reads(void *arg) {
     CHECK(rwlock_read_lock(&rw, story_soon()) == 0);
     note(arg);

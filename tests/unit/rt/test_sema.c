@@ -2,20 +2,11 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <string.h>
 
 #include "rt/sema.h"
-#include "rt/waitgroup.h"
-#include "rt_story.h"
+#include "order_story.h"
 
 static struct sema sema;
-static struct waitgroup group;
-static char order[16];
-
-static void note(const char *what) {
-    order[strlen(order)] = *what;
-}
-
 static void acquires(void *arg) {
     CHECK(sema_acquire(&sema, "in a test", story_soon()) == 0);
     note(arg);

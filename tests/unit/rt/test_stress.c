@@ -57,13 +57,6 @@ static bool is_long(void) {
     return text && strcmp(text, "yes") == 0;
 }
 
-static uint64_t next_random(uint64_t *seed) {
-    *seed ^= *seed << 13;
-    *seed ^= *seed >> 7;
-    *seed ^= *seed << 17;
-    return *seed;
-}
-
 static int64_t soon(uint64_t *seed) {
     return rt_now_ns() + (int64_t)(next_random(seed) % (3 * NS_PER_MS));
 }

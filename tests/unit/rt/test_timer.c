@@ -19,11 +19,6 @@ static void note_fired(struct timer *timer) {
     fired_count++;
 }
 
-static uint64_t next_random(uint64_t *seed) {
-    *seed = *seed * 6364136223846793005U + 1442695040888963407U;
-    return *seed >> 20;
-}
-
 static void check_wheel(void) {
     for (unsigned level = 0; level < WHEEL_LEVELS; level++) {
         assert_true(!(wheel.levels >> level & 1) == !wheel.occupied[level]);

@@ -147,9 +147,7 @@ static void once_too_often_story(void *arg) {
 }
 
 static void done_once_too_often_asserts(void **state) {
-    int status = story_status(1, once_too_often_story);
-    assert_true(WIFSIGNALED(status));
-    assert_int_equal(WTERMSIG(status), SIGABRT);
+    story_asserts(once_too_often_story);
 }
 
 int main(void) {

@@ -162,20 +162,17 @@ static void a_thread_may_unlock(void **state) {
  * so: the next unlock hands over, and main cannot be faster any more. */
 static void starvation_story(void *arg) {
     CHECK(mutex_lock(&mutex, RT_FOREVER) == 0);
-    int64_t until_ns = clock_mono_ns() + MUTEX_STARVING_NS;
+    int64_t since_ns = clock_mono_ns();
     CHECK(go_here("b", locks_and_notes, (char[]){"b"}) == 0);
     CHECK(go_here("c", locks_and_notes, (char[]){"c"}) == 0);
     rt_yield();
     CHECK(order[0] == '\0');
-    mutex_unlock(&mutex);
-    CHECK(mutex_try_lock(&mutex)); /* b has not waited for long: who is faster may have it */
-    until_ns = clock_mono_ns() + MUTEX_STARVING_NS;
-    STORY_AWAIT(clock_mono_ns() > until_ns);
-    CHECK(!(atomic_load(&mutex.state) & MUTEX_STARVING)); /* b came back in time the first time */
-    mutex_unlock(&mutex);
-    CHECK(mutex_try_lock(&mutex));
-    rt_yield(); /* b loses again, and has had enough */
-    CHECK(atomic_load(&mutex.state) & MUTEX_STARVING);
+    do {
+        mutex_unlock(&mutex);
+        CHECK(mutex_try_lock(&mutex)); /* b is awake, but has not run: who is faster has it */
+        CHECK(rt_sleep_until(clock_mono_ns() + NS_PER_MS) == 0); /* b runs, and loses */
+    } while (!(atomic_load(&mutex.state) & MUTEX_STARVING));
+    CHECK(clock_mono_ns() - since_ns >= MUTEX_STARVING_NS);
     mutex_unlock(&mutex);
     CHECK(!mutex_try_lock(&mutex)); /* it is b's */
     CHECK(mutex_lock(&mutex, story_soon()) == 0);

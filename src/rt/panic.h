@@ -55,12 +55,12 @@ struct deferred {
 void defer_begin(struct deferred *node, rt_fn fn, void *arg);
 void defer_end(struct deferred *node);
 
-/* For functions with several ways out, and calls that are deferred under an if or in a loop's turn: what
- * C++ has destructors for. It declares a node of this name in the enclosing block and begins it; nothing
- * else is in the macro. The attribute, gcc's and clang's, has the compiler call defer_end(&node) wherever
- * control leaves that block: by its end, return, break, continue or goto, but not by exit, longjmp or
- * rt_exit, which makes the call by itself. The return value is computed before it. A macro, against our
- * habit, because no function can declare something in its caller's block. */
+/* For functions with several ways out: what C++ has destructors for. It declares a node of this name in
+ * the enclosing block, be that a function's, an if's or a loop's turn, and begins it; nothing else is in
+ * the macro. The attribute, gcc's and clang's, has the compiler call defer_end(&node) wherever control
+ * leaves that block: by its end, return, break, continue or goto. A return value is computed before that.
+ * A panic and rt_exit make the call themselves, longjmp and exit none. A macro, against our habit, because
+ * no function can declare something in its caller's block. */
 #define DEFER(node, fn, arg)                                                                       \
     __attribute__((cleanup(defer_end))) struct deferred node;                                      \
     defer_begin(&node, fn, arg)

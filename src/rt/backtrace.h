@@ -18,10 +18,9 @@ struct m;
 enum { BACKTRACE_MAX = 64 };
 
 enum backtrace_where {
-    BACKTRACE_SUSPENDED, /* from the saved stack pointer */
-    BACKTRACE_RUNNING,   /* on the coroutine's stack; pcs[0] is where it stands */
-    BACKTRACE_FOREIGN,   /* in foreign code: the coroutine, up to foreign_call */
-    BACKTRACE_THREAD,    /* on the thread's own stack: the scheduler, a callback, a quick call */
+    BACKTRACE_RUNNING, /* on the coroutine's stack; pcs[0] is where it stands */
+    BACKTRACE_FOREIGN, /* in foreign code: the coroutine, up to foreign_call */
+    BACKTRACE_THREAD,  /* on the thread's own stack: the scheduler, a callback, a quick call */
 };
 
 struct backtrace {

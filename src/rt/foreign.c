@@ -91,7 +91,7 @@ void foreign_call(rt_fn fn, void *arg) {
 
 void foreign_retaken(struct m *m, struct g *g) {
     m->current = NULL;
-    int idle = g->pinned ? -1 : idle_claim((int)m->left->index);
+    int idle = g->pinned ? -1 : idle_claim(m->left->index);
     if (idle >= 0)
         inbox_post(rt_sched.ps[idle], &g->resume_post);
     else

@@ -137,9 +137,9 @@ static int claim_any(uint64_t state) {
     return -1;
 }
 
-int idle_claim(int preferred) {
-    if (preferred >= 0 && claim_one((unsigned)preferred, AWAKE))
-        return preferred;
+int idle_claim(unsigned preferred) {
+    if (claim_one(preferred, AWAKE))
+        return (int)preferred;
     return claim_any(AWAKE);
 }
 

@@ -33,10 +33,9 @@ void idle_wake(struct idle_p *p);
 /* There is new work that any P may run, visible already: one idle P comes to look for it unless one is
  * looking. */
 void idle_new_work(void);
-/* An idle P, preferred (an index, or IDLE_ANY) if it is one, or -1. It is no longer idle for others; the
- * caller gives it work of its own and wakes it. */
-enum { IDLE_ANY = -1 };
-int idle_claim(int preferred);
+/* The index of an idle P, preferred if it is one, or -1. It is no longer idle for others; the caller gives
+ * it work of its own and wakes it. */
+int idle_claim(unsigned preferred);
 
 /* True when p is, or now becomes, one of those who look: they are at most half as many as the busy Ps. */
 bool idle_may_spin(struct idle_p *p);

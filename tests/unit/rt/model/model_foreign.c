@@ -85,7 +85,7 @@ void stall_look_at_quick_calls(void) {}
 void stall_forget(int64_t now_ns) {}
 
 /* No P is idle: the coroutine goes to the queue of all (g_resume). */
-int idle_claim(int preferred) {
+int idle_claim(unsigned preferred) {
     return -1;
 }
 

@@ -165,7 +165,7 @@ static void stranger_posts_to_p1(void) {
 }
 
 static void stranger_claims_one(void) {
-    int index = idle_claim(IDLE_ANY);
+    int index = idle_claim(0);
     if (index < 0) { /* all are busy: then as queue_push_global does */
         stranger_gives_one();
         return;

@@ -408,7 +408,7 @@ static void handshake_main(void *arg) {
     rt_stop(0);
 }
 
-static struct handshake handshake ;
+static struct handshake handshake;
 
 static void stealable_handshake_story(void *arg) {
     CHECK(go("handshake", handshake_main, &handshake) == 0);

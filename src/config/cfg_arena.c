@@ -71,7 +71,7 @@ void *cfg_alloc_array(struct cfg_arena *arena, size_t count, size_t size) {
 
 struct span cfg_copy(struct cfg_arena *arena, struct span s) {
     if (!s.ptr)
-        return s;
+        return span_none();
     char *copy = cfg_alloc(arena, s.len + 1);
     if (s.len)
         memcpy(copy, s.ptr, s.len);

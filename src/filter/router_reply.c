@@ -68,11 +68,12 @@ void router_direct_response(struct router *r, const struct route_entry *route) {
 
 /* Envoy's details have no blanks: they stand in one column of the access log. */
 static struct span underscored(struct arena *arena, struct span text) {
-    struct span copy = arena_copy(arena, text);
-    for (size_t i = 0; i < copy.len; i++)
-        if (copy.ptr[i] == ' ')
-            ((char *)(uintptr_t)copy.ptr)[i] = '_';
-    return copy;
+    char *copy = arena_alloc(arena, text.len ? text.len : 1);
+    if (!copy)
+        return span_none();
+    for (size_t i = 0; i < text.len; i++)
+        copy[i] = text.ptr[i] == ' ' ? '_' : text.ptr[i];
+    return span_make(copy, text.len);
 }
 
 static void upstream_reset(struct router *r, unsigned status, const char *reason,

@@ -30,27 +30,32 @@ static void refuse(struct parser *p, const char *why) {
                     why);
 }
 
-static struct span copy(struct span text) {
+static char *copy_bytes(struct span text) {
     char *data = malloc(text.len + 1);
     if (!data)
-        return span_none();
+        return NULL;
     if (text.len > 0)
         memcpy(data, text.ptr, text.len);
     data[text.len] = '\0';
-    return span_make(data, text.len);
+    return data;
+}
+
+static struct span copy(struct span text) {
+    char *data = copy_bytes(text);
+    return data ? span_make(data, text.len) : span_none();
 }
 
 static bool header_name(struct parser *p, struct span name, struct span *out, enum header_id *id) {
-    struct span lower = copy(name);
-    if (span_is_none(lower)) {
+    char *bytes = copy_bytes(name);
+    if (!bytes) {
         refuse(p, "out of memory");
         return false;
     }
-    char *bytes = (char *)(uintptr_t)lower.ptr;
-    for (size_t i = 0; i < lower.len; i++) {
+    for (size_t i = 0; i < name.len; i++) {
         if (bytes[i] >= 'A' && bytes[i] <= 'Z')
             bytes[i] = (char)(bytes[i] | 0x20);
     }
+    struct span lower = span_make(bytes, name.len);
     *out = lower;
     *id = header_id_of(lower);
     struct span token = lower.len > 0 && lower.ptr[0] == ':' ? span_from(lower, 1) : lower;

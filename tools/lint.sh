@@ -68,6 +68,8 @@ config_docs() {
 check layers python3 tools/check_layers.py
 check clang-format clang_format
 check clang-tidy clang_tidy
+check borrows .venv/bin/python tools/check_borrows.py build
+check borrow-rules .venv/bin/python tools/test_check_borrows.py
 check python python_check
 check go go_modules
 check shellcheck shellcheck dev .ci/run tools/lint.sh

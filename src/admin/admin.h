@@ -78,7 +78,7 @@ struct admin_hooks {
     void (*reopen_logs)(void);
 };
 
-void admin_set_hooks(const struct admin_hooks *hooks);
+void admin_set_hooks(const struct admin_hooks *hooks BORROWED_BY(program));
 
 /* Hands a running cluster, with the counters of its hosts summed over the Ps, to fn. */
 void admin_show_cluster(struct cluster *cluster, admin_cluster_fn fn, void *arg);

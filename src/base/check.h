@@ -13,6 +13,17 @@
 #define NOINLINE __attribute__((noinline))
 #define FLATTEN __attribute__((flatten)) /* what it calls is inlined, as far as it is in sight */
 #define PRINTF_LIKE(text_arg, first_arg) __attribute__((format(printf, text_arg, first_arg)))
+
+/* A pointer or a span passed in is borrowed until the call returns. On a parameter whose bytes are held
+ * for longer, this names who holds them, and so until when: another parameter (`struct span name
+ * BORROWED_BY(map)`), `result`, or in a word of its own what else does (`coroutine`, `program`).
+ * tools/check_borrows.py reads it. Static functions need none. */
+#ifdef __clang__
+#define BORROWED_BY(holder) __attribute__((annotate("borrowed_by:" #holder)))
+#else
+#define BORROWED_BY(holder)
+#endif
+
 #define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 _Noreturn void assert_failed(const char *file, int line, const char *condition);

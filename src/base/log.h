@@ -26,7 +26,7 @@ struct log_component {
     }                                                                                              \
     struct log_component log_##ident
 
-void log_register(struct log_component *component);
+void log_register(struct log_component *component BORROWED_BY(program));
 
 static inline bool log_enabled(const struct log_component *component, enum log_level level) {
     return (int)level >= atomic_load_explicit(&component->level, memory_order_relaxed);

@@ -1,6 +1,7 @@
 /* span: borrowed bytes, {pointer, length}.
  *
- * Ownership  A span borrows. It is valid until the event that the function handing it out names.
+ * Ownership  A span borrows. It is valid until the event that the function handing it out names; one
+ *            passed in, until the call returns, unless it is marked BORROWED_BY (base/check.h).
  * Threads    A value; reading it from two threads is as safe as reading the bytes it points at.
  * Shape      Bytes, not text: no terminating NUL, may hold any value. {NULL, 0} is the absent span,
  *            {non-NULL, 0} an empty one. */
@@ -9,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
+#include "base/check.h"
 
 struct span {
     const char *ptr;
@@ -61,10 +64,10 @@ bool span_eq_nocase(struct span a, struct span b);
 ptrdiff_t span_find(struct span s, char byte);
 
 /* Without leading and trailing SP and HTAB (RFC 9110 OWS). */
-struct span span_trim(struct span s);
+struct span span_trim(struct span s BORROWED_BY(result));
 
 /* Next element of a separated list ("a, b ,c"), trimmed; false at the end. Advances *rest. */
-bool span_next_token(struct span *rest, char separator, struct span *token);
+bool span_next_token(struct span *rest BORROWED_BY(token), char separator, struct span *token);
 
 /* Decimal digits only, no sign, no blanks. False on anything else or on overflow. */
 bool span_to_u64(struct span s, uint64_t *out);

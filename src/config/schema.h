@@ -275,7 +275,7 @@ size_t cfg_scalar_size(enum cfg_type type);
 const char *cfg_type_name(const struct cfg_field *field);
 
 /* The lowerCamelCase form of a snake_case name, as protoc derives it. */
-struct span cfg_camel_name(const char *name, char *buffer, size_t size);
+struct span cfg_camel_name(const char *name, char *buffer BORROWED_BY(result), size_t size);
 
 /* Every table reachable from the bootstrap and the extensions: depth first, each once. Returns
  * how many there are; fills at most capacity of them. */

@@ -55,15 +55,16 @@ struct cfg_parse_error {
 };
 
 /* Both: the document's root, NULL with *error filled. An empty document is a NODE_NULL. text is
- * borrowed for the call. */
-struct cfg_tree *cfg_yaml_parse(struct cfg_arena *arena, struct span file, struct span text,
-                                struct cfg_parse_error *error);
+ * borrowed for the call, file for as long as the tree. */
+struct cfg_tree *cfg_yaml_parse(struct cfg_arena *arena, struct span file BORROWED_BY(result),
+                                struct span text, struct cfg_parse_error *error);
 enum cfg_json_scalars {
     CFG_JSON_SCALARS, /* a number is a number */
     CFG_YAML_SCALARS, /* JSON in a YAML file: scalars mean what YAML has them mean */
 };
-struct cfg_tree *cfg_json_parse(struct cfg_arena *arena, struct span file, struct span text,
-                                enum cfg_json_scalars scalars, struct cfg_parse_error *error);
+struct cfg_tree *cfg_json_parse(struct cfg_arena *arena, struct span file BORROWED_BY(result),
+                                struct span text, enum cfg_json_scalars scalars,
+                                struct cfg_parse_error *error);
 
 /* True when text is valid UTF-8, which protobuf strings must be. */
 bool cfg_utf8_valid(struct span text);

@@ -30,7 +30,7 @@ struct ext_buffers {
 };
 
 /* NULL when memory is short. */
-MUST_CHECK struct ext_buffer *ext_buffer_new(struct span borrowed);
+MUST_CHECK struct ext_buffer *ext_buffer_new(struct span borrowed BORROWED_BY(result));
 void ext_buffer_free(struct ext_buffer *buffer);
 
 MUST_CHECK int ext_buffer_own(struct ext_buffer *buffer);

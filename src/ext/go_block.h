@@ -30,8 +30,8 @@ static_assert(offsetof(struct go_block, request) == 0, "a request pointer is a b
 enum { GO_KEPT_BYTES_MAX = 4 << 20 };
 
 /* plugin_name lives as long as the process. NULL when memory is short. */
-struct go_block *go_block_new(const struct go_library *library, struct span plugin_name,
-                              unsigned shard);
+struct go_block *go_block_new(const struct go_library *library,
+                              struct span plugin_name BORROWED_BY(result), unsigned shard);
 /* Before the first call into Go: from now on Go has a reference. */
 void go_block_enter(struct go_block *block, uint64_t config_id, uint32_t worker_id);
 /* shard: of the P, or STATS_SHARD_FOREIGN. */

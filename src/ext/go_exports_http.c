@@ -139,6 +139,7 @@ int envoyGoFilterHttpSendLocalReply(void *s, int status, void *body, int body_le
         status = 500;
     }
     size_t count;
+    /* borrow-ok: ext_reply_new copies what the list points at, and the list is freed here. */
     struct ext_reply_header *list = reply_headers(headers, header_count, &count);
     unsigned refused = 0;
     struct ext_reply *reply = ext_reply_new((unsigned)status, input(body, body_len),

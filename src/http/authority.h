@@ -9,9 +9,9 @@
 bool authority_is_valid(struct span authority);
 
 /* Without the port and its colon; brackets of an IPv6 address stay. */
-struct span authority_host(struct span authority);
+struct span authority_host(struct span authority BORROWED_BY(result));
 /* Digits behind the colon; the absent span when there is no colon, an empty one for "host:". */
-struct span authority_port(struct span authority);
+struct span authority_port(struct span authority BORROWED_BY(result));
 
 /* Hosts compare without regard to case (RFC 3986 3.2.2). */
 static inline bool authority_host_eq(struct span a, struct span b) {

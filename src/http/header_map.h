@@ -122,18 +122,20 @@ int header_find(const struct header_map *map, enum header_id id, struct span nam
  * _add appends an entry; a pseudo header goes behind the other pseudo headers.
  * _set removes all of that name and puts one in the first one's place.
  * _append joins with "," to the first value when there is one, else adds. */
-MUST_CHECK int header_add(struct header_map *map, enum header_id id, struct span name,
-                          struct span value);
-MUST_CHECK int header_set(struct header_map *map, enum header_id id, struct span name,
-                          struct span value);
-MUST_CHECK int header_append(struct header_map *map, enum header_id id, struct span name,
-                             struct span value);
+MUST_CHECK int header_add(struct header_map *map, enum header_id id,
+                          struct span name BORROWED_BY(map), struct span value BORROWED_BY(map));
+MUST_CHECK int header_set(struct header_map *map, enum header_id id,
+                          struct span name BORROWED_BY(map), struct span value BORROWED_BY(map));
+MUST_CHECK int header_append(struct header_map *map, enum header_id id,
+                             struct span name BORROWED_BY(map), struct span value BORROWED_BY(map));
 /* How many were removed. */
 uint32_t header_remove(struct header_map *map, enum header_id id, struct span name);
 
 /* Known names, the short form. */
-MUST_CHECK int header_set_id(struct header_map *map, enum header_id id, struct span value);
-MUST_CHECK int header_add_id(struct header_map *map, enum header_id id, struct span value);
+MUST_CHECK int header_set_id(struct header_map *map, enum header_id id,
+                             struct span value BORROWED_BY(map));
+MUST_CHECK int header_add_id(struct header_map *map, enum header_id id,
+                             struct span value BORROWED_BY(map));
 uint32_t header_remove_id(struct header_map *map, enum header_id id);
 
 /* What may go on the wire: RFC 9110 token (lower-case for names of ours), and a value without CR,

@@ -92,11 +92,12 @@ void http1_parser_init(struct http1_parser *parser, const struct http1_limits *l
  * Requests: entries :method, :path, :authority (from Host or the absolute target), :scheme ("http"
  * unless absolute-form says otherwise) come first; `host` is no entry. The spans are borrowed from
  * buf. Hop-by-hop fields are still in the map: http1_strip_hop_by_hop removes them. */
-enum http1_verdict http1_parse_request(struct http1_parser *parser, char *buf, size_t len,
-                                       struct http1_head *head);
+enum http1_verdict http1_parse_request(struct http1_parser *parser, char *buf BORROWED_BY(head),
+                                       size_t len, struct http1_head *head);
 /* request_method decides the framing (HEAD and CONNECT); 1xx, 204, 304 have no body. */
-enum http1_verdict http1_parse_response(struct http1_parser *parser, char *buf, size_t len,
-                                        struct span request_method, struct http1_head *head);
+enum http1_verdict http1_parse_response(struct http1_parser *parser, char *buf BORROWED_BY(head),
+                                        size_t len, struct span request_method,
+                                        struct http1_head *head);
 
 /* Removes Connection, Keep-Alive, Proxy-Connection, Transfer-Encoding and Upgrade; Trailer stays.
  * Of a request (a map without :status) also what Connection names, and of TE all but "trailers":
@@ -122,7 +123,8 @@ void http1_chunked_init(struct http1_chunked *chunked, const struct http1_limits
  * trailers may be NULL: then they are checked and dropped. Trailers are parsed only once their
  * section is whole in buf, which the caller therefore keeps (HTTP1_MORE with *consumed == 0 and an
  * empty *data asks for more bytes behind the same start). */
-enum http1_verdict http1_chunked_next(struct http1_chunked *chunked, char *buf, size_t len,
+enum http1_verdict http1_chunked_next(struct http1_chunked *chunked,
+                                      char *buf BORROWED_BY(data) BORROWED_BY(trailers), size_t len,
                                       size_t *consumed, struct span *data,
                                       struct header_map *trailers);
 

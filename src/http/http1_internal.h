@@ -20,17 +20,18 @@ enum http1_verdict http1_fail(struct http1_parser *parser, enum http1_error erro
 
 /* Before a call goes on with a message: the map is as we left it, and the spans in it point into
  * buf even when the bytes have moved since the last call. */
-void http1_follow_buffer(struct http1_parser *parser, char *buf, struct header_map *map);
+void http1_follow_buffer(struct http1_parser *parser, char *buf BORROWED_BY(map),
+                         struct header_map *map);
 
 /* Goes on with the start line in buf[0..len) up to its CRLF. HTTP1_DONE: *line is the line without
  * CRLF, and scanned stands behind it. */
-enum http1_verdict http1_scan_start_line(struct http1_parser *parser, char *buf, size_t len,
-                                         struct span *line);
+enum http1_verdict http1_scan_start_line(struct http1_parser *parser, char *buf BORROWED_BY(line),
+                                         size_t len, struct span *line);
 
 /* Goes on with the field lines up to the empty line; scanned then stands behind that. map may be
  * NULL: fields are checked and dropped. */
-enum http1_verdict http1_parse_fields(struct http1_parser *parser, char *buf, size_t len,
-                                      struct header_map *map);
+enum http1_verdict http1_parse_fields(struct http1_parser *parser, char *buf BORROWED_BY(map),
+                                      size_t len, struct header_map *map);
 
 /* The verdict when the bytes given end before the head does: HTTP1_MORE, or too large. */
 enum http1_verdict http1_need_more(struct http1_parser *parser, size_t len);

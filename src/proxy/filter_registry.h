@@ -5,6 +5,6 @@
 
 enum { FILTER_KINDS_MAX = 32 };
 
-void filter_register(const struct filter_kind *kind);
+void filter_register(const struct filter_kind *kind BORROWED_BY(program));
 /* NULL: no filter takes that configuration. */
 const struct filter_kind *filter_find(const struct cfg_schema *schema);

@@ -49,8 +49,9 @@ struct hcm {
 struct snapshot;
 /* problems says why when NULL comes back. The snapshot answers whether clusters exist. */
 struct hcm *hcm_build(const struct cfg_hcm *config, const struct snapshot *snapshot,
-                      struct span listener_name, struct span filter_chain_name,
-                      uint32_t buffer_limit, struct cfg_problems *problems);
+                      struct span listener_name BORROWED_BY(result),
+                      struct span filter_chain_name BORROWED_BY(result), uint32_t buffer_limit,
+                      struct cfg_problems *problems);
 /* The admin's: one terminal filter, no routes. */
 struct hcm *hcm_build_admin(const struct filter_kind *kind, const struct cfg_admin *config,
                             struct cfg_problems *problems);

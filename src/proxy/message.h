@@ -20,4 +20,4 @@ static inline bool message_has_body(const struct message *message) {
 
 /* A body that is bytes in memory, borrowed for the exchange's life. Empty bytes give no body.
  * -ENOMEM when the arena is at its limit. */
-MUST_CHECK int message_set_body(struct message *message, struct span bytes);
+MUST_CHECK int message_set_body(struct message *message, struct span bytes BORROWED_BY(message));

@@ -206,4 +206,5 @@ static inline struct span route_just_path(struct span path) {
 bool route_path_matches(const struct route *route, struct span just_path);
 /* The whole :path after the rewrite, in the arena; path itself when there is none to do. Absent when
  * memory is short. */
-struct span route_rewrite_path(const struct route *route, struct span path, struct arena *arena);
+struct span route_rewrite_path(const struct route *route, struct span path BORROWED_BY(result),
+                               struct arena *arena);

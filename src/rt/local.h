@@ -30,9 +30,9 @@ struct local_key {
 
 /* NULL when it was not set. */
 void *local_get(struct local_key *key);
-void local_set(struct local_key *key, void *value);
+void local_set(struct local_key *key, void *value BORROWED_BY(coroutine));
 /* The same, but the former value is transferred to the caller. */
-MUST_CHECK void *local_swap(struct local_key *key, void *value);
+MUST_CHECK void *local_swap(struct local_key *key, void *value BORROWED_BY(coroutine));
 
 /* What inherit makes of g's value at this moment, transferred to the caller; NULL when there is none.
  * The key must have an inherit. g may end meanwhile, or be another coroutine already. */

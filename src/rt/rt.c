@@ -93,6 +93,7 @@ int rt_run(const struct rt_options *options, rt_fn main_fn, void *arg) {
     for (unsigned i = 0; err == 0 && i < p_count; i++)
         err = m_start(rt_sched.ps[i]);
     if (err == 0)
+        /* borrow-ok: this call returns after main_fn. */
         err = go_on(0, "main", main_fn, arg); /* last: nothing that fails comes after it has run */
     if (err < 0)
         goto stop;

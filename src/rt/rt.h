@@ -72,11 +72,15 @@ struct go_options {
 
 /* Start fn(arg) on a coroutine of its own: 0, -ENOMEM, or -EINVAL for a stack larger than
  * RT_STACK_MAX. Any thread for RT_ON_P; the other places need a P. */
-MUST_CHECK int go_with(const struct go_options *options, rt_fn fn, void *arg);
+MUST_CHECK int go_with(const struct go_options *options, rt_fn fn,
+                       void *arg BORROWED_BY(coroutine));
 /* The same with a name and a place only. go_on may be called from any thread. */
-MUST_CHECK int go(const char *name, rt_fn fn, void *arg);
-MUST_CHECK int go_here(const char *name, rt_fn fn, void *arg);
-MUST_CHECK int go_on(unsigned p_index, const char *name, rt_fn fn, void *arg);
+MUST_CHECK int go(const char *name BORROWED_BY(program), rt_fn fn,
+                  void *arg BORROWED_BY(coroutine));
+MUST_CHECK int go_here(const char *name BORROWED_BY(program), rt_fn fn,
+                       void *arg BORROWED_BY(coroutine));
+MUST_CHECK int go_on(unsigned p_index, const char *name BORROWED_BY(program), rt_fn fn,
+                     void *arg BORROWED_BY(coroutine));
 
 /* The running coroutine; NULL in a scheduler callback. Valid until the coroutine ends. */
 struct g *rt_self(void);
@@ -106,7 +110,7 @@ struct rt_post {
     struct rt_post *next;
     void (*fn)(struct rt_post *post);
 };
-void rt_post(unsigned p_index, struct rt_post *post);
+void rt_post(unsigned p_index, struct rt_post *post BORROWED_BY(inbox));
 
 /* Counters of one P, read by any thread (relaxed). */
 struct rt_p_stats {

@@ -21,7 +21,8 @@ MUST_CHECK int signals_after_dlopen(void);
 
 /* Runs fn as a new coroutine on P 0 for each delivery of signo (SIGTERM, SIGINT, SIGHUP, SIGUSR1,
  * SIGUSR2; deliveries merge as signals do). Call inside rt_run's main_fn. */
-MUST_CHECK int signals_on(int signo, const char *name, rt_fn fn, void *arg);
+MUST_CHECK int signals_on(int signo, const char *name BORROWED_BY(program), rt_fn fn,
+                          void *arg BORROWED_BY(coroutine));
 
 /* Each delivery of signo (SIGQUIT) writes all coroutines to the log, see dump.h, also when every P is
  * stuck; the process goes on. Any thread; put back after each dlopen. 0 or -errno. */

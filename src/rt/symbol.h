@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/check.h"
+
 struct symbol {
     const char *function; /* never NULL; of an unknown one the file that the address lies in */
     uint64_t offset;      /* from its start */
@@ -25,7 +27,7 @@ struct symbolizer {
 };
 
 /* Borrowed for ever. Before anybody asks, or at any time by one thread. */
-void symbol_set_finder(const struct symbolizer *symbolizer);
+void symbol_set_finder(const struct symbolizer *symbolizer BORROWED_BY(program));
 
 /* At least 1. max >= 1. Strings are borrowed for ever. */
 unsigned symbol_of(uintptr_t pc, struct symbol *out, unsigned max);

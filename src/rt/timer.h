@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/check.h"
 #include "base/list.h"
 
 struct timer;
@@ -22,7 +23,7 @@ struct timer {
 void timer_init(struct timer *timer, timer_fn fn);
 /* Arming an armed timer moves it; to a later time that costs nothing, so an idle timeout is best left
  * armed while its owner is busy, and armed anew afterwards. RT_FOREVER only disarms. */
-void timer_arm(struct timer *timer, int64_t deadline_ns);
+void timer_arm(struct timer *timer BORROWED_BY(wheel), int64_t deadline_ns);
 void timer_disarm(struct timer *timer);
 static inline bool timer_is_armed(const struct timer *timer) {
     return list_is_linked(&timer->node);

@@ -1,8 +1,10 @@
 #include "proxy/hcm.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "proxy/filter_registry.h"
@@ -177,25 +179,41 @@ static bool cluster_exists(void *arg, struct span name) {
     return snapshot_cluster(arg, name) != NULL;
 }
 
-/* Without memory for them there are no labels. */
-static void build_labels(struct hcm *hcm) {
-    if (hcm->listener_name.len == 0)
-        return;
+/* All that were ever made, a set per name of a listener. */
+static struct listener_labels {
+    struct listener_labels *next;
+    const struct labels *labels;
+} * all_labels;
+static pthread_mutex_t all_labels_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static const struct labels *find_labels_locked(const char *listener) {
+    for (const struct listener_labels *at = all_labels; at; at = at->next)
+        if (strcmp(at->labels->items[0].value, listener) == 0)
+            return at->labels;
+    struct listener_labels *made = malloc(sizeof *made);
+    struct labels *labels = labels_with(NULL, &(struct label){"listener", listener}, 1);
+    if (!made || !labels) {
+        free(made);
+        labels_unref(labels);
+        return NULL;
+    }
+    *made = (struct listener_labels){all_labels, labels_keep(labels)};
+    all_labels = made;
+    return made->labels;
+}
+
+static const struct labels *labels_of_listener(struct span name) {
     char listener[128]; /* a longer name is cut, as in struct listener */
-    snprintf(listener, sizeof listener, "%.*s", (int)hcm->listener_name.len,
-             hcm->listener_name.ptr);
-    hcm->labels = calloc(rt_p_count() + 1, sizeof *hcm->labels);
-    if (!hcm->labels)
-        return;
-    hcm->labels_count = rt_p_count();
-    for (unsigned i = 0; i < hcm->labels_count; i++)
-        hcm->labels[i] = labels_with(NULL, &(struct label){"listener", listener}, 1);
+    snprintf(listener, sizeof listener, "%.*s", (int)name.len, name.ptr);
+    pthread_mutex_lock(&all_labels_lock);
+    const struct labels *labels = find_labels_locked(listener);
+    pthread_mutex_unlock(&all_labels_lock);
+    return labels;
 }
 
 void hcm_label(const struct hcm *hcm) {
-    unsigned p_index = rt_p_index();
-    if (p_index < hcm->labels_count && hcm->labels[p_index])
-        labels_set(labels_ref(hcm->labels[p_index]));
+    if (hcm->labels)
+        labels_set(labels_ref(hcm->labels));
 }
 
 struct hcm *hcm_build(const struct cfg_hcm *config, const struct snapshot *snapshot,
@@ -211,7 +229,7 @@ struct hcm *hcm_build(const struct cfg_hcm *config, const struct snapshot *snaps
     hcm->buffer_limit = buffer_limit;
     read_options(hcm);
     init_stats(&hcm->stats, config->stat_prefix);
-    build_labels(hcm);
+    hcm->labels = labels_of_listener(hcm->listener_name);
     build_filters(hcm, problems);
     build_logs(hcm, config->access_log, config->access_log_count, problems);
     if (config->route_config && hcm->filters) {
@@ -246,7 +264,7 @@ struct hcm *hcm_build_admin(const struct filter_kind *kind, const struct cfg_adm
     hcm->buffer_limit = 1024 * 1024;
     read_options(hcm);
     init_stats(&hcm->stats, defaults.stat_prefix);
-    build_labels(hcm);
+    hcm->labels = labels_of_listener(hcm->listener_name);
     *factory = (struct filter_factory){.itab = kind->itab, .name = SPAN_LIT("admin"), .kind = kind};
     hcm->filters = calloc(1, sizeof(struct filter_factory *));
     if (!hcm->filters) {
@@ -272,9 +290,6 @@ void hcm_free(struct hcm *hcm) {
     }
     for (uint32_t i = 0; i < hcm->log_count; i++)
         access_log_free(hcm->logs[i]);
-    for (unsigned i = 0; i < hcm->labels_count; i++)
-        labels_unref(hcm->labels[i]);
-    free(hcm->labels);
     free(hcm->logs);
     free(hcm->filters);
     free(hcm);

@@ -42,8 +42,7 @@ struct hcm {
     bool use_remote_address, generate_request_id, allow_absolute_url, accept_http_10,
         enable_trailers, normalize_path;
     struct hcm_stats stats;
-    struct labels **labels; /* of coroutines that serve it, per P: Ps would fight for one count */
-    unsigned labels_count;  /* Ps */
+    const struct labels *labels; /* of coroutines that serve it, kept for ever; NULL: no memory */
 };
 
 struct snapshot;

@@ -4,8 +4,7 @@
  *
  * A coroutine's set is a coroutine-local value that its children inherit as one more lease; a dump on
  * another thread takes a lease in the same way (local.c, L3). Children may end on other Ps, so the count
- * is atomic. A set has its cache lines to itself: where coroutines with labels start and end all the
- * time each P had better have sets of its own, and those must not disturb each other.
+ * is atomic.
  *
  * A signal handler that interrupts the coroutine between any two instructions finds the former set or
  * the new one: the pointer changes by one store, and the former is given back after that.
@@ -22,7 +21,7 @@
 #include "rt/panic.h"
 #include "rt/rt_internal.h"
 
-enum { CACHE_LINE = 64 };
+#define KEPT UINT32_MAX /* refs of a set that is not counted */
 
 static void give_back(void *value) {
     labels_unref(value);
@@ -63,8 +62,7 @@ struct labels *labels_with(const struct labels *base, const struct label *add, u
     size_t text_size = 0;
     for (unsigned i = 0; i < all_count; i++)
         text_size += strlen(all[i].key) + 1 + strlen(all[i].value) + 1;
-    size_t lines = (size + text_size + CACHE_LINE - 1) / CACHE_LINE;
-    struct labels *labels = aligned_alloc(CACHE_LINE, lines * CACHE_LINE);
+    struct labels *labels = malloc(size + text_size);
     if (!labels)
         return NULL;
     atomic_init(&labels->refs, 1);
@@ -77,17 +75,29 @@ struct labels *labels_with(const struct labels *base, const struct label *add, u
     return labels;
 }
 
+static bool is_kept(const struct labels *labels) {
+    return atomic_load_explicit(&labels->refs, memory_order_relaxed) == KEPT;
+}
+
+const struct labels *labels_keep(struct labels *labels) {
+    ASSERT(atomic_load_explicit(&labels->refs, memory_order_relaxed) == 1);
+    atomic_store_explicit(&labels->refs, KEPT, memory_order_relaxed);
+    return labels;
+}
+
 struct labels *labels_ref(const struct labels *labels) {
     union {
         const struct labels *shared;
         struct labels *labels;
     } counted = {.shared = labels}; /* const is what is shared, the count is not part of that */
-    atomic_fetch_add_explicit(&counted.labels->refs, 1, memory_order_relaxed);
+    if (!is_kept(labels))
+        atomic_fetch_add_explicit(&counted.labels->refs, 1, memory_order_relaxed);
     return counted.labels;
 }
 
 void labels_unref(struct labels *labels) {
-    if (labels && atomic_fetch_sub_explicit(&labels->refs, 1, memory_order_acq_rel) == 1)
+    if (labels && !is_kept(labels) &&
+        atomic_fetch_sub_explicit(&labels->refs, 1, memory_order_acq_rel) == 1)
         free(labels);
 }
 

@@ -28,6 +28,8 @@ static const struct route routes[] = {
     {"/debug/pprof/goroutine", page_goroutine, false, "print all coroutines with their stacks",
      "debug: One of (0: for go tool pprof, 1: equal stacks together, 2: each coroutine); 0 when "
      "absent\n"},
+    {"/debug/pprof/profile", page_profile, false, "take a CPU profile, for go tool pprof",
+     "seconds: how long; at most 120, 30 when absent\n"},
     {"/debug/pprof/trace", page_trace, false, "record the scheduler, for chrome://tracing",
      "seconds: how long; at most 60, 1 when absent\n"},
     {"/drain_listeners", page_drain_listeners, true, "drain listeners",

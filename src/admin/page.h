@@ -43,6 +43,8 @@ void page_server_info(const struct query *query, struct page *page);
 void page_trace(const struct query *query, struct page *page);
 /* Coroutines, where Go programs list their goroutines, in the formats that Go's tools read. It parks. */
 void page_goroutine(const struct query *query, struct page *page);
+/* Where the runtime's threads spend processor time, for go tool pprof. It parks. */
+void page_profile(const struct query *query, struct page *page);
 void page_memory(const struct query *query, struct page *page);
 void page_certs(const struct query *query, struct page *page);
 void page_hot_restart_version(const struct query *query, struct page *page);

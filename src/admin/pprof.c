@@ -334,6 +334,11 @@ void pprof_add(struct pprof *pprof, const struct stack_count *stack, const int64
     put_message(&pprof->body, PROFILE_SAMPLE, &pprof->message);
 }
 
+void pprof_when(struct pprof *pprof, int64_t began_ns, int64_t duration_ns) {
+    put_number(&pprof->body, PROFILE_TIME_NANOS, (uint64_t)began_ns);
+    put_number(&pprof->body, PROFILE_DURATION_NANOS, (uint64_t)duration_ns);
+}
+
 void pprof_comment(struct pprof *pprof, const char *comment) {
     put_number(&pprof->body, PROFILE_COMMENT, string_of(pprof, comment));
 }
@@ -357,8 +362,6 @@ struct pprof *pprof_new(const struct pprof_head *head) {
     if (head->period_type.what)
         put_type(pprof, PROFILE_PERIOD_TYPE, &head->period_type);
     put_number(&pprof->body, PROFILE_PERIOD, (uint64_t)head->period);
-    put_number(&pprof->body, PROFILE_TIME_NANOS, (uint64_t)head->time_ns);
-    put_number(&pprof->body, PROFILE_DURATION_NANOS, (uint64_t)head->duration_ns);
     (void)dl_iterate_phdr(add_mappings, pprof);
     return pprof;
 }

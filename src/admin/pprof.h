@@ -21,8 +21,6 @@ struct pprof_head {
     unsigned value_count;
     struct pprof_type period_type; /* of what happens between two samples */
     int64_t period;
-    int64_t time_ns;     /* wall clock, when it began */
-    int64_t duration_ns; /* 0: a moment */
 };
 
 struct pprof *pprof_new(const struct pprof_head *head); /* NULL when memory is short */
@@ -30,6 +28,8 @@ void pprof_free(struct pprof *pprof);
 
 /* One sample with head's number of values. Its labels are those of the set, and "coroutine" and "state". */
 void pprof_add(struct pprof *pprof, const struct stack_count *stack, const int64_t *values);
+/* Once: when it began, by the wall clock, and how long it took; 0: a moment. */
+void pprof_when(struct pprof *pprof, int64_t began_ns, int64_t duration_ns);
 /* A line that `go tool pprof -comments` prints. */
 void pprof_comment(struct pprof *pprof, const char *comment);
 

@@ -1,9 +1,20 @@
 /* profile_page: stacks as Go programs offer theirs, for people and for `go tool pprof`. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+
 #include "admin/page.h"
 #include "admin/pprof.h"
 #include "base/clock.h"
 #include "rt/dump.h"
 #include "rt/foreign.h"
+#include "rt/profile.h"
+#include "rt/rt.h"
+
+enum {
+    SECONDS = 30, /* as Go's; go tool pprof asks for its own number */
+    SECONDS_MAX = 120,
+};
 
 static const char content_type_profile[] = "application/octet-stream";
 
@@ -33,9 +44,8 @@ static void put_goroutine_profile(struct page *page) {
         .value_count = 1,
         .period_type = {"goroutine", "count"},
         .period = 1,
-        .time_ns = clock_wall_ns(),
     };
-    struct writing writing = {pprof_new(&head), &page->body};
+    struct writing writing = {.pprof = pprof_new(&head), .out = &page->body};
     if (!writing.pprof || rt_dump_counts(add_coroutines, writing.pprof) < 0 ||
         blocking_call(write_pprof, &writing) < 0)
         page_fail(page, 503, "no memory or no thread to look at the coroutines\n");
@@ -63,4 +73,101 @@ void page_goroutine(const struct query *query, struct page *page) {
     }
     if (rt_dump(format, put_text, &page->body) < 0)
         page_fail(page, 503, "no memory or no thread to look at the coroutines\n");
+}
+
+/* ---- CPU ---- */
+
+static void drop_profile(void) {
+    struct profile_info info;
+    (void)profile_read(NULL, NULL, &info);
+}
+
+/* False when it is not a number of seconds between 1 and SECONDS_MAX. */
+static bool seconds_of(const struct query *query, uint64_t *seconds) {
+    struct span text = query_find(query, "seconds");
+    *seconds = SECONDS;
+    return span_is_none(text) ||
+           (span_to_u64(text, seconds) && *seconds >= 1 && *seconds <= SECONDS_MAX);
+}
+
+struct cpu_reading {
+    struct writing writing;
+    int64_t period_ns;
+    int err;
+};
+
+static void add_cpu(void *arg, const struct stack_count *stack) {
+    const struct cpu_reading *reading = arg;
+    int64_t count = (int64_t)stack->count;
+    pprof_add(reading->writing.pprof, stack, (int64_t[]){count, count * reading->period_ns});
+}
+
+static void comment_if(struct pprof *pprof, uint64_t count, const char *what) {
+    char text[128];
+    snprintf(text, sizeof text, "%" PRIu64 " %s", count, what);
+    if (count > 0)
+        pprof_comment(pprof, text);
+}
+
+/* On a thread that holds no P. */
+static void write_cpu_profile(void *arg) {
+    struct cpu_reading *reading = arg;
+    struct profile_info info;
+    reading->err = profile_read(add_cpu, reading, &info);
+    if (reading->err < 0)
+        return;
+    struct pprof *pprof = reading->writing.pprof;
+    pprof_when(pprof, info.started_ns, info.duration_ns);
+    comment_if(pprof, info.lost, "samples did not fit into the log");
+    comment_if(pprof, info.unseen_threads, "threads could have no timer");
+    write_pprof(&reading->writing);
+}
+
+static void put_cpu_profile(struct page *page) {
+    const int64_t period_ns = NS_PER_S / PROFILE_HZ;
+    const struct pprof_head head = {
+        .values = {{"samples", "count"}, {"cpu", "nanoseconds"}},
+        .value_count = 2,
+        .period_type = {"cpu", "nanoseconds"},
+        .period = period_ns,
+    };
+    struct cpu_reading reading = {.writing = {.pprof = pprof_new(&head), .out = &page->body},
+                                  .period_ns = period_ns};
+    int err = reading.writing.pprof ? blocking_call(write_cpu_profile, &reading) : -ENOMEM;
+    if (err < 0) /* nobody has read it */
+        drop_profile();
+    if (err < 0 || reading.err < 0)
+        page_fail(page, 503, "no memory or no thread to write the profile\n");
+    else
+        page->content_type = content_type_profile;
+    pprof_free(reading.writing.pprof);
+}
+
+/* Takes a profile while the coroutine sleeps. False when the page says why there is none. */
+static bool take_profile(const struct query *query, struct page *page) {
+    uint64_t seconds;
+    if (!seconds_of(query, &seconds)) {
+        page_fail(page, 400, "seconds must be between 1 and %d\n", SECONDS_MAX);
+        return false;
+    }
+    int err = profile_start(0, 0);
+    if (err < 0) {
+        page_fail(page, err == -EBUSY ? 409 : 503, "%s\n",
+                  err == -EBUSY ? "another profile is being taken" : "memory is short");
+        return false;
+    }
+    int64_t end_ns = clock_mono_ns() + (int64_t)seconds * NS_PER_S;
+    int woken = 0;
+    while (woken == 0)
+        woken = rt_park("while a profile is taken", end_ns);
+    if (profile_stop() == 0 && woken == -ETIMEDOUT)
+        return true;
+    drop_profile();
+    page_fail(page, 503, "the profile was given up\n"); /* nobody would read it */
+    return false;
+}
+
+void page_profile(const struct query *query, struct page *page) {
+    if (take_profile(query, page))
+        put_cpu_profile(page);
 }

@@ -30,6 +30,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <sys/uio.h>
 #include <ucontext.h>
 
 #include "base/clock.h"
@@ -155,14 +156,21 @@ static NOT_INSTRUMENTED unsigned add_leaf_caller(const ucontext_t *uc, uintptr_t
     return 2;
 }
 
-static NOT_INSTRUMENTED void look_at_self(struct m *m, const ucontext_t *uc) {
+static void registers_of(const ucontext_t *uc, uintptr_t *pc, uintptr_t *sp, uintptr_t *fp) {
 #if defined(__x86_64__)
-    uintptr_t pc = (uintptr_t)uc->uc_mcontext.gregs[REG_RIP];
-    uintptr_t sp = (uintptr_t)uc->uc_mcontext.gregs[REG_RSP];
-    uintptr_t fp = (uintptr_t)uc->uc_mcontext.gregs[REG_RBP];
+    *pc = (uintptr_t)uc->uc_mcontext.gregs[REG_RIP];
+    *sp = (uintptr_t)uc->uc_mcontext.gregs[REG_RSP];
+    *fp = (uintptr_t)uc->uc_mcontext.gregs[REG_RBP];
 #elif defined(__aarch64__)
-    uintptr_t pc = uc->uc_mcontext.pc, sp = uc->uc_mcontext.sp, fp = uc->uc_mcontext.regs[29];
+    *pc = uc->uc_mcontext.pc;
+    *sp = uc->uc_mcontext.sp;
+    *fp = uc->uc_mcontext.regs[29];
 #endif
+}
+
+static NOT_INSTRUMENTED void look_at_self(struct m *m, const ucontext_t *uc) {
+    uintptr_t pc, sp, fp;
+    registers_of(uc, &pc, &sp, &fp);
     struct backtrace *sample = &m->sample;
     struct g *g = __atomic_load_n(&m->current, __ATOMIC_RELAXED); /* or it is read twice */
     sample->g_id = g ? atomic_load_explicit(&g->id, memory_order_relaxed) : 0;
@@ -186,6 +194,55 @@ static NOT_INSTRUMENTED void look_at_self(struct m *m, const ucontext_t *uc) {
         sample->count = walk(fp, sp, high, sample->pcs, count, BACKTRACE_MAX);
     }
 }
+
+/* ---- A thread that is profiled ---- */
+
+static bool read_frame(uintptr_t fp, uintptr_t frame[2]) {
+    enum { FRAME_BYTES = 2 * sizeof(uintptr_t) };
+    struct iovec here = {frame, FRAME_BYTES}, there = {(void *)fp, FRAME_BYTES};
+    return syscall(SYS_process_vm_readv, getpid(), &here, 1, &there, 1, 0) == FRAME_BYTES;
+}
+
+/* Frames of a stack that nobody knows, upwards; a callback's lead back to the thread's own. B1 holds by
+ * the system call. */
+static NOT_INSTRUMENTED unsigned walk_unknown(uintptr_t fp, uintptr_t low,
+                                              const struct backtrace_thread *thread, uintptr_t *pcs,
+                                              unsigned count, unsigned max) {
+    uintptr_t frame[2];
+    while (count < max) {
+        if (fp >= thread->stack_low && fp < thread->stack_high)
+            return walk(fp, thread->stack_low, thread->stack_high, pcs, count, max);
+        if (fp < low || fp % sizeof(uintptr_t) != 0 || !read_frame(fp, frame) || frame[1] == 0)
+            break;
+        pcs[count++] = plain_pc(frame[1]);
+        low = fp + sizeof frame;
+        fp = frame[0];
+    }
+    return count;
+}
+
+NOT_INSTRUMENTED unsigned backtrace_interrupted(const struct backtrace_thread *thread,
+                                                const void *ucontext, uintptr_t *pcs,
+                                                unsigned max) {
+    ASSERT(max >= 2);
+    const struct g *g = thread->current;
+    uintptr_t sp, fp, low = g ? (uintptr_t)g->stack : 0, high = g ? low + g->stack_size : 0;
+    registers_of(ucontext, &pcs[0], &sp, &fp);
+    if (sp >= low && sp < high)
+        return walk(fp, sp, high, pcs, add_leaf_caller(ucontext, sp, fp, high, pcs), max);
+    unsigned count = 1;
+    if (sp >= thread->stack_low && sp < thread->stack_high) {
+        count = add_leaf_caller(ucontext, sp, fp, thread->stack_high, pcs);
+        count = walk(fp, sp, thread->stack_high, pcs, count, max);
+    } else {
+        count = walk_unknown(fp, sp, thread, pcs, count, max);
+    }
+    if (g && thread->is_suspended)
+        count += backtrace_suspended(g, pcs + count, max - count);
+    return count;
+}
+
+/* ---- A question ---- */
 
 static bool move(struct m *m, enum sample_state from, enum sample_state to) {
     uint32_t expected = from;
@@ -244,16 +301,21 @@ int backtrace_running(struct m *m, struct backtrace *out, int64_t timeout_ns) {
     return 0;
 }
 
-void backtrace_thread_init(struct m *m) {
+void backtrace_own_stack(uintptr_t *low, uintptr_t *high) {
+    *low = *high = 0;
     pthread_attr_t attr;
-    if (pthread_getattr_np(pthread_self(), &attr) == 0) {
-        void *low;
-        size_t size;
-        if (pthread_attr_getstack(&attr, &low, &size) == 0) {
-            m->stack_low = (uintptr_t)low;
-            m->stack_high = (uintptr_t)low + size;
-        }
-        pthread_attr_destroy(&attr);
+    if (pthread_getattr_np(pthread_self(), &attr) != 0)
+        return;
+    void *lowest;
+    size_t size;
+    if (pthread_attr_getstack(&attr, &lowest, &size) == 0) {
+        *low = (uintptr_t)lowest;
+        *high = (uintptr_t)lowest + size;
     }
+    pthread_attr_destroy(&attr);
+}
+
+void backtrace_thread_init(struct m *m) {
+    backtrace_own_stack(&m->stack_low, &m->stack_high);
     atomic_store_explicit(&m->tid, gettid(), memory_order_relaxed);
 }

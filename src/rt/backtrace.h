@@ -7,6 +7,7 @@
  * An address is that of the instruction after the call, but for the first one of a running coroutine,
  * which is where it stands: look up address - 1, or the line is that of the next statement. */
 #pragma once
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -40,6 +41,21 @@ unsigned backtrace_suspended(const struct g *g, uintptr_t *pcs, unsigned max);
  * time. 0, -ETIMEDOUT, -EBUSY (somebody else asks), -ESRCH (the thread has ended) or what sigaction
  * said. On error out is left untouched. */
 MUST_CHECK int backtrace_running(struct m *m, struct backtrace *out, int64_t timeout_ns);
+
+/* The calling thread, from a signal handler: where it was interrupted, and on to the coroutine that it
+ * works for. What it is in and the stacks it knows are read directly; any other, as that of a goroutine
+ * which runs in foreign code, by a system call that says so when there is nothing. pcs[0] is where it
+ * stands. Async-signal-safe. */
+struct backtrace_thread {
+    uintptr_t stack_low, stack_high; /* its own stack, as far up as frames are wanted */
+    const struct g *current;         /* or NULL */
+    bool is_suspended;               /* current waits for what the thread's own stack does */
+};
+unsigned backtrace_interrupted(const struct backtrace_thread *thread, const void *ucontext,
+                               uintptr_t *pcs, unsigned max);
+
+/* Of the calling thread; both 0 when they cannot be known. */
+void backtrace_own_stack(uintptr_t *low, uintptr_t *high);
 
 /* The calling thread becomes m's: notes what the handler needs. Before it runs coroutines. */
 void backtrace_thread_init(struct m *m);

@@ -27,6 +27,7 @@
 
 #include "rt/foreign.h"
 #include "rt/g_switch.h"
+#include "rt/profile_thread.h"
 #include "rt/rt_internal.h"
 #include "rt/signals.h"
 
@@ -79,12 +80,16 @@ static void *thread_main(void *arg) {
     int err = signals_thread_init();
     if (err < 0)
         LOG(log_rt, LOG_WARN, "no alternate signal stack for a thread: error %d", -err);
+    struct profile_thread profiled;
+    profile_thread_begin(&profiled);
     int64_t until_ns = RT_FOREVER;
     pthread_mutex_lock(&pool_lock);
     for (struct blocking_job *job; (job = await_job_locked(thread, until_ns));) {
         pthread_mutex_unlock(&pool_lock);
         struct g *g = job->g;
+        atomic_store_explicit(&profiled.g, g, memory_order_relaxed);
         job->fn(job->arg);
+        atomic_store_explicit(&profiled.g, NULL, memory_order_relaxed);
         until_ns = clock_mono_ns() + idle_ns;
         pthread_mutex_lock(&pool_lock);
         busy_count--;
@@ -98,6 +103,7 @@ static void *thread_main(void *arg) {
     }
     thread_count--;
     pthread_mutex_unlock(&pool_lock);
+    profile_thread_end(&profiled);
     thread_free(thread);
     return NULL;
 }

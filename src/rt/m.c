@@ -18,6 +18,7 @@
 
 #include "base/clock.h"
 #include "rt/futex.h"
+#include "rt/profile_thread.h"
 #include "rt/signals.h"
 #include "rt/trace_hooks.h"
 
@@ -73,6 +74,8 @@ static void *m_main(void *arg) {
         LOG(log_rt, LOG_WARN, "no alternate signal stack for a thread: error %d", -err);
     backtrace_thread_init(m);
     (void)pthread_getcpuclockid(pthread_self(), &m->cpu_clock); /* fails for threads that ended */
+    struct profile_thread profiled;
+    profile_thread_begin(&profiled);
     struct p *p;
     while ((p = m_await_p(m))) {
         m->p = p;
@@ -84,6 +87,7 @@ static void *m_main(void *arg) {
             break;
         m_put_spare(m);
     }
+    profile_thread_end(&profiled);
     atomic_store_explicit(&m->tid, 0, memory_order_relaxed);
     pthread_mutex_lock(&spare_lock);
     m_count--;

@@ -36,6 +36,10 @@ MUST_CHECK int signals_own(int signo, void (*handler)(int, siginfo_t *, void *))
 static inline int signals_sample_signo(void) {
     return SIGRTMAX - 3;
 }
+/* The one by which a CPU profile interrupts its threads. */
+static inline int signals_profile_signo(void) {
+    return SIGRTMAX - 4;
+}
 
 /* Gives the calling thread an alternate signal stack; every M does it by itself. */
 MUST_CHECK int signals_thread_init(void);

@@ -42,6 +42,7 @@
 
 #include "base/clock.h"
 #include "rt/futex.h"
+#include "rt/profile_thread.h"
 #include "rt/trace_hooks.h"
 
 enum { FINE_TICKS = 10 };
@@ -196,6 +197,8 @@ static void *sysmon_main(void *arg) {
     pthread_setname_np(pthread_self(), "sluice:sysmon");
     /* The kernel's slack of 50 us would make QUICK_CALL_NS 70 us; 1 is the least there is. */
     (void)prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
+    struct profile_thread profiled;
+    profile_thread_begin(&profiled);
     unsigned fine_ticks = 0;
     int64_t before_ns = clock_mono_ns(), awake_ns = before_ns;
     while (!atomic_load(&must_stop)) {
@@ -230,6 +233,7 @@ static void *sysmon_main(void *arg) {
             lower_to(SYSMON_COARSE);
         }
     }
+    profile_thread_end(&profiled);
     atomic_store_explicit(&has_stopped, 1, memory_order_release);
     futex_wake(&has_stopped, 1);
     return NULL;

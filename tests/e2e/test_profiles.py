@@ -5,10 +5,14 @@ import os
 import pathlib
 import re
 import shutil
+import socket
 import subprocess
+import threading
 
 import pytest
-from harness import cluster, direct, listener, to
+from harness import cluster, direct, eventually, listener, to
+from test_admin import ask
+from test_trace import Traffic
 
 GO = os.environ.get("SLUICE_GO", "go")
 
@@ -50,6 +54,16 @@ class Profile:
         return found
 
 
+def status_of(edge, path):
+    host, _, port = edge.admin_path.read_text().rpartition(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=40)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
 @pytest.fixture
 def edge(proxy, origin):
     return proxy([listener("edge", [direct(200, "hi", "/hi"), to()])], [cluster("origin", origin.port)])
@@ -69,3 +83,59 @@ def test_the_goroutine_profile_is_what_go_tool_pprof_reads(edge, tmp_path, query
     exe = os.readlink(f"/proc/{edge.process.pid}/exe")
     assert re.search(rf"\d+: 0x[0-9a-f]+/0x[0-9a-f]+/0x[0-9a-f]+ {re.escape(exe)} [0-9a-f]{{16,}} \[FN\]\[FL\]\[LN\]\[IN\]", raw)
     assert pathlib.Path(exe).name == "sluice"
+
+
+# ---- CPU ----
+
+
+def timers(edge):
+    return pathlib.Path(f"/proc/{edge.process.pid}/timers").read_text().count("ID: ")
+
+
+def test_a_profile_under_load_shows_who_works(edge, tmp_path):
+    with Traffic(edge) as traffic:
+        profile = Profile(edge, "/debug/pprof/profile?seconds=3", tmp_path)
+    assert traffic.count > 0
+    assert timers(edge) == 0  # it is silent again
+    top = profile.top()
+    # However slow the machine: a proxy under load is in these, and works for its connection.
+    assert top["g_main"][1] > 0
+    assert any(name in top for name in ("exchange_run", "sched_loop"))
+    raw = profile.ask("-raw")
+    assert "PeriodType: cpu nanoseconds" in raw
+    assert "Period: 10000000" in raw
+    assert re.search(r"Duration: 3\.\d", raw)
+    assert "coroutine:[downstream]" in raw
+    for count, ns in re.findall(r"^ +(\d+) +(\d+): (?:\d+ )+$", raw, re.M):
+        assert int(ns) == int(count) * 10_000_000
+    assert profile.ask("-comments").strip() == ""
+
+
+def test_one_profile_at_a_time(edge):
+    answers = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(status_of(edge, "/debug/pprof/profile?seconds=1")))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert sorted(answers) == [200, 409]
+    assert status_of(edge, "/debug/pprof/profile?seconds=1") == 200
+
+
+@pytest.mark.parametrize("seconds", ["0", "121", "-1", "1.5", "x", ""])
+def test_a_profile_of_no_sensible_length_is_refused(edge, seconds):
+    assert ask(edge, f"/debug/pprof/profile?seconds={seconds}").status == 400
+
+
+def test_a_client_that_leaves_ends_its_profile(edge):
+    host, _, port = edge.admin_path.read_text().rpartition(":")
+    with socket.create_connection((host, int(port)), 20) as client:
+        client.sendall(b"GET /debug/pprof/profile?seconds=60 HTTP/1.1\r\nhost: admin\r\n\r\n")
+        eventually(lambda: "while a profile is taken" in ask(edge, "/debug/pprof/goroutine?debug=1").body)
+        assert timers(edge) > 0
+        assert ask(edge, "/debug/pprof/profile").status == 409
+    eventually(lambda: timers(edge) == 0)
+    assert status_of(edge, "/debug/pprof/profile?seconds=1") == 200

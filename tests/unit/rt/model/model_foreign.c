@@ -84,6 +84,10 @@ void stall_look_at_quick_calls(void) {}
 
 void stall_forget(int64_t now_ns) {}
 
+void profile_thread_begin(struct profile_thread *self) {}
+
+void profile_thread_end(struct profile_thread *self) {}
+
 /* No P is idle: the coroutine goes to the queue of all (g_resume). */
 int idle_claim(unsigned preferred) {
     return -1;

@@ -257,9 +257,9 @@ class TlsTest(unittest.TestCase):
         segment = re.search(r"\n  TLS .*", run("readelf", "-lW", program)).group().split()
         size, align = int(segment[5], 16), int(segment[-1], 16)
         # Variables lie below the thread pointer; either the offset is in the access to %fs, or %fs:0
-        # was loaded before and the offset is in the next access.
+        # was loaded before and the offset is in the next access, which is none to the frame.
         offset = (size + align - 1) // align * align - int(symbols[0][0], 16)
-        address = re.compile(rf"%fs:0x{2 ** 64 - offset:x}\b|-0x{offset:x}\(")
+        address = re.compile(rf"%fs:0x{2 ** 64 - offset:x}\b|-0x{offset:x}\((?!%r[bs]p)")
         readers = set()
         for name, lines in functions(run(OBJDUMP, "-d", "--no-show-raw-insn", program)):
             text = "\n".join(lines)

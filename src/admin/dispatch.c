@@ -25,6 +25,9 @@ static const struct route routes[] = {
      "filter: Regular expression (RE2 syntax) for filtering clusters by name\n"
      "format: File format to use; One of (text, json)\n"},
     {"/config_dump", page_config_dump, false, "dump current configs", NULL},
+    {"/debug/flame", page_flame_data, false, "stacks for the flame graph, as JSON",
+     "profile: One of (cpu, goroutine)\n"
+     "seconds: how long, for cpu; at most 120, 30 when absent\n"},
     {"/debug/pprof/goroutine", page_goroutine, false, "print all coroutines with their stacks",
      "debug: One of (0: for go tool pprof, 1: equal stacks together, 2: each coroutine); 0 when "
      "absent\n"},
@@ -36,6 +39,7 @@ static const struct route routes[] = {
      "graceful: enter a graceful drain period prior to closing listeners\n"
      "skip_exit: drain the connections but never stop the listeners\n"
      "inboundonly: Drains all inbound listeners\n"},
+    {"/flame", page_flame, false, "flame graph of processor time or of all coroutines", NULL},
     {"/healthcheck/fail", page_healthcheck_fail, true, "cause the server to fail health checks",
      NULL},
     {"/healthcheck/ok", page_healthcheck_ok, true, "cause the server to pass health checks", NULL},

@@ -45,6 +45,9 @@ void page_trace(const struct query *query, struct page *page);
 void page_goroutine(const struct query *query, struct page *page);
 /* Where the runtime's threads spend processor time, for go tool pprof. It parks. */
 void page_profile(const struct query *query, struct page *page);
+/* A flame graph in the browser, and what it asks for: both profiles as JSON, flame.h. This one parks. */
+void page_flame(const struct query *query, struct page *page);
+void page_flame_data(const struct query *query, struct page *page);
 void page_memory(const struct query *query, struct page *page);
 void page_certs(const struct query *query, struct page *page);
 void page_hot_restart_version(const struct query *query, struct page *page);

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "admin/flame.h"
 #include "admin/page.h"
 #include "admin/pprof.h"
 #include "base/clock.h"
@@ -15,6 +16,7 @@ enum {
     SECONDS = 30, /* as Go's; go tool pprof asks for its own number */
     SECONDS_MAX = 120,
 };
+static const int64_t period_ns = NS_PER_S / PROFILE_HZ;
 
 static const char content_type_profile[] = "application/octet-stream";
 
@@ -92,14 +94,12 @@ static bool seconds_of(const struct query *query, uint64_t *seconds) {
 
 struct cpu_reading {
     struct writing writing;
-    int64_t period_ns;
     int err;
 };
 
 static void add_cpu(void *arg, const struct stack_count *stack) {
-    const struct cpu_reading *reading = arg;
     int64_t count = (int64_t)stack->count;
-    pprof_add(reading->writing.pprof, stack, (int64_t[]){count, count * reading->period_ns});
+    pprof_add(arg, stack, (int64_t[]){count, count * period_ns});
 }
 
 static void comment_if(struct pprof *pprof, uint64_t count, const char *what) {
@@ -113,7 +113,7 @@ static void comment_if(struct pprof *pprof, uint64_t count, const char *what) {
 static void write_cpu_profile(void *arg) {
     struct cpu_reading *reading = arg;
     struct profile_info info;
-    reading->err = profile_read(add_cpu, reading, &info);
+    reading->err = profile_read(add_cpu, reading->writing.pprof, &info);
     if (reading->err < 0)
         return;
     struct pprof *pprof = reading->writing.pprof;
@@ -124,15 +124,13 @@ static void write_cpu_profile(void *arg) {
 }
 
 static void put_cpu_profile(struct page *page) {
-    const int64_t period_ns = NS_PER_S / PROFILE_HZ;
     const struct pprof_head head = {
         .values = {{"samples", "count"}, {"cpu", "nanoseconds"}},
         .value_count = 2,
         .period_type = {"cpu", "nanoseconds"},
         .period = period_ns,
     };
-    struct cpu_reading reading = {.writing = {.pprof = pprof_new(&head), .out = &page->body},
-                                  .period_ns = period_ns};
+    struct cpu_reading reading = {.writing = {.pprof = pprof_new(&head), .out = &page->body}};
     int err = reading.writing.pprof ? blocking_call(write_cpu_profile, &reading) : -ENOMEM;
     if (err < 0) /* nobody has read it */
         drop_profile();
@@ -170,4 +168,64 @@ static bool take_profile(const struct query *query, struct page *page) {
 void page_profile(const struct query *query, struct page *page) {
     if (take_profile(query, page))
         put_cpu_profile(page);
+}
+
+/* ---- The flame graph ---- */
+
+/* flame.html, as the build embeds it. */
+extern const char admin_flame_html[];
+extern const unsigned long admin_flame_html_len;
+
+void page_flame(const struct query *query, struct page *page) {
+    page->content_type = "text/html; charset=UTF-8";
+    text_put(&page->body, span_make(admin_flame_html, admin_flame_html_len));
+}
+
+struct flame_reading {
+    struct flame flame;
+    struct text *out;
+    int err;
+};
+
+static void add_cpu_to_flame(void *arg, const struct stack_count *stack) {
+    flame_add(arg, stack, (int64_t)stack->count * period_ns);
+}
+
+static void add_coroutines_to_flame(void *arg, const struct stack_count *stack) {
+    flame_add(arg, stack, (int64_t)stack->count);
+}
+
+/* Both on a thread that holds no P. */
+static void write_cpu_flame(void *arg) {
+    struct flame_reading *reading = arg;
+    struct profile_info info = {0};
+    flame_begin(&reading->flame, reading->out, "ns");
+    reading->err = profile_read(add_cpu_to_flame, &reading->flame, &info);
+    flame_end(&reading->flame, info.duration_ns, info.lost);
+}
+
+static void write_goroutine_flame(void *arg) {
+    struct flame_reading *reading = arg;
+    flame_begin(&reading->flame, reading->out, "coroutines");
+    reading->err = rt_dump_counts(add_coroutines_to_flame, &reading->flame);
+    flame_end(&reading->flame, 0, 0);
+}
+
+void page_flame_data(const struct query *query, struct page *page) {
+    struct span profile = query_find(query, "profile");
+    bool is_cpu = span_eq(profile, SPAN_LIT("cpu"));
+    if (!is_cpu && !span_eq(profile, SPAN_LIT("goroutine"))) {
+        page_fail(page, 400, "profile must be cpu or goroutine\n");
+        return;
+    }
+    if (is_cpu && !take_profile(query, page))
+        return;
+    struct flame_reading reading = {.out = &page->body};
+    int err = blocking_call(is_cpu ? write_cpu_flame : write_goroutine_flame, &reading);
+    if (err < 0 && is_cpu)
+        drop_profile();
+    if (err < 0 || reading.err < 0)
+        page_fail(page, 503, "no memory or no thread to write the stacks\n");
+    else
+        page->content_type = content_type_json;
 }

@@ -139,3 +139,42 @@ def test_a_client_that_leaves_ends_its_profile(edge):
         assert ask(edge, "/debug/pprof/profile").status == 409
     eventually(lambda: timers(edge) == 0)
     assert status_of(edge, "/debug/pprof/profile?seconds=1") == 200
+
+
+# ---- The flame graph ----
+
+
+def check_flame(data):
+    for count, coroutine, *addresses in data["stacks"]:
+        assert count > 0
+        assert coroutine
+        assert all(data["frames"][str(address)] for address in addresses)
+    assert len(data["frames"]) == len({a for _, _, *stack in data["stacks"] for a in stack})
+    return {name for frames in data["frames"].values() for name, _ in frames}
+
+
+def test_the_flame_graph_has_both_profiles(edge):
+    page = ask(edge, "/flame")
+    assert page.status == 200
+    assert page.headers["content-type"].startswith("text/html")
+    assert not re.search(r"(src|href)=\"(https?:)?//", page.body)  # nothing from elsewhere
+
+    data = ask(edge, "/debug/flame?profile=goroutine").json()
+    functions = check_flame(data)
+    assert (data["unit"], data["duration_ns"]) == ("coroutines", 0)
+    assert {"page_flame_data", "g_main"} <= functions
+    assert ["page_flame_data", "src/admin/profile_page.c"] in sum(data["frames"].values(), [])
+
+    with Traffic(edge):
+        data = ask(edge, "/debug/flame?profile=cpu&seconds=2").json()
+    assert "g_main" in check_flame(data)
+    assert (data["unit"], data["lost"]) == ("ns", 0)
+    assert data["duration_ns"] >= 2_000_000_000
+    assert all(count % 10_000_000 == 0 for count, *_ in data["stacks"])
+    assert "downstream" in {coroutine for _, coroutine, *_ in data["stacks"]}
+    assert timers(edge) == 0
+
+
+@pytest.mark.parametrize("query", ["", "?profile=heap", "?profile=cpu&seconds=0"])
+def test_a_flame_graph_of_what_is_not_there_is_refused(edge, query):
+    assert ask(edge, f"/debug/flame{query}").status == 400

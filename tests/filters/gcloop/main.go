@@ -4,13 +4,18 @@
 // collection ends only if the runtime's signal (SIGURG) reaches its handler in
 // this library, also when other libraries have installed theirs later. A request
 // whose collection does not end gets no answer.
+//
+// It can also profile itself, for which a Go runtime takes SIGPROF.
 package main
 
 import (
+	"bytes"
 	"runtime"
+	"runtime/pprof"
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/envoyproxy/envoy/contrib/golang/common/go/api"
 	"github.com/envoyproxy/envoy/contrib/golang/filters/http/source/go/pkg/http"
@@ -37,8 +42,13 @@ func newFilter(_ interface{}, callbacks api.FilterCallbackHandler) api.StreamFil
 }
 
 // DecodeHeaders collects once on the way in, on the proxy's thread if the path
-// has "sync", else in a goroutine.
+// has "sync", else in a goroutine. If it has "profile", it answers with a profile
+// of its own work on the proxy's thread.
 func (f *filter) DecodeHeaders(header api.RequestHeaderMap, _ bool) api.StatusType {
+	if strings.Contains(header.Path(), "profile") {
+		f.callbacks.DecoderFilterCallbacks().SendLocalReply(200, profileItself(), nil, 0, "profile")
+		return api.LocalReply
+	}
 	if strings.Contains(header.Path(), "sync") {
 		collectAgainstLoop()
 		return api.Continue
@@ -91,4 +101,37 @@ func collectAgainstLoop() {
 func spin(stop *atomic.Bool) {
 	for !stop.Load() {
 	}
+}
+
+// profileItself returns a profile in Go's format, or what went wrong.
+func profileItself() string {
+	var out bytes.Buffer
+	if err := pprof.StartCPUProfile(&out); err != nil {
+		return err.Error()
+	}
+	burn(threadMicroseconds() + 800_000)
+	pprof.StopCPUProfile()
+	return out.String()
+}
+
+// burn works until the thread has used so much processor time.
+//
+//go:noinline
+func burn(until int64) {
+	for threadMicroseconds() < until {
+		for i := int64(0); i < 1_000_000; i++ {
+			worked += i ^ worked
+		}
+	}
+}
+
+var worked int64
+
+func threadMicroseconds() int64 {
+	const ofThread = 1
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(ofThread, &usage); err != nil {
+		panic(err)
+	}
+	return usage.Utime.Nano()/1000 + usage.Stime.Nano()/1000
 }

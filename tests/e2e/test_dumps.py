@@ -173,8 +173,6 @@ LINE = re.compile(r' *(\d+) P ([-\d]+) +\[([^\]]+)\] "([^"]+)" 0x[0-9a-f]+ in (\
 
 
 def gdb(*args):
-    if not shutil.which("gdb"):
-        pytest.skip("there is no gdb here")
     commands = ["info coroutines", "coroutine all bt", "coroutine 99999 bt"]
     done = subprocess.run(
         ["gdb", "-nx", "-batch", *args, "-ex", f"source {GDB_SCRIPT}"]
@@ -219,20 +217,20 @@ def core_file(process):
 
 
 @pytest.mark.skipif(is_sanitized(), reason="gdb is asked about the plain build")
+@pytest.mark.skipif(not shutil.which("gdb"), reason="there is no gdb here")
 def test_gdb_shows_the_coroutines_of_a_live_process_and_of_a_core(edge, held):
-    client = edge.connect()
-    client.send("GET", "/")
-    held.origin.wait_for_requests(1)
-    check_gdb(gdb("-p", str(edge.process.pid)))
-    assert edge.admin("/ready") == "LIVE\n"  # it goes on
+    with edge.connect() as client:
+        client.send("GET", "/")
+        held.origin.wait_for_requests(1)
+        check_gdb(gdb("-p", str(edge.process.pid)))
+        assert edge.admin("/ready") == "LIVE\n"  # it goes on
 
-    core = core_file(edge.process)
-    if core.exists():
-        pytest.skip(f"{core} is somebody's")
-    resource.prlimit(edge.process.pid, resource.RLIMIT_CORE, (resource.RLIM_INFINITY,) * 2)
-    edge.process.send_signal(signal.SIGABRT)
-    edge.process.wait(20)
-    client.close()
+        core = core_file(edge.process)
+        if core.exists():
+            pytest.skip(f"{core} is somebody's")
+        resource.prlimit(edge.process.pid, resource.RLIMIT_CORE, (resource.RLIM_INFINITY,) * 2)
+        edge.process.send_signal(signal.SIGABRT)
+        edge.process.wait(20)
     try:
         check_gdb(gdb(SLUICE, str(core)))
     finally:

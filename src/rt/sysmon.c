@@ -9,8 +9,10 @@
  *               FINE_TICKS                  IDLE_NS            at all
  *
  * A P whose M is in the same foreign call at two successive fine ticks is given to a spare M, so a
- * call costs its P between 1 and 2 ms at most. (A tick of 20 us, Go's shortest, costs a quarter of a
- * core here.) Coarse ticks are enough to notice coroutines that run too long.
+ * call costs its P between 1 and 2 ms at most. Calls that block often come together, and each would
+ * cost the P's other coroutines that time: after a tick that has retaken a P the next BURST_TICKS come
+ * in burst_tick_ns. (A tick of 20 us, Go's shortest, costs a quarter of a core here.) Coarse ticks are
+ * enough to notice coroutines that run too long.
  *
  * Being woken  The left arrow above is drawn by the M that enters foreign code, the right one by the
  *          P whose blocking poll is over: a running P finds sysmon awake, so the paths in between pay
@@ -45,8 +47,9 @@
 #include "rt/profile_thread.h"
 #include "rt/trace_hooks.h"
 
-enum { FINE_TICKS = 10 };
+enum { FINE_TICKS = 10, BURST_TICKS = 5 };
 static const int64_t fine_tick_ns = NS_PER_MS;
+static const int64_t burst_tick_ns = NS_PER_MS / 5;
 static const int64_t coarse_tick_ns = 10 * NS_PER_MS;
 static const int64_t idle_ns = NS_PER_S;
 static const int64_t gap_ns = 20 * NS_PER_MS;
@@ -133,24 +136,26 @@ static bool any_awake(void) {
 
 /* ---- Looks ---- */
 
-static void retake(struct p *p, uintptr_t owner) {
+static bool retake(struct p *p, uintptr_t owner) {
     struct m *m = m_get_spare();
     if (!m)
-        return;
+        return false;
     if (!atomic_compare_exchange_strong_explicit(&p->owner, &owner, 0, memory_order_acq_rel,
                                                  memory_order_relaxed)) {
         m_put_spare(m); /* it has come back meanwhile */
-        return;
+        return false;
     }
     counter_add(&p->retakes, 1);
     if (trace_is_on())
         trace_retakes(p);
     m_hand_p(m, p);
+    return true;
 }
 
 struct activity {
     bool foreign; /* or a quick call, or something that is to be looked at closely */
     bool awake;
+    bool retook;
 };
 
 static void look_at(struct p *p, bool fine, int64_t now_ns, struct activity *activity) {
@@ -164,7 +169,7 @@ static void look_at(struct p *p, bool fine, int64_t now_ns, struct activity *act
     };
     bool foreign = owner & P_OWNER_FOREIGN;
     if (fine && foreign && owner == last->owner && now.foreign_calls == last->foreign_calls)
-        retake(p, owner);
+        activity->retook |= retake(p, owner);
     activity->foreign |=
         foreign || now.foreign_calls != last->foreign_calls || now.quick_calls != last->quick_calls;
     activity->awake |=
@@ -175,10 +180,10 @@ static void look_at(struct p *p, bool fine, int64_t now_ns, struct activity *act
 
 /* ---- The thread ---- */
 
-static void await_tick(void) {
+static void await_tick(bool burst) {
     uint32_t state = atomic_load(&sysmon_state);
     struct timespec coarse = {.tv_nsec = coarse_tick_ns};
-    struct timespec fine = {.tv_nsec = fine_tick_ns};
+    struct timespec fine = {.tv_nsec = burst ? burst_tick_ns : fine_tick_ns};
     switch (state & SYSMON_LEVELS) {
     case SYSMON_FINE:
         clock_nanosleep(CLOCK_MONOTONIC, 0, &fine, NULL);
@@ -199,11 +204,11 @@ static void *sysmon_main(void *arg) {
     (void)prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
     struct profile_thread profiled;
     profile_thread_begin(&profiled);
-    unsigned fine_ticks = 0;
+    unsigned fine_ticks = 0, burst_ticks = 0;
     int64_t before_ns = clock_mono_ns(), awake_ns = before_ns;
     while (!atomic_load(&must_stop)) {
         uint32_t was = level();
-        await_tick();
+        await_tick(burst_ticks > 0);
         int64_t now_ns = clock_mono_ns();
         if (was == SYSMON_ASLEEP)
             awake_ns = now_ns;
@@ -220,6 +225,7 @@ static void *sysmon_main(void *arg) {
             SYSMON_FINE) /* or the call in flight may be the one that woke us, and is at it */
             stall_look_at_quick_calls();
 
+        burst_ticks = activity.retook ? BURST_TICKS : burst_ticks - (burst_ticks > 0);
         if (activity.awake)
             awake_ns = now_ns;
         if (activity.foreign) {

@@ -57,7 +57,8 @@ static void no_more_faults(void) {
 WRAP(void *, NULL, ENOMEM, MEMORY, malloc, (size_t size), (size))
 WRAP(void *, NULL, ENOMEM, MEMORY, calloc, (size_t count, size_t size), (count, size))
 WRAP(void *, NULL, ENOMEM, MEMORY, aligned_alloc, (size_t align, size_t size), (align, size))
-WRAP(void *, MAP_FAILED, ENOMEM, MAPPING, mmap,
+/* What mmap is called where files may be large, which is how meson builds. */
+WRAP(void *, MAP_FAILED, ENOMEM, MAPPING, mmap64,
      (void *addr, size_t length, int prot, int flags, int fd, off_t offset),
      (addr, length, prot, flags, fd, offset))
 WRAP(int, -1, ENOMEM, ADVICE, madvise, (void *addr, size_t length, int advice),

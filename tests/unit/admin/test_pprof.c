@@ -81,13 +81,13 @@ static bool nth(struct span message, unsigned number, unsigned n, struct field *
 }
 
 static struct span bytes_of(struct span message, unsigned number, unsigned n) {
-    struct field field;
+    struct field field = {0};
     assert_true(nth(message, number, n, &field));
     return field.bytes;
 }
 
 static uint64_t number_of(struct span message, unsigned number) {
-    struct field field;
+    struct field field = {0};
     return nth(message, number, 0, &field) ? field.value : 0;
 }
 

@@ -11,7 +11,7 @@
 
 static long model_syscall(long number);
 #define syscall(number, ...) model_syscall(number)
-#include "rt/sysmon.c"
+#include "rt/sysmon.c" /* its looks are static. NOLINT(bugprone-suspicious-include) */
 
 #include "rt/foreign.h"
 #include "rt/g_switch.h"

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/gcd.h"
 #include "proxy/cluster.h"
 
 enum { SCHEDULE_MAX = 8192 }; /* slots of a weighted rotation: weights keep three digits */
@@ -45,15 +46,6 @@ void host_unref(struct host *host) {
     free(host);
 }
 
-static uint64_t greatest_common_divisor(uint64_t a, uint64_t b) {
-    while (b) {
-        uint64_t rest = a % b;
-        a = b;
-        b = rest;
-    }
-    return a;
-}
-
 /* Smooth weighted round robin (as nginx documents it), played out once: each step every host gains
  * its weight, the richest is picked and pays the sum. A host of weight w appears w times in the
  * rotation, spread evenly. */
@@ -64,7 +56,7 @@ static int build_schedule(struct host_set *set) {
         if (!set->hosts[i]->healthy)
             continue;
         healthy++;
-        divisor = greatest_common_divisor(set->hosts[i]->weight, divisor);
+        divisor = gcd(set->hosts[i]->weight, divisor);
         sum += set->hosts[i]->weight;
     }
     if (healthy == 0)

@@ -30,6 +30,7 @@
 #include "rt/profile_thread.h"
 #include "rt/rt_internal.h"
 #include "rt/signals.h"
+#include "rt/thread.h"
 
 static const int64_t idle_ns = 10 * NS_PER_S;
 
@@ -119,14 +120,7 @@ static struct blocking_thread *thread_new(void) {
     pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
     pthread_cond_init(&thread->wake, &clock);
     pthread_condattr_destroy(&clock);
-
-    pthread_attr_t attr;
-    pthread_attr_init(&attr);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    pthread_t id;
-    int err = pthread_create(&id, &attr, thread_main, thread);
-    pthread_attr_destroy(&attr);
-    if (err) {
+    if (thread_start(thread_main, thread) < 0) {
         thread_free(thread);
         return NULL;
     }

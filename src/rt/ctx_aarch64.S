@@ -6,13 +6,8 @@
  * Not saved: FPCR, which nothing in this process changes, and SVE and SME state, which the procedure
  * call standard leaves to the caller (functions with vector arguments preserve more: do not park). */
 #ifdef __aarch64__
-    .text
-    .p2align 4
-    .globl rt_ctx_switch
-    .hidden rt_ctx_switch
-    .type rt_ctx_switch, %function
-rt_ctx_switch:
-    .cfi_startproc
+/* The frame of a suspended context. */
+    .macro push_frame
     stp x29, x30, [sp, #-160]!
     .cfi_def_cfa_offset 160
     .cfi_offset 29, -160
@@ -44,6 +39,16 @@ rt_ctx_switch:
     stp d14, d15, [sp, #144]
     .cfi_offset 78, -16
     .cfi_offset 79, -8
+    .endm
+
+    .text
+    .p2align 4
+    .globl rt_ctx_switch
+    .hidden rt_ctx_switch
+    .type rt_ctx_switch, %function
+rt_ctx_switch:
+    .cfi_startproc
+    push_frame
     mov x9, sp
     str x9, [x0]
     mov sp, x1
@@ -95,37 +100,7 @@ rt_ctx_switch:
 rt_ctx_call:
     .cfi_startproc
     .cfi_signal_frame
-    stp x29, x30, [sp, #-160]!
-    .cfi_def_cfa_offset 160
-    .cfi_offset 29, -160
-    .cfi_offset 30, -152
-    stp x19, x20, [sp, #16]
-    .cfi_offset 19, -144
-    .cfi_offset 20, -136
-    stp x21, x22, [sp, #32]
-    .cfi_offset 21, -128
-    .cfi_offset 22, -120
-    stp x23, x24, [sp, #48]
-    .cfi_offset 23, -112
-    .cfi_offset 24, -104
-    stp x25, x26, [sp, #64]
-    .cfi_offset 25, -96
-    .cfi_offset 26, -88
-    stp x27, x28, [sp, #80]
-    .cfi_offset 27, -80
-    .cfi_offset 28, -72
-    stp d8, d9, [sp, #96]
-    .cfi_offset 72, -64
-    .cfi_offset 73, -56
-    stp d10, d11, [sp, #112]
-    .cfi_offset 74, -48
-    .cfi_offset 75, -40
-    stp d12, d13, [sp, #128]
-    .cfi_offset 76, -32
-    .cfi_offset 77, -24
-    stp d14, d15, [sp, #144]
-    .cfi_offset 78, -16
-    .cfi_offset 79, -8
+    push_frame
     mov x29, sp
     .cfi_def_cfa_register 29
     str x29, [x0]

@@ -9,13 +9,8 @@
  * CFI: both stacks have a frame of the same shape, so the rules hold on either side of the move of
  * the stack pointer, and a suspended coroutine unwinds from its saved stack pointer. */
 #ifdef __x86_64__
-    .text
-    .p2align 4
-    .globl rt_ctx_switch
-    .hidden rt_ctx_switch
-    .type rt_ctx_switch, @function
-rt_ctx_switch:
-    .cfi_startproc
+/* The frame of a suspended context, below its return address. */
+    .macro push_frame
     pushq %rbp
     .cfi_adjust_cfa_offset 8
     .cfi_rel_offset %rbp, 0
@@ -34,6 +29,16 @@ rt_ctx_switch:
     pushq %r15
     .cfi_adjust_cfa_offset 8
     .cfi_rel_offset %r15, 0
+    .endm
+
+    .text
+    .p2align 4
+    .globl rt_ctx_switch
+    .hidden rt_ctx_switch
+    .type rt_ctx_switch, @function
+rt_ctx_switch:
+    .cfi_startproc
+    push_frame
     movq %rsp, (%rdi)
     movq %rsi, %rsp
     popq %r15
@@ -74,24 +79,7 @@ rt_ctx_switch:
 rt_ctx_call:
     .cfi_startproc
     .cfi_signal_frame
-    pushq %rbp
-    .cfi_adjust_cfa_offset 8
-    .cfi_rel_offset %rbp, 0
-    pushq %rbx
-    .cfi_adjust_cfa_offset 8
-    .cfi_rel_offset %rbx, 0
-    pushq %r12
-    .cfi_adjust_cfa_offset 8
-    .cfi_rel_offset %r12, 0
-    pushq %r13
-    .cfi_adjust_cfa_offset 8
-    .cfi_rel_offset %r13, 0
-    pushq %r14
-    .cfi_adjust_cfa_offset 8
-    .cfi_rel_offset %r14, 0
-    pushq %r15
-    .cfi_adjust_cfa_offset 8
-    .cfi_rel_offset %r15, 0
+    push_frame
     movq %rsp, (%rdi)
     leaq 40(%rsp), %rbp     /* where the caller's rbp is: a frame for those who walk frame pointers */
     .cfi_def_cfa %rbp, 16

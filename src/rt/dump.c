@@ -1,10 +1,11 @@
 /* dump: prints what dump_collect.c found, and the thread that does so when a signal asks.
  *
  * The header line carries Go's fields first (state, minutes) and then ours, which tools for goroutines
- * skip: name, P, priority. Labels come last, as in Go. A stack that could not be seen is told in the words that those tools know.
+ * skip: name, P, priority. Labels come last, as in Go. A stack that could not be seen is told in the
+ * words that those tools know.
  *
- * Groups  are runs of equal records after a sort by stack, state, name and labels. Stacks of different walkers
- *         are different objects, so they are compared by contents, hash first.
+ * Groups  are runs of equal records after a sort by stack, state, name and labels. Stacks of different
+ *         walkers are different objects, so they are compared by contents, hash first.
  *
  * By signal  The handler sets dump_asked and posts the semaphore of rt_run's thread, the one thread that
  *         never runs a coroutine and has nothing else to do. That starts the dump's own thread, because
@@ -27,6 +28,7 @@
 #include "rt/rt_internal.h"
 #include "rt/signals.h"
 #include "rt/symbol.h"
+#include "rt/thread.h"
 
 /* ---- Text ---- */
 
@@ -352,15 +354,10 @@ static void *dump_main(void *unused) {
 void dump_start_if_asked(void) {
     if (!atomic_load(&dump_asked) || atomic_exchange(&dump_runs, true))
         return;
-    pthread_attr_t attr;
-    pthread_attr_init(&attr);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    pthread_t thread;
-    int err = pthread_create(&thread, &attr, dump_main, NULL);
-    pthread_attr_destroy(&attr);
-    if (err) {
+    int err = thread_start(dump_main, NULL);
+    if (err < 0) {
         atomic_store(&dump_runs, false);
-        LOG(log_rt, LOG_ERROR, "no thread to dump the coroutines: error %d", err);
+        LOG(log_rt, LOG_ERROR, "no thread to dump the coroutines: error %d", -err);
     }
 }
 

@@ -20,6 +20,7 @@
 #include "rt/futex.h"
 #include "rt/profile_thread.h"
 #include "rt/signals.h"
+#include "rt/thread.h"
 #include "rt/trace_hooks.h"
 
 static _Thread_local struct m *tls_m;
@@ -103,14 +104,8 @@ static struct m *m_new(void) {
         return NULL;
     *m = (struct m){0};
 
-    pthread_attr_t attr;
-    pthread_attr_init(&attr);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
     atomic_fetch_add_explicit(&running_count, 1, memory_order_relaxed);
-    pthread_t thread;
-    int err = pthread_create(&thread, &attr, m_main, m);
-    pthread_attr_destroy(&attr);
-    if (err) {
+    if (thread_start(m_main, m) < 0) {
         m_ended();
         free(m);
         return NULL;

@@ -318,9 +318,7 @@ void park_deadline_fired(struct timer *timer) {
         queue_push(p, g);
         return;
     }
-    g->next = NULL;
-    *(p->expired.tail ? &p->expired.tail->next : &p->expired.head) = g;
-    p->expired.tail = g;
+    g_queue_append(&p->expired, g, g);
 }
 
 unsigned park_advance_deadlines(struct p *p, int64_t now_ns) {

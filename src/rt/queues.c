@@ -33,12 +33,7 @@ static bool is_normal(const struct g *g) {
 static void global_append_locked(enum rt_priority priority, struct g *head, struct g *tail,
                                  uint32_t count) {
     struct g_queue *queue = &rt_sched.global[priority];
-    tail->next = NULL;
-    if (queue->tail)
-        queue->tail->next = head;
-    else
-        queue->head = head;
-    queue->tail = tail;
+    g_queue_append(queue, head, tail);
     queue->count += count;
     atomic_fetch_add(&rt_sched.global_count, count);
 }
@@ -53,21 +48,13 @@ void queue_push_global(struct g *g) {
 /* The ring is full: g and the older half of it go to the global queue. */
 static void ring_spill(struct p *p, struct g *g) {
     struct runq *ring = &p->rings[g->priority];
-    struct g *head = NULL, *tail = NULL;
+    struct g_queue spilled = {0};
     uint32_t count = 0;
-    for (struct g *old; count < RUNQ_SLOTS / 2 && (old = runq_take(ring)); count++) {
-        if (tail)
-            tail->next = old;
-        else
-            head = old;
-        tail = old;
-    }
-    if (tail)
-        tail->next = g;
-    else
-        head = g;
+    for (struct g *old; count < RUNQ_SLOTS / 2 && (old = runq_take(ring)); count++)
+        g_queue_append(&spilled, old, old);
+    g_queue_append(&spilled, g, g);
     pthread_mutex_lock(&rt_sched.lock);
-    global_append_locked(g->priority, head, g, count + 1);
+    global_append_locked(g->priority, spilled.head, spilled.tail, count + 1);
     pthread_mutex_unlock(&rt_sched.lock);
     idle_new_work();
 }

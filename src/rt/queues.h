@@ -26,13 +26,7 @@ static inline void queue_count_pinned(struct p *p, uint32_t n) {
 }
 
 static inline void queue_push_pinned(struct p *p, struct g *g) {
-    struct g_queue *queue = &p->pinned[g->priority];
-    g->next = NULL;
-    if (queue->tail)
-        queue->tail->next = g;
-    else
-        queue->head = g;
-    queue->tail = g;
+    g_queue_append(&p->pinned[g->priority], g, g);
     queue_count_pinned(p, 1);
 }
 

@@ -155,6 +155,16 @@ struct g_queue {
     uint32_t count; /* the global queue's only */
 };
 
+/* A chain from head to tail, which may be one G. */
+static inline void g_queue_append(struct g_queue *queue, struct g *head, struct g *tail) {
+    tail->next = NULL;
+    if (queue->tail)
+        queue->tail->next = head;
+    else
+        queue->head = head;
+    queue->tail = tail;
+}
+
 struct p {
     unsigned index;
     uint32_t tick;

@@ -15,6 +15,7 @@
 #include <poll.h>
 
 #include "base/clock.h"
+#include "base/gcd.h"
 #include "rt/queues.h"
 #include "rt/rt_internal.h"
 #include "rt/spin.h"
@@ -29,15 +30,6 @@ static struct {
     uint8_t steps[RT_P_MAX];
     unsigned count;
 } coprime;
-
-static unsigned gcd(unsigned a, unsigned b) {
-    while (b) {
-        unsigned rest = a % b;
-        a = b;
-        b = rest;
-    }
-    return a;
-}
 
 void steal_init(unsigned p_count) {
     coprime.count = 0;

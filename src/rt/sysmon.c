@@ -44,6 +44,7 @@
 
 #include "base/clock.h"
 #include "rt/futex.h"
+#include "rt/thread.h"
 #include "rt/profile_thread.h"
 #include "rt/trace_hooks.h"
 
@@ -250,13 +251,7 @@ int sysmon_start(void) {
     atomic_store(&has_stopped, 0);
     if (!has_membarrier())
         atomic_store(&sysmon_state, SYSMON_STRONG);
-    pthread_attr_t attr;
-    pthread_attr_init(&attr);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    pthread_t thread;
-    int err = pthread_create(&thread, &attr, sysmon_main, NULL);
-    pthread_attr_destroy(&attr);
-    return -err;
+    return thread_start(sysmon_main, NULL);
 }
 
 void sysmon_stop(void) {

@@ -453,6 +453,24 @@ class Origin:
                 pass
 
 
+class DeafListener:
+    """A port that takes no handshake: its queue is full. Connects to it wait until somebody gives up."""
+
+    def __init__(self):
+        self.sockets = [socket.socket() for _ in range(4)]
+        listening, *fillers = self.sockets
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        self.port = listening.getsockname()[1]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(listening.getsockname())
+
+    def close(self):
+        for one in self.sockets:
+            one.close()
+
+
 def closed_port():
     """A port that refuses connections for as long as the returned socket lives: bound, not
     listening."""

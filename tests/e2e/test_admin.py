@@ -24,14 +24,32 @@ class Answer:
         return json.loads(self.body)
 
 
-def ask(proxy, path, method="GET"):
+def ask(proxy, path, method="GET", *, read=Answer, timeout_s=20):
+    """read makes the answer of the reply, while the connection is open."""
     host, _, port = proxy.admin_path.read_text().rpartition(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=20)
+    connection = http.client.HTTPConnection(host, int(port), timeout=timeout_s)
     try:
         connection.request(method, path)
-        return Answer(connection.getresponse())
+        return read(connection.getresponse())
     finally:
         connection.close()
+
+
+def status_of(proxy, path):
+    return ask(proxy, path, read=lambda reply: reply.status, timeout_s=40)
+
+
+def statuses_of_two_at_once(proxy, path):
+    """Sorted."""
+    answers = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(status_of(proxy, path))) for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(40)
+    return sorted(answers)
 
 
 def samples(text):

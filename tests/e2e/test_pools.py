@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from harness import LogFile, Origin, address, cluster, eventually, listener, to
+from harness import DeafListener, LogFile, Origin, address, cluster, eventually, listener, to
 
 ONE = ["--concurrency", "1"]  # one pool and one rotation: what happens is then exact
 HTTP = "common_http_protocol_options"
@@ -324,20 +324,14 @@ def test_many_requests_over_few_connections(proxy, origins):
 def test_the_route_timeout_counts_the_wait_for_a_connection(proxy, origins, gate, tmp_path, method):
     """Whether the pool is full or the endpoint does not take the handshake."""
     origin = origins(gate.answer)
-    deaf = socket.socket()
-    deaf.bind(("127.0.0.1", 0))
-    deaf.listen(0)
-    fillers = [socket.socket() for _ in range(3)]
-    for filler in fillers:
-        filler.setblocking(False)
-        filler.connect_ex(deaf.getsockname())
+    deaf = DeafListener()
     log = LogFile(tmp_path / "access")
     routes = [to(prefix="/hold"), to("deaf", "/deaf", timeout="0.2s"), to(timeout="0.2s")]
     edge = proxy(
         [listener("edge", routes, hcm={"access_log": [log.config]})],
         [
             cluster("origin", origin.port, **breaker(max_connections=1)),
-            cluster("deaf", deaf.getsockname()[1], connect_timeout="600s"),
+            cluster("deaf", deaf.port, connect_timeout="600s"),
         ],
         flags=ONE,
     )
@@ -354,5 +348,4 @@ def test_the_route_timeout_counts_the_wait_for_a_connection(proxy, origins, gate
     assert edge.get("/", method=method, body=body).status == 200
     assert edge.stat("cluster.origin.upstream_rq_timeout") == 1
     assert len(origin.requests) == 2
-    for one in (deaf, *fillers):
-        one.close()
+    deaf.close()

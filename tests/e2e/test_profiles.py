@@ -1,17 +1,15 @@
 """Profiles as Go's own tools read them, taken of a proxy at work."""
 
-import http.client
 import os
 import pathlib
 import re
 import shutil
 import socket
 import subprocess
-import threading
 
 import pytest
 from harness import cluster, direct, eventually, listener, to
-from test_admin import ask
+from test_admin import ask, status_of, statuses_of_two_at_once
 from test_trace import Traffic
 
 GO = os.environ.get("SLUICE_GO", "go")
@@ -21,14 +19,12 @@ class Profile:
     """A profile of the admin, and what `go tool pprof` says of it."""
 
     def __init__(self, edge, path, folder):
-        host, _, port = edge.admin_path.read_text().rpartition(":")
-        connection = http.client.HTTPConnection(host, int(port), timeout=40)
-        try:
-            connection.request("GET", path)
-            reply = connection.getresponse()
-            self.status, self.type, body = reply.status, reply.headers["content-type"], reply.read()
-        finally:
-            connection.close()
+        self.status, self.type, body = ask(
+            edge,
+            path,
+            read=lambda reply: (reply.status, reply.headers["content-type"], reply.read()),
+            timeout_s=40,
+        )
         assert self.status == 200, body
         assert self.type == "application/octet-stream"
         self.path = folder / "profile"
@@ -61,16 +57,6 @@ class Profile:
             if row:
                 found[row[3]] = int(row[1]), int(row[2])
         return found
-
-
-def status_of(edge, path):
-    host, _, port = edge.admin_path.read_text().rpartition(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=40)
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().status
-    finally:
-        connection.close()
 
 
 @pytest.fixture
@@ -121,16 +107,7 @@ def test_a_profile_under_load_shows_who_works(edge, tmp_path):
 
 
 def test_one_profile_at_a_time(edge):
-    answers = []
-    threads = [
-        threading.Thread(target=lambda: answers.append(status_of(edge, "/debug/pprof/profile?seconds=1")))
-        for _ in range(2)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-    assert sorted(answers) == [200, 409]
+    assert statuses_of_two_at_once(edge, "/debug/pprof/profile?seconds=1") == [200, 409]
     assert status_of(edge, "/debug/pprof/profile?seconds=1") == 200
 
 

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 from harness import cluster, direct, eventually, listener, to
-from test_admin import JSON, ask
+from test_admin import JSON, ask, statuses_of_two_at_once
 
 
 @pytest.fixture
@@ -107,16 +107,7 @@ def test_a_trace_is_what_viewers_read(edge):
 
 
 def test_one_trace_at_a_time(edge):
-    answers = []
-    threads = [
-        threading.Thread(target=lambda: answers.append(ask(edge, "/debug/pprof/trace?seconds=1")))
-        for _ in range(2)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-    assert sorted(answer.status for answer in answers) == [200, 409]
+    assert statuses_of_two_at_once(edge, "/debug/pprof/trace?seconds=1") == [200, 409]
     assert ask(edge, "/debug/pprof/trace?seconds=1").headers["content-type"] == JSON
 
 

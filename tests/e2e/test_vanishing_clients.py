@@ -1,12 +1,11 @@
 """Clients that go away at every stage of an exchange, politely or not. What was done for them is given
 up at once, and nothing of it is left."""
 
-import socket
 import threading
 
 import pytest
 
-from harness import LogFile, Origin, cluster, direct, eventually, listener, to
+from harness import DeafListener, LogFile, Origin, cluster, direct, eventually, listener, to
 
 LEAVES = {"fin": lambda client: client.close(), "reset": lambda client: client.abort()}
 TRACE = "%REQ(:PATH)% %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS%"
@@ -165,16 +164,10 @@ def test_between_pipelined_requests(town, leave):
 
 def test_while_the_connection_to_the_origin_is_made(proxy):
     """It is given up, and does not wait for the connect timeout."""
-    deaf = socket.socket()
-    deaf.bind(("127.0.0.1", 0))
-    deaf.listen(0)
-    fillers = [socket.socket() for _ in range(3)]
-    for filler in fillers:
-        filler.setblocking(False)
-        filler.connect_ex(deaf.getsockname())
+    deaf = DeafListener()
     edge = proxy(
         [listener("edge", [to()])],
-        [cluster("origin", deaf.getsockname()[1], connect_timeout="600s")],
+        [cluster("origin", deaf.port, connect_timeout="600s")],
     )
     for leave in LEAVES.values():
         client = edge.connect()
@@ -183,8 +176,7 @@ def test_while_the_connection_to_the_origin_is_made(proxy):
         leave(client)
         edge.wait_for_stat("cluster.origin.upstream_cx_active", 0)
         edge.wait_for_stat("http.edge.downstream_cx_active", 0)
-    for one in (deaf, *fillers):
-        one.close()
+    deaf.close()
 
 
 def test_while_waiting_for_a_connection_of_the_pool(proxy, origins):

@@ -91,17 +91,11 @@ static void a_library_that_is_none_is_refused(void **state) {
     assert_non_null(strstr(why, "cannot load ./no-such-file.so: No such file"));
 }
 
-static int init(void **state) {
-    CHECK(stats_init(4) == 0);
-    go_stats_init();
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(levels_are_parsed_and_merged_once),
         cmocka_unit_test(names_are_kept_once),
         cmocka_unit_test(a_library_that_is_none_is_refused),
     };
-    return cmocka_run_group_tests(tests, init, NULL);
+    return cmocka_run_group_tests(tests, fake_stats_init, NULL);
 }

@@ -38,15 +38,16 @@ static struct p *p_new(unsigned index) {
     p->index = index;
     p->steal_seed = index + 1;
     idle_p_init(&p->idle, index);
-    block_cache_init(&p->blocks);
     p->now_ns = clock_mono_ns();
     wheel_init(&p->wheel, p->now_ns);
     deadlines_init(&p->deadlines, p->now_ns);
+    recycle_init(p);
     return p;
 }
 
 static void p_free(struct p *p) {
     poller_fini(p);
+    recycle_fini(p);
     free(p);
 }
 
@@ -78,6 +79,8 @@ int rt_run(const struct rt_options *options, rt_fn main_fn, void *arg) {
         struct p *p = p_new(made);
         err = p ? poller_init(p) : -ENOMEM;
         if (err < 0) {
+            if (p)
+                recycle_fini(p);
             free(p);
             break;
         }

@@ -203,6 +203,7 @@ struct p {
     struct wheel wheel;
     struct g_queue expired; /* woken by deadlines, about to be queued */
     struct stack_cache stacks;
+    struct timer recycle; /* ages blocks */
 
     struct deadlines deadlines; /* of stealable coroutines; has a lock */
 };
@@ -265,6 +266,10 @@ bool inbox_drain(struct p *p); /* true when something was there */
 static inline bool inbox_is_empty(struct p *p) {
     return atomic_load_explicit(&p->inbox, memory_order_relaxed) == NULL;
 }
+
+/* recycle.c */
+void recycle_init(struct p *p);
+void recycle_fini(struct p *p);
 
 /* poll.c */
 int poller_init(struct p *p);

@@ -5,6 +5,7 @@
 #include "admin/page.h"
 #include "admin/server_stats.h"
 #include "base/clock.h"
+#include "mem/recycler.h"
 #include "rt/rt.h"
 
 static const char *state_name(enum admin_state state) {
@@ -91,7 +92,8 @@ void page_server_info(const struct query *query, struct page *page) {
     json_close(&json, '}');
 }
 
-/* Envoy's fields, then the blocks that exchanges and connections hold, by P. */
+/* Envoy's fields, then the blocks that exchanges and connections hold, by P, and what is behind them:
+ * the fields of struct recycler_stats. */
 void page_memory(const struct query *query, struct page *page) {
     struct memory_use memory = memory_use_now();
     page->content_type = content_type_json;
@@ -111,6 +113,18 @@ void page_memory(const struct query *query, struct page *page) {
         json_u64(&json, stats.blocks_in_use);
     }
     json_close(&json, ']');
+    struct recycler_stats stats;
+    recycler_stats(&stats);
+    json_key(&json, "recycler");
+    json_open(&json, '{');
+    json_field_u64_string(&json, "heap_sys", stats.heap_sys);
+    json_field_u64_string(&json, "bytes", stats.bytes);
+    json_field_u64_string(&json, "heap_alloc", stats.heap_alloc);
+    json_field_u64_string(&json, "heap_idle", stats.heap_idle);
+    json_field_u64_string(&json, "heap_released", stats.heap_released);
+    json_field_u64_string(&json, "makes", stats.makes);
+    json_field_u64_string(&json, "frees", stats.frees);
+    json_close(&json, '}');
     json_close(&json, '}');
 }
 

@@ -108,6 +108,15 @@ def test_every_page_answers_as_on_envoy(edge):
     assert ask(edge, "/ready").body == "LIVE\n"
 
 
+def test_memory_tells_what_the_recycler_has_from_the_os(edge):
+    assert ask(edge, "/ready").status == 200  # so a block was made and is free by now
+    found = {name: int(value) for name, value in ask(edge, "/memory").json()["recycler"].items()}
+    assert found["makes"] > found["frees"] >= 0
+    assert found["heap_sys"] == found["heap_alloc"] + found["heap_idle"]
+    assert 0 < found["bytes"] <= found["heap_alloc"]  # the one that this answer is made in
+    assert found["heap_released"] <= found["heap_idle"]
+
+
 def test_wrong_paths_and_methods_change_nothing(edge):
     missing = ask(edge, "/nothing/here")
     assert missing.status == 404

@@ -25,10 +25,7 @@ def _text(x, y, text, anchor="start", size=12, weight="normal"):
 
 
 def _line(x1, y1, x2, y2, colour, width=1):
-    return (
-        f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" '
-        f'stroke="{colour}" stroke-width="{width}"/>'
-    )
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" stroke-width="{width}"/>'
 
 
 def ratios(title, bars):
@@ -49,9 +46,7 @@ def ratios(title, bars):
         y = TOP + ROW * number + (ROW - BAR) / 2
         colour = MET if bar.value <= bar.aim else MISSED if bar.value <= 1 else ABOVE
         parts.append(_text(LEFT - 8, y + BAR - 3, bar.label, "end"))
-        parts.append(
-            f'<rect x="{LEFT}" y="{y:.1f}" width="{x(bar.value) - LEFT:.1f}" height="{BAR}" fill="{colour}"/>'
-        )
+        parts.append(f'<rect x="{LEFT}" y="{y:.1f}" width="{x(bar.value) - LEFT:.1f}" height="{BAR}" fill="{colour}"/>')
         parts.append(_line(x(bar.low), y + BAR / 2, x(bar.high), y + BAR / 2, INK))
         parts.append(_line(x(bar.aim), y - 3, x(bar.aim), y + BAR + 3, INK, 2))
         parts.append(_text(LEFT + WIDTH + 10, y + BAR - 3, f"{bar.value:.2f}  ({bar.note})"))
@@ -61,3 +56,38 @@ def ratios(title, bars):
         f'viewBox="0 0 {width} {height}" font-family="sans-serif">'
     )
     return "\n".join([head, f'<rect width="{width}" height="{height}" fill="white"/>', *parts, "</svg>\n"])
+
+
+COLOURS = ("#2c6fbb", "#d99a1c", "#c0392b", "#2e8b57")
+
+
+def panels(title, charts):
+    """Lines over their index, one panel below the other on one scale; charts: (title, {name: values})."""
+    height, gap = 150, 46
+    most = max(max(values) for _, lines in charts for values in lines.values()) or 1
+    bottom = TOP + (height + gap) * len(charts)
+    parts = [_text(LEFT, 22, title, size=15, weight="bold")]
+    for place, (name, lines) in enumerate(charts):
+        top = TOP + place * (height + gap)
+        parts.append(_text(LEFT, top - 6, name))
+        for part in range(5):
+            y = top + height * (1 - part / 4)
+            parts.append(_line(LEFT, y, LEFT + WIDTH, y, GRID))
+            parts.append(_text(LEFT - 8, y + 4, f"{most * part / 4:.0f}", "end", 11))
+        for number, (label, values) in enumerate(lines.items()):
+            colour = COLOURS[number]
+            step = WIDTH / max(len(values) - 1, 1)
+            points = " ".join(
+                f"{LEFT + at * step:.1f},{top + height * (1 - value / most):.1f}" for at, value in enumerate(values)
+            )
+            parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}"/>')
+            parts.append(
+                _line(LEFT + WIDTH + 10, top + 20 * number + 10, LEFT + WIDTH + 30, top + 20 * number + 10, colour, 3)
+            )
+            parts.append(_text(LEFT + WIDTH + 36, top + 20 * number + 14, label))
+    width = LEFT + WIDTH + RIGHT
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{bottom}" '
+        f'viewBox="0 0 {width} {bottom}" font-family="sans-serif">'
+    )
+    return "\n".join([head, f'<rect width="{width}" height="{bottom}" fill="white"/>', *parts, "</svg>\n"])

@@ -66,3 +66,24 @@ def test_the_runtimes_bench_runs_every_case_on_both_sides(tmp_path):
     chart = ElementTree.parse(output.with_suffix(".svg")).getroot()
     labels = {text.text for text in chart.iter("{http://www.w3.org/2000/svg}text")}
     assert set(written["cases"]) <= labels
+
+
+def test_the_recyclers_bench_runs_the_same_program_with_and_without_it(tmp_path):
+    """Two minutes of its clock, so that idle memory ages; only what must hold of any memory is judged."""
+    output = tmp_path / "recycler.json"
+    command = [sys.executable, ROOT / "bench" / "recycler.py", "--seconds", "120", "--output", output]
+    subprocess.run(command, check=True, timeout=120)
+
+    programs = json.loads(output.read_text())["programs"]
+    assert set(programs) == {"collected", "malloc", "channel", "recycler"}
+    for name, found in programs.items():
+        assert found["sys_per_byte_end"] >= 1, name
+        rows = (tmp_path / f"recycler-{name}.csv").read_text().splitlines()
+        assert rows[0] == "HeapSys,bytes,HeapAlloc,HeapIdle,HeapReleased,makes,frees,rss"
+        assert len(rows) == 121
+    for name in ("collected", "malloc"):
+        assert programs[name]["makes"] == 120
+    for name in ("channel", "recycler"):
+        assert programs[name]["makes"] < 60  # most were there already
+    lines = ElementTree.parse(output.with_suffix(".svg")).getroot().iter("{http://www.w3.org/2000/svg}polyline")
+    assert len(list(lines)) == 3 * len(programs)

@@ -73,6 +73,11 @@ enum { HEAP_ANY_AGE = 0 };
  * sampled (heap_profile_init said so). */
 MUST_CHECK int heap_profile_read(int64_t min_age_ns, heap_site_fn fn, void *arg,
                                  struct heap_reading *reading);
+/* How things stood when a certain cycle closed, by its number: of the last one and of the one before it.
+ * What a function called by heap_profile_on_cycle sees of a rise is the difference of these two. -ESTALE:
+ * of another cycle. */
+MUST_CHECK int heap_profile_read_cycle(uint64_t cycle, heap_site_fn fn, void *arg,
+                                       struct heap_reading *reading);
 
 /* Closes the current cycle now. A sum over all sites of it, for who looks for spikes: */
 struct heap_totals {
@@ -80,6 +85,8 @@ struct heap_totals {
     struct heap_count live, allocated_in_cycle;
 };
 struct heap_totals heap_profile_close_cycle(void);
-/* Is called after each cycle that closes, on a thread without a P, with its totals; one fn, or NULL. */
+/* Is called after each cycle that closes, on a thread without a P, with its totals; one fn, or NULL. One
+ * call at a time, in the order of the cycles, with no lock held, so that it may read and take its time:
+ * no other cycle closes before it returns, and heap_profile_close_cycle returns after it. */
 typedef void (*heap_cycle_fn)(void *arg, const struct heap_totals *totals);
 void heap_profile_on_cycle(heap_cycle_fn fn, void *arg);

@@ -2,7 +2,11 @@
  * labels and no profile.
  *
  * Who hands memory out keeps a countdown of bytes beside what it touches anyway. When that has run out it
- * asks the sampler, which says how far it is to the next sample and whether this one is of interest.
+ * asks the sampler, which winds it up again and says whether this one is of interest.
+ *
+ *     countdown->left -= (int64_t)size;
+ *     if (countdown->left < 0 && sampler)
+ *         sample = sampler->sample(size, countdown);
  *
  * Threads  Set once, before the first cache is made. sample is called by the thread that allocates, gone by
  *          any; both may be called on a coroutine's stack, neither parks or comes back to this layer. */
@@ -10,10 +14,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* All 0 at first: so the first allocation asks. A thread's at a time. */
+struct mem_countdown {
+    int64_t left;  /* bytes; below 0: ask */
+    uint64_t rate; /* the sampler's: what it wound it up with */
+};
+
 struct mem_sampler {
-    /* size bytes are being handed out to the caller's caller. NULL, or what gone must be told with when
-     * they come back. *until: so many bytes from here to the next call. */
-    void *(*sample)(size_t size, int64_t *until);
+    /* size bytes, already counted down, are being handed out to the caller's caller. NULL, or what gone
+     * must be told with when they come back. */
+    void *(*sample)(size_t size, struct mem_countdown *countdown);
     void (*gone)(void *sample);
 };
 

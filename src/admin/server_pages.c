@@ -3,8 +3,8 @@
 
 #include "admin/json.h"
 #include "admin/page.h"
-#include "admin/server_stats.h"
 #include "base/clock.h"
+#include "heap/memory_use.h"
 #include "mem/recycler.h"
 #include "rt/rt.h"
 
@@ -101,8 +101,8 @@ void page_memory(const struct query *query, struct page *page) {
     json_open(&json, '{');
     json_field_u64_string(&json, "allocated", memory.allocated);
     json_field_u64_string(&json, "heap_size", memory.heap_size);
-    json_field_u64_string(&json, "pageheap_unmapped", 0);
-    json_field_u64_string(&json, "pageheap_free", memory.heap_free);
+    json_field_u64_string(&json, "pageheap_unmapped", memory.unmapped);
+    json_field_u64_string(&json, "pageheap_free", memory.free);
     json_field_u64_string(&json, "total_thread_cache", 0);
     json_field_u64_string(&json, "total_physical_bytes", memory.physical);
     json_key(&json, "blocks_in_use");

@@ -1,41 +1,12 @@
 #include "admin/server_stats.h"
 
-#include <fcntl.h>
-#include <malloc.h>
 #include <stdio.h>
-#include <unistd.h>
 
 #include "admin/page.h"
 #include "base/clock.h"
 #include "base/stats.h"
+#include "heap/memory_use.h"
 #include "rt/rt.h"
-
-/* Resident pages: the second number of /proc/self/statm. 0 where there is no /proc. */
-static NOINLINE uint64_t resident_bytes(void) {
-    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return 0;
-    char text[128];
-    ssize_t n = read(fd, text, sizeof text - 1);
-    close(fd);
-    if (n <= 0)
-        return 0;
-    text[n] = '\0';
-    unsigned long long size, resident;
-    if (sscanf(text, "%llu %llu", &size, &resident) != 2)
-        return 0;
-    return resident * (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
-struct memory_use memory_use_now(void) {
-    struct mallinfo2 info = mallinfo2();
-    return (struct memory_use){
-        .allocated = info.uordblks + info.hblkhd,
-        .heap_size = info.arena + info.hblkhd,
-        .heap_free = info.fordblks,
-        .physical = resident_bytes(),
-    };
-}
 
 static void set(enum stat_kind kind, const char *name, uint64_t value) {
     stat_set(stats_get(kind, span_of(name), span_of(name), NULL, 0), (int64_t)value);

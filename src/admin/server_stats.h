@@ -5,11 +5,4 @@
  *
  * Threads  Any P; two at a time only make the same numbers twice. */
 #pragma once
-#include <stdint.h>
-
 void server_stats_refresh(void);
-
-struct memory_use {
-    uint64_t allocated, heap_size, heap_free, physical; /* bytes */
-};
-struct memory_use memory_use_now(void);

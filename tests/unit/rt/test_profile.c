@@ -142,8 +142,11 @@ static void check_shares(const struct found *found) {
 
 static void burn_both(void) {
     for (int i = 0; i < 30; i++) { /* in turns: other load would meet one alone */
-        burn_much(LONG_NS / 30);
-        burn_little(SHORT_NS / 30);
+        /* Of half to one and a half the length: equal ones of whole periods would be in step with the
+         * timer, and where the border falls into its tick would decide. */
+        int64_t percent = 50 + i * 37 % 101;
+        burn_much(LONG_NS / 30 * percent / 100);
+        burn_little(SHORT_NS / 30 * percent / 100);
     }
 }
 

@@ -10,9 +10,9 @@
  * B1  Every word read lies in [low, high) of one stack, and each frame lies above the one before: a
  *     register that code without frame pointers uses for something else ends the walk, or adds wrong
  *     addresses, but never a fault or a loop.
- * B2  The handler looks only at the thread that it runs on. The M's coroutine is read when its stack is
- *     the one that the signal interrupted, or when foreign code runs, which suspends it. Anywhere else,
- *     as between parking and looking for the next, current may be in other hands already.
+ * B2  The handler looks only at the thread that it runs on. m->current is never in other hands, so it may
+ *     be asked who it is; its stack is read when it is the one that the signal interrupted, or when
+ *     foreign code runs, which suspends it.
  *
  * One question, in m->sample_state; whoever moves it to IDLE ends it:
  *
@@ -175,6 +175,7 @@ static NOT_INSTRUMENTED void look_at_self(struct m *m, const ucontext_t *uc) {
     struct g *g = __atomic_load_n(&m->current, __ATOMIC_RELAXED); /* or it is read twice */
     sample->g_id = g ? atomic_load_explicit(&g->id, memory_order_relaxed) : 0;
     sample->name = g ? atomic_load_explicit(&g->name, memory_order_relaxed) : NULL;
+    sample->described_count = g ? labels_described(g, sample->described) : 0;
     uintptr_t low = g ? (uintptr_t)g->stack : 0, high = g ? low + g->stack_size : 0;
     if (sp >= low && sp < high) {
         sample->where = BACKTRACE_RUNNING;

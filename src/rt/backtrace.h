@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "base/check.h"
+#include "rt/labels.h"
 
 struct g;
 struct m;
@@ -28,6 +29,8 @@ struct backtrace {
     enum backtrace_where where;
     uint64_t g_id;    /* of the M's coroutine, 0 for none */
     const char *name; /* its name, or NULL */
+    unsigned described_count;
+    struct label described[LABELS_DESCRIBED_MAX]; /* what its describer said */
     unsigned count;
     uintptr_t pcs[BACKTRACE_MAX]; /* innermost first */
 };

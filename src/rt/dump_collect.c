@@ -48,6 +48,7 @@
 enum {
     BUCKETS = 1024, /* of different stacks; a program has some hundreds */
     CHUNK_RECORDS = 512,
+    SETS = 64,        /* of labels that are found again and again */
     CLOCK_EVERY = 16, /* records between two looks at the clock */
     SLICE_NS = 300 * 1000,
     /* A thread answers once it has a processor, which takes a while on a busy machine. Some that never
@@ -63,6 +64,14 @@ struct record_chunk {
     struct dump_record records[CHUNK_RECORDS];
 };
 
+/* A coroutine's own set and what its describer said, in one: most have the same as some other, and need
+ * no set of their own then. Both sets are leased. */
+struct described_set {
+    struct labels *own, *all;
+    unsigned count;
+    struct label described[LABELS_DESCRIBED_MAX];
+};
+
 /* What one walker, a P or the caller, has to look at and has found. */
 struct dump_part {
     struct g **candidates;
@@ -71,6 +80,7 @@ struct dump_part {
     size_t record_count;
     bool is_memory_short;
     struct dump_stack *buckets[BUCKETS];
+    struct described_set sets[SETS]; /* the latest one of each hash */
 };
 
 enum walk_state { WALK_IDLE, WALK_ASKED, WALK_WALKING, WALK_DONE, WALK_DROPPED };
@@ -129,6 +139,43 @@ static const struct dump_stack *intern(struct dump_part *part, const uintptr_t *
     return stack;
 }
 
+/* Not yet used: all is NULL. */
+static struct described_set *set_for(struct dump_part *part, const struct labels *own,
+                                     const struct label *described, unsigned count) {
+    uint64_t hash = (uintptr_t)own;
+    for (unsigned i = 0; i < count; i++)
+        hash = (hash ^ (uintptr_t)described[i].value) * 0x9e3779b97f4a7c15ULL;
+    struct described_set *set = &part->sets[hash >> 58];
+    static_assert(SETS == 1 << (64 - 58), "the top bits choose the set");
+    if (set->all && set->own == own && set->count == count &&
+        memcmp(set->described, described, count * sizeof *described) == 0)
+        return set;
+    labels_unref(set->own);
+    labels_unref(set->all);
+    set->own = set->all = NULL;
+    return set;
+}
+
+/* Adds what the coroutine's describer said to its labels. */
+static void add_described(struct dump_part *part, struct dump_record *record,
+                          const struct label *described, unsigned count) {
+    if (count == 0)
+        return;
+    struct described_set *set = set_for(part, record->labels, described, count);
+    if (!set->all) {
+        set->all = labels_merge(record->labels, described, count);
+        if (!set->all) {
+            part->is_memory_short = true;
+            return;
+        }
+        set->own = record->labels ? labels_ref(record->labels) : NULL;
+        set->count = count;
+        memcpy(set->described, described, count * sizeof *described);
+    }
+    labels_unref(record->labels);
+    record->labels = labels_ref(set->all);
+}
+
 static enum dump_status status_of(uint32_t state, const char *reason) {
     if (state == G_PARKED || state == G_PARKED_ANY || state == G_SCANNING)
         return DUMP_PARKED;
@@ -172,11 +219,14 @@ static void record_suspended(struct dump_part *part, struct g *g, uint64_t id, i
         return;
     uintptr_t pcs[BACKTRACE_MAX];
     record->stack = intern(part, pcs, backtrace_suspended(g, pcs, BACKTRACE_MAX));
+    struct label described[LABELS_DESCRIBED_MAX];
+    add_described(part, record, described, labels_described(g, described));
 }
 
 static void add_sample(struct dump_part *part, struct dump_record *record,
                        const struct backtrace *sample) {
     record->stack = intern(part, sample->pcs, sample->count);
+    add_described(part, record, sample->described, sample->described_count);
     record->status = sample->where == BACKTRACE_FOREIGN ? DUMP_FOREIGN : DUMP_RUNNING;
     if (record->status == DUMP_RUNNING)
         record->wait_ns = 0;
@@ -512,6 +562,10 @@ void dump_free(struct dump *dump) {
             for (unsigned r = 0; r < chunk->count; r++)
                 labels_unref(chunk->records[r].labels);
             free(chunk);
+        }
+        for (unsigned s = 0; s < SETS; s++) {
+            labels_unref(part->sets[s].own);
+            labels_unref(part->sets[s].all);
         }
         for (unsigned b = 0; b < BUCKETS; b++) {
             for (struct dump_stack *next, *stack = part->buckets[b]; stack; stack = next) {

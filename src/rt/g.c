@@ -16,6 +16,7 @@ static void NOINLINE g_main(void *arg) {
 }
 
 void g_exit(struct g *g) {
+    atomic_store_explicit(&g->describer, NULL, memory_order_relaxed);
     if (g->locals_set)
         local_end(g);
     struct m *m = m_self();

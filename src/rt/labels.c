@@ -9,6 +9,10 @@
  * A signal handler that interrupts the coroutine between any two instructions finds the former set or
  * the new one: the pointer changes by one store, and the former is given back after that.
  *
+ * A describer is found in the same way, and asked by whoever finds it, so for the coroutine it is one
+ * pointer. After labels_describe_by the former one is not asked any more: a handler runs before its store
+ * or after it, a dump only while the coroutine is suspended.
+ *
  * Order  The last unref acquires what the others released, before the memory goes back. */
 #include "rt/labels.h"
 
@@ -19,6 +23,7 @@
 
 #include "rt/local.h"
 #include "rt/panic.h"
+#include "rt/profile_thread.h"
 #include "rt/rt_internal.h"
 
 #define KEPT UINT32_MAX /* refs of a set that is not counted */
@@ -33,15 +38,28 @@ static void *lease(void *value) {
 
 static struct local_key labels_key = {.name = "labels", .destroy = give_back, .inherit = lease};
 
-static void put_label(struct label *all, unsigned *count, struct label label) {
-    for (unsigned i = 0; i < *count; i++) {
-        if (strcmp(all[i].key, label.key) == 0) {
-            all[i].value = label.value;
-            return;
+struct builder {
+    unsigned count;
+    struct label items[LABELS_MAX];
+};
+
+/* False when there is no room. */
+static bool put_label(struct builder *all, struct label label) {
+    for (unsigned i = 0; i < all->count; i++) {
+        if (strcmp(all->items[i].key, label.key) == 0) {
+            all->items[i].value = label.value;
+            return true;
         }
     }
-    ASSERT(*count < LABELS_MAX);
-    all[(*count)++] = label;
+    if (all->count == LABELS_MAX)
+        return false;
+    all->items[all->count++] = label;
+    return true;
+}
+
+static void put_set(struct builder *all, const struct labels *labels) {
+    for (unsigned i = 0; labels && i < labels->count; i++)
+        (void)put_label(all, labels->items[i]); /* a set has room */
 }
 
 static const char *copy_text(char **at, const char *text) {
@@ -51,28 +69,43 @@ static const char *copy_text(char **at, const char *text) {
     return copy;
 }
 
-struct labels *labels_with(const struct labels *base, const struct label *add, unsigned count) {
-    struct label all[LABELS_MAX];
-    unsigned all_count = 0;
-    for (unsigned i = 0; base && i < base->count; i++)
-        put_label(all, &all_count, base->items[i]);
-    for (unsigned i = 0; i < count; i++)
-        put_label(all, &all_count, add[i]);
-    size_t size = sizeof(struct labels) + all_count * sizeof(struct label);
+/* Of copies of all texts. NULL when memory is short. */
+static struct labels *build(const struct builder *all) {
+    size_t size = sizeof(struct labels) + all->count * sizeof(struct label);
     size_t text_size = 0;
-    for (unsigned i = 0; i < all_count; i++)
-        text_size += strlen(all[i].key) + 1 + strlen(all[i].value) + 1;
+    for (unsigned i = 0; i < all->count; i++)
+        text_size += strlen(all->items[i].key) + 1 + strlen(all->items[i].value) + 1;
     struct labels *labels = malloc(size + text_size);
     if (!labels)
         return NULL;
     atomic_init(&labels->refs, 1);
-    labels->count = all_count;
+    labels->count = all->count;
     char *text = (char *)labels + size;
-    for (unsigned i = 0; i < all_count; i++) {
-        labels->items[i].key = copy_text(&text, all[i].key);
-        labels->items[i].value = copy_text(&text, all[i].value);
+    for (unsigned i = 0; i < all->count; i++) {
+        labels->items[i].key = copy_text(&text, all->items[i].key);
+        labels->items[i].value = copy_text(&text, all->items[i].value);
     }
     return labels;
+}
+
+struct labels *labels_with(const struct labels *base, const struct label *add, unsigned count) {
+    struct builder all = {0};
+    put_set(&all, base);
+    for (unsigned i = 0; i < count; i++) {
+        bool has_room = put_label(&all, add[i]);
+        ASSERT(has_room);
+    }
+    return build(&all);
+}
+
+struct labels *labels_merge(const struct labels *base, const struct label *add, unsigned count) {
+    if (count == 0)
+        return base ? labels_ref(base) : NULL;
+    struct builder all = {0};
+    put_set(&all, base);
+    for (unsigned i = 0; i < count; i++)
+        (void)put_label(&all, add[i]);
+    return build(&all);
 }
 
 static bool is_kept(const struct labels *labels) {
@@ -138,8 +171,44 @@ const struct labels *labels_of(const struct g *g) {
     return local_of(g, &labels_key);
 }
 
+void labels_describe_by(const struct labels_describer *describer) {
+    struct g *g = rt_self();
+    ASSERT(g);
+    atomic_store_explicit(&g->describer, describer, memory_order_release);
+    /* What the caller does next, as to free the former one, stays behind the store for the compiler too;
+     * for a handler on this thread that is all it takes. */
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
+unsigned labels_described(const struct g *g, struct label out[LABELS_DESCRIBED_MAX]) {
+    const struct labels_describer *describer =
+        atomic_load_explicit(&g->describer, memory_order_acquire);
+    if (!describer)
+        return 0;
+    unsigned count = describer->describe(describer, out, LABELS_DESCRIBED_MAX);
+    ASSERT(count <= LABELS_DESCRIBED_MAX);
+    return count;
+}
+
+struct labels *labels_snapshot(void) {
+    const struct g *g = profile_thread_g();
+    if (!g)
+        return NULL;
+    struct label described[LABELS_DESCRIBED_MAX];
+    unsigned count = labels_described(g, described);
+    struct labels *labels = labels_merge(labels_of(g), described, count);
+    return labels || count == 0 ? labels : labels_merge(labels_of(g), NULL, 0);
+}
+
 struct labels *labels_lease(struct g *g) {
     return local_lease(g, &labels_key);
+}
+
+int label_compare(const struct label *one, const struct label *other) {
+    int order = one->key == other->key ? 0 : strcmp(one->key, other->key);
+    if (order == 0 && one->value != other->value)
+        order = strcmp(one->value, other->value);
+    return order;
 }
 
 int labels_compare(const struct labels *one, const struct labels *other) {
@@ -148,9 +217,7 @@ int labels_compare(const struct labels *one, const struct labels *other) {
     if (one->count != other->count)
         return one->count < other->count ? -1 : 1;
     for (unsigned i = 0; i < one->count; i++) {
-        int order = strcmp(one->items[i].key, other->items[i].key);
-        if (order == 0)
-            order = strcmp(one->items[i].value, other->items[i].value);
+        int order = label_compare(&one->items[i], &other->items[i]);
         if (order != 0)
             return order;
     }

@@ -3,6 +3,8 @@
  * A set of labels {key, value} is immutable and counted. A coroutine has one set or none; those that it
  * starts begin with the same.
  *
+ * What changes too often to be set each time is told by a describer: who looks asks it.
+ *
  * Ownership  Sets are leased: labels_ref, labels_unref. They own copies of all their strings.
  * Threads    Sets may be passed anywhere and given back anywhere. labels_set, labels_add, labels_do and
  *            labels_current are a coroutine's, for itself. labels_lease: any thread.
@@ -13,8 +15,9 @@
 #include "rt/rt.h"
 
 enum {
-    LABELS_MAX = 8
-}; /* listener, route, filter, library, and as many for users; they are one line */
+    LABELS_DESCRIBED_MAX = 5, /* of one describer */
+    LABELS_MAX = 12,          /* those, and more for users; they are one line */
+};
 
 struct label {
     const char *key, *value;
@@ -44,6 +47,34 @@ MUST_CHECK int labels_add(const struct label *add, unsigned count);
 void labels_do(const struct label *add, unsigned count, rt_fn fn, void *arg);
 /* Borrowed until the coroutine changes it; NULL: none. */
 const struct labels *labels_current(void);
+
+/* Tells what a coroutine does at this moment: fills in up to max labels and returns how many. They are
+ * shown beside the coroutine's set and hide what has the same key there. So a coroutine that goes from one thing to the next
+ * thousands of times a second stores a pointer each time, and what that means is asked a hundred times.
+ *
+ * It is asked
+ *   - in a signal handler, or an allocation, on the thread that runs the coroutine or works for it in
+ *     foreign_call or blocking_call: between any two instructions;
+ *   - by a dump on any thread, while the coroutine is suspended and nobody can resume it.
+ * So it is async-signal-safe, and all it reads is constant or atomic (relaxed is enough when who stores
+ * a pointer knows what is behind it to be older than the coroutine) and good as long as it is asked.
+ * The keys and values are literals or live as long as the process: base/intern.h. */
+struct labels_describer {
+    unsigned (*describe)(const struct labels_describer *self, struct label *out, unsigned max);
+};
+/* The running coroutine is described by this one, borrowed until it names another or has ended; NULL: by
+ * none, which is what one on the coroutine's own stack is followed by. Not inherited: who is started may
+ * outlive what its starter works on. */
+void labels_describe_by(const struct labels_describer *describer BORROWED_BY(coroutine));
+
+/* What g's describer says now. Who may ask, and when: as labels_of. */
+unsigned labels_described(const struct g *g, struct label out[LABELS_DESCRIBED_MAX]);
+
+/* A leased set of all that is known of the coroutine that the calling thread runs, or works for in
+ * foreign_call or blocking_call: its own labels and the described ones. NULL when there is no such
+ * coroutine or it has none; when memory is short the described ones are missing. Any thread, but not a
+ * signal handler. Allocates when there are described ones. */
+MUST_CHECK struct labels *labels_snapshot(void);
 
 /* Borrowed, without a lock: by a signal handler on the thread that runs g, until it returns; and by who
  * has the P that g is pinned to, until g runs again. */

@@ -2,7 +2,7 @@
  *
  *     thread's CPU clock --1/hz--> signal to that thread --> handler
  *                                                              | walks its own stack
- *     log  | header name labels pc pc pc | header ... |  <-----+ reserves, fills
+ *     log  | header name labels pc pc pc label label | header ... |  <-----+ reserves, fills
  *                                                     ^ used
  *
  * C1  A sample is reserved by one compare-and-swap on `used` and written by its handler alone, so the log
@@ -11,7 +11,9 @@
  *     of its timer. profile_stop sets session to 0, the reader then waits for in_handlers to be 0. Both
  *     sides write, then read the other's word, all seq_cst: one of the two sees the other.
  * C3  A timer carries the session, so a late signal of an earlier profile is none of this one.
- * C4  A record leases the labels it found: the coroutine may change or end before anybody reads.
+ * C4  A record leases the set of labels it found: the coroutine may change or end before anybody reads.
+ *     What its describer says is written out, two pointers each, for the texts live as long as the
+ *     process. A set of both is made when the profile is read.
  * C5  Threads are in `threads` from begin to end, and have a timer iff a profile runs, both under
  *     threads_lock; it is held for a system call per thread, and never by a handler.
  *
@@ -42,14 +44,23 @@
 #include "rt/rt_internal.h"
 #include "rt/signals.h"
 
-/* In the log; the next one follows behind pcs. */
+/* In the log: pcs, then the described labels, then the next one. */
 struct record {
     uint32_t weight; /* periods: never 0 in a record that was written */
-    uint32_t depth;
+    uint16_t depth, described_count;
     const char *name;
     struct labels *labels; /* leased */
     uintptr_t pcs[];
 };
+
+static size_t record_size(unsigned depth, unsigned described_count) {
+    return sizeof(struct record) + depth * sizeof(uintptr_t) +
+           described_count * sizeof(struct label);
+}
+
+static struct label *described_of(const struct record *record) {
+    return (struct label *)(uintptr_t)&record->pcs[record->depth];
+}
 
 enum profile_state { PROFILE_IDLE, PROFILE_RUNNING, PROFILE_STOPPED };
 
@@ -85,40 +96,51 @@ static struct record *reserve(size_t size) {
     return (struct record *)(samples + at);
 }
 
-static unsigned look_at_self(const struct profile_thread *thread, const void *context,
-                             uintptr_t *pcs, const struct g **g) {
+static unsigned look_at_self(const struct profile_thread *thread, const struct g *g,
+                             const void *context, uintptr_t *pcs) {
     struct backtrace_thread own = {.stack_low = thread->stack_low,
-                                   .stack_high = thread->stack_high};
+                                   .stack_high = thread->stack_high,
+                                   .current = g,
+                                   .is_suspended = true};
     struct m *m = m_self();
     if (m) {
-        *g = own.current = __atomic_load_n(&m->current, __ATOMIC_RELAXED);
         own.is_suspended = atomic_load_explicit(&m->in_foreign, memory_order_relaxed);
         if (own.is_suspended) /* above is the scheduler, which called the coroutine */
             own.stack_high = (uintptr_t)__atomic_load_n(&m->g0_sp, __ATOMIC_RELAXED);
-    } else {
-        *g = own.current = atomic_load_explicit(&thread->g, memory_order_relaxed);
-        own.is_suspended = true;
     }
     return backtrace_interrupted(&own, context, pcs, BACKTRACE_MAX);
 }
 
 static void take_sample(const struct profile_thread *thread, const void *context, uint32_t weight) {
     uintptr_t pcs[BACKTRACE_MAX];
-    const struct g *g;
-    unsigned depth = look_at_self(thread, context, pcs, &g);
-    struct record *record = reserve(sizeof *record + depth * sizeof *pcs);
+    struct label described[LABELS_DESCRIBED_MAX];
+    const struct g *g = profile_thread_g();
+    unsigned depth = look_at_self(thread, g, context, pcs);
+    unsigned described_count = g ? labels_described(g, described) : 0;
+    struct record *record = reserve(record_size(depth, described_count));
     if (!record) {
         atomic_fetch_add_explicit(&lost, weight, memory_order_relaxed);
         return;
     }
     const struct labels *labels = g ? labels_of(g) : NULL;
-    record->depth = depth;
+    record->depth = (uint16_t)depth;
+    record->described_count = (uint16_t)described_count;
     record->name = g ? atomic_load_explicit(&g->name, memory_order_relaxed) : NULL;
     record->labels = labels ? labels_ref(labels) : NULL; /* C4 */
     for (unsigned i = 0; i < depth; i++)
         record->pcs[i] = pcs[i];
+    for (unsigned i = 0; i < described_count; i++)
+        described_of(record)[i] = described[i];
     record->weight = weight;
     atomic_fetch_add_explicit(&taken, weight, memory_order_relaxed);
+}
+
+const struct g *profile_thread_g(void) {
+    struct m *m = m_self();
+    if (m)
+        return __atomic_load_n(&m->current, __ATOMIC_RELAXED);
+    const struct profile_thread *thread = this_thread;
+    return thread ? atomic_load_explicit(&thread->g, memory_order_relaxed) : NULL;
 }
 
 static void on_profile(int signo, siginfo_t *from, void *context) {
@@ -199,7 +221,10 @@ static void await_handlers(void) {
 
 /* The record behind record, NULL at the end; the first one for NULL. */
 static struct record *next_record(const struct record *record) {
-    size_t at = record ? (size_t)((const char *)&record->pcs[record->depth] - samples) : 0;
+    size_t at = 0;
+    if (record)
+        at = (size_t)((const char *)record - samples) +
+             record_size(record->depth, record->described_count);
     return at < atomic_load_explicit(&used, memory_order_relaxed) ? (struct record *)(samples + at)
                                                                   : NULL;
 }
@@ -273,6 +298,17 @@ int profile_stop(void) {
 
 /* ---- Reading ---- */
 
+static int compare_described(const struct record *one, const struct record *other) {
+    if (one->described_count != other->described_count)
+        return one->described_count < other->described_count ? -1 : 1;
+    for (unsigned i = 0; i < one->described_count; i++) {
+        int order = label_compare(&described_of(one)[i], &described_of(other)[i]);
+        if (order != 0)
+            return order;
+    }
+    return 0;
+}
+
 static int by_stack(const void *a, const void *b) {
     const struct record *one = *(const struct record *const *)a;
     const struct record *other = *(const struct record *const *)b;
@@ -281,7 +317,31 @@ static int by_stack(const void *a, const void *b) {
     int order = memcmp(one->pcs, other->pcs, one->depth * sizeof *one->pcs);
     if (order == 0)
         order = strcmp(one->name ? one->name : "", other->name ? other->name : "");
-    return order ? order : labels_compare(one->labels, other->labels);
+    if (order == 0)
+        order = labels_compare(one->labels, other->labels);
+    return order ? order : compare_described(one, other);
+}
+
+/* Tells of all records from first on to, without, end: they are equal. */
+static int tell(const struct record *const *first, const struct record *const *end,
+                stack_count_fn fn, void *arg) {
+    const struct record *record = *first;
+    struct labels *labels =
+        labels_merge(record->labels, described_of(record), record->described_count);
+    if (!labels && record->described_count > 0)
+        return -ENOMEM;
+    struct stack_count stack = {
+        .pcs = record->pcs,
+        .depth = record->depth,
+        .is_first_exact = true,
+        .name = record->name,
+        .labels = labels,
+    };
+    for (; first < end; first++)
+        stack.count += (*first)->weight;
+    fn(arg, &stack);
+    labels_unref(labels);
+    return 0;
 }
 
 static int count_stacks(stack_count_fn fn, void *arg) {
@@ -294,20 +354,14 @@ static int count_stacks(stack_count_fn fn, void *arg) {
     for (struct record *record = NULL; (record = next_record(record));)
         sorted[i++] = record;
     qsort(sorted, count, sizeof *sorted, by_stack);
-    for (size_t next, first = 0; first < count; first = next) {
-        struct stack_count stack = {
-            .pcs = sorted[first]->pcs,
-            .depth = sorted[first]->depth,
-            .is_first_exact = true,
-            .name = sorted[first]->name,
-            .labels = sorted[first]->labels,
-        };
-        for (next = first; next < count && by_stack(&sorted[first], &sorted[next]) == 0; next++)
-            stack.count += sorted[next]->weight;
-        fn(arg, &stack);
+    int err = 0;
+    for (size_t next, first = 0; first < count && err == 0; first = next) {
+        for (next = first; next < count && by_stack(&sorted[first], &sorted[next]) == 0;)
+            next++;
+        err = tell(&sorted[first], &sorted[next], fn, arg);
     }
     free(sorted);
-    return 0;
+    return err;
 }
 
 int profile_read(stack_count_fn fn, void *arg, struct profile_info *out) {

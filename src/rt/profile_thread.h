@@ -24,3 +24,7 @@ struct profile_thread {
 /* Borrows self until end. The thread has an alternate signal stack. */
 void profile_thread_begin(struct profile_thread *self);
 void profile_thread_end(struct profile_thread *self);
+
+/* The coroutine that the calling thread runs, or works for in foreign_call or blocking_call; NULL: none.
+ * It is not resumed elsewhere before the thread goes on. Any thread; async-signal-safe. */
+const struct g *profile_thread_g(void);

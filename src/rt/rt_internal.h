@@ -38,6 +38,9 @@
 
 struct p;
 struct m;
+struct label;
+struct labels;
+struct labels_describer;
 
 extern struct log_component log_rt;
 
@@ -93,6 +96,9 @@ struct g {
     struct spin locals_lock;
     _Atomic(void *) locals[LOCAL_MAX];
 
+    /* labels.c; of a free G it is NULL */
+    _Atomic(const struct labels_describer *) describer;
+
     struct ctx_san san;
     /* stack.c's. */
     char *stack; /* lowest usable byte; the guard page is below */
@@ -116,7 +122,9 @@ enum m_request {
 struct blocking_job;
 
 struct m {
-    struct g *current; /* also during foreign_call; NULL in scheduler callbacks and quick calls */
+    /* Also during foreign_call; NULL in scheduler callbacks and quick calls. Nobody else may run it while it
+     * stands here: signal handlers of the thread read it. */
+    struct g *current;
     struct p *p;       /* NULL without one: spare, or inside foreign code */
     void *g0_sp;
     enum m_request request;
@@ -288,6 +296,11 @@ _Noreturn void g_exit(struct g *g); /* on its own stack, from any depth */
 void local_inherit(struct g *g, const struct g *starter); /* g has not run yet */
 void local_end(struct g *g);                              /* on its own stack */
 void *local_of(const struct g *g, struct local_key *key); /* as local_get; see labels_of */
+
+/* labels.c: leased; base's and those of add, which replace those with the same key and are left out when
+ * there is no room. NULL when memory is short, or there are none. */
+struct labels *labels_merge(const struct labels *base, const struct label *add, unsigned count);
+int label_compare(const struct label *one, const struct label *other); /* as labels_compare */
 
 /* park.c */
 bool park_commit(struct g *g); /* false: a token came first, run it on */

@@ -148,10 +148,11 @@ static bool run(struct m *m, struct g *g) {
             m->current = NULL;
             return true;
         case M_PARK:
-            if (!park_commit(g))
-                continue;
-            m->current = NULL;
-            return true;
+            m->current = NULL; /* before: from the commit on g may run elsewhere, and is not ours */
+            if (park_commit(g))
+                return true;
+            m->current = g;
+            continue;
         case M_PARK_UNLOCK:
             m->current = NULL; /* unlock is a callback of ours */
             if (unlock_parked(m, g))

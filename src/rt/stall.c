@@ -186,8 +186,12 @@ static void log_run(struct p *p, const struct run *run, struct m *m, int64_t now
                        : !site  ? "a coroutine in quick calls"
                                 : "a coroutine in quick calls at ";
     const char *name = bt.name ? bt.name : site ? site : "";
-    LOG(log_rt, LOG_WARN, "%s%s %s for more than %lld ms without a runtime call, at:%s", kind, name,
-        asleep ? "was blocked in the kernel" : "ran",
+    struct labels *labels = labels_merge(NULL, bt.described, bt.described_count);
+    char text[LABELS_TEXT_MAX];
+    bool is_described = labels_text(labels, text, sizeof text) > 0;
+    labels_unref(labels);
+    LOG(log_rt, LOG_WARN, "%s%s%s%s %s for more than %lld ms without a runtime call, at:%s", kind,
+        name, is_described ? " " : "", text, asleep ? "was blocked in the kernel" : "ran",
         (long long)((now_ns - run->since_ns) / NS_PER_MS), stack);
 }
 

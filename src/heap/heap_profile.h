@@ -69,8 +69,8 @@ struct heap_reading {
 
 enum { HEAP_ANY_AGE = 0 };
 /* Tells fn of each site that has something to tell. With a min_age_ns, live is only what has lived that
- * long when asked, and is as of now. Fills reading. 0 or -ENOMEM; -ENOTSUP when nothing can be
- * sampled (heap_profile_init said so). */
+ * long when asked, and is as of now. Fills reading. 0, or -ENOTSUP when nothing can be sampled
+ * (heap_profile_init said so). fn is called with a lock held: it must not come back here. */
 MUST_CHECK int heap_profile_read(int64_t min_age_ns, heap_site_fn fn, void *arg,
                                  struct heap_reading *reading);
 /* How things stood when a certain cycle closed, by its number: of the last one and of the one before it.

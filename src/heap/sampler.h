@@ -1,0 +1,65 @@
+/* sampler: which allocations are looked at, and for how many each of them stands.
+ *
+ * A point falls on each of the bytes that a thread allocates with the same small chance, one in `rate`;
+ * an object that a point falls on is sampled. So the distance to the next point is exponentially
+ * distributed wherever one starts to measure, and a countdown may be wound up again at any time, as
+ * when the rate changes, without any object being favoured for it.
+ *
+ * Threads  A thread's sampler is its own. sampler_set_rate and sampler_poke: any thread. */
+#pragma once
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/check.h"
+#include "base/list.h"
+#include "mem/sampling.h"
+
+struct sampler {
+    _Atomic int64_t left;  /* bytes to the next point; below 0: sampler_pick. Others poke it. */
+    _Atomic uint64_t rate; /* that it was wound up with; others read it */
+    uint64_t random;
+    bool is_known; /* in the list of threads */
+    bool has_ended;
+    bool is_busy; /* the profiler works for this thread: what it allocates is not sampled */
+    void *heap;   /* malloc.c's; not used any more when has_ended */
+    struct list node;
+};
+
+/* In the executable, or in what it is linked with: one instruction to reach. */
+extern _Thread_local struct sampler sampler_self __attribute__((tls_model("initial-exec")));
+
+/* Counts size bytes down. True: ask sampler_pick. */
+static inline bool sampler_due(struct sampler *self, size_t size) {
+    int64_t left =
+        (int64_t)((uint64_t)atomic_load_explicit(&self->left, memory_order_relaxed) - size);
+    atomic_store_explicit(&self->left, left,
+                          memory_order_relaxed); /* may overwrite a poke: sampler_poke */
+    return __builtin_expect(left < 0, 0);
+}
+
+/* Of an allocation that was counted down: for how many objects like it it stands (>= 1) when it is to be
+ * sampled, else 0. Winds the countdown up. */
+double sampler_pick(size_t size);
+/* The same for a countdown that is not the thread's, by its random numbers. */
+double sampler_pick_for(struct mem_countdown *countdown, size_t size);
+/* After an allocation that came to nothing: what it counted down was not allocated. */
+void sampler_rewind(void);
+
+/* value rounded to one of its neighbours, so that on average nothing is lost. */
+int64_t sampler_round(double value);
+
+void sampler_set_rate(uint64_t rate);
+uint64_t sampler_rate(void);
+/* Sees to it that threads which have not yet taken over the rate do at their next allocation. True: all
+ * have, as far as they allocate. */
+bool sampler_poke(void);
+
+/* The calling thread's random numbers are from here on those of seed. For tests. */
+void sampler_seed(uint64_t seed);
+
+void sampler_lock(void);   /* for a fork, see own.h */
+void sampler_unlock(void); /* by the parent */
+/* By the child, whose other threads are gone. */
+void sampler_forked(void);

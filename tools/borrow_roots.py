@@ -33,7 +33,7 @@ from c_ast import (
     expressions,
     has_span,
     is_array,
-    is_bytes_pointer,
+    is_bytes,
     is_pointer,
     is_span,
     pointee,
@@ -152,6 +152,7 @@ class Function(SpanChecks):
         self.static = cursor.storage_class.name == "STATIC" and self.name not in contracts.by_pointer
         self.parameters = list(cursor.get_arguments())
         self.names = {}
+        self.pointers = set()  # parameters that are written as arrays
         self.labels = {}
         self.loops = []
         self.after_break = []
@@ -162,16 +163,22 @@ class Function(SpanChecks):
         for _ in range(2):  # the second time knows what jumps backwards bring
             memory = Memory()
             for i, parameter in enumerate(self.parameters):
-                memory.write(self.declare(parameter), None, self.parameter_roots(i, parameter.type))
+                key = self.declare(parameter)
+                if is_array(parameter.type):  # as it is written: it is a pointer
+                    self.pointers.add(key)
+                memory.write(key, None, self.parameter_roots(i, parameter.type))
             self.statement(body, memory)
             if not self.has_goto:
                 break
 
     @staticmethod
     def parameter_roots(i, type_):
-        if has_span(type_) or (is_pointer(type_) and is_span(pointee(type_))):
+        target = pointee(type_) if is_pointer(type_) else None
+        if is_array(type_):
+            target = type_.get_canonical().element_type
+        if has_span(type_) or (target and is_span(target)):
             return frozenset({("span", i)})
-        if is_bytes_pointer(type_):
+        if target and is_bytes(target):
             return frozenset({("raw", i)})
         return frozenset({("obj", i)}) if carries(type_) else EMPTY
 
@@ -350,6 +357,8 @@ class Function(SpanChecks):
         kind = cursor.kind
         if kind == K.DECL_REF_EXPR:
             key = self.local_of(cursor)
+            if key in self.pointers:
+                return memory.read(key)
             return EMPTY if key is None else frozenset({("local", key)})
         inner = expressions(cursor)
         if kind == K.MEMBER_REF_EXPR and inner:
@@ -416,7 +425,7 @@ class Function(SpanChecks):
                 self.contracts.note_pointer(cursor)
             if key is None or not carries(cursor.type):
                 return EMPTY
-            if is_array(cursor.type):
+            if is_array(cursor.type) and key not in self.pointers:
                 # An array of pointers or spans stands for what it holds as well.
                 return frozenset({("local", key)})
             return memory.read(key)
@@ -434,6 +443,8 @@ class Function(SpanChecks):
             if kind == K.MEMBER_REF_EXPR and inner and is_pointer(inner[0].type):
                 field = None if is_span(pointee(inner[0].type)) else cursor.spelling
             return self.load(places, field, memory)
+        if kind in (K.UNARY_OPERATOR, K.BINARY_OPERATOR, K.COMPOUND_ASSIGNMENT_OPERATOR):
+            self.check_growth(cursor)
         if kind == K.UNARY_OPERATOR:
             operator = unary_operator(cursor)
             if operator == ADDRESS_OF:
@@ -551,7 +562,8 @@ class Function(SpanChecks):
             wrong = f"the result points into what '{self.parameters[i].spelling}' borrows for the call only"
             self.report(cursor, rule, wrong)
             return
-        wrong = f"'{self.parameters[i].spelling}' is borrowed for the call, and kept in {self.holder_name(holder)}"
+        kept = "used by" if rule == "coroutine" else "kept in"
+        wrong = f"'{self.parameters[i].spelling}' is borrowed for the call, and {kept} {self.holder_name(holder)}"
         mark = "holder"
         if isinstance(holder, tuple):
             mark = self.parameters[holder[1]].spelling
@@ -567,6 +579,7 @@ class Function(SpanChecks):
                 self.value(part, memory)
         name = cursor.spelling
         self.check_span(cursor, memory, arguments)
+        self.check_realloc(cursor, arguments, memory)
         result = EMPTY
         if name in POINTS_INTO_FIRST and values:
             result |= values[0]
@@ -599,4 +612,4 @@ class Function(SpanChecks):
                     holder=holder,
                 )
             elif what in ("span", "raw"):
-                self.keep(cursor, "kept", which, holder)
+                self.keep(cursor, "coroutine" if holder in LATER else "kept", which, holder)

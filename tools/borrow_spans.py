@@ -1,12 +1,15 @@
-"""The making of spans: lengths that belong to other bytes or reach too far, and const cast off.
+"""The making of spans: lengths that belong to other bytes, reach too far or grow, and const cast off.
 
 These look at one expression each, and at what else the same function says about a span's length."""
 
 import functools
 
 from c_ast import (
+    ADD,
+    ADD_ASSIGN,
     ADDRESS_OF,
     ASSIGN,
+    INCREMENT,
     SUBTRACT,
     K,
     T,
@@ -50,6 +53,10 @@ class SpanChecks:
                 )
             return
         owner = self.span_owner(pointer)
+        beyond = self.beyond_source(owner, pointer, length)
+        if beyond:
+            self.report(cursor, "overlong", f"ends {beyond} bytes behind {owner}, of which it is made")
+            return
         lengths = {
             self.text(expressions(c)[0])
             for c in descendants(length)
@@ -71,6 +78,62 @@ class SpanChecks:
                     "length",
                     f"{number} bytes of {self.text(strip(pointer))}, whose length is not known here",
                 )
+
+    def beyond_source(self, owner, pointer, length):
+        """How far {S.ptr + a, S.len + b} reaches beyond S, as far as a and b are numbers; 0: not at all."""
+        start, length = self.distance(pointer), self.distance(length)
+        if owner is None or start is None or length is None:
+            return 0
+        for end, field in ((start[0], "ptr"), (length[0], "len")):
+            if end.kind != K.MEMBER_REF_EXPR or end.spelling != field:
+                return 0
+            if not self.is_span_base(expressions(end)[0]) or self.text(expressions(end)[0]) != owner:
+                return 0
+        return max(0, start[1] + length[1])
+
+    @staticmethod
+    def distance(cursor):
+        """(x, n) of x + n or x - n; None when n is no number."""
+        cursor = strip(cursor)
+        if cursor.kind != K.BINARY_OPERATOR:
+            return cursor, 0
+        left, right = expressions(cursor)
+        number = constant(right)
+        operator = binary_operator(cursor)
+        if number is None or operator not in (ADD, SUBTRACT):
+            return None
+        inner = SpanChecks.distance(left)
+        return inner and (inner[0], inner[1] + (number if operator == ADD else -number))
+
+    def check_growth(self, cursor):
+        """s.len += n, s.len++ and s.len = s.len + n: nobody lent what follows."""
+        parts = expressions(cursor)
+        target = strip(parts[0]) if parts else None
+        if target is None or target.kind != K.MEMBER_REF_EXPR or target.spelling != "len":
+            return
+        base = expressions(target)
+        if not base or not self.is_span_base(base[0]):
+            return
+        operator = binary_operator(cursor)
+        grows = operator == ADD_ASSIGN or unary_operator(cursor) == INCREMENT
+        if operator == ASSIGN:
+            value = strip(parts[1])
+            grows = binary_operator(value) == ADD and any(
+                c.kind == K.MEMBER_REF_EXPR and self.text(c) == self.text(target) for c in descendants(value)
+            )
+        if grows:
+            owner = self.text(base[0])
+            self.report(cursor, "appended", f"{owner} is made longer than what it borrows")
+
+    def check_realloc(self, cursor, arguments, memory):
+        if cursor.spelling not in ("realloc", "reallocarray") or not arguments:
+            return
+        borrowed = self.span_owner(arguments[0])
+        if borrowed is None:
+            roots = sorted(r for r in self.value(arguments[0], memory) if r[0] == "span")
+            borrowed = self.parameters[roots[0][1]].spelling if roots else None
+        if borrowed is not None:
+            self.report(cursor, "appended", f"the bytes of {borrowed} are moved, and belong to somebody else")
 
     @staticmethod
     def is_span_base(base):
@@ -154,8 +217,8 @@ class SpanChecks:
         found = set()
         for cursor in descendants(self.cursor):
             harmless = []
-            if cursor.kind == K.CALL_EXPR and cursor.spelling == "free":
-                harmless = list(cursor.get_arguments())
+            if cursor.kind == K.CALL_EXPR and cursor.spelling in ("free", "realloc", "reallocarray"):
+                harmless = list(cursor.get_arguments())  # of realloc there is another finding
             elif cursor.kind == K.INIT_LIST_EXPR and cursor.type.spelling.endswith("iovec"):
                 harmless = list(cursor.get_children())
             elif cursor.kind == K.BINARY_OPERATOR and binary_operator(cursor) == ASSIGN:

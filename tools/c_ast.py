@@ -6,7 +6,8 @@ from clang import cindex
 from clang.cindex import CursorKind as K
 from clang.cindex import TypeKind as T
 
-ASSIGN, SUBTRACT, COMMA, ADDRESS_OF, DEREFERENCE = "=", "-", ",", "&", "*"
+ASSIGN, ADD, SUBTRACT, COMMA, ADD_ASSIGN = "=", "+", "-", ",", "+="
+ADDRESS_OF, DEREFERENCE, INCREMENT = "&", "*", "++"
 
 lib = cindex.conf.lib
 for _name in ("clang_getCursorBinaryOperatorKind", "clang_getCursorUnaryOperatorKind"):
@@ -18,8 +19,8 @@ lib.clang_EvalResult_getKind.argtypes = [ctypes.c_void_p]
 lib.clang_EvalResult_getAsLongLong.argtypes = [ctypes.c_void_p]
 lib.clang_EvalResult_getAsLongLong.restype = ctypes.c_longlong
 lib.clang_EvalResult_dispose.argtypes = [ctypes.c_void_p]
-_BINARY = {7: SUBTRACT, 22: ASSIGN, 33: COMMA}  # enum CXBinaryOperatorKind
-_UNARY = {5: ADDRESS_OF, 6: DEREFERENCE}  # enum CXUnaryOperatorKind
+_BINARY = {6: ADD, 7: SUBTRACT, 22: ASSIGN, 26: ADD_ASSIGN, 33: COMMA}  # enum CXBinaryOperatorKind
+_UNARY = {1: INCREMENT, 3: INCREMENT, 5: ADDRESS_OF, 6: DEREFERENCE}  # enum CXUnaryOperatorKind
 
 CASTS = {K.CSTYLE_CAST_EXPR}
 THROUGH = {K.UNEXPOSED_EXPR, K.PAREN_EXPR}
@@ -126,11 +127,9 @@ def pointee(type_):
     return type_.get_canonical().get_pointee().get_canonical()
 
 
+def is_bytes(type_):
+    return type_.get_canonical().kind in (T.VOID, T.CHAR_S, T.UCHAR, T.SCHAR, T.CHAR_U)
+
+
 def is_bytes_pointer(type_):
-    return is_pointer(type_) and pointee(type_).kind in (
-        T.VOID,
-        T.CHAR_S,
-        T.UCHAR,
-        T.SCHAR,
-        T.CHAR_U,
-    )
+    return is_pointer(type_) and is_bytes(pointee(type_))

@@ -35,6 +35,7 @@ RULES = {
     "returned": ("error", "return bytes of the caller, or mark the parameter BORROWED_BY(result)"),
     "length": ("warning", "take the length from the pointer's owner"),
     "overlong": ("error", "end where the storage ends"),
+    "appended": ("error", "make a new span of storage that has the bytes, or copy them"),
     "written": ("error", "keep the writable pointer beside the span, and write through that"),
 }
 

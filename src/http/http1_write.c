@@ -134,7 +134,7 @@ static void flush(struct builder *b) {
 /* A span that stands on the wire as it should go out. */
 static void queue(struct builder *b, struct span line) {
     if (b->run.len && b->run.ptr + b->run.len == line.ptr) {
-        b->run.len += line.len;
+        b->run.len += line.len; /* borrow-ok: both are borrowed, line lies behind it */
     } else {
         flush(b);
         b->run = line;

@@ -36,6 +36,16 @@ int start_with_literal(void) {
     return go("job", run, &(struct job){.path = SPAN_LIT("/")}); /* finding */
 }
 
+/* Nor the bytes that somebody lent for this call. */
+int start_on_path(struct span path BORROWED_BY(coroutine));
+int start_on_bytes(struct span path) {
+    return start_on_path(span_from(path, 1)); /* finding */
+}
+
+int start_on_text(char *text) {
+    return go_here("job", run, text); /* finding */
+}
+
 int start_named(unsigned number) {
     char name[8] = {(char)number};
     return go(name, run, NULL); /* finding: kept */

@@ -27,3 +27,9 @@ size_t of_a_literal(void) {
     struct span s = {"GET ", sizeof "GET " - 1};
     return use(s) + use(SPAN_LIT("POST")) + use(span_make("", 0));
 }
+
+size_t of_a_span(struct span s, size_t n) {
+    size_t all = use(span_make(s.ptr + 1, s.len - 1)) + use(span_make(s.ptr, s.len - 4));
+    all += use(span_make(s.ptr + 2, s.len - 1 - 1)) + use((struct span){s.ptr + 1, s.len - SIZE});
+    return all + use(span_make(s.ptr + n, s.len - n)) + use(span_make(s.ptr, s.len));
+}

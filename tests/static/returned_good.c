@@ -47,3 +47,12 @@ struct span lower(struct span s, bool copy) {
     result = copied(s);
     return result;
 }
+
+/* A parameter that is written as an array is a pointer of the caller's. */
+const char *text_of(bool first, char out[16]) {
+    memcpy(out, first ? "first" : "other", sizeof "first");
+    return out;
+}
+struct line *other_line(struct line lines[2], const struct line *line) {
+    return line == &lines[0] ? &lines[1] : lines;
+}

@@ -1,6 +1,7 @@
 /* pprof: writes protobuf as it goes along.
  *
- *     body     sample, location, function, mapping ..., in the order in which they are met
+ *     body     location, function, mapping ..., in the order in which they are met
+ *     samples  locations and labels of each different one; its values are beside it and are written last
  *     strings  the string table; everything else has the index of its strings
  *
  * Fields of a protobuf message may come in any order, so a location is written when the first sample
@@ -8,6 +9,8 @@
  * {name, file} to functions, of texts to strings. Only repeated fields keep their order among
  * themselves, which is why strings have a buffer of their own.
  *
+ * Told       A location that somebody else tells of is known by all that is told: its address may have
+ *            been looked up here before, with another result.
  * Addresses  A return address is that of the next instruction; a location is the call, one byte before.
  * Nesting    A message is written into `message`, its parts into `part`, and copied: their lengths come
  *            first. No message here is deeper. */
@@ -20,9 +23,6 @@
 #include <string.h>
 #include <unistd.h>
 #include <zlib.h>
-
-#include "rt/labels.h"
-#include "rt/symbol.h"
 
 /* The numbers of profile.proto. */
 enum profile_field {
@@ -37,10 +37,11 @@ enum profile_field {
     PROFILE_PERIOD_TYPE = 11,
     PROFILE_PERIOD = 12,
     PROFILE_COMMENT = 13,
+    PROFILE_DEFAULT_TYPE = 14,
 };
 enum { TYPE_TYPE = 1, TYPE_UNIT = 2 };
 enum { SAMPLE_LOCATION = 1, SAMPLE_VALUE = 2, SAMPLE_LABEL = 3 };
-enum { LABEL_KEY = 1, LABEL_STR = 2 };
+enum { LABEL_KEY = 1, LABEL_STR = 2, LABEL_NUM = 3, LABEL_NUM_UNIT = 4 };
 enum {
     MAPPING_ID = 1,
     MAPPING_START = 2,
@@ -61,10 +62,14 @@ enum { FUNCTION_ID = 1, FUNCTION_NAME = 2, FUNCTION_SYSTEM_NAME = 3, FUNCTION_FI
 struct index {
     struct entry {
         uint64_t key;
-        size_t text_at, text_len; /* strings: where the text is, of which key is a hash */
+        size_t text_at, text_len; /* where in the index's text that is of which key is a hash */
         uint32_t id;              /* 0: free */
     } * entries;
     uint32_t size, count;
+};
+
+struct sample {
+    size_t at, ids_len, labels_len; /* in samples: packed ids of its locations, its labels */
 };
 
 struct mapping {
@@ -72,8 +77,12 @@ struct mapping {
 };
 
 struct pprof {
-    struct text body, strings, message, part;
-    struct index texts, functions, locations;
+    struct text body, samples, strings, told, message, part;
+    struct index texts, functions, locations, told_locations, sample_index;
+    uint32_t location_count; /* of both kinds */
+    struct sample *sample;
+    int64_t *values; /* value_count for each sample */
+    size_t sample_max;
     struct mapping *mappings;
     size_t mapping_count;
     unsigned value_count;
@@ -137,48 +146,50 @@ static bool index_grow(struct index *index) {
     return true;
 }
 
-static bool has_text(const struct pprof *pprof, const struct entry *entry, struct span text) {
-    return span_is_none(text) ||
-           span_eq(span_make(pprof->strings.data + entry->text_at, entry->text_len), text);
+static uint64_t hash_text(struct span text) {
+    uint64_t hash = 0xcbf29ce484222325ULL; /* FNV-1a */
+    for (size_t i = 0; i < text.len; i++)
+        hash = (hash ^ (unsigned char)text.ptr[i]) * 0x100000001b3ULL;
+    return hash;
 }
 
-/* The id of key, one more than there were when it is new; 0 when memory is short. text is none, or what
- * key is a hash of and follows at text_at of the strings if it is new. */
-static uint32_t id_of(struct pprof *pprof, struct index *index, uint64_t key, struct span text,
-                      bool *is_new) {
-    *is_new = false;
+/* The entry of key, a free one when it is new; NULL when memory is short. With a text, of which key is
+ * the hash, it is the one that has it in `in`. */
+static struct entry *entry_of(struct pprof *pprof, struct index *index, uint64_t key,
+                              const struct text *in, struct span text) {
     if (!index_grow(index)) {
         pprof->failed = true;
-        return 0;
+        return NULL;
     }
     uint32_t at = (uint32_t)hash_of(key) & (index->size - 1);
-    for (; index->entries[at].id != 0; at = (at + 1) & (index->size - 1))
-        if (index->entries[at].key == key && has_text(pprof, &index->entries[at], text))
-            return index->entries[at].id;
-    *is_new = true;
-    index->entries[at] = (struct entry){.key = key, .id = ++index->count};
-    if (!span_is_none(text)) {
-        /* Behind the tag and the length that string_of writes before it. */
-        size_t length_len = 1;
-        for (size_t len = text.len; len >= 0x80; len >>= 7)
-            length_len++;
-        index->entries[at].text_at = pprof->strings.len + 1 + length_len;
-        index->entries[at].text_len = text.len;
+    for (; index->entries[at].id != 0; at = (at + 1) & (index->size - 1)) {
+        struct entry *entry = &index->entries[at];
+        if (entry->key == key &&
+            (!in || span_eq(span_make(in->data + entry->text_at, entry->text_len), text)))
+            break;
     }
-    return index->count;
+    return &index->entries[at];
+}
+
+static uint32_t take_entry(struct index *index, struct entry *entry, uint64_t key, uint32_t id) {
+    *entry = (struct entry){.key = key, .id = id};
+    index->count++;
+    return id;
 }
 
 /* String 0 is the empty one. */
-static uint32_t string_of(struct pprof *pprof, const char *text) {
-    if (!text || !*text || pprof->strings.failed)
+static uint32_t string_of(struct pprof *pprof, const char *string) {
+    if (!string || !*string || pprof->strings.failed)
         return 0;
-    uint64_t key = 0xcbf29ce484222325ULL; /* FNV-1a */
-    for (const char *at = text; *at; at++)
-        key = (key ^ (unsigned char)*at) * 0x100000001b3ULL;
-    bool is_new;
-    uint32_t id = id_of(pprof, &pprof->texts, key, span_of(text), &is_new);
-    if (is_new)
-        put_bytes(&pprof->strings, PROFILE_STRING, span_of(text));
+    struct span text = span_of(string);
+    uint64_t key = hash_text(text);
+    struct entry *entry = entry_of(pprof, &pprof->texts, key, &pprof->strings, text);
+    if (!entry || entry->id != 0)
+        return entry ? entry->id : 0;
+    put_bytes(&pprof->strings, PROFILE_STRING, text);
+    uint32_t id = take_entry(&pprof->texts, entry, key, pprof->texts.count + 1);
+    entry->text_at = pprof->strings.len - text.len;
+    entry->text_len = text.len;
     return id;
 }
 
@@ -268,11 +279,11 @@ static uint64_t mapping_of(const struct pprof *pprof, uintptr_t address) {
 
 static uint32_t function_of(struct pprof *pprof, const struct symbol *symbol) {
     uint32_t name = string_of(pprof, symbol->function), file = string_of(pprof, symbol->file);
-    bool is_new;
-    uint32_t id =
-        id_of(pprof, &pprof->functions, (uint64_t)name << 32 | file, span_none(), &is_new);
-    if (!is_new)
-        return id;
+    uint64_t key = (uint64_t)name << 32 | file;
+    struct entry *entry = entry_of(pprof, &pprof->functions, key, NULL, span_none());
+    if (!entry || entry->id != 0)
+        return entry ? entry->id : 0;
+    uint32_t id = take_entry(&pprof->functions, entry, key, pprof->functions.count + 1);
     struct text function = {0}; /* a location is being written */
     put_number(&function, FUNCTION_ID, id);
     put_number(&function, FUNCTION_NAME, name);
@@ -283,16 +294,10 @@ static uint32_t function_of(struct pprof *pprof, const struct symbol *symbol) {
     return id;
 }
 
-/* Address 0 stands for a stack that could not be seen. */
-static uint32_t location_of(struct pprof *pprof, uintptr_t address) {
-    bool is_new;
-    uint32_t id = id_of(pprof, &pprof->locations, address, span_none(), &is_new);
-    if (!is_new)
-        return id;
-    struct symbol symbols[SYMBOL_INLINED_MAX] = {{.function = "stack unavailable"}};
-    unsigned count = address ? symbol_of(address, symbols, SYMBOL_INLINED_MAX) : 1;
+/* Into message: all of a location but its id. */
+static void describe_location(struct pprof *pprof, uintptr_t address, const struct symbol *symbols,
+                              unsigned count) {
     struct text *message = &pprof->message, *line = &pprof->part;
-    put_number(message, LOCATION_ID, id);
     put_number(message, LOCATION_MAPPING, mapping_of(pprof, address));
     put_number(message, LOCATION_ADDRESS, address);
     for (unsigned i = 0; i < count; i++) {
@@ -300,7 +305,43 @@ static uint32_t location_of(struct pprof *pprof, uintptr_t address) {
         put_number(line, LINE_LINE, symbols[i].line);
         put_message(message, LOCATION_LINE, line);
     }
-    put_message(&pprof->body, PROFILE_LOCATION, message);
+}
+
+static void put_location(struct pprof *pprof, uint32_t id) {
+    put_number(&pprof->message, LOCATION_ID, id);
+    put_message(&pprof->body, PROFILE_LOCATION, &pprof->message);
+}
+
+/* Address 0 stands for a stack that could not be seen. */
+static uint32_t location_of(struct pprof *pprof, uintptr_t address) {
+    struct entry *entry = entry_of(pprof, &pprof->locations, address, NULL, span_none());
+    if (!entry || entry->id != 0)
+        return entry ? entry->id : 0;
+    uint32_t id = take_entry(&pprof->locations, entry, address, ++pprof->location_count);
+    struct symbol symbols[SYMBOL_INLINED_MAX] = {{.function = "stack unavailable"}};
+    unsigned count = address ? symbol_of(address, symbols, SYMBOL_INLINED_MAX) : 1;
+    describe_location(pprof, address, symbols, count);
+    put_location(pprof, id);
+    return id;
+}
+
+static uint32_t told_location_of(struct pprof *pprof, const struct told_frame *frame) {
+    struct text *message = &pprof->message, *told = &pprof->told;
+    describe_location(pprof, frame->address, frame->symbols, frame->count);
+    pprof->failed |= message->failed | told->failed; /* before what is not there is compared */
+    struct span text = text_span(message);
+    uint64_t key = hash_text(text);
+    struct entry *entry =
+        pprof->failed ? NULL : entry_of(pprof, &pprof->told_locations, key, told, text);
+    if (!entry || entry->id != 0) {
+        message->len = 0;
+        return entry ? entry->id : 0;
+    }
+    uint32_t id = take_entry(&pprof->told_locations, entry, key, ++pprof->location_count);
+    entry->text_at = told->len;
+    entry->text_len = text.len;
+    text_put(told, text);
+    put_location(pprof, id);
     return id;
 }
 
@@ -314,24 +355,104 @@ static void put_label(struct pprof *pprof, const char *key, const char *value) {
     put_message(&pprof->message, SAMPLE_LABEL, &pprof->part);
 }
 
+static bool room_for_sample(struct pprof *pprof, size_t index) {
+    if (index < pprof->sample_max)
+        return true;
+    size_t max = pprof->sample_max ? 2 * pprof->sample_max : 256;
+    struct sample *sample = realloc(pprof->sample, max * sizeof *sample);
+    if (sample)
+        pprof->sample = sample;
+    int64_t *values = realloc(pprof->values, max * pprof->value_count * sizeof *values);
+    if (values)
+        pprof->values = values;
+    if (sample && values)
+        pprof->sample_max = max;
+    else
+        pprof->failed = true;
+    return sample && values;
+}
+
+/* Of what stands in ids and, its labels, in message, which is empty afterwards. */
+static void add_values(struct pprof *pprof, struct text *ids, const int64_t *values) {
+    struct text *samples = &pprof->samples, *labels = &pprof->message;
+    size_t ids_len = ids->len;
+    text_put(ids, text_span(labels)); /* ids_len, where one ends, is in the key, too */
+    labels->len = 0;
+    pprof->failed |= ids->failed | labels->failed | samples->failed;
+    if (pprof->failed)
+        return;
+    struct span text = text_span(ids);
+    uint64_t key = hash_text(text) ^ ids_len;
+    struct entry *entry = entry_of(pprof, &pprof->sample_index, key, samples, text);
+    if (!entry || !room_for_sample(pprof, pprof->sample_index.count))
+        return;
+    bool is_new = entry->id == 0;
+    size_t index = is_new ? pprof->sample_index.count : entry->id - 1;
+    int64_t *sums = pprof->values + index * pprof->value_count;
+    if (is_new) {
+        take_entry(&pprof->sample_index, entry, key, pprof->sample_index.count + 1);
+        entry->text_at = samples->len;
+        entry->text_len = text.len;
+        pprof->sample[index] = (struct sample){samples->len, ids_len, text.len - ids_len};
+        text_put(samples, text);
+        memset(sums, 0, pprof->value_count * sizeof *sums);
+    }
+    for (unsigned i = 0; i < pprof->value_count; i++)
+        sums[i] += values[i];
+}
+
 void pprof_add(struct pprof *pprof, const struct stack_count *stack, const int64_t *values) {
-    struct text ids = {0}; /* before the message: locations are written with it, too */
+    struct text ids = {0};
     if (stack->depth == 0)
         put_varint(&ids, location_of(pprof, 0));
     for (unsigned i = 0; i < stack->depth; i++) {
         bool is_exact = i == 0 && stack->is_first_exact;
         put_varint(&ids, location_of(pprof, is_exact ? stack->pcs[i] : stack->pcs[i] - 1));
     }
-    put_message(&pprof->message, SAMPLE_LOCATION, &ids);
-    text_fini(&ids);
-    for (unsigned i = 0; i < pprof->value_count; i++)
-        put_varint(&pprof->part, (uint64_t)values[i]);
-    put_message(&pprof->message, SAMPLE_VALUE, &pprof->part);
     put_label(pprof, "coroutine", stack->name);
     put_label(pprof, "state", stack->state);
     for (unsigned i = 0; stack->labels && i < stack->labels->count; i++)
         put_label(pprof, stack->labels->items[i].key, stack->labels->items[i].value);
-    put_message(&pprof->body, PROFILE_SAMPLE, &pprof->message);
+    add_values(pprof, &ids, values);
+    text_fini(&ids);
+}
+
+void pprof_add_told(struct pprof *pprof, const struct told_stack *stack, const int64_t *values) {
+    struct text ids = {0};
+    for (unsigned i = 0; i < stack->depth; i++)
+        put_varint(&ids, told_location_of(pprof, &stack->frames[i]));
+    for (unsigned i = 0; i < stack->label_count; i++)
+        put_label(pprof, stack->labels[i].key, stack->labels[i].value);
+    if (stack->number.key) {
+        put_number(&pprof->part, LABEL_KEY, string_of(pprof, stack->number.key));
+        put_number(&pprof->part, LABEL_NUM, (uint64_t)stack->number.value);
+        put_number(&pprof->part, LABEL_NUM_UNIT, string_of(pprof, stack->number.unit));
+        put_message(&pprof->message, SAMPLE_LABEL, &pprof->part);
+    }
+    add_values(pprof, &ids, values);
+    text_fini(&ids);
+}
+
+static void put_samples(struct pprof *pprof, struct text *out) {
+    struct text *message = &pprof->message, *part = &pprof->part;
+    for (size_t i = 0; i < pprof->sample_index.count; i++) {
+        const struct sample *sample = &pprof->sample[i];
+        const int64_t *values = pprof->values + i * pprof->value_count;
+        bool is_nothing = true;
+        for (unsigned k = 0; k < pprof->value_count; k++) {
+            put_varint(part, (uint64_t)values[k]);
+            is_nothing &= values[k] == 0;
+        }
+        if (is_nothing) {
+            part->len = 0;
+            continue;
+        }
+        const char *ids = pprof->samples.data + sample->at;
+        put_bytes(message, SAMPLE_LOCATION, span_make(ids, sample->ids_len));
+        put_message(message, SAMPLE_VALUE, part);
+        text_put(message, span_make(ids + sample->ids_len, sample->labels_len));
+        put_message(out, PROFILE_SAMPLE, message);
+    }
 }
 
 void pprof_when(struct pprof *pprof, int64_t began_ns, int64_t duration_ns) {
@@ -362,6 +483,7 @@ struct pprof *pprof_new(const struct pprof_head *head) {
     if (head->period_type.what)
         put_type(pprof, PROFILE_PERIOD_TYPE, &head->period_type);
     put_number(&pprof->body, PROFILE_PERIOD, (uint64_t)head->period);
+    put_number(&pprof->body, PROFILE_DEFAULT_TYPE, string_of(pprof, head->default_type));
     (void)dl_iterate_phdr(add_mappings, pprof);
     return pprof;
 }
@@ -370,12 +492,18 @@ void pprof_free(struct pprof *pprof) {
     if (!pprof)
         return;
     text_fini(&pprof->body);
+    text_fini(&pprof->samples);
     text_fini(&pprof->strings);
+    text_fini(&pprof->told);
     text_fini(&pprof->message);
     text_fini(&pprof->part);
     free(pprof->texts.entries);
     free(pprof->functions.entries);
     free(pprof->locations.entries);
+    free(pprof->told_locations.entries);
+    free(pprof->sample_index.entries);
+    free(pprof->sample);
+    free(pprof->values);
     free(pprof->mappings);
     free(pprof);
 }
@@ -395,13 +523,18 @@ static void compress_to(struct text *out, z_stream *zip, struct span in, int flu
 void pprof_write(struct pprof *pprof, struct text *out) {
     enum { GZIP_WINDOW = 15 + 16, MEMORY = 8 };
     z_stream zip = {0};
-    if (pprof->failed || pprof->body.failed || pprof->strings.failed || pprof->message.failed ||
+    struct text samples = {0};
+    put_samples(pprof, &samples);
+    if (pprof->failed || samples.failed || pprof->body.failed || pprof->samples.failed ||
+        pprof->strings.failed || pprof->told.failed || pprof->message.failed ||
         deflateInit2(&zip, Z_BEST_SPEED, Z_DEFLATED, GZIP_WINDOW, MEMORY, Z_DEFAULT_STRATEGY) !=
             Z_OK) {
         out->failed = true;
-        return;
+    } else {
+        compress_to(out, &zip, text_span(&pprof->body), Z_NO_FLUSH);
+        compress_to(out, &zip, text_span(&samples), Z_NO_FLUSH);
+        compress_to(out, &zip, text_span(&pprof->strings), Z_FINISH);
+        (void)deflateEnd(&zip);
     }
-    compress_to(out, &zip, text_span(&pprof->body), Z_NO_FLUSH);
-    compress_to(out, &zip, text_span(&pprof->strings), Z_FINISH);
-    (void)deflateEnd(&zip);
+    text_fini(&samples);
 }

@@ -10,8 +10,10 @@
 #pragma once
 #include "admin/text.h"
 #include "rt/dump.h"
+#include "rt/labels.h"
+#include "rt/symbol.h"
 
-enum { PPROF_VALUES_MAX = 2 };
+enum { PPROF_VALUES_MAX = 4, PPROF_LABELS_MAX = LABELS_MAX + 1 };
 
 struct pprof_type {
     const char *what, *unit;
@@ -21,13 +23,36 @@ struct pprof_head {
     unsigned value_count;
     struct pprof_type period_type; /* of what happens between two samples */
     int64_t period;
+    const char
+        *default_type; /* what of values[] is shown unless asked otherwise; NULL: the last one */
 };
 
 struct pprof *pprof_new(const struct pprof_head *head); /* NULL when memory is short */
 void pprof_free(struct pprof *pprof);
 
-/* One sample with head's number of values. Its labels are those of the set, and "coroutine" and "state". */
+/* One sample with head's number of values. Its labels are those of the set, and "coroutine" and "state".
+ * Values of equal stacks with equal labels add up, negative ones too, and what comes to nothing is left
+ * out: so the difference of two readings is one of them with its values negated, and then the other. */
 void pprof_add(struct pprof *pprof, const struct stack_count *stack, const int64_t *values);
+
+/* A stack that somebody else tells of, who knows names and lines better than a look at the file. */
+struct told_frame {
+    uintptr_t address;            /* of the call */
+    const struct symbol *symbols; /* innermost inlined first, as symbol_of gives them */
+    unsigned count;
+};
+struct told_stack {
+    const struct told_frame *frames; /* innermost first */
+    unsigned depth;
+    struct label labels[PPROF_LABELS_MAX];
+    unsigned label_count;
+    struct {
+        const char *key, *unit;
+        int64_t value;
+    } number; /* one label that is a number; no key: none */
+};
+void pprof_add_told(struct pprof *pprof, const struct told_stack *stack, const int64_t *values);
+
 /* Once: when it began, by the wall clock, and how long it took; 0: a moment. */
 void pprof_when(struct pprof *pprof, int64_t began_ns, int64_t duration_ns);
 /* A line that `go tool pprof -comments` prints. */

@@ -244,11 +244,100 @@ static void equal_things_are_written_once_however_many_there_are(void **state) {
     assert_true(count[6] < 50);
 }
 
+static const struct told_frame told_frames[] = {
+    {LEAF, (struct symbol[]){{"main.inlined", 0, "main.go", 5}, {"main.make", 0, "main.go", 12}},
+     2},
+    {TOP, (struct symbol[]){{"main.main", 0, "main.go", 3}}, 1},
+};
+static const struct told_stack told = {.frames = told_frames,
+                                       .depth = 2,
+                                       .labels = {{"library", "demo"}},
+                                       .label_count = 1,
+                                       .number = {"bytes", "", 4096}};
+
+/* What stands at an address by our look-up and by somebody else's word are two things. */
+static void a_stack_that_somebody_tells_of_has_the_names_that_it_was_told_with(void **state) {
+    symbol_set_finder(&symbolizer);
+    struct pprof *pprof = pprof_new(&head);
+    assert_non_null(pprof);
+    const uintptr_t pcs[] = {LEAF, TOP + 1};
+    const struct stack_count ours = {.pcs = pcs, .depth = 2, .is_first_exact = true};
+    pprof_add(pprof, &ours, (int64_t[]){1, 2});
+    pprof_add_told(pprof, &told, (int64_t[]){3, 4});
+    pprof_add_told(pprof, &told, (int64_t[]){30, 40});
+    struct span profile = unzip(pprof);
+    pprof_free(pprof);
+
+    struct span ids = bytes_of(bytes_of(profile, 2, 0), 1, 0);
+    struct span leaf = by_id(profile, 4, take_varint(&ids));
+    assert_line(profile, leaf, 0, "leaf", "leaf.c", 300);
+    struct span sample = bytes_of(profile, 2, 1);
+    ids = bytes_of(sample, 1, 0);
+    leaf = by_id(profile, 4, take_varint(&ids));
+    assert_int_equal(number_of(leaf, 3), LEAF);
+    assert_line(profile, leaf, 0, "main.inlined", "main.go", 5);
+    assert_line(profile, leaf, 1, "main.make", "main.go", 12);
+    assert_line(profile, by_id(profile, 4, take_varint(&ids)), 0, "main.main", "main.go", 3);
+    struct span values = bytes_of(sample, 2, 0);
+    assert_int_equal(take_varint(&values), 33);
+    assert_int_equal(take_varint(&values), 44);
+    assert_string(profile, number_of(bytes_of(sample, 3, 0), 2), "demo");
+    assert_string(profile, number_of(bytes_of(sample, 3, 1), 1), "bytes");
+    assert_int_equal(number_of(bytes_of(sample, 3, 1), 3), 4096);
+    struct field none;
+    assert_false(nth(profile, 2, 2, &none)); /* both were one */
+}
+
+static void a_difference_is_one_reading_negated_and_then_the_other(void **state) {
+    struct pprof *pprof = pprof_new(&head);
+    assert_non_null(pprof);
+    struct labels *edge = labels_with(NULL, &(struct label){"listener", "edge"}, 1);
+    assert_non_null(edge);
+    const uintptr_t pcs[] = {LEAF, TOP + 1};
+    struct stack_count same = {.pcs = pcs, .depth = 2}, grown = {.pcs = pcs, .depth = 1};
+    struct stack_count other = same;
+    other.labels = edge;
+    for (int sign = -1; sign <= 1; sign += 2) {
+        pprof_add(pprof, &same, (int64_t[]){sign * 5, sign * 500});
+        pprof_add(pprof, &grown, (int64_t[]){sign * 5 + (sign > 0), sign * 500});
+        pprof_add_told(pprof, &told, (int64_t[]){sign * 7, sign * 700});
+    }
+    pprof_add(pprof, &other, (int64_t[]){-1, -8}); /* less than before */
+    struct span profile = unzip(pprof);
+    pprof_free(pprof);
+    labels_unref(edge);
+
+    struct span values = bytes_of(bytes_of(profile, 2, 0), 2, 0);
+    assert_int_equal(take_varint(&values), 1);
+    assert_int_equal(take_varint(&values), 0);
+    values = bytes_of(bytes_of(profile, 2, 1), 2, 0);
+    assert_int_equal((int64_t)take_varint(&values), -1);
+    assert_int_equal((int64_t)take_varint(&values), -8);
+    struct field none;
+    assert_false(nth(profile, 2, 2, &none)); /* the rest came to nothing */
+}
+
+static void what_is_shown_first_has_its_name(void **state) {
+    struct pprof_head with_default = head;
+    with_default.default_type = "samples";
+    struct pprof *pprof = pprof_new(&with_default);
+    struct span profile = unzip(pprof);
+    pprof_free(pprof);
+    assert_string(profile, number_of(profile, 14), "samples");
+    pprof = pprof_new(&head);
+    struct field none;
+    assert_false(nth(unzip(pprof), 14, 0, &none));
+    pprof_free(pprof);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_profile_has_what_was_put_in),
         cmocka_unit_test(what_is_loaded_has_its_place_and_its_build_id),
         cmocka_unit_test(equal_things_are_written_once_however_many_there_are),
+        cmocka_unit_test(a_stack_that_somebody_tells_of_has_the_names_that_it_was_told_with),
+        cmocka_unit_test(a_difference_is_one_reading_negated_and_then_the_other),
+        cmocka_unit_test(what_is_shown_first_has_its_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -120,5 +120,7 @@ struct go_functions {
                       uint64_t response_bytes, uint64_t response_trailer_count,
                       uint64_t response_trailer_bytes); /* NULL at level 31 */
     void (*on_stream_complete)(struct go_request *req); /* NULL at level 31 */
+    /* Ours and not the SDK's, go_heap.h: NULL where the author left it out. */
+    int32_t (*heap_profile)(int32_t fd, int32_t gc);
     void (*on_destroy)(struct go_request *req, uint64_t reason);
 };

@@ -70,6 +70,7 @@ static void find_functions(struct go_library *library) {
     function(handle, "envoyGoFilterOnHttpHeader", &fn->on_header);
     function(handle, "envoyGoFilterOnHttpData", &fn->on_data);
     function(handle, "envoyGoFilterOnHttpDestroy", &fn->on_destroy);
+    function(handle, "SluiceHeapProfile", &fn->heap_profile);
     if (library->elf.level == GO_LEVEL_31) {
         function(handle, "envoyGoFilterOnHttpLog", &fn->on_log_31);
     } else {
@@ -85,7 +86,8 @@ static uint32_t seat_count(void) {
     return (p_count ? p_count : RT_P_MAX) * SEATS_PER_P;
 }
 
-static struct go_library *library_load(const char *path, char why[GO_LIBRARY_WHY_MAX]) {
+static struct go_library *library_load(struct span id, const char *path,
+                                       char why[GO_LIBRARY_WHY_MAX]) {
     struct go_elf elf;
     char elf_why[GO_ELF_WHY_MAX];
     if (go_elf_inspect_file(path, go_export_is_known, &elf, elf_why) != 0) {
@@ -104,7 +106,9 @@ static struct go_library *library_load(const char *path, char why[GO_LIBRARY_WHY
         if (library->handle == handle)
             return library;
     struct go_library *library = calloc(1, sizeof(*library));
-    if (!library || !(library->path = strdup(path))) {
+    if (!library || !(library->path = strdup(path)) || !(library->id = text_of(id))) {
+        if (library)
+            free(library->path);
         free(library);
         (void)snprintf(why, GO_LIBRARY_WHY_MAX, "cannot load %s: out of memory", path);
         return NULL;
@@ -144,7 +148,7 @@ struct go_library *go_library_get(struct span library_id, struct span path_span,
             (void)snprintf(why, GO_LIBRARY_WHY_MAX,
                            "library_id %s is loaded from %s already; %s is not loaded", entry->id,
                            entry->path, path);
-    } else if (path && (library = library_load(path, why))) {
+    } else if (path && (library = library_load(library_id, path, why))) {
         entry = calloc(1, sizeof(*entry));
         if (entry && (entry->id = text_of(library_id))) {
             entry->path = path;
@@ -161,6 +165,13 @@ struct go_library *go_library_get(struct span library_id, struct span path_span,
         (void)snprintf(why, GO_LIBRARY_WHY_MAX, "out of memory");
     free(path);
     return library;
+}
+
+struct go_library *go_library_first(void) {
+    pthread_mutex_lock(&lock);
+    struct go_library *first = libraries;
+    pthread_mutex_unlock(&lock);
+    return first;
 }
 
 struct seat_table *go_library_seats(struct go_library *library) {

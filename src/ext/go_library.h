@@ -15,6 +15,7 @@ enum { GO_LIBRARY_WHY_MAX = 1024 };
 struct go_library {
     struct go_library *next;
     void *handle;
+    char *id; /* the first library_id that it was loaded by */
     char *path;
     struct go_elf elf;
     struct go_functions fn;
@@ -26,6 +27,9 @@ struct go_library {
  * otherwise. */
 struct go_library *go_library_get(struct span library_id, struct span path,
                                   char why[GO_LIBRARY_WHY_MAX]);
+
+/* All that are loaded, by next, the last one first; the list only grows, at its head. Any thread. */
+struct go_library *go_library_first(void);
 
 /* The calling P's seats. NULL when memory is short. */
 struct seat_table *go_library_seats(struct go_library *library);

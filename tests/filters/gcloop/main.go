@@ -5,7 +5,8 @@
 // this library, also when other libraries have installed theirs later. A request
 // whose collection does not end gets no answer.
 //
-// It can also profile itself, for which a Go runtime takes SIGPROF.
+// It can also profile itself, for which a Go runtime takes SIGPROF, hold memory, and
+// tell who holds it (heap.go).
 package main
 
 import (
@@ -43,10 +44,14 @@ func newFilter(_ interface{}, callbacks api.FilterCallbackHandler) api.StreamFil
 
 // DecodeHeaders collects once on the way in, on the proxy's thread if the path
 // has "sync", else in a goroutine. If it has "profile", it answers with a profile
-// of its own work on the proxy's thread.
+// of its own work on the proxy's thread; if it has "hold=N", it holds N MiB more.
 func (f *filter) DecodeHeaders(header api.RequestHeaderMap, _ bool) api.StatusType {
 	if strings.Contains(header.Path(), "profile") {
 		f.callbacks.DecoderFilterCallbacks().SendLocalReply(200, profileItself(), nil, 0, "profile")
+		return api.LocalReply
+	}
+	if strings.Contains(header.Path(), "hold=") {
+		f.callbacks.DecoderFilterCallbacks().SendLocalReply(200, hold(header.Path()), nil, 0, "hold")
 		return api.LocalReply
 	}
 	if strings.Contains(header.Path(), "sync") {

@@ -5,12 +5,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "heap/heap_profile.h"
 #include "rt/rt.h"
 
 enum {
     DRAIN_TIME_DEFAULT_S = 600,       /* Envoy's */
     FLUSH_INTERVAL_DEFAULT_MS = 1000, /* Envoy's is 10 s; people look at logs sooner */
 };
+static const long heap_rate_max = 1L << 40; /* beyond a terabyte nothing is sampled anyway */
 
 enum option_id {
     OPT_CONFIG_YAML = 256,
@@ -23,6 +25,7 @@ enum option_id {
     OPT_DRAIN_TIME,
     OPT_FLUSH_INTERVAL,
     OPT_ADMIN_ADDRESS_PATH,
+    OPT_HEAP_PROFILE_RATE,
     OPT_SERVICE_CLUSTER,
     OPT_SERVICE_NODE,
     OPT_SERVICE_ZONE,
@@ -47,6 +50,7 @@ static const struct option long_options[] = {
     {"allow-unknown-static-fields", no_argument, NULL, OPT_ALLOW_UNKNOWN},
     {"drain-time-s", required_argument, NULL, OPT_DRAIN_TIME},
     {"admin-address-path", required_argument, NULL, OPT_ADMIN_ADDRESS_PATH},
+    {"heap-profile-rate", required_argument, NULL, OPT_HEAP_PROFILE_RATE},
     {"service-cluster", required_argument, NULL, OPT_SERVICE_CLUSTER},
     {"service-node", required_argument, NULL, OPT_SERVICE_NODE},
     {"service-zone", required_argument, NULL, OPT_SERVICE_ZONE},
@@ -82,6 +86,8 @@ static const char help_text[] =
     "      --concurrency N              processors that run coroutines; default: one per core\n"
     "      --drain-time-s N             at SIGTERM, wait this long for connections (600)\n"
     "      --admin-address-path FILE    write the admin's address there once it listens\n"
+    "      --heap-profile-rate BYTES    heap profile: sample one byte in so many (524288)\n"
+    "                                   or, with 0, none; also SLUICE_HEAP_PROFILE_RATE\n"
     "Logs\n"
     "  -l, --log-level LEVEL            trace debug info warning error critical off\n"
     "      --component-log-level LIST   e.g. golang:debug,http:trace\n"
@@ -127,6 +133,14 @@ static void set_mode(struct options *out, const char *value) {
         out->mode = MODE_VALIDATE;
     else
         fail(out, "--mode", value, "must be serve or validate");
+}
+
+static void set_heap_profile_rate(struct options *out, const char *what, const char *value) {
+    long number;
+    if (parse_number(value, 0, heap_rate_max, &number))
+        out->heap_profile_rate = (uint64_t)number;
+    else
+        fail(out, what, value, "must be a number of bytes, one of which is sampled; 0: none");
 }
 
 static void take(struct options *out, int id, const char *value) {
@@ -178,6 +192,9 @@ static void take(struct options *out, int id, const char *value) {
     case OPT_ADMIN_ADDRESS_PATH:
         out->admin_address_path = value;
         break;
+    case OPT_HEAP_PROFILE_RATE:
+        set_heap_profile_rate(out, "--heap-profile-rate", value);
+        break;
     case OPT_SERVICE_CLUSTER:
         out->service_cluster = value;
         break;
@@ -218,7 +235,11 @@ void options_parse(int argc, char **argv, struct options *out) {
     *out = (struct options){.log_level = LOG_INFO,
                             .log_level_text = "info",
                             .drain_time_s = DRAIN_TIME_DEFAULT_S,
-                            .flush_interval_ms = FLUSH_INTERVAL_DEFAULT_MS};
+                            .flush_interval_ms = FLUSH_INTERVAL_DEFAULT_MS,
+                            .heap_profile_rate = HEAP_PROFILE_RATE};
+    const char *rate = getenv("SLUICE_HEAP_PROFILE_RATE");
+    if (rate) /* before the flags, which win */
+        set_heap_profile_rate(out, "SLUICE_HEAP_PROFILE_RATE", rate);
     int id;
     while (out->mode != MODE_EXIT &&
            (id = getopt_long(argc, argv, "c:l:h", long_options, NULL)) != -1)

@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "ext/go_filter.h"
 #include "filter/router.h"
+#include "heap/heap_profile.h"
 #include "proxy/downstream.h"
 #include "proxy/filter_registry.h"
 #include "proxy/listener.h"
@@ -393,7 +394,10 @@ int server_run(const struct options *options) {
     server.started_ns = clock_mono_ns();
     server.state = ADMIN_PRE_INITIALIZING;
     raise_file_limit();
-    int rc = signals_init();
+    int rc = options->mode == MODE_SERVE ? heap_profile_init(options->heap_profile_rate) : 0;
+    if (rc != 0)
+        LOG(log_main, LOG_WARN, "there will be no heap profile: %s", strerror(-rc));
+    rc = signals_init();
     if (rc != 0) {
         fprintf(stderr, "sluice: cannot take signals: %s\n", strerror(-rc));
         return 1;

@@ -10,64 +10,81 @@ const char content_type_json[] = "application/json";
 static const char content_type_text[] = "text/plain; charset=UTF-8";
 static const char content_type_html[] = "text/html; charset=UTF-8";
 
+/* What needs POST. */
+enum mutation { READS, CHANGES, CHANGES_BY_PARAMETERS };
+
 struct route {
     const char *path;
     void (*make)(const struct query *query, struct page *page);
-    bool is_mutation; /* needs POST */
+    enum mutation mutation;
     const char *help;
     const char *params; /* further lines of the help, each ending in a newline, or NULL */
 };
 
 static const struct route routes[] = {
-    {"/", page_home, false, "Admin home page", NULL},
-    {"/certs", page_certs, false, "print certs on machine", NULL},
-    {"/clusters", page_clusters, false, "upstream cluster status",
+    {"/", page_home, READS, "Admin home page", NULL},
+    {"/certs", page_certs, READS, "print certs on machine", NULL},
+    {"/clusters", page_clusters, READS, "upstream cluster status",
      "filter: Regular expression (RE2 syntax) for filtering clusters by name\n"
      "format: File format to use; One of (text, json)\n"},
-    {"/config_dump", page_config_dump, false, "dump current configs", NULL},
-    {"/debug/flame", page_flame_data, false, "stacks for the flame graph, as JSON",
-     "profile: One of (cpu, goroutine)\n"
-     "seconds: how long, for cpu; at most 120, 30 when absent\n"},
-    {"/debug/pprof/goroutine", page_goroutine, false, "print all coroutines with their stacks",
+    {"/config_dump", page_config_dump, READS, "dump current configs", NULL},
+    {"/debug/flame", page_flame_data, READS, "stacks for the flame graph, as JSON",
+     "profile: One of (cpu, goroutine, heap: in use, allocs: since the start, cycle: allocated in "
+     "the last cycle)\n"
+     "seconds: how long, for cpu; at most 120, 30 when absent\n"
+     "min_age, gc: for heap, as of /debug/pprof/heap\n"},
+    {"/debug/pprof/allocs", page_allocs, READS, "who allocated memory, for go tool pprof",
+     "cycles: 1: what the last closed cycle allocated, freed or not; since the start when absent\n"
+     "debug, gc, seconds: as of /debug/pprof/heap\n"},
+    {"/debug/pprof/goroutine", page_goroutine, READS, "print all coroutines with their stacks",
      "debug: One of (0: for go tool pprof, 1: equal stacks together, 2: each coroutine); 0 when "
      "absent\n"},
-    {"/debug/pprof/profile", page_profile, false, "take a CPU profile, for go tool pprof",
+    {"/debug/pprof/heap", page_heap, READS, "who holds memory, for go tool pprof",
+     "debug: One of (0: for go tool pprof, 1: text); 0 when absent\n"
+     "gc: 1: closes a cycle before, so that it is of now\n"
+     "min_age: only what has lived so long, as 10m or 1h30m\n"
+     "seconds: what changes in so many; at most 120\n"},
+    {"/debug/pprof/profile", page_profile, READS, "take a CPU profile, for go tool pprof",
      "seconds: how long; at most 120, 30 when absent\n"},
-    {"/debug/pprof/trace", page_trace, false, "record the scheduler, for chrome://tracing",
+    {"/debug/pprof/rate", page_heap_rate, CHANGES_BY_PARAMETERS,
+     "print or change how much of the heap is sampled",
+     "bytes: one byte in so many on average; 524288 is usual, 1: every allocation, 0: none\n"},
+    {"/debug/pprof/trace", page_trace, READS, "record the scheduler, for chrome://tracing",
      "seconds: how long; at most 60, 1 when absent\n"},
-    {"/drain_listeners", page_drain_listeners, true, "drain listeners",
+    {"/drain_listeners", page_drain_listeners, CHANGES, "drain listeners",
      "graceful: enter a graceful drain period prior to closing listeners\n"
      "skip_exit: drain the connections but never stop the listeners\n"
      "inboundonly: Drains all inbound listeners\n"},
-    {"/flame", page_flame, false, "flame graph of processor time or of all coroutines", NULL},
-    {"/healthcheck/fail", page_healthcheck_fail, true, "cause the server to fail health checks",
+    {"/flame", page_flame, READS, "flame graph of processor time, memory or coroutines", NULL},
+    {"/healthcheck/fail", page_healthcheck_fail, CHANGES, "cause the server to fail health checks",
      NULL},
-    {"/healthcheck/ok", page_healthcheck_ok, true, "cause the server to pass health checks", NULL},
-    {"/help", page_help, false, "print out list of admin commands", NULL},
-    {"/hot_restart_version", page_hot_restart_version, false,
+    {"/healthcheck/ok", page_healthcheck_ok, CHANGES, "cause the server to pass health checks",
+     NULL},
+    {"/help", page_help, READS, "print out list of admin commands", NULL},
+    {"/hot_restart_version", page_hot_restart_version, READS,
      "print the hot restart compatibility version", NULL},
-    {"/listeners", page_listeners, false, "print listener info",
+    {"/listeners", page_listeners, READS, "print listener info",
      "format: File format to use; One of (text, json)\n"},
-    {"/logging", page_logging, true, "query/change logging levels",
+    {"/logging", page_logging, CHANGES, "query/change logging levels",
      "paths: Change multiple logging levels by setting to "
      "<logger_name1>:<desired_level1>,<logger_name2>:<desired_level2>\n"
      "level: desired logging level, this will change all loggers's level; One of (trace, debug, "
      "info, warning, error, critical, off)\n"},
-    {"/memory", page_memory, false, "print current allocation/heap usage", NULL},
-    {"/quitquitquit", page_quit, true, "exit the server", NULL},
-    {"/ready", page_ready, false, "print server state, return 200 if LIVE, otherwise return 503",
+    {"/memory", page_memory, READS, "print current allocation/heap usage", NULL},
+    {"/quitquitquit", page_quit, CHANGES, "exit the server", NULL},
+    {"/ready", page_ready, READS, "print server state, return 200 if LIVE, otherwise return 503",
      NULL},
-    {"/reopen_logs", page_reopen_logs, true, "reopen access logs", NULL},
-    {"/reset_counters", page_reset_counters, true, "reset all counters to zero", NULL},
-    {"/server_info", page_server_info, false, "print server version/status information", NULL},
-    {"/stats", page_stats, false, "print server stats",
+    {"/reopen_logs", page_reopen_logs, CHANGES, "reopen access logs", NULL},
+    {"/reset_counters", page_reset_counters, CHANGES, "reset all counters to zero", NULL},
+    {"/server_info", page_server_info, READS, "print server version/status information", NULL},
+    {"/stats", page_stats, READS, "print server stats",
      "usedonly: Only include stats that have been written by system since restart\n"
      "filter: Regular expression (RE2 syntax) for filtering stats\n"
      "format: Format to use; One of (text, json, prometheus)\n"
      "type: Stat types to include; One of (All, Counters, Gauges, Histograms)\n"
      "histogram_buckets: Histogram bucket display mode; One of (cumulative, disjoint, detailed, "
      "summary)\n"},
-    {"/stats/prometheus", page_prometheus, false, "print server stats in prometheus format",
+    {"/stats/prometheus", page_prometheus, READS, "print server stats in prometheus format",
      "usedonly: Only include stats that have been written by system since restart\n"
      "filter: Regular expression (RE2 syntax) for filtering stats\n"
      "histogram_buckets: Histogram bucket display mode; One of (cumulative, summary)\n"},
@@ -104,8 +121,9 @@ static void put_commands(struct text *out) {
     text_puts(out, "admin commands are:\n");
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
         const struct route *route = &routes[i];
-        text_printf(out, "  %s%s: %s\n", route->path, route->is_mutation ? " (POST)" : "",
-                    route->help);
+        static const char *const methods[] = {
+            [READS] = "", [CHANGES] = " (POST)", [CHANGES_BY_PARAMETERS] = " (POST to change)"};
+        text_printf(out, "  %s%s: %s\n", route->path, methods[route->mutation], route->help);
         struct span rest = span_of(route->params);
         while (rest.len > 0) {
             size_t len = (size_t)span_find(rest, '\n') + 1;
@@ -142,7 +160,9 @@ void admin_dispatch(struct span method, struct span target, struct page *page) {
         put_commands(&page->body);
         return;
     }
-    if (route->is_mutation && !span_eq(method, SPAN_LIT("POST"))) {
+    bool is_mutation = route->mutation == CHANGES ||
+                       (route->mutation == CHANGES_BY_PARAMETERS && path_query(target).len > 0);
+    if (is_mutation && !span_eq(method, SPAN_LIT("POST"))) {
         page_fail(page, 405, "Method %.*s not allowed, POST required.",
                   (int)(method.len < 64 ? method.len : 64), method.ptr);
         return;

@@ -29,10 +29,21 @@ static void keep(struct flame *flame, uintptr_t pc) {
     flame->pcs[flame->count++] = pc;
 }
 
+static void open_stack(struct json *json, int64_t value, const char *coroutine,
+                       const struct label *labels, unsigned label_count) {
+    json_open(json, '[');
+    json_i64(json, value);
+    json_string(json, span_of(coroutine));
+    json_open(json, '{');
+    for (unsigned i = 0; i < label_count; i++)
+        json_field(json, labels[i].key, span_of(labels[i].value));
+    json_close(json, '}');
+}
+
 void flame_add(struct flame *flame, const struct stack_count *stack, int64_t value) {
-    json_open(&flame->json, '[');
-    json_i64(&flame->json, value);
-    json_string(&flame->json, span_of(stack->name ? stack->name : "no coroutine"));
+    const struct labels *labels = stack->labels;
+    open_stack(&flame->json, value, stack->name ? stack->name : "no coroutine",
+               labels ? labels->items : NULL, labels ? labels->count : 0);
     for (unsigned i = 0; i < stack->depth; i++) {
         /* A return address is that of the next instruction. */
         uintptr_t pc = i == 0 && stack->is_first_exact ? stack->pcs[i] : stack->pcs[i] - 1;
@@ -47,12 +58,7 @@ static int by_address(const void *a, const void *b) {
     return one < other ? -1 : one > other;
 }
 
-static void put_frame(struct json *json, uintptr_t pc) {
-    struct symbol symbols[SYMBOL_INLINED_MAX];
-    unsigned count = symbol_of(pc, symbols, SYMBOL_INLINED_MAX);
-    char key[32];
-    snprintf(key, sizeof key, "%" PRIuPTR, pc);
-    json_key(json, key);
+static void put_symbols(struct json *json, const struct symbol *symbols, unsigned count) {
     json_open(json, '[');
     for (unsigned i = 0; i < count; i++) {
         json_open(json, '[');
@@ -63,7 +69,23 @@ static void put_frame(struct json *json, uintptr_t pc) {
     json_close(json, ']');
 }
 
-void flame_end(struct flame *flame, int64_t duration_ns, uint64_t lost) {
+static void put_frame(struct json *json, uintptr_t pc) {
+    struct symbol symbols[SYMBOL_INLINED_MAX];
+    unsigned count = symbol_of(pc, symbols, SYMBOL_INLINED_MAX);
+    char key[32];
+    snprintf(key, sizeof key, "%" PRIuPTR, pc);
+    json_key(json, key);
+    put_symbols(json, symbols, count);
+}
+
+void flame_add_told(struct flame *flame, const struct told_stack *stack, int64_t value) {
+    open_stack(&flame->json, value, "", stack->labels, stack->label_count);
+    for (unsigned i = 0; i < stack->depth; i++)
+        put_symbols(&flame->json, stack->frames[i].symbols, stack->frames[i].count);
+    json_close(&flame->json, ']');
+}
+
+void flame_end(struct flame *flame, int64_t duration_ns, uint64_t lost, struct span notes) {
     struct json *json = &flame->json;
     json_close(json, ']');
     json_key(json, "frames");
@@ -78,6 +100,7 @@ void flame_end(struct flame *flame, int64_t duration_ns, uint64_t lost) {
     json_i64(json, duration_ns);
     json_key(json, "lost");
     json_u64(json, lost);
+    json_field(json, "notes", notes);
     json_close(json, '}');
     free(flame->pcs);
 }

@@ -45,7 +45,11 @@ void page_trace(const struct query *query, struct page *page);
 void page_goroutine(const struct query *query, struct page *page);
 /* Where the runtime's threads spend processor time, for go tool pprof. It parks. */
 void page_profile(const struct query *query, struct page *page);
-/* A flame graph in the browser, and what it asks for: both profiles as JSON, flame.h. This one parks. */
+/* Who holds memory, and who allocated it; of the first two both park. */
+void page_heap(const struct query *query, struct page *page);
+void page_allocs(const struct query *query, struct page *page);
+void page_heap_rate(const struct query *query, struct page *page);
+/* A flame graph in the browser, and what it asks for: each profile as JSON, flame.h. This one parks. */
 void page_flame(const struct query *query, struct page *page);
 void page_flame_data(const struct query *query, struct page *page);
 void page_memory(const struct query *query, struct page *page);

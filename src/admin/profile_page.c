@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "admin/flame.h"
+#include "admin/heap_page.h"
 #include "admin/page.h"
 #include "admin/pprof.h"
 #include "base/clock.h"
@@ -201,21 +202,23 @@ static void write_cpu_flame(void *arg) {
     struct profile_info info = {0};
     flame_begin(&reading->flame, reading->out, "ns");
     reading->err = profile_read(add_cpu_to_flame, &reading->flame, &info);
-    flame_end(&reading->flame, info.duration_ns, info.lost);
+    flame_end(&reading->flame, info.duration_ns, info.lost, span_none());
 }
 
 static void write_goroutine_flame(void *arg) {
     struct flame_reading *reading = arg;
     flame_begin(&reading->flame, reading->out, "coroutines");
     reading->err = rt_dump_counts(add_coroutines_to_flame, &reading->flame);
-    flame_end(&reading->flame, 0, 0);
+    flame_end(&reading->flame, 0, 0, span_none());
 }
 
 void page_flame_data(const struct query *query, struct page *page) {
     struct span profile = query_find(query, "profile");
+    if (heap_flame(profile, query, page))
+        return;
     bool is_cpu = span_eq(profile, SPAN_LIT("cpu"));
     if (!is_cpu && !span_eq(profile, SPAN_LIT("goroutine"))) {
-        page_fail(page, 400, "profile must be cpu or goroutine\n");
+        page_fail(page, 400, "profile must be cpu, goroutine, heap, allocs or cycle\n");
         return;
     }
     if (is_cpu && !take_profile(query, page))

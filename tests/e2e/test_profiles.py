@@ -131,11 +131,12 @@ def test_a_client_that_leaves_ends_its_profile(edge):
 
 
 def check_flame(data):
-    for count, coroutine, *addresses in data["stacks"]:
+    for count, coroutine, labels, *addresses in data["stacks"]:
         assert count > 0
+        assert all(isinstance(value, str) for value in labels.values())
         assert coroutine
         assert all(data["frames"][str(address)] for address in addresses)
-    assert len(data["frames"]) == len({a for _, _, *stack in data["stacks"] for a in stack})
+    assert len(data["frames"]) == len({a for _, _, _, *stack in data["stacks"] for a in stack})
     return {name for frames in data["frames"].values() for name, _ in frames}
 
 
@@ -161,6 +162,6 @@ def test_the_flame_graph_has_both_profiles(edge):
     assert timers(edge) == 0
 
 
-@pytest.mark.parametrize("query", ["", "?profile=heap", "?profile=cpu&seconds=0"])
+@pytest.mark.parametrize("query", ["", "?profile=block", "?profile=cpu&seconds=0"])
 def test_a_flame_graph_of_what_is_not_there_is_refused(edge, query):
     assert ask(edge, f"/debug/flame{query}").status == 400

@@ -363,7 +363,7 @@ int pprof_read(struct span file, const struct pprof_type *types, unsigned type_c
     struct reading *reading = err == 0 ? calloc(1, sizeof *reading) : NULL;
     if (reading) {
         struct span profile = is_gzip(file) ? text_span(&plain) : file;
-        note_all(reading, profile);
+        note_all(reading, profile); /* borrow-ok: the reading ends with this call */
         find_columns(reading, profile, types, type_count);
         struct field field;
         while (reading->err == 0 && take_field(&profile, &field, &reading->err))

@@ -62,7 +62,7 @@ struct handle_object {
 /* 0 when the table is full. shard: of the P, as for statistics; threads without a P have
  * STATS_SHARD_FOREIGN, which takes a lock. */
 MUST_CHECK uint64_t handle_make(struct handle_table *table, unsigned shard,
-                                const struct handle_object *object BORROWED_BY(table));
+                                const struct handle_object *object);
 
 /* The object, leased until handle_release. NULL when the handle does not stand for an object with this key
  * (any more): ended, never made, forged; also with HANDLE_LEASES_MAX leases out. Who is refused because

@@ -32,6 +32,8 @@ enum option_id {
     OPT_DESCRIPTOR_SET,
     OPT_PRINT_DOCS,
     OPT_PRINT_SCHEMA,
+    OPT_HEAP_SPIKE,
+    OPT_HEAP_SPIKE_DIR,
     OPT_INERT_VALUE,
     OPT_INERT,
 };
@@ -57,6 +59,8 @@ static const struct option long_options[] = {
     {"descriptor-set", required_argument, NULL, OPT_DESCRIPTOR_SET},
     {"print-config-docs", no_argument, NULL, OPT_PRINT_DOCS},
     {"print-config-schema", no_argument, NULL, OPT_PRINT_SCHEMA},
+    {"heap-spike", required_argument, NULL, OPT_HEAP_SPIKE},
+    {"heap-spike-dir", required_argument, NULL, OPT_HEAP_SPIKE_DIR},
     {"base-id", required_argument, NULL, OPT_INERT_VALUE},
     {"restart-epoch", required_argument, NULL, OPT_INERT_VALUE},
     {"parent-shutdown-time-s", required_argument, NULL, OPT_INERT_VALUE},
@@ -86,8 +90,13 @@ static const char help_text[] =
     "      --concurrency N              processors that run coroutines; default: one per core\n"
     "      --drain-time-s N             at SIGTERM, wait this long for connections (600)\n"
     "      --admin-address-path FILE    write the admin's address there once it listens\n"
+    "Memory\n"
     "      --heap-profile-rate BYTES    heap profile: sample one byte in so many (524288)\n"
     "                                   or, with 0, none; also SLUICE_HEAP_PROFILE_RATE\n"
+    "      --heap-spike-dir DIR         when the memory in use rises suddenly, write heap\n"
+    "                                   profiles of before and after there\n"
+    "      --heap-spike RULE            what a spike is, where it differs from\n"
+    "        " SPIKE_RULE_DEFAULT "\n"
     "Logs\n"
     "  -l, --log-level LEVEL            trace debug info warning error critical off\n"
     "      --component-log-level LIST   e.g. golang:debug,http:trace\n"
@@ -145,6 +154,7 @@ static void set_heap_profile_rate(struct options *out, const char *what, const c
 
 static void take(struct options *out, int id, const char *value) {
     long number;
+    const char *wrong;
     switch (id) {
     case 'c':
         out->config_path = value;
@@ -213,6 +223,15 @@ static void take(struct options *out, int id, const char *value) {
     case OPT_PRINT_SCHEMA:
         out->mode = MODE_PRINT_SCHEMA;
         break;
+    case OPT_HEAP_SPIKE:
+        out->heap_spike_text = value;
+        wrong = spike_rule_parse(value, &out->heap_spike);
+        if (wrong)
+            fail(out, "--heap-spike", value, wrong);
+        break;
+    case OPT_HEAP_SPIKE_DIR:
+        out->heap_spike_dir = value;
+        break;
     case OPT_INERT_VALUE:
     case OPT_INERT:
         break;
@@ -234,6 +253,7 @@ static void take(struct options *out, int id, const char *value) {
 void options_parse(int argc, char **argv, struct options *out) {
     *out = (struct options){.log_level = LOG_INFO,
                             .log_level_text = "info",
+                            .heap_spike = spike_rule_default(),
                             .drain_time_s = DRAIN_TIME_DEFAULT_S,
                             .flush_interval_ms = FLUSH_INTERVAL_DEFAULT_MS,
                             .heap_profile_rate = HEAP_PROFILE_RATE};
@@ -250,4 +270,7 @@ void options_parse(int argc, char **argv, struct options *out) {
         fail(out, "argument", argv[optind], "not understood; a config is given with -c FILE");
     else if (out->mode <= MODE_VALIDATE && !out->config_path && !out->config_yaml)
         fail(out, "config", "", "none given: use -c FILE or --config-yaml YAML");
+    else if (out->heap_spike_text && !out->heap_spike_dir)
+        fail(out, "--heap-spike", out->heap_spike_text,
+             "does nothing without --heap-spike-dir DIR");
 }

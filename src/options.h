@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 #include "base/log.h"
+#include "heap/spike.h"
 
 enum run_mode { MODE_SERVE, MODE_VALIDATE, MODE_PRINT_DOCS, MODE_PRINT_SCHEMA, MODE_EXIT };
 
@@ -14,6 +15,9 @@ struct options {
     const char *config_path, *config_yaml, *descriptor_set;
     const char *log_path, *log_level_text, *component_log_level;
     const char *admin_address_path;
+    const char *heap_spike_dir;  /* NULL: spikes are not captured */
+    const char *heap_spike_text; /* as given, or NULL */
+    struct spike_rule heap_spike;
     const char *service_cluster, *service_node, *service_zone;
     enum log_level log_level;
     unsigned concurrency; /* 0: one per core */

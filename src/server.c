@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "admin/admin.h"
+#include "admin/spike_capture.h"
 #include "admin/symbols.h"
 #include "base/clock.h"
 #include "ext/go_filter.h"
@@ -306,6 +307,21 @@ static void set_admin_hooks(void) {
 
 /* ---- start ---- */
 
+static bool capture_spikes(void) {
+    const struct options *o = server.options;
+    if (!o->heap_spike_dir)
+        return true;
+    int err = spike_capture_start(&o->heap_spike, o->heap_spike_dir);
+    if (err < 0)
+        fprintf(stderr,
+                "sluice: --heap-spike-dir '%s': %s: name a folder that this user may write to\n",
+                o->heap_spike_dir, strerror(-err));
+    else if (heap_profile_rate() == 0)
+        LOG(log_main, LOG_WARN,
+            "--heap-spike-dir: nothing is sampled, so no spike is seen; set --heap-profile-rate");
+    return err == 0;
+}
+
 static bool take_signals(void) {
     static const struct {
         int signo;
@@ -344,7 +360,7 @@ static bool start(void) {
         return false;
     if (server.options->mode == MODE_VALIDATE)
         return true;
-    if (!take_signals() || !open_admin())
+    if (!take_signals() || !capture_spikes() || !open_admin())
         return false;
     if (server.admin)
         listener_start(server.admin);
@@ -389,11 +405,17 @@ static void raise_file_limit(void) {
     }
 }
 
+/* A file that grows beyond `ulimit -f` is an error of the write that did it, not our end. */
+static void ignore_file_limit_signal(void) {
+    (void)signal(SIGXFSZ, SIG_IGN); /* it cannot fail */
+}
+
 int server_run(const struct options *options) {
     server.options = options;
     server.started_ns = clock_mono_ns();
     server.state = ADMIN_PRE_INITIALIZING;
     raise_file_limit();
+    ignore_file_limit_signal();
     int rc = options->mode == MODE_SERVE ? heap_profile_init(options->heap_profile_rate) : 0;
     if (rc != 0)
         LOG(log_main, LOG_WARN, "there will be no heap profile: %s", strerror(-rc));

@@ -33,6 +33,10 @@ static const struct route routes[] = {
      "the last cycle)\n"
      "seconds: how long, for cpu; at most 120, 30 when absent\n"
      "min_age, gc: for heap, as of /debug/pprof/heap\n"},
+    {"/debug/heap/spikes", page_heap_spikes, READS,
+     "profiles of before and after the memory in use rose suddenly",
+     "format: One of (html, json); html when absent\n"
+     "file: one of the files that are listed, for go tool pprof\n"},
     {"/debug/pprof/allocs", page_allocs, READS, "who allocated memory, for go tool pprof",
      "cycles: 1: what the last closed cycle allocated, freed or not; since the start when absent\n"
      "debug, gc, seconds: as of /debug/pprof/heap\n"},

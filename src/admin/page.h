@@ -52,6 +52,8 @@ void page_heap_rate(const struct query *query, struct page *page);
 /* A flame graph in the browser, and what it asks for: each profile as JSON, flame.h. This one parks. */
 void page_flame(const struct query *query, struct page *page);
 void page_flame_data(const struct query *query, struct page *page);
+/* Profiles of spikes, or one file of them. It parks. */
+void page_heap_spikes(const struct query *query, struct page *page);
 void page_memory(const struct query *query, struct page *page);
 void page_certs(const struct query *query, struct page *page);
 void page_hot_restart_version(const struct query *query, struct page *page);

@@ -16,7 +16,7 @@
  *   S3  A countdown that was poked, or not wound up with the rate of now, is wound up first, and the
  *       object counted against the new one: nothing is told with a wrong weight, and no object is
  *       sampled because somebody changed the rate.
- *   S4  A thread is known from its first allocation (left is 0 at first) until its thread-local
+ *   S4  A thread is known from its first allocation (it asks, and so is begun) until its thread-local
  *       destructors run. These run before the destructors of pthread keys, by one of which mimalloc
  *       takes the thread's heaps from it: later allocations are not sampled, as they would be made
  *       from a heap that is gone.
@@ -36,7 +36,7 @@
 /* How far a countdown that is not a thread's runs while nothing is sampled: nobody can shorten it. */
 #define REST_BYTES (4LL << 20)
 
-_Thread_local struct sampler sampler_self;
+_Thread_local struct sampler sampler_self = {.left = -1}; /* S4 */
 
 static struct {
     pthread_mutex_t mutex; /* of the list */

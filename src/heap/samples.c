@@ -44,6 +44,8 @@ static struct shard {
     struct shelf *shelves;
 } shards[SHARDS] = {[0 ... SHARDS - 1] = {.mutex = PTHREAD_MUTEX_INITIALIZER}};
 
+static _Atomic int64_t live_bytes; /* of those with addresses */
+
 static uint64_t hash_of(const void *address) {
     uint64_t hash = ((uintptr_t)address >> 4) * 0x9e3779b97f4a7c15U;
     return hash ^ (hash >> 29);
@@ -80,6 +82,14 @@ static void give_slot(struct shard *shard, struct sample *slot) {
 }
 
 /* ---- Addresses ---- */
+
+static void add_live(int64_t bytes) {
+    atomic_fetch_add_explicit(&live_bytes, bytes, memory_order_relaxed);
+}
+
+int64_t samples_live_bytes(void) {
+    return atomic_load_explicit(&live_bytes, memory_order_relaxed);
+}
 
 static struct sample **bucket_of(struct shard *shard, const void *address) {
     return &shard->buckets[hash_of(address) / SHARDS & (shard->bucket_count - 1)];
@@ -121,6 +131,7 @@ static struct sample *unlink_address(struct shard *shard, const void *address) {
     if (sample) {
         *link = sample->next;
         shard->addressed--;
+        add_live(-sample->object.bytes);
     }
     return sample;
 }
@@ -151,6 +162,7 @@ static struct sample *put(struct shard *shard, const struct sample *filled, stru
         sample->next = *bucket;
         *bucket = sample;
         shard->addressed++;
+        add_live(sample->object.bytes);
     }
     return sample;
 }

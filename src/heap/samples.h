@@ -18,6 +18,9 @@ void samples_gone(struct sample *sample);
 /* The same of the one at this address, if there is one. */
 void samples_take(const void *address);
 
+/* An estimate of what lives of all that has addresses, as of now. */
+int64_t samples_live_bytes(void);
+
 /* Adds up in site->aged what was allocated at or before born_ns (clock_mono_ns) and lives now. */
 void samples_sum_aged(int64_t born_ns);
 

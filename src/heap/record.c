@@ -11,17 +11,11 @@
 #include "heap/unwind.h"
 #include "rt/labels.h"
 
-static struct labels *own_labels(void) {
-    struct g *g = rt_self();
-    const struct labels *labels = g ? labels_of(g) : NULL;
-    return labels ? labels_ref(labels) : NULL;
-}
-
 static struct sample *make(const void *address, const struct site_count *object,
                            const void *caller) {
     uintptr_t pcs[HEAP_STACK_MAX];
     unsigned depth = unwind_after(caller, pcs, HEAP_STACK_MAX);
-    struct site *site = sites_find(pcs, depth, own_labels());
+    struct site *site = sites_find(pcs, depth, labels_snapshot());
     return site ? samples_add(site, address, object) : NULL;
 }
 

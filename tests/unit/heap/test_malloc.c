@@ -53,8 +53,8 @@ static void check_fill(const void *object, size_t size, size_t filled) {
         CHECK(bytes[i] == (unsigned char)(filled * 7 + 1));
 }
 
-static const size_t sizes[] = {0,       1,       8,        15,       16,       17,
-                               100,     1000,    4095,     4096,     10000,    100000,
+static const size_t sizes[] = {0,       1,       8,        15,       16,      17,
+                               100,     1000,    4095,     4096,     10000,   100000,
                                1000000, 5000000, 10 * MIB, 20 * MIB, 40 * MIB};
 enum { SIZES = sizeof sizes / sizeof *sizes };
 

@@ -41,6 +41,7 @@ static void prepare(void) {
         handles[i] = make(i);
         struct loan loan = loan_new(&pool, 0);
         lent[i] = loan.memory;
+        loan_lend(&pool, loan);
         loan_let_go(&pool, loan);
     }
 }

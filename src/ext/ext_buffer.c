@@ -146,16 +146,6 @@ void ext_buffers_move(struct ext_buffers *to, struct ext_buffers *from) {
     from->head = from->last = NULL;
 }
 
-struct ext_buffer *ext_buffers_find(const struct ext_buffers *list, uint64_t handle) {
-    /* Nearly always the newest and only one; a filter that keeps chunks pays for the walk. */
-    if (list->last && list->last->handle == handle)
-        return list->last;
-    for (struct ext_buffer *buffer = list->head; buffer; buffer = buffer->next)
-        if (buffer->handle == handle)
-            return buffer;
-    return NULL;
-}
-
 void ext_buffers_clear(struct ext_buffers *list) {
     for (struct ext_buffer *buffer; (buffer = ext_buffers_pop(list));)
         ext_buffer_free(buffer);

@@ -18,7 +18,7 @@ enum { EXT_BUFFER_BYTES_MAX = 1 << 30 };
 
 struct ext_buffer {
     struct ext_buffer *next;
-    uint64_t handle; /* unique in its stream, never 0 */
+    uint64_t handle; /* in ext_handles, while a side shows it; 0 otherwise */
     const char *data;
     size_t len;
     char *own;   /* NULL: data is borrowed */
@@ -46,7 +46,6 @@ struct ext_buffer *ext_buffers_pop(struct ext_buffers *list);
 struct ext_buffer *ext_buffers_pop_last(struct ext_buffers *list);
 /* Moves all of from behind what is in to. */
 void ext_buffers_move(struct ext_buffers *to, struct ext_buffers *from);
-struct ext_buffer *ext_buffers_find(const struct ext_buffers *list, uint64_t handle);
 void ext_buffers_clear(struct ext_buffers *list);
 /* Sum of the current lengths. */
 size_t ext_buffers_bytes(const struct ext_buffers *list);

@@ -43,6 +43,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "ext/ext_handles.h"
 #include "proxy/exchange.h"
 #include "proxy/hcm.h"
 #include "proxy/route.h"
@@ -62,6 +63,18 @@ void ext_edits_free(struct ext_edit *edits) {
     }
 }
 
+/* The handle of a shown buffer ends, under the lock that those who use it have. */
+static void end_handle_locked(const struct ext_side *side, struct ext_buffer *buffer) {
+    int err = handle_destroy(&ext_handles, buffer->handle, side);
+    ASSERT(err == 0); /* foreign code has no way to end it */
+    buffer->handle = 0;
+}
+
+static void end_handles_locked(const struct ext_side *side) {
+    for (struct ext_buffer *buffer = side->shown.head; buffer; buffer = buffer->next)
+        end_handle_locked(side, buffer);
+}
+
 /* Everything malloc'ed of a side. */
 static void side_clear_locked(struct ext_side *side) {
     side->headers = side->trailers = (struct ext_view){0};
@@ -72,6 +85,7 @@ static void side_clear_locked(struct ext_side *side) {
     side->edits = side->last_edit = NULL;
     side->edit_count = 0;
     side->edit_bytes = 0;
+    end_handles_locked(side);
     ext_buffers_clear(&side->shown);
     ext_buffers_clear(&side->added);
     side->added_bytes = 0;
@@ -130,10 +144,18 @@ static void info_snapshot_locked(struct ext_stream *stream, const struct exchang
     info->random = x->random;
 }
 
-uint64_t ext_side_lend(struct ext_stream *stream, struct exchange *x, enum ext_direction direction,
-                       const struct ext_loan *loan) {
+int ext_side_lend(struct ext_stream *stream, struct exchange *x, enum ext_direction direction,
+                  const struct ext_loan *loan, uint64_t *handle) {
     struct ext_side *side = &stream->sides[direction];
-    uint64_t handle = 0;
+    struct ext_buffer *buffer = loan->buffer;
+    uint64_t made = 0;
+    if (buffer) {
+        made = handle_make(&ext_handles, x->shard,
+                           &(struct handle_object){.object = buffer, .key = side});
+        if (!made)
+            return -ENOMEM;
+    }
+    *handle = made;
     ext_lock(stream);
     ASSERT(side->phase == EXT_NOT_LENT);
     ASSERT(!stream->destroyed);
@@ -147,13 +169,13 @@ uint64_t ext_side_lend(struct ext_stream *stream, struct exchange *x, enum ext_d
         side->trailer_room = (struct ext_room){side->trailers.count, side->trailers.bytes};
     side->abandoned = false;
     side->continued = false;
-    if (loan->buffer) {
-        loan->buffer->handle = handle = ++stream->last_handle;
-        ext_buffers_push(&side->shown, loan->buffer);
+    if (buffer) {
+        buffer->handle = made;
+        ext_buffers_push(&side->shown, buffer);
     }
     side->phase = loan->phase;
     ext_unlock(stream);
-    return handle;
+    return 0;
 }
 
 int ext_side_await(struct ext_stream *stream, struct exchange *x, enum ext_direction direction,
@@ -249,14 +271,18 @@ void ext_side_release(struct ext_stream *stream, enum ext_direction direction,
     struct ext_side *side = &stream->sides[direction];
     struct ext_buffers dropped = {0};
     ext_lock(stream);
+    end_handles_locked(side);
     ext_buffers_move(to ? to : &dropped, &side->shown);
     ext_unlock(stream);
     ext_buffers_clear(&dropped);
 }
 
 void ext_side_drop_newest(struct ext_stream *stream, enum ext_direction direction) {
+    struct ext_side *side = &stream->sides[direction];
     ext_lock(stream);
-    struct ext_buffer *newest = ext_buffers_pop_last(&stream->sides[direction].shown);
+    struct ext_buffer *newest = ext_buffers_pop_last(&side->shown);
+    if (newest)
+        end_handle_locked(side, newest);
     ext_unlock(stream);
     ext_buffer_free(newest);
 }
@@ -303,6 +329,15 @@ void ext_stream_close_log(struct ext_stream *stream, struct ext_edit *edits[2]) 
 }
 
 /* ---- foreign code ---- */
+
+/* The lock keeps the buffer, as its handle ends under it; the lease is needed only to look. The handle of
+ * another stream's buffer, whose lock we do not have, is not opened by this side. */
+struct ext_buffer *ext_side_buffer_locked(const struct ext_side *side, uint64_t handle) {
+    struct ext_buffer *buffer = handle_lease(&ext_handles, handle, side);
+    if (buffer)
+        handle_release(&ext_handles, handle);
+    return buffer;
+}
 
 static void wake_locked(struct ext_side *side) {
     if (side->waiter)

@@ -90,7 +90,7 @@ struct ext_side {
     struct ext_edit *edits, *last_edit;
     uint32_t edit_count;
     size_t edit_bytes;
-    struct ext_buffers shown; /* given by handle and not yet released */
+    struct ext_buffers shown; /* have a handle, until they are released */
     struct ext_buffers added;
     size_t added_bytes;
     bool continued;
@@ -104,7 +104,6 @@ struct ext_stream {
     bool destroyed;
     bool logging; /* the log phase is running: both sides' views may be used */
     bool clear_route, refresh_route;
-    uint64_t last_handle;
     struct ext_info info;
     struct ext_side sides[2];
 };
@@ -126,15 +125,18 @@ static inline void ext_unlock(struct ext_stream *stream) {
 bool ext_stream_end(struct ext_stream *stream);
 
 /* The side's maps go to foreign code, which may use them until ext_side_take_back. headers or
- * trailers may be NULL. In their own phase they are announced: foreign code makes room for as much. A late view (ext_side_freeze) stays when headers is NULL. buffer is
- * transferred, NULL for none: from here on it is under the lock. Returns its handle, 0 for none. */
+ * trailers may be NULL. In their own phase they are announced: foreign code makes room for as much. A
+ * late view (ext_side_freeze) stays when headers is NULL. buffer is transferred, NULL for none: from here
+ * on it is under the lock, and foreign code knows it by *handle, 0 for none. 0, or -ENOMEM when there is
+ * no handle to be had: then the side is not lent. */
 struct ext_loan {
     enum ext_phase phase;
     const struct header_map *headers, *trailers;
     struct ext_buffer *buffer;
 };
-uint64_t ext_side_lend(struct ext_stream *stream, struct exchange *x, enum ext_direction direction,
-                       const struct ext_loan *loan);
+MUST_CHECK int ext_side_lend(struct ext_stream *stream, struct exchange *x,
+                             enum ext_direction direction, const struct ext_loan *loan,
+                             uint64_t *handle);
 
 /* Parks until foreign code continued (1, *status set and consumed) or replied (2). -ECANCELED when
  * the exchange is over: then call ext_side_abandon. */
@@ -182,6 +184,10 @@ MUST_CHECK int ext_edits_apply(const struct ext_edit *edits, enum ext_direction 
 void ext_edits_free(struct ext_edit *edits);
 
 /* ---- foreign code, any thread ---- */
+
+/* The shown buffer that a handle stands for; NULL for any number that is not a handle of this side's,
+ * now. Borrowed until the lock is given up. */
+struct ext_buffer *ext_side_buffer_locked(const struct ext_side *side, uint64_t handle);
 
 /* First value of a field as it will be once the pending edits are applied; the absent span when
  * there is none. Borrowed until the lock is given up. */

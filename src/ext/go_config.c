@@ -10,9 +10,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "ext/go_lent.h"
 #include "ext/go_log.h"
-#include "ext/go_owned.h"
-#include "ext/go_stats.h"
 
 struct merge {
     struct merge *next;
@@ -99,14 +98,15 @@ static uint64_t parse(struct go_library *library, struct span name, const struct
                       bool is_route, const struct cfg_mark *mark, struct cfg_problems *problems) {
     struct go_http_config on_stack, *config = &on_stack;
     struct new_call call = {.library = library};
+    struct loan loan = {0};
     size_t len;
     char *bytes = any_bytes(any, &len);
-    if (!is_route)
-        config = malloc(sizeof(*config)); /* Go's from the call on, also when it refuses */
+    if (bytes && !is_route) {
+        loan = loan_new(&go_lent_configs, STATS_SHARD_FOREIGN);
+        config = loan.memory; /* Go gives it back, also when it refuses */
+    }
     if (!bytes || !config) {
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, mark, "out of memory");
-        if (!is_route)
-            free(config);
         free(bytes);
         return 0;
     }
@@ -120,8 +120,11 @@ static uint64_t parse(struct go_library *library, struct span name, const struct
     };
     call.config = config;
     if (!is_route)
-        go_owned(config);
+        loan_lend(&go_lent_configs, loan);
     go_on_thread_stack(call_new, &call);
+    /* Only now: a parser that drops its callbacks gets it finalized while New still reads it. */
+    if (!is_route)
+        loan_let_go(&go_lent_configs, loan);
     free(bytes);
     if (call.id == 0)
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, mark, "the plugin %.*s refused it: %s",
@@ -131,7 +134,10 @@ static uint64_t parse(struct go_library *library, struct span name, const struct
 
 int go_config_new(const struct cfg_any *typed_config, struct cfg_problems *problems, void **out) {
     const struct cfg_golang *cfg = typed_config->message;
-    go_stats_init();
+    if (go_lent_init() != 0) {
+        cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark, "out of memory");
+        return -EINVAL;
+    }
     char why[GO_LIBRARY_WHY_MAX];
     struct go_library *library = go_library_get(cfg->library_id, cfg->library_path, why);
     if (why[0])

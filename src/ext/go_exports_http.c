@@ -1,12 +1,20 @@
 /* go_exports_http: what a Go library may ask of a request.
  *
- * Every function is: find the block (Go's pointer is ours, and Go's reference keeps it), take the
- * lock, pass the gates, act on the ext_stream, give the lock up. What ends an exchange takes the same
- * lock, so a call sees the exchange's memory or the gate, and never something in between. */
+ * Every function is: keep what Go's address lies in (go_lent.h), lease the block that this has the handle
+ * of, take the lock, pass the gates, act on the ext_stream, give all of it up.
+ *
+ *  - No address is followed before it is known to be lent. Go's collector may finalize the request while
+ *    one of its last calls is still in here, its argument being all that is left of it (what
+ *    runtime.KeepAlive is for, and the SDK has none): the lease makes Finalize wait for that call.
+ *  - The block ends with the exchange, also while a call is at work with it: who has leased it finds
+ *    `destroyed` under the lock, who comes later finds no block and is answered by what is left in lent.
+ *  - What ends an exchange takes the same lock, so a call sees the exchange's memory or the gate, and
+ *    never something in between. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "ext/ext_handles.h"
 #include "ext/go_block.h"
 #include "ext/go_exports.h"
 #include "ext/go_log.h"
@@ -16,52 +24,110 @@
 /* ---- gates ---- */
 
 struct gate {
-    struct go_block *block;
-    struct ext_stream *stream;
-    struct ext_side *side; /* NULL for calls on the request */
+    struct loan loan; /* of lent: Go's collector may give it back while we are at work */
+    struct go_lent *lent;
+    struct go_block *block;    /* leased; NULL when the exchange has ended */
+    struct ext_stream *stream; /* locked, when there is a block */
+    enum ext_direction direction;
+    struct ext_side *side; /* NULL for calls on the request, and without a block */
 };
 
-static int stale(struct ext_stream *stream, int code) {
-    ext_unlock(stream);
-    stat_inc(go_stats.stale_calls, STATS_SHARD_FOREIGN);
+static int leave(struct gate *gate, int code) {
+    if (gate->block) {
+        ext_unlock(gate->stream);
+        handle_release(&ext_handles, gate->lent->block);
+    }
+    loan_let_go(&go_lent_requests, gate->loan);
     return code;
+}
+
+static int stale(struct gate *gate, int code) {
+    stat_inc(go_stats.stale_calls, STATS_SHARD_FOREIGN);
+    return leave(gate, code);
+}
+
+/* What the address lies in, if it is Go's to use: true with the loan kept and, if there still is one, the
+ * block leased and its stream locked. */
+static bool open_gate(const void *address, struct gate *gate) {
+    *gate = (struct gate){.loan = loan_keep(&go_lent_requests, address)};
+    gate->lent = gate->loan.memory;
+    if (!gate->lent)
+        return false;
+    gate->block = handle_lease(&ext_handles, gate->lent->block, go_block_key);
+    if (gate->block) {
+        gate->stream = &gate->block->stream;
+        ext_lock(gate->stream);
+    }
+    return true;
+}
+
+/* An address that was given back, or was never lent. */
+static int not_lent(void) {
+    stat_inc(go_stats.stale_calls, STATS_SHARD_FOREIGN);
+    stat_inc(go_stats.stale_handles, STATS_SHARD_FOREIGN);
+    return GO_FILTER_IS_GONE;
+}
+
+static bool was_in_go(const struct go_process_state *state) {
+    int32_t now = atomic_load_explicit(&state->state, memory_order_relaxed);
+    return now == GO_PROCESSING_HEADER || now == GO_PROCESSING_DATA || now == GO_PROCESSING_TRAILER;
+}
+
+/* Which of the two states it is, is told by where it lies: what is in there is Go's to read, and so
+ * maybe to write. 0 with the gate open, or the code to answer. */
+static int find_side(const void *s, struct gate *gate) {
+    if (!s)
+        return GO_NOT_IN_GO;
+    if (!open_gate(s, gate))
+        return not_lent();
+    if (s != &gate->lent->states[EXT_REQUEST] && s != &gate->lent->states[EXT_RESPONSE]) {
+        (void)leave(gate, 0);
+        return not_lent();
+    }
+    gate->direction = s == &gate->lent->states[EXT_REQUEST] ? EXT_REQUEST : EXT_RESPONSE;
+    if (gate->block)
+        gate->side = &gate->stream->sides[gate->direction];
+    return GO_OK;
+}
+
+/* Is it Go's turn? 0, or the gate is closed and the code is to be answered. */
+static int pass_side(struct gate *gate) {
+    if (!gate->block)
+        return stale(gate, was_in_go(&gate->lent->states[gate->direction]) ? GO_FILTER_IS_DESTROYED
+                                                                           : GO_NOT_IN_GO);
+    bool logging = gate->stream->logging && gate->block->library->elf.level >= GO_LEVEL_32;
+    if (gate->side->phase == EXT_NOT_LENT && !logging)
+        return stale(gate, GO_NOT_IN_GO);
+    if (gate->stream->destroyed || (gate->side->abandoned && !logging))
+        return stale(gate, GO_FILTER_IS_DESTROYED);
+    return GO_OK;
 }
 
 /* 0 with the lock held, or the code to answer. */
-static int enter_side(void *s, struct gate *gate) {
-    struct go_process_state *state = s;
-    if (!state)
-        return GO_NOT_IN_GO;
-    gate->block = (struct go_block *)state->req;
-    gate->stream = &gate->block->stream;
-    gate->side = &gate->stream->sides[state->is_encoding ? EXT_RESPONSE : EXT_REQUEST];
-    ext_lock(gate->stream);
-    bool logging = gate->stream->logging && gate->block->library->elf.level >= GO_LEVEL_32;
-    if (gate->side->phase == EXT_NOT_LENT && !logging)
-        return stale(gate->stream, GO_NOT_IN_GO);
-    if (gate->stream->destroyed || (gate->side->abandoned && !logging))
-        return stale(gate->stream, GO_FILTER_IS_DESTROYED);
-    return GO_OK;
+static int enter_side(const void *s, struct gate *gate) {
+    int code = find_side(s, gate);
+    return code ? code : pass_side(gate);
 }
 
-static int enter_request(void *r, struct gate *gate) {
+static int enter_request(const void *r, struct gate *gate) {
     if (!r)
         return GO_FILTER_IS_GONE;
-    gate->block = r;
-    gate->stream = &gate->block->stream;
-    gate->side = NULL;
-    ext_lock(gate->stream);
+    if (!open_gate(r, gate))
+        return not_lent();
+    if (r != &gate->lent->request) {
+        (void)leave(gate, 0);
+        return not_lent();
+    }
+    const struct go_process_state *states = gate->lent->states;
+    if (!gate->block)
+        return stale(gate, was_in_go(&states[0]) || was_in_go(&states[1]) ? GO_FILTER_IS_DESTROYED
+                                                                          : GO_NOT_IN_GO);
     const struct ext_side *sides = gate->stream->sides;
     if (sides[0].phase == EXT_NOT_LENT && sides[1].phase == EXT_NOT_LENT && !gate->stream->logging)
-        return stale(gate->stream, GO_NOT_IN_GO);
+        return stale(gate, GO_NOT_IN_GO);
     if (gate->stream->destroyed)
-        return stale(gate->stream, GO_FILTER_IS_DESTROYED);
+        return stale(gate, GO_FILTER_IS_DESTROYED);
     return GO_OK;
-}
-
-static int leave(struct gate *gate, int code) {
-    ext_unlock(gate->stream);
-    return code;
 }
 
 /* A negative length is a plugin's overflow; it is as good as no bytes. */
@@ -70,7 +136,7 @@ static struct span input(const void *bytes, int len) {
 }
 
 static struct span plugin_of(const struct gate *gate) {
-    return span_make(gate->block->request.plugin_name, gate->block->request.plugin_name_len);
+    return span_make(gate->lent->request.plugin_name, gate->lent->request.plugin_name_len);
 }
 
 /* Lengths are ints at this border. */
@@ -84,25 +150,25 @@ static void lend_out(struct span from, uint64_t *value, int *len) {
 /* For what decides about a side. Plugins reply and then continue, or reply again: whether the first
  * reply is on its way already is a race that they cannot see, so the answer is OK either way and
  * nothing happens. (Envoy answers -3 once it is, and the SDK then turns the next callback into a
- * panic's 500, in the middle of the plugin's own reply.) Returns true when there is nothing to do. */
-static bool is_decided(void *s) {
-    struct go_process_state *state = s;
-    if (!state)
-        return false;
-    struct ext_stream *stream = &((struct go_block *)state->req)->stream;
-    ext_lock(stream);
-    bool decided = stream->sides[state->is_encoding ? EXT_RESPONSE : EXT_REQUEST].replied;
-    ext_unlock(stream);
-    return decided;
+ * panic's 500, in the middle of the plugin's own reply.) With *decided there is nothing to do, and the
+ * gate is open. */
+static int enter_to_decide(const void *s, struct gate *gate, bool *decided) {
+    *decided = false;
+    int code = find_side(s, gate);
+    if (code)
+        return code;
+    *decided = gate->side ? gate->side->replied : gate->lent->replied[gate->direction];
+    return *decided ? GO_OK : pass_side(gate);
 }
 
 int envoyGoFilterHttpContinue(void *s, int status) {
     struct gate gate;
-    if (is_decided(s))
-        return GO_OK;
-    int code = enter_side(s, &gate);
+    bool decided;
+    int code = enter_to_decide(s, &gate, &decided);
     if (code)
         return code;
+    if (decided)
+        return leave(&gate, GO_OK);
     /* One that does not fit is dropped here: waiting in the only slot it would keep out the one that
      * does, which a confused plugin may well post next. */
     if (status >= 0 && go_status_fits(gate.side->phase, (uint64_t)status))
@@ -128,11 +194,12 @@ int envoyGoFilterHttpSendLocalReply(void *s, int status, void *body, int body_le
                                     int header_count, long long grpc_status, void *details,
                                     int details_len) {
     struct gate gate;
-    if (is_decided(s))
-        return GO_OK;
-    int code = enter_side(s, &gate);
+    bool decided;
+    int code = enter_to_decide(s, &gate, &decided);
     if (code)
         return code;
+    if (decided)
+        return leave(&gate, GO_OK);
     if (status < 200 || status > 599) {
         LOG(log_golang, LOG_ERROR, "plugin %.*s: local reply with status %d becomes 500",
             (int)plugin_of(&gate).len, plugin_of(&gate).ptr, status);
@@ -159,16 +226,15 @@ int envoyGoFilterHttpSendLocalReply(void *s, int status, void *body, int body_le
 
 int envoyGoFilterHttpSendPanicReply(void *s, void *details, int details_len) {
     struct gate gate;
-    bool decided = is_decided(s);
-    int code = decided ? GO_OK : enter_side(s, &gate);
+    bool decided;
+    int code = enter_to_decide(s, &gate, &decided);
     if (code)
         return code;
-    const struct go_process_state *state = s;
     struct span why = input(details, details_len);
-    LOG(log_golang, LOG_ERROR, "plugin %.*s panicked: %.*s", (int)state->req->plugin_name_len,
-        state->req->plugin_name, (int)why.len, why.ptr);
+    LOG(log_golang, LOG_ERROR, "plugin %.*s panicked: %.*s", (int)plugin_of(&gate).len,
+        plugin_of(&gate).ptr, (int)why.len, why.ptr);
     if (decided)
-        return GO_OK;
+        return leave(&gate, GO_OK);
     unsigned refused = 0;
     struct ext_reply *reply = ext_reply_new(500, SPAN_LIT("error happened in filter\r\n"),
                                             span_none(), NULL, 0, &refused);
@@ -216,7 +282,7 @@ int envoyGoFilterHttpGetHeader(void *s, void *key, int key_len, uint64_t *value,
         found = ext_side_get_locked(side, false, name);
     }
     if (!span_is_none(found)) {
-        found = go_block_keep_locked(gate.block, found);
+        found = go_lent_keep_locked(gate.lent, found);
         if (span_is_none(found))
             return leave(&gate, GO_INTERNAL_FAILURE);
         lend_out(found, value, value_len);
@@ -316,8 +382,11 @@ static int enter_buffer(void *s, uint64_t handle, struct gate *gate, struct ext_
     int code = enter_side(s, gate);
     if (code)
         return code;
-    *out = ext_buffers_find(&gate->side->shown, handle);
-    return *out ? GO_OK : leave(gate, GO_INVALID_PHASE);
+    *out = ext_side_buffer_locked(gate->side, handle);
+    if (*out)
+        return GO_OK;
+    stat_inc(go_stats.stale_handles, STATS_SHARD_FOREIGN);
+    return leave(gate, GO_INVALID_PHASE);
 }
 
 /* Go's room is the length it was told and has kept by the same arithmetic since. */
@@ -403,7 +472,7 @@ int envoyGoFilterHttpGetStringValue(void *r, int id, uint64_t *value, int *value
     struct span text = text_value(&gate.stream->info, id);
     if (span_is_none(text))
         return leave(&gate, GO_VALUE_NOT_FOUND);
-    text = go_block_value_locked(gate.block, text);
+    text = go_lent_value_locked(gate.lent, text);
     if (span_is_none(text))
         return leave(&gate, GO_VALUE_NOT_FOUND);
     lend_out(text, value, value_len);
@@ -428,5 +497,5 @@ int envoyGoFilterHttpGetIntegerValue(void *r, int id, uint64_t *value) {
 }
 
 void envoyGoFilterHttpFinalize(void *r, int reason) {
-    go_block_unref(r, STATS_SHARD_FOREIGN);
+    go_lent_finalize(&go_lent_requests, r);
 }

@@ -11,13 +11,14 @@
  * The first call of each kind is logged. Stale calls get the codes of go_exports_http.c's gates as far
  * as they can matter: none of these touches a request. */
 #include <stdatomic.h>
-#include <stdlib.h>
 
 #include "base/span.h"
 #include "ext/go_abi.h"
 #include "ext/go_exports.h"
+#include "ext/go_lent.h"
 #include "ext/go_library.h"
 #include "ext/go_log.h"
+#include "ext/go_stats.h"
 
 static int missing(atomic_flag *told, const char *what) {
     if (!atomic_flag_test_and_set_explicit(told, memory_order_relaxed))
@@ -53,28 +54,39 @@ int envoyGoFilterHttpGetStringProperty(void *r, void *key, int key_len, uint64_t
     return missing(&told_property, "properties");
 }
 
+/* config: what Go was lent, unless it gave it back. */
+static int missing_metric(const void *config) {
+    struct loan loan = loan_keep(&go_lent_configs, config);
+    if (!loan.memory) {
+        stat_inc(go_stats.stale_handles, STATS_SHARD_FOREIGN);
+        return GO_FILTER_IS_GONE;
+    }
+    loan_let_go(&go_lent_configs, loan);
+    return missing(&told_metric, "metrics");
+}
+
 int envoyGoFilterHttpDefineMetric(void *config, uint32_t type, void *name, int name_len,
                                   uint32_t *id) {
     if (type > 2)
         return GO_VALUE_NOT_FOUND;
-    return missing(&told_metric, "metrics");
+    return missing_metric(config);
 }
 
 int envoyGoFilterHttpIncrementMetric(void *config, uint32_t id, int64_t offset) {
-    return missing(&told_metric, "metrics");
+    return missing_metric(config);
 }
 
 int envoyGoFilterHttpGetMetric(void *config, uint32_t id, uint64_t *value) {
-    return missing(&told_metric, "metrics");
+    return missing_metric(config);
 }
 
 int envoyGoFilterHttpRecordMetric(void *config, uint32_t id, uint64_t value) {
-    return missing(&told_metric, "metrics");
+    return missing_metric(config);
 }
 
 /* Go had it since NewHttpPluginConfig; its garbage collector gives it back. */
 void envoyGoConfigHttpFinalize(void *config) {
-    free(config);
+    go_lent_finalize(&go_lent_configs, config);
 }
 
 /* ---- network filter ---- */

@@ -162,12 +162,13 @@ static void run_log(void *arg) {
     struct go_block *block = call->block;
     const struct go_functions *fn = &block->library->fn;
     if (call->complete && fn->on_stream_complete)
-        fn->on_stream_complete(&block->request);
+        fn->on_stream_complete(&block->lent->request);
     const struct header_map *const *req = call->maps[0], *const *resp = call->maps[1];
+    struct go_lent *lent = block->lent;
     if (fn->on_log_31)
-        fn->on_log_31(&block->request, call->type);
+        fn->on_log_31(&lent->request, call->type);
     else
-        fn->on_log_32(&block->request, call->type, &block->states[0], &block->states[1],
+        fn->on_log_32(&lent->request, call->type, &lent->states[0], &lent->states[1],
                       count_of(req[0]), bytes_of(req[0]), count_of(req[1]), bytes_of(req[1]),
                       count_of(resp[0]), bytes_of(resp[0]), count_of(resp[1]), bytes_of(resp[1]));
 }
@@ -214,7 +215,7 @@ struct destroy_call {
 
 static void run_destroy(void *arg) {
     struct destroy_call *call = arg;
-    call->block->library->fn.on_destroy(&call->block->request, call->reason);
+    call->block->library->fn.on_destroy(&call->block->lent->request, call->reason);
 }
 
 static void destroy(struct exchange *x, void *self) {
@@ -234,7 +235,7 @@ static void destroy(struct exchange *x, void *self) {
     go_side_fini(&filter->sides[EXT_REQUEST]);
     go_side_fini(&filter->sides[EXT_RESPONSE]);
     filter->block = NULL;
-    go_block_unref(block, x->shard);
+    go_block_end(block);
 }
 
 static const struct filter_itab golang_itab = {

@@ -36,7 +36,7 @@ static struct ext_stream *stream_of(struct go_side *side) {
 
 static void set_state(struct go_side *side, enum go_state state) {
     side->state = state;
-    atomic_store_explicit(&side->filter->block->states[side->direction].state, (int32_t)state,
+    atomic_store_explicit(&side->filter->block->lent->states[side->direction].state, (int32_t)state,
                           memory_order_release);
 }
 
@@ -176,7 +176,7 @@ static int call_go(struct go_side *side, enum ext_phase phase, bool end, struct 
     };
     struct side_call call = {
         .fn = &filter->block->library->fn,
-        .state = &filter->block->states[side->direction],
+        .state = &filter->block->lent->states[side->direction],
         .phase = phase,
         .end = end,
     };
@@ -188,7 +188,12 @@ static int call_go(struct go_side *side, enum ext_phase phase, bool end, struct 
         call.bytes = shown->bytes;
     }
     set_state(side, state_of(phase));
-    call.handle = ext_side_lend(stream_of(side), filter->x, side->direction, &loan);
+    err = ext_side_lend(stream_of(side), filter->x, side->direction, &loan, &call.handle);
+    if (err) {
+        go_filter_end(filter);
+        ext_buffer_free(buffer);
+        return fail(side, 500, SPAN_LIT("golang_out_of_memory"));
+    }
     go_filter_call(filter, run_call, &call);
 
     int status = await_status(side, phase, call.status, async);

@@ -15,6 +15,7 @@ static void init_once(void) {
     go_stats.seat_waits = get(STAT_COUNTER, "golang.seat_waits");
     go_stats.refused_edits = get(STAT_COUNTER, "golang.refused_edits");
     go_stats.stale_calls = get(STAT_COUNTER, "golang.stale_calls");
+    go_stats.stale_handles = get(STAT_COUNTER, "golang.stale_handles");
 }
 
 void go_stats_init(void) {

@@ -8,6 +8,7 @@ extern struct go_stats {
     struct statistic *seat_waits;  /* calls that found their seat busy */
     struct statistic *refused_edits; /* header changes that may not go on the wire */
     struct statistic *stale_calls;   /* calls that came after their request, or out of turn */
+    struct statistic *stale_handles; /* what they came with was given back before, or never lent */
 } go_stats;
 
 /* Idempotent; before the first request. Any thread. */

@@ -8,12 +8,13 @@
  *                                                     then {g + 1, over, 0} and back to its shard
  *
  * I1  key, object and finalize are written while the slot is over and without a lease, by the one that has
- *     it from its shard, and read by those only that hold a lease, or have made it {over, 0}.
+ *     it from its shard, and read by those only that hold a lease, or have made it {over, 0}. A destroy
+ *     alone looks at the key without: it is the right one if the step that follows finds the generation.
  * I2  The word becomes {over, 0} in one step, by a destroy or a release, and nobody but the thread that
  *     made that step writes it before the slot was made again. So there is one finalizer's call.
  * I3  A slot is in at most one place: alive, a shard's free list or its returned stack.
  *
- * Order  make's store releases the slot's fields to the lease's acquire. A release gives what the user has
+ * Order  handle_open's store releases the slot's fields to the lease's acquire. A release gives what the user has
  *        done to the object to the finalizer (release and acquire of one word; read-modify-writes in
  *        between carry it on). destroy's step releases what was written before to the look-up that it
  *        refuses, hence the acquire there, also when the slot has been finished since. A returned slot goes with its push's release to the
@@ -41,9 +42,7 @@
 enum { RUN = 64 }; /* slots that a shard takes at once: a page of them */
 
 static_assert(sizeof(struct handle_slot) == 64, "one cache line");
-/* Half of the field, so that who destroys always finds room for a lease. */
-static_assert(HANDLE_LEASES_MAX == 1 << (HANDLE_INDEX_BITS - 2), "leases do not reach the flag");
-static const uint64_t LEASES = (1 << (HANDLE_INDEX_BITS - 1)) - 1;
+static const uint64_t LEASES = HANDLE_LEASES_MAX; /* the bits of the count */
 
 static pthread_mutex_t foreign_lock = PTHREAD_MUTEX_INITIALIZER; /* of the shards without a P */
 
@@ -133,15 +132,14 @@ static void give_slot(struct handle_table *table, struct handle_slot *slot) {
 
 /* ---- handles ---- */
 
-/* The slot of an index that foreign code made up; NULL when there is none yet. */
+/* The slot of an index that foreign code may have made up; NULL when there is none yet. */
 static struct handle_slot *slot_at(const struct handle_table *table, uint32_t index) {
     if (index >= atomic_load_explicit(&table->used, memory_order_relaxed))
         return NULL;
     return &table->slots[index];
 }
 
-uint64_t handle_make(struct handle_table *table, unsigned shard,
-                     const struct handle_object *object) {
+uint64_t handle_reserve(struct handle_table *table, unsigned shard) {
     bool is_foreign = shard == STATS_SHARD_FOREIGN;
     if (is_foreign)
         pthread_mutex_lock(&foreign_lock);
@@ -150,37 +148,43 @@ uint64_t handle_make(struct handle_table *table, unsigned shard,
         pthread_mutex_unlock(&foreign_lock);
     if (!taken)
         return 0;
-    struct handle_slot *slot = &table->slots[taken - 1];
-    uint64_t word = atomic_load_explicit(&slot->word, memory_order_relaxed); /* ours alone (I2) */
+    /* Ours alone (I2). */
+    uint64_t word = atomic_load_explicit(&table->slots[taken - 1].word, memory_order_relaxed);
     ASSERT((word & (HANDLE_MAX - 1)) == HANDLE_OVER);
-    slot->key = object->key;
-    slot->object = object->object;
-    if (object->stride)
-        slot->object = (char *)object->object + (taken - 1) * object->stride;
-    slot->finalize = object->finalize;
-    atomic_store_explicit(&slot->word, word - HANDLE_OVER + object->leased, memory_order_release);
     return generation_of(word) << HANDLE_INDEX_BITS | (taken - 1);
 }
 
-static struct handle_slot *lease_slot(struct handle_table *table, uint64_t handle,
-                                      uint64_t leases_max) {
-    struct handle_slot *slot = slot_at(table, handle_index(handle));
-    if (!slot || generation_of(handle) == 0) /* a slot of a run that was never used is all zero */
-        return NULL;
-    uint64_t word = atomic_load_explicit(&slot->word, memory_order_acquire);
-    do {
-        if (generation_of(word) != generation_of(handle) || (word & HANDLE_OVER) ||
-            (word & LEASES) >= leases_max)
-            return NULL;
-    } while (!atomic_compare_exchange_weak_explicit(&slot->word, &word, word + 1,
-                                                    memory_order_acquire, memory_order_acquire));
-    return slot;
+void handle_open(struct handle_table *table, uint64_t handle, const struct handle_object *object) {
+    struct handle_slot *slot = &table->slots[handle_index(handle)];
+    atomic_store_explicit(&slot->key, object->key, memory_order_relaxed);
+    slot->object = object->object;
+    slot->finalize = object->finalize;
+    atomic_store_explicit(&slot->word, generation_of(handle) << HANDLE_INDEX_BITS | object->leased,
+                          memory_order_release);
+}
+
+uint64_t handle_make(struct handle_table *table, unsigned shard,
+                     const struct handle_object *object) {
+    uint64_t handle = handle_reserve(table, shard);
+    if (handle)
+        handle_open(table, handle, object);
+    return handle;
+}
+
+/* The slot of a handle that foreign code may have made up. */
+static struct handle_slot *slot_of(const struct handle_table *table, uint64_t handle) {
+    /* A slot of a run that was taken and not yet used is all zero. */
+    return generation_of(handle) == 0 ? NULL : slot_at(table, handle_index(handle));
+}
+
+static bool is_alive(uint64_t word, uint64_t handle) {
+    return generation_of(word) == generation_of(handle) && !(word & HANDLE_OVER);
 }
 
 /* The word has become {over, 0} by the caller's hand. */
 static void finish(struct handle_table *table, struct handle_slot *slot, uint64_t generation) {
     if (slot->finalize)
-        slot->finalize(slot->object, slot->key);
+        slot->finalize(slot->object, atomic_load_explicit(&slot->key, memory_order_relaxed));
     if (generation == HANDLE_GENERATION_MAX)
         return; /* used up: it stays as it is, refusing all */
     atomic_store_explicit(&slot->word, (generation + 1) << HANDLE_INDEX_BITS | HANDLE_OVER,
@@ -197,10 +201,16 @@ static void release_slot(struct handle_table *table, struct handle_slot *slot, u
 }
 
 void *handle_lease(struct handle_table *table, uint64_t handle, const void *key) {
-    struct handle_slot *slot = lease_slot(table, handle, HANDLE_LEASES_MAX);
+    struct handle_slot *slot = slot_of(table, handle);
     if (!slot)
         return NULL;
-    if (slot->key == key)
+    uint64_t word = atomic_load_explicit(&slot->word, memory_order_acquire);
+    do {
+        if (!is_alive(word, handle) || (word & LEASES) == LEASES)
+            return NULL;
+    } while (!atomic_compare_exchange_weak_explicit(&slot->word, &word, word + 1,
+                                                    memory_order_acquire, memory_order_acquire));
+    if (atomic_load_explicit(&slot->key, memory_order_relaxed) == key)
         return slot->object;
     release_slot(table, slot, handle);
     return NULL;
@@ -213,15 +223,22 @@ void handle_release(struct handle_table *table, uint64_t handle) {
 }
 
 int handle_destroy(struct handle_table *table, uint64_t handle, const void *key) {
-    /* Leased, so that the key may be looked at; and then the one whose step sets the flag has won. */
-    struct handle_slot *slot = lease_slot(table, handle, LEASES);
+    struct handle_slot *slot = slot_of(table, handle);
     if (!slot)
         return -ESTALE;
-    bool won =
-        slot->key == key &&
-        !(atomic_fetch_or_explicit(&slot->word, HANDLE_OVER, memory_order_release) & HANDLE_OVER);
-    release_slot(table, slot, handle);
-    return won ? 0 : -ESTALE;
+    uint64_t word = atomic_load_explicit(&slot->word, memory_order_acquire);
+    do {
+        if (!is_alive(word, handle))
+            return -ESTALE;
+        /* Without a lease the slot may become another's meanwhile, and the key with it; but not if the
+         * word is still of this generation in the next step. */
+        if (atomic_load_explicit(&slot->key, memory_order_relaxed) != key)
+            return -ESTALE;
+    } while (!atomic_compare_exchange_weak_explicit(&slot->word, &word, word | HANDLE_OVER,
+                                                    memory_order_acq_rel, memory_order_acquire));
+    if ((word & LEASES) == 0)
+        finish(table, slot, generation_of(handle));
+    return 0;
 }
 
 uint64_t handle_at(const struct handle_table *table, uint32_t index) {

@@ -29,7 +29,7 @@
 enum {
     HANDLE_INDEX_BITS = 22,
     HANDLE_MAX = 1 << HANDLE_INDEX_BITS,
-    HANDLE_LEASES_MAX = 1 << (HANDLE_INDEX_BITS - 2), /* more are a leak */
+    HANDLE_LEASES_MAX = (1 << (HANDLE_INDEX_BITS - 1)) - 1, /* more are a leak */
 };
 
 /* Private: handle.c. A P's slots that are free. */
@@ -63,6 +63,12 @@ struct handle_object {
  * STATS_SHARD_FOREIGN, which takes a lock. */
 MUST_CHECK uint64_t handle_make(struct handle_table *table, unsigned shard,
                                 const struct handle_object *object);
+
+/* The same in two steps, for an object that has to be made with its handle in hand: what is reserved opens
+ * nothing before handle_open, which must follow. */
+MUST_CHECK uint64_t handle_reserve(struct handle_table *table, unsigned shard);
+void handle_open(struct handle_table *table, uint64_t handle,
+                 const struct handle_object *object BORROWED_BY(table));
 
 /* The object, leased until handle_release. NULL when the handle does not stand for an object with this key
  * (any more): ended, never made, forged; also with HANDLE_LEASES_MAX leases out. Who is refused because

@@ -15,7 +15,7 @@ static const uint64_t HANDLE_GENERATION_MAX = UINT64_MAX >> HANDLE_INDEX_BITS;
 /* A cache line: two threads of the foreign code that are at two handles do not share one. */
 struct handle_slot {
     _Alignas(64) _Atomic uint64_t word;
-    const void *key;
+    const void *_Atomic key;
     void *object;
     void (*finalize)(void *object, const void *key);
     uint32_t next; /* in its shard's lists: index + 1, 0 ends */

@@ -59,20 +59,19 @@ static void end(void *memory, const void *key) {
 }
 
 struct loan loan_new(struct loan_pool *pool, unsigned shard) {
-    struct handle_object object = {
-        .object = pool->memory,
-        .stride = stride_of(pool),
-        .key = pool,
-        .finalize = end,
-        .leased = true,
-    };
-    struct loan loan = {.handle = handle_make(&pool->handles, shard, &object)};
+    struct loan loan = {.handle = handle_reserve(&pool->handles, shard)};
     if (!loan.handle)
         return loan;
     loan.memory = pool->memory + ((size_t)handle_index(loan.handle) << pool->stride_log2);
     mem_unpoison(loan.memory, pool->kind->size);
     memset(loan.memory, 0, pool->kind->size);
     return loan;
+}
+
+void loan_lend(struct loan_pool *pool, struct loan loan) {
+    handle_open(&pool->handles, loan.handle,
+                &(struct handle_object){
+                    .object = loan.memory, .key = pool, .finalize = end, .leased = true});
 }
 
 /* The handle of the loan that an address lies in; 0 for none. */

@@ -3,7 +3,7 @@
  *
  *  Go                              here
  *  ─────────────────────────────── ────────────────────────────────────────────────────────────────────
- *  p := new(T), handed to C        loan_new: foreign code may keep the address, its loan begins
+ *  p := new(T), handed to C        loan_new, filled in, loan_lend: foreign code may keep the address
  *  (p stays while C has it)        held by the callee: the memory stays until loan_release(address), which
  *                                  the callee calls, also when all that the loan was about died long ago
  *  runtime.SetFinalizer(p, f)      loan_kind.finalize: runs once, after loan_release and after the last
@@ -20,8 +20,8 @@
  * What no address can tell: whether it means the loan that had it before. The pool uses its memory in turn,
  * so a late call would have to be that late by 64 others of the same P and hit a live one.
  *
- * Ownership  What loan_new returns is the maker's to fill in; the maker has a lease from the start and
- *            gives it back by loan_let_go, after which only the callee's release ends the loan.
+ * Ownership  The maker's until loan_lend. Then it has a lease, which it gives back by loan_let_go, and
+ *            the callee has the loan, which it gives back by loan_release: the last of all ends it.
  * Threads    Any; loan_new: the thread that its shard belongs to.
  * Limits     max loans at a time. Memory of a loan stays the pool's; under ASan it is poisoned between
  *            loans, so that we find our own late uses. */
@@ -54,8 +54,10 @@ struct loan {
     uint64_t handle;
 };
 
-/* Zeroed and leased; memory NULL when there are max already. */
+/* Zeroed memory that is the maker's alone; memory NULL when there are max already. loan_lend must follow:
+ * from then on its address is good, and the maker has a lease. */
 MUST_CHECK struct loan loan_new(struct loan_pool *pool, unsigned shard);
+void loan_lend(struct loan_pool *pool, struct loan loan);
 
 /* The loan that this address lies in, leased. memory NULL: none, or given back. */
 MUST_CHECK struct loan loan_keep(struct loan_pool *pool, const void *address);

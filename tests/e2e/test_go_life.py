@@ -436,6 +436,61 @@ def test_late_use_of_a_body(go_sync):
     assert sum("dd: try b." in event for event in check_events) >= 3
 
 
+def test_a_chunk_that_went_on_is_no_longer_the_filters(go_sync):
+    """The filter puts its first chunk by, lets it go, and uses it when it is shown the second: it has its
+    turn, but not that chunk."""
+    go = go_sync
+    stale = go.sluice.stat("golang.stale_handles")
+    with go.connect() as client:
+        client.send_head(
+            "POST",
+            go.path(
+                dd=[
+                    "first?b.keep",
+                    "n2?try!kept.b.append:late",
+                    "n2?try!kept.b.string",
+                    "n2?try!kept.b.drain:1",
+                    "n2?b.upper",
+                ]
+            ),
+            [("transfer-encoding", "chunked")],
+        )
+        client.send_chunk(b"first ")
+        go.wait_for_event("dd: len=6")
+        client.send_chunk(b"second")
+        client.send_end()
+        assert client.read_reply().status == 200
+        outcomes = [said for said in go.said("dd") if said.startswith("try ")]
+    already = "invalid phase, maybe headers/buffer already continued"
+    assert outcomes == [f"try kept.b.{what}: {already}" for what in ("append", "string", "drain")]
+    assert go.received().body == b"first SECOND"
+    assert go.sluice.stat("golang.stale_handles") == stale + 3
+
+
+def test_what_go_was_lent_outlives_the_request_until_go_gives_it_back(go_sync):
+    """The client is gone and the request with it; a goroutine still has what it was lent, and the garbage
+    collector gives it back once, after the goroutine's last call."""
+    go = go_sync
+    go.report.wait_until_collected(kept=go.shared.kept[go.sdk])
+    stale = go.sluice.stat("golang.stale_handles")
+    with go.connect() as client:
+        client.send("GET", go.path(dh=["go", "getraw:host", f"wait:{go.id}", "try!getraw:host", "ret:none"]))
+        go.wait_for_event("dh: wait")
+        client.abort()
+    go.wait_for_event("destroy: reason=1")
+    lent = go.sluice.stat("golang.unfinalized_requests")
+    assert lent > sum(go.shared.kept.values())
+    go.signal(go.id)
+    go.wait_for_event("dh: try getraw")
+    go.report.wait_until_collected(kept=go.shared.kept[go.sdk])
+    # Reports are requests too, and the latest is not collected: the one that waited is what went.
+    eventually(
+        lambda: go.report.get(gc=1) and go.sluice.stat("golang.unfinalized_requests") < lent,
+        what="the request given back",
+    )
+    assert go.sluice.stat("golang.stale_handles") == stale
+
+
 def test_a_goroutine_beside_the_request_is_not_its_turn(go_sync):
     """The request has gone on to the origin; its headers are no longer the filter's to change."""
     go = go_sync

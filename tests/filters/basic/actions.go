@@ -21,7 +21,11 @@ func (r *run) do(a *action) {
 		return
 	}
 	if strings.HasPrefix(a.name, "b.") {
-		r.doBuffer(a)
+		r.doBuffer(r.buffer, a.name, a)
+		return
+	}
+	if name, ok := strings.CutPrefix(a.name, "kept."); ok { // on the chunk that b.keep put by
+		r.doBuffer(r.side.kept, name, a)
 		return
 	}
 	callbacks := r.side.callbacks
@@ -204,9 +208,10 @@ func sorted(each func(func(key, value string) bool)) string {
 	return strings.Join(lines, " ")
 }
 
-func (r *run) doBuffer(a *action) {
-	b := r.buffer
-	switch a.name {
+func (r *run) doBuffer(b api.BufferInstance, name string, a *action) {
+	switch name {
+	case "b.keep":
+		r.side.kept = b
 	case "b.set":
 		_ = b.SetString(a.arg(0))
 	case "b.setbytes":

@@ -53,6 +53,7 @@ type side struct {
 	headers   api.HeaderMap
 	trailers  api.HeaderMap
 	chunks    int
+	kept      api.BufferInstance // by b.keep
 }
 
 // begin reads the scripts out of the request's path, once.

@@ -33,7 +33,7 @@ struct fake_exchange {
 /* For cmocka_run_group_tests: the statistics that the host counts in. */
 static inline int fake_stats_init(void **state) {
     CHECK(stats_init(4) == 0);
-    go_stats_init();
+    CHECK(go_lent_init() == 0);
     return 0;
 }
 

@@ -411,7 +411,7 @@ static void reply_story(void *arg) {
     CHECK(fake->reply_grpc == -1);
     CHECK(fake_go.headers == 1);
     /* A goroutine that is late with what it decides must not panic over it. */
-    struct go_process_state *state = &((struct go_filter *)self)->block->states[0];
+    struct go_process_state *state = &((struct go_filter *)self)->block->lent->states[0];
     CHECK(envoyGoFilterHttpContinue(state, GO_CONTINUE) == GO_OK);
     CHECK(reply(state, 404, "third", NULL, 0) == GO_OK);
     CHECK(envoyGoFilterHttpSendPanicReply(state, NULL, 0) == GO_OK);
@@ -637,7 +637,7 @@ static void values_story(void *arg) {
     begin_with(NULL, false);
     run_request();
     CHECK(fake->route_clears == 1 && fake->route_choices == 0);
-    CHECK(((struct go_filter *)self)->block->request.config_id == 7);
+    CHECK(((struct go_filter *)self)->block->lent->request.config_id == 7);
     end_exchange();
     rt_stop(0);
 }

@@ -172,17 +172,19 @@ static void a_slot_that_is_used_up_is_not_used_again(void **state) {
 
 static void a_full_table_refuses_until_one_has_ended(void **state) {
     struct handle_table small;
-    int objects[70];
+    int object;
     uint64_t handles[70];
     assert_int_equal(handle_table_init(&small, 70), 0); /* a run, and part of one */
+    struct handle_object what = {.object = &object, .key = &kind};
     for (int i = 0; i < 70; i++) {
-        struct handle_object what = {.object = objects, .stride = sizeof(int), .key = &kind};
-        handles[i] = handle_make(&small, 1, &what);
-        assert_ptr_equal(handle_lease(&small, handles[i], &kind),
-                         &objects[handle_index(handles[i])]);
+        handles[i] = handle_reserve(&small, 1);
+        assert_int_not_equal(handles[i], 0);
+        assert_null(handle_lease(&small, handles[i], &kind)); /* not before it is filled in */
+        assert_int_equal(handle_at(&small, handle_index(handles[i])), 0);
+        handle_open(&small, handles[i], &what);
+        assert_ptr_equal(handle_lease(&small, handles[i], &kind), &object);
         handle_release(&small, handles[i]);
     }
-    struct handle_object what = {.object = objects, .key = &kind};
     assert_int_equal(handle_make(&small, 1, &what), 0);
     assert_int_equal(handle_make(&small, STATS_SHARD_FOREIGN, &what), 0);
     assert_int_equal(handle_destroy(&small, handles[33], &kind), 0);

@@ -52,6 +52,8 @@ static struct request *lend(struct loan *loan) {
         assert_int_equal(((const char *)request)[i], 0);
     memset(request->tail, 'x', sizeof(request->tail));
     request->text = strdup("text");
+    assert_null(loan_keep(&pool, request).memory); /* nobody knows it yet */
+    loan_lend(&pool, *loan);
     return request;
 }
 

@@ -153,7 +153,8 @@ class LogFile:
 
 def is_sanitized():
     """Whether the binary is a sanitizer's, whose memory and pace say nothing."""
-    return b"__asan_init" in pathlib.Path(SLUICE).read_bytes()
+    binary = pathlib.Path(SLUICE).read_bytes()
+    return b"__asan_init" in binary or b"__tsan_init" in binary
 
 
 class Proxy:

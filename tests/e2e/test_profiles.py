@@ -130,11 +130,11 @@ def test_a_client_that_leaves_ends_its_profile(edge):
 # ---- The flame graph ----
 
 
-def check_flame(data):
+def check_flame(data, coroutines=True):
     for count, coroutine, labels, *addresses in data["stacks"]:
         assert count > 0
         assert all(isinstance(value, str) for value in labels.values())
-        assert coroutine
+        assert bool(coroutine) == coroutines
         assert all(data["frames"][str(address)] for address in addresses)
     assert len(data["frames"]) == len({a for _, _, _, *stack in data["stacks"] for a in stack})
     return {name for frames in data["frames"].values() for name, _ in frames}

@@ -32,7 +32,8 @@ var (
 	held     [][]byte
 )
 
-// hold keeps as many mebibytes as the path says behind "hold=", for ever.
+// hold keeps as many mebibytes as the path says behind "hold=", for ever, in one
+// piece: a sample of it is as good as certain.
 //
 //go:noinline
 func hold(path string) string {
@@ -43,8 +44,6 @@ func hold(path string) string {
 	}
 	heldLock.Lock()
 	defer heldLock.Unlock()
-	for i := 0; i < mebibytes; i++ {
-		held = append(held, bytes.Repeat([]byte{1}, 1<<20))
-	}
-	return strconv.Itoa(len(held)) + " MiB held"
+	held = append(held, bytes.Repeat([]byte{1}, mebibytes<<20))
+	return strconv.Itoa(mebibytes) + " MiB held"
 }

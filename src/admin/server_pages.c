@@ -124,6 +124,8 @@ void page_memory(const struct query *query, struct page *page) {
     json_field_u64_string(&json, "heap_released", stats.heap_released);
     json_field_u64_string(&json, "makes", stats.makes);
     json_field_u64_string(&json, "frees", stats.frees);
+    json_field_u64_string(&json, "grows", stats.grows);
+    json_field_u64_string(&json, "shrinks", stats.shrinks);
     json_close(&json, '}');
     json_close(&json, '}');
 }

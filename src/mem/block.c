@@ -8,14 +8,13 @@
  * threads (statistics); they are stored with relaxed atomics and never with a read-modify-write.
  *
  * A free block keeps its header readable (leases == 0 catches a second block_put in release builds
- * too); under ASan its data is poisoned until the next block_get. Its data is wiped there as well: what
- * old pointers in it point to would look reachable to LeakSanitizer. */
+ * too). Hardened builds have no list: there a free block is the recycler's, header and all. */
 #include "mem/block.h"
 
 #include <assert.h>
-#include <string.h>
 
 #include "mem/poison.h"
+#include "mem/recycler_front.h"
 
 static_assert(sizeof(struct block) == 16, "data starts on the first 16 byte boundary");
 static_assert(sizeof(struct block) + BLOCK_DATA_SIZE == BLOCK_SIZE, "a block is BLOCK_SIZE in all");
@@ -24,69 +23,74 @@ enum {
     BLOCK_CLOCK_SHIFT = 30,
     BLOCK_LEASES_MAX = 1 << 30, /* beyond, it is no count but the fill of a hardened build */
 };
-/* Rounded up, and one more for the stamp that was rounded down. */
-static const uint32_t idle_units = (RECYCLER_IDLE_NS >> BLOCK_CLOCK_SHIFT) + 2;
 
-static uint32_t units(int64_t now_ns) {
-    return (uint32_t)(now_ns >> BLOCK_CLOCK_SHIFT);
+static int64_t free_since_ns(const struct block *block) {
+    return (int64_t)block->since << BLOCK_CLOCK_SHIFT; /* rounded down */
 }
 
 static void count_in_use(struct block_cache *cache, int64_t change) {
     __atomic_store_n(&cache->in_use, cache->in_use + (uint64_t)change, __ATOMIC_RELAXED);
 }
 
-static struct block *pop(struct block_cache *cache) {
-    struct block *block = cache->free;
-    cache->free = block->next;
-    recycler_front(&cache->recycler, -BLOCK_SIZE);
-    return block;
-}
-
-void block_cache_init(struct block_cache *cache) {
-    cache->free = NULL;
-    cache->in_use = 0;
-    recycler_cache_init(&cache->recycler);
-}
-
-void block_cache_fini(struct block_cache *cache) {
-    ASSERT_SLOW(cache->in_use ==
-                0); /* LeakSanitizer cannot tell: it sees no leak in the recycler */
-    while (cache->free)
-        recycler_give(&cache->recycler, pop(cache), BLOCK_SIZE);
-    recycler_cache_fini(&cache->recycler);
-}
-
-int64_t block_cache_age(struct block_cache *cache, int64_t now_ns) {
+/* Cuts off the end of the list. */
+static void give_idle(struct recycler_front *front, int64_t before_ns) {
+    struct block_cache *cache = container_of(front, struct block_cache, front);
     struct block **link = &cache->free;
-    while (*link && units(now_ns) - (*link)->since < idle_units)
+    while (*link && free_since_ns(*link) > before_ns - (1 << BLOCK_CLOCK_SHIFT))
         link = &(*link)->next;
     struct block *idle = *link;
     *link = NULL;
     while (idle) {
         struct block *block = idle;
         idle = block->next;
-        recycler_front(&cache->recycler, -BLOCK_SIZE);
-        recycler_give_idle(&cache->recycler, block, BLOCK_SIZE, now_ns - RECYCLER_IDLE_NS);
+        cache->free_count--;
+        recycler_count_front(&cache->recycler, -BLOCK_SIZE);
+        recycler_give_idle(&cache->recycler, block, BLOCK_SIZE, free_since_ns(block));
     }
-    return recycler_age(&cache->recycler, now_ns);
+}
+
+void block_cache_init(struct block_cache *cache) {
+    cache->free = NULL;
+    cache->free_count = 0;
+    cache->in_use = 0;
+    cache->countdown = (struct mem_countdown){0};
+    cache->front.give_idle = give_idle;
+    recycler_cache_init(&cache->recycler);
+    recycler_add_front(&cache->recycler, &cache->front);
+}
+
+void block_cache_fini(struct block_cache *cache) {
+    ASSERT_SLOW(cache->in_use == 0); /* LeakSanitizer sees no leak in the recycler */
+    give_idle(&cache->front, INT64_MAX);
+    recycler_remove_front(&cache->front);
+    recycler_cache_fini(&cache->recycler);
 }
 
 struct block *block_get(struct block_cache *cache) {
     struct block *block = cache->free;
     if (block) {
-        pop(cache);
+        cache->free = block->next;
+        cache->free_count--;
+        recycler_count_front(&cache->recycler, -BLOCK_SIZE);
         /* An exchange takes three: with many in flight each header was a cache miss, 1.8 % of all. */
         __builtin_prefetch(cache->free, 1);
         ASSERT(block->leases == 0);
-        mem_unpoison(block->data, BLOCK_DATA_SIZE);
     } else {
-        block = recycler_get(&cache->recycler, BLOCK_SIZE);
+        block = recycler_lend(&cache->recycler, BLOCK_SIZE);
         if (!block)
             return NULL;
     }
     block->leases = 1;
+    block->since = 0;
     block->next = NULL;
     count_in_use(cache, 1);
+    if (mem_count_down(&cache->countdown, BLOCK_SIZE)) {
+        void *sample = mem_sample(&cache->countdown, BLOCK_SIZE);
+        if (sample) {
+            recycler_put_note(block, sample);
+            block->since = 1;
+        }
+    }
     return block;
 }
 
@@ -95,19 +99,16 @@ void block_put(struct block_cache *cache, struct block *block) {
     if (--block->leases > 0)
         return;
     count_in_use(cache, -1);
-    if (cache->recycler.front_bytes + BLOCK_SIZE > (uint64_t)BLOCK_CACHE_MAX * BLOCK_SIZE) {
-        mem_unpoison(block->data, BLOCK_DATA_SIZE);
+    if (__builtin_expect(block->since != 0, 0))
+        mem_sampler_get()->gone(recycler_take_note(block));
+    if (MEM_HARDENED || cache->free_count >= BLOCK_CACHE_MAX) {
         recycler_give(&cache->recycler, block, BLOCK_SIZE);
         return;
     }
-#ifdef MEM_HAS_ASAN
-    mem_unpoison(block->data, BLOCK_DATA_SIZE);
-    memset(block->data, 0xdb, BLOCK_DATA_SIZE);
-#endif
-    mem_poison(block->data, BLOCK_DATA_SIZE);
-    block->since = units(*cache->recycler.clock_ns);
+    block->since = (uint32_t)(*cache->recycler.clock_ns >> BLOCK_CLOCK_SHIFT);
     block->next = cache->free;
     cache->free = block;
-    recycler_front(&cache->recycler, BLOCK_SIZE);
+    cache->free_count++;
+    recycler_count_front(&cache->recycler, BLOCK_SIZE);
     recycler_wake(&cache->recycler);
 }

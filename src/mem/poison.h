@@ -1,4 +1,8 @@
-/* poison: tells AddressSanitizer which bytes of a pool are nobody's. Nothing in other builds. */
+/* poison: tells AddressSanitizer which bytes of a pool are nobody's. Nothing in other builds.
+ *
+ * MEM_HARDENED: what is given back is filled, waits a while before it is used again, and is looked at
+ * then. So in builds with -Dhardened=true, and under ASan, where a late use is caught only as long as
+ * nobody else uses the same memory. */
 #pragma once
 #include <stddef.h>
 
@@ -9,6 +13,13 @@
 #define MEM_HAS_ASAN 1
 #endif
 #endif
+
+#if defined(SLUICE_HARDENED) || defined(MEM_HAS_ASAN)
+enum { MEM_HARDENED = 1 };
+#else
+enum { MEM_HARDENED = 0 };
+#endif
+enum { MEM_FILL = 0xdb };
 
 #ifdef MEM_HAS_ASAN
 #include <sanitizer/asan_interface.h>

@@ -11,9 +11,9 @@
  * Time       Comes from the owner of a cache: recycler_drive lends a clock, recycler_age says that
  *            time has passed. Without them nothing ages.
  * Misuse     A give of what is not ours, with another size, or for the second time asserts in every
- *            build. ASan builds poison what is free and the rest of a page after what was asked for;
- *            with -Dhardened=true what is given is filled, waits, and is looked at before it is
- *            used again: a write to it meanwhile asserts. */
+ *            build. With -Dhardened=true, and under ASan, what is given is filled, waits in a
+ *            quarantine, and is looked at before it is used again: a write to it meanwhile asserts.
+ *            ASan's builds poison it too, and the rest of a page after what was asked for. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -22,12 +22,13 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/list.h"
+#include "mem/sampling.h"
 
 enum {
     RECYCLER_SIZE_MAX = 64 << 20,    /* more is no buffer: use mmap */
     RECYCLER_CACHED_MAX = 128 << 10, /* beyond, page faults cost more than the lock: no cache */
     RECYCLER_CACHED_CLASSES = 16,
-    RECYCLER_AGE_STEP = 64, /* pieces that one recycler_age gives back: some 100 us */
+    RECYCLER_STEP = 64, /* pieces that go back to the OS in one call: some 100 us */
 };
 #define RECYCLER_IDLE_NS (60 * NS_PER_S)
 #define RECYCLER_AGE_NS (10 * NS_PER_S)       /* how often to look */
@@ -38,8 +39,16 @@ struct recycler_shelf {
     uint32_t count;
 };
 
+/* A free list before a cache, of blocks or of a pool: recycler_front.h. */
+struct recycler_front {
+    struct list node; /* of cache->fronts */
+    /* Gives, by recycler_give_idle, what has been free since before_ns or longer; INT64_MAX: all. */
+    void (*give_idle)(struct recycler_front *front, int64_t before_ns);
+};
+
 struct recycler_cache {
-    uint64_t front_bytes; /* got, but kept free by who stands in front of it: recycler_front */
+    struct mem_countdown countdown;
+    uint64_t front_bytes; /* got, but kept free by fronts */
     const int64_t *clock_ns;
     bool is_ageing; /* on_idle was called, or need not be */
     void (*on_idle)(struct recycler_cache *cache);
@@ -47,11 +56,12 @@ struct recycler_cache {
     int64_t lent_bytes,
         lent_room; /* read by any thread; below 0 when others' memory came home here */
     struct recycler_shelf shelves[RECYCLER_CACHED_CLASSES];
+    struct list fronts;
     struct list node; /* of all caches */
 };
 
 void recycler_cache_init(struct recycler_cache *cache);
-/* What it has free is everybody's from now on. */
+/* What it has free is everybody's from now on. The fronts ended before. */
 void recycler_cache_fini(struct recycler_cache *cache);
 /* clock_ns is borrowed as long as the cache lives, read at every give and may be coarse. on_idle is
  * called by the owner's own get or give when there is something to age and it is not yet being done:
@@ -62,26 +72,15 @@ void recycler_drive(struct recycler_cache *cache, const int64_t *clock_ns,
 /* NULL when memory is short. 0 < size <= RECYCLER_SIZE_MAX. */
 MUST_CHECK void *recycler_get(struct recycler_cache *cache, size_t size);
 void recycler_give(struct recycler_cache *cache, void *ptr, size_t size);
-/* The same for what has been free in front of the cache since a while ago. */
-void recycler_give_idle(struct recycler_cache *cache, void *ptr, size_t size, int64_t since_ns);
 
-/* One bounded step: gives back what has been idle for too long at now_ns, in this cache and in what is
- * everybody's. When to come again; INT64_MAX when there is nothing left to age: then on_idle says when
- * there is. */
+/* One bounded step: gives back what has been idle for too long at now_ns, in this cache, in what is
+ * before it (blocks, pools) and in what is everybody's. When to come again; INT64_MAX when there is
+ * nothing left to age: then on_idle says when there is. */
 int64_t recycler_age(struct recycler_cache *cache, int64_t now_ns);
-
-/* A free list in front of the cache (block.c) says how much of what it got is nobody's. */
-static inline void recycler_front(struct recycler_cache *cache, int64_t change_bytes) {
-    __atomic_store_n(&cache->front_bytes, cache->front_bytes + (uint64_t)change_bytes,
-                     __ATOMIC_RELAXED);
-}
-/* The front has something free. */
-static inline void recycler_wake(struct recycler_cache *cache) {
-    if (__builtin_expect(!cache->is_ageing, 0)) {
-        cache->is_ageing = true;
-        cache->on_idle(cache);
-    }
-}
+/* For when memory is short: one bounded step of giving back whatever is free in those places, however
+ * young. True when there is more: call it again. Each owner trims its own cache; in a runtime
+ * rt_trim_memory (rt/rt.h) asks all Ps. */
+MUST_CHECK bool recycler_trim(struct recycler_cache *own);
 
 /* Of all caches; any thread. The names are those of Go's runtime.MemStats.
  *
@@ -94,6 +93,8 @@ struct recycler_stats {
     uint64_t heap_idle;  /* nobody's */
     uint64_t
         heap_released; /* of these, without memory: it is back with the OS, or was not yet used */
-    uint64_t makes, frees; /* times that memory was had from the OS, and went back to it */
+    uint64_t makes, frees; /* times that a piece was had from the OS, and went back to it */
+    uint64_t grows,
+        shrinks; /* times that a large one got more from the OS, or gave some back, to fit a get */
 };
 void recycler_stats(struct recycler_stats *out);

@@ -46,6 +46,10 @@ unsigned rt_p_count(void);
 unsigned rt_p_index(void);
 /* The current P's cache. Pinned code may keep the pointer. */
 struct block_cache *rt_blocks(void);
+/* Memory is short: what the Ps have free of blocks and of the recycler's memory goes back to the OS,
+ * however young. Each P sees to its own, in steps of some 100 us between which it does other work, soon
+ * after the call, which returns at once. Any thread, once rt_run runs. */
+void rt_trim_memory(void);
 /* CLOCK_MONOTONIC as of this scheduling round: cheap, at most one round old. */
 int64_t rt_now_ns(void);
 

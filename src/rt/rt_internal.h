@@ -204,6 +204,7 @@ struct p {
     _Alignas(64) _Atomic uintptr_t owner;
     _Atomic uint64_t retakes, long_runs, slow_quicks; /* sysmon's */
     _Atomic uint64_t handoffs;                        /* by whoever has taken the P from its M */
+    _Atomic bool trim_asked;                          /* trim is in the inbox */
     _Alignas(64) _Atomic(struct rt_post *) inbox;
     struct idle_p idle;
     struct runq rings[RT_PRIORITIES];
@@ -211,7 +212,8 @@ struct p {
     struct wheel wheel;
     struct g_queue expired; /* woken by deadlines, about to be queued */
     struct stack_cache stacks;
-    struct timer recycle; /* ages blocks */
+    struct timer recycle; /* recycle.c's, as trim */
+    struct rt_post trim;
 
     struct deadlines deadlines; /* of stealable coroutines; has a lock */
 };

@@ -1,5 +1,10 @@
 /* count_malloc: preloaded, it counts calls of the allocator in a file that others read meanwhile.
- * ALLOCATION_COUNTER names a file of at least eight bytes; all processes that inherit it add up. */
+ * ALLOCATION_COUNTER names a file of at least eight bytes; all processes that inherit it add up.
+ *
+ * Sluice brings a malloc of its own, which a preloaded one does not replace; but that calls mimalloc,
+ * which is a library, so its calls are counted at that door. libmimalloc names its functions as libc
+ * does, too, and stands before libc: so in a process with mimalloc the __libc_ functions are mimalloc's,
+ * in others glibc's. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -13,6 +18,11 @@ void *__libc_malloc(size_t size);
 void *__libc_calloc(size_t count, size_t size);
 void *__libc_realloc(void *old, size_t size);
 void *__libc_memalign(size_t align, size_t size);
+
+void *mi_malloc(size_t size);
+void *mi_zalloc(size_t size);
+void *mi_realloc(void *old, size_t size);
+void *mi_malloc_aligned(size_t size, size_t align);
 
 static uint64_t nowhere;
 static uint64_t *counter = &nowhere;
@@ -62,4 +72,26 @@ int posix_memalign(void **out, size_t align, size_t size) {
         return 12; /* ENOMEM */
     *out = memory;
     return 0;
+}
+
+/* ---- Sluice's. What it samples, one in thousands, goes through other doors ---- */
+
+void *mi_malloc(size_t size) {
+    count();
+    return __libc_malloc(size);
+}
+
+void *mi_zalloc(size_t size) {
+    count();
+    return __libc_calloc(1, size);
+}
+
+void *mi_realloc(void *old, size_t size) {
+    count();
+    return __libc_realloc(old, size);
+}
+
+void *mi_malloc_aligned(size_t size, size_t align) {
+    count();
+    return __libc_memalign(align, size);
 }

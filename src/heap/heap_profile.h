@@ -38,7 +38,8 @@ enum {
  * -errno, and nothing will ever be sampled. */
 MUST_CHECK int heap_profile_init(uint64_t rate);
 
-/* Bytes per sample on average; 1: every allocation; 0: none. Takes effect on each thread at its next
+/* Bytes per sample on average; 1: every allocation of a byte
+ * or more; 0: none. Takes effect on each thread at its next
  * sample or within HEAP_CYCLE_NS. What has been sampled stays and is told right. */
 void heap_profile_set_rate(uint64_t rate);
 uint64_t heap_profile_rate(void);

@@ -1,18 +1,18 @@
 /* malloc: the malloc family of the whole process, over mimalloc, with a look at some objects.
  *
- *     malloc:  left -= size;  left < 0 ?  --> sampler, the range, record      else mi_malloc
- *     free:    in the range ?             --> record, and in any case             mi_free
+ *     malloc:  left -= size;  less than 0 ?  --> sampler, the range, record      else mi_malloc
+ *     free:    in the range ?                --> record, and in any case              mi_free
  *
  *     address space:  ..[ mimalloc's segments ]..[ the range: sampled objects only ]..
  *                                                  32 MiB segments, each a thread's
  *
  * The executable exports these names, so what it loads (libc, libssl, Go libraries) calls them too. They
  * stand before mimalloc's own in the order of look-ups, which libmimalloc exports as well; for that
- * reason C++'s operators are here: else a library's `new` would go past us.
+ * reason C++'s operators are here (new_delete.c): else a library's `new` would go past us.
  *
- * The range is address space without memory, an arena of mimalloc's that only heaps made for it take
+ * The range is a TiB of address space without memory, an arena of mimalloc's that only heaps made for it take
  * segments from, one per thread, made when the thread first samples. So a free knows by one comparison
- * that an object was not sampled. The opposite is not promised: an object in the range that is in no table
+ * of the upper bits that an object was not sampled. The opposite is not promised: an object in the range that is in no table
  * (its record was lost for want of memory; mimalloc gave the segment of a thread that has ended to
  * an ordinary heap, as its forced collection does) is freed like any other.
  *
@@ -39,64 +39,58 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "heap/record.h"
 #include "heap/sampler.h"
 
 #define EXPORT __attribute__((visibility("default")))
-#define LIKELY(condition) __builtin_expect(!!(condition), 1)
 #define INLINE static inline __attribute__((always_inline))
+#if defined(__x86_64__) && !defined(__clang__)
+#define NO_PLT __attribute__((noplt)) /* one jump less */
+extern __typeof__(mi_malloc) mi_malloc NO_PLT;
+extern __typeof__(mi_zalloc) mi_zalloc NO_PLT;
+extern __typeof__(mi_free) mi_free NO_PLT;
+#endif
 
 /* ---- The range ---- */
 
-#define SEGMENT_BYTES ((size_t)64 << 20) /* a multiple of mimalloc's */
-#define RANGE_BYTES_MAX ((size_t)16 << 40)
-#define RANGE_BYTES_MIN ((size_t)256 << 20)
+enum { RANGE_BITS = 40 };
+#define RANGE_BYTES ((size_t)1 << RANGE_BITS) /* and aligned so */
 
-/* Both 0 until there is one. Who has an object of it has them from a thread that saw them; for any other
- * pointer a wrong answer only costs a look-up. */
-static _Atomic uintptr_t range_low, range_bytes;
+/* The upper bits of its addresses; 0 until there is one. Who has an object of it has it from a thread that saw
+ * this; nothing else is there, so for any other pointer it does not matter. */
+static _Atomic uintptr_t range_number;
 static mi_arena_id_t range_arena; /* written once, by range_make */
 static pthread_once_t range_once = PTHREAD_ONCE_INIT;
 
 INLINE bool is_in_range(const void *object) {
-    return (uintptr_t)object - atomic_load_explicit(&range_low, memory_order_relaxed) <
-           atomic_load_explicit(&range_bytes, memory_order_relaxed);
+    uintptr_t number = (uintptr_t)object >> RANGE_BITS;
+    return number == atomic_load_explicit(&range_number, memory_order_relaxed);
 }
 
-/* All that is sampled could be all that the machine has, and not without gaps. */
-static size_t range_bytes_wanted(void) {
-    size_t wanted = 4 * (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
-        wanted > limit.rlim_cur / 16)
-        wanted = limit.rlim_cur / 16; /* who set it needs the rest */
-    wanted = wanted < RANGE_BYTES_MAX ? wanted : RANGE_BYTES_MAX;
-    return wanted / SEGMENT_BYTES * SEGMENT_BYTES;
+/* Address space of its size and alignment, or NULL. */
+static char *range_reserve(void) {
+    char *memory =
+        mmap(NULL, 2 * RANGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED)
+        return NULL;
+    size_t before = -(uintptr_t)memory % RANGE_BYTES; /* mmap aligns to a page only */
+    if (before > 0)
+        munmap(memory, before);
+    munmap(memory + before + RANGE_BYTES, RANGE_BYTES - before);
+    return memory + before;
 }
 
 static void range_make(void) {
-    for (size_t size = range_bytes_wanted(); size >= RANGE_BYTES_MIN;
-         size = size / 4 / SEGMENT_BYTES * SEGMENT_BYTES) {
-        size_t mapped = size + SEGMENT_BYTES; /* mmap aligns to a page only */
-        void *memory =
-            mmap(NULL, mapped, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (memory == MAP_FAILED)
-            continue;
-        uintptr_t low = ((uintptr_t)memory + SEGMENT_BYTES - 1) & ~(SEGMENT_BYTES - 1);
-        (void)madvise((void *)low, size,
-                      MADV_NOHUGEPAGE); /* a kernel without huge pages knows it not */
-        if (!mi_manage_os_memory_ex((void *)low, size, false, false, true, -1, true,
-                                    &range_arena)) {
-            munmap(memory, mapped);
-            return;
-        }
-        atomic_store_explicit(&range_low, low, memory_order_relaxed);
-        atomic_store_explicit(&range_bytes, size, memory_order_relaxed);
+    char *low = range_reserve();
+    if (!low)
         return;
-    }
+    (void)madvise(low, RANGE_BYTES, MADV_NOHUGEPAGE); /* a kernel without huge pages knows it not */
+    if (mi_manage_os_memory_ex(low, RANGE_BYTES, false, false, true, -1, true, &range_arena))
+        atomic_store_explicit(&range_number, (uintptr_t)low >> RANGE_BITS, memory_order_relaxed);
+    else
+        munmap(low, RANGE_BYTES);
 }
 
 /* The calling thread's, made when it is first asked for; NULL: none to be had. */
@@ -104,7 +98,7 @@ static mi_heap_t *range_heap(void) {
     struct sampler *self = &sampler_self;
     if (!self->heap) {
         pthread_once(&range_once, range_make);
-        if (atomic_load_explicit(&range_bytes, memory_order_relaxed) > 0)
+        if (atomic_load_explicit(&range_number, memory_order_relaxed) != 0)
             self->heap = mi_heap_new_in_arena(range_arena);
     }
     return self->heap;
@@ -113,65 +107,66 @@ static mi_heap_t *range_heap(void) {
 /* ---- Allocating ---- */
 
 enum { ANY_ALIGN = 0 };
+enum contents { ANY_BYTES, ZEROES };
 
-struct wish {
-    size_t size, align;
-    bool is_zeroed;
-};
-
-INLINE void *from_mimalloc(struct wish wish) {
-    if (wish.align != ANY_ALIGN)
-        return mi_malloc_aligned(wish.size, wish.align);
-    return wish.is_zeroed ? mi_zalloc(wish.size) : mi_malloc(wish.size);
+INLINE void *from_mimalloc(size_t size, size_t align, enum contents contents) {
+    if (align != ANY_ALIGN)
+        return mi_malloc_aligned(size, align);
+    return contents == ZEROES ? mi_zalloc(size) : mi_malloc(size);
 }
 
-static void *from_range(mi_heap_t *heap, struct wish wish) {
-    if (wish.align != ANY_ALIGN)
-        return mi_heap_malloc_aligned(heap, wish.size, wish.align);
-    return wish.is_zeroed ? mi_heap_zalloc(heap, wish.size) : mi_heap_malloc(heap, wish.size);
+static void *from_range(mi_heap_t *heap, size_t size, size_t align, enum contents contents) {
+    if (align != ANY_ALIGN)
+        return mi_heap_malloc_aligned(heap, size, align);
+    return contents == ZEROES ? mi_heap_zalloc(heap, size) : mi_heap_malloc(heap, size);
 }
 
-/* NULL: it is not sampled. */
-static NOINLINE void *allocate_sampled(struct wish wish, const void *caller) {
-    double weight = sampler_pick(wish.size);
+/* Makes it a sample, if it is to be one; else NULL. */
+static void *allocate_sampled(size_t size, size_t align, enum contents contents,
+                              const void *caller) {
+    double weight = sampler_pick(size);
     if (weight == 0)
         return NULL;
     int error = errno;
     mi_heap_t *heap = range_heap();
-    void *object = heap ? from_range(heap, wish) : NULL;
+    void *object = heap ? from_range(heap, size, align, contents) : NULL;
     if (!object)
         record_lost();
     else
-        (void)record_sample(object, wish.size, weight, caller); /* lost ones are counted there */
+        (void)record_sample(object, size, weight, caller); /* lost ones are counted there */
     errno = error;
     return object;
 }
 
-static NOINLINE void *out_of_memory(void) {
-    sampler_rewind();
+static void *out_of_memory(void) {
     errno = ENOMEM;
     return NULL;
 }
 
-INLINE void *allocate(struct wish wish) {
-    if (sampler_due(&sampler_self, wish.size)) {
-        void *object = allocate_sampled(wish, __builtin_return_address(0));
-        if (object)
-            return object;
-    }
-    void *object = from_mimalloc(wish);
-    return LIKELY(object) ? object : out_of_memory();
+static NOINLINE void *allocate_due(size_t size, size_t align, enum contents contents,
+                                   const void *caller) {
+    void *object = allocate_sampled(size, align, contents, caller);
+    if (!object)
+        object = from_mimalloc(size, align, contents);
+    return object ? object : out_of_memory(); /* mimalloc says nothing of absurd sizes */
+}
+
+/* The usual case ends in a jump. Without memory errno is as mmap left it. */
+INLINE void *allocate(size_t size, size_t align, enum contents contents) {
+    if (sampler_due(&sampler_self, size))
+        return allocate_due(size, align, contents, __builtin_return_address(0));
+    return from_mimalloc(size, align, contents);
 }
 
 EXPORT void *malloc(size_t size) {
-    return allocate((struct wish){.size = size});
+    return allocate(size, ANY_ALIGN, ANY_BYTES);
 }
 
 EXPORT void *calloc(size_t count, size_t size) {
     size_t bytes;
     if (__builtin_mul_overflow(count, size, &bytes))
         return out_of_memory();
-    return allocate((struct wish){.size = bytes, .is_zeroed = true});
+    return allocate(bytes, ANY_ALIGN, ZEROES);
 }
 
 EXPORT void free(void *object) {
@@ -182,16 +177,16 @@ EXPORT void free(void *object) {
 
 /* ---- Changing size: a new object of the new size, as far as sampling goes ---- */
 
-static NOINLINE void *move(void *former, struct wish wish, const void *caller, bool is_due) {
-    void *object = is_due ? allocate_sampled(wish, caller) : NULL;
+static NOINLINE void *move(void *former, size_t size, const void *caller, bool is_due) {
+    void *object = is_due ? allocate_sampled(size, ANY_ALIGN, ANY_BYTES, caller) : NULL;
     if (!object && !is_in_range(former))
-        object = mi_realloc(former, wish.size);
+        object = mi_realloc(former, size);
     else {
         if (!object)
-            object = from_mimalloc(wish);
+            object = from_mimalloc(size, ANY_ALIGN, ANY_BYTES);
         if (object) {
             size_t room = mi_usable_size(former);
-            memcpy(object, former, room < wish.size ? room : wish.size);
+            memcpy(object, former, room < size ? room : size);
             free(former);
         }
     }
@@ -200,16 +195,15 @@ static NOINLINE void *move(void *former, struct wish wish, const void *caller, b
 
 EXPORT void *realloc(void *former, size_t size) {
     if (!former)
-        return allocate((struct wish){.size = size});
+        return allocate(size, ANY_ALIGN, ANY_BYTES);
     if (size == 0) {
         free(former);
         return NULL;
     }
     bool is_due = sampler_due(&sampler_self, size);
     if (__builtin_expect(is_due || is_in_range(former), 0))
-        return move(former, (struct wish){.size = size}, __builtin_return_address(0), is_due);
-    void *object = mi_realloc(former, size);
-    return LIKELY(object) ? object : out_of_memory();
+        return move(former, size, __builtin_return_address(0), is_due);
+    return mi_realloc(former, size);
 }
 
 EXPORT void *reallocarray(void *former, size_t count, size_t size) {
@@ -229,7 +223,7 @@ EXPORT int posix_memalign(void **out, size_t align, size_t size) {
     if (!is_power_of_2(align) || align % sizeof(void *) != 0)
         return EINVAL;
     int error = errno; /* is not to be touched */
-    void *object = allocate((struct wish){.size = size, .align = align});
+    void *object = allocate(size, align, ANY_BYTES);
     errno = error;
     if (!object)
         return ENOMEM;
@@ -242,7 +236,7 @@ EXPORT void *aligned_alloc(size_t align, size_t size) {
         errno = EINVAL;
         return NULL;
     }
-    return allocate((struct wish){.size = size, .align = align});
+    return allocate(size, align, ANY_BYTES);
 }
 
 EXPORT void *memalign(size_t align, size_t size) {
@@ -253,18 +247,18 @@ EXPORT void *memalign(size_t align, size_t size) {
     size_t power = 1; /* glibc takes the next one, too */
     while (power < align)
         power *= 2;
-    return allocate((struct wish){.size = size, .align = power});
+    return allocate(size, power, ANY_BYTES);
 }
 
 EXPORT void *valloc(size_t size) {
-    return allocate((struct wish){.size = size, .align = (size_t)sysconf(_SC_PAGESIZE)});
+    return allocate(size, (size_t)sysconf(_SC_PAGESIZE), ANY_BYTES);
 }
 
 EXPORT void *pvalloc(size_t size) {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     if (size > SIZE_MAX - page)
         return out_of_memory();
-    return allocate((struct wish){.size = (size + page - 1) / page * page, .align = page});
+    return allocate((size + page - 1) / page * page, page, ANY_BYTES);
 }
 
 /* ---- About it ---- */

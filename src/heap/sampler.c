@@ -3,20 +3,21 @@
  *     point                          point
  *     --x------------------------------x--------------->  bytes that a thread allocates
  *          [  ][ ][      ][     ][        ][  ]
- *                                 sampled: left < 0
+ *                                 sampled: left < size
  *
  * An object of size s holds a point with p = 1 - exp(-s / rate), and stands for 1 / p objects. The
  * countdown after it begins behind its end.
  *
  *   S1  Only its thread winds a countdown up, and notes the rate; p is computed from that one.
- *   S2  A change of the rate sets all countdowns to POKED, far below what they reach by themselves. The
- *       owner counts down by a load and a store, for an atomic subtraction would cost as much as malloc
- *       does; so it may overwrite that. Then its rate stays behind, and sampler_poke, called once per
- *       cycle, does it again.
- *   S3  A countdown that was poked, or not wound up with the rate of now, is wound up first, and the
- *       object counted against the new one: nothing is told with a wrong weight, and no object is
- *       sampled because somebody changed the rate.
- *   S4  A thread is known from its first allocation (it asks, and so is begun) until its thread-local
+ *   S2  A change of the rate marks all countdowns as poked and sets them to 0, so that the next allocation
+ *       asks. The owner counts down by a load and a store, for an atomic subtraction would cost as much as
+ *       malloc does; so it may overwrite that 0. Then its rate stays behind, and sampler_poke, called once
+ *       per cycle, does it again.
+ *   S3  A countdown that was poked, or wound up when nothing was sampled, says nothing of the object that
+ *       asks: it is wound up first, and the object counted against the new one. Any other that asks has
+ *       met a point, one of the rate that it was wound up with, and the object gets the weight that goes
+ *       with that. So no object is sampled, or left out, because somebody changed the rate.
+ *   S4  A thread is known from its first allocation (left is 0 at first, so it asks) until its thread-local
  *       destructors run. These run before the destructors of pthread keys, by one of which mimalloc
  *       takes the thread's heaps from it: later allocations are not sampled, as they would be made
  *       from a heap that is gone.
@@ -31,12 +32,11 @@
 
 #include "base/clock.h"
 
-#define FOREVER (INT64_MAX / 2)
-#define POKED (-FOREVER)
+#define FOREVER (1ULL << 62)
 /* How far a countdown that is not a thread's runs while nothing is sampled: nobody can shorten it. */
 #define REST_BYTES (4LL << 20)
 
-_Thread_local struct sampler sampler_self = {.left = -1}; /* S4 */
+_Thread_local struct sampler sampler_self;
 
 static struct {
     pthread_mutex_t mutex; /* of the list */
@@ -44,6 +44,11 @@ static struct {
     _Atomic uint64_t rate;
     _Atomic uint64_t seeds;
 } threads = {.mutex = PTHREAD_MUTEX_INITIALIZER, .all = {&threads.all, &threads.all}};
+
+static void poke(struct sampler *sampler) {
+    atomic_store_explicit(&sampler->is_poked, true, memory_order_relaxed);
+    atomic_store_explicit(&sampler->left, 0, memory_order_relaxed);
+}
 
 /* ---- Random numbers: splitmix64 ---- */
 
@@ -61,7 +66,7 @@ static double next_unit(struct sampler *self) {
 
 void sampler_seed(uint64_t seed) {
     sampler_self.random = seed;
-    atomic_store_explicit(&sampler_self.left, POKED, memory_order_relaxed);
+    poke(&sampler_self);
 }
 
 int64_t sampler_round(double value) {
@@ -99,30 +104,35 @@ static NOINLINE void begin_thread(struct sampler *self) {
 /* ---- Countdowns ---- */
 
 /* Bytes to the next point: of these, whole ones lie before it. */
-static int64_t distance(struct sampler *self, uint64_t rate) {
+static uint64_t distance(struct sampler *self, uint64_t rate) {
     if (rate <= 1)
-        return rate == 1 ? -1 : FOREVER;
+        return rate == 1 ? 0 : FOREVER;
     double bytes = floor(-log(next_unit(self)) * (double)rate);
-    return bytes < (double)FOREVER ? (int64_t)bytes : FOREVER;
+    return bytes < (double)FOREVER ? (uint64_t)bytes : FOREVER;
 }
 
 static double weight_of(size_t size, uint64_t rate) {
-    return rate == 1 || size == 0 ? 1 : -1 / expm1(-(double)size / (double)rate);
+    return rate == 1 ? 1 : -1 / expm1(-(double)size / (double)rate);
 }
 
-/* A countdown that was wound up with `wound` is below 0 by these bytes. Winds it up with rate. */
-static double pick(struct sampler *self, int64_t *left, uint64_t wound, uint64_t rate,
-                   size_t size) {
-    bool is_hit = true;
-    if (wound != rate || *left < POKED / 2) { /* S3 */
-        int64_t next = distance(self, rate);
-        is_hit = next < 0 || (uint64_t)next < size;
-        if (!is_hit)
-            *left = next - (int64_t)size;
+/* The weight of an object of size bytes, whose countdown asks. rate_met: of the point that it has met; 0: it
+ * does not know of one. Winds the countdown up with rate. */
+static double pick(struct sampler *self, size_t size, uint64_t rate_met, uint64_t rate,
+                   uint64_t *left) {
+    if (rate_met == 0 && rate == 0) {
+        *left = FOREVER;
+        return 0;
     }
-    if (is_hit)
-        *left = distance(self, rate);
-    return is_hit && rate > 0 ? weight_of(size, rate) : 0;
+    if (rate_met == 0) { /* S3 */
+        uint64_t next = distance(self, rate);
+        if (next >= size) {
+            *left = next - size;
+            return 0;
+        }
+        rate_met = rate;
+    }
+    *left = distance(self, rate);
+    return weight_of(size, rate_met);
 }
 
 double sampler_pick(size_t size) {
@@ -133,12 +143,14 @@ double sampler_pick(size_t size) {
     }
     if (!self->is_known)
         begin_thread(self);
-    if (self->is_busy)
-        return 0; /* left stays below 0: the next one asks again */
-    uint64_t rate = sampler_rate();
-    int64_t left = atomic_load_explicit(&self->left, memory_order_relaxed);
-    double weight =
-        pick(self, &left, atomic_load_explicit(&self->rate, memory_order_relaxed), rate, size);
+    if (self->is_busy) {
+        sampler_rewind();
+        return 0;
+    }
+    uint64_t rate = sampler_rate(), left;
+    bool is_poked = atomic_exchange_explicit(&self->is_poked, false, memory_order_relaxed);
+    uint64_t wound = atomic_load_explicit(&self->rate, memory_order_relaxed);
+    double weight = pick(self, size, is_poked ? 0 : wound, rate, &left);
     atomic_store_explicit(&self->rate, rate, memory_order_relaxed);
     atomic_store_explicit(&self->left, left, memory_order_relaxed);
     return weight;
@@ -148,17 +160,16 @@ double sampler_pick_for(struct mem_countdown *countdown, size_t size) {
     struct sampler *self = &sampler_self;
     if (!self->is_known && !self->has_ended)
         begin_thread(self);
-    uint64_t rate = sampler_rate();
-    double weight = pick(self, &countdown->left, countdown->rate, rate, size);
+    uint64_t rate = sampler_rate(), left;
+    double weight = pick(self, size, countdown->rate, rate, &left);
     countdown->rate = rate;
-    if (rate == 0)
-        countdown->left = REST_BYTES;
+    countdown->left = rate > 0 ? (int64_t)left : REST_BYTES;
     return weight;
 }
 
 void sampler_rewind(void) {
     struct sampler *self = &sampler_self;
-    int64_t left = distance(self, atomic_load_explicit(&self->rate, memory_order_relaxed));
+    uint64_t left = distance(self, atomic_load_explicit(&self->rate, memory_order_relaxed));
     atomic_store_explicit(&self->left, left, memory_order_relaxed);
 }
 
@@ -180,7 +191,7 @@ bool sampler_poke(void) {
     for (struct list *node = threads.all.next; node != &threads.all; node = node->next) {
         struct sampler *other = container_of(node, struct sampler, node);
         if (atomic_load_explicit(&other->rate, memory_order_relaxed) != rate) {
-            atomic_store_explicit(&other->left, POKED, memory_order_relaxed);
+            poke(other);
             have_all = false;
         }
     }

@@ -17,7 +17,8 @@
 #include "mem/sampling.h"
 
 struct sampler {
-    _Atomic int64_t left;  /* bytes to the next point; below 0: sampler_pick. Others poke it. */
+    _Atomic uint64_t left; /* bytes to the next point. Others make it 0, when they have poked it. */
+    _Atomic bool is_poked;
     _Atomic uint64_t rate; /* that it was wound up with; others read it */
     uint64_t random;
     bool is_known; /* in the list of threads */
@@ -30,17 +31,17 @@ struct sampler {
 /* In the executable, or in what it is linked with: one instruction to reach. */
 extern _Thread_local struct sampler sampler_self __attribute__((tls_model("initial-exec")));
 
-/* Counts size bytes down. True: ask sampler_pick. */
+/* Counts size bytes down. True: a point may be on them, ask sampler_pick. So it is for any absurd size. */
 static inline bool sampler_due(struct sampler *self, size_t size) {
-    int64_t left =
-        (int64_t)((uint64_t)atomic_load_explicit(&self->left, memory_order_relaxed) - size);
-    atomic_store_explicit(&self->left, left,
-                          memory_order_relaxed); /* may overwrite a poke: sampler_poke */
-    return __builtin_expect(left < 0, 0);
+    uint64_t left;
+    bool is_less = __builtin_sub_overflow(atomic_load_explicit(&self->left, memory_order_relaxed),
+                                          (uint64_t)size, &left);
+    atomic_store_explicit(&self->left, left, memory_order_relaxed); /* sampler.c, S2 */
+    return __builtin_expect(is_less, 0);
 }
 
-/* Of an allocation that was counted down: for how many objects like it it stands (>= 1) when it is to be
- * sampled, else 0. Winds the countdown up. */
+/* Of an allocation that is due: for how many objects like it it stands (>= 1) when it is to be sampled,
+ * else 0. Winds the countdown up. */
 double sampler_pick(size_t size);
 /* The same for a countdown that is not the thread's, by its random numbers. */
 double sampler_pick_for(struct mem_countdown *countdown, size_t size);

@@ -282,12 +282,12 @@ static void tell_hook(void) {
     CHECK(totals.live.bytes == 0 && totals.live.objects == 0);
 
     heap_profile_set_rate(0);
-    countdown.left = -1;
+    countdown = (struct mem_countdown){.left = -1}; /* of a new cache */
     CHECK(!sampler->sample(1, &countdown));
-    CHECK(countdown.left > 0);
+    CHECK(countdown.left > 0 && countdown.left < INT64_MAX / 2);
     heap_profile_set_rate(1);
-    countdown.left = -1;
-    void *sample = sampler->sample(1, &countdown); /* it asks again, and soon */
+    countdown.left = -1; /* it asks again, and soon */
+    void *sample = sampler->sample(1, &countdown);
     CHECK(sample);
     sampler->gone(sample);
 }

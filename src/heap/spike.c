@@ -177,7 +177,8 @@ static struct spike match(const struct spike_watch *watch, enum spike_measure me
         spike.verdict = SPIKE_BY_DIFF;
     else
         spike.verdict = SPIKE_STEADY;
-    if (spike_is_one(&spike) && spike.bytes <= spike.before_bytes)
+    int64_t rise = spike.bytes - spike.before_bytes, above = spike.bytes - spike.average_bytes;
+    if (spike_is_one(&spike) && (rise <= 0 || rise < above / SPIKE_RISE))
         spike.verdict = SPIKE_NO_RISE;
     return spike;
 }

@@ -14,8 +14,9 @@
  *                steady amount, 28.6 % where diff is 25.
  *
  * Two things are added, both because what is then written is the cycle with the one before it:
- *     rise       what did not grow in this very cycle is none: the two would show nothing. (It grew
- *                while nothing was judged.)
+ *     rise       a tenth of what is above the average, or more, came in this very cycle; else the two
+ *                would show nothing of it. Memory that has become more and stays is told once, and
+ *                not for each ripple on it. What grows steadily has two tenths in each cycle.
  *     after      the cycle after a spike is not judged: the memory that the writing of profiles takes is
  *                in it. (Holmes writes its second profile there.)
  *
@@ -32,6 +33,7 @@
 
 enum {
     SPIKE_CYCLES = 10, /* holmes' ring and its warm-up */
+    SPIKE_RISE = 10,   /* of so many parts of what is above the average, one is of this cycle */
     /* Nothing is 10 times the average of ten that it is one of. */
     SPIKE_DIFF_MAX = 899,
 };

@@ -8,7 +8,7 @@ package main
 #include <stdlib.h>
 #include <string.h>
 
-enum { BLOCKS = 10, BLOCK_BYTES = 1000 * 1000, NOISE = 1024 };
+enum { BLOCKS = 10, BLOCK_BYTES = 1000 * 1000, NOISE = 512 };
 
 static void *held[BLOCKS], *spiked[BLOCKS];
 
@@ -38,7 +38,7 @@ __attribute__((noinline)) void heap_release(void) {
 	}
 }
 
-// As many objects as the numbers say, some hundred kilobytes in all, for a moment.
+// As many objects as the numbers say, a quarter of a megabyte in all, for a moment.
 __attribute__((noinline)) void heap_rand(unsigned seed) {
 	void *objects[NOISE];
 	for (int i = 0; i < NOISE; i++) {

@@ -136,7 +136,20 @@ static void test_what_stays_high_is_told_once(void **state) {
     assert_int_equal(after(&watch, 60), SPIKE_AFTER_ONE);
     assert_int_equal(after(&watch, 60), SPIKE_NO_RISE);
     assert_int_equal(after(&watch, 59), SPIKE_NO_RISE);
-    assert_int_equal(after(&watch, 60), SPIKE_BY_ABS); /* it rose again */
+    assert_int_equal(after(&watch, 61), SPIKE_NO_RISE); /* a ripple: 30 more than the average */
+    assert_int_equal(after(&watch, 80), SPIKE_BY_ABS);  /* it rose again */
+}
+
+static void test_what_takes_a_minute_to_rise_is_a_spike(void **state) {
+    struct spike_watch watch = watch_with("diff=25%,cooldown=0s");
+    steady(&watch, 100, SPIKE_CYCLES);
+    unsigned cycles = 0;
+    for (int64_t live = 100; cycles < 12; cycles++) {
+        live += 8;
+        if (after(&watch, live) == SPIKE_BY_DIFF)
+            break;
+    }
+    assert_in_range(cycles, 4, 11);
 }
 
 /* ---- Garbage ---- */
@@ -247,6 +260,7 @@ int main(void) {
         cmocka_unit_test(test_cooldown_keeps_quiet_and_goes_on_averaging),
         cmocka_unit_test(test_the_cycle_after_a_spike_is_not_judged),
         cmocka_unit_test(test_what_stays_high_is_told_once),
+        cmocka_unit_test(test_what_takes_a_minute_to_rise_is_a_spike),
         cmocka_unit_test(test_garbage_has_an_average_of_its_own),
         cmocka_unit_test(test_garbage_is_not_looked_at_unless_asked),
         cmocka_unit_test(test_one_cycle_is_one_spike),

@@ -4,6 +4,8 @@
 #include "admin/json.h"
 #include "admin/page.h"
 #include "base/clock.h"
+#include "ext/ext_handles.h"
+#include "ext/go_lent.h"
 #include "heap/memory_use.h"
 #include "mem/recycler.h"
 #include "rt/rt.h"
@@ -92,8 +94,8 @@ void page_server_info(const struct query *query, struct page *page) {
     json_close(&json, '}');
 }
 
-/* Envoy's fields, then the blocks that exchanges and connections hold, by P, and what is behind them:
- * the fields of struct recycler_stats. */
+/* Envoy's fields, then the blocks that exchanges and connections hold, by P, what is behind them (the
+ * fields of struct recycler_stats), and how much extensions hold. */
 void page_memory(const struct query *query, struct page *page) {
     struct memory_use memory = memory_use_now();
     page->content_type = content_type_json;
@@ -126,6 +128,12 @@ void page_memory(const struct query *query, struct page *page) {
     json_field_u64_string(&json, "frees", stats.frees);
     json_field_u64_string(&json, "grows", stats.grows);
     json_field_u64_string(&json, "shrinks", stats.shrinks);
+    json_close(&json, '}');
+    json_key(&json, "lent");
+    json_open(&json, '{');
+    json_field_u64_string(&json, "requests_count", loan_count(&go_lent_requests));
+    json_field_u64_string(&json, "configurations_count", loan_count(&go_lent_configs));
+    json_field_u64_string(&json, "handles_count", handle_count(&ext_handles));
     json_close(&json, '}');
     json_close(&json, '}');
 }

@@ -144,6 +144,39 @@ static void what_go_gives_back_late_ends_once(void **state) {
     story(1, late_story);
 }
 
+static uint64_t replies(struct go_process_state *state, uint64_t end, uint64_t count,
+                        uint64_t bytes) {
+    kept = (struct go_lent *)state->req;
+    CHECK(envoyGoFilterHttpSendLocalReply(state, 403, NULL, 0, NULL, 0, 0, NULL, 0) == GO_OK);
+    return GO_LOCAL_REPLY;
+}
+
+/* A plugin cannot know how far its reply is, so what it decides after it is void and no error, also when
+ * there is nothing left to decide about. */
+static void replied_story(void *arg) {
+    fake_go_init();
+    fake_go.header = replies;
+    fake_go.destroy = stays_with_go;
+    begin_with(NULL);
+    run_request();
+    CHECK(fake->reply_status == 403);
+    end_exchange();
+    void *request_side = &kept->states[0], *response_side = &kept->states[1];
+    CHECK(envoyGoFilterHttpContinue(request_side, GO_CONTINUE) == GO_OK);
+    CHECK(envoyGoFilterHttpSendLocalReply(request_side, 404, NULL, 0, NULL, 0, 0, NULL, 0) ==
+          GO_OK);
+    CHECK(envoyGoFilterHttpSendPanicReply(request_side, NULL, 0) == GO_OK);
+    CHECK(envoyGoFilterHttpContinue(response_side, GO_CONTINUE) == GO_NOT_IN_GO);
+    CHECK(get(request_side, &kept_value, &kept_len) == GO_NOT_IN_GO);
+    envoyGoFilterHttpFinalize(kept, 0);
+    CHECK(stat_value(go_stats.unfinalized) == 0);
+    rt_stop(0);
+}
+
+static void a_reply_is_remembered_after_the_exchange(void **state) {
+    story(1, replied_story);
+}
+
 /* A library that is wrong about its own references, in the middle of a request. */
 static uint64_t gives_back_early(struct go_process_state *state, uint64_t end, uint64_t count,
                                  uint64_t bytes) {
@@ -400,6 +433,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(addresses_that_go_was_not_lent_get_a_code),
         cmocka_unit_test(what_go_gives_back_late_ends_once),
+        cmocka_unit_test(a_reply_is_remembered_after_the_exchange),
         cmocka_unit_test(what_go_gives_back_early_stays_for_the_exchange),
         cmocka_unit_test(a_request_is_collected_during_its_last_call),
         cmocka_unit_test(a_chunk_is_opened_by_its_own_handle_while_it_is_shown),

@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "base/intern.h"
 #include "ext/go_lent.h"
 #include "ext/go_log.h"
 
@@ -151,12 +152,14 @@ int go_config_new(const struct cfg_any *typed_config, struct cfg_problems *probl
         return -EINVAL;
     }
     struct go_config *config = calloc(1, sizeof(*config));
-    struct span name = go_name_intern(cfg->plugin_name);
-    if (!config || span_is_none(name)) {
+    /* Go reads the name at any time, so it is one for ever. */
+    const char *kept_name = intern(cfg->plugin_name, SIZE_MAX);
+    if (!config || !kept_name) {
         free(config);
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark, "out of memory");
         return -EINVAL;
     }
+    struct span name = span_make(kept_name, cfg->plugin_name.len);
     config->library = library;
     config->plugin_name = name;
     config->id = parse(library, name, cfg->has_plugin_config ? &cfg->plugin_config : NULL, false,

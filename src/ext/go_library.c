@@ -23,36 +23,12 @@ struct library_id {
     struct go_library *library;
 };
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards the three lists */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards the two lists */
 static struct library_id *ids;
 static struct go_library *libraries;
-struct name {
-    struct name *next;
-    struct span text;
-};
-static struct name *names;
 
 static char *text_of(struct span s) {
     return strndup(s.ptr ? s.ptr : "", s.len);
-}
-
-struct span go_name_intern(struct span text) {
-    pthread_mutex_lock(&lock);
-    struct name *name = names;
-    while (name && !span_eq(name->text, text))
-        name = name->next;
-    if (!name && (name = malloc(sizeof(*name)))) {
-        name->text = span_make(text_of(text), text.len);
-        if (name->text.ptr) {
-            name->next = names;
-            names = name;
-        } else {
-            free(name);
-            name = NULL;
-        }
-    }
-    pthread_mutex_unlock(&lock);
-    return name ? name->text : span_none();
 }
 
 /* POSIX guarantees that the object pointer of dlsym may be read as a function pointer. */

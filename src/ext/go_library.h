@@ -1,8 +1,8 @@
 /* go_library: a shared library built on Envoy's Go SDK, loaded into this process.
  *
  * Ownership  A library is never unloaded (a Go runtime cannot be), so pointers are good for ever.
- * Threads    go_library_get and go_name_intern: any thread but a P's coroutine (dlopen blocks, and Go
- *            starts threads). Seats of a P: that P.
+ * Threads    go_library_get: any thread but a P's coroutine (dlopen blocks, and Go starts threads). Seats
+ *            of a P: that P.
  * Keys       library_id as on Envoy: the first path wins. A later, different path under the same id
  *            goes on with the first library, with a warning. Two ids of one file are one library. */
 #pragma once
@@ -33,10 +33,6 @@ struct go_library *go_library_first(void);
 
 /* The calling P's seats. NULL when memory is short. */
 struct seat_table *go_library_seats(struct go_library *library);
-
-/* A copy that lives as long as the process: Go reads plugin names at any time. Few are ever made.
- * The absent span when memory is short. */
-struct span go_name_intern(struct span name);
 
 /* Is a C function of the SDK implemented here? (go_exports_table.c) */
 bool go_export_is_known(struct span name);

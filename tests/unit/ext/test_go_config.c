@@ -79,12 +79,6 @@ static void levels_are_parsed_and_merged_once(void **state) {
     story(1, config_story);
 }
 
-static void names_are_kept_once(void **state) {
-    struct span one = go_name_intern(SPAN_LIT("plugin"));
-    struct span two = go_name_intern(span_make("plugin two", 6));
-    assert_ptr_equal(one.ptr, two.ptr);
-}
-
 static void a_library_that_is_none_is_refused(void **state) {
     char why[GO_LIBRARY_WHY_MAX];
     assert_null(go_library_get(SPAN_LIT("id"), SPAN_LIT("no-such-file.so"), why));
@@ -94,7 +88,6 @@ static void a_library_that_is_none_is_refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(levels_are_parsed_and_merged_once),
-        cmocka_unit_test(names_are_kept_once),
         cmocka_unit_test(a_library_that_is_none_is_refused),
     };
     return cmocka_run_group_tests(tests, fake_stats_init, NULL);

@@ -64,6 +64,20 @@ def all_gs():
         yield big["g"]
 
 
+def labels_at(type_name, address):
+    """{key: value} of what has a count and items there; of NULL none."""
+    if not int(address):
+        return {}
+    labels = gdb.Value(int(address)).cast(gdb.lookup_type(type_name).pointer()).dereference()
+    items = [labels["items"][index] for index in range(int(labels["count"]))]
+    return {string(item["key"]): string(item["value"]) for item in items}
+
+
+def describe_of(describer):
+    type_of = gdb.lookup_type("struct labels_describer").pointer()
+    return int(gdb.Value(describer).cast(type_of).dereference()["describe"])
+
+
 class Coroutine:
     def __init__(self, g, m):
         self.g, self.m = g, m
@@ -89,12 +103,22 @@ class Coroutine:
     def labels(self):
         """' key=value' for each."""
         slot = int(static("labels.c", "labels_key")["slot"])
-        address = int(plain(self.g["locals"][slot - 1])) if slot else 0
-        if not address:
-            return ""
-        labels = gdb.Value(address).cast(gdb.lookup_type("struct labels").pointer()).dereference()
-        items = [labels["items"][index] for index in range(int(labels["count"]))]
-        return "".join(f' {string(item["key"])}={string(item["value"])}' for item in items)
+        found = labels_at("struct labels", plain(self.g["locals"][slot - 1])) if slot else {}
+        found.update(self.described())
+        return "".join(f" {key}={value}" for key, value in found.items())
+
+    def described(self):
+        """What the proxy's describer, src/proxy/doing.c, would say: functions cannot be called in a core."""
+        describer = int(plain(self.g["describer"]))
+        if not describer or "doing.c" not in str(gdb.find_pc_line(describe_of(describer)).symtab):
+            return {}
+        doing_type = gdb.lookup_type("struct doing")
+        start = describer - doing_type["describer"].bitpos // 8
+        doing = gdb.Value(start).cast(doing_type.pointer()).dereference()
+        found = {}
+        for field in ("listener", "route", "filter"):
+            found.update(labels_at("struct doing_labels", plain(doing[field])))
+        return found
 
     def frames(self):
         """[(pc to look up, pc)], innermost first."""

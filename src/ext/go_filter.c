@@ -238,6 +238,14 @@ static void destroy(struct exchange *x, void *self) {
     go_block_end(block);
 }
 
+/* Both names live as long as the process. Several plugins may be in one library. */
+static void label(const void *arg, struct doing_labels *labels) {
+    const struct go_config *config = arg;
+    const char *slash = strrchr(config->library->path, '/');
+    doing_labels_add(labels, "library", span_of(slash ? slash + 1 : config->library->path));
+    doing_labels_add(labels, "plugin", config->plugin_name);
+}
+
 static const struct filter_itab golang_itab = {
     .name = "envoy.filters.http.golang",
     .create = create,
@@ -253,6 +261,7 @@ const struct filter_kind filter_kind_golang = {
     .route_schema = &cfg_schema_golang_per_route,
     .build = go_config_new,
     .free_config = go_config_free,
+    .label = label,
     .build_route = go_route_config_new,
     .free_route = go_route_config_free,
 };

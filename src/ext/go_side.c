@@ -155,10 +155,8 @@ static void apply(struct go_side *side, const struct ext_taken *taken, bool head
     }
 }
 
-/* Shows one thing to Go and waits until it decided. buffer is transferred. Returns the status (2 to 5)
- * with edits applied and added data in side->added, or -ECANCELED when the side is over. */
-static int call_go(struct go_side *side, enum ext_phase phase, bool end, struct ext_buffer *buffer,
-                   bool *async) {
+static int call_go_as_filter(struct go_side *side, enum ext_phase phase, bool end,
+                             struct ext_buffer *buffer, bool *async) {
     struct go_filter *filter = side->filter;
     struct message *message = side->message;
     int err = go_filter_begin(filter, false);
@@ -214,6 +212,17 @@ static int call_go(struct go_side *side, enum ext_phase phase, bool end, struct 
         status = end_side(side, GO_DONE);
     }
     ext_taken_fini(&taken);
+    return status;
+}
+
+/* Shows one thing to Go and waits until it decided. buffer is transferred. Returns the status (2 to 5)
+ * with edits applied and added data in side->added, or -ECANCELED when the side is over. */
+static int call_go(struct go_side *side, enum ext_phase phase, bool end, struct ext_buffer *buffer,
+                   bool *async) {
+    struct doing *doing = exchange_doing(side->filter->x); /* who pulls the body is in other code */
+    const struct doing_labels *puller = doing_swap_filter(doing, &side->filter->factory->labels);
+    int status = call_go_as_filter(side, phase, end, buffer, async);
+    doing_filter(doing, puller);
     return status;
 }
 

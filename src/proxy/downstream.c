@@ -55,7 +55,11 @@ static void start_serving(struct downstream *d) {
     d->serving = true; /* the idle timer stays armed and is moved on when this is over */
     /* The admin, whose connections have no snapshot, must answer while everybody else is too much. */
     const struct go_options options = {
-        .name = "downstream", .place = RT_HERE, .priority = d->snapshot ? RT_NORMAL : RT_HIGH};
+        .name = "downstream",
+        .place = RT_HERE,
+        .priority = d->snapshot ? RT_NORMAL : RT_HIGH,
+        .describer = &d->doing.describer,
+    };
     if (go_with(&options, serve, d) != 0) {
         LOG(log_http, LOG_ERROR, "out of memory: a connection is dropped");
         destroy(d);
@@ -115,6 +119,7 @@ void downstream_accept(struct worker *worker, int fd, const struct address *peer
     d->id = worker_next_id(worker);
     d->peer = *peer;
     d->minor_version = 1;
+    doing_init(&d->doing, &hcm->labels);
     inbuf_init(&d->in, worker->blocks);
     timer_init(&d->idle_timer, idle_expired);
     timer_init(&d->exchange_timer, exchange_timer_fired);
@@ -203,6 +208,7 @@ static void exchange_init(struct exchange *x, struct downstream *d) {
     x->main = rt_self();
     x->shard = d->worker->index;
     x->worker = d->worker;
+    x->doing = &d->doing;
     x->request_deadline_ns = x->filter_deadline_ns = x->duration_deadline_ns = RT_FOREVER;
     arena_init(&x->arena, d->worker->blocks, ARENA_LIMIT);
     header_map_init(&x->request.headers, &x->arena);
@@ -377,13 +383,13 @@ static enum serve_result serve_one(struct downstream *d) {
     if (next != SERVE_NEXT)
         inbuf_drop(&d->in); /* the arena may own that memory */
     arena_fini(&x.arena);
+    doing_route(&d->doing, NULL);
     return next;
 }
 
 static void serve(void *arg) {
     struct downstream *d = arg;
     enum serve_result result;
-    hcm_label(d->hcm);
     while ((result = serve_one(d)) == SERVE_NEXT)
         if (inbuf_len(&d->in))
             rt_yield(); /* a client that pipelines without end is not the only one */
@@ -391,6 +397,7 @@ static void serve(void *arg) {
     if (result == SERVE_LINGER)
         linger(d);
     if (result != SERVE_IDLE || is_draining(d)) {
+        labels_describe_by(NULL);
         destroy(d);
         return;
     }

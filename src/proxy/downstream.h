@@ -33,6 +33,7 @@ struct downstream {
     struct timer idle_timer;     /* may be armed while serving, and then means nothing */
     struct timer exchange_timer; /* exchange.c's */
     struct exchange *exchange;   /* the one being served, or NULL */
+    struct doing doing;          /* of the coroutine that serves it */
     struct wire_body *body;      /* of its request; NULL: there was no head */
     bool serving;                /* a coroutine is on it */
     bool inviting;               /* 100 Continue is being written, maybe by the pump */

@@ -81,12 +81,14 @@ struct pump_start {
     struct exchange *x;
     void (*fn)(struct exchange *x, void *arg);
     void *arg;
+    struct doing doing;
 };
 
 static void run_pump(void *arg) {
     struct pump_start *start = arg; /* in the arena */
     struct exchange *x = start->x;
     x->pump = rt_self();
+    x->pump_doing = &start->doing;
     if (x->pump_cancelled)
         rt_cancel(x->pump);
     start->fn(x, start->arg);
@@ -99,9 +101,12 @@ int exchange_pump_start(struct exchange *x, void (*fn)(struct exchange *x, void 
     struct pump_start *start = arena_alloc(&x->arena, sizeof *start);
     if (!start)
         return -ENOMEM;
-    *start = (struct pump_start){x, fn, arg};
+    *start = (struct pump_start){.x = x, .fn = fn, .arg = arg};
+    doing_init_like(&start->doing, x->doing);
     x->pump_cancelled = false;
-    int rc = go_here("request body", run_pump, start);
+    const struct go_options options = {
+        .name = "request body", .place = RT_HERE, .describer = &start->doing.describer};
+    int rc = go_with(&options, run_pump, start);
     x->pump_started = rc == 0;
     return rc;
 }
@@ -235,6 +240,7 @@ const struct route_entry *exchange_route(struct exchange *x) {
         x->route =
             x->hcm->routes ? route_match(x->hcm->routes, &x->request.headers, x->random) : NULL;
         if (x->route) {
+            doing_route(x->doing, &x->route->labels);
             x->info.route_name = x->route->name;
             if (x->route->virtual_host)
                 x->info.virtual_host = x->route->virtual_host->name;
@@ -250,6 +256,7 @@ const struct route_entry *exchange_route(struct exchange *x) {
 void exchange_clear_route(struct exchange *x) {
     x->route_chosen = false;
     x->route = NULL;
+    doing_route(x->doing, NULL);
 }
 
 unsigned exchange_route_configs(struct exchange *x, const struct filter_factory *factory,
@@ -276,6 +283,7 @@ static int create_filters(struct exchange *x) {
         struct filter_instance *f = &x->filters[x->filter_count];
         *f = (struct filter_instance){.factory = factory, .self = factory->config};
         if (factory->itab->create) {
+            doing_filter(x->doing, &factory->labels);
             f->self = factory->itab->create(x, factory);
             if (!f->self)
                 return -ENOMEM;
@@ -288,9 +296,12 @@ static int create_filters(struct exchange *x) {
 static void run_request_side(struct exchange *x) {
     for (uint32_t i = 0; i < x->filter_count && exchange_alive(x); i++) {
         struct filter_instance *f = &x->filters[i];
-        if (f->factory->itab->request)
+        if (f->factory->itab->request) {
+            doing_filter(x->doing, &f->factory->labels);
             f->factory->itab->request(x, f->self);
+        }
     }
+    doing_filter(x->doing, NULL);
 }
 
 /* Turns the pending reply into x->response. The old response, if any, is dropped. */
@@ -316,9 +327,12 @@ static void run_response_side(struct exchange *x) {
     x->state = EXCHANGE_RESPONSE;
     for (uint32_t i = x->filter_count; i-- > 0 && exchange_alive(x);) {
         struct filter_instance *f = &x->filters[i];
-        if (f->factory->itab->response)
+        if (f->factory->itab->response) {
+            doing_filter(x->doing, &f->factory->labels);
             f->factory->itab->response(x, f->self);
+        }
     }
+    doing_filter(x->doing, NULL);
     if (x->reply_pending)
         (void)take_reply(x); /* straight to the wire: no filter sees it */
 }
@@ -329,14 +343,24 @@ static void finish(struct exchange *x) {
     rt_cancel_clear(); /* filters may have to park to clean up */
     x->state = EXCHANGE_DONE;
     x->info.end_ns = rt_now_ns();
-    for (uint32_t i = 0; i < x->filter_count; i++)
-        if (x->filters[i].factory->itab->log)
-            x->filters[i].factory->itab->log(x, x->filters[i].self, FILTER_LOG_END);
+    for (uint32_t i = 0; i < x->filter_count; i++) {
+        struct filter_instance *f = &x->filters[i];
+        if (f->factory->itab->log) {
+            doing_filter(x->doing, &f->factory->labels);
+            f->factory->itab->log(x, f->self, FILTER_LOG_END);
+        }
+    }
+    doing_filter(x->doing, NULL);
     for (uint32_t i = 0; i < x->hcm->log_count; i++)
         access_log_write(x->hcm->logs[i], x);
-    for (uint32_t i = x->filter_count; i-- > 0;)
-        if (x->filters[i].factory->itab->destroy)
-            x->filters[i].factory->itab->destroy(x, x->filters[i].self);
+    for (uint32_t i = x->filter_count; i-- > 0;) {
+        struct filter_instance *f = &x->filters[i];
+        if (f->factory->itab->destroy) {
+            doing_filter(x->doing, &f->factory->labels);
+            f->factory->itab->destroy(x, f->self);
+        }
+    }
+    doing_filter(x->doing, NULL);
     reader_close(x->request.body);
     reader_close(x->response.body);
 }
@@ -368,6 +392,7 @@ bool exchange_run(struct exchange *x) {
                                     .grpc_status = GRPC_STATUS_UNSET};
         exchange_reply(x, &reply);
     }
+    doing_filter(x->doing, NULL);
     (void)exchange_route(x);
     run_request_side(x);
 

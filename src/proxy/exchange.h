@@ -59,9 +59,10 @@ struct exchange {
     bool is_head, is_grpc;
     enum exchange_state state;
 
-    struct g *main, *pump; /* NULL: not running */
-    bool client_gone;      /* hung up */
-    bool reply_pending;    /* `reply` waits to become the response */
+    struct g *main, *pump;            /* NULL: not running */
+    struct doing *doing, *pump_doing; /* theirs */
+    bool client_gone;                 /* hung up */
+    bool reply_pending;               /* `reply` waits to become the response */
     bool reset_pending;
     bool request_complete; /* the whole request was read */
     bool local;            /* the response was made here */
@@ -115,6 +116,11 @@ void exchange_set_deadline(struct exchange *x, int64_t deadline_ns,
 /* Bytes moved: the idle timer starts anew. */
 static inline void exchange_touch(struct exchange *x) {
     x->active_ns = rt_now_ns();
+}
+/* What the calling coroutine of the exchange does. A filter that the chain calls is noted there already;
+ * one that works in a body's reader, when the next one or the connection pulls, notes it itself. */
+static inline struct doing *exchange_doing(struct exchange *x) {
+    return x->pump && x->pump == rt_self() ? x->pump_doing : x->doing;
 }
 /* The request was read to its end: its timeout no longer runs. */
 void exchange_request_read(struct exchange *x);

@@ -13,6 +13,7 @@
 #pragma once
 #include "config/bootstrap.h"
 #include "config/config.h"
+#include "proxy/doing.h"
 
 struct exchange;
 struct filter_factory;
@@ -39,6 +40,7 @@ struct filter_factory {
     struct span name; /* of the entry: the key of typed_per_filter_config */
     uint32_t index;   /* position in the chain */
     bool disabled;
+    struct doing_labels labels;
     void *config; /* owned, released by the kind's free_config */
     const struct filter_kind *kind;
 };
@@ -52,6 +54,8 @@ struct filter_kind {
     /* Runs off the Ps (dlopen and Parse may block). -EINVAL with the problems reported. */
     int (*build)(const struct cfg_any *typed_config, struct cfg_problems *problems, void **config);
     void (*free_config)(void *config);
+    /* Adds labels that say whose code runs in it: library, plugin. May be NULL. */
+    void (*label)(const void *config, struct doing_labels *labels);
     /* Per-route entry. factory_config is the chain's own entry, built before. */
     int (*build_route)(const struct cfg_any *any, void *factory_config,
                        struct cfg_problems *problems, void **route_config);

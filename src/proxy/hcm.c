@@ -1,15 +1,11 @@
 #include "proxy/hcm.h"
 
 #include <errno.h>
-#include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/clock.h"
 #include "proxy/filter_registry.h"
 #include "proxy/snapshot.h"
-#include "rt/labels.h"
 
 static void init_stats(struct hcm_stats *s, struct span prefix) {
     const struct {
@@ -135,6 +131,9 @@ static struct filter_factory *factory_build(const struct cfg_http_filter *cfg, u
         free(factory);
         return NULL;
     }
+    doing_labels_add(&factory->labels, "filter", factory->name);
+    if (kind->label)
+        kind->label(factory->config, &factory->labels);
     return factory;
 }
 
@@ -179,43 +178,6 @@ static bool cluster_exists(void *arg, struct span name) {
     return snapshot_cluster(arg, name) != NULL;
 }
 
-/* All that were ever made, a set per name of a listener. */
-static struct listener_labels {
-    struct listener_labels *next;
-    const struct labels *labels;
-} * all_labels;
-static pthread_mutex_t all_labels_lock = PTHREAD_MUTEX_INITIALIZER;
-
-static const struct labels *find_labels_locked(const char *listener) {
-    for (const struct listener_labels *at = all_labels; at; at = at->next)
-        if (strcmp(at->labels->items[0].value, listener) == 0)
-            return at->labels;
-    struct listener_labels *made = malloc(sizeof *made);
-    struct labels *labels = labels_with(NULL, &(struct label){"listener", listener}, 1);
-    if (!made || !labels) {
-        free(made);
-        labels_unref(labels);
-        return NULL;
-    }
-    *made = (struct listener_labels){all_labels, labels_keep(labels)};
-    all_labels = made;
-    return made->labels;
-}
-
-static const struct labels *labels_of_listener(struct span name) {
-    char listener[128]; /* a longer name is cut, as in struct listener */
-    snprintf(listener, sizeof listener, "%.*s", (int)name.len, name.ptr);
-    pthread_mutex_lock(&all_labels_lock);
-    const struct labels *labels = find_labels_locked(listener);
-    pthread_mutex_unlock(&all_labels_lock);
-    return labels;
-}
-
-void hcm_label(const struct hcm *hcm) {
-    if (hcm->labels)
-        labels_set(labels_ref(hcm->labels));
-}
-
 struct hcm *hcm_build(const struct cfg_hcm *config, const struct snapshot *snapshot,
                       struct span listener_name, struct span filter_chain_name,
                       uint32_t buffer_limit, struct cfg_problems *problems) {
@@ -229,7 +191,7 @@ struct hcm *hcm_build(const struct cfg_hcm *config, const struct snapshot *snaps
     hcm->buffer_limit = buffer_limit;
     read_options(hcm);
     init_stats(&hcm->stats, config->stat_prefix);
-    hcm->labels = labels_of_listener(hcm->listener_name);
+    doing_labels_add(&hcm->labels, "listener", hcm->listener_name);
     build_filters(hcm, problems);
     build_logs(hcm, config->access_log, config->access_log_count, problems);
     if (config->route_config && hcm->filters) {
@@ -264,8 +226,9 @@ struct hcm *hcm_build_admin(const struct filter_kind *kind, const struct cfg_adm
     hcm->buffer_limit = 1024 * 1024;
     read_options(hcm);
     init_stats(&hcm->stats, defaults.stat_prefix);
-    hcm->labels = labels_of_listener(hcm->listener_name);
+    doing_labels_add(&hcm->labels, "listener", hcm->listener_name);
     *factory = (struct filter_factory){.itab = kind->itab, .name = SPAN_LIT("admin"), .kind = kind};
+    doing_labels_add(&factory->labels, "filter", factory->name);
     hcm->filters = calloc(1, sizeof(struct filter_factory *));
     if (!hcm->filters) {
         free(factory);

@@ -23,7 +23,6 @@ struct hcm_stats { /* http.<stat_prefix>.* */
         *rq_reset_after_downstream_response_started;
 };
 
-struct labels;
 struct hcm {
     const struct cfg_hcm *config;
     struct span listener_name, filter_chain_name;
@@ -42,7 +41,7 @@ struct hcm {
     bool use_remote_address, generate_request_id, allow_absolute_url, accept_http_10,
         enable_trailers, normalize_path;
     struct hcm_stats stats;
-    const struct labels *labels; /* of coroutines that serve it, kept for ever; NULL: no memory */
+    struct doing_labels labels; /* of coroutines that serve it */
 };
 
 struct snapshot;
@@ -55,9 +54,6 @@ struct hcm *hcm_build(const struct cfg_hcm *config, const struct snapshot *snaps
 struct hcm *hcm_build_admin(const struct filter_kind *kind, const struct cfg_admin *config,
                             struct cfg_problems *problems);
 void hcm_free(struct hcm *hcm);
-
-/* The running coroutine serves a connection of this: dumps and profiles say of which listener. */
-void hcm_label(const struct hcm *hcm);
 
 /* Adds the configured `via`, if any, to a message's fields: "old, ours" as Envoy joins it. */
 MUST_CHECK int hcm_append_via(const struct hcm *hcm, struct header_map *headers);

@@ -21,8 +21,9 @@ struct route_entry {
     const struct cfg_virtual_host *virtual_host;
     const struct route_table *table;
     struct span name;
-    int64_t timeout_ns;      /* 0: none. Of a route action, 15 s by default */
-    int64_t idle_timeout_ns; /* -1: the HCM's; 0: none */
+    struct doing_labels labels; /* virtual_host, route */
+    int64_t timeout_ns;         /* 0: none. Of a route action, 15 s by default */
+    int64_t idle_timeout_ns;    /* -1: the HCM's; 0: none */
     bool cluster_found; /* of a fixed name; false: 503 NC (or as the config says) per request */
     struct span direct_body; /* of a direct_response, read at build time */
 };

@@ -65,6 +65,43 @@ static void check_cluster(struct route_builder *builder, struct span name,
                       name.ptr ? name.ptr : "");
 }
 
+/* As much of what the route matches as one looks for in the configuration: /api*, /hello, ~^/v[12]/. */
+static struct span match_text(const struct cfg_route_match *match, char text[DOING_TEXT_MAX]) {
+    const char *before = "", *behind = "";
+    struct span path = span_none();
+    switch (match->path_specifier_case) {
+    case CFG_PATH_PREFIX:
+        path = match->prefix;
+        behind = "*";
+        break;
+    case CFG_PATH_EXACT:
+        path = match->path;
+        break;
+    case CFG_PATH_SEPARATED_PREFIX:
+        path = match->path_separated_prefix;
+        behind = "/*";
+        break;
+    case CFG_PATH_REGEX:
+        path = match->safe_regex->regex;
+        before = "~";
+        break;
+    default:
+        break;
+    }
+    int len = snprintf(text, DOING_TEXT_MAX, "%s%.*s%s", before, (int)path.len, path.ptr, behind);
+    return len < 0 ? span_none() : span_make(text, len < DOING_TEXT_MAX ? len : DOING_TEXT_MAX - 1);
+}
+
+void route_label(struct route_entry *entry, struct span name) {
+    char text[DOING_TEXT_MAX];
+    if (name.len == 0 && entry->config->match)
+        name = match_text(entry->config->match, text);
+    entry->labels.count = 0;
+    if (entry->virtual_host)
+        doing_labels_add(&entry->labels, "virtual_host", entry->virtual_host->name);
+    doing_labels_add(&entry->labels, "route", name);
+}
+
 struct route_choice *route_build_choices(struct route_builder *builder, struct route *route,
                                          size_t count) {
     route->choices = route_alloc(builder, count, sizeof(*route->choices));
@@ -77,6 +114,7 @@ struct route_choice *route_build_choices(struct route_builder *builder, struct r
         entry->table = builder->table;
         entry->name = route->config->name;
         entry->idle_timeout_ns = -1;
+        route_label(entry, entry->name);
     }
     return route->choices;
 }

@@ -190,6 +190,8 @@ struct route_table {
 /* count choices with what they have in common filled in; NULL when memory is short. */
 struct route_choice *route_build_choices(struct route_builder *builder, struct route *route,
                                          size_t count);
+/* Labels for profiles: the virtual host's name, and the route's or, without one, what it matches. */
+void route_label(struct route_entry *entry, struct span name);
 void route_build_one(struct route_builder *builder, const struct route_vhost *vhost,
                      const struct cfg_route *config, struct route *route);
 

@@ -91,9 +91,11 @@ static struct route *tls_redirect(struct route_builder *builder,
         return NULL;
     route->config = &config;
     struct route_choice *choices = route_build_choices(builder, route, 1);
-    if (choices)
-        choices[0].entry.virtual_host = vhost;
-    return choices ? route : NULL;
+    if (!choices)
+        return NULL;
+    choices[0].entry.virtual_host = vhost;
+    route_label(&choices[0].entry, SPAN_LIT("require_tls"));
+    return route;
 }
 
 static void build_vhost(struct route_builder *builder, const struct cfg_virtual_host *config,

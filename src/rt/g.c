@@ -75,6 +75,7 @@ struct g *g_new(struct p *cache, struct p *home, const struct go_options *option
     g->resume_post.fn = park_resume_arrived;
     atomic_store_explicit(&g->cancelled, false, memory_order_relaxed);
     atomic_store_explicit(&g->name, options->name, memory_order_relaxed);
+    atomic_store_explicit(&g->describer, options->describer, memory_order_relaxed);
     atomic_store_explicit(&g->reason, NULL, memory_order_relaxed);
     atomic_store_explicit(&g->state, G_ACTIVE, memory_order_relaxed);
 #ifdef RT_HAS_ASAN

@@ -66,12 +66,16 @@ enum rt_place {
     RT_ON_P,     /* pinned to p_index */
 };
 
+struct labels_describer;
 struct go_options {
     const char *name; /* borrowed for ever (a literal): dumps print it */
     enum rt_place place;
     unsigned p_index;
     enum rt_priority priority;
     size_t stack_size; /* 0: that of rt_options; more costs a mapping of its own */
+    /* Says what it does, from its start, as after labels_describe_by (labels.h); NULL: nobody. Borrowed
+     * like that. */
+    const struct labels_describer *describer;
 };
 
 /* Start fn(arg) on a coroutine of its own: 0, -ENOMEM, or -EINVAL for a stack larger than

@@ -65,6 +65,10 @@ def edge(proxy, held):
     )
 
 
+# What waits for its origin, works for a request: which, and where it is with it.
+LABELS = ' labels:{"listener": "edge", "virtual_host": "all", "route": "/*", "filter": "envoy.filters.http.router"}'
+
+
 def waiting_for_upstream(dump):
     return [
         (state, functions)
@@ -81,11 +85,11 @@ def test_each_coroutine_is_shown_with_its_calls(edge, held):
     dump = parse(edge.admin("/debug/pprof/goroutine?debug=2"))
     [(state, functions)] = waiting_for_upstream(dump)
     assert '"downstream"' in state
-    assert state.endswith(' labels:{"listener": "edge"}')
+    assert state.endswith(LABELS)
     assert functions.index("poll_wait_readable") < functions.index("exchange_run")
     [(asker, functions, creator)] = [one for one in dump.values() if "rt_dump" in one[1]]
     assert asker.startswith("blocking call, ")
-    assert asker.endswith(' labels:{"listener": "admin"}')
+    assert asker.endswith(' labels:{"listener": "admin", "filter": "admin"}')
     assert "page_goroutine" in functions
     assert creator == "start_serving"
 
@@ -106,7 +110,7 @@ def test_equal_stacks_are_counted(edge, held):
     groups = text.split("\n\n")
     waiting = [group for group in groups if "\texchange_run+" in group and "admin" not in group]
     assert sum(int(re.search(r"^(\d+) @", group, re.M).group(1)) for group in waiting) == 5
-    assert all('\n# labels: {"listener": "edge"}\n# [' in group for group in waiting)
+    assert all(f"\n# {LABELS.strip().replace(':', ': ', 1)}\n# [" in group for group in waiting)
     held.release.set()
     for client in clients:
         assert client.read_reply().status == 200
@@ -188,16 +192,19 @@ def gdb(*args):
     return done
 
 
+PLAIN_LABELS = " listener=edge virtual_host=all route=/* filter=envoy.filters.http.router"
+
+
 def check_gdb(done):
     assert "no coroutine 99999" in done.stderr, done.stderr
     listed = [LINE.match(line) for line in done.stdout.splitlines() if LINE.match(line)]
     # An admin connection of a moment ago may still be there.
-    [waiting] = [one for one in listed if one.string.endswith(" listener=edge")]
+    [waiting] = [one for one in listed if one.string.endswith(PLAIN_LABELS)]
     assert waiting.group(4) == "downstream"
     number, p, state, _, _ = waiting.groups()
     assert p in "01"
     assert f"\n{len(listed)} coroutines\n" in done.stdout
-    header = f'coroutine {number} [{state}] "downstream" listener=edge\n'
+    header = f'coroutine {number} [{state}] "downstream"{PLAIN_LABELS}\n'
     trace = done.stdout.partition(header)[2].partition("\n\n")[0]
     functions = re.findall(r"^#\d+ +0x[0-9a-f]+ in .*?(\w+) \(\)(?: at \S+:\d+)?$", trace, re.M)
     assert functions.index("poll_wait_readable") < functions.index("exchange_run"), trace

@@ -1,13 +1,15 @@
 """Profiles of a proxy with a Go library in it, which may take one of its own."""
 
+import json
 import pathlib
+import re
 import signal
 import threading
 
 import pytest
 from go_support import Proxy, config_of, go_listener, kit, stop
 from harness import eventually
-from test_profiles import Profile
+from test_profiles import Profile, tags
 
 from build import build
 
@@ -41,6 +43,46 @@ def test_go_code_is_in_our_profile_and_in_its_own(sluice, tmp_path):
     of_burn = ours[0].top("-focus=main.burn")
     assert of_burn["g_main"][1] == of_burn["main.burn"][1]
     assert "coroutine:[downstream]" in ours[0].ask("-raw", "-focus=main.burn")
+    # Whose code it is, and for which request.
+    burnt = of_burn["main.burn"][1]
+    of_gcloop = tags(ours[0], "-focus=main.burn")
+    assert of_gcloop["filter"] == {"envoy.filters.http.golang": burnt}
+    assert of_gcloop["library"] == {build("gcloop").name: burnt}
+    assert of_gcloop["plugin"] == {"gcloop": burnt}
+    assert (of_gcloop["listener"], of_gcloop["route"]) == ({"main": burnt}, {"/*": burnt})
 
     its_own = Profile.of_bytes(reply.body, tmp_path / "own").top()
     assert its_own["main.burn"][1] > 0
+
+
+def test_a_request_that_waits_for_go_says_in_which_filter(go):
+    """A goroutine keeps the head of one request and the body of another; the proxy's coroutines tell
+    where: the one that serves the connection, and the one that carries a body to the origin."""
+    with go.connect() as head, go.connect() as body:
+        head.send("GET", go.path(dh=f"wait:{go.id}.head"))
+        body.send_head("POST", go.path(dd=f"wait:{go.id}.body"), [("transfer-encoding", "chunked")])
+        body.send_chunk(b"a chunk")
+
+        def waiting():
+            """Labels of the coroutines that are in Go's hands, by coroutine."""
+            text = go.sluice.admin("/debug/pprof/goroutine?debug=1")
+            found = re.findall(r'^# labels: (.*"plugin": "basic"})\n# \[[^"]*"([^"]+)"\]', text, re.M)
+            return sorted((name, labels) for labels, name in found)
+
+        eventually(lambda: len(waiting()) == 2)
+        labels = json.dumps(
+            {
+                "listener": go.listener("main"),
+                "virtual_host": "all",
+                "route": "/*",
+                "filter": "envoy.filters.http.golang",
+                "library": build("basic", go.sdk).name,
+                "plugin": "basic",
+            }
+        )
+        assert waiting() == [("downstream", labels), ("request body", labels)]
+        go.signal(f"{go.id}.head")
+        go.signal(f"{go.id}.body")
+        body.send_end()
+        assert head.read_reply().status == 200
+        assert body.read_reply().status == 200

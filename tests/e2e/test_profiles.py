@@ -1,11 +1,13 @@
 """Profiles as Go's own tools read them, taken of a proxy at work."""
 
+import contextlib
 import os
 import pathlib
 import re
 import shutil
 import socket
 import subprocess
+import threading
 
 import pytest
 from harness import cluster, direct, eventually, listener, to
@@ -78,6 +80,66 @@ def test_the_goroutine_profile_is_what_go_tool_pprof_reads(edge, tmp_path, query
     exe = os.readlink(f"/proc/{edge.process.pid}/exe")
     loaded = rf"\d+: 0x[0-9a-f]+/0x[0-9a-f]+/0x[0-9a-f]+ {re.escape(exe)} [0-9a-f]{{16,}}"
     assert re.search(loaded + r" \[FN\]\[FL\]\[LN\]\[IN\]", raw)
+
+
+# ---- Labels ----
+
+
+def tags(profile, *flags):
+    """{key: {value: samples}}, as `go tool pprof -tags` counts them."""
+    found, of_key = {}, {}
+    for line in profile.ask("-tags", "-sample_index=0", *flags).splitlines():
+        if key := re.fullmatch(r" *(\w+): Total .*", line):
+            of_key = found.setdefault(key[1], {})
+        elif value := re.fullmatch(r" *(\d+)(?:\.0)? +\( *\S+%\): (.*)", line):
+            of_key[value[2]] = int(value[1])
+    return found
+
+
+ROUTER = "envoy.filters.http.router"
+
+
+def test_samples_say_whose_request_they_are_of(proxy, origin, tmp_path):
+    """Two routes, one with a name; the processor time of each is told apart, and the filter's within."""
+    routes = [{**to(prefix="/api"), "name": "api"}, to(match={"path": "/"})]
+    hosts = [{"name": "shop", "domains": ["*"], "routes": routes}]
+    edge = proxy([listener("edge", hosts=hosts)], [cluster("origin", origin.port)])
+    with Traffic(edge, "/api/1") as api, Traffic(edge, "/") as rest:
+        profile = Profile(edge, "/debug/pprof/profile?seconds=3", tmp_path)
+    assert api.count > 0
+    assert rest.count > 0
+    found = tags(profile)
+    assert set(found["route"]) == {"api", "/"}
+    assert min(found["route"].values()) > 0
+    assert set(found["virtual_host"]) == {"shop"}
+    assert {"edge"} <= set(found["listener"]) <= {"edge", "admin"}
+    assert ROUTER in found["filter"]
+    # A request's time is not all its filters'; a route's not all there is to serving.
+    assert found["filter"][ROUTER] < sum(found["route"].values()) < found["coroutine"]["downstream"]
+
+
+def test_coroutines_that_wait_say_for_whose_request(proxy, origins, tmp_path):
+    release = threading.Event()
+
+    def hold(exchange):
+        release.wait(20)
+        exchange.reply(200)
+
+    origin = origins(hold)
+    named = {**to(match={"safe_regex": {"regex": "/[a-z]+"}}), "name": ""}
+    routes = [{**to(prefix="/api"), "name": "api"}, named, to(match={"path_separated_prefix": "/1"})]
+    edge = proxy([listener("edge", routes)], [cluster("origin", origin.port)])
+    with contextlib.ExitStack() as clients:
+        for path in ("/api/1", "/api/2", "/x", "/1/2"):
+            client = clients.enter_context(edge.connect())
+            client.send("GET", path)
+        origin.wait_for_requests(4)
+        found = tags(Profile(edge, "/debug/pprof/goroutine", tmp_path))
+        release.set()
+    assert found["route"] == {"api": 2, "~/[a-z]+": 1, "/1/*": 1}
+    assert found["virtual_host"] == {"all": 4}
+    assert found["filter"] == {ROUTER: 4, "admin": 1}
+    assert found["listener"] == {"edge": 4, "admin": 1}
 
 
 # ---- CPU ----

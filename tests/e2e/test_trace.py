@@ -16,14 +16,14 @@ def edge(proxy, origin):
 class Traffic:
     """Requests one after the other, for as long as the block lasts."""
 
-    def __init__(self, edge):
-        self.edge, self.stop, self.count = edge, threading.Event(), 0
+    def __init__(self, edge, path="/"):
+        self.edge, self.path, self.stop, self.count = edge, path, threading.Event(), 0
         self.thread = threading.Thread(target=self.run)
 
     def run(self):
         with self.edge.connect() as client:
             while not self.stop.is_set():
-                client.send("GET", "/")
+                client.send("GET", self.path)
                 assert client.read_reply().status == 200
                 self.count += 1
 

@@ -13,6 +13,7 @@
 struct fake_exchange {
     struct exchange x;
     struct filter_factory factory;
+    struct doing doing;
     struct hcm hcm;
     size_t buffer_limit;
     /* what the filter asked for */
@@ -145,6 +146,7 @@ static inline struct fake_exchange *fake_new(struct go_config *config, const cha
         x->request.body = (struct reader){&pieces_itab, fake};
     fake->buffer_limit = 1 << 20;
     x->hcm = &fake->hcm;
+    x->doing = &fake->doing;
     x->shard = rt_p_index();
     x->info.downstream_remote = SPAN_LIT("1.2.3.4:5");
     x->info.protocol = 1;

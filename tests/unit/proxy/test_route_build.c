@@ -270,6 +270,69 @@ static void four_levels_of_filter_configs(void **state) {
     assert_int_equal(freed, built);
 }
 
+/* What profiles say of a request of this route. */
+static void check_labels(const struct routes *r, const char *lines, const char *expected) {
+    struct story story;
+    story_begin(&story, lines);
+    const struct route_entry *route = route_match(r->table, &story.x.request.headers, 0);
+    assert_non_null(route);
+    char text[512] = "";
+    for (unsigned i = 0; i < route->labels.count; i++) {
+        const struct label *label = &route->labels.items[i];
+        size_t len = strlen(text);
+        snprintf(text + len, sizeof(text) - len, "%s=%s;", label->key, label->value);
+    }
+    assert_string_equal(text, expected);
+    story_end(&story);
+}
+
+static void profiles_know_a_route_by_its_name_or_its_match(void **state) {
+    (void)state;
+    struct routes r;
+    routes_load(&r,
+                "virtual_hosts:\n"
+                "- name: shop\n  domains: ['*']\n  routes:\n"
+                "  - {name: api, match: {prefix: /api}, " TO_UP "}\n"
+                "  - {match: {path: /one}, " TO_UP "}\n"
+                "  - {match: {path_separated_prefix: /two}, redirect: {path_redirect: /}}\n"
+                "  - {match: {safe_regex: {regex: '/v[12]/.*'}}, direct_response: {status: 200}}\n"
+                "  - {match: {prefix: /w}, route: {weighted_clusters: {clusters: [{name: up, "
+                "weight: 1}, {name: other, weight: 1}]}}}\n"
+                "  - {match: {prefix: /}, " TO_UP "}\n"
+                "- name: safe\n  domains: [safe.com]\n  require_tls: ALL\n  routes:\n"
+                "  - {match: {prefix: /}, " TO_UP "}\n");
+    assert_string_equal(r.problems, "");
+    check_labels(&r, "GET /api/x", "virtual_host=shop;route=api;");
+    check_labels(&r, "GET /one", "virtual_host=shop;route=/one;");
+    check_labels(&r, "GET /two/x", "virtual_host=shop;route=/two/*;");
+    check_labels(&r, "GET /v1/x", "virtual_host=shop;route=~/v[12]/.*;");
+    check_labels(&r, "GET /w", "virtual_host=shop;route=/w*;");
+    check_labels(&r, "GET /", "virtual_host=shop;route=/*;");
+    check_labels(&r, "GET /\nhost: safe.com", "virtual_host=safe;route=require_tls;");
+    routes_free(&r);
+}
+
+/* A name may be as long as somebody wants; a label may not. */
+static void a_long_name_is_cut_in_profiles(void **state) {
+    (void)state;
+    char name[3 * DOING_TEXT_MAX + 1], yaml[2 * sizeof(name)], expected[2 * sizeof(name)];
+    memset(name, 'n', sizeof(name) - 1);
+    name[sizeof(name) - 1] = '\0';
+    struct routes r;
+    snprintf(yaml, sizeof(yaml), ONE_HOST "  - {name: %s, match: {prefix: /}, " TO_UP "}\n", name);
+    routes_load(&r, yaml);
+    snprintf(expected, sizeof(expected), "virtual_host=v;route=%.*s;", DOING_TEXT_MAX, name);
+    check_labels(&r, "GET /", expected);
+    routes_free(&r);
+    snprintf(yaml, sizeof(yaml), ONE_HOST "  - {match: {prefix: /%s}, " TO_UP "}\n", name);
+    routes_load(&r, yaml);
+    char path[sizeof(name) + sizeof("GET /")];
+    snprintf(path, sizeof(path), "GET /%s", name);
+    snprintf(expected, sizeof(expected), "virtual_host=v;route=/%.*s;", DOING_TEXT_MAX - 2, name);
+    check_labels(&r, path, expected);
+    routes_free(&r);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(domains_are_unique),
@@ -279,6 +342,8 @@ int main(void) {
         cmocka_unit_test(header_mutations_are_checked),
         cmocka_unit_test(direct_bodies_are_read_and_bounded),
         cmocka_unit_test(four_levels_of_filter_configs),
+        cmocka_unit_test(profiles_know_a_route_by_its_name_or_its_match),
+        cmocka_unit_test(a_long_name_is_cut_in_profiles),
     };
     assert_int_equal(stats_init(1), 0);
     return cmocka_run_group_tests(tests, NULL, NULL);

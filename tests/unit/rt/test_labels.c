@@ -109,6 +109,26 @@ static void ends_described(void *arg) {
     waitgroup_done(&group);
 }
 
+static void is_described_from_the_start(void *arg) {
+    CHECK(snapshot_reads("{\"route\": \"api\"}"));
+    labels_describe_by(NULL);
+    CHECK(labels_snapshot() == NULL);
+    waitgroup_done(&group);
+}
+
+static void start_story(void *arg) {
+    static struct activity activity = {.describer.describe = describe, .route = "api"};
+    const struct go_options options = {.name = "started", .describer = &activity.describer};
+    waitgroup_add(&group, 1);
+    CHECK(go_with(&options, is_described_from_the_start, NULL) == 0);
+    CHECK(waitgroup_wait(&group, story_soon()) == 0);
+    rt_stop(0);
+}
+
+static void who_starts_a_coroutine_may_name_its_describer(void **state) {
+    story(1, start_story);
+}
+
 static void is_not_described(void *arg) {
     CHECK(labels_snapshot() == NULL);
     waitgroup_done(&group);
@@ -485,6 +505,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_snapshot_asks_the_describer),
         cmocka_unit_test(what_finds_no_room_is_left_out),
+        cmocka_unit_test(who_starts_a_coroutine_may_name_its_describer),
         cmocka_unit_test(who_gets_the_stack_does_not_get_the_describer),
         cmocka_unit_test(foreign_code_works_for_the_coroutine_that_called_it),
         cmocka_unit_test(a_dump_asks_for_those_that_wait),

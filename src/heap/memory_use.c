@@ -3,10 +3,12 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "base/check.h"
 #include "mem/recycler.h"
+#include "rt/cgroup.h"
 
 /* /proc/self/statm: size, resident and, of these, shared, in pages. */
 static NOINLINE void read_statm(struct memory_use *use) {
@@ -39,6 +41,24 @@ struct memory_use memory_use_now(void) {
     };
     read_statm(&use);
     return use;
+}
+
+static void take_limit(const struct cgroup *group, void *arg) {
+    uint64_t *limit = arg;
+    char line[64];
+    const char *file = group->is_v2 ? "memory.max" : "memory.limit_in_bytes";
+    if (!cgroup_read(group, file, line, sizeof line))
+        return;
+    uint64_t bytes = strtoull(line, NULL, 10); /* "max": 0 */
+    /* Version 1 says "none" as the largest number of pages. */
+    if (bytes > 0 && bytes < (uint64_t)INT64_MAX / 2 && (*limit == 0 || bytes < *limit))
+        *limit = bytes;
+}
+
+uint64_t memory_cgroup_limit(const char *proc_cgroup, const char *root) {
+    uint64_t limit = 0;
+    cgroup_each(proc_cgroup, root, "memory", take_limit, &limit);
+    return limit;
 }
 
 void memory_trim(void) {

@@ -7,9 +7,8 @@
  *     physical     of the whole process, shared libraries, stacks and the heaps of Go libraries included
  *       anonymous  of these, what is not a file's: what can run a machine out of memory
  *
- * Threads  Any; two at a time only make the same numbers twice. Both calls take system calls and walk
- *          the allocator: some hundred microseconds. memory_trim may take milliseconds: not on a P, use
- *          blocking_call. */
+ * Threads  Any; two at a time only make the same numbers twice. memory_use_now takes system calls and walks
+ *          the allocator: some hundred microseconds, which a P has not: use blocking_call. */
 #pragma once
 #include <stdint.h>
 
@@ -19,5 +18,9 @@ struct memory_use { /* bytes */
 };
 struct memory_use memory_use_now(void);
 
-/* Gives back to the OS what nobody holds, at once. */
+/* The least limit that a control group of ours has; 0: none. The paths are cgroup_each's. */
+uint64_t memory_cgroup_limit(const char *proc_cgroup, const char *root);
+
+/* Gives back to the OS what nobody holds, at once: of malloc's what is the calling thread's, or nobody's. A
+ * millisecond for some hundred MiB. */
 void memory_trim(void);

@@ -5,14 +5,13 @@
  * period. Rounded up: one P too many is throttled a little, one too few wastes what was paid for. */
 #include "rt/cpus.h"
 
-#include <fcntl.h>
 #include <limits.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
+#include "rt/cgroup.h"
 #include "rt/rt.h"
 
 static unsigned affinity_count(void) {
@@ -31,20 +30,6 @@ static unsigned affinity_count(void) {
     return online > 0 ? (unsigned)online : 1;
 }
 
-static bool read_line(char *line, size_t size, const char *format, const char *a, const char *b,
-                      const char *c) {
-    char path[PATH_MAX];
-    int n = snprintf(path, sizeof path, "%s%s%s%s", a, b, c, format);
-    if (n < 0 || (size_t)n >= sizeof path)
-        return false;
-    FILE *file = fopen(path, "re");
-    if (!file)
-        return false;
-    bool ok = fgets(line, (int)size, file) != NULL;
-    fclose(file);
-    return ok;
-}
-
 static unsigned lesser(unsigned a, unsigned b) {
     return a < b ? a : b;
 }
@@ -56,63 +41,28 @@ static unsigned cores_of(long long quota_us, long long period_us) {
     return cores > UINT_MAX ? UINT_MAX : (unsigned)cores;
 }
 
-static unsigned v2_limit(const char *root, const char *path) {
-    char line[128];
+static unsigned limit_of(const struct cgroup *group) {
+    char line[128], period_line[64];
     long long quota, period;
-    if (!read_line(line, sizeof line, "/cpu.max", root, path, "") ||
-        sscanf(line, "%lld %lld", &quota, &period) != 2) /* "max 100000": no limit */
+    if (group->is_v2)
+        return cgroup_read(group, "cpu.max", line, sizeof line) &&
+                       sscanf(line, "%lld %lld", &quota, &period) == 2 /* "max 100000": no limit */
+                   ? cores_of(quota, period)
+                   : UINT_MAX;
+    if (!cgroup_read(group, "cpu.cfs_quota_us", line, sizeof line) ||
+        !cgroup_read(group, "cpu.cfs_period_us", period_line, sizeof period_line))
         return UINT_MAX;
-    return cores_of(quota, period);
+    return cores_of(atoll(line), atoll(period_line));
 }
 
-static unsigned v1_limit(const char *root, const char *controller, const char *path) {
-    char quota[64], period[64], mount[64];
-    snprintf(mount, sizeof mount, "/%.60s", controller);
-    if (!read_line(quota, sizeof quota, "/cpu.cfs_quota_us", root, mount, path) ||
-        !read_line(period, sizeof period, "/cpu.cfs_period_us", root, mount, path))
-        return UINT_MAX;
-    return cores_of(atoll(quota), atoll(period));
-}
-
-static bool lists_cpu(const char *controllers) {
-    size_t len = strlen("cpu");
-    for (const char *at = controllers; at && *at; at = strchr(at, ','), at = at ? at + 1 : NULL)
-        if (strncmp(at, "cpu", len) == 0 && (at[len] == ',' || at[len] == '\0'))
-            return true;
-    return false;
-}
-
-/* A limit may be set on any ancestor. In a container the path may name a group that is not visible
- * from inside; the root of the mount then is our own group. */
-static unsigned limit_upwards(const char *root, const char *controllers, char *path) {
-    unsigned limit = UINT_MAX;
-    for (;;) {
-        limit =
-            lesser(limit, *controllers ? v1_limit(root, controllers, path) : v2_limit(root, path));
-        char *slash = strrchr(path, '/');
-        if (!slash)
-            return limit;
-        *slash = '\0';
-    }
+static void take_limit(const struct cgroup *group, void *arg) {
+    unsigned *limit = arg;
+    *limit = lesser(*limit, limit_of(group));
 }
 
 unsigned cpus_cgroup_limit(const char *proc_cgroup, const char *root) {
-    FILE *file = fopen(proc_cgroup, "re");
-    if (!file)
-        return UINT_MAX;
     unsigned limit = UINT_MAX;
-    char line[PATH_MAX + 64];
-    while (fgets(line, sizeof line, file)) {
-        line[strcspn(line, "\n")] = '\0';
-        char *controllers = strchr(line, ':');
-        char *path = controllers ? strchr(++controllers, ':') : NULL;
-        if (!path)
-            continue;
-        *path++ = '\0';
-        if (*controllers == '\0' || lists_cpu(controllers))
-            limit = lesser(limit, limit_upwards(root, controllers, path));
-    }
-    fclose(file);
+    cgroup_each(proc_cgroup, root, "cpu", take_limit, &limit);
     return limit;
 }
 

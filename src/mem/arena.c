@@ -45,7 +45,23 @@ void arena_fini(struct arena *arena) {
         arena->large = large->next;
         free(large);
     }
+    if (arena->paid_bytes)
+        arena->payer->give(arena->payer, arena->paid_bytes);
     arena_init(arena, arena->cache, arena->limit_bytes);
+}
+
+static bool pay(struct arena *arena, size_t size) {
+    if (!arena->payer)
+        return true;
+    if (arena->refused) {
+        bool spared = size <= BLOCK_SIZE && !arena->last_block;
+        arena->last_block = true;
+        return spared;
+    }
+    arena->refused = !arena->payer->take(arena->payer, size);
+    if (!arena->refused)
+        arena->paid_bytes += size;
+    return !arena->refused;
 }
 
 static void *alloc_large(struct arena *arena, size_t size) {
@@ -68,12 +84,13 @@ void *arena_alloc_slowly(struct arena *arena, size_t size) {
 
     void *ptr;
     if (rounded > ARENA_LARGE_SIZE) {
-        ptr = alloc_large(arena, size);
+        ptr = pay(arena, rounded) ? alloc_large(arena, size) : NULL;
         if (!ptr)
             return NULL;
     } else {
         if (rounded > BLOCK_DATA_SIZE - arena->used) {
-            struct block *block = block_get(arena->cache);
+            bool is_paid = !arena->current || pay(arena, BLOCK_SIZE);
+            struct block *block = is_paid ? block_get(arena->cache) : NULL;
             if (!block)
                 return NULL;
             mem_poison(block->data, BLOCK_DATA_SIZE);

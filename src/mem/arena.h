@@ -4,11 +4,21 @@
  *            blocks that arena_hold hands it (the block a request head was read into).
  * Threads    One P. Foreign code never allocates from an arena.
  * Limits     limit_bytes in all; past it, and when memory is short, allocations return NULL and
- *            the exchange fails alone. */
+ *            the exchange fails alone.
+ * Payer      With one, what is taken beyond the first block is asked of it before; it gets all back in
+ *            arena_fini. Once it has refused, the exchange is as good as over: a last block is had
+ *            without asking, to say so. */
 #pragma once
+#include <stdbool.h>
+
 #include "base/span.h"
 #include "mem/block.h"
 #include "mem/poison.h"
+
+struct arena_payer {
+    bool (*take)(struct arena_payer *payer, size_t size); /* false: refused */
+    void (*give)(struct arena_payer *payer, size_t size);
+};
 
 struct arena {
     struct block_cache *cache;
@@ -17,6 +27,9 @@ struct arena {
     size_t total_bytes, limit_bytes;
     struct arena_held *held;
     struct arena_large *large; /* allocations that do not fit a block */
+    struct arena_payer *payer; /* borrowed until arena_fini; NULL: nobody is asked */
+    size_t paid_bytes;
+    bool refused, last_block; /* by the payer; and the one after that was had */
 };
 
 void arena_init(struct arena *arena, struct block_cache *cache, size_t limit_bytes);

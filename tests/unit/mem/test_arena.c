@@ -100,6 +100,71 @@ static void held_blocks_are_given_back(void **state) {
     block_put(&cache, block);
 }
 
+/* Somebody who has to be asked, and has so much. */
+static struct purse {
+    struct arena_payer payer;
+    size_t left;
+    int asked;
+} purse;
+
+static bool purse_take(struct arena_payer *payer, size_t size) {
+    assert_ptr_equal(payer, &purse.payer);
+    purse.asked++;
+    if (size > purse.left)
+        return false;
+    purse.left -= size;
+    return true;
+}
+
+static void purse_give(struct arena_payer *payer, size_t size) {
+    purse.left += size;
+}
+
+static void start_paying(size_t bytes) {
+    purse = (struct purse){.payer = {purse_take, purse_give}, .left = bytes};
+    arena.payer = &purse.payer;
+}
+
+static void fill_block(void) {
+    while (arena.used + 1024 <= BLOCK_DATA_SIZE)
+        assert_non_null(arena_alloc(&arena, 1024));
+}
+
+static void the_first_block_costs_nothing(void **state) {
+    start_paying(0);
+    assert_non_null(arena_alloc(&arena, 16));
+    fill_block();
+    assert_int_equal(purse.asked, 0);
+}
+
+static void what_is_paid_comes_back_in_one_step(void **state) {
+    start_paying(100 * 1024);
+    assert_non_null(arena_alloc(&arena, 16));
+    fill_block();
+    assert_non_null(arena_alloc(&arena, 1024));
+    assert_int_equal(purse.left, 100 * 1024 - BLOCK_SIZE);
+    assert_non_null(arena_alloc(&arena, 50 * 1024));
+    assert_int_equal(purse.left, 50 * 1024 - BLOCK_SIZE);
+    arena_fini(&arena);
+    assert_int_equal(purse.left, 100 * 1024);
+}
+
+/* What it could not have is an error; what says so still has a block to say it in, and then no more. */
+static void after_a_refusal_there_is_one_block(void **state) {
+    start_paying(1024);
+    assert_non_null(arena_alloc(&arena, 16));
+    assert_null(arena_alloc(&arena, 50 * 1024));
+    assert_true(arena.refused);
+    assert_int_equal(purse.asked, 1);
+    fill_block();
+    assert_non_null(arena_alloc(&arena, 1024));
+    fill_block();
+    assert_null(arena_alloc(&arena, 1024));
+    assert_int_equal(purse.asked, 1); /* it is not bothered again */
+    arena_fini(&arena);
+    assert_int_equal(purse.left, 1024);
+}
+
 #define WITH_ARENA(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void) {
@@ -110,6 +175,9 @@ int main(void) {
         WITH_ARENA(past_the_limit_there_is_nothing),
         WITH_ARENA(copies_end_in_nul),
         WITH_ARENA(held_blocks_are_given_back),
+        WITH_ARENA(the_first_block_costs_nothing),
+        WITH_ARENA(what_is_paid_comes_back_in_one_step),
+        WITH_ARENA(after_a_refusal_there_is_one_block),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

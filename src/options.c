@@ -4,8 +4,10 @@
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "heap/heap_profile.h"
+#include "heap/memory_use.h"
 #include "rt/rt.h"
 
 enum {
@@ -23,6 +25,7 @@ enum option_id {
     OPT_VERSION,
     OPT_ALLOW_UNKNOWN,
     OPT_DRAIN_TIME,
+    OPT_MEMORY_LIMIT,
     OPT_FLUSH_INTERVAL,
     OPT_ADMIN_ADDRESS_PATH,
     OPT_HEAP_PROFILE_RATE,
@@ -51,6 +54,7 @@ static const struct option long_options[] = {
     {"allow-unknown-fields", no_argument, NULL, OPT_ALLOW_UNKNOWN},
     {"allow-unknown-static-fields", no_argument, NULL, OPT_ALLOW_UNKNOWN},
     {"drain-time-s", required_argument, NULL, OPT_DRAIN_TIME},
+    {"memory-limit", required_argument, NULL, OPT_MEMORY_LIMIT},
     {"admin-address-path", required_argument, NULL, OPT_ADMIN_ADDRESS_PATH},
     {"heap-profile-rate", required_argument, NULL, OPT_HEAP_PROFILE_RATE},
     {"service-cluster", required_argument, NULL, OPT_SERVICE_CLUSTER},
@@ -89,6 +93,9 @@ static const char help_text[] =
     "Running\n"
     "      --concurrency N              processors that run coroutines; default: one per core\n"
     "      --drain-time-s N             at SIGTERM, wait this long for connections (600)\n"
+    "      --memory-limit SIZE|auto|off     near it let memory go, then hold requests back, then\n"
+    "                                   answer 503; e.g. 512MiB; auto: the cgroup's limit (off);\n"
+    "                                   also SLUICE_MEMORY_LIMIT\n"
     "      --admin-address-path FILE    write the admin's address there once it listens\n"
     "Memory\n"
     "      --heap-profile-rate BYTES    heap profile: sample one byte in so many (524288)\n"
@@ -128,6 +135,37 @@ static bool parse_number(const char *text, long min, long max, long *out) {
         return false;
     *out = value;
     return true;
+}
+
+/* "512MiB" and the like. The least that makes sense is more than the process has when it is idle. */
+static bool parse_size(const char *text, uint64_t *out) {
+    static const struct {
+        const char *suffix;
+        unsigned shift;
+    } units[] = {{"", 0}, {"B", 0}, {"KiB", 10}, {"MiB", 20}, {"GiB", 30}, {"TiB", 40}};
+    char *end;
+    errno = 0;
+    unsigned long long number = strtoull(text, &end, 10);
+    if (errno || end == text || *text < '0' || *text > '9' || number == 0)
+        return false;
+    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
+        if (strcmp(end, units[i].suffix) == 0 && number <= UINT64_MAX >> 1 >> units[i].shift) {
+            *out = (uint64_t)number << units[i].shift;
+            return true;
+        }
+    return false;
+}
+
+static void set_memory_limit(struct options *out, const char *what, const char *value) {
+    if (strcmp(value, "off") == 0) {
+        out->memory_limit_bytes = 0;
+    } else if (strcmp(value, "auto") == 0) {
+        out->memory_limit_bytes = memory_cgroup_limit("/proc/self/cgroup", "/sys/fs/cgroup");
+    } else if (!parse_size(value, &out->memory_limit_bytes)) {
+        fail(out, what, value,
+             "must be a number of bytes, with KiB, MiB, GiB or TiB behind it if need be, auto or "
+             "off");
+    }
 }
 
 static void done(struct options *out) {
@@ -189,6 +227,9 @@ static void take(struct options *out, int id, const char *value) {
             out->drain_time_s = number;
         else
             fail(out, "--drain-time-s", value, "must be a number of seconds");
+        break;
+    case OPT_MEMORY_LIMIT:
+        set_memory_limit(out, "--memory-limit", value);
         break;
     case OPT_FLUSH_INTERVAL:
         if (parse_number(value, 1, 3600 * 1000L, &number))
@@ -260,6 +301,9 @@ void options_parse(int argc, char **argv, struct options *out) {
     const char *rate = getenv("SLUICE_HEAP_PROFILE_RATE");
     if (rate) /* before the flags, which win */
         set_heap_profile_rate(out, "SLUICE_HEAP_PROFILE_RATE", rate);
+    const char *memory_limit = getenv("SLUICE_MEMORY_LIMIT");
+    if (memory_limit && *memory_limit)
+        set_memory_limit(out, "SLUICE_MEMORY_LIMIT", memory_limit);
     int id;
     while (out->mode != MODE_EXIT &&
            (id = getopt_long(argc, argv, "c:l:h", long_options, NULL)) != -1)

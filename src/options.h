@@ -23,6 +23,7 @@ struct options {
     unsigned concurrency; /* 0: one per core */
     int64_t drain_time_s, flush_interval_ms;
     uint64_t heap_profile_rate; /* bytes per sample on average; 0: off */
+    uint64_t memory_limit_bytes; /* 0: none */
     bool allow_unknown_static_fields;
 };
 

@@ -34,6 +34,7 @@ static struct server {
     const struct options *options;
     int64_t started_ns;
     struct snapshot *snapshot;
+    struct overload_manager *overload; /* NULL: nothing is watched */
     struct listener *listeners[LISTENERS_MAX];
     unsigned listener_count;
     struct listener *admin;
@@ -47,6 +48,7 @@ static struct server {
 struct loading {
     struct config *config;
     struct snapshot *snapshot;
+    struct overload_manager *overload;
     struct cfg_problems problems;
 };
 
@@ -60,6 +62,12 @@ static void load(void *arg) {
     if (config_load(&source, &loading->config, &loading->problems) != 0)
         return;
     loading->snapshot = snapshot_build(loading->config, NULL, &loading->problems);
+    loading->overload = overload_build(config_bootstrap(loading->config),
+                                       server.options->memory_limit_bytes, &loading->problems);
+    if (loading->snapshot && cfg_problems_refuse(&loading->problems)) {
+        snapshot_unref(loading->snapshot);
+        loading->snapshot = NULL;
+    }
     config_unref(loading->config);
 }
 
@@ -78,6 +86,7 @@ static bool load_snapshot(void) {
         fputs("sluice: the config cannot be used: out of memory\n", stderr);
     cfg_problems_fini(&loading.problems);
     server.snapshot = loading.snapshot;
+    server.overload = loading.overload;
     return server.snapshot != NULL;
 }
 
@@ -91,7 +100,8 @@ static bool open_listeners(void) {
         int rc = 0;
         struct listener *listener = NULL;
         if (server.listener_count < LISTENERS_MAX)
-            listener = listener_open(&cfg->address, cfg->config, cfg->hcm, server.snapshot, &rc);
+            listener = listener_open(&cfg->address, cfg->config, cfg->hcm, server.snapshot,
+                                     cfg->memory_limit_bytes, &rc);
         if (!listener) {
             char text[ADDRESS_TEXT_MAX];
             address_text(&cfg->address, text);
@@ -132,7 +142,7 @@ static bool open_admin(void) {
     if (refused || !server.admin_hcm)
         return false;
     int rc = 0;
-    server.admin = listener_open(&address, NULL, server.admin_hcm, NULL, &rc);
+    server.admin = listener_open(&address, NULL, server.admin_hcm, NULL, 0, &rc);
     if (!server.admin) {
         LOG(log_main, LOG_CRITICAL, "admin: cannot bind %.*s:%u: %s", (int)cfg->address->host.len,
             cfg->address->host.ptr, cfg->address->port_value, strerror(-rc));
@@ -232,10 +242,19 @@ static struct config *hook_config(int64_t *since_wall_ns) {
 
 static void hook_each_listener(admin_listener_fn fn, void *arg) {
     for (unsigned i = 0; i < server.listener_count; i++) {
-        struct admin_listener listener = {.name = span_of(server.listeners[i]->name),
-                                          .address = server.listeners[i]->address};
+        const struct listener *at = server.listeners[i];
+        struct admin_listener listener = {.name = span_of(at->name), .address = at->address};
+        if (at->quota) {
+            int64_t bytes = stat_value(at->stats.memory_bytes);
+            listener.memory_limit_bytes = (uint64_t)at->quota->limit_bytes;
+            listener.memory_bytes = bytes > 0 ? (uint64_t)bytes : 0;
+        }
         fn(&listener, arg);
     }
+}
+
+static void hook_each_pressure(overload_fn fn, void *arg) {
+    overload_each(server.overload, fn, arg);
 }
 
 static void hook_each_cluster(admin_cluster_fn fn, void *arg) {
@@ -282,6 +301,7 @@ static void set_admin_hooks(void) {
                                        .config = hook_config,
                                        .each_listener = hook_each_listener,
                                        .each_cluster = hook_each_cluster,
+                                       .each_pressure = hook_each_pressure,
                                        .quit = hook_quit,
                                        .drain_listeners = hook_drain_listeners,
                                        .fail_healthcheck = hook_fail_healthcheck,
@@ -365,6 +385,8 @@ static bool start(void) {
     if (server.admin)
         listener_start(server.admin);
     server.state = ADMIN_INITIALIZING;
+    if (server.overload)
+        overload_start(server.overload, server.snapshot);
     warm_clusters();
     if (!open_listeners())
         return false;

@@ -14,6 +14,7 @@
 #include "io/address.h"
 #include "proxy/cluster.h"
 #include "proxy/filter.h"
+#include "proxy/overload.h"
 
 /* The filter of the admin listener. It has no configuration: schema is NULL. */
 extern const struct filter_kind filter_kind_admin;
@@ -27,7 +28,8 @@ enum admin_state { /* Envoy's numbers: the value of server.state */
 
 struct admin_listener {
     struct span name;
-    struct address address; /* as bound: its port is never 0 */
+    struct address address;                    /* as bound: its port is never 0 */
+    uint64_t memory_limit_bytes, memory_bytes; /* limit 0: none, and then nothing is counted */
 };
 
 struct admin_thresholds { /* of one priority */
@@ -72,6 +74,7 @@ struct admin_hooks {
     struct config *(*config)(int64_t *since_wall_ns);
     void (*each_listener)(admin_listener_fn fn, void *arg); /* without the admin's own */
     void (*each_cluster)(admin_cluster_fn fn, void *arg);   /* admin_show_cluster helps */
+    void (*each_pressure)(overload_fn fn, void *arg);       /* what the overload manager watches */
     void (*quit)(void);
     void (*drain_listeners)(const struct admin_drain *how);
     void (*fail_healthcheck)(bool failing); /* while failing, state is ADMIN_DRAINING */

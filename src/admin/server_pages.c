@@ -94,8 +94,41 @@ void page_server_info(const struct query *query, struct page *page) {
     json_close(&json, '}');
 }
 
+static void put_pressure(const struct overload_reading *reading, void *arg) {
+    struct json *json = arg;
+    json_open(json, '{');
+    json_field(json, "monitor", span_of(reading->monitor));
+    json_key(json, "pressure_percent");
+    json_u64(json, reading->pressure_percent);
+    if (reading->max_bytes)
+        json_field_u64_string(json, "max_bytes", reading->max_bytes);
+    json_close(json, '}');
+}
+
+static void put_listener_memory(const struct admin_listener *listener, void *arg) {
+    struct json *json = arg;
+    if (listener->memory_limit_bytes == 0)
+        return;
+    json_open(json, '{');
+    json_field(json, "listener", listener->name);
+    json_field_u64_string(json, "limit_bytes", listener->memory_limit_bytes);
+    json_field_u64_string(json, "bytes", listener->memory_bytes);
+    json_close(json, '}');
+}
+
+static void put_limits(struct json *json) {
+    json_key(json, "pressures");
+    json_open(json, '[');
+    admin_hooks()->each_pressure(put_pressure, json);
+    json_close(json, ']');
+    json_key(json, "listeners");
+    json_open(json, '[');
+    admin_hooks()->each_listener(put_listener_memory, json);
+    json_close(json, ']');
+}
+
 /* Envoy's fields, then the blocks that exchanges and connections hold, by P, what is behind them (the
- * fields of struct recycler_stats), and how much extensions hold. */
+ * fields of struct recycler_stats), how much extensions hold, and what is limited. */
 void page_memory(const struct query *query, struct page *page) {
     struct memory_use memory = memory_use_now();
     page->content_type = content_type_json;
@@ -135,6 +168,7 @@ void page_memory(const struct query *query, struct page *page) {
     json_field_u64_string(&json, "configurations_count", loan_count(&go_lent_configs));
     json_field_u64_string(&json, "handles_count", handle_count(&ext_handles));
     json_close(&json, '}');
+    put_limits(&json);
     json_close(&json, '}');
 }
 

@@ -66,6 +66,8 @@ static const char *slot_name(enum cfg_any_slot slot) {
         return "access logger";
     case CFG_SLOT_UPSTREAM_PROTOCOL:
         return "upstream protocol config";
+    case CFG_SLOT_RESOURCE_MONITOR:
+        return "resource monitor";
     case CFG_SLOT_PAYLOAD:
         break;
     }

@@ -29,6 +29,15 @@ struct cfg_node { /* config.core.v3.Node */
     int user_agent_version_type_case; /* 7 user_agent_version */
 };
 
+struct cfg_metadata_entry {
+    struct span key;
+    struct cfg_value *value; /* a Struct */
+};
+struct cfg_metadata { /* config.core.v3.Metadata */
+    struct cfg_metadata_entry *filter_metadata;
+    size_t filter_metadata_count;
+};
+
 struct cfg_header_value {
     struct span key, value;
 };
@@ -393,7 +402,9 @@ struct cfg_listener {
     struct cfg_bool enable_reuse_port;                /* default true */
     struct cfg_u32 tcp_backlog_size;
     struct cfg_bool bind_to_port;
+    struct cfg_metadata *metadata;
     bool ignore_global_conn_limit;
+    bool bypass_overload_manager;
     int drain_type;        /* accepted; 1 MODIFY_ONLY */
     int traffic_direction; /* inert; 1 INBOUND, 2 OUTBOUND */
 };
@@ -489,6 +500,41 @@ struct cfg_golang_per_route { /* ConfigsPerRoute */
     size_t plugins_config_count;
 };
 
+/* ---- overload manager: config.overload.v3 ---- */
+struct cfg_fixed_heap { /* extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig */
+    uint64_t max_heap_size_bytes;
+};
+struct cfg_injected_resource { /* ...injected_resource.v3.InjectedResourceConfig */
+    struct span filename;
+};
+struct cfg_resource_monitor {
+    struct cfg_mark mark;
+    struct span name;
+    bool has_typed_config;
+    struct cfg_any typed_config;
+};
+enum cfg_trigger_case { CFG_TRIGGER_THRESHOLD = 2, CFG_TRIGGER_SCALED = 3 };
+struct cfg_trigger {
+    struct cfg_mark mark;
+    struct span name; /* of a resource monitor */
+    int trigger_oneof_case;
+    double threshold;
+    double scaling_threshold, saturation_threshold;
+};
+struct cfg_overload_action {
+    struct cfg_mark mark;
+    struct span name;
+    struct cfg_trigger *triggers;
+    size_t triggers_count;
+};
+struct cfg_overload_manager {
+    struct cfg_duration refresh_interval; /* default 1 s */
+    struct cfg_resource_monitor *resource_monitors;
+    size_t resource_monitors_count;
+    struct cfg_overload_action *actions;
+    size_t actions_count;
+};
+
 /* ---- bootstrap ---- */
 struct cfg_admin {
     struct cfg_mark mark;
@@ -509,6 +555,7 @@ struct cfg_bootstrap {
     struct cfg_static_resources *static_resources;
     struct cfg_admin *admin;
     struct cfg_duration stats_flush_interval; /* accepted and inert */
+    struct cfg_overload_manager *overload_manager;
 };
 
 /* Schemas of Any payloads that code tells apart by pointer. */
@@ -517,6 +564,8 @@ extern const struct cfg_schema cfg_schema_hcm;
 extern const struct cfg_schema cfg_schema_router;
 extern const struct cfg_schema cfg_schema_golang;
 extern const struct cfg_schema cfg_schema_golang_per_route;
+extern const struct cfg_schema cfg_schema_fixed_heap;
+extern const struct cfg_schema cfg_schema_injected_resource;
 extern const struct cfg_schema cfg_schema_file_access_log;
 extern const struct cfg_schema cfg_schema_stdout_access_log;
 extern const struct cfg_schema cfg_schema_stderr_access_log;

@@ -80,6 +80,7 @@ enum cfg_any_slot {
     CFG_SLOT_PER_ROUTE,
     CFG_SLOT_ACCESS_LOG,
     CFG_SLOT_UPSTREAM_PROTOCOL,
+    CFG_SLOT_RESOURCE_MONITOR,
 };
 
 /* Checks, after Envoy's protoc-gen-validate rules. Those on an absent scalar apply to its zero

@@ -103,6 +103,30 @@ const struct cfg_schema cfg_schema_node = {
     MISSING(node_missing),
 };
 
+/* ---- metadata ---- */
+
+static const struct cfg_field metadata_entry_fields[] = {
+    FIELD(struct cfg_metadata_entry, 1, key, CFG_STRING, .doc = "Whom it is for."),
+    FIELD(struct cfg_metadata_entry, 2, value, CFG_STRUCT, .doc = "Anything."),
+};
+static const struct cfg_schema metadata_entry_schema = {
+    .name = "map<string, google.protobuf.Struct>",
+    .size = sizeof(struct cfg_metadata_entry),
+    FIELDS(metadata_entry_fields),
+};
+static const struct cfg_field metadata_fields[] = {
+    MAP(struct cfg_metadata, 1, filter_metadata, struct cfg_metadata_entry, metadata_entry_schema,
+        .doc = "By whom it is for. What nobody here knows is accepted without effect."),
+};
+static const struct cfg_missing metadata_missing[] = {{2, "typed_filter_metadata"}};
+const struct cfg_schema cfg_schema_metadata = {
+    .name = "envoy.config.core.v3.Metadata",
+    .doc = "What is said beside the API.",
+    .size = sizeof(struct cfg_metadata),
+    FIELDS(metadata_fields),
+    MISSING(metadata_missing),
+};
+
 /* ---- headers ---- */
 
 static const struct cfg_field header_value_fields[] = {

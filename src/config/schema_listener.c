@@ -67,6 +67,8 @@ static const struct cfg_field listener_fields[] = {
          .doc = "What is done with connections. Exactly one for now, without conditions."),
     WRAPPER(struct cfg_listener, 5, per_connection_buffer_limit_bytes, CFG_U32,
             .default_text = "1048576", .doc = "How much of a body is held for a slow peer."),
+    POINTER(struct cfg_listener, 6, metadata, struct cfg_metadata, cfg_schema_metadata,
+            .doc = "`filter_metadata[\"sluice.memory\"].limit_bytes`: see [memory.md](memory.md)."),
     ENUM(struct cfg_listener, 8, drain_type, drain_type_enum, .default_text = "DEFAULT",
          .status = CFG_INERT, .doc = "When its connections drain."),
     ENUM(struct cfg_listener, 16, traffic_direction, traffic_direction_enum,
@@ -83,10 +85,11 @@ static const struct cfg_field listener_fields[] = {
             .doc = "One socket per processor, so that the kernel spreads connections."),
     FIELD(struct cfg_listener, 31, ignore_global_conn_limit, CFG_BOOL, .status = CFG_INERT,
           .doc = "There is no global limit of connections yet."),
+    FIELD(struct cfg_listener, 35, bypass_overload_manager, CFG_BOOL,
+          .doc = "Actions of the overload manager do not concern this listener."),
 };
 static const struct cfg_missing listener_missing[] = {
     {4, "use_original_dst"},
-    {6, "metadata"},
     {7, "deprecated_v1"},
     {9, "listener_filters"},
     {10, "transparent"},
@@ -105,7 +108,6 @@ static const struct cfg_missing listener_missing[] = {
     {32, "filter_chain_matcher"},
     {33, "additional_addresses"},
     {34, "max_connections_to_accept_per_socket_event"},
-    {35, "bypass_overload_manager"},
 };
 const struct cfg_schema cfg_schema_listener = {
     .name = "envoy.config.listener.v3.Listener",
@@ -165,6 +167,8 @@ static const struct cfg_field bootstrap_fields[] = {
           .doc = "There are no sinks that statistics could be flushed to."),
     POINTER(struct cfg_bootstrap, 12, admin, struct cfg_admin, admin_schema,
             .doc = "The admin server."),
+    POINTER(struct cfg_bootstrap, 15, overload_manager, struct cfg_overload_manager,
+            cfg_schema_overload_manager, .doc = "What is done when memory is short."),
 };
 static const struct cfg_missing bootstrap_missing[] = {
     {3, "dynamic_resources"},
@@ -175,7 +179,6 @@ static const struct cfg_missing bootstrap_missing[] = {
     {9, "tracing"},
     {13, "stats_config"},
     {14, "hds_config"},
-    {15, "overload_manager"},
     {16, "enable_dispatcher_stats"},
     {17, "layered_runtime"},
     {18, "header_prefix"},

@@ -11,6 +11,9 @@ static const struct cfg_any_type any_types[] = {
     {&cfg_schema_stderr_access_log, CFG_SLOT_ACCESS_LOG, "envoy.access_loggers.stderr"},
     {&cfg_schema_upstream_http, CFG_SLOT_UPSTREAM_PROTOCOL,
      "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"},
+    {&cfg_schema_fixed_heap, CFG_SLOT_RESOURCE_MONITOR, "envoy.resource_monitors.fixed_heap"},
+    {&cfg_schema_injected_resource, CFG_SLOT_RESOURCE_MONITOR,
+     "envoy.resource_monitors.injected_resource"},
 };
 
 const struct cfg_any_type *cfg_any_type_at(size_t index) {

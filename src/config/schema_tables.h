@@ -14,6 +14,7 @@ extern const struct cfg_schema cfg_schema_log_format;
 extern const struct cfg_schema cfg_schema_http1_options;
 extern const struct cfg_schema cfg_schema_http_options;
 extern const struct cfg_schema cfg_schema_per_filter;
+extern const struct cfg_schema cfg_schema_metadata;
 extern const struct cfg_enum cfg_enum_routing_priority;
 
 /* schema_matcher.c */
@@ -27,6 +28,9 @@ extern const struct cfg_schema cfg_schema_route_configuration;
 
 /* schema_access_log.c */
 extern const struct cfg_schema cfg_schema_access_log;
+
+/* schema_overload.c */
+extern const struct cfg_schema cfg_schema_overload_manager;
 
 /* schema_listener.c, schema_cluster.c */
 extern const struct cfg_schema cfg_schema_listener;

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "proxy/downstream_wait.h"
 #include "io/sys.h"
 #include "proxy/listener.h"
 #include "proxy/request_prepare.h"
@@ -41,6 +42,7 @@ static void destroy(struct downstream *d) {
     stat_inc(d->listener_stats->cx_destroy, shard);
     stat_dec(d->listener_stats->cx_active, shard);
     stat_record_us(d->listener_stats->cx_length_ms, shard, length_us);
+    downstream_wait_leave(d);
     timer_disarm(&d->idle_timer);
     timer_disarm(&d->exchange_timer);
     list_remove(&d->node);
@@ -51,7 +53,7 @@ static void destroy(struct downstream *d) {
     free(d);
 }
 
-static void start_serving(struct downstream *d) {
+void downstream_start_serving(struct downstream *d) {
     d->serving = true; /* the idle timer stays armed and is moved on when this is over */
     /* The admin, whose connections have no snapshot, must answer while everybody else is too much. */
     const struct go_options options = {
@@ -62,6 +64,7 @@ static void start_serving(struct downstream *d) {
     };
     if (go_with(&options, serve, d) != 0) {
         LOG(log_http, LOG_ERROR, "out of memory: a connection is dropped");
+        stat_inc(d->listener_stats->cx_overload_reject, d->worker->index);
         destroy(d);
     }
 }
@@ -76,8 +79,10 @@ static void on_event(struct poll_fd *pd, unsigned events) {
         }
         return;
     }
-    if (events & POLL_EVENT_IN) { /* a FIN may come with a last request */
-        start_serving(d);
+    if (d->waiting && !gone)
+        return;
+    if ((events & POLL_EVENT_IN) && !d->waiting) { /* a FIN may come with a last request */
+        downstream_start_serving(d);
     } else if (gone) {
         d->closed_by_peer = true;
         destroy(d);
@@ -88,6 +93,10 @@ static void idle_expired(struct timer *timer) {
     struct downstream *d = container_of(timer, struct downstream, idle_timer);
     if (d->serving)
         return;
+    if (d->waiting) {
+        downstream_wait_over(d);
+        return;
+    }
     stat_inc(d->hcm->stats.cx_idle_timeout, d->worker->index);
     destroy(d);
 }
@@ -103,11 +112,12 @@ static int64_t idle_deadline(const struct downstream *d) {
 
 void downstream_accept(struct worker *worker, int fd, const struct address *peer,
                        struct snapshot *snapshot, const struct hcm *hcm,
-                       const struct listener_stats *stats) {
+                       const struct listener_stats *stats, struct quota *quota) {
     struct downstream *d = calloc(1, sizeof *d);
     if (!d || socket_open(&d->socket, fd, on_event) != 0) {
         free(d);
         close(fd);
+        stat_inc(stats->cx_overload_reject, worker->index);
         return;
     }
     sys_set_nodelay(fd);
@@ -115,6 +125,8 @@ void downstream_accept(struct worker *worker, int fd, const struct address *peer
     d->snapshot = snapshot ? snapshot_ref(snapshot) : NULL;
     d->hcm = hcm;
     d->listener_stats = stats;
+    d->purse = quota ? &quota->purses[worker->index] : NULL;
+    downstream_payer_init(d);
     d->opened_ns = rt_now_ns();
     d->id = worker_next_id(worker);
     d->peer = *peer;
@@ -136,7 +148,7 @@ void downstream_accept(struct worker *worker, int fd, const struct address *peer
     stat_inc(stats->cx_total, worker->index);
     stat_inc(stats->cx_active, worker->index);
     /* The first request is nearly always there already: try it, rather than wait for an edge. */
-    start_serving(d);
+    downstream_start_serving(d);
 }
 
 /* The admin, whose connections have no snapshot, answers to the end: that is how one watches it. */
@@ -150,7 +162,7 @@ void downstream_drain_all(struct worker *worker) {
     for (struct list *at = worker->downstreams.next; at != &worker->downstreams; at = next) {
         next = at->next;
         struct downstream *d = container_of(at, struct downstream, node);
-        if (!d->serving && is_draining(d)) {
+        if (!d->serving && !d->waiting && is_draining(d)) {
             stat_inc(d->hcm->stats.cx_drain_close, worker->index);
             destroy(d);
         }
@@ -159,7 +171,24 @@ void downstream_drain_all(struct worker *worker) {
 
 /* ---- serving ---- */
 
-enum head_result { HEAD_READ, HEAD_BAD, HEAD_TIMEOUT, HEAD_NOTHING_YET, HEAD_CLOSED };
+enum head_result {
+    HEAD_READ,
+    HEAD_BAD,
+    HEAD_TIMEOUT,
+    HEAD_NOTHING_YET,
+    HEAD_CLOSED,
+    HEAD_UNREAD,    /* there is a beginning, and no memory to wait for its end */
+    HEAD_NO_MEMORY, /* to read it into */
+};
+
+static ssize_t read_more_of_head(struct downstream *d, char *into, size_t room,
+                                 int64_t deadline_ns) {
+    ssize_t n = socket_try_read(&d->socket, into, room);
+    if (n != -EAGAIN || inbuf_len(&d->in) == 0 || d->refuse)
+        return n;
+    downstream_head_waits(d, rt_self());
+    return socket_read(&d->socket, into, room, "request head", deadline_ns);
+}
 
 static enum head_result read_head(struct downstream *d, struct exchange *x,
                                   struct http1_parser *parser, struct http1_head *head) {
@@ -173,23 +202,19 @@ static enum head_result read_head(struct downstream *d, struct exchange *x,
             if (verdict == HTTP1_DONE)
                 return HEAD_READ;
             if (verdict == HTTP1_BAD)
-                return HEAD_BAD;
+                return parser->error == HTTP1_NO_MEMORY ? HEAD_NO_MEMORY : HEAD_BAD;
             if (deadline_ns == RT_FOREVER && limit_ns)
                 deadline_ns = rt_now_ns() + limit_ns;
         }
         size_t room = inbuf_head_room(&d->in, &x->arena, d->hcm->limits.head_bytes);
-        if (room == 0) {
-            parser->error = HTTP1_NO_MEMORY;
-            parser->status = 500;
-            parser->details = http1_error_details(HTTP1_NO_MEMORY);
-            return HEAD_BAD;
-        }
+        if (room == 0)
+            return HEAD_NO_MEMORY;
         char *into = d->in.data + d->in.end;
-        ssize_t n = inbuf_len(&d->in)
-                        ? socket_read(&d->socket, into, room, "request head", deadline_ns)
-                        : socket_try_read(&d->socket, into, room);
+        ssize_t n = read_more_of_head(d, into, room, deadline_ns);
         if (n == -EAGAIN)
-            return HEAD_NOTHING_YET;
+            return inbuf_len(&d->in) ? HEAD_UNREAD : HEAD_NOTHING_YET;
+        if (n == -ECANCELED)
+            return HEAD_UNREAD; /* it gives way */
         if (n == -ETIMEDOUT)
             return HEAD_TIMEOUT;
         if (n <= 0) {
@@ -211,6 +236,8 @@ static void exchange_init(struct exchange *x, struct downstream *d) {
     x->doing = &d->doing;
     x->request_deadline_ns = x->filter_deadline_ns = x->duration_deadline_ns = RT_FOREVER;
     arena_init(&x->arena, d->worker->blocks, ARENA_LIMIT);
+    if (d->purse && !d->refuse)
+        x->arena.payer = &d->payer;
     header_map_init(&x->request.headers, &x->arena);
     header_map_init(&x->request.trailers, &x->arena);
     header_map_init(&x->response.headers, &x->arena);
@@ -250,6 +277,40 @@ static void refuse_head(struct exchange *x, struct downstream *d, unsigned statu
     header_map_init(&x->request.headers,
                     &x->arena); /* nor what came of it to be logged or routed */
     exchange_reply(x, &reply);
+}
+
+/* There is no memory for this one. whole: its head was read. */
+static void refuse_for_memory(struct exchange *x, struct downstream *d, enum refuse why,
+                              bool whole) {
+    struct local_reply reply = {
+        .status = 503,
+        .body = why == REFUSE_OVERLOAD ? SPAN_LIT("envoy overloaded")
+                                       : SPAN_LIT(EXCHANGE_MEMORY_LIMIT_TEXT),
+        .details =
+            why == REFUSE_OVERLOAD ? SPAN_LIT("overload") : SPAN_LIT(EXCHANGE_MEMORY_LIMIT_DETAILS),
+        .grpc_status = GRPC_STATUS_UNSET,
+        .close_connection = !whole};
+    if (why == REFUSE_OVERLOAD)
+        stat_inc(d->hcm->stats.rq_overload_close, x->shard);
+    else if (!x->arena.refused) /* that has counted already */
+        stat_inc(d->listener_stats->rq_memory_limit, x->shard);
+    x->refused = true;
+    if (whole) {
+        x->is_grpc = request_is_grpc(x);
+    } else {
+        x->request_complete = true; /* what is still to come is not known */
+        header_map_init(&x->request.headers, &x->arena);
+    }
+    exchange_reply(x, &reply);
+}
+
+/* Envoy's place for it: before the request is looked at any further. */
+static enum refuse must_refuse(struct downstream *d) {
+    if (d->refuse)
+        return d->refuse;
+    return !d->hcm->bypass_overload && worker_overload(d->worker, OVERLOAD_STOP_REQUESTS)
+               ? REFUSE_OVERLOAD
+               : REFUSE_NOT;
 }
 
 static int say_continue(void *arg) {
@@ -313,13 +374,9 @@ static void linger(struct downstream *d) {
         return;
     int64_t deadline_ns = rt_now_ns() + d->hcm->delayed_close_ns;
     size_t dropped = 0;
-    d->in.start = d->in.end;
+    char sink[2048]; /* not a block: who was refused for want of memory gets none to say goodbye */
     while (dropped < LINGER_BYTES) {
-        int room = inbuf_room(&d->in);
-        if (room <= 0)
-            return;
-        ssize_t n = socket_read(&d->socket, d->in.data + d->in.end, (size_t)room, "delayed close",
-                                deadline_ns);
+        ssize_t n = socket_read(&d->socket, sink, sizeof sink, "delayed close", deadline_ns);
         if (n <= 0) {
             if (n == -ETIMEDOUT)
                 stat_inc(d->hcm->stats.cx_delayed_close_timeout, d->worker->index);
@@ -341,18 +398,22 @@ static enum serve_result after_exchange(struct downstream *d, struct exchange *x
     return SERVE_NEXT;
 }
 
+static bool has_input(const struct downstream *d) {
+    return inbuf_len(&d->in) != 0 || (d->socket.pd.ready & POLL_EVENT_IN) ||
+           poll_hung_up(&d->socket.pd);
+}
+
 static enum serve_result serve_one(struct downstream *d) {
     struct exchange x;
     struct request_body body; /* too large to clear for every request: attach_body fills it */
     body.wire.socket = NULL;
     struct http1_parser parser;
     struct http1_head head = {.headers = &x.request.headers};
-    if (inbuf_len(&d->in) == 0 && !(d->socket.pd.ready & POLL_EVENT_IN) &&
-        !poll_hung_up(&d->socket.pd))
-        return SERVE_IDLE;
     exchange_init(&x, d);
     http1_parser_init(&parser, &d->hcm->limits);
     enum head_result result = read_head(d, &x, &parser, &head);
+    bool gave_way = d->evicted;
+    downstream_head_over(d);
     if (result == HEAD_NOTHING_YET || result == HEAD_CLOSED) {
         arena_fini(&x.arena);
         return result == HEAD_CLOSED ? SERVE_CLOSE : SERVE_IDLE;
@@ -366,11 +427,19 @@ static enum serve_result serve_one(struct downstream *d) {
         x.is_head = span_eq(header_get(&x.request.headers, HDR_METHOD), SPAN_LIT("HEAD"));
         x.close_after = !head.keep_alive;
         attach_body(&x, d, &body, &head);
-        request_prepare(&x, d, &head);
+        enum refuse why = must_refuse(d);
+        if (why == REFUSE_NOT)
+            request_prepare(&x, d, &head);
+        else
+            refuse_for_memory(&x, d, why, true);
+    } else if (result == HEAD_UNREAD) {
+        if (gave_way)
+            stat_inc(d->listener_stats->rq_memory_evicted, x.shard);
+        refuse_for_memory(&x, d, gave_way ? REFUSE_QUOTA : d->refuse, false);
     } else if (result == HEAD_TIMEOUT) {
         refuse_head(&x, d, 408, SPAN_LIT("request_header_timeout"), true);
-    } else if (result == HEAD_READ) { /* the parser found nothing wrong: memory is short */
-        refuse_head(&x, d, 500, SPAN_LIT("overload"), false);
+    } else if (result == HEAD_READ || result == HEAD_NO_MEMORY) { /* or none to keep it in */
+        refuse_for_memory(&x, d, x.arena.refused ? REFUSE_QUOTA : REFUSE_OVERLOAD, false);
     } else {
         refuse_head(&x, d, (unsigned)parser.status, span_of(parser.details), false);
     }
@@ -390,9 +459,20 @@ static enum serve_result serve_one(struct downstream *d) {
 static void serve(void *arg) {
     struct downstream *d = arg;
     enum serve_result result;
-    while ((result = serve_one(d)) == SERVE_NEXT)
+    do {
+        if (!has_input(d)) {
+            result = SERVE_IDLE;
+            break;
+        }
+        if (!downstream_admit(d))
+            return;
+        result = serve_one(d);
         if (inbuf_len(&d->in))
             rt_yield(); /* a client that pipelines without end is not the only one */
+        else
+            downstream_release(d);
+    } while (result == SERVE_NEXT);
+    downstream_release(d);
     count_bytes(d);
     if (result == SERVE_LINGER)
         linger(d);

@@ -4,7 +4,8 @@
  *                 │ idle timeout, drain        │ close, error
  *                 └────────────► closed ◄──────┘
  *
- * An idle connection owns no coroutine, no stack and no block.
+ * An idle connection owns no coroutine, no stack and no block. Nor does one that has something to do
+ * while memory is short: it waits (downstream_wait.h).
  *
  * Ownership  The connection owns itself: it is freed by its coroutine, or by its idle callbacks
  *            when it has none. It leases the snapshot it was accepted under.
@@ -15,12 +16,19 @@
 #include "io/inbuf.h"
 #include "io/socket.h"
 #include "proxy/exchange.h"
+#include "proxy/quota.h"
 #include "proxy/snapshot.h"
 #include "proxy/wire_body.h"
 #include "proxy/worker.h"
 #include "rt/timer.h"
 
 struct listener_stats;
+
+enum refuse { /* the next request is answered with 503, from what is at hand of it */
+              REFUSE_NOT,
+              REFUSE_QUOTA,    /* of its listener */
+              REFUSE_OVERLOAD, /* of the process */
+};
 
 struct downstream {
     struct socket socket;
@@ -39,6 +47,12 @@ struct downstream {
     bool inviting;               /* 100 Continue is being written, maybe by the pump */
     bool closing;                /* close after the current response */
     bool closed_by_peer;
+    /* Of downstream_wait.c, as are the lists below: */
+    bool waiting;          /* linked by wait_node: no coroutine */
+    bool waits_for_quota;  /* else, while waiting, for the overload to end */
+    bool charged;          /* DOWNSTREAM_CHARGE was taken */
+    bool evicted;          /* its head gives way */
+    uint8_t refuse;        /* enum refuse */
     uint8_t minor_version; /* of the latest request */
     uint32_t requests;
     int64_t opened_ns;
@@ -47,14 +61,25 @@ struct downstream {
     struct address peer;
     char local_text[ADDRESS_TEXT_MAX], remote_text[ADDRESS_TEXT_MAX];
     struct span local, remote;
+    struct quota_purse *purse; /* of its listener, on this P; NULL: no limit */
+    struct arena_payer payer;
+    struct list wait_node, head_node;
+    struct g *reader; /* reads a head that comes in pieces; linked by head_node then */
+    int64_t head_since_ns;
 };
 
-/* Takes over fd. Closes it when memory is short. */
+/* Takes over fd. Closes it when memory is short. quota: NULL: none. */
 void downstream_accept(struct worker *worker, int fd, const struct address *peer,
                        struct snapshot *snapshot, const struct hcm *hcm,
-                       const struct listener_stats *stats);
+                       const struct listener_stats *stats, struct quota *quota);
 /* Idle connections of this P close now, busy ones after their current response. */
 void downstream_drain_all(struct worker *worker);
+
+/* The overload is over: those of this P that waited for that are served. */
+void downstream_release_held(struct worker *worker);
+
+/* For downstream_wait.c: a coroutine is started for it, or it ends. */
+void downstream_start_serving(struct downstream *d);
 
 /* ---- for exchange.c ---- */
 

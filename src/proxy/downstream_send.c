@@ -84,6 +84,12 @@ static struct span connection_value(struct downstream *d, struct exchange *x) {
         stat_inc(hcm->stats.rq_response_before_rq_complete, x->shard);
         x->close_after = true;
     }
+    if (!hcm->bypass_overload && !d->worker->draining &&
+        worker_overload(d->worker, OVERLOAD_DISABLE_KEEPALIVE)) { /* both are counted on Envoy */
+        stat_inc(hcm->stats.cx_overload_disable_keepalive, x->shard);
+        stat_inc(hcm->stats.cx_drain_close, x->shard);
+        x->close_after = true;
+    }
     if (hcm->max_requests_per_connection && d->requests >= hcm->max_requests_per_connection) {
         stat_inc(hcm->stats.cx_max_requests_reached, x->shard);
         x->close_after = true;

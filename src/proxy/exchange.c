@@ -67,6 +67,14 @@ void exchange_reply(struct exchange *x, const struct local_reply *reply) {
         exchange_reset(x, reply->details);
         return;
     }
+    struct local_reply limited;
+    if (x->arena.refused && reply->status == 500) { /* not ours to fix, as a 500 would say */
+        limited = *reply;
+        limited.status = 503;
+        limited.body = SPAN_LIT(EXCHANGE_MEMORY_LIMIT_TEXT);
+        limited.details = SPAN_LIT(EXCHANGE_MEMORY_LIMIT_DETAILS);
+        reply = &limited;
+    }
     if (local_reply_copy(&x->arena, reply, &x->reply) != 0) {
         exchange_reset(x, SPAN_LIT("out_of_memory"));
         return;
@@ -386,14 +394,15 @@ bool exchange_run(struct exchange *x) {
     stat_inc(s->rq_http1_total, x->shard);
     stat_inc(s->rq_active, x->shard);
     start_timers(x);
-    if (create_filters(x) != 0) {
+    if (!x->refused && create_filters(x) != 0) {
         struct local_reply reply = {.status = 500,
                                     .details = SPAN_LIT("filter_chain_failed"),
                                     .grpc_status = GRPC_STATUS_UNSET};
         exchange_reply(x, &reply);
     }
     doing_filter(x->doing, NULL);
-    (void)exchange_route(x);
+    if (!x->refused)
+        (void)exchange_route(x);
     run_request_side(x);
 
     bool answered = false;

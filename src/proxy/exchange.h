@@ -66,6 +66,7 @@ struct exchange {
     bool reset_pending;
     bool request_complete; /* the whole request was read */
     bool local;            /* the response was made here */
+    bool refused;          /* for want of memory: no filter sees it */
     bool pump_started, pump_cancelled;
     bool close_after; /* the connection ends with this response */
     unsigned shard;   /* the P's index: shard of stats */
@@ -132,6 +133,9 @@ bool exchange_alive(const struct exchange *x);
  * In EXCHANGE_RESPONSE it replaces the response and bypasses filters; in EXCHANGE_HEADERS_SENT it
  * resets. The first reply wins. From either coroutine. */
 void exchange_reply(struct exchange *x, const struct local_reply *reply);
+/* What a client is told, and the log, when its listener's memory limit was in the way. */
+#define EXCHANGE_MEMORY_LIMIT_TEXT "memory limit of the listener"
+#define EXCHANGE_MEMORY_LIMIT_DETAILS "listener_memory_limit"
 /* Drops the client's connection without (more of) a response. */
 void exchange_reset(struct exchange *x, struct span details);
 

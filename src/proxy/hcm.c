@@ -31,6 +31,7 @@ static void init_stats(struct hcm_stats *s, struct span prefix) {
         {&s->cx_max_requests_reached, STAT_COUNTER, "downstream_cx_max_requests_reached"},
         {&s->cx_overload_disable_keepalive, STAT_COUNTER,
          "downstream_cx_overload_disable_keepalive"},
+        {&s->rq_overload_close, STAT_COUNTER, "downstream_rq_overload_close"},
         {&s->rq_total, STAT_COUNTER, "downstream_rq_total"},
         {&s->rq_active, STAT_GAUGE, "downstream_rq_active"},
         {&s->rq_http1_total, STAT_COUNTER, "downstream_rq_http1_total"},
@@ -223,6 +224,7 @@ struct hcm *hcm_build_admin(const struct filter_kind *kind, const struct cfg_adm
     }
     hcm->config = &defaults;
     hcm->listener_name = SPAN_LIT("admin");
+    hcm->bypass_overload = true; /* it is how one watches an overload */
     hcm->buffer_limit = 1024 * 1024;
     read_options(hcm);
     init_stats(&hcm->stats, defaults.stat_prefix);

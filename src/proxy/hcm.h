@@ -14,7 +14,8 @@ struct hcm_stats { /* http.<stat_prefix>.* */
     struct statistic *cx_total, *cx_active, *cx_http1_total, *cx_http1_active, *cx_destroy,
         *cx_destroy_local, *cx_destroy_remote, *cx_destroy_active_rq, *cx_idle_timeout,
         *cx_drain_close, *cx_protocol_error, *cx_rx_bytes, *cx_tx_bytes, *cx_length_ms,
-        *cx_delayed_close_timeout, *cx_max_requests_reached, *cx_overload_disable_keepalive;
+        *cx_delayed_close_timeout, *cx_max_requests_reached, *cx_overload_disable_keepalive,
+        *rq_overload_close;
     struct statistic *rq_total, *rq_active, *rq_http1_total, *rq_completed, *rq_time, *rq_class[5],
         *rq_rx_reset, *rq_tx_reset, *rq_idle_timeout, *rq_timeout, *rq_header_timeout,
         *rq_max_duration_reached, *rq_too_large, *rs_too_large, *rq_non_relative_path,
@@ -39,7 +40,7 @@ struct hcm {
         max_connection_duration_ns, delayed_close_ns, max_stream_duration_ns; /* 0: none */
     uint32_t max_requests_per_connection;                                     /* 0: none */
     bool use_remote_address, generate_request_id, allow_absolute_url, accept_http_10,
-        enable_trailers, normalize_path;
+        enable_trailers, normalize_path, bypass_overload;
     struct hcm_stats stats;
     struct doing_labels labels; /* of coroutines that serve it */
 };

@@ -14,7 +14,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "io/sys.h"
-#include "proxy/downstream.h"
+#include "proxy/downstream_wait.h"
 #include "rt/timer.h"
 
 LOG_COMPONENT(listener, "conn_handler");
@@ -65,12 +65,20 @@ static void accept_again(struct listener_fd *lfd, bool later) {
 static void accept_round(struct listener_fd *lfd) {
     struct listener *listener = lfd->listener;
     struct worker *worker = worker_here();
+    bool heeds = !listener->hcm->bypass_overload;
+    if (heeds && overload_is_full(&worker->overload, OVERLOAD_STOP_CONNECTIONS))
+        return; /* they wait in the kernel's queue for listener_accept_all */
     for (int i = 0; i < ACCEPTS_PER_ROUND; i++) {
         struct address peer = {.len = sizeof peer.sa};
         int fd = sys_accept(lfd->fd, &peer.sa.any, &peer.len);
+        if (fd >= 0 && heeds && worker_overload(worker, OVERLOAD_REJECT_CONNECTIONS)) {
+            stat_inc(listener->stats.cx_overload_reject, worker->index);
+            close(fd);
+            continue;
+        }
         if (fd >= 0) {
             downstream_accept(worker, fd, &peer, listener->snapshot, listener->hcm,
-                              &listener->stats);
+                              &listener->stats, listener->quota);
             continue;
         }
         if (fd == -EAGAIN)
@@ -87,6 +95,11 @@ static void accept_round(struct listener_fd *lfd) {
         /* ECONNABORTED and network errors of that one connection: go on with the next. */
     }
     accept_again(lfd, false);
+}
+
+void listener_accept_all(struct worker *worker) {
+    for (struct list *at = worker->listeners.next; at != &worker->listeners; at = at->next)
+        accept_round(container_of(at, struct listener_fd, node));
 }
 
 static void listener_event(struct poll_fd *pd, unsigned events) {
@@ -168,18 +181,33 @@ static void init_stats(struct listener *listener) {
         .cx_active = listener_stat(listener, STAT_GAUGE, "downstream_cx_active"),
         .cx_destroy = listener_stat(listener, STAT_COUNTER, "downstream_cx_destroy"),
         .cx_overflow = listener_stat(listener, STAT_COUNTER, "downstream_cx_overflow"),
+        .cx_overload_reject =
+            listener_stat(listener, STAT_COUNTER, "downstream_cx_overload_reject"),
         .cx_length_ms = listener_stat(listener, STAT_HISTOGRAM, "downstream_cx_length_ms"),
     };
+    if (!listener->quota)
+        return;
+    struct listener_stats *stats = &listener->stats;
+    stats->rq_memory_limit = listener_stat(listener, STAT_COUNTER, "downstream_rq_memory_limit");
+    stats->rq_memory_wait = listener_stat(listener, STAT_COUNTER, "downstream_rq_memory_wait");
+    stats->rq_memory_evicted =
+        listener_stat(listener, STAT_COUNTER, "downstream_rq_memory_evicted");
+    stats->memory_bytes = listener_stat(listener, STAT_GAUGE, "memory_bytes");
 }
 
 struct listener *listener_open(const struct address *address, const struct cfg_listener *cfg,
-                               const struct hcm *hcm, struct snapshot *snapshot, int *rc) {
+                               const struct hcm *hcm, struct snapshot *snapshot,
+                               uint64_t memory_limit_bytes, int *rc) {
     unsigned count = cfg ? rt_p_count() : 1; /* P 0 serves the admin */
     bool reuse_port =
         count > 1 && !(cfg && cfg->enable_reuse_port.set && !cfg->enable_reuse_port.value);
     int backlog = cfg && cfg->tcp_backlog_size.set ? (int)cfg->tcp_backlog_size.value : BACKLOG;
     struct listener *listener = calloc(1, sizeof *listener + count * sizeof(struct listener_fd));
-    if (!listener) {
+    if (listener && memory_limit_bytes)
+        listener->quota =
+            quota_new((int64_t)memory_limit_bytes, rt_p_count(), downstream_quota_room);
+    if (!listener || (memory_limit_bytes && !listener->quota)) {
+        free(listener);
         *rc = -ENOMEM;
         return NULL;
     }
@@ -192,6 +220,7 @@ struct listener *listener_open(const struct address *address, const struct cfg_l
         listener->fds[i] = (struct listener_fd){.listener = listener, .p_index = i, .fd = -1};
     *rc = open_fds(listener, &bound, reuse_port, v6_only, backlog);
     if (*rc < 0) {
+        quota_free(listener->quota);
         free(listener);
         return NULL;
     }
@@ -223,6 +252,7 @@ static void start_on_p(struct rt_post *post) {
         return;
     }
     lfd->open = true;
+    list_push_back(&worker_here()->listeners, &lfd->node);
     accept_round(lfd); /* what came before the registration */
 }
 
@@ -233,6 +263,7 @@ static void stop_on_p(struct rt_post *post) {
     if (!lfd->open)
         return;
     lfd->open = false;
+    list_remove(&lfd->node);
     poll_close(&lfd->pd);
     lfd->fd = -1;
 }

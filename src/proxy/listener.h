@@ -8,17 +8,24 @@
 #pragma once
 #include "base/stats.h"
 #include "io/address.h"
+#include "proxy/quota.h"
 #include "proxy/snapshot.h"
 #include "rt/poll.h"
 
 struct listener_stats { /* listener.<address>.* */
-    struct statistic *cx_total, *cx_active, *cx_destroy, *cx_overflow, *cx_length_ms;
+    struct statistic *cx_total, *cx_active, *cx_destroy, *cx_overflow, *cx_length_ms,
+        *cx_overload_reject;
+    struct statistic *rq_memory_limit; /* requests answered with 503 because of the quota */
+    struct statistic *rq_memory_wait;  /* that waited for it */
+    struct statistic *rq_memory_evicted, *memory_bytes;
 };
 
 struct listener;
+struct worker;
 
 struct listener_fd {
     struct poll_fd pd;
+    struct list node; /* of its worker's listeners, while open */
     struct listener *listener;
     unsigned p_index;
     int fd;    /* -1: this P has none */
@@ -32,17 +39,21 @@ struct listener {
     const struct hcm *hcm;
     struct snapshot *snapshot; /* leased; NULL for the admin's */
     struct listener_stats stats;
+    struct quota *quota; /* NULL: no limit; lives as long as the process */
     bool is_admin;
     unsigned count;
     struct listener_fd fds[];
 };
 
 /* Binds and listens; accepting starts with listener_start. NULL and *rc = -errno on error.
- * cfg may be NULL (the admin). */
+ * cfg may be NULL (the admin). memory_limit_bytes: 0: none. */
 struct listener *listener_open(const struct address *address, const struct cfg_listener *cfg,
-                               const struct hcm *hcm, struct snapshot *snapshot, int *rc);
+                               const struct hcm *hcm, struct snapshot *snapshot,
+                               uint64_t memory_limit_bytes, int *rc);
 /* Inside rt_run: each P begins to accept. */
 void listener_start(struct listener *listener);
+/* On a P whose overload is over: takes the connections that waited meanwhile. */
+void listener_accept_all(struct worker *worker);
 /* Each P stops accepting and closes its descriptor; the listener itself stays for the process's
  * life, because connections refer to its stats. */
 void listener_stop(struct listener *listener);

@@ -263,14 +263,18 @@ static int strip_host_port(struct exchange *x, const struct downstream *d) {
     return header_set_id(&x->request.headers, HDR_AUTHORITY, authority_host(authority));
 }
 
+bool request_is_grpc(const struct exchange *x) {
+    struct span type = header_get(&x->request.headers, HDR_CONTENT_TYPE);
+    return span_starts_with(type, SPAN_LIT("application/grpc")) &&
+           (type.len == 16 || type.ptr[16] == '+' || type.ptr[16] == ';');
+}
+
 void request_prepare(struct exchange *x, struct downstream *d, const struct http1_head *head) {
     struct header_map *headers = &x->request.headers;
     if (!check_version(x, head) || !check_host(x, head) || !check_path(x) || !check_underscores(x))
         return;
     http1_strip_hop_by_hop(headers);
-    struct span type = header_get(headers, HDR_CONTENT_TYPE);
-    x->is_grpc = span_starts_with(type, SPAN_LIT("application/grpc")) &&
-                 (type.len == 16 || type.ptr[16] == '+' || type.ptr[16] == ';');
+    x->is_grpc = request_is_grpc(x);
     remove_internal_fields(x);
     header_remove_id(headers, HDR_X_FORWARDED_CLIENT_CERT);
     if (!x->hcm->config->proxy_100_continue)

@@ -8,4 +8,6 @@
 #include "http/http1.h"
 #include "proxy/downstream.h"
 
+/* By its content-type. */
+bool request_is_grpc(const struct exchange *x);
 void request_prepare(struct exchange *x, struct downstream *d, const struct http1_head *head);

@@ -4,6 +4,8 @@
 
 #include "base/clock.h"
 
+enum { LISTENER_MEMORY_MIN = 1 << 20 };
+
 static int compare_names(struct span a, struct span b) {
     size_t shorter = a.len < b.len ? a.len : b.len;
     int order = shorter ? memcmp(a.ptr, b.ptr, shorter) : 0;
@@ -96,6 +98,39 @@ static const struct cfg_hcm *find_hcm(const struct cfg_listener *cfg, struct spa
     return hcm;
 }
 
+/* metadata.filter_metadata["sluice.memory"]: what Envoy has no field for, where it accepts anything. */
+static uint64_t memory_limit(const struct cfg_listener *cfg, struct cfg_problems *problems) {
+    static const double bytes_max = (double)(UINT64_C(1) << 50);
+    const struct cfg_value *ours = NULL;
+    for (size_t i = 0; cfg->metadata && i < cfg->metadata->filter_metadata_count; i++)
+        if (span_eq(cfg->metadata->filter_metadata[i].key, SPAN_LIT("sluice.memory")))
+            ours = cfg->metadata->filter_metadata[i].value;
+    double bytes = 0;
+    for (size_t i = 0; ours && i < ours->fields_count; i++) {
+        const struct cfg_value_field *field = &ours->fields[i];
+        bool is_known = span_eq(field->key, SPAN_LIT("limit_bytes"));
+        uint64_t large; /* YAML has integers above 32 bits as text: see config/value.c */
+        if (is_known && field->value.kind == CFG_VALUE_STRING &&
+            span_to_u64(field->value.string, &large))
+            bytes = (double)large;
+        else if (is_known && field->value.kind == CFG_VALUE_NUMBER)
+            bytes = field->value.number;
+        else
+            cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark,
+                            is_known ? "sluice.memory: %.*s is not a number of bytes"
+                                     : "sluice.memory: there is no '%.*s'; there is limit_bytes",
+                            (int)field->key.len, field->key.ptr);
+    }
+    if (ours && !(bytes >= LISTENER_MEMORY_MIN && bytes <= bytes_max)) {
+        cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark,
+                        "sluice.memory: limit_bytes is required, from %d, a dozen requests at a "
+                        "time, to %.0f",
+                        LISTENER_MEMORY_MIN, bytes_max);
+        return 0;
+    }
+    return (uint64_t)bytes;
+}
+
 static void build_listener(struct snapshot *snapshot, const struct cfg_listener *cfg,
                            struct cfg_problems *problems) {
     struct listener_config *listener = &snapshot->listeners[snapshot->listener_count];
@@ -123,6 +158,7 @@ static void build_listener(struct snapshot *snapshot, const struct cfg_listener 
                             "the address is taken by the listener of line %u",
                             snapshot->listeners[i].config->mark.line);
     }
+    listener->memory_limit_bytes = memory_limit(cfg, problems);
     struct span chain_name = span_none();
     const struct cfg_hcm *hcm = find_hcm(cfg, &chain_name, problems);
     if (!hcm)
@@ -131,6 +167,8 @@ static void build_listener(struct snapshot *snapshot, const struct cfg_listener 
                          ? cfg->per_connection_buffer_limit_bytes.value
                          : 1024 * 1024;
     listener->hcm = hcm_build(hcm, snapshot, cfg->name, chain_name, limit, problems);
+    if (listener->hcm)
+        listener->hcm->bypass_overload = cfg->bypass_overload_manager;
     snapshot->listener_count++;
 }
 

@@ -18,6 +18,7 @@ struct listener_config {
     const struct cfg_listener *config;
     struct span name;
     struct address address;
+    uint64_t memory_limit_bytes; /* 0: none */
     struct hcm *hcm;
 };
 

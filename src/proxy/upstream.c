@@ -267,3 +267,15 @@ void upstream_retire_pool(struct host *host, unsigned p_index) {
     while ((u = take_idle(host, p_index)))
         destroy(u, true);
 }
+
+void upstream_shrink_idle(struct cluster *cluster, unsigned p_index, uint32_t keep) {
+    struct host_set *set = cluster->local[p_index].hosts;
+    for (uint32_t i = 0; set && i < set->count; i++) {
+        struct host_pool *pool = &set->hosts[i]->pools[p_index];
+        while (pool->idle_count > keep) {
+            struct upstream *u = container_of(pool->idle.prev, struct upstream, node);
+            leave_pool(u);
+            destroy(u, true);
+        }
+    }
+}

@@ -45,5 +45,7 @@ void upstream_put(struct upstream *upstream);
 void upstream_close(struct upstream *upstream, bool local);
 /* Adds what moved since the last call to the cluster's byte counters. */
 void upstream_count_bytes(struct upstream *upstream);
+/* Memory is short: of those that idle in each pool on this P the `keep` used last stay. On that P. */
+void upstream_shrink_idle(struct cluster *cluster, unsigned p_index, uint32_t keep);
 /* The host left the cluster: closes what idles in its pool on this P, and later what comes back. */
 void upstream_retire_pool(struct host *host, unsigned p_index);

@@ -14,6 +14,8 @@ int workers_init(void) {
     for (unsigned i = 0; i < count; i++) {
         made[i] = (struct worker){.index = i};
         list_init(&made[i].downstreams);
+        list_init(&made[i].listeners);
+        list_init(&made[i].held);
         if (getrandom(made[i].random, sizeof made[i].random, 0) != sizeof made[i].random)
             made[i].random[0] = 0x9e3779b97f4a7c15u + i; /* an early boot without entropy */
     }

@@ -5,6 +5,7 @@
 #pragma once
 #include "base/list.h"
 #include "http/date.h"
+#include "proxy/overload.h"
 #include "rt/rt.h"
 
 struct worker {
@@ -16,6 +17,9 @@ struct worker {
     uint32_t downstream_count;
     bool draining;    /* responses say Connection: close; idle connections are closed */
     uint64_t next_id; /* of connections and streams */
+    struct overload_state overload;
+    struct list listeners; /* struct listener_fd.node: those that accept here */
+    struct list held;      /* struct downstream.wait_node: see OVERLOAD_HOLD_REQUESTS */
 };
 
 /* The current P's. Pinned code may keep the pointer. */
@@ -26,5 +30,11 @@ MUST_CHECK int workers_init(void);
 
 /* Not for secrets: request ids, load balancing, fractions. */
 uint64_t worker_random(struct worker *worker);
+/* Whether an action of the overload manager strikes now. Nearly always one load. */
+static inline bool worker_overload(struct worker *worker, enum overload_action action) {
+    if (__builtin_expect(!(worker->overload.active >> action & 1), 1))
+        return false;
+    return overload_strikes(&worker->overload, action, (uint32_t)(worker_random(worker) >> 32));
+}
 /* Distinct in the process: the P's index in the low bits. */
 uint64_t worker_next_id(struct worker *worker);

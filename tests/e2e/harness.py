@@ -278,6 +278,7 @@ class Proxy:
                     key.endswith((".downstream_rq_active", ".upstream_rq_active"))
                     or key.endswith(".downstream_cx_active")
                     or key == "golang.seats_busy"
+                    or (key.startswith("listener.") and key.endswith(".memory_bytes"))
                 )
             }
 

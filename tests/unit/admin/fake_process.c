@@ -27,11 +27,20 @@ static struct address address(const char *host, uint16_t port) {
 
 static void each_listener(admin_listener_fn fn, void *arg) {
     const struct admin_listener listeners[] = {
-        {SPAN_LIT("main"), address("127.0.0.1", 10000)},
-        {SPAN_LIT("odd\"name"), address("::1", 10001)},
+        {SPAN_LIT("main"), address("127.0.0.1", 10000), 1 << 20, 80 << 10},
+        {SPAN_LIT("odd\"name"), address("::1", 10001), 0, 0},
     };
     for (size_t i = 0; i < sizeof listeners / sizeof *listeners; i++)
         fn(&listeners[i], arg);
+}
+
+static void each_pressure(overload_fn fn, void *arg) {
+    const struct overload_reading readings[] = {
+        {"envoy.resource_monitors.injected_resource", 70, 0},
+        {"sluice.memory_limit", 104, 512 << 20},
+    };
+    for (size_t i = 0; i < sizeof readings / sizeof *readings; i++)
+        fn(&readings[i], arg);
 }
 
 static void each_cluster(admin_cluster_fn fn, void *arg) {
@@ -79,6 +88,7 @@ void fake_process_install(void) {
                                        .config = config_now,
                                        .each_listener = each_listener,
                                        .each_cluster = each_cluster,
+                                       .each_pressure = each_pressure,
                                        .quit = quit,
                                        .drain_listeners = drain_listeners,
                                        .fail_healthcheck = fail_healthcheck,

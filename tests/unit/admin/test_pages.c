@@ -114,6 +114,21 @@ static void memory_has_envoys_fields(void **state) {
     page_fini(&page);
 }
 
+static void memory_tells_limits_and_how_near_they_are(void **state) {
+    struct page page = ask("GET", "/memory");
+    assert_true(has(&page, "\n \"pressures\": [\n  {\n"
+                           "   \"monitor\": \"envoy.resource_monitors.injected_resource\",\n"
+                           "   \"pressure_percent\": 70\n  },\n  {\n"
+                           "   \"monitor\": \"sluice.memory_limit\",\n"
+                           "   \"pressure_percent\": 104,\n"
+                           "   \"max_bytes\": \"536870912\"\n  }\n ],\n"));
+    assert_true(has(&page, "\n \"listeners\": [\n  {\n"
+                           "   \"listener\": \"main\",\n"
+                           "   \"limit_bytes\": \"1048576\",\n"
+                           "   \"bytes\": \"81920\"\n  }\n ]\n"));
+    page_fini(&page);
+}
+
 static void home_is_a_page_that_needs_nothing_else(void **state) {
     struct page page = ask("GET", "/");
     assert_string_equal(page.content_type, "text/html; charset=UTF-8");
@@ -406,6 +421,7 @@ int main(void) {
         cmocka_unit_test_setup(ready_only_while_live, set_up),
         cmocka_unit_test_setup(server_info_says_how_it_was_started, set_up),
         cmocka_unit_test_setup(memory_has_envoys_fields, set_up),
+        cmocka_unit_test_setup(memory_tells_limits_and_how_near_they_are, set_up),
         cmocka_unit_test_setup(home_is_a_page_that_needs_nothing_else, set_up),
         cmocka_unit_test_setup(listeners_are_listed, set_up),
         cmocka_unit_test_setup(clusters_show_their_hosts, set_up),

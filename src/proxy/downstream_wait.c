@@ -1,0 +1,214 @@
+/* downstream_wait: who may be served when memory is short.
+ *
+ * Two things make a connection wait: its listener's quota is used up, or the memory limit of the process is
+ * near (OVERLOAD_HOLD_REQUESTS). Both queues are first in, first out, and per P. Time limits both: a request
+ * that was not admitted within DOWNSTREAM_WAIT_MS is answered with 503, from what of its head has arrived.
+ * That takes two blocks for a moment, which nobody is charged for: it is done without waiting for anything,
+ * so it is one connection at a time on each P.
+ *
+ * No deadlock  Memory is waited for only by connections that hold none. An exchange that was admitted has
+ *              been charged all the blocks that it can come to hold, so it never waits for another:
+ *
+ *                  arena, first block        1     body of the request    + 1
+ *                  head of the request       1     body of the response   + 1
+ *                  head of the response      1                            ─────
+ *                                                                         5 = DOWNSTREAM_CHARGE
+ *
+ *              A body of any length goes through its one block: the next bytes are read once those before
+ *              were written, which is what holds back the sender. What an arena takes beyond its first
+ *              block (large heads, many changes to fields) cannot wait either. It is taken from what is
+ *              left, and where nothing is, the allocation fails, and with it that exchange.
+ * Bound        So what a listener holds is bounded by its quota, plus on each P the two blocks of a
+ *              connection that is being refused, and one block of each exchange that must say why it failed.
+ * Slow heads   10,000 clients that send a byte now and then would each hold a charge for as long as the
+ *              head's timeout lasts, minutes by default. A head that has been coming for longer than
+ *              DOWNSTREAM_HEAD_MS gives way, oldest first, as soon as somebody waits: one for each that
+ *              waits. It is answered with 503. Without anybody who waits it is left alone.
+ *
+ * Rejected     Counting blocks as they are taken, and letting exchanges wait for their next one: each holds
+ *              what another waits for. A time limit on that wait saves it from a deadlock, but then either
+ *              the limit is exceeded or responses are cut off in the middle.
+ *              Coroutines that park here: a stack each, at the very time when memory is short. */
+#include "proxy/downstream_wait.h"
+
+#include "base/clock.h"
+#include "proxy/listener.h"
+
+#define WAIT_NS (DOWNSTREAM_WAIT_MS * NS_PER_MS)
+#define HEAD_NS (DOWNSTREAM_HEAD_MS * NS_PER_MS)
+
+/* ---- waiting ---- */
+
+static void wait_in(struct downstream *d, struct list *queue) {
+    d->serving = false;
+    d->waiting = true;
+    list_push_back(queue, &d->wait_node);
+    timer_arm(&d->idle_timer, rt_now_ns() + WAIT_NS);
+}
+
+void downstream_wait_leave(struct downstream *d) {
+    if (!d->waiting)
+        return;
+    d->waiting = false;
+    list_remove(&d->wait_node);
+    if (d->waits_for_quota && --d->purse->waiting_count == 0)
+        quota_starve(d->purse, false);
+}
+
+static void serve_now(struct downstream *d) {
+    downstream_wait_leave(d);
+    downstream_start_serving(d);
+}
+
+void downstream_wait_over(struct downstream *d) {
+    d->refuse = d->waits_for_quota ? REFUSE_QUOTA : REFUSE_OVERLOAD;
+    serve_now(d);
+}
+
+static struct downstream *first_of(struct list *queue) {
+    return container_of(queue->next, struct downstream, wait_node);
+}
+
+void downstream_release_held(struct worker *worker) {
+    while (!list_is_empty(&worker->held))
+        serve_now(first_of(&worker->held));
+}
+
+/* ---- the quota ---- */
+
+static bool charge(struct downstream *d, int64_t bytes) {
+    if (!quota_take(d->purse, bytes))
+        return false;
+    stat_add(d->listener_stats->memory_bytes, d->worker->index, bytes);
+    return true;
+}
+
+static void give_back(struct downstream *d, int64_t bytes) {
+    stat_add(d->listener_stats->memory_bytes, d->worker->index, -bytes);
+    quota_give(d->purse, bytes);
+}
+
+void downstream_quota_room(struct quota_purse *purse) {
+    while (!list_is_empty(&purse->waiting)) {
+        struct downstream *d = first_of(&purse->waiting);
+        if (!charge(d, DOWNSTREAM_CHARGE))
+            return;
+        d->charged = true;
+        serve_now(d);
+    }
+}
+
+static void relieve(struct quota_purse *purse);
+
+static void relieve_later(struct timer *timer) {
+    relieve(container_of(timer, struct quota_purse, timer));
+}
+
+/* Somebody waits: heads that have been coming for long enough give way. */
+static void relieve(struct quota_purse *purse) {
+    struct list *next;
+    uint32_t spared = purse->evicting;
+    for (struct list *at = purse->heads.next; at != &purse->heads; at = next) {
+        next = at->next;
+        struct downstream *d = container_of(at, struct downstream, head_node);
+        if (d->evicted)
+            continue;
+        if (spared >= purse->waiting_count)
+            return;
+        if (rt_now_ns() - d->head_since_ns < HEAD_NS) {
+            timer_init(&purse->timer, relieve_later);
+            timer_arm(&purse->timer, d->head_since_ns + HEAD_NS);
+            return;
+        }
+        d->evicted = true;
+        purse->evicting++;
+        spared++;
+        rt_cancel(d->reader);
+    }
+}
+
+void downstream_head_waits(struct downstream *d, struct g *reader) {
+    if (!d->purse || d->reader)
+        return;
+    d->reader = reader;
+    d->head_since_ns = rt_now_ns();
+    list_push_back(&d->purse->heads, &d->head_node);
+    if (d->purse->waiting_count && !timer_is_armed(&d->purse->timer))
+        relieve(d->purse);
+}
+
+void downstream_head_over(struct downstream *d) {
+    if (!d->reader)
+        return;
+    d->reader = NULL;
+    list_remove(&d->head_node);
+    if (d->evicted) {
+        d->evicted = false;
+        d->purse->evicting--;
+        rt_cancel_clear(); /* whether or not it was the cancellation that ended the head */
+    }
+}
+
+static bool admit_to_quota(struct downstream *d) {
+    struct quota_purse *purse = d->purse;
+    if (list_is_empty(&purse->waiting) && charge(d, DOWNSTREAM_CHARGE)) {
+        d->charged = true;
+        return true;
+    }
+    stat_inc(d->listener_stats->rq_memory_wait, d->worker->index);
+    d->waits_for_quota = true;
+    wait_in(d, &purse->waiting);
+    purse->waiting_count++;
+    quota_starve(purse, true);
+    if (!timer_is_armed(&purse->timer))
+        relieve(purse);
+    downstream_quota_room(purse); /* what came before others could see that we starve */
+    return false;
+}
+
+/* ---- admitting ---- */
+
+static bool must_be_held(const struct downstream *d) {
+    const struct overload_state *state = &d->worker->overload;
+    return !d->hcm->bypass_overload && overload_is_full(state, OVERLOAD_HOLD_REQUESTS) &&
+           !overload_is_full(state, OVERLOAD_STOP_REQUESTS); /* that is answered at once */
+}
+
+bool downstream_admit_slowly(struct downstream *d) {
+    if (d->refuse || inbuf_len(&d->in)) /* what was read already is charged, and to be used up */
+        return true;
+    if (must_be_held(d)) {
+        d->waits_for_quota = false;
+        if (d->charged) /* it waited for that before */
+            downstream_release_slowly(d);
+        wait_in(d, &d->worker->held);
+        return false;
+    }
+    return !d->purse || d->charged || admit_to_quota(d);
+}
+
+void downstream_release_slowly(struct downstream *d) {
+    bool charged = d->charged;
+    d->refuse = REFUSE_NOT;
+    d->charged = false;
+    if (charged)
+        give_back(d, DOWNSTREAM_CHARGE);
+}
+
+/* ---- arenas ---- */
+
+static bool payer_take(struct arena_payer *payer, size_t size) {
+    struct downstream *d = container_of(payer, struct downstream, payer);
+    if (charge(d, (int64_t)size))
+        return true;
+    stat_inc(d->listener_stats->rq_memory_limit, d->worker->index);
+    return false;
+}
+
+static void payer_give(struct arena_payer *payer, size_t size) {
+    give_back(container_of(payer, struct downstream, payer), (int64_t)size);
+}
+
+void downstream_payer_init(struct downstream *d) {
+    d->payer = (struct arena_payer){.take = payer_take, .give = payer_give};
+}

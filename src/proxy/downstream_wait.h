@@ -1,0 +1,55 @@
+/* downstream_wait: connections with a request at hand for which there is no memory now.
+ *
+ *     admit ──room──► serve the request ──► release
+ *       └─none─► wait, for WAIT_MS at most ──room──► serve it
+ *                        └─time is over──► 503
+ *
+ * A connection that waits has no coroutine and no block: it is not read from.
+ *
+ * Charge     A request is admitted when DOWNSTREAM_CHARGE can be taken from its listener's quota, which is
+ *            all that the blocks of an exchange can come to; only what its arena takes beyond its first
+ *            block is taken later, and then a refusal fails that exchange.
+ * Threads    The connection's P. Nothing here parks. */
+#pragma once
+#include "mem/block.h"
+#include "proxy/downstream.h"
+
+enum {
+    /* Blocks of one exchange: the arena's first; the one its head came in and one for the body behind;
+     * the same of the response. */
+    DOWNSTREAM_CHARGE = 5 * BLOCK_SIZE,
+    DOWNSTREAM_WAIT_MS = 1000,
+    DOWNSTREAM_HEAD_MS = 1000, /* a head that takes longer gives way to those that wait */
+};
+
+/* Private: under pressure, or with a quota. */
+bool downstream_admit_slowly(struct downstream *d);
+void downstream_release_slowly(struct downstream *d);
+
+/* Before a request is read, by the connection's coroutine. False: the connection waits from now on, and
+ * the coroutine ends without touching it again. */
+static inline bool downstream_admit(struct downstream *d) {
+    if (__builtin_expect(!d->purse && !d->worker->overload.active, 1))
+        return true;
+    return downstream_admit_slowly(d);
+}
+/* After a request: its memory is everybody's. */
+static inline void downstream_release(struct downstream *d) {
+    if (__builtin_expect(d->charged || d->refuse, 0))
+        downstream_release_slowly(d);
+}
+
+/* Its timer fired while it waited: it is to be refused. */
+void downstream_wait_over(struct downstream *d);
+/* It will not wait any longer, because it ends. */
+void downstream_wait_leave(struct downstream *d);
+
+/* The head of a request does not come in one piece; `reader` is the coroutine that goes on to read it. It
+ * may be cancelled until downstream_head_over. */
+void downstream_head_waits(struct downstream *d, struct g *reader);
+void downstream_head_over(struct downstream *d);
+
+/* What an arena takes on behalf of a connection with a quota. */
+void downstream_payer_init(struct downstream *d);
+/* For quota_new. */
+void downstream_quota_room(struct quota_purse *purse);

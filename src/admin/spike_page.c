@@ -10,6 +10,8 @@
 #include "admin/spike_capture.h"
 #include "rt/foreign.h"
 
+static const char content_type_html[] = "text/html; charset=UTF-8";
+
 struct asking {
     const struct spike_capture *capture;
     struct span file;
@@ -102,7 +104,7 @@ static void list(const struct asking *asking) {
         page_fail(page, 503, "%s cannot be read: %s\n", dir->path, strerror(-count));
         return;
     }
-    page->content_type = asking->is_json ? content_type_json : "text/html; charset=UTF-8";
+    page->content_type = asking->is_json ? content_type_json : content_type_html;
     (asking->is_json ? put_json : put_page)(&page->body, dir, pairs, count);
     free(pairs);
 }
@@ -123,6 +125,14 @@ static void answer(void *arg) {
     (span_is_none(asking->file) ? list : send_file)(asking);
 }
 
+static void put_off(struct page *page) {
+    page->content_type = content_type_html;
+    text_puts(&page->body, html_head);
+    text_puts(&page->body,
+              "<p>Spikes are not captured. Start with <code>--heap-spike-dir DIR</code>, and "
+              "profiles of before and after one are written there.</p></body></html>\n");
+}
+
 void page_heap_spikes(const struct query *query, struct page *page) {
     struct span format = query_find(query, "format");
     struct asking asking = {.capture = spike_capture_of_process(),
@@ -131,6 +141,8 @@ void page_heap_spikes(const struct query *query, struct page *page) {
                             .page = page};
     if (!asking.is_json && !span_is_none(format) && !span_eq(format, SPAN_LIT("html")))
         page_fail(page, 400, "format must be html or json\n");
+    else if (!asking.capture && !asking.is_json && span_is_none(asking.file))
+        put_off(page);
     else if (!asking.capture)
         page_fail(page, 404,
                   "spikes are not captured: start with --heap-spike-dir DIR, see --help\n");

@@ -67,8 +67,7 @@ MUST_CHECK uint64_t handle_make(struct handle_table *table, unsigned shard,
 /* The same in two steps, for an object that has to be made with its handle in hand: what is reserved opens
  * nothing before handle_open, which must follow. */
 MUST_CHECK uint64_t handle_reserve(struct handle_table *table, unsigned shard);
-void handle_open(struct handle_table *table, uint64_t handle,
-                 const struct handle_object *object BORROWED_BY(table));
+void handle_open(struct handle_table *table, uint64_t handle, const struct handle_object *object);
 
 /* The object, leased until handle_release. NULL when the handle does not stand for an object with this key
  * (any more): ended, never made, forged; also with HANDLE_LEASES_MAX leases out. Who is refused because

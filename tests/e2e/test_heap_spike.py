@@ -1,6 +1,7 @@
 """What was that spike: a library that has 10 MB all the time and makes a little noise all the time takes 10 MB
 more now and then. Two heap profiles are written by themselves, and their difference names who it was."""
 
+import pathlib
 import re
 import stat
 import subprocess
@@ -16,6 +17,7 @@ from build import build
 
 pytest_plugins = ["go_fixtures"]
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 MB = 1000 * 1000
 CYCLES = 10  # the average, and the warm-up
 NAME = r"heap-\d{8}T\d{6}\.\d{3}Z-(before|after)\.pb\.gz"
@@ -224,9 +226,10 @@ def test_what_is_not_there_and_what_makes_no_sense(idle, proxy):
     assert status_of(idle, f"/debug/heap/spikes?file={absent}") == 404
     assert status_of(idle, "/debug/heap/spikes?format=xml") == 400
     other = proxy([listener("edge", [direct(200, "hi")])])
-    answer = ask(other, "/debug/heap/spikes")
-    assert answer.status == 404
-    assert "--heap-spike-dir" in answer.body
+    for path, status in (("", 200), ("?format=json", 404), (f"?file={absent}", 404)):
+        answer = ask(other, f"/debug/heap/spikes{path}")
+        assert answer.status == status
+        assert "--heap-spike-dir" in answer.body
 
 
 @pytest.mark.parametrize(
@@ -256,3 +259,14 @@ def test_without_samples_there_is_a_warning(proxy, tmp_path):
     flags = ["--heap-spike-dir", str(tmp_path / "spikes"), "--heap-profile-rate", "0"]
     edge = proxy([listener("edge", [direct(200, "hi")])], flags=flags)
     assert "nothing is sampled, so no spike is seen; set --heap-profile-rate" in edge.log()
+
+
+def test_the_manuals_have_the_rule_that_is_built_in():
+    [rule] = re.findall(r"min=\S+disk=\S+", run("--help").stdout)
+    assert rule in (ROOT / "docs" / "sluice.1").read_text()
+    table = (ROOT / "docs" / "memory.md").read_text()
+    values = dict(item.split("=") for item in rule.split(","))
+    pairs, disk = values.pop("pairs"), values.pop("disk")
+    assert f"| `pairs`, `disk` | `{pairs}`, `{disk}` |" in table
+    for key, value in values.items():
+        assert f"| `{key}` | `{value}` |" in table

@@ -1,14 +1,19 @@
 """Who holds the memory of a proxy at work, as Go's own tools read it."""
 
+import os
 import re
+import signal
+import subprocess
 import threading
+import urllib.error
+import urllib.request
 
 import pytest
 from go_support import Proxy, config_of, go_listener, kit, stop
 from harness import cluster, direct, eventually, is_sanitized, listener, run, to
 from test_admin import ask, status_of
 from test_pools import HTTP
-from test_profiles import Profile, check_flame
+from test_profiles import GO, Profile, check_flame
 
 from build import build
 
@@ -130,6 +135,33 @@ def test_a_heap_profile_has_what_gos_have(held, tmp_path):
         allocated_objects, allocated, objects, in_use = map(int, values)
         assert allocated_objects >= objects > 0 or objects == in_use == 0
         assert allocated >= in_use
+
+
+def fetched(url):
+    """None as long as nobody listens there."""
+    try:
+        with urllib.request.urlopen(url, timeout=60) as reply:
+            return reply.read().decode()
+    except urllib.error.URLError:
+        return None
+
+
+@needs_malloc
+def test_gos_pages_show_it(held, tmp_path):
+    """What people see of `go tool pprof -http`."""
+    held.hold(3)
+    profile = heap(held.edge, tmp_path)
+    profile.ask("-top")  # there is a Go, and it has compiled the tool
+    command = [GO, "tool", "pprof", "-http=127.0.0.1:0", "-no_browser", str(profile.path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as shown:
+        try:
+            [where] = re.findall(r"http://\S+", shown.stderr.readline())
+            for page in ("flamegraph", "top"):
+                body = eventually(lambda page=page: fetched(f"{where}/ui/{page}"))
+                assert "inuse_space" in body
+                assert "serve_one" in body
+        finally:
+            os.killpg(shown.pid, signal.SIGTERM)  # `go tool` and the tool that it started
 
 
 @needs_malloc

@@ -174,6 +174,7 @@ struct pprof *heap_pprof_new(const struct heap_wanted *wanted, uint64_t rate,
         .period_type = {"space", "bytes"},
         .period = (int64_t)rate,
         .default_type = default_type,
+        .drop_frames = "mem_sample", /* inlined where memory is handed out */
     };
     for (unsigned i = first_value(wanted); i < HEAP_VALUES; i++)
         head.values[head.value_count++] = types[i];

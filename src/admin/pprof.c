@@ -32,6 +32,7 @@ enum profile_field {
     PROFILE_LOCATION = 4,
     PROFILE_FUNCTION = 5,
     PROFILE_STRING = 6,
+    PROFILE_DROP_FRAMES = 7,
     PROFILE_TIME_NANOS = 9,
     PROFILE_DURATION_NANOS = 10,
     PROFILE_PERIOD_TYPE = 11,
@@ -483,6 +484,7 @@ struct pprof *pprof_new(const struct pprof_head *head) {
     if (head->period_type.what)
         put_type(pprof, PROFILE_PERIOD_TYPE, &head->period_type);
     put_number(&pprof->body, PROFILE_PERIOD, (uint64_t)head->period);
+    put_number(&pprof->body, PROFILE_DROP_FRAMES, string_of(pprof, head->drop_frames));
     put_number(&pprof->body, PROFILE_DEFAULT_TYPE, string_of(pprof, head->default_type));
     (void)dl_iterate_phdr(add_mappings, pprof);
     return pprof;

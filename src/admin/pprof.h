@@ -23,8 +23,8 @@ struct pprof_head {
     unsigned value_count;
     struct pprof_type period_type; /* of what happens between two samples */
     int64_t period;
-    const char
-        *default_type; /* what of values[] is shown unless asked otherwise; NULL: the last one */
+    const char *default_type; /* of values[], shown unless asked otherwise; NULL: the last one */
+    const char *drop_frames;  /* functions to leave out with what they call; a regexp, or NULL */
 };
 
 struct pprof *pprof_new(const struct pprof_head *head); /* NULL when memory is short */

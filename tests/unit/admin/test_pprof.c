@@ -317,16 +317,20 @@ static void a_difference_is_one_reading_negated_and_then_the_other(void **state)
     assert_false(nth(profile, 2, 2, &none)); /* the rest came to nothing */
 }
 
-static void what_is_shown_first_has_its_name(void **state) {
+static void readers_are_told_what_to_show_and_what_not(void **state) {
     struct pprof_head with_default = head;
     with_default.default_type = "samples";
+    with_default.drop_frames = "malloc|free";
     struct pprof *pprof = pprof_new(&with_default);
     struct span profile = unzip(pprof);
     pprof_free(pprof);
     assert_string(profile, number_of(profile, 14), "samples");
+    assert_string(profile, number_of(profile, 7), "malloc|free");
     pprof = pprof_new(&head);
     struct field none;
-    assert_false(nth(unzip(pprof), 14, 0, &none));
+    profile = unzip(pprof);
+    assert_false(nth(profile, 14, 0, &none));
+    assert_false(nth(profile, 7, 0, &none));
     pprof_free(pprof);
 }
 
@@ -337,7 +341,7 @@ int main(void) {
         cmocka_unit_test(equal_things_are_written_once_however_many_there_are),
         cmocka_unit_test(a_stack_that_somebody_tells_of_has_the_names_that_it_was_told_with),
         cmocka_unit_test(a_difference_is_one_reading_negated_and_then_the_other),
-        cmocka_unit_test(what_is_shown_first_has_its_name),
+        cmocka_unit_test(readers_are_told_what_to_show_and_what_not),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -34,7 +34,7 @@
 
 #define FOREVER (1ULL << 62)
 /* How far a countdown that is not a thread's runs while nothing is sampled: nobody can shorten it. */
-#define REST_BYTES (4LL << 20)
+#define REST_BYTES (1LL << 20)
 
 _Thread_local struct sampler sampler_self;
 

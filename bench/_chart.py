@@ -63,36 +63,47 @@ def ratios(title, bars):
     return "\n".join([head, f'<rect width="{width}" height="{height}" fill="white"/>', *parts, "</svg>\n"])
 
 
-COLOURS = ("#2c6fbb", "#d99a1c", "#c0392b", "#2e8b57")
+COLOURS = ("#2c6fbb", "#c0392b", "#2e8b57", "#8e6bb0", "#7f8c8d")
+SECOND = "#d99a1c"
+
+
+def _curve(values, most, top, height, colour):
+    step = WIDTH / max(len(values) - 1, 1)
+    points = " ".join(f"{LEFT + at * step:.1f},{top + height * (1 - v / most):.1f}" for at, v in enumerate(values))
+    return f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.5"/>'
 
 
 def panels(title, charts):
-    """Lines over their index, one panel below the other on one scale; charts: (title, {name: values})."""
+    """Lines over their index, one panel below the other on the same scales; charts: (title, {name: values},
+    (name, values) on the scale to the right)."""
     height, gap = 150, 46
-    most = max(max(values) for _, lines in charts for values in lines.values()) or 1
-    bottom = TOP + (height + gap) * len(charts)
+    most = max(max(values) for _, lines, _ in charts for values in lines.values()) or 1
+    most_right = max(max(values) for _, _, (_, values) in charts) or 1
     parts = [_text(LEFT, 22, title, size=15, weight="bold")]
-    for place, (name, lines) in enumerate(charts):
+    for place, (name, lines, (right_name, right)) in enumerate(charts):
         top = TOP + place * (height + gap)
         parts.append(_text(LEFT, top - 6, name))
         for part in range(5):
             y = top + height * (1 - part / 4)
             parts.append(_line(LEFT, y, LEFT + WIDTH, y, GRID))
             parts.append(_text(LEFT - 8, y + 4, f"{most * part / 4:.0f}", "end", 11))
-        for number, (label, values) in enumerate(lines.items()):
-            colour = COLOURS[number]
-            step = WIDTH / max(len(values) - 1, 1)
-            points = " ".join(
-                f"{LEFT + at * step:.1f},{top + height * (1 - value / most):.1f}" for at, value in enumerate(values)
-            )
-            parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}"/>')
-            parts.append(
-                _line(LEFT + WIDTH + 10, top + 20 * number + 10, LEFT + WIDTH + 30, top + 20 * number + 10, colour, 3)
-            )
-            parts.append(_text(LEFT + WIDTH + 36, top + 20 * number + 14, label))
-    width = LEFT + WIDTH + RIGHT
+            parts.append(_text(LEFT + WIDTH + 8, y + 4, f"{most_right * part / 4:.0f}", size=11))
+        for number, (label, values, scale, colour) in enumerate(
+            [(*line, most, colour) for line, colour in zip(lines.items(), COLOURS, strict=False)]
+            + [(right_name, right, most_right, SECOND)]
+        ):
+            parts.append(_curve(values, scale, top, height, colour))
+            key, y = LEFT + WIDTH + 50, top + 20 * number + 10
+            parts.append(_line(key, y, key + 20, y, colour, 3))
+            parts.append(_text(key + 26, y + 4, label))
+    width, bottom = LEFT + WIDTH + RIGHT, TOP + (height + gap) * len(charts)
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{bottom}" '
         f'viewBox="0 0 {width} {bottom}" font-family="sans-serif">'
     )
     return "\n".join([head, f'<rect width="{width}" height="{bottom}" fill="white"/>', *parts, "</svg>\n"])
+
+
+def size_of(svg):
+    """Pixels of what ratios or panels made."""
+    return tuple(int(svg.split(f'{name}="', 1)[1].split('"', 1)[0]) for name in ("width", "height"))

@@ -1,45 +1,44 @@
 /* bench_recycler PROGRAM SECONDS: a program that makes a buffer of 5 to 10 MB each second and puts it
  * into one of 20 places, dropping what was there, on a clock of its own. A line of CSV per second:
  *
- *     HeapSys,bytes,HeapAlloc,HeapIdle,HeapReleased,makes,frees,rss
+ *     HeapSys,bytes,HeapAlloc,HeapIdle,HeapReleased,makes,frees,rss,grows,shrinks
  *
- * collected  What is dropped is garbage, freed when as much has been made as was held after the last
- *            collection (Go's GOGC=100): the memory of a program with a collector and no pool, but for
- *            how the collector finds garbage. C has none, so it is played here.
  * malloc     What is dropped is freed at once, as C does without a pool.
- * channel    What is dropped goes into a queue of 5 when there is room, else it is garbage as above;
- *            a new one is made when the queue is empty. Whatever comes out of the queue is used,
- *            whatever its size.
+ * channel    What is dropped goes into a queue of 5 when there is room, else it is freed; a new one is
+ *            made when the queue is empty. Whatever comes out of the queue is used, whatever its size.
  * recycler   recycler_get and recycler_give, recycler_age once a second.
  *
- * Every program draws the same sizes and places, and writes to each page of a buffer that it makes or
- * gets. The columns are Go's: what was had from the OS, what the places hold, what is allocated,
- * what is not, what of that has no memory, and how often memory was made and freed. Those of malloc's
- * are mallinfo2's, which knows of nothing released, so rss is there: what the kernel says is resident,
- * beyond what was before. */
+ * bench/recycler_go is the same without a pool in Go. Every program draws the same sizes and places, and
+ * writes to each page of a buffer that it makes or gets. The columns are Go's: what was had from the OS,
+ * what the places hold, what is allocated, what is not, what of that has no memory, and how often memory
+ * was made and freed. Those of malloc's are mallinfo2's, which knows of nothing released, so rss is
+ * there: what the kernel says is resident, beyond what was before.
+ *
+ * bench_recycler grow COUNT: what it takes to have 10 MB, written to, where there were 5: new memory, or the
+ * old 5 and mremap. Prints "ns_new ns_grown" of CPU time, each a median of COUNT. */
 #include <malloc.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "mem/recycler.h"
 
-enum { PLACES = 20, CHANNEL = 5, GARBAGE_MAX = 1024, SIZE_MIN = 5000000, SIZE_RANGE = 5000000 };
+enum { PLACES = 20, CHANNEL = 5, GROW_MAX = 1000, SIZE_MIN = 5000000, SIZE_RANGE = 5000000 };
 
 struct buffer {
     char *ptr;
     size_t size;
 };
 
-enum program { COLLECTED, MALLOC, CHANNELLED, RECYCLED, PROGRAMS };
-static const char *const names[] = {"collected", "malloc", "channel", "recycler"};
+enum program { MALLOC, CHANNELLED, RECYCLED, PROGRAMS };
+static const char *const names[] = {"malloc", "channel", "recycler"};
 
 static enum program program;
-static struct buffer places[PLACES], channel[CHANNEL], garbage[GARBAGE_MAX];
-static unsigned channel_count, garbage_count;
-static size_t allocated, collect_at;
+static struct buffer places[PLACES], channel[CHANNEL];
+static unsigned channel_count;
 static uint64_t makes, frees;
 static struct recycler_cache cache;
 
@@ -56,26 +55,15 @@ static void must(bool holds, const char *what) {
     }
 }
 
-static void free_buffer(struct buffer buffer) {
-    free(buffer.ptr);
-    allocated -= buffer.size;
-    frees++;
-}
-
-static void collect(void) {
-    while (garbage_count > 0)
-        free_buffer(garbage[--garbage_count]);
-    collect_at = 2 * allocated;
-}
-
 static struct buffer make_buffer(size_t size) {
-    if (garbage_count > 0 && allocated + size > collect_at)
-        collect();
-    struct buffer buffer = {malloc(size), size};
-    must(buffer.ptr, "no memory");
-    allocated += size;
     makes++;
-    return buffer;
+    return (struct buffer){malloc(size), size};
+}
+
+static void touch(struct buffer buffer) {
+    must(buffer.ptr, "no memory");
+    for (size_t at = 0; at < buffer.size; at += 4096)
+        buffer.ptr[at] = 1;
 }
 
 static struct buffer get_buffer(size_t size) {
@@ -87,9 +75,7 @@ static struct buffer get_buffer(size_t size) {
         memmove(&channel[0], &channel[1], --channel_count * sizeof channel[0]);
     } else
         buffer = make_buffer(size);
-    must(buffer.ptr, "no memory");
-    for (size_t at = 0; at < buffer.size; at += 4096)
-        buffer.ptr[at] = 1;
+    touch(buffer);
     return buffer;
 }
 
@@ -98,11 +84,9 @@ static void drop_buffer(struct buffer buffer) {
         recycler_give(&cache, buffer.ptr, buffer.size);
     } else if (program == CHANNELLED && channel_count < CHANNEL) {
         channel[channel_count++] = buffer;
-    } else if (program == MALLOC) {
-        free_buffer(buffer);
     } else {
-        must(garbage_count < GARBAGE_MAX, "more garbage than expected");
-        garbage[garbage_count++] = buffer;
+        free(buffer.ptr);
+        frees++;
     }
 }
 
@@ -130,20 +114,65 @@ static void print_row(uint64_t resident_before) {
         stats.frees = frees;
     }
     uint64_t resident = resident_bytes();
-    printf("%llu,%llu,%llu,%llu,%llu,%llu,%llu,%llu\n", (unsigned long long)stats.heap_sys,
-           (unsigned long long)bytes, (unsigned long long)stats.heap_alloc,
-           (unsigned long long)stats.heap_idle, (unsigned long long)stats.heap_released,
-           (unsigned long long)stats.makes, (unsigned long long)stats.frees,
-           (unsigned long long)(resident > resident_before ? resident - resident_before : 0));
+    printf("%llu,%llu,%llu,%llu,%llu,%llu,%llu,%llu,%llu,%llu\n",
+           (unsigned long long)stats.heap_sys, (unsigned long long)bytes,
+           (unsigned long long)stats.heap_alloc, (unsigned long long)stats.heap_idle,
+           (unsigned long long)stats.heap_released, (unsigned long long)stats.makes,
+           (unsigned long long)stats.frees,
+           (unsigned long long)(resident > resident_before ? resident - resident_before : 0),
+           (unsigned long long)stats.grows, (unsigned long long)stats.shrinks);
+}
+
+static int64_t cpu_ns(void) {
+    struct timespec now;
+    (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now); /* cannot fail with this clock */
+    return now.tv_sec * NS_PER_S + now.tv_nsec;
+}
+
+static int64_t grow_once(bool from_old) {
+    enum { SMALL = 5 << 20, LARGE = 10 << 20 };
+    if (from_old) {
+        struct buffer old = {recycler_get(&cache, SMALL), SMALL};
+        touch(old);
+        recycler_give(&cache, old.ptr, old.size);
+    }
+    int64_t start_ns = cpu_ns();
+    struct buffer buffer = {recycler_get(&cache, LARGE), LARGE};
+    touch(buffer);
+    int64_t took_ns = cpu_ns() - start_ns;
+    recycler_give(&cache, buffer.ptr, buffer.size);
+    while (recycler_trim(&cache)) {
+    }
+    return took_ns;
+}
+
+static int by_value(const void *a, const void *b) {
+    int64_t left = *(const int64_t *)a, right = *(const int64_t *)b;
+    return (left > right) - (left < right);
+}
+
+static void print_grow(long count) {
+    static int64_t took_ns[2][GROW_MAX];
+    must(count > 0 && count <= GROW_MAX, "grow: a count up to 1000");
+    for (long i = 0; i < count; i++)
+        for (int from_old = 0; from_old < 2; from_old++)
+            took_ns[from_old][i] = grow_once(from_old);
+    for (int i = 0; i < 2; i++)
+        qsort(took_ns[i], (size_t)count, sizeof took_ns[i][0], by_value);
+    printf("%lld %lld\n", (long long)took_ns[0][count / 2], (long long)took_ns[1][count / 2]);
 }
 
 int main(int argc, char **argv) {
     must(argc == 3, "usage: bench_recycler PROGRAM SECONDS");
+    long seconds = strtol(argv[2], NULL, 10);
+    recycler_cache_init(&cache);
+    if (strcmp(argv[1], "grow") == 0) {
+        print_grow(seconds);
+        return 0;
+    }
     while (program < PROGRAMS && strcmp(argv[1], names[program]) != 0)
         program++;
     must(program < PROGRAMS, "no such program");
-    long seconds = strtol(argv[2], NULL, 10);
-    recycler_cache_init(&cache);
     uint64_t resident_before = resident_bytes();
     for (int64_t now_ns = 0; now_ns < seconds * NS_PER_S; now_ns += NS_PER_S) {
         (void)recycler_age(&cache, now_ns);

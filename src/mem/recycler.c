@@ -165,6 +165,14 @@ void *recycler_get(struct recycler_cache *cache, size_t size) {
     return ptr;
 }
 
+void *recycler_lent_at(const void *ptr, size_t size) {
+    /* Pieces of these sizes lie at multiples of them. */
+    const char *start = (const char *)ptr - ((uintptr_t)ptr & (size - 1));
+    struct piece *piece = chunk_lent_piece(start);
+    ASSERT(piece->size == size);
+    return piece->ptr;
+}
+
 void recycler_put_note(void *lent, void *note) {
     chunk_lent_piece(lent)->note = note;
 }

@@ -14,6 +14,10 @@ MUST_CHECK void *recycler_lend(struct recycler_cache *cache, size_t size);
 /* recycler_give of what has been free in the front since since_ns: it keeps that age. */
 void recycler_give_idle(struct recycler_cache *cache, void *ptr, size_t size, int64_t since_ns);
 
+/* The start of what is lent with this size, a power of two of 4 to 128 KiB, and has ptr in it. Asserts
+ * that there is such a thing, whatever ptr is. */
+MUST_CHECK void *recycler_lent_at(const void *ptr, size_t size);
+
 /* A note on what is lent, for the sample of whoever has it from the front. */
 void recycler_put_note(void *lent, void *note);
 MUST_CHECK void *recycler_take_note(void *lent);

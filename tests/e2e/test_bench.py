@@ -75,15 +75,15 @@ def test_the_recyclers_bench_runs_the_same_program_with_and_without_it(tmp_path)
     subprocess.run(command, check=True, timeout=120)
 
     programs = json.loads(output.read_text())["programs"]
-    assert set(programs) == {"collected", "malloc", "channel", "recycler"}
+    assert set(programs) == {"go", "malloc", "channel", "recycler"}
     for name, found in programs.items():
         assert found["sys_per_byte_end"] >= 1, name
         rows = (tmp_path / f"recycler-{name}.csv").read_text().splitlines()
-        assert rows[0] == "HeapSys,bytes,HeapAlloc,HeapIdle,HeapReleased,makes,frees,rss"
+        assert rows[0] == "HeapSys,bytes,HeapAlloc,HeapIdle,HeapReleased,makes,frees,rss,grows,shrinks"
         assert len(rows) == 121
-    for name in ("collected", "malloc"):
+    for name in ("go", "malloc"):
         assert programs[name]["makes"] == 120
     for name in ("channel", "recycler"):
         assert programs[name]["makes"] < 60  # most were there already
     lines = ElementTree.parse(output.with_suffix(".svg")).getroot().iter("{http://www.w3.org/2000/svg}polyline")
-    assert len(list(lines)) == 3 * len(programs)
+    assert len(list(lines)) == 6 * len(programs)

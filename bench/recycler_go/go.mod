@@ -1,0 +1,3 @@
+module sluice.dev/bench/recycler_go
+
+go 1.22

@@ -21,8 +21,8 @@
  *        exchange's acquire in make.
  * Free   Each shard has what its maker uses alone, so making takes no locked instruction, and a stack
  *        that any thread pushes to. The maker only ever takes the whole stack: no ABA. It is turned
- *        round, and fresh slots of a run come before it, so slots are used in turn: an index, and with it
- *        the memory of a loan, comes back after RUN others at the soonest.
+ *        round, and when there is no more than a RUN of it, fresh slots come first: so an index, and with it
+ *        the memory of a loan, comes back after RUN others at the soonest, until the table is full.
  * Cost   Look-up and release are one compare-and-swap and one subtraction on a line that nobody else is
  *        at: see bench/native/memory_handles.c.
  * Rejected  A reader-writer lock or epochs: foreign threads come and go, and the SDK's calls are short and
@@ -31,9 +31,9 @@
  *        it; a handle is there to make mistakes harmless, not attacks. */
 #include "mem/handle.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <pthread.h>
-#include <assert.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -84,10 +84,11 @@ static bool take_run(struct handle_table *table, struct handle_shard *shard) {
     return true;
 }
 
-/* What was returned, oldest first. */
-static void take_returned(struct handle_table *table, struct handle_shard *shard) {
+/* What was returned, oldest first; how many. */
+static uint32_t take_returned(struct handle_table *table, struct handle_shard *shard) {
+    uint32_t count = 0;
     if (atomic_load_explicit(&shard->returned, memory_order_relaxed) == 0)
-        return;
+        return 0;
     uint32_t newest = atomic_exchange_explicit(&shard->returned, 0, memory_order_acquire);
     while (newest) {
         struct handle_slot *slot = &table->slots[newest - 1];
@@ -95,19 +96,20 @@ static void take_returned(struct handle_table *table, struct handle_shard *shard
         slot->next = shard->free;
         shard->free = newest;
         newest = older;
+        count++;
     }
+    return count;
 }
 
 /* Index + 1, or 0. */
 static uint32_t take_slot(struct handle_table *table, unsigned shard_index) {
     struct handle_shard *shard = &table->shards[shard_index];
-    if (!shard->free && shard->fresh == shard->fresh_end) {
-        take_returned(table, shard);
-        if (!shard->free && !take_run(table, shard))
-            return 0;
-    }
-    uint32_t taken = shard->free;
-    if (taken) {
+    bool is_out = !shard->free && shard->fresh == shard->fresh_end;
+    if (is_out && take_returned(table, shard) <= RUN && !take_run(table, shard) && !shard->free)
+        return 0;
+    uint32_t taken;
+    if (shard->fresh == shard->fresh_end) {
+        taken = shard->free;
         shard->free = table->slots[taken - 1].next;
         return taken;
     }

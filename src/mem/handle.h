@@ -20,7 +20,6 @@
 #pragma once
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
 #include "base/check.h"
@@ -50,10 +49,9 @@ MUST_CHECK int handle_table_init(struct handle_table *table, uint32_t max);
 /* When nobody knows the table any more. Objects still alive are not finalized. */
 void handle_table_fini(struct handle_table *table);
 
+/* What a handle is made of; the struct itself is copied. */
 struct handle_object {
-    void *object; /* borrowed until the finalizer, or without one until handle_destroy */
-    size_t
-        stride; /* not 0: object is the first of an array, and the handle's is the one at its index */
+    void *object;    /* borrowed until the finalizer, or without one until handle_destroy */
     const void *key; /* who looks it up must know it: its kind, or what it belongs to */
     void (*finalize)(void *object, const void *key); /* may be NULL */
     bool leased;                                     /* the maker has a lease from the start */

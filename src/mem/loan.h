@@ -17,8 +17,8 @@
  *  use after free                  loan_keep is refused: NULL. An address that is no loan's is refused too
  *  finalized twice: a crash        loan_release: 0 once, -ESTALE from then on
  *
- * What no address can tell: whether it means the loan that had it before. The pool uses its memory in turn,
- * so a late call would have to be that late by 64 others of the same P and hit a live one.
+ * What no address can tell: whether it means the loan that had it before. The pool uses its memory in turn:
+ * it takes 64 others of the same P, as long as the pool is not full, before an address is good again.
  *
  * Ownership  The maker's until loan_lend. Then it has a lease, which it gives back by loan_let_go, and
  *            the callee has the loan, which it gives back by loan_release: the last of all ends it.

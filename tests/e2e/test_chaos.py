@@ -1,6 +1,7 @@
 """Clients and origins that do at random what the other stories do one at a time. Whoever plays by the
 rules gets the right answer or an honest error, and when all are gone nothing is held any more."""
 
+import contextlib
 import os
 import random
 import threading
@@ -8,6 +9,7 @@ import threading
 import pytest
 
 from harness import Gone, Origin, cluster, direct, encode_chunk, eventually, listener, to
+from test_admin import ask
 
 CLIENTS, ROUNDS = 24, 40
 
@@ -94,8 +96,44 @@ def one_client(edge, seed, wrong):
     client.close()
 
 
+def descriptors(edge):
+    """How many are open, without files: those of debug data stay open once somebody has looked."""
+    folder, count = f"/proc/{edge.process.pid}/fd", 0
+    for name in os.listdir(folder):
+        with contextlib.suppress(FileNotFoundError):  # closed this moment
+            count += not os.readlink(f"{folder}/{name}").startswith("/")
+    return count
+
+
+@contextlib.contextmanager
+def somebody_looks(edge):
+    """CPU profiles and dumps without a pause: they read what coroutines do while that begins and ends."""
+    stop, problems, count = threading.Event(), [], {}
+
+    def look(path):
+        while not stop.is_set():
+            status, body = ask(edge, path, read=lambda reply: (reply.status, reply.read()), timeout_s=60)
+            count[path] = count.get(path, 0) + 1
+            if status != 200:
+                problems.append((path, status, body))
+
+    paths = ("/debug/pprof/profile?seconds=1", "/debug/pprof/goroutine?debug=2", "/debug/pprof/goroutine")
+    threads = [threading.Thread(target=look, args=(path,)) for path in paths]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(60)
+    assert problems == []
+    assert set(count) == set(paths)
+
+
 @pytest.mark.parametrize("limit", [1000, 3])
-def test_chaos(proxy, origins, limit):
+@pytest.mark.parametrize("watched", [False, True], ids=["unseen", "watched"])
+def test_chaos(proxy, origins, limit, watched):
     good, dead = origins(Moody().answer), Origin()
     dead.close()
     breakers = {"thresholds": [{"max_connections": limit, "max_pending_requests": 1000}]}
@@ -105,17 +143,17 @@ def test_chaos(proxy, origins, limit):
     ]
     routes = [direct(200, "direct\n", "/direct"), to("dead", "/refused"), to(timeout="60s")]
     edge = proxy([listener("edge", routes)], clusters, level="info")
-    descriptors = f"/proc/{edge.process.pid}/fd"
-    before = len(os.listdir(descriptors))
+    before = descriptors(edge)
     wrong = []
     clients = [threading.Thread(target=one_client, args=(edge, seed, wrong)) for seed in range(CLIENTS)]
-    for client in clients:
-        client.start()
-    for client in clients:
-        client.join(120)
-        assert not client.is_alive()
+    with somebody_looks(edge) if watched else contextlib.nullcontext():
+        for client in clients:
+            client.start()
+        for client in clients:
+            client.join(120)
+            assert not client.is_alive()
     assert wrong == []
     good.close()  # and with it the idle connections of the pool
     assert edge.leaks() == {}
     edge.wait_for_stat("cluster.origin.upstream_cx_active", 0)
-    eventually(lambda: len(os.listdir(descriptors)) <= before, what="descriptors given back")
+    eventually(lambda: descriptors(edge) <= before, what="descriptors given back")

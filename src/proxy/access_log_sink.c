@@ -36,6 +36,8 @@
 #include "base/log.h"
 #include "base/stats.h"
 #include "proxy/access_log_internal.h"
+#include "rt/profile_thread.h"
+#include "rt/signals.h"
 
 LOG_COMPONENT(access_log, "access_log");
 
@@ -267,6 +269,11 @@ static struct work wait_for_work(void) {
 
 static void *writer(void *arg) {
     (void)arg;
+    int err = signals_thread_init();
+    if (err < 0)
+        LOG(log_access_log, LOG_WARN, "no alternate signal stack for a thread: error %d", -err);
+    struct profile_thread profiled; /* like the thread, it has no end */
+    profile_thread_begin(&profiled);
     for (;;) {
         struct work work = wait_for_work();
         drain_all(work.reopen);
@@ -296,7 +303,7 @@ static void start(void) {
     (void)pthread_cond_init(&done_cond, &attr);
     (void)pthread_condattr_destroy(&attr);
 
-    /* Signals belong to the runtime's owner of them, never to this thread. */
+    /* Signals belong to the runtime's owner of them, never to this thread; but for the profile's. */
     sigset_t all, old;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);

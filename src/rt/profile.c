@@ -190,6 +190,10 @@ void profile_thread_begin(struct profile_thread *self) {
     if (pthread_getcpuclockid(pthread_self(), &self->clock) != 0)
         return; /* fails for threads that have ended */
     this_thread = self;
+    sigset_t ours;
+    sigemptyset(&ours);
+    sigaddset(&ours, signals_profile_signo());
+    (void)pthread_sigmask(SIG_UNBLOCK, &ours, NULL);
     pthread_mutex_lock(&threads_lock);
     list_push_front(&threads, &self->node);
     int running = atomic_load_explicit(&session, memory_order_relaxed);

@@ -1,4 +1,4 @@
-/* profile_thread: a thread of the runtime says that it is there, so that profiles see it.
+/* profile_thread: a thread of ours says that it is there, so that profiles see it.
  *
  * Threads  begin and end: the thread itself. */
 #pragma once
@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <time.h>
 
+#include "base/check.h"
 #include "base/list.h"
 
 struct g;
@@ -21,8 +22,9 @@ struct profile_thread {
     const struct g *_Atomic g;
 };
 
-/* Borrows self until end. The thread has an alternate signal stack. */
-void profile_thread_begin(struct profile_thread *self);
+/* The thread has an alternate signal stack. From here on the profile's signal gets through to it, also when
+ * it blocks all others. */
+void profile_thread_begin(struct profile_thread *self BORROWED_BY(thread));
 void profile_thread_end(struct profile_thread *self);
 
 /* The coroutine that the calling thread runs, or works for in foreign_call or blocking_call; NULL: none.

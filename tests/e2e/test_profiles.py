@@ -5,12 +5,13 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import threading
 
 import pytest
-from harness import cluster, direct, eventually, listener, to
+from harness import access_log, cluster, direct, eventually, listener, to
 from test_admin import ask, status_of, statuses_of_two_at_once
 from test_trace import Traffic
 
@@ -166,6 +167,22 @@ def test_a_profile_under_load_shows_who_works(edge, tmp_path):
     for count, ns in re.findall(r"^ +(\d+) +(\d+): (?:\d+ )+$", raw, re.M):
         assert int(ns) == int(count) * 10_000_000
     assert profile.ask("-comments").strip() == ""
+
+
+def test_the_thread_that_writes_access_logs_is_profiled_too(proxy, tmp_path):
+    logs = {"access_log": [access_log(tmp_path / "access.log")]}
+    edge = proxy([listener("edge", [direct(200)], hcm=logs)])
+    process = pathlib.Path(f"/proc/{edge.process.pid}")
+    [writer] = [task.name for task in (process / "task").iterdir() if (task / "comm").read_text() == "access-log\n"]
+    taking = threading.Thread(target=Profile, args=(edge, "/debug/pprof/profile?seconds=1", tmp_path))
+    taking.start()
+    eventually(lambda: f"/tid.{writer}\n" in (process / "timers").read_text())
+    # Its signals get through, which it blocks but for this one.
+    blocked = int(re.search(r"SigBlk:\s+(\w+)", (process / "task" / writer / "status").read_text())[1], 16)
+    assert blocked >> (signal.SIGRTMAX - 4 - 1) & 1 == 0
+    assert blocked >> (signal.SIGTERM - 1) & 1 == 1
+    taking.join(20)
+    assert timers(edge) == 0
 
 
 def test_one_profile_at_a_time(edge):

@@ -99,7 +99,8 @@ static void test_what_is_small_is_none_whatever_it_was(void **state) {
 
 static void test_abs_needs_no_difference(void **state) {
     struct spike_watch watch = watch_with("diff=899%,abs=100MiB");
-    steady(&watch, 100, SPIKE_CYCLES);
+    steady(&watch, 99, SPIKE_CYCLES);
+    assert_int_equal(after(&watch, 100), SPIKE_STEADY);
     assert_int_equal(after(&watch, 101), SPIKE_BY_ABS);
     /* Off, which it is by default, nothing is too much. */
     watch = watch_with("diff=899%");

@@ -44,6 +44,7 @@ from c_ast import (
 RESULT = "result"
 ELSEWHERE = "elsewhere"
 LATER = {"coroutine", "inbox", "wheel"}  # holders that use an address when the frame may be gone
+COPIES = {"memcpy", "memmove"}
 POINTS_INTO_FIRST = {"strchr", "strrchr", "memchr", "memrchr", "rawmemchr", "strstr", "strpbrk"}
 
 
@@ -583,6 +584,8 @@ class Function(SpanChecks):
         result = EMPTY
         if name in POINTS_INTO_FIRST and values:
             result |= values[0]
+        if name in COPIES and len(values) == 3:
+            self.copy_of(cursor, arguments[1], values, memory)
         for i in sorted(self.contracts.parameters(name)):
             if i >= len(arguments):
                 continue
@@ -598,6 +601,13 @@ class Function(SpanChecks):
                 else:
                     self.hand_over(cursor, name, roots, holder)
         return result if carries(cursor.type) else EMPTY
+
+    def copy_of(self, cursor, source, values, memory):
+        """memcpy() of a struct is an assignment; of bytes, a copy."""
+        source = strip(source)
+        kind = source.type.get_canonical().element_type if is_array(source.type) else pointee(source.type)
+        if has_span(kind):
+            self.store(cursor, values[0], self.load(values[1], None, memory), memory, True)
 
     def hand_over(self, cursor, name, roots, holder):
         """name() keeps what roots stand for, for as long as holder lives."""

@@ -1,4 +1,6 @@
 /* Addresses of locals given to what runs after their frame may be gone. */
+#include <stdlib.h>
+
 #include "base/span.h"
 #include "rt/rt.h"
 #include "rt/signals.h"
@@ -40,6 +42,12 @@ int start_with_literal(void) {
 int start_on_path(struct span path BORROWED_BY(coroutine));
 int start_on_bytes(struct span path) {
     return start_on_path(span_from(path, 1)); /* finding */
+}
+
+int start_new_on_bytes(struct span path) {
+    struct job *job = calloc(1, sizeof *job);
+    job->path = path; /* finding: kept */
+    return go("job", run, job);
 }
 
 int start_on_text(char *text) {

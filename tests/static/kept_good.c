@@ -66,3 +66,10 @@ void next_part(void *data, struct span *out) {
     struct table *table = data;
     *out = span_of(table->value);
 }
+
+/* A copy of the bytes, or one that ends first. */
+void by_memcpy(char out[8], struct span name) {
+    struct span same;
+    memcpy(&same, &name, sizeof same);
+    memcpy(out, same.ptr, same.len < 8 ? same.len : 8);
+}

@@ -281,10 +281,10 @@ backend origin
         config = {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
         return self.file(f"{name}.yaml", json.dumps(config))  # JSON is YAML
 
-    def sluice(self, origin, env=None):
+    def sluice(self, origin, env=None, name="sluice"):
         port = free_port()
-        config = self._bootstrap("sluice", port, origin)
-        return self.start("sluice", port, [SLUICE, "-c", config, "--concurrency", "1"], env)
+        config = self._bootstrap(name, port, origin)
+        return self.start(name, port, [SLUICE, "-c", config, "--concurrency", "1"], env)
 
     def envoy(self, origin, env=None):
         port = free_port()

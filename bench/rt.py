@@ -20,14 +20,12 @@ import sys
 
 import _chart
 from _servers import ROOT, settle
+from _turns import Side, cell, run, summary, take_turns
 
 BUILD = pathlib.Path(os.environ.get("SLUICE_BIN", ROOT / "build" / "sluice")).resolve().parent
 SLUICE = BUILD / "bench" / "native" / "bench_rt"
 LOAD = BUILD / "bench" / "native" / "bench_rt_load"
 OUTPUT = ROOT / "build" / "bench" / "rt.json"
-TURN_NS = 250e6
-COUNT_MAX = 1 << 30
-PATIENCE_S = 120
 
 # Case: the aim for Sluice's share of Go's CPU time, and whether Sluice also does it pinned.
 CASES = {
@@ -59,65 +57,11 @@ BLOCKED_AIM_MS = 5
 LOAD_PER_S, LOAD_MS = 2000, 2000
 
 
-def run(command):
-    done = subprocess.run(
-        [str(part) for part in command],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        timeout=PATIENCE_S,
-        preexec_fn=lambda: settle(os.sched_getaffinity(0)),
-    )
-    return [int(field) for field in done.stdout.split()]
-
-
 def build_go(folder):
     """The program of bench/rt_go; a second time nearly all of it is in Go's cache."""
     program = folder / "rt_go"
     subprocess.run(["go", "build", "-o", program, "."], cwd=ROOT / "bench" / "rt_go", check=True)
     return program
-
-
-class Side:
-    """One program doing one case."""
-
-    def __init__(self, who, program, case):
-        self.who, self.program, self.case = who, program, case
-        self.count = 0
-        self.cpu, self.wall = [], []
-
-    def calibrate(self, fixed):
-        """As many operations as fill a turn; the last guess has run too long to be noise."""
-        self.count = fixed or 2000
-        while not fixed:
-            wall = run([self.program, self.case, self.count])[0]
-            scale = TURN_NS / max(wall, 1)
-            self.count = min(COUNT_MAX, max(1, int(self.count * min(scale, 100))))
-            if scale < 20 or self.count == COUNT_MAX:
-                break
-
-    def turn(self):
-        wall, cpu, ops = run([self.program, self.case, self.count])
-        self.cpu.append(cpu / ops)
-        self.wall.append(wall / ops)
-
-
-def summary(values, digits=1):
-    return {
-        "median": round(statistics.median(values), digits),
-        "min": round(min(values), digits),
-        "max": round(max(values), digits),
-    }
-
-
-def take_turns(rounds, parties, what):
-    """parties do their turn in an order that moves on by one each round."""
-    for number in range(rounds):
-        at = number % len(parties)
-        for party in parties[at:] + parties[:at]:
-            party()
-        if sys.stderr.isatty():
-            print(f"\r  {what}: round {number + 1}/{rounds} ", end="", file=sys.stderr, flush=True)
 
 
 def measure_cases(names, go, options):
@@ -234,10 +178,6 @@ def blocked(go, rounds, load_ms):
 
 
 # ---- the report -------------------------------------------------------------------------------
-
-
-def cell(value):
-    return f"{value['median']:.1f} ({value['min']:.1f} .. {value['max']:.1f})"
 
 
 def verdict(ratio, aim):

@@ -1,0 +1,218 @@
+"""What memory costs: an allocation that may be sampled, a block, a handle, and a request with the heap
+profiler at work.
+
+    ./dev bench memory [--rounds N] [--only CASE ...] [--quick]
+
+malloc is that of one program (bench/native/malloc_pair.c), with Sluice's allocator linked into it or
+with others' preloaded; jemalloc and tcmalloc with and without their own heap samplers, at the same
+rate. All sides of a case take turns, and what is compared is CPU time; medians, with the lowest and
+highest of the rounds. sampling_overhead is ./dev bench http1's small request through two Sluices, one
+with the profiler at its usual rate and one without.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import sys
+
+import _chart
+from _servers import CONNECTIONS, ROOT, Farm
+from _turns import Side, cell, summary, take_turns
+from http1 import case as http_case
+from http1 import cpu_us, interleave
+
+BUILD = pathlib.Path(os.environ.get("SLUICE_BIN", ROOT / "build" / "sluice")).resolve().parent
+NATIVE = BUILD / "bench" / "native"
+OUTPUT = ROOT / "build" / "bench" / "memory.json"
+RATE = 512 << 10  # bytes per sample, everybody's
+RATE_LOG2 = RATE.bit_length() - 1
+
+
+def preloaded(name):
+    """A shared library of the system by its name, or None."""
+    for folder in ("/usr/lib", "/usr/lib64", *map(str, pathlib.Path("/usr/lib").glob("*-linux-gnu"))):
+        path = pathlib.Path(folder) / name
+        if path.exists():
+            return str(path)
+    return None
+
+
+def allocators():
+    """{who: (program, environment)}: those that are installed here."""
+    ours, plain = NATIVE / "bench_malloc_sluice", NATIVE / "bench_malloc"
+    found = {
+        "sluice": (ours, {"SLUICE_HEAP_PROFILE_RATE": str(RATE)}),
+        "sluice_off": (ours, {"SLUICE_HEAP_PROFILE_RATE": "0"}),
+    }
+    libraries = {
+        "mimalloc": ("libmimalloc.so.2", {}),
+        "jemalloc": ("libjemalloc.so.2", {}),
+        "jemalloc_sampling": (
+            "libjemalloc.so.2",
+            {"MALLOC_CONF": f"prof:true,prof_active:true,lg_prof_sample:{RATE_LOG2}"},
+        ),
+        "tcmalloc": ("libtcmalloc.so.4", {}),
+        "tcmalloc_sampling": ("libtcmalloc.so.4", {"TCMALLOC_SAMPLE_PARAMETER": str(RATE)}),
+    }
+    for who, (library, env) in libraries.items():
+        path = preloaded(library)
+        if path:
+            found[who] = (plain, {"LD_PRELOAD": path, **env})
+    found["glibc"] = (plain, {})
+    return found
+
+
+# Case: the program that does it and what an operation may cost, in ns of CPU time.
+BLOCKS = {
+    "block_same_p": ("bench_memory", 10),
+    "block_cross_p": ("bench_memory", 60),
+    "handle_lookup": ("bench_memory", None),
+}
+MALLOC = {"malloc_pair": "pair", "malloc_mixed": "mixed"}
+MALLOC_MORE_NS = 2  # than mimalloc without a sampler
+OVERHEAD_AIM = 1.01
+
+
+def measure_malloc(name, options):
+    sides = [
+        Side(who, program, MALLOC[name], env) for who, (program, env) in allocators().items()
+    ]
+    for side in sides:
+        side.calibrate(options.count)
+    take_turns(options.rounds, [side.turn for side in sides], name)
+    values = {side.who: summary(side.cpu) for side in sides}
+    result = {"unit": "ns/op", "aim_more_ns": MALLOC_MORE_NS, "values": values}
+    if "mimalloc" in values:
+        cpu = {side.who: side.cpu for side in sides}
+        result["more_ns"] = summary(
+            [ours - theirs for ours, theirs in zip(cpu["sluice"], cpu["mimalloc"], strict=True)], 2
+        )
+    return result
+
+
+def measure_native(name, options):
+    program, aim = BLOCKS[name]
+    side = Side("sluice", NATIVE / program, name)
+    side.calibrate(options.count)
+    take_turns(options.rounds, [side.turn], name)
+    return {"unit": "ns/op", "aim": aim, "values": {"sluice": summary(side.cpu)}}
+
+
+def measure_overhead(options):
+    rounds, seconds = (1, 1) if options.quick else (options.requests_rounds, 1)
+    with Farm() as farm:
+        origin = farm.origin()
+        servers = [
+            farm.sluice(origin, {"SLUICE_HEAP_PROFILE_RATE": rate}, name)
+            for name, rate in (("sluice", str(RATE)), ("off", "0"))
+        ]
+        samples = interleave(servers, "/", seconds, rounds, CONNECTIONS)
+    result = http_case("sampling_overhead", "us/request", True, samples, cpu_us)
+    pairs = [
+        cpu_us(ours) / cpu_us(off)
+        for ours, off in zip(samples["sluice"], samples["off"], strict=True)
+    ]
+    result["ratio"] = summary(pairs, 3)
+    # The standard error of a median, from the distance of the quartiles.
+    quartiles = statistics.quantiles(pairs, n=4) if len(pairs) > 1 else pairs * 3
+    result["ratio_error"] = round(0.93 * (quartiles[2] - quartiles[0]) / len(pairs) ** 0.5, 4)
+    result["aim"] = OVERHEAD_AIM
+    return result
+
+
+# ---- the report -------------------------------------------------------------------------------
+
+
+def print_malloc(name, result):
+    print(f"\n{name}, CPU ns of an allocation and its free, median (min .. max)")
+    for who, value in result["values"].items():
+        print(f"  {who:20}{cell(value):>26}")
+    if "more_ns" in result:
+        more = result["more_ns"]
+        print(
+            f"  sluice costs {more['median']:+.2f} ns ({more['min']:+.2f} .. {more['max']:+.2f}) "
+            f"beside mimalloc; the aim is at most {MALLOC_MORE_NS:+}"
+        )
+
+
+def print_native(name, result):
+    aim = f"the aim is at most {result['aim']}" if result["aim"] else ""
+    print(f"{name:22}{cell(result['values']['sluice']):>26} ns  {aim}")
+
+
+def print_overhead(result):
+    print("\nsampling_overhead, CPU us of a small request, median (min .. max)")
+    for who, value in result["values"].items():
+        print(f"  {who:20}{cell(value):>26}")
+    ratio = result["ratio"]
+    print(
+        f"  with sampling {ratio['median']:.3f} of without, +- {result['ratio_error']:.3f} "
+        f"(rounds {ratio['min']:.3f} .. {ratio['max']:.3f}); the aim is at most {OVERHEAD_AIM}"
+    )
+
+
+def draw(cases, path):
+    """What an allocation costs with each allocator, beside mimalloc without a sampler."""
+    values = cases["malloc_pair"]["values"]
+    base = values["mimalloc"]["median"]
+    bars = [
+        _chart.Bar(
+            label=who,
+            value=value["median"] / base,
+            low=value["min"] / base,
+            high=value["max"] / base,
+            aim=1 + MALLOC_MORE_NS / base,
+            note=f"{value['median']:g} ns",
+        )
+        for who, value in values.items()
+    ]
+    path.write_text(_chart.ratios("CPU time of a malloc and a free, over mimalloc's", bars))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--requests-rounds", type=int, default=40, help="of sampling_overhead")
+    parser.add_argument("--only", nargs="*", help="only these cases")
+    parser.add_argument("--quick", action="store_true", help="shows that it runs, and nothing else")
+    parser.add_argument("--output", type=pathlib.Path, default=OUTPUT)
+    options = parser.parse_args()
+    options.count = 2000 if options.quick else 0
+    if options.quick:
+        options.rounds = 1
+    known = [*MALLOC, *BLOCKS, "sampling_overhead"]
+    wanted = options.only or known
+    unknown = set(wanted) - set(known)
+    if unknown:
+        sys.exit(f"memory: no such case: {', '.join(sorted(unknown))}")
+    for program in ("bench_malloc", "bench_malloc_sluice", "bench_memory"):
+        if not (NATIVE / program).is_file():
+            sys.exit(f"memory: {NATIVE / program} is not built; ./dev bench memory builds it")
+
+    cases = {name: measure_malloc(name, options) for name in MALLOC if name in wanted}
+    cases |= {name: measure_native(name, options) for name in BLOCKS if name in wanted}
+    if "sampling_overhead" in wanted:
+        cases["sampling_overhead"] = measure_overhead(options)
+    if sys.stderr.isatty():
+        print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
+
+    for name, result in cases.items():
+        if name in MALLOC:
+            print_malloc(name, result)
+        elif name in BLOCKS:
+            print_native(name, result)
+        else:
+            print_overhead(result)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps({"bench": "memory", "cases": cases}, indent=2) + "\n")
+    written = [options.output]
+    if "mimalloc" in cases.get("malloc_pair", {}).get("values", {}):
+        written.append(options.output.with_suffix(".svg"))
+        draw(cases, written[-1])
+    print(f"\nwritten: {', '.join(os.path.relpath(path) for path in written)}")
+
+
+if __name__ == "__main__":
+    main()

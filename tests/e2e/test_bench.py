@@ -22,6 +22,7 @@ RT_CASES = (
     "foreign_call_quick",
     "callback",
 )
+MEMORY_CASES = ("block_same_p", "block_cross_p", "handle_lookup")
 
 
 @pytest.mark.skipif(
@@ -87,3 +88,22 @@ def test_the_recyclers_bench_runs_the_same_program_with_and_without_it(tmp_path)
         assert programs[name]["makes"] < 60  # most were there already
     lines = ElementTree.parse(output.with_suffix(".svg")).getroot().iter("{http://www.w3.org/2000/svg}polyline")
     assert len(list(lines)) == 6 * len(programs)
+
+
+@pytest.mark.skipif(
+    not all(shutil.which(tool) for tool in TOOLS), reason="./dev bench installs the peers"
+)
+def test_the_memory_bench_runs_every_case(tmp_path):
+    """A few operations and two turns of a second of requests; no figure is judged."""
+    output = tmp_path / "memory.json"
+    command = [sys.executable, ROOT / "bench" / "memory.py", "--quick", "--output", output]
+    subprocess.run(command, check=True, timeout=120)
+
+    cases = json.loads(output.read_text())["cases"]
+    for name in ("malloc_pair", "malloc_mixed"):
+        assert {"sluice", "sluice_off", "glibc"} <= set(cases[name]["values"])
+    assert cases["malloc_pair"]["more_ns"]["min"] <= cases["malloc_pair"]["more_ns"]["max"]
+    assert set(MEMORY_CASES) <= set(cases)
+    overhead = cases["sampling_overhead"]
+    assert set(overhead["values"]) == {"sluice", "off"}
+    assert overhead["ratio"]["median"] > 0

@@ -268,14 +268,20 @@ void upstream_retire_pool(struct host *host, unsigned p_index) {
         destroy(u, true);
 }
 
+static void shrink_pool(struct host_pool *pool, uint32_t keep) {
+    struct list *at = pool->idle.next, *next;
+    for (uint32_t i = 0; i < keep && at != &pool->idle; i++)
+        at = at->next;
+    for (; at != &pool->idle; at = next) {
+        struct upstream *u = container_of(at, struct upstream, node);
+        next = at->next;
+        leave_pool(u);
+        destroy(u, true);
+    }
+}
+
 void upstream_shrink_idle(struct cluster *cluster, unsigned p_index, uint32_t keep) {
     struct host_set *set = cluster->local[p_index].hosts;
-    for (uint32_t i = 0; set && i < set->count; i++) {
-        struct host_pool *pool = &set->hosts[i]->pools[p_index];
-        while (pool->idle_count > keep) {
-            struct upstream *u = container_of(pool->idle.prev, struct upstream, node);
-            leave_pool(u);
-            destroy(u, true);
-        }
-    }
+    for (uint32_t i = 0; set && i < set->count; i++)
+        shrink_pool(&set->hosts[i]->pools[p_index], keep);
 }

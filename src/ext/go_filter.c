@@ -83,7 +83,9 @@ void go_filter_fail(struct go_filter *filter, unsigned status, struct span detai
         .details = details,
         .grpc_status = GRPC_STATUS_UNSET,
     };
-    if (status != 413 && status != 500)
+    if (status == 503)
+        reply.body = SPAN_LIT(EXCHANGE_MEMORY_LIMIT_TEXT);
+    else if (status != 413 && status != 500)
         reply.body = span_make("", 0);
     exchange_reply(filter->x, &reply);
 }

@@ -305,7 +305,12 @@ static int gather(struct go_side *side, struct span chunk) {
         return fail(side, 500, SPAN_LIT("golang_out_of_memory"));
     if (side->whole->len + chunk.len > exchange_buffer_limit(side->filter->x))
         return too_large(side);
-    int err = ext_buffer_append(side->whole, chunk);
+    int err = exchange_charge(side->filter->x, 2 * chunk.len); /* the buffer doubles */
+    if (err == -ENOMEM)
+        return fail(side, 503, SPAN_LIT(EXCHANGE_MEMORY_LIMIT_DETAILS));
+    if (err)
+        return err;
+    err = ext_buffer_append(side->whole, chunk);
     return err ? fail(side, 500, SPAN_LIT("golang_out_of_memory")) : 0;
 }
 

@@ -18,6 +18,9 @@
  *              were written, which is what holds back the sender. What an arena takes beyond its first
  *              block (large heads, many changes to fields) cannot wait either. It is taken from what is
  *              left, and where nothing is, the allocation fails, and with it that exchange.
+ *              A filter that gathers a whole body (exchange_charge) is the one that holds something and
+ *              waits for more; two of them may wait for each other. So it waits for DOWNSTREAM_WAIT_MS at
+ *              most, and then its exchange fails. It has shown nothing of the body to anybody yet.
  * Bound        So what a listener holds is bounded by its quota, plus on each P the two blocks of a
  *              connection that is being refused, and one block of each exchange that must say why it failed.
  * Slow heads   10,000 clients that send a byte now and then would each hold a charge for as long as the
@@ -31,9 +34,13 @@
  *              Coroutines that park here: a stack each, at the very time when memory is short. */
 #include "proxy/downstream_wait.h"
 
+#include <errno.h>
+
 #include "base/clock.h"
 #include "proxy/listener.h"
+#include "rt/sync.h"
 
+enum { DOWNSTREAM_POLL_MS = 10 };
 #define WAIT_NS (DOWNSTREAM_WAIT_MS * NS_PER_MS)
 #define HEAD_NS (DOWNSTREAM_HEAD_MS * NS_PER_MS)
 
@@ -164,6 +171,25 @@ static bool admit_to_quota(struct downstream *d) {
         relieve(purse);
     downstream_quota_room(purse); /* what came before others could see that we starve */
     return false;
+}
+
+/* Polls: who waits here is a filter in the middle of a body, rare, and behind all that wait for a charge. */
+int downstream_charge_more(struct downstream *d, size_t bytes) {
+    int64_t until_ns = rt_now_ns() + WAIT_NS;
+    while (!charge(d, (int64_t)bytes)) {
+        if (rt_now_ns() >= until_ns) {
+            stat_inc(d->listener_stats->rq_memory_limit, d->worker->index);
+            return -ENOMEM;
+        }
+        int rc = rt_sleep_until(rt_now_ns() + DOWNSTREAM_POLL_MS * NS_PER_MS);
+        if (rc == -ECANCELED)
+            return rc;
+    }
+    return 0;
+}
+
+void downstream_give_more(struct downstream *d, size_t bytes) {
+    give_back(d, (int64_t)bytes);
 }
 
 /* ---- admitting ---- */

@@ -9,7 +9,7 @@
  * Charge     A request is admitted when DOWNSTREAM_CHARGE can be taken from its listener's quota, which is
  *            all that the blocks of an exchange can come to; only what its arena takes beyond its first
  *            block is taken later, and then a refusal fails that exchange.
- * Threads    The connection's P. Nothing here parks. */
+ * Threads    The connection's P. Only downstream_charge_more parks. */
 #pragma once
 #include "mem/block.h"
 #include "proxy/downstream.h"
@@ -48,6 +48,10 @@ void downstream_wait_leave(struct downstream *d);
  * may be cancelled until downstream_head_over. */
 void downstream_head_waits(struct downstream *d, struct g *reader);
 void downstream_head_over(struct downstream *d);
+
+/* For exchange_charge, of a connection with a quota. */
+MUST_CHECK int downstream_charge_more(struct downstream *d, size_t bytes);
+void downstream_give_more(struct downstream *d, size_t bytes);
 
 /* What an arena takes on behalf of a connection with a quota. */
 void downstream_payer_init(struct downstream *d);

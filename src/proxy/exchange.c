@@ -12,7 +12,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "proxy/downstream.h"
+#include "proxy/downstream_wait.h"
 #include "proxy/local_reply.h"
 #include "proxy/route.h"
 
@@ -277,6 +277,15 @@ size_t exchange_buffer_limit(const struct exchange *x) {
     return x->hcm->buffer_limit;
 }
 
+int exchange_charge(struct exchange *x, size_t bytes) {
+    if (!x->downstream->purse)
+        return 0;
+    int rc = downstream_charge_more(x->downstream, bytes);
+    if (rc == 0)
+        x->charged_bytes += bytes;
+    return rc;
+}
+
 /* ---- the chain ---- */
 
 static int create_filters(struct exchange *x) {
@@ -371,6 +380,8 @@ static void finish(struct exchange *x) {
     doing_filter(x->doing, NULL);
     reader_close(x->request.body);
     reader_close(x->response.body);
+    if (x->charged_bytes)
+        downstream_give_more(x->downstream, x->charged_bytes);
 }
 
 static void count(struct exchange *x) {

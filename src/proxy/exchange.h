@@ -75,6 +75,7 @@ struct exchange {
 
     struct filter_instance *filters;
     uint32_t filter_count;
+    size_t charged_bytes; /* by exchange_charge */
 
     /* When something has to happen; the connection's exchange_timer looks at these. */
     int64_t active_ns, idle_timeout_ns; /* 0: none. Activity only moves active_ns */
@@ -133,6 +134,10 @@ bool exchange_alive(const struct exchange *x);
  * In EXCHANGE_RESPONSE it replaces the response and bypasses filters; in EXCHANGE_HEADERS_SENT it
  * resets. The first reply wins. From either coroutine. */
 void exchange_reply(struct exchange *x, const struct local_reply *reply);
+/* What a filter is about to hold of a body counts for its listener's memory limit, until the exchange ends.
+ * Parks while there is not so much, a second at most: nobody reads on meanwhile. 0, -ENOMEM (reply with 503
+ * and the words below) or -ECANCELED. Without a limit it does nothing. */
+MUST_CHECK int exchange_charge(struct exchange *x, size_t bytes);
 /* What a client is told, and the log, when its listener's memory limit was in the way. */
 #define EXCHANGE_MEMORY_LIMIT_TEXT "memory limit of the listener"
 #define EXCHANGE_MEMORY_LIMIT_DETAILS "listener_memory_limit"

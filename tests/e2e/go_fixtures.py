@@ -41,6 +41,8 @@ def shared_config(origin_port):
         listen("main", [scripted()])
         listen("pass", [kit.go_filter(basic, "passthrough")])
         listen("small", [scripted()], per_connection_buffer_limit_bytes=4096)
+        memory = {"filter_metadata": {"sluice.memory": {"limit_bytes": 1 << 20}}}
+        listen("limited", [scripted()], metadata=memory)
         listen(
             "chain",
             [scripted(name=n, eh=f"add:x-order:{n}") for n in ("first", "middle", "last")],

@@ -228,6 +228,26 @@ def test_a_response_too_large_to_buffer_gets_500(go):
     assert go.said("log")[-1] == "info details=response_payload_too_large"
 
 
+def test_gathering_a_body_counts_for_the_listeners_memory(go):
+    """1 MiB is enough for 80 KiB and twice 300 kB, not for twice 600 kB; afterwards it is there again."""
+    for _ in range(3):
+        assert go.ask(kind="limited", body=b"x" * 300_000, dh="ret:3").status == 200
+        go.new_id()
+    with go.connect("limited") as client:
+        client.send_head("POST", go.path(dh="ret:3", log="info:details"), [("content-length", "600000")])
+        try:
+            client.sock.sendall(b"x" * 600_000)
+        except ConnectionError:
+            pass  # the answer may come, and the proxy close, before all is sent
+        reply = client.read_reply()
+        assert (reply.status, reply.body) == (503, b"memory limit of the listener")
+        go.events()
+    assert go.origin.received(go.id) == []
+    assert go.said("log")[-1] == "info details=listener_memory_limit"
+    go.new_id()
+    assert go.ask(kind="limited", body=b"x" * 300_000, dh="ret:3").status == 200
+
+
 @pytest.mark.parametrize("status", [3, 4])
 def test_waiting_for_a_body_that_does_not_come_gets_500(go, status):
     """Both SDK and proxy notice; the client does not wait for ever."""

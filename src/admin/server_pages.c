@@ -7,6 +7,7 @@
 #include "ext/ext_handles.h"
 #include "ext/go_lent.h"
 #include "heap/memory_use.h"
+#include "mem/pool.h"
 #include "mem/recycler.h"
 #include "rt/rt.h"
 
@@ -127,8 +128,26 @@ static void put_limits(struct json *json) {
     json_close(json, ']');
 }
 
+/* Objects of one type: what is in use, and the memory that all are in. */
+static void put_pools(struct json *json) {
+    struct pool_stats stats;
+    json_key(json, "pools");
+    json_open(json, '[');
+    for (unsigned i = 0; pool_stats(i, &stats); i++) {
+        json_open(json, '{');
+        json_field(json, "name", span_of(stats.name));
+        json_key(json, "object_size");
+        json_u64(json, stats.object_size);
+        json_key(json, "in_use");
+        json_u64(json, stats.in_use);
+        json_field_u64_string(json, "heap_alloc", stats.heap_alloc);
+        json_close(json, '}');
+    }
+    json_close(json, ']');
+}
+
 /* Envoy's fields, then the blocks that exchanges and connections hold, by P, what is behind them (the
- * fields of struct recycler_stats), how much extensions hold, and what is limited. */
+ * fields of struct recycler_stats), the pools, how much extensions hold, and what is limited. */
 void page_memory(const struct query *query, struct page *page) {
     struct memory_use memory = memory_use_now();
     page->content_type = content_type_json;
@@ -162,6 +181,7 @@ void page_memory(const struct query *query, struct page *page) {
     json_field_u64_string(&json, "grows", stats.grows);
     json_field_u64_string(&json, "shrinks", stats.shrinks);
     json_close(&json, '}');
+    put_pools(&json);
     json_key(&json, "lent");
     json_open(&json, '{');
     json_field_u64_string(&json, "requests_count", loan_count(&go_lent_requests));

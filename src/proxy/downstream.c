@@ -2,7 +2,7 @@
 #include "proxy/downstream.h"
 
 #include <errno.h>
-#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -50,7 +50,7 @@ static void destroy(struct downstream *d) {
     socket_close(&d->socket);
     inbuf_drop(&d->in);
     snapshot_unref(d->snapshot);
-    free(d);
+    pool_put(&d->worker->downstream_pool, d);
 }
 
 void downstream_start_serving(struct downstream *d) {
@@ -113,9 +113,12 @@ static int64_t idle_deadline(const struct downstream *d) {
 void downstream_accept(struct worker *worker, int fd, const struct address *peer,
                        struct snapshot *snapshot, const struct hcm *hcm,
                        const struct listener_stats *stats, struct quota *quota) {
-    struct downstream *d = calloc(1, sizeof *d);
+    struct downstream *d = pool_get(&worker->downstream_pool);
+    if (d)
+        memset(d, 0, sizeof *d);
     if (!d || socket_open(&d->socket, fd, on_event) != 0) {
-        free(d);
+        if (d)
+            pool_put(&worker->downstream_pool, d);
         close(fd);
         stat_inc(stats->cx_overload_reject, worker->index);
         return;

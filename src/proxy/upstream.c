@@ -10,10 +10,11 @@
 #include "proxy/upstream.h"
 
 #include <errno.h>
-#include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "proxy/worker.h"
 
 extern struct log_component log_upstream;
 
@@ -55,7 +56,7 @@ static void destroy(struct upstream *u, bool local) {
     wait_queue_wake_one(&cl->pending); /* there may be room for a new one */
     host_unref(u->host);
     cluster_unref(u->cluster);
-    free(u);
+    pool_put(&worker_at(u->p_index)->upstream_pool, u);
 }
 
 static void leave_pool(struct upstream *u) {
@@ -114,11 +115,13 @@ static enum upstream_failure open_connection(struct cluster *cluster, struct hos
                                              struct upstream **out, int *rc) {
     const struct cluster_stats *s = &cluster->stats;
     struct host_pool *pool = &host->pools[p_index];
-    struct upstream *u = calloc(1, sizeof *u);
+    struct pool_cache *memory = &worker_here()->upstream_pool;
+    struct upstream *u = pool_get(memory);
     if (!u) {
         *rc = -ENOMEM;
         return UPSTREAM_CONNECT_FAILED;
     }
+    memset(u, 0, sizeof *u);
     /* Counted before the connect parks, so that the limits hold meanwhile. */
     atomic_fetch_add_explicit(&cluster->connections, 1, memory_order_relaxed);
     pool->open_count++;
@@ -150,7 +153,7 @@ static enum upstream_failure open_connection(struct cluster *cluster, struct hos
         *out = u;
         return UPSTREAM_OK;
     }
-    free(u);
+    pool_put(memory, u);
     atomic_fetch_sub_explicit(&cluster->connections, 1, memory_order_relaxed);
     pool->open_count--;
     cluster->local[p_index].open_count--;

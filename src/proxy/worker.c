@@ -4,7 +4,13 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
+#include "proxy/downstream.h"
+#include "proxy/upstream.h"
+
 static struct worker *workers;
+
+static struct pool downstreams = {.name = "downstream", .object_size = sizeof(struct downstream)};
+static struct pool upstreams = {.name = "upstream", .object_size = sizeof(struct upstream)};
 
 int workers_init(void) {
     unsigned count = rt_p_count();
@@ -27,10 +33,17 @@ struct worker *worker_at(unsigned p_index) {
     return &workers[p_index];
 }
 
+/* On its own P, whose memory it is. */
+static NOINLINE void open_memory(struct worker *worker) {
+    worker->blocks = rt_blocks();
+    pool_cache_init(&worker->downstream_pool, &downstreams, &worker->blocks->recycler);
+    pool_cache_init(&worker->upstream_pool, &upstreams, &worker->blocks->recycler);
+}
+
 struct worker *worker_here(void) {
     struct worker *worker = &workers[rt_p_index()];
     if (!worker->blocks)
-        worker->blocks = rt_blocks();
+        open_memory(worker);
     return worker;
 }
 

@@ -5,12 +5,13 @@
 #pragma once
 #include "base/list.h"
 #include "http/date.h"
+#include "mem/pool.h"
 #include "proxy/overload.h"
 #include "rt/rt.h"
 
 struct worker {
-    unsigned index; /* of the P, and the shard of its stats */
-    struct block_cache *blocks;
+    unsigned index;             /* of the P, and the shard of its stats */
+    struct block_cache *blocks; /* NULL: nothing ran on its P yet; so are the two pools */
     struct http_date date;
     uint64_t random[2];      /* xoroshiro128+ state */
     struct list downstreams; /* struct downstream.node: all open client connections */
@@ -20,6 +21,7 @@ struct worker {
     struct overload_state overload;
     struct list listeners; /* struct listener_fd.node: those that accept here */
     struct list held;      /* struct downstream.wait_node: see OVERLOAD_HOLD_REQUESTS */
+    struct pool_cache downstream_pool, upstream_pool; /* of struct downstream and struct upstream */
 };
 
 /* The current P's. Pinned code may keep the pointer. */

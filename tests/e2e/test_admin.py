@@ -117,6 +117,21 @@ def test_memory_tells_what_the_recycler_has_from_the_os(edge):
     assert found["heap_released"] <= found["heap_idle"]
 
 
+def test_memory_counts_the_connections_that_it_has_in_pools(edge):
+    def pools_become(**wanted):
+        """The connection that asked before may not quite have ended."""
+        eventually(
+            lambda: {pool["name"]: pool["in_use"] for pool in ask(edge, "/memory").json()["pools"]} == wanted,
+            what=f"pools with {wanted}",
+        )
+
+    pools_become(downstream=1, upstream=0)  # the one that asks
+    with edge.connect() as client:
+        assert client.ask("GET", "/").status == 200
+        pools_become(downstream=2, upstream=1)
+    pools_become(downstream=1, upstream=1)  # that to the origin is kept
+
+
 def test_wrong_paths_and_methods_change_nothing(edge):
     missing = ask(edge, "/nothing/here")
     assert missing.status == 404

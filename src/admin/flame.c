@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "admin/symbols.h"
 #include "rt/symbol.h"
 
 void flame_begin(struct flame *flame, struct text *out, const char *unit) {
@@ -103,4 +104,5 @@ void flame_end(struct flame *flame, int64_t duration_ns, uint64_t lost, struct s
     json_field(json, "notes", notes);
     json_close(json, '}');
     free(flame->pcs);
+    symbols_rest();
 }

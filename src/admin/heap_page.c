@@ -208,10 +208,11 @@ static void run(rt_fn fn, struct answer *answer) {
 static void answer_difference(struct heap_question *question, struct answer *answer) {
     question->wanted.close_cycle = true;
     answer->sign = -1;
+    /* From the first closing on, which comes before names are looked up. */
+    int64_t end_ns = clock_mono_ns() + (int64_t)question->seconds * NS_PER_S;
     run(read_pprof, answer);
     if (answer->err < 0)
         return;
-    int64_t end_ns = clock_mono_ns() + (int64_t)question->seconds * NS_PER_S;
     int woken = 0;
     while (woken == 0)
         woken = rt_park("while the heap is watched", end_ns);

@@ -1,4 +1,5 @@
-/* heap_text: stacks as text when they come, their lines in order of size at the end. */
+/* heap_text: addresses and labels as they come, which are looked up and put in order of size at the end:
+ * who tells of them holds a lock meanwhile. */
 #include "admin/heap_text.h"
 
 #include <inttypes.h>
@@ -6,6 +7,7 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 
+#include "admin/symbols.h"
 #include "rt/labels.h"
 #include "rt/symbol.h"
 
@@ -20,18 +22,24 @@ static void put_symbols(struct text *out, uintptr_t address, const struct symbol
     }
 }
 
-static void put_stack(struct text *out, const struct stack_count *stack) {
-    for (unsigned i = 0; i < stack->depth; i++)
-        text_printf(out, " %#" PRIxPTR, stack->pcs[i]);
-    text_putc(out, '\n');
-    for (unsigned i = 0; i < stack->depth; i++) {
-        struct symbol symbols[SYMBOL_INLINED_MAX];
-        unsigned count = symbol_of(stack->pcs[i] - 1, symbols, SYMBOL_INLINED_MAX);
-        put_symbols(out, stack->pcs[i] - 1, symbols, count);
+static void put_labels(struct text *out, const struct labels *labels) {
+    char text[LABELS_TEXT_MAX];
+    if (labels_text(labels, text, sizeof text) > 0)
+        text_printf(out, "#\tlabels: %s\n", text);
+}
+
+static void put_pcs(struct text *out, struct span pcs) {
+    uintptr_t pc;
+    for (struct span rest = pcs; rest.len >= sizeof pc; rest = span_from(rest, sizeof pc)) {
+        memcpy(&pc, rest.ptr, sizeof pc);
+        text_printf(out, " %#" PRIxPTR, pc);
     }
-    char labels[LABELS_TEXT_MAX];
-    if (labels_text(stack->labels, labels, sizeof labels) > 0)
-        text_printf(out, "#\tlabels: %s\n", labels);
+    text_putc(out, '\n');
+    for (struct span rest = pcs; rest.len >= sizeof pc; rest = span_from(rest, sizeof pc)) {
+        memcpy(&pc, rest.ptr, sizeof pc);
+        struct symbol symbols[SYMBOL_INLINED_MAX];
+        put_symbols(out, pc - 1, symbols, symbol_of(pc - 1, symbols, SYMBOL_INLINED_MAX));
+    }
 }
 
 static void put_told(struct text *out, const struct told_stack *stack) {
@@ -43,9 +51,7 @@ static void put_told(struct text *out, const struct told_stack *stack) {
                     stack->frames[i].count);
     struct labels *labels = labels_with(
         NULL, stack->labels, stack->label_count < LABELS_MAX ? stack->label_count : LABELS_MAX);
-    char text[LABELS_TEXT_MAX];
-    if (labels_text(labels, text, sizeof text) > 0)
-        text_printf(out, "#\tlabels: %s\n", text);
+    put_labels(out, labels);
     labels_unref(labels);
 }
 
@@ -63,11 +69,16 @@ void heap_text_add(void *arg, const struct heap_entry *entry) {
     }
     struct heap_line *line = &text->lines[text->count++];
     line->at = text->stacks.len;
-    if (entry->stack)
-        put_stack(&text->stacks, entry->stack);
-    else
+    line->pcs_at = text->pcs.len;
+    line->is_ours = entry->stack != NULL;
+    if (entry->stack) {
+        text_put(&text->pcs, span_make(entry->stack->pcs, entry->stack->depth * sizeof(uintptr_t)));
+        put_labels(&text->stacks, entry->stack->labels);
+    } else {
         put_told(&text->stacks, entry->told);
+    }
     line->len = text->stacks.len - line->at;
+    line->pc_len = text->pcs.len - line->pcs_at;
     for (unsigned i = 0; i < HEAP_VALUES; i++) {
         line->values[i] = entry->values[i];
         text->totals[i] += entry->values[i];
@@ -125,20 +136,24 @@ void heap_text_write(struct heap_text *text, const struct text *notes, struct te
         text_printf(out, "# %.*s\n", (int)len, rest.ptr);
     if (text->count > 0)
         qsort(text->lines, text->count, sizeof *text->lines, by_size);
-    for (size_t i = 0; i < text->count && !text->stacks.failed; i++) {
+    out->failed |= text->stacks.failed | text->pcs.failed;
+    for (size_t i = 0; i < text->count && !out->failed; i++) {
         const struct heap_line *line = &text->lines[i];
         text_putc(out, '\n');
         put_values(out, line->values);
+        if (line->is_ours)
+            put_pcs(out, span_make(text_span(&text->pcs).ptr + line->pcs_at, line->pc_len));
         text_put(out, span_make(text->stacks.data + line->at, line->len));
     }
     put_statistics(text, out);
     text_puts(out, "\nMAPPED_LIBRARIES:\n");
     put_file(out, "/proc/self/maps");
-    out->failed |= text->stacks.failed;
+    symbols_rest();
 }
 
 void heap_text_fini(struct heap_text *text) {
     text_fini(&text->stacks);
+    text_fini(&text->pcs);
     free(text->lines);
     *text = (struct heap_text){0};
 }

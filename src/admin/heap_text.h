@@ -10,16 +10,19 @@
  * readers to scale what was sampled, it is heapprofile here: the numbers are scaled already.
  *
  * Ownership  Entries are borrowed for the call; heap_text_fini frees.
- * Threads    One at a time, and not one that holds a P: addresses are looked up.
+ * Threads    One at a time, and not one that holds a P: writing looks addresses up.
  * Errors     out->failed when memory was short, then or before. */
 #pragma once
 #include "admin/heap_view.h"
 
 struct heap_text {
-    struct text stacks;
+    struct text stacks; /* what is text already */
+    struct text pcs;    /* what is still to be looked up: uintptr_t, one after the other */
     struct heap_line {
         int64_t values[HEAP_VALUES];
-        size_t at, len; /* in stacks */
+        size_t at, len;        /* in stacks */
+        size_t pcs_at, pc_len; /* in pcs, bytes */
+        bool is_ours;
     } * lines;
     size_t count, max;
     int64_t totals[HEAP_VALUES];

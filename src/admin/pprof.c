@@ -4,10 +4,12 @@
  *     samples  locations and labels of each different one; its values are beside it and are written last
  *     strings  the string table; everything else has the index of its strings
  *
- * Fields of a protobuf message may come in any order, so a location is written when the first sample
- * has it, and nothing is kept but the numbers that were given: index of addresses to locations, of
- * {name, file} to functions, of texts to strings. Only repeated fields keep their order among
- * themselves, which is why strings have a buffer of their own.
+ * Fields of a protobuf message may come in any order, and nothing is kept but the numbers that were
+ * given: index of addresses to locations, of {name, file} to functions, of texts to strings. Only repeated
+ * fields keep their order among themselves, which is why strings have a buffer of their own.
+ *
+ * Looked up  Addresses are looked up when all is written, not as they come: that takes seconds at times,
+ *            and who tells of stacks may hold a lock meanwhile.
  *
  * Told       A location that somebody else tells of is known by all that is told: its address may have
  *            been looked up here before, with another result.
@@ -23,6 +25,8 @@
 #include <string.h>
 #include <unistd.h>
 #include <zlib.h>
+
+#include "admin/symbols.h"
 
 /* The numbers of profile.proto. */
 enum profile_field {
@@ -81,6 +85,11 @@ struct pprof {
     struct text body, samples, strings, told, message, part;
     struct index texts, functions, locations, told_locations, sample_index;
     uint32_t location_count; /* of both kinds */
+    struct unnamed {
+        uintptr_t address;
+        uint32_t id;
+    } * unnamed; /* locations that are still to be looked up */
+    size_t unnamed_count, unnamed_max;
     struct sample *sample;
     int64_t *values; /* value_count for each sample */
     size_t sample_max;
@@ -318,12 +327,32 @@ static uint32_t location_of(struct pprof *pprof, uintptr_t address) {
     struct entry *entry = entry_of(pprof, &pprof->locations, address, NULL, span_none());
     if (!entry || entry->id != 0)
         return entry ? entry->id : 0;
+    if (pprof->unnamed_count == pprof->unnamed_max) {
+        size_t max = pprof->unnamed_max ? 2 * pprof->unnamed_max : 1024;
+        struct unnamed *more = realloc(pprof->unnamed, max * sizeof *more);
+        if (!more) {
+            pprof->failed = true;
+            return 0;
+        }
+        pprof->unnamed = more;
+        pprof->unnamed_max = max;
+    }
     uint32_t id = take_entry(&pprof->locations, entry, address, ++pprof->location_count);
-    struct symbol symbols[SYMBOL_INLINED_MAX] = {{.function = "stack unavailable"}};
-    unsigned count = address ? symbol_of(address, symbols, SYMBOL_INLINED_MAX) : 1;
-    describe_location(pprof, address, symbols, count);
-    put_location(pprof, id);
+    pprof->unnamed[pprof->unnamed_count++] = (struct unnamed){address, id};
     return id;
+}
+
+static void look_up_locations(struct pprof *pprof) {
+    for (size_t i = 0; i < pprof->unnamed_count; i++) {
+        const struct unnamed *location = &pprof->unnamed[i];
+        struct symbol symbols[SYMBOL_INLINED_MAX] = {{.function = "stack unavailable"}};
+        unsigned count =
+            location->address ? symbol_of(location->address, symbols, SYMBOL_INLINED_MAX) : 1;
+        describe_location(pprof, location->address, symbols, count);
+        put_location(pprof, location->id);
+    }
+    pprof->unnamed_count = 0;
+    symbols_rest();
 }
 
 static uint32_t told_location_of(struct pprof *pprof, const struct told_frame *frame) {
@@ -504,6 +533,7 @@ void pprof_free(struct pprof *pprof) {
     free(pprof->locations.entries);
     free(pprof->told_locations.entries);
     free(pprof->sample_index.entries);
+    free(pprof->unnamed);
     free(pprof->sample);
     free(pprof->values);
     free(pprof->mappings);
@@ -526,6 +556,7 @@ void pprof_write(struct pprof *pprof, struct text *out) {
     enum { GZIP_WINDOW = 15 + 16, MEMORY = 8 };
     z_stream zip = {0};
     struct text samples = {0};
+    look_up_locations(pprof);
     put_samples(pprof, &samples);
     if (pprof->failed || samples.failed || pprof->body.failed || pprof->samples.failed ||
         pprof->strings.failed || pprof->told.failed || pprof->message.failed ||

@@ -5,7 +5,7 @@
  *     pprof_new -> pprof_add ... -> pprof_write -> pprof_free
  *
  * Ownership  The caller owns it; whatever is passed is copied.
- * Threads    One at a time, and not one that holds a P: addresses are looked up in files, and it computes.
+ * Threads    One at a time, and not one that holds a P: it computes, and writing looks addresses up in files.
  * Errors     When memory is short, writing fails; the calls before do nothing then. */
 #pragma once
 #include "admin/text.h"

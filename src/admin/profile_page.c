@@ -7,6 +7,7 @@
 #include "admin/heap_page.h"
 #include "admin/page.h"
 #include "admin/pprof.h"
+#include "admin/symbols.h"
 #include "base/clock.h"
 #include "rt/dump.h"
 #include "rt/foreign.h"
@@ -57,6 +58,10 @@ static void put_goroutine_profile(struct page *page) {
     pprof_free(writing.pprof);
 }
 
+static void rest_symbols(void *arg) {
+    symbols_rest();
+}
+
 void page_goroutine(const struct query *query, struct page *page) {
     struct span debug = query_find(query, "debug");
     enum rt_dump_format format;
@@ -76,6 +81,8 @@ void page_goroutine(const struct query *query, struct page *page) {
     }
     if (rt_dump(format, put_text, &page->body) < 0)
         page_fail(page, 503, "no memory or no thread to look at the coroutines\n");
+    int err = blocking_call(rest_symbols, NULL);
+    (void)err; /* then the next profile does it */
 }
 
 /* ---- CPU ---- */

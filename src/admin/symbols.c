@@ -1,14 +1,14 @@
 /* symbols: asks libdw, once per address.
  *
- * The first question opens the debug data of everything that is loaded, tens of milliseconds and some
+ * The first question opens the debug data of everything that is loaded, tens of milliseconds and tens of
  * megabytes; later ones are a look into a table. A library that was loaded since is noticed by the
- * loader's counter, when an address is in no module that is known.
+ * loader's counter, when an address is in no module that is known. symbols_rest closes all of it again.
  *
  * Inlined functions are found by going down the tree of scopes from the function: each level says who
  * was inlined and where the call was, so the line of one level is the call line of the next.
  *
  * No network  libdw's usual search would ask debuginfod servers; ours looks on this machine only.
- * Ownership   All that was found is kept for ever: names are libdw's, in mapped files, paths are ours.
+ * Ownership   All that was found is kept for ever, in copies.
  * Threads     symbols_lock guards all. Its holders read files, so none of them has a P. */
 #include "admin/symbols.h"
 
@@ -200,6 +200,19 @@ static bool grow_locked(void) {
     return true;
 }
 
+/* In place of libdw's. False when memory is short. */
+static bool own_names(struct symbol *symbols, unsigned count) {
+    for (unsigned i = 0; i < count; i++) {
+        symbols[i].function = strdup(symbols[i].function);
+        if (symbols[i].function)
+            continue;
+        while (i-- > 0)
+            free((char *)(uintptr_t)symbols[i].function);
+        return false;
+    }
+    return true;
+}
+
 static unsigned find_locked(uintptr_t pc, struct symbol *out, unsigned max) {
     if (pc == 0 || !grow_locked())
         return 0;
@@ -207,7 +220,7 @@ static unsigned find_locked(uintptr_t pc, struct symbol *out, unsigned max) {
     if (known->pc == 0) {
         struct symbol *kept = malloc(SYMBOL_INLINED_MAX * sizeof *kept);
         unsigned count = kept ? look_up_locked(pc, kept, SYMBOL_INLINED_MAX) : 0;
-        if (count == 0) { /* a library that comes later may have it */
+        if (count == 0 || !own_names(kept, count)) { /* a library that comes later may have it */
             free(kept);
             return 0;
         }
@@ -228,6 +241,14 @@ static unsigned find(uintptr_t pc, struct symbol *out, unsigned max) {
     unsigned count = find_locked(pc, out, max);
     pthread_mutex_unlock(&symbols_lock);
     return count;
+}
+
+void symbols_rest(void) {
+    pthread_mutex_lock(&symbols_lock);
+    if (dwfl)
+        dwfl_end(dwfl);
+    dwfl = NULL;
+    pthread_mutex_unlock(&symbols_lock);
 }
 
 static const struct symbolizer symbolizer = {.find = find};

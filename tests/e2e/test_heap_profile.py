@@ -165,6 +165,17 @@ def test_gos_pages_show_it(held, tmp_path):
 
 
 @needs_malloc
+def test_who_looks_is_not_who_holds_most(held, tmp_path):
+    """Reading names and lines of all that is loaded takes tens of megabytes, which go again."""
+    assert "labels" in ask(held.edge, "/debug/pprof/heap?debug=1&gc=1").body
+    assert status_of(held.edge, "/debug/pprof/goroutine?debug=2") == 200
+    assert status_of(held.edge, "/debug/flame?profile=allocs") == 200
+    profile = heap(held.edge, tmp_path)
+    assert cum(profile.bytes("alloc_space"), "find_locked") > 1 << 20
+    assert cum(profile.bytes("inuse_space"), "find_locked") < 1 << 20
+
+
+@needs_malloc
 def test_allocs_shows_the_same_by_another_default(held, tmp_path):
     held.hold(2)
     one, other = heap(held.edge, tmp_path / "h"), heap(held.edge, tmp_path / "a", "debug=0", "allocs")
@@ -252,21 +263,30 @@ def test_garbage_is_in_the_last_cycle_and_not_in_use(held, tmp_path):
 
 
 def test_a_difference_has_what_came_and_not_what_was_there(held, tmp_path):
-    held.hold(3)
-    before = heap(held.edge, tmp_path / "before").sum("inuse_space", "-tagfocus=listener=edge")
-    answers = []
-    thread = threading.Thread(target=lambda: answers.append(heap(held.edge, tmp_path / "difference", "seconds=3")))
-    thread.start()
-    eventually(lambda: "while the heap is watched" in ask(held.edge, "/debug/pprof/goroutine?debug=1").body)
-    held.hold(6)
-    thread.join(60)
-    [difference] = answers
+    def is_watched():
+        return "while the heap is watched" in ask(held.edge, "/debug/pprof/goroutine?debug=1").body
+
+    def hold_meanwhile(seconds):
+        """None when the machine was too slow for that."""
+        held.hold(3)
+        before = heap(held.edge, tmp_path / "before").sum("inuse_space", "-tagfocus=listener=edge")
+        answers = []
+        query = f"seconds={seconds}"
+        thread = threading.Thread(target=lambda: answers.append(heap(held.edge, tmp_path / "difference", query)))
+        thread.start()
+        eventually(is_watched)
+        held.hold(6)
+        is_within = is_watched()
+        thread.join(60)
+        return is_within and (before, *answers)
+
+    before, difference = next(seen for seen in map(hold_meanwhile, (3, 10, 30)) if seen)
     came = difference.sum("inuse_space", "-tagfocus=listener=edge")
     assert 6 * PER_REQUEST < came
-    # Three of nine were there before: what they hold is not in it.
+    # What was there before is not in it.
     all_of_it = heap(held.edge, tmp_path / "all").sum("inuse_space", "-tagfocus=listener=edge")
-    assert abs(all_of_it - before - came) < before
-    assert re.search(r"Duration: [34]", difference.ask("-raw"))
+    assert abs(all_of_it - before - came) < 3 * PER_REQUEST
+    assert re.search(r"Duration: [1-9]", difference.ask("-raw"))
 
 
 # ---- As text -------------------------------------------------------------------

@@ -29,17 +29,27 @@ static NOINLINE void read_statm(struct memory_use *use) {
     use->anonymous = (resident - shared) * page_size;
 }
 
+static uint64_t smaller(uint64_t one, uint64_t other) {
+    return one < other ? one : other;
+}
+
+/* malloc tells what it may write to, which need not have memory behind it yet; that is never more than the
+ * process has. */
 struct memory_use memory_use_now(void) {
-    struct mallinfo2 info = mallinfo2();
+    struct memory_use use = {0};
+    read_statm(&use);
     struct recycler_stats recycler;
     recycler_stats(&recycler);
-    struct memory_use use = {
-        .heap_size = info.arena + info.hblkhd + recycler.heap_sys - recycler.heap_released,
-        .allocated = info.uordblks + info.hblkhd + recycler.heap_alloc,
-        .free = info.fordblks + recycler.heap_idle - recycler.heap_released,
-        .unmapped = recycler.heap_released,
-    };
-    read_statm(&use);
+    uint64_t recycler_size = recycler.heap_sys - recycler.heap_released;
+    struct mallinfo2 info = mallinfo2();
+    uint64_t malloc_size = info.arena + info.hblkhd;
+    if (use.anonymous > 0)
+        malloc_size = smaller(malloc_size, use.anonymous - smaller(recycler_size, use.anonymous));
+    uint64_t malloc_allocated = smaller(info.uordblks + info.hblkhd, malloc_size);
+    use.heap_size = malloc_size + recycler_size;
+    use.allocated = malloc_allocated + recycler.heap_alloc;
+    use.free = malloc_size - malloc_allocated + recycler.heap_idle - recycler.heap_released;
+    use.unmapped = recycler.heap_released;
     return use;
 }
 

@@ -256,10 +256,9 @@ static void test_objects_outlive_their_thread_and_are_freed_by_another(void **st
 static pthread_key_t late;
 
 static void allocate_late(void *value) {
-    void *more = keep(100); /* mimalloc may have left the thread by now */
+    int *more = keep(100); /* mimalloc may have left the thread by now */
     free(value);
-    if (*(int *)more == 12345)
-        abort();
+    *more = 1;
     free(more);
 }
 

@@ -38,15 +38,19 @@ static const struct mem_sampler memory_sampler = {.sample = sample_memory, .gone
 
 /* ---- Starting ---- */
 
+/* Other libraries' handlers may run between these, and allocate. */
+
 static void before_fork(void) {
     cycles_lock();
     sampler_lock();
     sites_lock();
     samples_lock();
     own_lock();
+    sampler_self.is_forking = true;
 }
 
 static void after_fork(void) {
+    sampler_self.is_forking = false;
     own_unlock();
     samples_unlock();
     sites_unlock();
@@ -55,6 +59,7 @@ static void after_fork(void) {
 }
 
 static void in_child(void) {
+    sampler_self.is_forking = false;
     own_unlock();
     samples_unlock();
     sites_forked();

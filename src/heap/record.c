@@ -40,6 +40,8 @@ void record_lost(void) {
 }
 
 void record_freed(const void *address) {
+    if (sampler_self.is_forking)
+        return; /* its address is found taken when it comes again (samples.c, L1) */
     int error = errno;
     samples_take(address);
     errno = error;

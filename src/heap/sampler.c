@@ -141,12 +141,12 @@ double sampler_pick(size_t size) {
         atomic_store_explicit(&self->left, FOREVER, memory_order_relaxed);
         return 0;
     }
-    if (!self->is_known)
-        begin_thread(self);
-    if (self->is_busy) {
+    if (self->is_busy || self->is_forking) {
         sampler_rewind();
         return 0;
     }
+    if (!self->is_known)
+        begin_thread(self);
     uint64_t rate = sampler_rate(), left;
     bool is_poked = atomic_exchange_explicit(&self->is_poked, false, memory_order_relaxed);
     uint64_t wound = atomic_load_explicit(&self->rate, memory_order_relaxed);
@@ -158,6 +158,10 @@ double sampler_pick(size_t size) {
 
 double sampler_pick_for(struct mem_countdown *countdown, size_t size) {
     struct sampler *self = &sampler_self;
+    if (self->is_forking) {
+        *countdown = (struct mem_countdown){0};
+        return 0;
+    }
     if (!self->is_known && !self->has_ended)
         begin_thread(self);
     uint64_t rate = sampler_rate(), left;

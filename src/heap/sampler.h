@@ -23,8 +23,9 @@ struct sampler {
     uint64_t random;
     bool is_known; /* in the list of threads */
     bool has_ended;
-    bool is_busy; /* the profiler works for this thread: what it allocates is not sampled */
-    void *heap;   /* malloc.c's; not used any more when has_ended */
+    bool is_busy;    /* the profiler works for this thread: what it allocates is not sampled */
+    bool is_forking; /* it holds all locks of this layer */
+    void *heap;      /* malloc.c's; not used any more when has_ended */
     struct list node;
 };
 
@@ -60,7 +61,8 @@ bool sampler_poke(void);
 /* The calling thread's random numbers are from here on those of seed. For tests. */
 void sampler_seed(uint64_t seed);
 
-void sampler_lock(void);   /* for a fork, see own.h */
+/* For a fork, see own.h. In between the thread samples nothing. */
+void sampler_lock(void);
 void sampler_unlock(void); /* by the parent */
 /* By the child, whose other threads are gone. */
 void sampler_forked(void);

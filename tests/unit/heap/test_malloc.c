@@ -399,8 +399,22 @@ static void *churn(void *arg) {
     return NULL;
 }
 
+/* Some library's handlers, set before ours, so they run while all is locked. */
+static void *kept_over_fork;
+
+static void allocate_before_fork(void) {
+    free(kept_over_fork);
+    kept_over_fork = malloc(2000);
+}
+
+static void allocate_after_fork(void) {
+    kept_over_fork = realloc(kept_over_fork, 100);
+}
+
 static void tell_fork(void) {
+    CHECK(pthread_atfork(allocate_before_fork, allocate_after_fork, allocate_after_fork) == 0);
     begin(1);
+    kept_over_fork = malloc(50);
     pthread_t thread;
     CHECK(pthread_create(&thread, NULL, churn, NULL) == 0);
     void *kept = keep(1000);

@@ -460,7 +460,8 @@ static void lines_of_all_ps_are_whole_and_in_order(void **state) {
 
 static void a_reader_that_stops_costs_lines_and_not_the_p(void **state) {
     (void)state;
-    enum { LINE = 1000, COUNT = 12000 }; /* 12 MB, more than a buffer may hold */
+    /* 18 MB: more than a buffer may hold, and another that the writer, if late, has taken full. */
+    enum { LINE = 1000, COUNT = 18000 };
     char dir[] = "/tmp/sluice-fifo-XXXXXX";
     char path[64];
     assert_non_null(mkdtemp(dir));

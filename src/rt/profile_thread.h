@@ -6,7 +6,6 @@
 #include <stdint.h>
 #include <time.h>
 
-#include "base/check.h"
 #include "base/list.h"
 
 struct g;
@@ -22,9 +21,9 @@ struct profile_thread {
     const struct g *_Atomic g;
 };
 
-/* The thread has an alternate signal stack. From here on the profile's signal gets through to it, also when
+/* Borrows self until end. The thread has an alternate signal stack. From here on the profile's signal gets through to it, also when
  * it blocks all others. */
-void profile_thread_begin(struct profile_thread *self BORROWED_BY(thread));
+void profile_thread_begin(struct profile_thread *self);
 void profile_thread_end(struct profile_thread *self);
 
 /* The coroutine that the calling thread runs, or works for in foreign_call or blocking_call; NULL: none.

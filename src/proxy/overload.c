@@ -441,13 +441,15 @@ static bool must_shrink(struct overload_manager *m) {
     int64_t since_ns = rt_now_ns() - m->shrunk_ns;
     if (since_ns < (pressing ? SHRINK_PRESSING_NS : SHRINK_INTERVAL_NS))
         return false;
+    return true;
+}
+
+static void shrink(struct overload_manager *m) {
     m->shrunk_ns = rt_now_ns();
     stat_inc(m->shrink_count, 0);
     rt_trim_memory();
     if (blocking_call(trim, NULL) != 0)
-        LOG(log_overload, LOG_WARN, "no thread to trim memory on; the next try is in %d s",
-            (int)(SHRINK_INTERVAL_NS / NS_PER_S));
-    return true;
+        LOG(log_overload, LOG_WARN, "no thread to trim memory on; it is tried again");
 }
 
 static void look(struct overload_manager *m) {
@@ -455,9 +457,12 @@ static void look(struct overload_manager *m) {
     take_measures(m);
     for (unsigned i = 0; i < OVERLOAD_ACTIONS; i++)
         changed |= update(&m->actions[i]);
-    bool shrink = must_shrink(m);
-    if (changed || shrink)
-        tell_all(m, shrink);
+    if (changed)
+        tell_all(m, false); /* before a trim, which takes a while */
+    if (must_shrink(m)) {
+        shrink(m);
+        tell_all(m, true);
+    }
 }
 
 static void run(void *arg) {

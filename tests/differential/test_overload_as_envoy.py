@@ -61,7 +61,8 @@ class Side:
 
     def wait_for(self, percent):
         self.proxy.wait_for_stat(f"overload.{MONITOR}.pressure", percent)
-        self.proxy.admin("/ready")  # the worker has heard of it
+        for _ in range(2):  # the worker has heard of it once it has gone round
+            assert self.ask(GET, "probe")[0]["status"] == 200
 
     def ask(self, raw, name="edge"):
         with socket.create_connection(("127.0.0.1", self.proxy.port(name)), timeout=20) as sock:

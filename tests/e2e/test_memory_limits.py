@@ -137,6 +137,7 @@ def test_connections_that_are_not_accepted_wait_and_are_served_later(proxy, pres
     edge = proxy(
         None,
         config=overload([listener("edge", [direct(200)])], [], pressure, stop_accepting_connections=trigger()),
+        flags=ONE,
     )
     with edge.connect() as before:
         assert before.ask("GET", "/").status == 200
@@ -434,8 +435,15 @@ def wait_for_look(edge):
 
 
 def fill_to_the_hold(edge, attack):
-    """Adds memory in small steps until requests are held, which is before they are refused."""
-    while not hold_stat(edge):
+    """Adds memory in small steps until requests are held, which is before they are refused, and go on to be
+    when what is idle was trimmed: that happens each second, which is four looks."""
+    held_for = 0
+    while held_for < 6:
+        if hold_stat(edge):
+            held_for += 1
+            wait_for_look(edge)
+            continue
+        held_for = 0
         assert len(attack.sockets) < 5000, "the pressure does not rise"
         near = edge.stat("overload.sluice.memory_limit.pressure") >= 80
         attack.grow(5 if near else 40, head_bytes=50_000)

@@ -91,7 +91,7 @@ def test_each_coroutine_is_shown_with_its_calls(edge, held):
     assert asker.startswith("blocking call, ")
     assert asker.endswith(' labels:{"listener": "admin", "filter": "admin"}')
     assert "page_goroutine" in functions
-    assert creator == "start_serving"
+    assert creator == "downstream_start_serving"
 
     held.release.set()
     assert busy.read_reply().status == 200

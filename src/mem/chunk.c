@@ -64,6 +64,7 @@ uint32_t size_class_of(size_t size) {
 }
 
 uint32_t size_class_bytes(uint32_t size_class) {
+    ASSERT(size_class < PIECE_CLASSES);
     if (size_class < 4)
         return (size_class + 1) * PAGE;
     return (5 + size_class % 4) * PAGE << (size_class / 4 - 1);

@@ -45,8 +45,10 @@ static uint32_t cache_shelf_max(uint32_t size_class) {
 
 void recycler_cache_init(struct recycler_cache *cache) {
     *cache = (struct recycler_cache){.is_ageing = true, .clock_ns = &cache->aged_ns};
-    for (uint32_t i = 0; i < RECYCLER_CACHED_CLASSES; i++)
+    for (uint32_t i = 0; i < RECYCLER_CACHED_CLASSES; i++) {
         shelf_init(&cache->shelves[i]);
+        cache->shelves[i].max = cache_shelf_max(i);
+    }
     list_init(&cache->fronts);
     depot_lock();
     depot_add_cache_locked(cache);
@@ -89,8 +91,7 @@ static void count_lent(struct recycler_cache *cache, int64_t bytes, int64_t room
 static struct piece *refill_locked(struct recycler_cache *cache, uint32_t size_class) {
     struct recycler_shelf *shelf = &cache->shelves[size_class];
     struct piece *piece = depot_pop_locked(size_class), *more;
-    while (shelf->count < cache_shelf_max(size_class) / 2 &&
-           (more = depot_pop_locked(size_class)) != NULL) {
+    while (shelf->count < shelf->max / 2 && (more = depot_pop_locked(size_class)) != NULL) {
         list_push_back(&shelf->pieces, &more->node); /* the depot's first was used last */
         shelf->count++;
     }
@@ -216,10 +217,9 @@ void recycler_give(struct recycler_cache *cache, void *ptr, size_t size) {
             depot_push_locked(piece);
         depot_unlock();
     } else {
-        uint32_t size_class = piece->chunk->size_class;
-        struct recycler_shelf *shelf = &cache->shelves[size_class];
+        struct recycler_shelf *shelf = &cache->shelves[piece->chunk->size_class];
         shelf_push(shelf, piece);
-        if (shelf->count > cache_shelf_max(size_class))
+        if (shelf->count > shelf->max)
             spill(shelf);
     }
     recycler_wake(cache);

@@ -37,6 +37,7 @@ enum {
 struct recycler_shelf {
     struct list pieces; /* used last first */
     uint32_t count;
+    uint32_t max; /* of a cache's: more go to what is everybody's */
 };
 
 /* A free list before a cache, of blocks or of a pool: recycler_front.h. */

@@ -22,7 +22,7 @@ struct options {
     enum log_level log_level;
     unsigned concurrency; /* 0: one per core */
     int64_t drain_time_s, flush_interval_ms;
-    uint64_t heap_profile_rate; /* bytes per sample on average; 0: off */
+    uint64_t heap_profile_rate;  /* bytes per sample on average; 0: off */
     uint64_t memory_limit_bytes; /* 0: none */
     bool allow_unknown_static_fields;
 };

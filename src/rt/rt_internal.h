@@ -125,7 +125,7 @@ struct m {
     /* Also during foreign_call; NULL in scheduler callbacks and quick calls. Nobody else may run it while it
      * stands here: signal handlers of the thread read it. */
     struct g *current;
-    struct p *p;       /* NULL without one: spare, or inside foreign code */
+    struct p *p; /* NULL without one: spare, or inside foreign code */
     void *g0_sp;
     enum m_request request;
     rt_fn unlock;

@@ -23,6 +23,9 @@ void *mi_malloc(size_t size);
 void *mi_zalloc(size_t size);
 void *mi_realloc(void *old, size_t size);
 void *mi_malloc_aligned(size_t size, size_t align);
+/* mimalloc's own, where it is. */
+__attribute__((weak)) void *mi_heap_get_default(void);
+__attribute__((weak)) void *mi_heap_malloc_aligned(void *heap, size_t size, size_t align);
 
 static uint64_t nowhere;
 static uint64_t *counter = &nowhere;
@@ -91,7 +94,8 @@ void *mi_realloc(void *old, size_t size) {
     return __libc_realloc(old, size);
 }
 
+/* mimalloc's memalign is made of this one. */
 void *mi_malloc_aligned(size_t size, size_t align) {
     count();
-    return __libc_memalign(align, size);
+    return mi_heap_malloc_aligned(mi_heap_get_default(), size, align);
 }

@@ -104,12 +104,15 @@ static int64_t due_ns(void) {
     return due;
 }
 
-void cycles_close_overdue(void) {
-    if (clock_mono_ns() < due_ns() || pthread_mutex_trylock(&cycles.turn) != 0) /* C3 */
-        return;
+static void close_overdue_in_turn(void) {
     if (clock_mono_ns() >= due_ns())
         (void)close_in_turn();
     pthread_mutex_unlock(&cycles.turn);
+}
+
+void cycles_close_overdue(void) {
+    if (clock_mono_ns() >= due_ns() && pthread_mutex_trylock(&cycles.turn) == 0) /* C3 */
+        close_overdue_in_turn();
 }
 
 void heap_profile_on_cycle(heap_cycle_fn fn, void *arg) {
@@ -142,7 +145,8 @@ static void *run_cycles(void *arg) {
     for (;;) {
         uint64_t former_rate = sampler_rate();
         await_due();
-        cycles_close_overdue();
+        pthread_mutex_lock(&cycles.turn); /* who has it may be long in telling somebody */
+        close_overdue_in_turn();
         /* Threads that were told to stop are told once more, then nobody is woken for nothing. */
         if (former_rate == 0)
             await_rate();

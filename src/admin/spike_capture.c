@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "admin/heap_view.h"
+#include "admin/symbols.h"
 #include "base/log.h"
 
 LOG_COMPONENT(heap, "heap");
@@ -173,6 +174,7 @@ void spike_capture_cycle(struct spike_capture *capture, const struct heap_totals
     put_story(&story, &spike, totals->cycle);
     struct spike_pair pair;
     int err = write_pair(capture, totals->cycle, &spike, &story, &pair);
+    symbols_rest();
     if (err < 0)
         stat_inc(capture->write_errors, STATS_SHARD_FOREIGN);
     else

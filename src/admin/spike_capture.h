@@ -7,8 +7,8 @@
  * profiles cannot be written is a line in the log and a count, nothing more.
  *
  * Threads  It works on the thread that closes cycles, without a P.
- * Costs    Nothing on a request's path. A spike: looking up functions and lines: tens of megabytes and
- *          a second of that thread, the first time most. */
+ * Costs    Nothing on a request's path. A spike: looking up functions and lines: a second of that
+ *          thread and, meanwhile, tens of megabytes, the first time most. */
 #pragma once
 #include "admin/spike_dir.h"
 #include "base/stats.h"

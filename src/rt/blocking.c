@@ -82,7 +82,7 @@ static void *thread_main(void *arg) {
     if (err < 0)
         LOG(log_rt, LOG_WARN, "no alternate signal stack for a thread: error %d", -err);
     struct profile_thread profiled;
-    profile_thread_begin(&profiled);
+    profile_thread_begin(&profiled); /* borrow-ok: this frame ends with the thread */
     int64_t until_ns = RT_FOREVER;
     pthread_mutex_lock(&pool_lock);
     for (struct blocking_job *job; (job = await_job_locked(thread, until_ns));) {

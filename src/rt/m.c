@@ -76,7 +76,7 @@ static void *m_main(void *arg) {
     backtrace_thread_init(m);
     (void)pthread_getcpuclockid(pthread_self(), &m->cpu_clock); /* fails for threads that ended */
     struct profile_thread profiled;
-    profile_thread_begin(&profiled);
+    profile_thread_begin(&profiled); /* borrow-ok: this frame ends with the thread */
     struct p *p;
     while ((p = m_await_p(m))) {
         m->p = p;

@@ -240,11 +240,11 @@ static void destroy(struct exchange *x, void *self) {
     go_block_end(block);
 }
 
-/* Both names live as long as the process. Several plugins may be in one library. */
+/* Both names live as long as the process. Several plugins may be in one library. The library is called what
+ * its heap is (go_heap.c). */
 static void label(const void *arg, struct doing_labels *labels) {
     const struct go_config *config = arg;
-    const char *slash = strrchr(config->library->path, '/');
-    doing_labels_add(labels, "library", span_of(slash ? slash + 1 : config->library->path));
+    doing_labels_add(labels, "library", span_of(config->library->id));
     doing_labels_add(labels, "plugin", config->plugin_name);
 }
 

@@ -13,7 +13,7 @@ from go_support import Proxy, config_of, go_listener, kit, stop
 from harness import cluster, direct, eventually, is_sanitized, listener, run, to
 from test_admin import ask, status_of
 from test_pools import HTTP
-from test_profiles import GO, Profile, check_flame
+from test_profiles import GO, ROUTER, Profile, check_flame, tags
 
 from build import build
 
@@ -221,6 +221,40 @@ def test_what_requests_hold_is_told_with_their_listener(held, tmp_path):
         return after.sum("inuse_space", "-tagfocus=listener=edge") < ours / 2
 
     eventually(let_go_of)  # its connections upstream are closed a little later
+
+
+def test_what_requests_hold_is_told_with_route_and_filter(proxy, origins, tmp_path):
+    """Whoever waits for an answer holds a block to read it into, which the router took for one of two routes."""
+    go_on = threading.Event()
+
+    def hold(exchange):
+        go_on.wait(60)
+        exchange.reply(200, b"late")
+
+    origin = origins(hold)
+    routes = [{**to(prefix="/api"), "name": "api"}, to(match={"path": "/rest"})]
+    edge = proxy([listener("edge", routes)], [cluster("origin", origin.port)], flags=EVERY)
+    clients = [edge.connect() for _ in range(3)]
+    try:
+        for client, path in zip(clients, ("/api/1", "/api/2", "/rest"), strict=True):
+            client.send("GET", path)
+        origin.wait_for_requests(3)
+        eventually(
+            lambda: tags_of(edge, tmp_path).get("route") == {"api": 2, "/rest": 1},
+            what="a block for each answer, with its route",
+        )
+        assert tags_of(edge, tmp_path)["filter"][ROUTER] >= 3
+    finally:
+        go_on.set()
+        for client in clients:
+            client.read_reply()
+            client.close()
+
+
+def tags_of(edge, folder):
+    """What block_get handed out and nobody gave back, counted by label."""
+    profile = heap(edge, folder)
+    return tags(profile, "-sample_index=inuse_objects", "-focus=inbuf_head_room")
 
 
 def test_what_is_old_is_told_apart(held, tmp_path):

@@ -272,7 +272,7 @@ static void *writer(void *arg) {
     int err = signals_thread_init();
     if (err < 0)
         LOG(log_access_log, LOG_WARN, "no alternate signal stack for a thread: error %d", -err);
-    struct profile_thread profiled; /* like the thread, it has no end */
+    struct profile_thread profiled;  /* like the thread, it has no end */
     profile_thread_begin(&profiled); /* borrow-ok: this frame ends with the thread */
     for (;;) {
         struct work work = wait_for_work();

@@ -6,7 +6,8 @@
  * Sampling        As in Go: a byte in `rate` on average, exponentially distributed, is sampled, and with
  *                 it the object that it lies in. An object of size s is seen with probability
  *                 p = 1 - exp(-s / rate), and then counts for 1 / p objects; so each sum is unbiased,
- *                 whatever the sizes, and also when the rate changes while objects live.
+ *                 whatever the sizes, and also when the rate changes while objects live. What mem hands
+ *                 out goes round quickly, and is sampled at a quarter of that, unless rate is 1.
  * Contract        Time goes in cycles; one closes every HEAP_CYCLE_NS, or by heap_profile_close_cycle.
  *                 A reader is told how things stood when the last one closed, whole: what was allocated
  *                 and freed after it is not in it. So two readings between which no cycle closed are equal,

@@ -44,7 +44,9 @@ static inline bool sampler_due(struct sampler *self, size_t size) {
 /* Of an allocation that is due: for how many objects like it it stands (>= 1) when it is to be sampled,
  * else 0. Winds the countdown up. */
 double sampler_pick(size_t size);
-/* The same for a countdown that is not the thread's, by its random numbers. */
+/* The same for a countdown that is not the thread's, by its random numbers. But for rate 1, one byte in
+ * CACHE_RATE_FACTOR times the rate. */
+enum { CACHE_RATE_FACTOR = 4 };
 double sampler_pick_for(struct mem_countdown *countdown, size_t size);
 /* After an allocation that came to nothing: what it counted down was not allocated. */
 void sampler_rewind(void);

@@ -1,17 +1,30 @@
-/* block: a free list per P in front of the recycler.
+/* block: a stack of free blocks per P in front of the recycler.
  *
- * The list is last in, first out: the block given back a moment ago is the one still in the cache. So
- * stamps fall from its head to its end, and what is idle is all that follows the first idle one: a
- * look per RECYCLER_AGE_NS cuts it off. A stamp is in units of 2^30 ns, which fit the space there is.
+ *     get, put          bundles of BLOCK_BUNDLE           idle for a minute
+ *   P <------> free[] <------------------------> bundles -------------------> recycler
+ *      no lock    |              lock                                            ^
+ *                 +--------------------------------------------------------------+
  *
- * Only the P's M touches a cache, so there is no lock. in_use and what is free are read by other
- * threads (statistics); they are stored with relaxed atomics and never with a read-modify-write.
+ * The block given back a moment ago is the one still in the cache, so it is the first to be had. Stamps
+ * rise from the bottom of the stack to its top, and what is idle is all that is below the first young
+ * one. A stamp is in units of 2^30 ns, which fit the space there is.
+ *
+ * Blocks that one P gets and another one puts go home by bundles: the half of a full stack that was put
+ * first, its pointers written into the first of these blocks. So of a block that comes round only the
+ * header goes from core to core, and get asks for it some blocks ahead: where each one's header said which
+ * is the next, the misses came one after the other, and through the recycler's shelves there were four.
+ *
+ * Threads  Only the P's M touches a cache, so there is no lock. in_use and what is free are read by other
+ *          threads (statistics); they are stored with relaxed atomics and never with a read-modify-write.
+ *          Bundles: their lock; it also hands over what is in their blocks.
  *
  * A free block keeps its header readable (leases == 0 catches a second block_put in release builds
- * too). Hardened builds have no list: there a free block is the recycler's, header and all. */
+ * too). Hardened builds have no stack: there a free block is the recycler's, header and all. */
 #include "mem/block.h"
 
 #include <assert.h>
+#include <pthread.h>
+#include <string.h>
 
 #include "mem/poison.h"
 #include "mem/recycler_front.h"
@@ -22,7 +35,21 @@ static_assert(sizeof(struct block) + BLOCK_DATA_SIZE == BLOCK_SIZE, "a block is 
 enum {
     BLOCK_CLOCK_SHIFT = 30,
     BLOCK_LEASES_MAX = 1 << 30, /* beyond, it is no count but the fill of a hardened build */
+    FETCH_AHEAD = 4,
 };
+
+/* In the data of its first block. */
+struct bundle {
+    struct bundle *next;
+    uint32_t count;
+    struct block *blocks[BLOCK_BUNDLE]; /* the one put first at the beginning */
+};
+static_assert(sizeof(struct bundle) <= BLOCK_DATA_SIZE, "a block has room for the pointers");
+
+static struct {
+    pthread_mutex_t lock;
+    struct bundle *first; /* the one put last */
+} shared = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static int64_t free_since_ns(const struct block *block) {
     return (int64_t)block->since << BLOCK_CLOCK_SHIFT; /* rounded down */
@@ -32,25 +59,91 @@ static void count_in_use(struct block_cache *cache, int64_t change) {
     __atomic_store_n(&cache->in_use, cache->in_use + (uint64_t)change, __ATOMIC_RELAXED);
 }
 
-/* Cuts off the end of the list. */
-static void give_idle(struct recycler_front *front, int64_t before_ns) {
-    struct block_cache *cache = container_of(front, struct block_cache, front);
-    struct block **link = &cache->free;
-    while (*link && free_since_ns(*link) > before_ns - (1 << BLOCK_CLOCK_SHIFT))
+/* How many of the blocks, the first of them, are free since before_ns or longer. */
+static uint32_t count_idle(struct block *const *blocks, uint32_t count, int64_t before_ns) {
+    uint32_t idle = 0;
+    while (idle < count && free_since_ns(blocks[idle]) <= before_ns - (1 << BLOCK_CLOCK_SHIFT))
+        idle++;
+    return idle;
+}
+
+static void give_to_recycler(struct block_cache *cache, struct block *const *blocks,
+                             uint32_t count) {
+    for (uint32_t i = 0; i < count; i++)
+        recycler_give_idle(&cache->recycler, blocks[i], BLOCK_SIZE, free_since_ns(blocks[i]));
+}
+
+/* ---- Bundles ---- */
+
+static void share(struct block *const *blocks, uint32_t count) {
+    struct bundle *bundle = (struct bundle *)blocks[0]->data;
+    bundle->count = count;
+    memcpy(bundle->blocks, blocks, count * sizeof(struct block *));
+    recycler_count_shared_front((int64_t)count * BLOCK_SIZE);
+    pthread_mutex_lock(&shared.lock);
+    bundle->next = shared.first;
+    shared.first = bundle;
+    pthread_mutex_unlock(&shared.lock);
+}
+
+/* The first bundle all of which is free since before_ns or longer; NULL: there is none. */
+static struct bundle *take_shared(int64_t before_ns) {
+    pthread_mutex_lock(&shared.lock);
+    struct bundle **link = &shared.first;
+    while (*link && count_idle((*link)->blocks + (*link)->count - 1, 1, before_ns) == 0)
         link = &(*link)->next;
-    struct block *idle = *link;
-    *link = NULL;
-    while (idle) {
-        struct block *block = idle;
-        idle = block->next;
-        cache->free_count--;
-        recycler_count_front(&cache->recycler, -BLOCK_SIZE);
-        recycler_give_idle(&cache->recycler, block, BLOCK_SIZE, free_since_ns(block));
+    struct bundle *bundle = *link;
+    if (bundle)
+        *link = bundle->next;
+    pthread_mutex_unlock(&shared.lock);
+    if (bundle)
+        recycler_count_shared_front(-(int64_t)bundle->count * BLOCK_SIZE);
+    return bundle;
+}
+
+static void give_idle_bundles(struct block_cache *cache, int64_t before_ns) {
+    struct bundle *bundle;
+    while ((bundle = take_shared(before_ns)) != NULL) {
+        struct bundle copy = *bundle; /* its own block is among them */
+        give_to_recycler(cache, copy.blocks, copy.count);
     }
 }
 
+/* ---- A P's ---- */
+
+/* The first `count` leave the stack. */
+static void drop_bottom(struct block_cache *cache, uint32_t count) {
+    cache->free_count -= count;
+    memmove(cache->free, cache->free + count, cache->free_count * sizeof(struct block *));
+    recycler_count_front(&cache->recycler, -(int64_t)count * BLOCK_SIZE);
+}
+
+static NOINLINE void spill(struct block_cache *cache) {
+    share(cache->free, BLOCK_BUNDLE);
+    drop_bottom(cache, BLOCK_BUNDLE);
+}
+
+/* False when nobody has a free one. */
+static NOINLINE bool refill(struct block_cache *cache) {
+    struct bundle *bundle = take_shared(INT64_MAX);
+    if (!bundle)
+        return false;
+    cache->free_count = bundle->count;
+    memcpy(cache->free, bundle->blocks, bundle->count * sizeof(struct block *));
+    recycler_count_front(&cache->recycler, (int64_t)cache->free_count * BLOCK_SIZE);
+    recycler_wake(&cache->recycler);
+    return true;
+}
+
+static void give_idle(struct recycler_front *front, int64_t before_ns) {
+    struct block_cache *cache = container_of(front, struct block_cache, front);
+    uint32_t idle = count_idle(cache->free, cache->free_count, before_ns);
+    give_to_recycler(cache, cache->free, idle);
+    drop_bottom(cache, idle);
+    give_idle_bundles(cache, before_ns);
+}
+
 void block_cache_init(struct block_cache *cache) {
-    cache->free = NULL;
     cache->free_count = 0;
     cache->in_use = 0;
     cache->countdown = (struct mem_countdown){0};
@@ -67,13 +160,13 @@ void block_cache_fini(struct block_cache *cache) {
 }
 
 struct block *block_get(struct block_cache *cache) {
-    struct block *block = cache->free;
-    if (block) {
-        cache->free = block->next;
-        cache->free_count--;
+    struct block *block;
+    if (cache->free_count > 0 || refill(cache)) {
+        block = cache->free[--cache->free_count];
         recycler_count_front(&cache->recycler, -BLOCK_SIZE);
         /* An exchange takes three: with many in flight each header was a cache miss, 1.8 % of all. */
-        __builtin_prefetch(cache->free, 1);
+        if (cache->free_count >= FETCH_AHEAD)
+            __builtin_prefetch(cache->free[cache->free_count - FETCH_AHEAD], 1);
         ASSERT(block->leases == 0);
     } else {
         block = recycler_lend(&cache->recycler, BLOCK_SIZE);
@@ -101,14 +194,14 @@ void block_put(struct block_cache *cache, struct block *block) {
     count_in_use(cache, -1);
     if (__builtin_expect(block->since != 0, 0))
         mem_sampler_get()->gone(recycler_take_note(block));
-    if (MEM_HARDENED || cache->free_count >= BLOCK_CACHE_MAX) {
+    if (MEM_HARDENED) {
         recycler_give(&cache->recycler, block, BLOCK_SIZE);
         return;
     }
+    if (cache->free_count == BLOCK_CACHE_MAX)
+        spill(cache);
     block->since = (uint32_t)(*cache->recycler.clock_ns >> BLOCK_CLOCK_SHIFT);
-    block->next = cache->free;
-    cache->free = block;
-    cache->free_count++;
+    cache->free[cache->free_count++] = block;
     recycler_count_front(&cache->recycler, BLOCK_SIZE);
     recycler_wake(&cache->recycler);
 }

@@ -4,9 +4,10 @@
  *            last one returns the block to the cache it is given.
  * Threads    A block and all its leases belong to one P (everything that serves one connection
  *            does), so the count is a plain integer. A block_cache belongs to one P too.
- * Limits     A cache keeps at most BLOCK_CACHE_MAX free blocks; more go to the recycler, and so does
- *            what nobody needed for a minute. That is recycler_age's doing, and recycler_trim's: of
- *            cache.recycler, whose clock and wake-up the cache uses too (recycler_drive).
+ * Limits     A cache keeps at most BLOCK_CACHE_MAX free blocks; of more, BLOCK_BUNDLE at a time are
+ *            everybody's. What nobody needed for a minute goes to the recycler. That is recycler_age's
+ *            doing, and recycler_trim's: of cache.recycler, whose clock and wake-up the cache uses too
+ *            (recycler_drive).
  *            Blocks in use are counted for /memory.
  * Misuse     A second put asserts. Under ASan and with -Dhardened=true a block that was put goes to the
  *            recycler's quarantine, so a span kept too long is caught at its first use, or at the
@@ -21,22 +22,23 @@
 enum {
     BLOCK_SIZE = 16384,
     BLOCK_CACHE_MAX = 256, /* 4 MiB; 0 under ASan and with -Dhardened=true */
+    BLOCK_BUNDLE = BLOCK_CACHE_MAX / 2,
 };
 
 struct block {
     uint32_t leases;
     uint32_t
         since; /* free: since when, in block.c's unit; leased: whether there is a sample of it */
-    struct block *next; /* free list of the cache */
+    struct block *next; /* of who has it */
     _Alignas(16) char data[];
 };
 enum { BLOCK_DATA_SIZE = BLOCK_SIZE - (int)sizeof(struct block) };
 
 struct block_cache {
-    struct block *free;
     uint32_t free_count;
     struct mem_countdown countdown;
-    uint64_t in_use; /* blocks handed out and not yet returned */
+    uint64_t in_use;                     /* blocks handed out and not yet returned */
+    struct block *free[BLOCK_CACHE_MAX]; /* the one put last at the end */
     struct recycler_front front;
     struct recycler_cache recycler;
 };

@@ -8,7 +8,9 @@
  *          need more than what is worth keeping of it. On a shelf it takes the nearest of the few used
  *          last. */
 #include <pthread.h>
+#include <stdatomic.h>
 
+#include "mem/recycler_front.h"
 #include "mem/recycler_internal.h"
 
 enum {
@@ -202,11 +204,23 @@ void depot_release(struct recycler_shelf *old) {
         chunk_free(dead[i]);
 }
 
-/* ---- Looks ---- */
-
 static uint64_t at_least_0(int64_t sum) {
     return sum < 0 ? 0 : (uint64_t)sum;
 }
+
+/* ---- What fronts share ---- */
+
+static _Atomic int64_t shared_front_bytes; /* relaxed: a sum, nothing is ordered by it */
+
+void recycler_count_shared_front(int64_t bytes) {
+    atomic_fetch_add_explicit(&shared_front_bytes, bytes, memory_order_relaxed);
+}
+
+uint64_t depot_shared_front_bytes(void) {
+    return at_least_0(atomic_load_explicit(&shared_front_bytes, memory_order_relaxed));
+}
+
+/* ---- Looks ---- */
 
 void recycler_stats(struct recycler_stats *out) {
     depot_lock();
@@ -219,6 +233,9 @@ void recycler_stats(struct recycler_stats *out) {
     }
     *out = depot.stats;
     depot_unlock();
+    int64_t front = (int64_t)depot_shared_front_bytes();
+    bytes -= front;
+    room -= front;
     /* Not one moment's: what goes from cache to cache meanwhile may be counted twice or not at all. */
     out->bytes = at_least_0(bytes);
     out->heap_alloc = at_least_0(room);

@@ -247,7 +247,7 @@ static uint64_t release(struct recycler_cache *cache, int64_t before_ns, bool *m
         struct recycler_front *front = container_of(node, struct recycler_front, node);
         front->give_idle(front, before_ns);
     }
-    uint64_t left = cache->front_bytes;
+    uint64_t left = cache->front_bytes + depot_shared_front_bytes();
     for (uint32_t i = 0; i < RECYCLER_CACHED_CLASSES; i++) {
         shelf_take_idle(&cache->shelves[i], before_ns, &old);
         left += cache->shelves[i].count;

@@ -2,7 +2,7 @@
  * cache itself: block.c's and pool.c's. What is in it is lent as far as the recycler knows; the front
  * says how much of that is nobody's, and gives it up when it is asked to.
  *
- * Threads  The cache's owner. */
+ * Threads  The cache's owner, where nothing else is said. */
 #pragma once
 #include "mem/recycler.h"
 
@@ -26,6 +26,8 @@ MUST_CHECK void *recycler_take_note(void *lent);
 static inline void recycler_count_front(struct recycler_cache *cache, int64_t bytes) {
     __atomic_store_n(&cache->front_bytes, cache->front_bytes + (uint64_t)bytes, __ATOMIC_RELAXED);
 }
+/* So much more of what all fronts of a kind share. Any thread. */
+void recycler_count_shared_front(int64_t bytes);
 /* Something of it is: there is something to age. */
 static inline void recycler_wake(struct recycler_cache *cache) {
     if (__builtin_expect(!cache->is_ageing, 0)) {

@@ -98,5 +98,7 @@ struct piece *depot_add_chunk_locked(struct chunk *chunk);
 
 /* shelf_take_idle of all that is shared. How many pieces are still free afterwards. */
 MUST_CHECK uint64_t depot_take_idle_locked(int64_t before_ns, struct recycler_shelf *old);
+/* What fronts share. Without the lock. */
+uint64_t depot_shared_front_bytes(void);
 /* To the OS, all of it. Takes the lock. */
 void depot_release(struct recycler_shelf *old);

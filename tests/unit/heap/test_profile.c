@@ -265,7 +265,7 @@ static void test_an_address_is_live_once(void **state) {
 /* ---- Memory of mem/ ---- */
 
 static void tell_hook(void) {
-    begin(64 << 10);
+    begin((64 << 10) / CACHE_RATE_FACTOR);
     const struct mem_sampler *sampler = mem_sampler_get();
     struct mem_countdown countdown = {0};
     void *samples[4000];

@@ -1,4 +1,5 @@
 /* block.c: leases, the free list, and what a late reader meets. */
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -128,40 +129,66 @@ static void put_all(struct block_cache *cache, struct block **blocks, int count)
         block_put(cache, blocks[i]);
 }
 
-/* One P reads and another one writes: nothing is made anew once there is enough. */
+/* What one cache has too much of the other one finds: nothing is made anew once there is enough. */
 static void blocks_that_one_gets_and_another_puts_come_home(void **state) {
     if (MEM_HARDENED)
         skip();
-    enum { COUNT = 3 * BLOCK_CACHE_MAX };
+    enum { COUNT = 3 * BLOCK_CACHE_MAX, ROUNDS = 10 };
     static struct block *blocks[COUNT];
-    struct block_cache getter, putter;
-    struct recycler_stats before, after;
-    block_cache_init(&getter);
-    block_cache_init(&putter);
-    get_all(&getter, blocks, COUNT);
-    put_all(&putter, blocks, COUNT);
-    assert_true(putter.free_count <= BLOCK_CACHE_MAX);
-    recycler_stats(&before);
-    assert_int_equal(before.bytes, 0);
-    for (int round = 0; round < 10; round++) {
-        /* What the one who puts keeps is not to be had by the other. */
-        get_all(&getter, blocks, COUNT - BLOCK_CACHE_MAX);
-        for (int i = 0; i < COUNT - BLOCK_CACHE_MAX; i++)
+    struct block_cache caches[2];
+    struct recycler_stats stats;
+    uint64_t made = 0;
+    block_cache_init(&caches[0]);
+    block_cache_init(&caches[1]);
+    for (int round = 0; round < ROUNDS; round++) {
+        get_all(&caches[round % 2], blocks, COUNT);
+        for (int i = 0; i < COUNT; i++)
             memset(blocks[i]->data, round, BLOCK_DATA_SIZE);
-        put_all(&putter, blocks, COUNT - BLOCK_CACHE_MAX);
+        put_all(&caches[1 - round % 2], blocks, COUNT);
+        recycler_stats(&stats);
+        if (round == 0)
+            made = stats.makes;
+        assert_int_equal(stats.makes, made);
+        assert_int_equal(stats.bytes, 0);
     }
-    recycler_stats(&after);
-    assert_int_equal(after.makes, before.makes);
-    assert_int_equal(after.bytes, 0);
 
     /* Whoever looks after what is idle finds what is shared, too. */
     int64_t now_ns = 5 * RECYCLER_IDLE_NS;
-    while (recycler_age(&getter.recycler, now_ns) != INT64_MAX)
+    while (recycler_age(&caches[1].recycler, now_ns) != INT64_MAX)
         now_ns += NS_PER_S;
-    recycler_stats(&after);
-    assert_int_equal(after.heap_idle - after.heap_released, putter.free_count * BLOCK_SIZE);
-    block_cache_fini(&getter);
-    block_cache_fini(&putter);
+    recycler_stats(&stats);
+    assert_true(caches[0].free_count > 0);
+    assert_int_equal(stats.heap_idle - stats.heap_released, caches[0].free_count * BLOCK_SIZE);
+    block_cache_fini(&caches[0]);
+    block_cache_fini(&caches[1]);
+}
+
+/* Nothing but the bundles orders what the threads do to a block that both have in turn. */
+static void *come_and_go(void *arg) {
+    enum { COUNT = BLOCK_CACHE_MAX + BLOCK_BUNDLE, ROUNDS = 200 };
+    struct block_cache cache;
+    struct block *blocks[COUNT];
+    const char *mark = arg;
+    block_cache_init(&cache);
+    for (int round = 0; round < ROUNDS; round++) {
+        get_all(&cache, blocks, COUNT);
+        for (int i = 0; i < COUNT; i++)
+            memset(blocks[i]->data, *mark, 64);
+        for (int i = 0; i < COUNT; i++)
+            assert_true(blocks[i]->data[0] == *mark && blocks[i]->data[63] == *mark);
+        put_all(&cache, blocks, COUNT);
+    }
+    block_cache_fini(&cache);
+    return NULL;
+}
+
+static void threads_hand_bundles_to_one_another(void **state) {
+    pthread_t threads[3];
+    static char marks[] = "abc";
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, come_and_go, &marks[i]), 0);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
 }
 
 /* In a child, quietly; true when it died of it. */
@@ -212,6 +239,7 @@ int main(void) {
         cmocka_unit_test(the_block_put_last_is_got_first),
         cmocka_unit_test(a_cache_keeps_no_more_than_its_limit),
         cmocka_unit_test(blocks_that_one_gets_and_another_puts_come_home),
+        cmocka_unit_test(threads_hand_bundles_to_one_another),
         cmocka_unit_test(a_second_put_is_caught_in_every_build),
 #ifdef MEM_HAS_ASAN
         cmocka_unit_test(a_span_kept_too_long_is_caught_by_asan),

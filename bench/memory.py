@@ -73,6 +73,7 @@ NATIVE_CASES = {
     "pool_cross_p": ("bench_blocks", None),
     "recycler_same_p": ("bench_blocks", None),
     "malloc_same_p": ("bench_blocks", None),
+    "line_cross_p": ("bench_blocks", None),
     "handle_lookup": ("bench_handles", None),
     "handle_life": ("bench_handles", None),
     "loan_keep": ("bench_handles", None),

@@ -9,6 +9,8 @@
  *   pool_cross_p      the same between two threads: it goes home by its slab
  *   recycler_same_p   64 KiB from the recycler, got and given
  *   malloc_same_p     for comparison: 16 KiB of malloc
+ *   line_cross_p      a line of each of BATCH blocks written by one thread and then by the other: what a block
+ *                     that crosses cannot cost less than
  *
  * The threads of a cross case take turns, so that neither is paid for waiting. */
 #include <pthread.h>
@@ -65,6 +67,21 @@ static void put_malloc(struct side *side, void *thing) {
     free(thing);
 }
 
+/* The blocks themselves stay where they are. */
+static void *get_line(struct side *side) {
+    static struct block *blocks[BATCH];
+    static unsigned next;
+    struct block **slot = &blocks[next++ % BATCH];
+    if (!*slot)
+        *slot = block_get(&side->blocks);
+    ASSERT(*slot);
+    (*slot)->data[0]++;
+    return *slot;
+}
+static void put_line(struct side *side, void *thing) {
+    ((struct block *)thing)->data[0]++;
+}
+
 static const struct bench_case {
     const char *name;
     void *(*get)(struct side *side);
@@ -77,6 +94,7 @@ static const struct bench_case {
     {"pool_cross_p", get_object, put_object, true},
     {"recycler_same_p", get_piece, put_piece, false},
     {"malloc_same_p", get_malloc, put_malloc, false},
+    {"line_cross_p", get_line, put_line, true},
 };
 static const struct bench_case *chosen;
 

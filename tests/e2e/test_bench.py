@@ -7,7 +7,7 @@ import sys
 from xml.etree import ElementTree
 
 import pytest
-from harness import ROOT
+from harness import ROOT, is_sanitized
 
 TOOLS = ("nginx", "haproxy", "wrk", "strace", "cc")
 RT_PINNED = ("switch", "spawn", "chan_same_p", "chan_unbuffered", "chan_buffered")
@@ -69,6 +69,10 @@ def test_the_runtimes_bench_runs_every_case_on_both_sides(tmp_path):
     assert set(written["cases"]) <= labels
 
 
+needs_malloc = pytest.mark.skipif(is_sanitized(), reason="the sanitizer has a malloc of its own")
+
+
+@needs_malloc
 def test_the_recyclers_bench_runs_the_same_program_with_and_without_it(tmp_path):
     """Two minutes of its clock, so that idle memory ages; only what must hold of any memory is judged."""
     output = tmp_path / "recycler.json"
@@ -93,6 +97,7 @@ def test_the_recyclers_bench_runs_the_same_program_with_and_without_it(tmp_path)
 @pytest.mark.skipif(
     not all(shutil.which(tool) for tool in TOOLS), reason="./dev bench installs the peers"
 )
+@needs_malloc
 def test_the_memory_bench_runs_every_case(tmp_path):
     """A few operations and two turns of a second of requests; no figure is judged."""
     output = tmp_path / "memory.json"

@@ -2,9 +2,7 @@
 
 #include "http/http1.h"
 
-enum { STATUS_FIRST = 100, STATUS_LAST = 599 };
-
-static const char PREFIX[] = "HTTP/1.1 200 ";
+enum { STATUS_FIRST = 100, STATUS_LAST = 599, PREFIX_LEN = sizeof "HTTP/1.1 200 " - 1 };
 
 static const struct span lines[STATUS_LAST - STATUS_FIRST + 1] = {
 #define X(code, phrase) [code - STATUS_FIRST] = SPAN_INIT("HTTP/1.1 " #code " " phrase "\r\n"),
@@ -21,7 +19,7 @@ struct span http1_reason(unsigned status) {
     struct span line = status_line(status);
     if (span_is_none(line))
         return SPAN_LIT("Unknown");
-    return span_make(line.ptr + sizeof PREFIX - 1, line.len - (sizeof PREFIX - 1) - 2);
+    return span_make(line.ptr + PREFIX_LEN, line.len - PREFIX_LEN - 2);
 }
 
 unsigned status_to_grpc(unsigned status) {

@@ -456,11 +456,15 @@ def test_near_the_limit_requests_wait_and_then_are_served_or_refused(proxy, floo
     attack = flood(edge)
     waiting = edge.connect()
     assert waiting.ask("GET", "/").status == 200
-    fill_to_the_hold(edge, attack)
-
-    started = time.monotonic()
-    waiting.send("GET", "/")
-    assert waiting.read_reply().status == 503  # it waited for memory that did not come
+    for _ in range(10):
+        fill_to_the_hold(edge, attack)
+        started = time.monotonic()
+        waiting.send("GET", "/")
+        if waiting.read_reply().status == 503:  # it waited for memory that did not come
+            break
+        # What idle memory there was has been given back meanwhile, and the request was rightly served.
+    else:
+        pytest.fail("ten requests were served that should have been held")
     assert time.monotonic() - started > 0.5
     assert edge.stat("http.edge.downstream_rq_overload_close") >= 1
 

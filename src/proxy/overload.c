@@ -439,9 +439,7 @@ static bool must_shrink(struct overload_manager *m) {
     bool pressing = m->actions[OVERLOAD_HOLD_REQUESTS].value == 1 ||
                     m->actions[OVERLOAD_STOP_REQUESTS].value == 1;
     int64_t since_ns = rt_now_ns() - m->shrunk_ns;
-    if (since_ns < (pressing ? SHRINK_PRESSING_NS : SHRINK_INTERVAL_NS))
-        return false;
-    return true;
+    return since_ns >= (pressing ? SHRINK_PRESSING_NS : SHRINK_INTERVAL_NS);
 }
 
 static void shrink(struct overload_manager *m) {

@@ -7,8 +7,8 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "proxy/downstream_wait.h"
 #include "io/sys.h"
+#include "proxy/downstream_wait.h"
 #include "proxy/listener.h"
 #include "proxy/request_prepare.h"
 

@@ -22,9 +22,8 @@ static void tell_of_the_limit(void) {
     static atomic_flag told = ATOMIC_FLAG_INIT;
     if (!atomic_flag_test_and_set_explicit(&told, memory_order_relaxed))
         LOG(log_golang, LOG_ERROR,
-            "Go has not given back %d requests, and gets no more: a plugin keeps them, or panics "
-            "in "
-            "OnDestroy. Restart this process to serve on",
+            "Go has not given back %d requests, and gets no more: a plugin keeps them, or "
+            "panics in OnDestroy. Restart this process to serve on",
             (int)GO_REQUESTS_MAX);
 }
 

@@ -78,10 +78,11 @@ void handle_release(struct handle_table *table, uint64_t handle);
  * Who destroys may hold a lease, and releases it afterwards as any other. */
 int handle_destroy(struct handle_table *table, uint64_t handle, const void *key);
 
-/* The handle that a slot stands for now, 0 for none. */
+/* The slot that a handle is for. */
 static inline uint32_t handle_index(uint64_t handle) {
     return (uint32_t)(handle & (HANDLE_MAX - 1));
 }
+/* The handle that a slot stands for now, 0 for none. */
 uint64_t handle_at(const struct handle_table *table, uint32_t index);
 
 /* How many are alive or waiting for their last lease. Looks at all slots: for tests and dumps. */

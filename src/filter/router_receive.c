@@ -55,19 +55,16 @@ int router_read_head(struct router *r, struct http1_head *head) {
                 continue;
             }
         }
-        size_t room = inbuf_head_room(&u->in, &x->arena, response_limits.head_bytes);
-        if (room == 0)
+        if (!inbuf_head_room(&u->in, &x->arena, response_limits.head_bytes))
             return -ENOMEM;
-        ssize_t n =
-            socket_read(&u->socket, u->in.data + u->in.end, room, "upstream response", RT_FOREVER);
-        if (n == -ECANCELED)
-            return -ECANCELED;
+        ssize_t n = socket_receive(&u->socket, &u->in, "upstream response", RT_FOREVER);
+        if (n == -ECANCELED || n == -ENOMEM)
+            return (int)n;
         if (n <= 0) /* half a head is no response, none at all is a lost connection: as on Envoy */
             return inbuf_len(&u->in) ? -EPROTO : -ECONNRESET;
         if (x->info.upstream_rx_first_ns == 0)
             x->info.upstream_rx_first_ns = rt_now_ns();
         exchange_touch(x);
-        u->in.end += (uint32_t)n;
     }
 }
 

@@ -2,6 +2,9 @@
 
 #include <errno.h>
 
+/* Beyond a block room comes in small steps, so that what follows a large head still fits a block. */
+enum { STEP = 8 * 1024 };
+
 void inbuf_init(struct inbuf *buf, struct block_cache *cache) {
     *buf = (struct inbuf){.cache = cache};
 }
@@ -44,7 +47,10 @@ int inbuf_room(struct inbuf *buf) {
         if (rc != 0)
             return rc;
     }
-    return (int)(buf->cap - buf->end);
+    uint32_t room = buf->cap - buf->end;
+    if (room == 0)
+        return -EMSGSIZE;
+    return (int)(!buf->block && room > STEP ? STEP : room);
 }
 
 int inbuf_grow(struct inbuf *buf, struct arena *arena, size_t size) {
@@ -61,14 +67,10 @@ int inbuf_grow(struct inbuf *buf, struct arena *arena, size_t size) {
     return 0;
 }
 
-size_t inbuf_head_room(struct inbuf *buf, struct arena *arena, size_t limit) {
-    enum { STEP = 8 * 1024 };
+bool inbuf_make_head_room(struct inbuf *buf, struct arena *arena, size_t limit) {
     int room = inbuf_room(buf);
-    if (room == 0 && buf->block && inbuf_grow(buf, arena, limit + STEP) == 0)
-        room = (int)(buf->cap - buf->end);
-    if (room <= 0)
-        return 0;
-    return !buf->block && room > STEP ? STEP : (size_t)room;
+    return room > 0 ||
+           (room == -EMSGSIZE && buf->block && inbuf_grow(buf, arena, limit + STEP) == 0);
 }
 
 int inbuf_hold(struct inbuf *buf, struct arena *arena) {

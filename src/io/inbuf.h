@@ -11,6 +11,8 @@
  *            until that arena ends: inbuf_leave_arena first.
  * Threads    The connection's P. Never parks by itself. */
 #pragma once
+#include <stdbool.h>
+
 #include "base/span.h"
 #include "mem/arena.h"
 #include "mem/block.h"
@@ -35,21 +37,30 @@ static inline void inbuf_consume(struct inbuf *buf, size_t n) {
     buf->start += (uint32_t)n;
 }
 
-/* Makes room behind `end`, for reading into: takes a block, or, when nothing is unused, starts
- * over in this or a fresh one. Returns the room; 0 when the unused bytes fill the memory;
- * -ENOMEM. Spans into the old memory stay valid only while leased. */
+/* Makes room behind `end`, for receiving into: takes a block, or, when nothing is unused, starts
+ * over in this or a fresh one. Returns the room; -EMSGSIZE when the unused bytes fill the memory;
+ * -ENOMEM. Spans into the old memory stay valid only while leased. For sockets. */
 MUST_CHECK int inbuf_room(struct inbuf *buf);
 /* The unused bytes move to arena memory of at least size bytes: for heads above a block. */
 MUST_CHECK int inbuf_grow(struct inbuf *buf, struct arena *arena, size_t size);
-/* Room to read more of a head into: as inbuf_room, then by growing into the arena, up to `limit` bytes
- * of head. Beyond a block it comes in small steps, so that what follows the head still fits a block.
- * 0: the head is too large or memory is short. */
-MUST_CHECK size_t inbuf_head_room(struct inbuf *buf, struct arena *arena, size_t limit);
+
+/* Private. */
+MUST_CHECK bool inbuf_make_head_room(struct inbuf *buf, struct arena *arena, size_t limit);
+/* Before more of a head is received: when it fills its block, it moves on to memory of the arena, which is
+ * for `limit` bytes of head and not much else. False: the head is too large or memory is short. */
+MUST_CHECK static inline bool inbuf_head_room(struct inbuf *buf, struct arena *arena,
+                                              size_t limit) {
+    return buf->end < buf->cap || !buf->data || inbuf_make_head_room(buf, arena, limit);
+}
 /* The arena takes a lease on the block that holds the current bytes. No-op in arena memory. */
 MUST_CHECK int inbuf_hold(struct inbuf *buf, struct arena *arena);
 /* Before the arena ends: unused bytes in its memory move to a block. -EMSGSIZE if they do not fit,
  * -ENOMEM; then they are dropped. */
 MUST_CHECK int inbuf_leave_arena(struct inbuf *buf);
+/* How much memory it keeps from being used otherwise, which is a block for one byte: what limits count. */
+static inline size_t inbuf_pinned(const struct inbuf *buf) {
+    return buf->block ? BLOCK_SIZE : buf->cap;
+}
 /* Drops the unused bytes and the memory. */
 void inbuf_drop(struct inbuf *buf);
 /* Gives the block back when nothing is unused. */

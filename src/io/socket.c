@@ -1,6 +1,11 @@
-/* socket: every call tries the system call first and waits only on EAGAIN. After a short read the
- * kernel's queue is empty, so the next read waits for the edge without asking, which saves a call
- * that would say EAGAIN; unless the peer has hung up, whose FIN no further edge announces. */
+/* socket: on edge-triggered epoll. Every call tries the system call first and waits only on EAGAIN.
+ *
+ * Short   After a short receive the kernel's queue is empty, and after a short send it is full, so the next
+ *         call waits for the edge without asking, which saves a call that would say EAGAIN; unless the peer
+ *         has hung up, whose FIN no further edge announces. An edge that came between the system call and
+ *         our noting that it was short is not lost: it is in the epoll set, and sets the bit again.
+ * Memory  inbuf_room is asked only when there is something to receive. What turns out to be nothing gives
+ *         the block back before the coroutine waits. */
 #include "io/socket.h"
 
 #include <errno.h>
@@ -9,29 +14,52 @@
 #include "io/sys.h"
 #include "rt/rt.h"
 
-int socket_open(struct socket *socket, int fd, poll_event_fn on_event) {
+/* ---- Beginning and end ---- */
+
+static void event(struct poll_fd *pd, unsigned events) {
+    struct socket *socket = container_of(pd, struct socket, pd);
+    socket->on_event(socket, events & (SOCKET_INPUT | SOCKET_HUNG_UP));
+}
+
+int socket_open(struct socket *socket, int fd, socket_event_fn on_event) {
+    socket->on_event = on_event;
     socket->rx_bytes = socket->tx_bytes = 0;
-    return poll_open(&socket->pd, fd, on_event);
+    return poll_open(&socket->pd, fd, on_event ? event : NULL);
+}
+
+int socket_listen(struct socket *socket, int fd, socket_event_fn on_event) {
+    return socket_open(socket, fd, on_event);
 }
 
 void socket_close(struct socket *socket) {
     poll_close(&socket->pd);
 }
 
-int socket_connect(struct socket *socket, const struct address *to, int64_t deadline_ns) {
+int socket_shutdown(struct socket *socket) {
+    return sys_shutdown(socket->pd.fd, SHUT_WR);
+}
+
+int socket_take_fd(struct socket *socket, struct inbuf *in) {
+    (void)in; /* nothing is read that nobody asked for */
+    return poll_detach(&socket->pd);
+}
+
+void socket_local_address(const struct socket *socket, struct address *out) {
+    address_of_socket(socket->pd.fd, out);
+}
+
+int socket_connect(struct socket *socket, const struct address *to, socket_event_fn on_event,
+                   int64_t deadline_ns) {
     int fd = sys_stream_socket(to->sa.any.sa_family);
     if (fd < 0)
         return fd;
     sys_set_nodelay(fd);
     int rc = sys_connect(fd, &to->sa.any, to->len);
-    if (rc != 0 && rc != -EINPROGRESS) {
-        close(fd);
-        return rc;
-    }
     bool connected = rc == 0;
-    rc = socket_open(socket, fd, NULL);
+    if (connected || rc == -EINPROGRESS)
+        rc = socket_open(socket, fd, on_event);
     if (rc != 0) {
-        close(fd);
+        (void)close(fd);
         return rc;
     }
     if (connected)
@@ -46,59 +74,187 @@ int socket_connect(struct socket *socket, const struct address *to, int64_t dead
     return rc;
 }
 
-ssize_t socket_try_read(struct socket *socket, void *into, size_t size) {
-    if (!(socket->pd.ready & POLL_EVENT_IN) && !poll_hung_up(&socket->pd))
+int socket_try_accept(struct socket *socket, struct address *peer) {
+    if (!socket_has_input(socket))
         return -EAGAIN;
-    ssize_t n = sys_recv(socket->pd.fd, into, size);
-    if (n == -EAGAIN || (n > 0 && (size_t)n < size && !poll_hung_up(&socket->pd)))
+    struct address from = {.len = sizeof from.sa};
+    int fd = sys_accept(socket->pd.fd, &from.sa.any, &from.len);
+    if (fd >= 0)
+        *peer = from;
+    else if (fd == -EAGAIN)
         poll_not_readable(&socket->pd);
-    if (n > 0)
-        socket->rx_bytes += (uint64_t)n;
-    return n;
+    return fd;
 }
 
-ssize_t socket_read(struct socket *socket, void *into, size_t size, const char *reason,
-                    int64_t deadline_ns) {
+int socket_accept(struct socket *socket, struct address *peer, const char *reason,
+                  int64_t deadline_ns) {
     for (;;) {
-        ssize_t n = socket_try_read(socket, into, size);
-        if (n != -EAGAIN)
-            return n;
+        int fd = socket_try_accept(socket, peer);
+        if (fd != -EAGAIN)
+            return fd;
         int rc = poll_wait_readable(&socket->pd, reason, deadline_ns);
         if (rc != 0)
             return rc;
     }
 }
 
-static void advance(struct iovec **iov, int *count, size_t sent) {
-    while (*count > 0 && sent >= (*iov)->iov_len) {
-        sent -= (*iov)->iov_len;
-        ++*iov;
-        --*count;
+/* ---- Receiving ---- */
+
+static ssize_t receive_into(struct socket *socket, void *into, size_t size) {
+    struct poll_fd *pd = &socket->pd;
+    ssize_t n = sys_recv(pd->fd, into, size, 0);
+    if (n > 0) {
+        socket->rx_bytes += (uint64_t)n;
+        if ((size_t)n < size && !poll_hung_up(pd))
+            poll_not_readable(pd);
+    } else if (n == -EAGAIN) {
+        poll_not_readable(pd);
     }
-    if (*count > 0) {
-        (*iov)->iov_base = (char *)(*iov)->iov_base + sent;
-        (*iov)->iov_len -= sent;
-    }
+    return n;
 }
 
-int socket_writev(struct socket *socket, struct iovec *iov, int count, const char *reason,
-                  int64_t stall_ns) {
-    advance(&iov, &count, 0); /* skip empty leading pieces */
-    while (count > 0) {
-        ssize_t n = count == 1 ? sys_send(socket->pd.fd, iov->iov_base, iov->iov_len)
-                               : sys_sendv(socket->pd.fd, iov, count);
-        if (n >= 0) {
-            socket->tx_bytes += (uint64_t)n;
-            advance(&iov, &count, (size_t)n);
-            continue;
-        }
+ssize_t socket_try_receive(struct socket *socket, struct inbuf *in) {
+    if (!socket_has_input(socket))
+        return -EAGAIN;
+    int room = inbuf_room(in);
+    if (room < 0)
+        return room;
+    ssize_t n = receive_into(socket, in->data + in->end, (size_t)room);
+    if (n > 0)
+        in->end += (uint32_t)n;
+    return n;
+}
+
+ssize_t socket_receive(struct socket *socket, struct inbuf *in, const char *reason,
+                       int64_t deadline_ns) {
+    for (;;) {
+        ssize_t n = socket_try_receive(socket, in);
         if (n != -EAGAIN)
-            return (int)n;
-        poll_not_writable(&socket->pd);
-        int64_t deadline_ns = stall_ns == RT_FOREVER ? RT_FOREVER : rt_now_ns() + stall_ns;
-        int rc = poll_wait_writable(&socket->pd, reason, deadline_ns);
+            return n;
+        inbuf_idle(in);
+        int rc = poll_wait_readable(&socket->pd, reason, deadline_ns);
         if (rc != 0)
             return rc;
     }
+}
+
+int socket_discard(struct socket *socket, size_t max, const char *reason, int64_t deadline_ns) {
+    char sink[2048];
+    size_t dropped = 0;
+    for (;;) {
+        ssize_t n = socket_has_input(socket) ? receive_into(socket, sink, sizeof sink) : -EAGAIN;
+        if (n == -EAGAIN)
+            n = poll_wait_readable(&socket->pd, reason, deadline_ns);
+        else if (n == 0)
+            return 0;
+        if (n < 0)
+            return (int)n;
+        dropped += (size_t)n;
+        if (dropped > max)
+            return -EMSGSIZE;
+    }
+}
+
+bool socket_has_unread(struct socket *socket) {
+    if (!socket_has_input(socket))
+        return false;
+    char byte;
+    if (sys_recv(socket->pd.fd, &byte, 1, MSG_PEEK) != -EAGAIN)
+        return true;
+    poll_not_readable(&socket->pd);
+    return false;
+}
+
+/* ---- Sending ---- */
+
+enum { SEND_MAX = 1 << 30 }; /* of more the kernel takes a part, however much room there is */
+
+static size_t size_of(const struct iovec *pieces, int count) {
+    size_t size = 0;
+    for (int i = 0; i < count; i++)
+        size += pieces[i].iov_len;
+    return size;
+}
+
+/* Sends as much as goes without waiting, but at least a byte. size: of all pieces, not 0. */
+static ssize_t send_some(struct socket *socket, const struct iovec *pieces, int count, size_t size,
+                         const char *reason, int64_t stall_ns) {
+    struct poll_fd *pd = &socket->pd;
+    for (;;) {
+        if (pd->ready & (POLL_EVENT_OUT | POLL_EVENT_ERR)) {
+            ssize_t n = count == 1 ? sys_send(pd->fd, pieces->iov_base, size)
+                                   : sys_sendv(pd->fd, pieces, count, size);
+            if (n > 0) {
+                socket->tx_bytes += (uint64_t)n;
+                if ((size_t)n < size && size <= SEND_MAX)
+                    poll_not_writable(pd);
+            }
+            if (n != -EAGAIN)
+                return n;
+            poll_not_writable(pd);
+        }
+        int64_t deadline_ns = stall_ns == RT_FOREVER ? RT_FOREVER : rt_now_ns() + stall_ns;
+        int rc = poll_wait_writable(pd, reason, deadline_ns);
+        if (rc != 0)
+            return rc;
+    }
+}
+
+static void advance(struct iovec **pieces, int *count, size_t sent) {
+    while (*count > 0 && sent >= (*pieces)->iov_len) {
+        sent -= (*pieces)->iov_len;
+        ++*pieces;
+        --*count;
+    }
+    if (*count > 0) {
+        (*pieces)->iov_base = (char *)(*pieces)->iov_base + sent;
+        (*pieces)->iov_len -= sent;
+    }
+}
+
+int socket_send(struct socket *socket, struct iovec *pieces, int count, const char *reason,
+                int64_t stall_ns) {
+    ASSERT(count <= SYS_PIECES_MAX);
+    size_t left = size_of(pieces, count);
+    while (left) {
+        ssize_t n = send_some(socket, pieces, count, left, reason, stall_ns);
+        if (n < 0)
+            return (int)n;
+        left -= (size_t)n;
+        if (left)
+            advance(&pieces, &count, (size_t)n);
+    }
     return 0;
+}
+
+static void give_back(struct block_cache *cache, const struct slice *slice) {
+    if (slice->block)
+        block_put(cache, slice->block);
+}
+
+int socket_send_slices(struct socket *socket, struct slice *slices, int count, const char *reason,
+                       int64_t stall_ns) {
+    enum { AT_ONCE = 32 };
+    struct block_cache *cache = rt_blocks();
+    ssize_t n = 0;
+    while (count > 0) {
+        struct iovec pieces[AT_ONCE];
+        int piece_count = count < AT_ONCE ? count : AT_ONCE;
+        for (int i = 0; i < piece_count; i++)
+            pieces[i] = (struct iovec){(void *)(uintptr_t)slices[i].bytes.ptr, slices[i].bytes.len};
+        size_t size = size_of(pieces, piece_count);
+        n = size ? send_some(socket, pieces, piece_count, size, reason, stall_ns) : 0;
+        if (n < 0)
+            break;
+        size_t sent = (size_t)n;
+        for (; count > 0 && sent >= slices->bytes.len; slices++, count--) {
+            sent -= slices->bytes.len;
+            give_back(cache, slices);
+        }
+        if (count > 0)
+            slices->bytes = span_from(slices->bytes, sent);
+    }
+    for (; count > 0; slices++, count--)
+        give_back(cache, slices);
+    return n < 0 ? (int)n : 0;
 }

@@ -9,9 +9,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-NOINLINE ssize_t sys_recv(int fd, void *into, size_t size) {
+NOINLINE ssize_t sys_recv(int fd, void *into, size_t size, int flags) {
     for (;;) {
-        ssize_t n = syscall(SYS_recvfrom, fd, into, size, 0, NULL, NULL);
+        ssize_t n = syscall(SYS_recvfrom, fd, into, size, flags, NULL, NULL);
         if (n >= 0)
             return n;
         if (errno != EINTR)
@@ -34,23 +34,15 @@ NOINLINE ssize_t sys_send(int fd, const void *from, size_t size) {
  * every request; a coroutine's stack is not. */
 enum { GATHER_MAX = 1024 };
 
-/* The size of all; 0 when that is above GATHER_MAX. */
-static size_t gather(char into[GATHER_MAX], const struct iovec *iov, int count) {
-    size_t size = 0;
-    for (int i = 0; i < count; i++) {
-        if (iov[i].iov_len > GATHER_MAX - size)
-            return 0;
-        memcpy(into + size, iov[i].iov_base, iov[i].iov_len);
-        size += iov[i].iov_len;
-    }
-    return size;
-}
-
-NOINLINE ssize_t sys_sendv(int fd, const struct iovec *iov, int count) {
-    static _Thread_local char gathered[GATHER_MAX];
-    size_t size = gather(gathered, iov, count);
-    if (size)
+NOINLINE ssize_t sys_sendv(int fd, const struct iovec *iov, int count, size_t size) {
+    if (size <= GATHER_MAX) {
+        static _Thread_local char gathered[GATHER_MAX];
+        char *at = gathered;
+        for (int i = 0; i < count; i++)
+            at = mempcpy(at, iov[i].iov_base, iov[i].iov_len);
+        ASSERT(at == gathered + size);
         return sys_send(fd, gathered, size);
+    }
     /* writev would raise SIGPIPE, which Go libraries in the process also look at. */
     struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)iov,
                              .msg_iovlen = (size_t)count};
@@ -80,6 +72,10 @@ NOINLINE int sys_stream_socket(int family) {
 
 NOINLINE int sys_connect(int fd, const struct sockaddr *to, socklen_t to_len) {
     return connect(fd, to, to_len) == 0 ? 0 : -errno;
+}
+
+NOINLINE int sys_shutdown(int fd, int how) {
+    return shutdown(fd, how) == 0 ? 0 : -errno;
 }
 
 NOINLINE int sys_socket_error(int fd) {

@@ -12,13 +12,16 @@
 
 #include "base/check.h"
 
-MUST_CHECK ssize_t sys_recv(int fd, void *into, size_t size);
+MUST_CHECK ssize_t sys_recv(int fd, void *into, size_t size, int flags);
 MUST_CHECK ssize_t sys_send(int fd, const void *from, size_t size);
-MUST_CHECK ssize_t sys_sendv(int fd, const struct iovec *iov, int count);
+/* size: of all pieces, of which there are SYS_PIECES_MAX at most. */
+MUST_CHECK ssize_t sys_sendv(int fd, const struct iovec *iov, int count, size_t size);
+enum { SYS_PIECES_MAX = 1024 }; /* IOV_MAX */
 MUST_CHECK int sys_accept(int fd, struct sockaddr *peer, socklen_t *peer_len);
 /* Non-blocking, close-on-exec stream socket. */
 MUST_CHECK int sys_stream_socket(int family);
 MUST_CHECK int sys_connect(int fd, const struct sockaddr *to, socklen_t to_len);
+MUST_CHECK int sys_shutdown(int fd, int how);
 /* SO_ERROR of the socket: 0 or -errno. */
 MUST_CHECK int sys_socket_error(int fd);
 /* TCP_NODELAY; failure does not matter on sockets that are not TCP. */

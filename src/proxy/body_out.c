@@ -33,7 +33,7 @@ int body_out_init(struct body_out *out, struct exchange *x, struct socket *socke
 }
 
 static int write_pieces(struct body_out *out, struct iovec *iov, int count) {
-    int rc = socket_writev(out->socket, iov, count, out->reason, RT_FOREVER);
+    int rc = socket_send(out->socket, iov, count, out->reason, RT_FOREVER);
     exchange_touch(out->x);
     if (rc != 0 && rc != -ECANCELED)
         out->write_failed = true;

@@ -7,7 +7,6 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "io/sys.h"
 #include "proxy/downstream_wait.h"
 #include "proxy/listener.h"
 #include "proxy/request_prepare.h"
@@ -69,9 +68,9 @@ void downstream_start_serving(struct downstream *d) {
     }
 }
 
-static void on_event(struct poll_fd *pd, unsigned events) {
-    struct downstream *d = container_of(pd, struct downstream, socket.pd);
-    bool gone = (events & (POLL_EVENT_HUP | POLL_EVENT_ERR)) != 0;
+static void on_event(struct socket *socket, unsigned events) {
+    struct downstream *d = container_of(socket, struct downstream, socket);
+    bool gone = (events & SOCKET_HUNG_UP) != 0;
     if (d->serving) {
         if (gone && d->exchange) {
             d->closed_by_peer = true;
@@ -81,7 +80,7 @@ static void on_event(struct poll_fd *pd, unsigned events) {
     }
     if (d->waiting && !gone)
         return;
-    if ((events & POLL_EVENT_IN) && !d->waiting) { /* a FIN may come with a last request */
+    if ((events & SOCKET_INPUT) && !d->waiting) { /* a FIN may come with a last request */
         downstream_start_serving(d);
     } else if (gone) {
         d->closed_by_peer = true;
@@ -123,7 +122,6 @@ void downstream_accept(struct worker *worker, int fd, const struct address *peer
         stat_inc(stats->cx_overload_reject, worker->index);
         return;
     }
-    sys_set_nodelay(fd);
     d->worker = worker;
     d->snapshot = snapshot ? snapshot_ref(snapshot) : NULL;
     d->hcm = hcm;
@@ -139,7 +137,7 @@ void downstream_accept(struct worker *worker, int fd, const struct address *peer
     timer_init(&d->idle_timer, idle_expired);
     timer_init(&d->exchange_timer, exchange_timer_fired);
     struct address local;
-    address_of_socket(fd, &local);
+    socket_local_address(&d->socket, &local);
     d->local = span_make(d->local_text, address_text(&local, d->local_text));
     d->remote = span_make(d->remote_text, address_text(peer, d->remote_text));
     list_push_back(&worker->downstreams, &d->node);
@@ -184,13 +182,12 @@ enum head_result {
     HEAD_NO_MEMORY, /* to read it into */
 };
 
-static ssize_t read_more_of_head(struct downstream *d, char *into, size_t room,
-                                 int64_t deadline_ns) {
-    ssize_t n = socket_try_read(&d->socket, into, room);
+static ssize_t read_more_of_head(struct downstream *d, int64_t deadline_ns) {
+    ssize_t n = socket_try_receive(&d->socket, &d->in);
     if (n != -EAGAIN || inbuf_len(&d->in) == 0 || d->refuse)
         return n;
     downstream_head_waits(d, rt_self());
-    return socket_read(&d->socket, into, room, "request head", deadline_ns);
+    return socket_receive(&d->socket, &d->in, "request head", deadline_ns);
 }
 
 static enum head_result read_head(struct downstream *d, struct exchange *x,
@@ -209,22 +206,21 @@ static enum head_result read_head(struct downstream *d, struct exchange *x,
             if (deadline_ns == RT_FOREVER && limit_ns)
                 deadline_ns = rt_now_ns() + limit_ns;
         }
-        size_t room = inbuf_head_room(&d->in, &x->arena, d->hcm->limits.head_bytes);
-        if (room == 0)
+        if (!inbuf_head_room(&d->in, &x->arena, d->hcm->limits.head_bytes))
             return HEAD_NO_MEMORY;
-        char *into = d->in.data + d->in.end;
-        ssize_t n = read_more_of_head(d, into, room, deadline_ns);
+        ssize_t n = read_more_of_head(d, deadline_ns);
         if (n == -EAGAIN)
             return inbuf_len(&d->in) ? HEAD_UNREAD : HEAD_NOTHING_YET;
         if (n == -ECANCELED)
             return HEAD_UNREAD; /* it gives way */
         if (n == -ETIMEDOUT)
             return HEAD_TIMEOUT;
+        if (n == -ENOMEM)
+            return HEAD_NO_MEMORY;
         if (n <= 0) {
             d->closed_by_peer = true;
             return HEAD_CLOSED;
         }
-        d->in.end += (uint32_t)n;
     }
 }
 
@@ -373,20 +369,11 @@ static void attach_body(struct exchange *x, struct downstream *d, struct request
 
 /* Lets the peer read the response before the kernel answers its unread bytes with a reset. */
 static void linger(struct downstream *d) {
-    if (d->hcm->delayed_close_ns == 0 || shutdown(d->socket.pd.fd, SHUT_WR) != 0)
+    if (d->hcm->delayed_close_ns == 0 || socket_shutdown(&d->socket) != 0)
         return;
     int64_t deadline_ns = rt_now_ns() + d->hcm->delayed_close_ns;
-    size_t dropped = 0;
-    char sink[2048]; /* not a block: who was refused for want of memory gets none to say goodbye */
-    while (dropped < LINGER_BYTES) {
-        ssize_t n = socket_read(&d->socket, sink, sizeof sink, "delayed close", deadline_ns);
-        if (n <= 0) {
-            if (n == -ETIMEDOUT)
-                stat_inc(d->hcm->stats.cx_delayed_close_timeout, d->worker->index);
-            return;
-        }
-        dropped += (size_t)n;
-    }
+    if (socket_discard(&d->socket, LINGER_BYTES, "delayed close", deadline_ns) == -ETIMEDOUT)
+        stat_inc(d->hcm->stats.cx_delayed_close_timeout, d->worker->index);
 }
 
 enum serve_result { SERVE_NEXT, SERVE_IDLE, SERVE_CLOSE, SERVE_LINGER };
@@ -402,8 +389,7 @@ static enum serve_result after_exchange(struct downstream *d, struct exchange *x
 }
 
 static bool has_input(const struct downstream *d) {
-    return inbuf_len(&d->in) != 0 || (d->socket.pd.ready & POLL_EVENT_IN) ||
-           poll_hung_up(&d->socket.pd);
+    return inbuf_len(&d->in) != 0 || socket_has_input(&d->socket);
 }
 
 static enum serve_result serve_one(struct downstream *d) {

@@ -12,7 +12,7 @@ int downstream_continue(struct downstream *d) {
     if (x->state == EXCHANGE_HEADERS_SENT)
         return 0; /* it would stand in the middle of the response */
     d->inviting = true;
-    int rc = socket_writev(&d->socket, &iov, 1, "100 continue", RT_FOREVER);
+    int rc = socket_send(&d->socket, &iov, 1, "100 continue", RT_FOREVER);
     d->inviting = false;
     if (x->state == EXCHANGE_HEADERS_SENT)
         rt_ready(x->main); /* await_invitation */

@@ -69,8 +69,8 @@ static void accept_round(struct listener_fd *lfd) {
     if (heeds && overload_is_full(&worker->overload, OVERLOAD_STOP_CONNECTIONS))
         return; /* they wait in the kernel's queue for listener_accept_all */
     for (int i = 0; i < ACCEPTS_PER_ROUND; i++) {
-        struct address peer = {.len = sizeof peer.sa};
-        int fd = sys_accept(lfd->fd, &peer.sa.any, &peer.len);
+        struct address peer;
+        int fd = socket_try_accept(&lfd->socket, &peer);
         if (fd >= 0 && heeds && worker_overload(worker, OVERLOAD_REJECT_CONNECTIONS)) {
             stat_inc(listener->stats.cx_overload_reject, worker->index);
             close(fd);
@@ -102,9 +102,9 @@ void listener_accept_all(struct worker *worker) {
         accept_round(container_of(at, struct listener_fd, node));
 }
 
-static void listener_event(struct poll_fd *pd, unsigned events) {
-    if (events & POLL_EVENT_IN)
-        accept_round(container_of(pd, struct listener_fd, pd));
+static void listener_event(struct socket *socket, unsigned events) {
+    if (events & SOCKET_INPUT)
+        accept_round(container_of(socket, struct listener_fd, socket));
 }
 
 /* A socket that listens. *reuse_port: each P is to get one of its own; false afterwards when the kernel,
@@ -114,6 +114,7 @@ static int bind_one(const struct address *address, bool *reuse_port, bool v6_onl
     if (fd < 0)
         return fd;
     int on = 1, v6_only_value = v6_only;
+    sys_set_nodelay(fd); /* what is accepted inherits it */
     (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (address->sa.any.sa_family == AF_INET6)
         (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6_only_value, sizeof v6_only_value);
@@ -245,7 +246,7 @@ static void start_on_p(struct rt_post *post) {
     struct listener_message *message = container_of(post, struct listener_message, post);
     struct listener_fd *lfd = message->lfd;
     free(message);
-    int rc = poll_open(&lfd->pd, lfd->fd, listener_event);
+    int rc = socket_listen(&lfd->socket, lfd->fd, listener_event);
     if (rc != 0) {
         LOG(log_listener, LOG_ERROR, "listener %s: cannot poll: %s", lfd->listener->name,
             strerror(-rc));
@@ -264,7 +265,7 @@ static void stop_on_p(struct rt_post *post) {
         return;
     lfd->open = false;
     list_remove(&lfd->node);
-    poll_close(&lfd->pd);
+    socket_close(&lfd->socket);
     lfd->fd = -1;
 }
 

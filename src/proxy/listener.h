@@ -7,10 +7,9 @@
  *            to them. */
 #pragma once
 #include "base/stats.h"
-#include "io/address.h"
+#include "io/socket.h"
 #include "proxy/quota.h"
 #include "proxy/snapshot.h"
-#include "rt/poll.h"
 
 struct listener_stats { /* listener.<address>.* */
     struct statistic *cx_total, *cx_active, *cx_destroy, *cx_overflow, *cx_length_ms,
@@ -24,8 +23,8 @@ struct listener;
 struct worker;
 
 struct listener_fd {
-    struct poll_fd pd;
-    struct list node; /* of its worker's listeners, while open */
+    struct socket socket; /* while open */
+    struct list node;     /* of its worker's listeners, while open */
     struct listener *listener;
     unsigned p_index;
     int fd;    /* -1: this P has none */

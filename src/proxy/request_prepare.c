@@ -257,7 +257,7 @@ static int strip_host_port(struct exchange *x, const struct downstream *d) {
     if (!span_to_u64(authority_port(authority), &port))
         return 0;
     struct address local;
-    address_of_socket(d->socket.pd.fd, &local);
+    socket_local_address(&d->socket, &local);
     if (!cfg->strip_any_host_port && port != address_port(&local))
         return 0;
     return header_set_id(&x->request.headers, HDR_AUTHORITY, authority_host(authority));

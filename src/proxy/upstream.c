@@ -65,12 +65,10 @@ static void leave_pool(struct upstream *u) {
 }
 
 /* An idle connection has nothing to say: bytes or a FIN on it, and it is done for. */
-static void idle_event(struct poll_fd *pd, unsigned events) {
-    struct upstream *u = container_of(pd, struct upstream, socket.pd);
+static void idle_event(struct socket *socket, unsigned events) {
+    struct upstream *u = container_of(socket, struct upstream, socket);
     if (!list_is_linked(&u->node))
         return; /* in use: the exchange will see it */
-    if (!(events & (POLL_EVENT_IN | POLL_EVENT_HUP | POLL_EVENT_ERR)))
-        return;
     leave_pool(u);
     destroy(u, false);
 }
@@ -135,19 +133,18 @@ static enum upstream_failure open_connection(struct cluster *cluster, struct hos
     int64_t start_ns = rt_now_ns();
     int64_t connect_deadline_ns = start_ns + cluster->connect_timeout_ns;
     bool own_deadline = connect_deadline_ns <= deadline_ns;
-    *rc = socket_connect(&u->socket, &host->address,
+    list_init(&u->node); /* not linked: to idle_event in use */
+    *rc = socket_connect(&u->socket, &host->address, idle_event,
                          own_deadline ? connect_deadline_ns : deadline_ns);
     if (*rc == 0) {
         u->host = host_ref(host);
         u->cluster = cluster_ref(cluster);
         u->p_index = p_index;
         u->opened_ns = start_ns;
-        u->socket.pd.on_event = idle_event;
-        list_init(&u->node);
         timer_init(&u->idle_timer, idle_expired);
         inbuf_init(&u->in, rt_blocks());
         struct address local;
-        address_of_socket(u->socket.pd.fd, &local);
+        socket_local_address(&u->socket, &local);
         address_text(&local, u->local_text);
         stat_record_us(s->cx_connect_ms, p_index, (uint64_t)(rt_now_ns() - start_ns) / 1000);
         *out = u;
@@ -232,8 +229,7 @@ enum upstream_failure upstream_get(struct cluster *cluster, int64_t deadline_ns,
  * next. They may also be in the kernel yet: a read that filled its buffer to the last byte leaves the
  * socket marked readable, as does an edge that came meanwhile, and no further edge will tell. */
 static bool has_unread_bytes(struct upstream *u) {
-    char byte;
-    return inbuf_len(&u->in) != 0 || socket_try_read(&u->socket, &byte, 1) != -EAGAIN;
+    return inbuf_len(&u->in) != 0 || socket_has_unread(&u->socket);
 }
 
 void upstream_put(struct upstream *u) {
@@ -245,7 +241,7 @@ void upstream_put(struct upstream *u) {
     if (worn)
         stat_inc(cluster->stats.cx_max_requests, u->p_index);
     struct host_pool *pool = &u->host->pools[u->p_index];
-    if (worn || old || pool->retired || cluster->stopping || poll_hung_up(&u->socket.pd) ||
+    if (worn || old || pool->retired || cluster->stopping || socket_hung_up(&u->socket) ||
         has_unread_bytes(u)) {
         destroy(u, true);
         return;

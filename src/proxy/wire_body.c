@@ -27,13 +27,9 @@ static int fill(struct wire_body *body) {
         if (rc != 0)
             return body->error = rc;
     }
-    int room = inbuf_room(body->in);
-    if (room <= 0)
-        return body->error = room < 0 ? room : -EPROTO; /* a chunk line longer than a block */
-    char *into = body->in->data + body->in->end;
     ssize_t n = -EAGAIN;
     if (body->before_wait) { /* whether it will come to waiting only a read can tell */
-        n = socket_try_read(body->socket, into, (size_t)room);
+        n = socket_try_receive(body->socket, body->in);
         if (n == -EAGAIN) {
             int (*before_wait)(void *) = body->before_wait;
             body->before_wait = NULL;
@@ -43,15 +39,15 @@ static int fill(struct wire_body *body) {
         }
     }
     if (n == -EAGAIN)
-        n = socket_read(body->socket, into, (size_t)room, body->reason, RT_FOREVER);
-    if (n > 0) {
-        body->in->end += (uint32_t)n;
+        n = socket_receive(body->socket, body->in, body->reason, RT_FOREVER);
+    if (n > 0)
         return 0;
-    }
     if (n == 0 && body->framing == HTTP1_BODY_UNTIL_CLOSE) {
         body->done = true;
         return 0;
     }
+    if (n == -EMSGSIZE)
+        return body->error = -EPROTO; /* a chunk line longer than a block */
     return body->error = n == 0 ? -ECONNRESET : (int)n;
 }
 

@@ -111,8 +111,8 @@ struct span ext_side_get_locked(const struct ext_side *side, bool trailers, stru
     const struct ext_view *view = trailers ? &side->trailers : &side->headers;
     struct span value = span_none();
     for (uint32_t i = 0; i < view->count && span_is_none(value); i++)
-        if (span_eq(view->entries[i].name, name))
-            value = view->entries[i].value;
+        if (span_eq(header_name(&view->entries[i]), name))
+            value = header_value(&view->entries[i]);
     for (const struct ext_edit *edit = side->edits; edit; edit = edit->next) {
         if (edit->trailers != trailers || !span_eq(span_make(edit->bytes, edit->name_len), name))
             continue;
@@ -191,7 +191,7 @@ struct ext_reply *ext_reply_new(unsigned status, struct span body, struct span d
             ++*refused;
             continue;
         }
-        reply->headers[reply->header_count++] = (struct header){name, value, (uint16_t)id, 0};
+        reply->headers[reply->header_count++] = header_make(id, name, value);
     }
     return reply;
 }

@@ -380,7 +380,8 @@ void ext_stream_clear_route_locked(struct ext_stream *stream, bool refresh) {
     int err = 0;
     for (uint32_t i = 0; i < side->headers.count && !err; i++) {
         const struct header *header = &side->headers.entries[i];
-        err = header_add(&map, header->id, header->name, header->value);
+        err =
+            header_add(&map, (enum header_id)header->id, header_name(header), header_value(header));
     }
     if (!err)
         err = ext_edits_apply(side->edits, EXT_REQUEST, &map, NULL);

@@ -296,7 +296,8 @@ static void copy_map(const struct ext_view *view, const struct ext_room *room,
     size_t left = room->bytes;
     uint32_t count = view->count < room->count ? view->count : room->count;
     for (uint32_t i = 0; i < count; i++) {
-        const struct span parts[2] = {view->entries[i].name, view->entries[i].value};
+        const struct span parts[2] = {header_name(&view->entries[i]),
+                                      header_value(&view->entries[i])};
         if (parts[0].len + parts[1].len > left)
             return;
         for (int k = 0; k < 2; k++) {

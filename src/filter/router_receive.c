@@ -17,9 +17,7 @@ enum { INTERIM_BYTES_MAX = 1024 * 1024 };
 /* An interim response is not ours. Its map serves the next head. When it was so large that the buffer
  * moved to the arena, the next one starts in a block again: not more than fits has been read of it. */
 static int drop_interim(struct upstream *u, struct header_map *map) {
-    map->count = 0;
-    map->known = 0;
-    map->bytes = 0;
+    header_map_clear(map);
     return inbuf_leave_arena(&u->in);
 }
 

@@ -27,8 +27,7 @@ void router_reply_simple(struct router *r, unsigned status, struct span body, st
 void router_redirect(struct router *r, const struct route_entry *route) {
     struct exchange *x = r->x;
     struct span location = route_redirect_location(route, x);
-    struct header field = {
-        .name = header_name_of(HDR_LOCATION), .value = location, .id = HDR_LOCATION};
+    struct header field = header_make(HDR_LOCATION, header_name_of(HDR_LOCATION), location);
     struct local_reply made = {.status = route_status(route),
                                .headers = &field,
                                .header_count = 1,
@@ -50,9 +49,8 @@ void router_direct_response(struct router *r, const struct route_entry *route) {
     struct exchange *x = r->x;
     unsigned status = route_status(route);
     bool located = status == 201 || status / 100 == 3;
-    struct header field = {.name = header_name_of(HDR_LOCATION),
-                           .value = located ? own_location(x) : span_none(),
-                           .id = HDR_LOCATION};
+    struct header field = header_make(HDR_LOCATION, header_name_of(HDR_LOCATION),
+                                      located ? own_location(x) : span_none());
     struct local_reply made = {.status = status,
                                .body = route->direct_body,
                                .headers = &field,
@@ -102,8 +100,8 @@ void router_connect_failure(struct router *r, enum upstream_failure failure, int
                             SPAN_LIT("no_healthy_upstream"), FLAG_NO_HEALTHY_UPSTREAM);
         break;
     case UPSTREAM_OVERFLOW: {
-        struct header overloaded = {.name = SPAN_LIT("x-envoy-overloaded"),
-                                    .value = SPAN_LIT("true")};
+        struct header overloaded =
+            header_make(HDR_OTHER, SPAN_LIT("x-envoy-overloaded"), SPAN_LIT("true"));
         struct local_reply made = {
             .status = 503,
             .body = SPAN_LIT(RESET_TEXT "overflow"),

@@ -1,27 +1,42 @@
-/* header_map: a plain array. Messages have a dozen fields, so a scan over {id, flags} beats any
- * index, and `known` answers most questions without one.
+/* header_map: a plain array. Messages have a dozen fields, so a scan over them beats any index of
+ * names; of known names, which nearly all questions are about, `first` says where they stand:
+ *
+ *     known    .. date  server  etag ..      one bit per id
+ *     first    ..   4      3      ? ..       one byte per id, read only where the bit is set
+ *                   │      └────────┐
+ *     entries  [:status] [..] [..] [server] [date] [..]
  *
  * I1  Pseudo headers stand before all other entries.
- * I2  Bit id of `known` is set exactly when an entry has that id; bit 0 (HDR_OTHER) means nothing.
+ * I2  Bit id of `known` is set exactly when an entry has that id; HDR_OTHER has no bit.
  * I3  An entry's id is header_id_of(its name).
- * I4  Every name is a token or a pseudo name, and every value may go on the wire. */
+ * I4  Every name is a token or a pseudo name, and every value may go on the wire.
+ * I5  Where `known` is set, first[id] is the index of the id's first entry, or HEADER_INDEX_FAR and it
+ *     stands there or behind. Where `repeated` is not set there is no second one. */
 #include "http/header_map_internal.h"
 
 #include <errno.h>
 
-#include "http/chars.h"
+#include "http/chars_search.h"
 
-/* A browser sends up to twenty fields, and the proxy adds half a dozen: 1280 bytes, no growth. */
-enum { FIRST_CAPACITY = 32 };
+/* A browser sends up to twenty fields, and the proxy adds half a dozen; curl and services send a few,
+ * and doubling once is cheap. */
+enum { FIRST_CAPACITY = 16 };
 
 void header_map_init(struct header_map *map, struct arena *arena) {
-    *map = (struct header_map){.arena = arena};
+    map->entries = NULL;
+    map->capacity = 0;
+    map->arena = arena;
+    header_map_clear(map);
 }
 
-int header_map_reserve(struct header_map *map, uint32_t count) {
+void header_map_clear(struct header_map *map) {
+    map->known = map->repeated = 0;
+    map->count = 0;
+    map->bytes = 0; /* `first` means nothing where nothing is known */
+}
+
+int header_map_grow(struct header_map *map, uint32_t count) {
     uint32_t need = map->count + count;
-    if (need <= map->capacity)
-        return 0;
     if (need > HEADER_COUNT_MAX)
         return -E2BIG;
     uint32_t capacity = map->capacity ? map->capacity * 2 : FIRST_CAPACITY;
@@ -45,10 +60,8 @@ bool header_name_is_valid(struct span name) {
 }
 
 bool header_value_is_valid(struct span value) {
-    if (value.len == 0)
-        return true;
     const char *end = value.ptr + value.len;
-    return chars_find_control(value.ptr, value.ptr, end) == end;
+    return value.len == 0 || chars_search_control(value.ptr, value.ptr, end) == end;
 }
 
 bool header_pseudo_is_valid(enum header_id id, struct span value) {
@@ -80,61 +93,74 @@ static inline enum header_id resolve(const struct header_map *map, enum header_i
 }
 
 static inline bool matches(const struct header *entry, enum header_id id, struct span name) {
-    return entry->id == id && (id != HDR_OTHER || span_eq(entry->name, name));
+    return entry->id == id && (id != HDR_OTHER || span_eq(header_name(entry), name));
 }
 
-static bool has(const struct header_map *map, enum header_id id) {
-    return id == HDR_OTHER || header_has(map, id);
-}
-
-struct span header_get(const struct header_map *map, enum header_id id) {
+struct span header_get_slowly(const struct header_map *map, enum header_id id) {
     id = resolve(map, id, span_none());
-    if (id == HDR_OTHER || !header_has(map, id))
-        return span_none();
-    const struct header *entry = map->entries;
-    while (entry->id != id) /* I2: it is there */
-        entry++;
-    return entry->value;
+    return header_has(map, id) ? header_value(&map->entries[header_map_first(map, id)])
+                               : span_none();
 }
 
 struct span header_get_name(const struct header_map *map, struct span name) {
     int at = header_find(map, HDR_OTHER, name, 0);
-    return at < 0 ? span_none() : map->entries[at].value;
+    return at < 0 ? span_none() : header_value(&map->entries[at]);
 }
 
-int header_find(const struct header_map *map, enum header_id id, struct span name, uint32_t from) {
-    id = resolve(map, id, name);
-    if (!has(map, id))
-        return -1;
+/* As header_find, of an id that is resolved. */
+static int find(const struct header_map *map, enum header_id id, struct span name, uint32_t from) {
+    if (id != HDR_OTHER) {
+        if (!header_has(map, id))
+            return -1;
+        uint32_t first = header_map_first(map, id);
+        if (from <= first)
+            return (int)first;
+        if (!(map->repeated >> id & 1))
+            return -1;
+    }
     for (uint32_t i = from; i < map->count; i++)
         if (matches(&map->entries[i], id, name))
             return (int)i;
     return -1;
 }
 
+int header_find(const struct header_map *map, enum header_id id, struct span name, uint32_t from) {
+    return find(map, resolve(map, id, name), name, from);
+}
+
 /* Checks a field that somebody wants in the map; *name becomes the canonical one of id. */
-static int admit(enum header_id id, struct span *name, struct span value) {
+static inline int admit(enum header_id id, struct span *name, struct span value) {
     if (id != HDR_OTHER)
         *name = header_name_of(id);
-    else if (!header_name_is_valid(*name))
+    else if (name->len > HEADER_NAME_MAX || !header_name_is_valid(*name))
+        return -EINVAL;
+    if (value.len > UINT32_MAX)
         return -EINVAL;
     bool valid =
         header_id_is_pseudo(id) ? header_pseudo_is_valid(id, value) : header_value_is_valid(value);
     return valid ? 0 : -EINVAL;
 }
 
-static int insert(struct header_map *map, enum header_id id, struct span name, struct span value) {
+/* A pseudo header goes in front of the fields there are. */
+static void move_forward(struct header_map *map) {
+    uint32_t at = map->count - 1;
+    struct header entry = map->entries[at];
+    for (; at > 0 && !header_id_is_pseudo((enum header_id)map->entries[at - 1].id); at--)
+        map->entries[at] = map->entries[at - 1];
+    if (at == map->count - 1)
+        return;
+    map->entries[at] = entry;
+    header_map_reindex(map);
+}
+
+static inline int insert(struct header_map *map, enum header_id id, struct span name,
+                         struct span value) {
     int rc = header_map_reserve(map, 1);
     if (rc)
         return rc;
     header_map_push(map, id, name, value, 0);
-    if (header_id_is_pseudo(id)) {
-        uint32_t at = map->count - 1;
-        struct header entry = map->entries[at];
-        for (; at > 0 && !header_id_is_pseudo((enum header_id)map->entries[at - 1].id); at--)
-            map->entries[at] = map->entries[at - 1];
-        map->entries[at] = entry;
-    }
+    if (header_id_is_pseudo(id))
+        move_forward(map);
     return 0;
 }
 
@@ -149,14 +175,11 @@ int header_set(struct header_map *map, enum header_id id, struct span name, stru
     int rc = admit(id, &name, value);
     if (rc)
         return rc;
-    int first = has(map, id) ? header_find(map, id, name, 0) : -1;
+    int first = find(map, id, name, 0);
     if (first < 0)
         return insert(map, id, name, value);
-    struct header *entry = &map->entries[first];
-    map->bytes += value.len - entry->value.len;
-    entry->value = value;
-    entry->flags = 0;
-    for (int next; (next = header_find(map, id, name, (uint32_t)first + 1)) >= 0;)
+    header_map_change(map, &map->entries[first], value);
+    for (int next; (next = find(map, id, name, (uint32_t)first + 1)) >= 0;)
         header_map_remove_at(map, (uint32_t)next);
     return 0;
 }
@@ -166,50 +189,63 @@ int header_append(struct header_map *map, enum header_id id, struct span name, s
     int rc = admit(id, &name, value);
     if (rc)
         return rc;
-    int first = header_find(map, id, name, 0);
+    int first = find(map, id, name, 0);
     if (first < 0)
         return insert(map, id, name, value);
     struct header *entry = &map->entries[first];
     struct span separator = id == HDR_COOKIE ? SPAN_LIT("; ") : SPAN_LIT(",");
     struct span joined =
-        arena_concat(map->arena, (struct span[]){entry->value, separator, value}, 3);
+        arena_concat(map->arena, (struct span[]){header_value(entry), separator, value}, 3);
     if (span_is_none(joined))
         return -ENOMEM;
-    map->bytes += joined.len - entry->value.len;
-    entry->value = joined;
-    entry->flags = 0;
+    header_map_change(map, entry, joined);
     return 0;
+}
+
+void header_map_reindex(struct header_map *map) {
+    map->known = map->repeated = 0;
+    for (uint32_t i = 0; i < map->count; i++)
+        header_map_note(map, (enum header_id)map->entries[i].id, i);
 }
 
 void header_map_remove_at(struct header_map *map, uint32_t index) {
     struct header *entry = &map->entries[index];
-    enum header_id id = (enum header_id)entry->id;
-    map->bytes -= entry->name.len + entry->value.len;
+    uint64_t bit = UINT64_C(1) << entry->id;
+    map->bytes -= entry->name_len + entry->value_len;
     map->count--;
+    if (index == map->count && !(map->repeated & bit)) {
+        map->known &= ~bit;
+        return;
+    }
     memmove(entry, entry + 1, (map->count - index) * sizeof *entry);
-    for (uint32_t i = 0; i < map->count; i++)
-        if (map->entries[i].id == id)
-            return;
-    map->known &= ~(UINT64_C(1) << id);
+    header_map_reindex(map);
 }
 
-uint32_t header_remove(struct header_map *map, enum header_id id, struct span name) {
-    id = resolve(map, id, name);
-    if (!has(map, id))
-        return 0;
+static uint32_t remove_all(struct header_map *map, enum header_id id, struct span name) {
     uint32_t kept = 0;
     for (uint32_t i = 0; i < map->count; i++) {
         struct header *entry = &map->entries[i];
         if (matches(entry, id, name))
-            map->bytes -= entry->name.len + entry->value.len;
+            map->bytes -= entry->name_len + entry->value_len;
         else
             map->entries[kept++] = *entry;
     }
     uint32_t removed = map->count - kept;
-    map->count = kept;
-    if (id != HDR_OTHER)
-        map->known &= ~(UINT64_C(1) << id);
+    if (removed) {
+        map->count = kept;
+        header_map_reindex(map);
+    }
     return removed;
+}
+
+uint32_t header_remove(struct header_map *map, enum header_id id, struct span name) {
+    id = resolve(map, id, name);
+    if (id == HDR_OTHER || map->repeated >> id & 1)
+        return remove_all(map, id, name);
+    if (!header_has(map, id))
+        return 0;
+    header_map_remove_at(map, header_map_first(map, id));
+    return 1;
 }
 
 int header_set_id(struct header_map *map, enum header_id id, struct span value) {

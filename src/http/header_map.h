@@ -1,15 +1,17 @@
 /* header_map: the fields of one message, in order, names lower-case, pseudo headers first.
  *
- * Shape      An array of {name, value, id}. Request pseudo headers (:method :path :authority
+ * Shape      An array of {name, value, id, flags}. Request pseudo headers (:method :path :authority
  *            :scheme) and :status of responses are entries like any other and stand first; `host`
  *            never appears in a request, it is :authority. Multiple values are separate entries.
  * Ownership  Names and values are borrowed: from the block that the head was read into (held by the
  *            arena), from the arena, or from static memory. The array lives in the arena.
  * Threads    The exchange's P. While an extension owns a side, nobody changes that side's map.
  * Errors     -ENOMEM when the arena is at its limit, -EINVAL for a name or value that may not go on
- *            the wire (CR, LF, NUL, not a token), -E2BIG past HEADER_COUNT_MAX.
- * Lookup     Known names carry an id; `known` tells absence of an id at once. Where a name is given
- *            without its id (HDR_OTHER) the id is looked up, so either form finds the same entries.
+ *            the wire (CR, LF, NUL, not a token, longer than HEADER_NAME_MAX), -E2BIG past
+ *            HEADER_COUNT_MAX.
+ * Lookup     Known names carry an id, and of each id the map knows where its first entry is. Where
+ *            a name is given without its id (HDR_OTHER) the id is looked up, so either form finds
+ *            the same entries.
  *            In a request (a map with :method or :authority) "host" means :authority. */
 #pragma once
 #include <assert.h>
@@ -77,43 +79,82 @@ enum header_id {
 };
 static_assert(HDR_COUNT <= 64, "header_map.known is one 64-bit word");
 
-enum { HEADER_COUNT_MAX = 4096 }; /* far above any configured limit; bounds what filters add */
+enum {
+    HEADER_COUNT_MAX = 4096,        /* far above any configured limit; bounds what filters add */
+    HEADER_NAME_MAX = (1 << 21) - 1 /* a bit field's width; an arena holds hardly more */
+};
 
 enum header_flag {
-    /* name.ptr starts a line "name: value\r\n" that stands on the wire exactly so: the serialiser
-     * sends it from where it lies and merges neighbours into one iovec. */
+    /* name_ptr starts a line "name: value\r\n" that stands on the wire exactly so: the serialiser
+     * sends it from where it lies and merges neighbours into one piece. */
     HEADER_WIRE_LINE = 1,
-    /* Of :authority only: value.ptr stands in such a line, "host: value\r\n". */
+    /* Of :authority only: value_ptr stands in such a line, "host: value\r\n". */
     HEADER_WIRE_HOST = 2,
 };
 
+/* A field in 24 bytes, since each message touches all of its entries. Read it by header_name and
+ * header_value, make it by header_make. */
 struct header {
-    struct span name, value;
-    uint16_t id; /* enum header_id */
-    uint16_t flags;
+    const char *name_ptr, *value_ptr;
+    uint32_t value_len;
+    uint32_t name_len : 21, flags : 3, id : 8; /* enum header_flag, enum header_id */
 };
+static_assert(sizeof(struct header) == 24, "two and a half to a cache line");
+
+static inline struct span header_name(const struct header *header) {
+    return span_make(header->name_ptr, header->name_len);
+}
+static inline struct span header_value(const struct header *header) {
+    return span_make(header->value_ptr, header->value_len);
+}
+/* Borrows name and value for as long as the entry lives. */
+static inline struct header header_make(enum header_id id, struct span name BORROWED_BY(entry),
+                                        struct span value BORROWED_BY(entry)) {
+    return (struct header){.name_ptr = name.ptr,
+                           .value_ptr = value.ptr,
+                           .value_len = (uint32_t)value.len,
+                           .name_len = (unsigned)name.len & HEADER_NAME_MAX,
+                           .id = (uint8_t)id};
+}
 
 struct header_map {
-    struct arena *arena;
     struct header *entries;
+    uint64_t known;    /* bit id set: an entry with that id exists */
+    uint64_t repeated; /* bit id clear: there is one such entry at most */
     uint32_t count, capacity;
-    uint64_t known; /* bit id set: an entry with that id exists */
-    size_t bytes;   /* sum of name and value lengths */
+    size_t bytes; /* sum of name and value lengths */
+    struct arena *arena;
+    uint8_t first[HDR_COUNT]; /* private: see header_index */
 };
 
 void header_map_init(struct header_map *map, struct arena *arena);
+/* Removes all entries and keeps the room for them. */
+void header_map_clear(struct header_map *map);
 
 /* HDR_OTHER when the name is not in the list. Lower-case input. */
 enum header_id header_id_of(struct span name);
 struct span header_name_of(enum header_id id);
 
-/* First value of the field; the absent span when there is none. */
-struct span header_get(const struct header_map *map, enum header_id id);
-struct span header_get_name(const struct header_map *map,
-                            struct span name); /* any name, lower-case */
 static inline bool header_has(const struct header_map *map, enum header_id id) {
     return (map->known >> id & 1) != 0;
 }
+
+/* Private: header_get of what is not at hand. */
+struct span header_get_slowly(const struct header_map *map, enum header_id id);
+
+enum { HEADER_INDEX_FAR = 255 }; /* in `first`: not before this index */
+
+/* First value of the field; the absent span when there is none. */
+static inline struct span header_get(const struct header_map *map, enum header_id id) {
+    if (id == HDR_HOST)
+        return header_get_slowly(map, id);
+    if (!header_has(map, id))
+        return span_none();
+    unsigned at = map->first[id];
+    return at == HEADER_INDEX_FAR ? header_get_slowly(map, id) : header_value(&map->entries[at]);
+}
+struct span header_get_name(const struct header_map *map,
+                            struct span name); /* any name, lower-case */
 /* The next entry of that name at or after index `from`; -1 when there is none. id wins over name
  * unless it is HDR_OTHER. */
 int header_find(const struct header_map *map, enum header_id id, struct span name, uint32_t from);

@@ -73,7 +73,7 @@ enum http1_error http1_read_facts(const struct header_map *map, bool is_request,
         return HTTP1_OK;
 
     for (uint32_t i = 0; i < map->count; i++) {
-        struct span value = map->entries[i].value;
+        struct span value = header_value(&map->entries[i]);
         switch (map->entries[i].id) {
         case HDR_CONTENT_LENGTH:
             if (!read_length(value, facts))

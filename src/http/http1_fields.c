@@ -55,11 +55,11 @@ enum http1_verdict http1_need_more(struct http1_parser *parser, size_t len) {
     return http1_fail(parser, in_start_line ? HTTP1_URI_TOO_LONG : HTTP1_HEAD_TOO_LARGE, NULL);
 }
 
-static void move_span(struct span *s, const char *from, size_t len, const char *to) {
+static void move_pointer(const char **p, const char *from, size_t len, const char *to) {
     /* As integers: the old buffer may be gone, and its addresses are no longer for comparing. */
-    uintptr_t offset = (uintptr_t)s->ptr - (uintptr_t)from;
+    uintptr_t offset = (uintptr_t)*p - (uintptr_t)from;
     if (offset <= len)
-        s->ptr = to + offset;
+        *p = to + offset;
 }
 
 void http1_follow_buffer(struct http1_parser *parser, char *buf, struct header_map *map) {
@@ -67,8 +67,8 @@ void http1_follow_buffer(struct http1_parser *parser, char *buf, struct header_m
         ASSERT(map->count == parser->entry_count);
     if (parser->base != buf && map)
         for (uint32_t i = 0; i < map->count; i++) {
-            move_span(&map->entries[i].name, parser->base, parser->scanned, buf);
-            move_span(&map->entries[i].value, parser->base, parser->scanned, buf);
+            move_pointer(&map->entries[i].name_ptr, parser->base, parser->scanned, buf);
+            move_pointer(&map->entries[i].value_ptr, parser->base, parser->scanned, buf);
         }
     parser->base = buf;
 }
@@ -118,9 +118,8 @@ static enum http1_verdict take_host(struct http1_parser *parser, struct header_m
     if (parser->absolute_form || parser->connect)
         return HTTP1_DONE;
     struct header *authority = &map->entries[parser->authority_index];
-    authority->value = value;
+    header_map_change(map, authority, value);
     authority->flags = flags & HEADER_WIRE_LINE ? HEADER_WIRE_HOST : 0;
-    map->bytes += value.len;
     return HTTP1_DONE;
 }
 
@@ -129,6 +128,8 @@ static inline enum http1_verdict take_field(struct http1_parser *parser, char *l
                                             const char *end, struct header_map *map) {
     if (++parser->field_count > parser->limits.header_count)
         return http1_fail(parser, HTTP1_TOO_MANY_HEADERS, NULL);
+    if (parser->name_len > HEADER_NAME_MAX)
+        return http1_fail(parser, HTTP1_HEAD_TOO_LARGE, NULL);
     if (!map)
         return HTTP1_DONE;
 

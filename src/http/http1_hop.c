@@ -4,7 +4,7 @@
 #include "http/header_map_internal.h"
 #include "http/http1.h"
 
-enum { HEADER_DROP = 0x8000 }; /* a mark within this file, in header.flags */
+enum { HEADER_DROP = 4 }; /* a mark within this file, in header.flags */
 
 #define BIT(id) (UINT64_C(1) << HDR_##id)
 static const uint64_t hop_ids = BIT(CONNECTION) | BIT(KEEP_ALIVE) | BIT(PROXY_CONNECTION) |
@@ -25,7 +25,7 @@ static void mark_nominated(struct header_map *headers, struct span value) {
             continue;
         for (uint32_t i = 0; i < headers->count; i++) {
             struct header *entry = &headers->entries[i];
-            if ((kept_ids >> entry->id & 1) == 0 && span_eq_nocase(entry->name, token))
+            if ((kept_ids >> entry->id & 1) == 0 && span_eq_nocase(header_name(entry), token))
                 entry->flags |= HEADER_DROP;
         }
     }
@@ -33,15 +33,12 @@ static void mark_nominated(struct header_map *headers, struct span value) {
 
 /* Of TE only "trailers" means anything to the next hop. */
 static void reduce_te(struct header *entry, struct header_map *headers) {
-    struct span rest = entry->value, token;
+    struct span rest = header_value(entry), token;
     while (span_next_token(&rest, ',', &token)) {
         if (!span_eq_nocase(token, SPAN_LIT("trailers")))
             continue;
-        if (token.len != entry->value.len) {
-            headers->bytes += strlen("trailers") - entry->value.len;
-            entry->value = SPAN_LIT("trailers");
-            entry->flags = 0;
-        }
+        if (token.len != entry->value_len)
+            header_map_change(headers, entry, SPAN_LIT("trailers"));
         return;
     }
     entry->flags |= HEADER_DROP;
@@ -54,23 +51,21 @@ void http1_strip_hop_by_hop(struct header_map *headers) {
     for (uint32_t i = 0; i < headers->count; i++) {
         struct header *entry = &headers->entries[i];
         if (is_request && entry->id == HDR_CONNECTION)
-            mark_nominated(headers, entry->value);
+            mark_nominated(headers, header_value(entry));
         if (is_request && entry->id == HDR_TE)
             reduce_te(entry, headers);
         if (hop_ids >> entry->id & 1)
             entry->flags |= HEADER_DROP;
     }
     uint32_t kept = 0;
-    uint64_t known = 0;
     for (uint32_t i = 0; i < headers->count; i++) {
         struct header *entry = &headers->entries[i];
         if (entry->flags & HEADER_DROP) {
-            headers->bytes -= entry->name.len + entry->value.len;
+            headers->bytes -= entry->name_len + entry->value_len;
         } else {
-            known |= UINT64_C(1) << entry->id;
             headers->entries[kept++] = *entry;
         }
     }
     headers->count = kept;
-    headers->known = known;
+    header_map_reindex(headers);
 }

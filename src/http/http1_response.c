@@ -36,7 +36,7 @@ static enum http1_verdict take_status_line(struct http1_parser *parser, struct s
 }
 
 static unsigned status_of(const struct header_map *map) {
-    const char *digits = map->entries[0].value.ptr;
+    const char *digits = map->entries[0].value_ptr;
     return (unsigned)((digits[0] - '0') * 100 + (digits[1] - '0') * 10 + (digits[2] - '0'));
 }
 

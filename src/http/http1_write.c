@@ -108,11 +108,11 @@ static void render_text(struct builder *b, struct span name, struct span value) 
 
 static void render_line(struct builder *b, const struct header *entry) {
     /* The map admits valid fields only; a line break here would be somebody else's message. */
-    bool valid = header_value_is_valid(entry->value) &&
-                 (entry->id != HDR_OTHER || header_name_is_valid(entry->name));
+    bool valid = header_value_is_valid(header_value(entry)) &&
+                 (entry->id != HDR_OTHER || header_name_is_valid(header_name(entry)));
     ASSERT_SLOW(valid);
     if (valid)
-        render_text(b, entry->name, entry->value);
+        render_text(b, header_name(entry), header_value(entry));
 }
 
 /* Sends the lines queued: from where they lie, or copied. */
@@ -142,8 +142,8 @@ static void queue(struct builder *b, struct span line) {
 }
 
 static struct span wire_line(const struct header *entry) {
-    return span_make(entry->name.ptr,
-                     (size_t)(entry->value.ptr + entry->value.len + 2 - entry->name.ptr));
+    return span_make(entry->name_ptr,
+                     (size_t)(entry->value_ptr + entry->value_len + 2 - entry->name_ptr));
 }
 
 static struct span wire_host(struct span authority) {
@@ -175,7 +175,7 @@ static bool may_send(const struct header *entry, struct length_rule *rule) {
     case HDR_CONTENT_LENGTH:
         if (!rule->allowed || rule->seen)
             return false;
-        if (rule->only_zero && !span_eq(entry->value, SPAN_LIT("0")))
+        if (rule->only_zero && !span_eq(header_value(entry), SPAN_LIT("0")))
             return false;
         rule->seen = true;
         return true;
@@ -193,7 +193,7 @@ static void send_fields(struct builder *b, struct length_rule *rule, struct span
         bool in_place = (entry->flags & HEADER_WIRE_LINE) != 0;
         /* Host is no entry. It goes out from its place among the lines, so that it parts no run:
          * before the first one that stood behind it, or that is new. */
-        if (host_line.len && (!in_place || (uintptr_t)entry->name.ptr > (uintptr_t)host_line.ptr)) {
+        if (host_line.len && (!in_place || (uintptr_t)entry->name_ptr > (uintptr_t)host_line.ptr)) {
             queue(b, host_line);
             host_line = span_none();
         }
@@ -240,7 +240,7 @@ static void open_first_chunk(struct builder *b, size_t extra) {
     if (!b->copy_all)
         for (uint32_t i = 0; i < map->count; i++)
             if (map->entries[i].flags & HEADER_WIRE_LINE)
-                all -= map->entries[i].name.len + map->entries[i].value.len + 4;
+                all -= map->entries[i].name_len + map->entries[i].value_len + 4;
     open_chunk(b, all);
 }
 
@@ -280,10 +280,10 @@ int http1_write_request(struct http1_writer *writer, struct arena *arena,
     if (at >= 0) {
         const struct header *authority = &headers->entries[at];
         if (authority->flags & HEADER_WIRE_HOST) {
-            host_line = wire_host(authority->value);
-        } else if (header_pseudo_is_valid(HDR_AUTHORITY, authority->value)) {
+            host_line = wire_host(header_value(authority));
+        } else if (header_pseudo_is_valid(HDR_AUTHORITY, header_value(authority))) {
             flush(&b);
-            render_text(&b, SPAN_LIT("host"), authority->value);
+            render_text(&b, SPAN_LIT("host"), header_value(authority));
         } else {
             return -EINVAL;
         }

@@ -45,7 +45,7 @@ static struct span copy(struct span text) {
     return data ? span_make(data, text.len) : span_none();
 }
 
-static bool header_name(struct parser *p, struct span name, struct span *out, enum header_id *id) {
+static bool header_field(struct parser *p, struct span name, struct span *out, enum header_id *id) {
     char *bytes = copy_bytes(name);
     if (!bytes) {
         refuse(p, "out of memory");
@@ -70,7 +70,7 @@ static bool header_name(struct parser *p, struct span name, struct span *out, en
 static bool parse_headers(struct parser *p, struct format_op *op) {
     ptrdiff_t mark = span_find(p->argument, '?');
     struct span name = mark < 0 ? p->argument : span_make(p->argument.ptr, (size_t)mark);
-    if (!header_name(p, name, &op->name, &op->id))
+    if (!header_field(p, name, &op->name, &op->id))
         return false;
     if (mark >= 0) {
         struct span other = span_from(p->argument, (size_t)mark + 1);
@@ -78,7 +78,7 @@ static bool parse_headers(struct parser *p, struct format_op *op) {
             refuse(p, "More than 1 alternative header specified");
             return false;
         }
-        if (!header_name(p, other, &op->other_name, &op->other_id))
+        if (!header_field(p, other, &op->other_name, &op->other_id))
             return false;
     }
     if (op->kind == OP_REQUEST_HEADER) { /* a request's host is its :authority */

@@ -86,7 +86,7 @@ static enum format_value_kind put_header(const struct format_op *op,
         i = header_find(headers, op->other_id, op->other_name, 0);
     if (i < 0)
         return FORMAT_ABSENT;
-    struct span value = headers->entries[i].value;
+    struct span value = header_value(&headers->entries[i]);
     return put_text(out, value.ptr ? value : SPAN_LIT(""), op->max_len);
 }
 

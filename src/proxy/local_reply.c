@@ -15,12 +15,12 @@ int local_reply_copy(struct arena *arena, const struct local_reply *reply,
         (reply->details.len && span_is_none(out->details)))
         return -ENOMEM;
     for (size_t i = 0; i < reply->header_count; i++) {
-        headers[i] = reply->headers[i];
-        headers[i].flags = 0;
-        headers[i].name = arena_copy(arena, reply->headers[i].name);
-        headers[i].value = arena_copy(arena, reply->headers[i].value);
-        if (span_is_none(headers[i].name) || span_is_none(headers[i].value))
+        const struct header *from = &reply->headers[i];
+        struct span name = arena_copy(arena, header_name(from));
+        struct span value = arena_copy(arena, header_value(from));
+        if (span_is_none(name) || span_is_none(value))
             return -ENOMEM;
+        headers[i] = header_make((enum header_id)from->id, name, value);
     }
     out->headers = headers;
     return 0;
@@ -56,9 +56,10 @@ static int set_number(struct exchange *x, enum header_id id, int64_t number) {
 static int add_headers(struct exchange *x, const struct local_reply *reply) {
     for (size_t i = 0; i < reply->header_count; i++) {
         const struct header *h = &reply->headers[i];
-        if (h->value.len == 0)
+        if (h->value_len == 0)
             continue;
-        int rc = header_add(&x->response.headers, header_id_of(h->name), h->name, h->value);
+        struct span name = header_name(h);
+        int rc = header_add(&x->response.headers, header_id_of(name), name, header_value(h));
         if (rc != 0 && rc != -EINVAL)
             return rc;
     }

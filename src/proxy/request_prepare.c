@@ -94,7 +94,7 @@ static bool check_underscores(struct exchange *x) {
     int action = options ? options->headers_with_underscores_action : 0;
     struct header_map *headers = &x->request.headers;
     for (uint32_t i = 0; action != 0 && i < headers->count;) {
-        struct span name = headers->entries[i].name;
+        struct span name = header_name(&headers->entries[i]);
         if (headers->entries[i].id != HDR_OTHER || span_find(name, '_') < 0) {
             i++;
         } else if (action == 1) {
@@ -195,7 +195,7 @@ static void remove_internal_fields(struct exchange *x) {
     struct header_map *headers = &x->request.headers;
     bool any = false;
     for (uint32_t i = 0; i < headers->count && !any; i++)
-        any = span_starts_with(headers->entries[i].name, SPAN_LIT("x-envoy-"));
+        any = span_starts_with(header_name(&headers->entries[i]), SPAN_LIT("x-envoy-"));
     if (!any)
         return;
     for (size_t i = 0; i < sizeof always / sizeof always[0]; i++)

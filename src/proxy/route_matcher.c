@@ -200,7 +200,7 @@ static bool header_matches(const struct header_matcher *matcher, const struct he
         return matcher->missing_is_empty && value_matches(matcher, SPAN_LIT("")) != matcher->invert;
     bool matched = false;
     while (i >= 0 && !matched) {
-        matched = value_matches(matcher, headers->entries[i].value);
+        matched = value_matches(matcher, header_value(&headers->entries[i]));
         i = header_find(headers, matcher->id, matcher->name, (uint32_t)i + 1);
     }
     return matched != matcher->invert;

@@ -62,9 +62,9 @@ void exchange_reply(struct exchange *x, const struct local_reply *reply) {
     size_t at = 0;
     for (size_t i = 0; i < reply->header_count && at < sizeof(fake->reply_headers); i++)
         at += (size_t)snprintf(fake->reply_headers + at, sizeof(fake->reply_headers) - at,
-                               "%.*s=%.*s;", (int)reply->headers[i].name.len,
-                               reply->headers[i].name.ptr, (int)reply->headers[i].value.len,
-                               reply->headers[i].value.ptr);
+                               "%.*s=%.*s;", (int)reply->headers[i].name_len,
+                               reply->headers[i].name_ptr, (int)reply->headers[i].value_len,
+                               reply->headers[i].value_ptr);
 }
 
 void exchange_reset(struct exchange *x, struct span details) {

@@ -72,7 +72,7 @@ static void a_read_sees_pending_edits_and_agrees_with_the_map(void **state) {
     int second = header_find(&map, HDR_OTHER, SPAN_LIT("x-a"), 0);
     second = header_find(&map, HDR_OTHER, SPAN_LIT("x-a"), (uint32_t)second + 1);
     assert_true(second > 0);
-    assert_memory_equal(map.entries[second].value.ptr, "3", 1);
+    assert_memory_equal(map.entries[second].value_ptr, "3", 1);
 }
 
 static void a_header_of_one_value_is_joined(void **state) {
@@ -152,7 +152,7 @@ static void a_reply_loses_headers_that_are_not_its_own(void **state) {
                                             sizeof(headers) / sizeof(headers[0]), &refused);
     assert_int_equal(refused, 6);
     assert_int_equal(reply->header_count, 2);
-    assert_memory_equal(reply->headers[0].name.ptr, "x-ok", 4);
+    assert_memory_equal(header_name(&reply->headers[0]).ptr, "x-ok", 4);
     assert_int_equal(reply->headers[1].id, HDR_CONTENT_TYPE);
     assert_memory_equal(reply->body.ptr, "no", 2);
     assert_memory_equal(reply->details.ptr, "why", 3);

@@ -29,19 +29,28 @@ static void teardown(struct fixture *f) {
 
 /* "name=value;..." after checking what the map says of itself. */
 static void assert_map(const struct header_map *map, const char *expected) {
-    char text[4096] = "", *at = text;
+    char text[8192] = "", *at = text;
     uint64_t known = 0;
     size_t bytes = 0;
     for (uint32_t i = 0; i < map->count; i++) {
         const struct header *entry = &map->entries[i];
-        at += sprintf(at, "%.*s=%.*s;", (int)entry->name.len, entry->name.ptr,
-                      (int)entry->value.len, entry->value.ptr);
-        assert_int_equal(entry->id, header_id_of(entry->name));
-        known |= UINT64_C(1) << entry->id;
-        bytes += entry->name.len + entry->value.len;
+        at += sprintf(at, "%.*s=%.*s;", (int)entry->name_len, entry->name_ptr,
+                      (int)entry->value_len, entry->value_ptr);
+        assert_int_equal(entry->id, header_id_of(header_name(entry)));
+        uint64_t bit = entry->id ? UINT64_C(1) << entry->id : 0;
+        if (bit && !(known & bit)) { /* the first one is found at once */
+            assert_int_equal(header_find(map, (enum header_id)entry->id, span_none(), 0), i);
+            assert_ptr_equal(header_get(map, (enum header_id)entry->id).ptr, entry->value_ptr);
+        }
+        if (known & bit) { /* a second one, from anywhere behind the first */
+            assert_true((map->repeated & bit) != 0);
+            assert_int_equal(header_find(map, (enum header_id)entry->id, span_none(), i), i);
+        }
+        known |= bit;
+        bytes += entry->name_len + entry->value_len;
     }
     assert_string_equal(text, expected);
-    assert_int_equal(known | 1, map->known | 1);
+    assert_int_equal(known, map->known);
     assert_int_equal(bytes, map->bytes);
 }
 
@@ -205,6 +214,80 @@ static void growth_and_its_limits(void **state) {
     teardown(&f);
 }
 
+/* `first` is a byte: what stands behind its reach is found all the same. */
+static void known_names_are_found_however_far_behind(void **state) {
+    struct fixture f;
+    setup(&f);
+    for (int i = 0; i < 300; i++) {
+        if (i == 254)
+            assert_int_equal(header_add_id(&f.map, HDR_ETAG, SPAN_LIT("254")), 0);
+        if (i == 280)
+            assert_int_equal(header_add_id(&f.map, HDR_DATE, SPAN_LIT("281")), 0);
+        assert_int_equal(header_add(&f.map, NAME("a"), SPAN_LIT("b")), 0);
+    }
+    assert_int_equal(header_add_id(&f.map, HDR_DATE, SPAN_LIT("302")), 0);
+    assert_int_equal(header_find(&f.map, HDR_ETAG, span_none(), 0), 254);
+    assert_int_equal(header_find(&f.map, HDR_DATE, span_none(), 0), 281);
+    assert_int_equal(header_find(&f.map, HDR_DATE, span_none(), 282), 302);
+    assert_true(span_eq(header_get(&f.map, HDR_DATE), SPAN_LIT("281")));
+    assert_int_equal(header_remove_id(&f.map, HDR_ETAG), 1);
+    assert_int_equal(header_find(&f.map, HDR_DATE, span_none(), 0), 280);
+    assert_int_equal(header_set_id(&f.map, HDR_DATE, SPAN_LIT("new")), 0);
+    assert_true(span_eq(header_get(&f.map, HDR_DATE), SPAN_LIT("new")));
+    assert_int_equal(header_find(&f.map, HDR_DATE, span_none(), 281), -1);
+    assert_int_equal(header_remove(&f.map, NAME("a")), 300);
+    assert_map(&f.map, "date=new;");
+    teardown(&f);
+}
+
+/* A long random life against the simplest model there is: what assert_map finds by walking. */
+static void the_index_follows_every_change(void **state) {
+    static const enum header_id ids[] = {HDR_METHOD, HDR_PATH, HDR_AUTHORITY, HDR_COOKIE,
+                                         HDR_DATE,   HDR_VIA,  HDR_ETAG,      HDR_TE};
+    struct fixture f;
+    uint32_t seed = 1;
+    for (int life = 0; life < 50; life++) {
+        setup(&f);
+        for (int step = 0; step < 60; step++) {
+            seed = seed * 1664525 + 1013904223;
+            enum header_id id = ids[(seed >> 8) % (sizeof ids / sizeof *ids)];
+            struct span value = SPAN_LIT("GET");
+            switch (seed >> 24 & 7) {
+            case 0:
+                (void)header_remove_id(&f.map, id);
+                assert_true(span_is_none(header_get(&f.map, id)));
+                break;
+            case 1:
+                assert_int_equal(header_set_id(&f.map, id, value), 0);
+                assert_true(span_eq(header_get(&f.map, id), value));
+                break;
+            case 2:
+                assert_int_equal(header_append(&f.map, id, span_none(), value), 0);
+                break;
+            case 3:
+                assert_int_equal(header_add(&f.map, NAME("x-other"), value), 0);
+                break;
+            case 4:
+                (void)header_remove(&f.map, NAME("x-other"));
+                break;
+            default:
+                assert_int_equal(header_add_id(&f.map, id, value), 0);
+            }
+            char text[8192] = "", *at = text;
+            bool fields = false;
+            for (uint32_t i = 0; i < f.map.count; i++) {
+                struct span name = header_name(&f.map.entries[i]);
+                assert_true(name.ptr[0] != ':' || !fields); /* I1 */
+                fields |= name.ptr[0] != ':';
+                at += sprintf(at, "%.*s=%.*s;", (int)name.len, name.ptr,
+                              (int)f.map.entries[i].value_len, f.map.entries[i].value_ptr);
+            }
+            assert_map(&f.map, text);
+        }
+        teardown(&f);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_known_name_has_its_id),
@@ -216,6 +299,8 @@ int main(void) {
         cmocka_unit_test(host_of_a_request_is_its_authority),
         cmocka_unit_test(what_may_not_go_on_the_wire_does_not_enter),
         cmocka_unit_test(growth_and_its_limits),
+        cmocka_unit_test(known_names_are_found_however_far_behind),
+        cmocka_unit_test(the_index_follows_every_change),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

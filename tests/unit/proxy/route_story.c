@@ -65,7 +65,7 @@ const char *story_text(struct story *story, const struct header_map *headers) {
     for (uint32_t i = 0; i < headers->count; i++) {
         const struct header *h = &headers->entries[i];
         text = arena_printf(&story->x.arena, "%.*s%.*s: %.*s\n", (int)text.len, text.ptr,
-                            (int)h->name.len, h->name.ptr, (int)h->value.len, h->value.ptr);
+                            (int)h->name_len, h->name_ptr, (int)h->value_len, h->value_ptr);
     }
     return text.ptr;
 }

@@ -25,7 +25,7 @@ static void rewrite(const char *routes, struct story *story, const char *request
      * it, so copy what is compared. */
     for (uint32_t i = 0; i < story->x.request.headers.count; i++) {
         struct header *h = &story->x.request.headers.entries[i];
-        h->value = arena_copy(&story->x.arena, h->value);
+        h->value_ptr = arena_copy(&story->x.arena, header_value(h)).ptr;
     }
     routes_free(&r);
 }

@@ -114,7 +114,7 @@ static bool open_listeners(void) {
     return true;
 }
 
-static bool write_admin_address(const char *path) {
+static NOINLINE bool write_admin_address(const char *path) {
     FILE *file = fopen(path, "w");
     if (!file || fprintf(file, "%s", server.admin->address_text) < 0 || fclose(file) != 0) {
         LOG(log_main, LOG_CRITICAL, "cannot write the admin's address to %s: %s", path,

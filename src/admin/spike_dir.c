@@ -132,7 +132,7 @@ static void merge_pairs(struct founds *founds) {
 }
 
 /* Oldest first, in memory of malloc. 0 or -errno, and then there is nothing to free. */
-static int find_all(int folder, struct founds *founds) {
+static NOINLINE int find_all(int folder, struct founds *founds) {
     *founds = (struct founds){0};
     int fd = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
@@ -165,11 +165,11 @@ static int find_all(int folder, struct founds *founds) {
     return 0;
 }
 
-static int make_folder(const char *path) {
+static NOINLINE int make_folder(const char *path) {
     return mkdir(path, 0700) == 0 || errno == EEXIST ? 0 : -errno;
 }
 
-static int open_folder(const struct spike_dir *dir) {
+static NOINLINE int open_folder(const struct spike_dir *dir) {
     int fd = open(dir->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     return fd < 0 ? -errno : fd;
 }

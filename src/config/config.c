@@ -48,7 +48,7 @@ static void report_file(struct cfg_problems *problems, const char *path, const c
 }
 
 /* A whole file. False with a problem reported. */
-static bool read_file(const char *path, struct cfg_problems *problems, struct text *out) {
+static NOINLINE bool read_file(const char *path, struct cfg_problems *problems, struct text *out) {
     FILE *file = fopen(path, "re");
     if (!file) {
         struct cfg_mark mark = {.file = span_of(path)};

@@ -253,7 +253,7 @@ int go_elf_inspect(struct span image, go_elf_known_fn known, struct go_elf *out,
 }
 
 /* Reads rather than maps: a file that shrinks under a mapping is a SIGBUS. */
-static char *read_file(int fd, size_t size) {
+static NOINLINE char *read_file(int fd, size_t size) {
     char *bytes = malloc(size ? size : 1);
     for (size_t got = 0; bytes && got < size;) {
         ssize_t n = read(fd, bytes + got, size - got);
@@ -267,11 +267,17 @@ static char *read_file(int fd, size_t size) {
     return bytes;
 }
 
+/* The fd, or -errno. A FIFO must not hang us. */
+static NOINLINE int open_file(const char *path) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    return fd < 0 ? -errno : fd;
+}
+
 int go_elf_inspect_file(const char *path, go_elf_known_fn known, struct go_elf *out,
                         char why[GO_ELF_WHY_MAX]) {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hang us */
+    int fd = open_file(path);
     if (fd < 0)
-        return refuse(why, "%s", strerror(errno));
+        return refuse(why, "%s", strerror(-fd));
     struct stat st;
     int err;
     if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {

@@ -27,7 +27,7 @@ struct access_log {
 /* ---- the format ---- */
 
 /* The whole file in malloc memory; a problem on error. */
-static char *read_format_file(struct span path, const struct cfg_mark *mark,
+static NOINLINE char *read_format_file(struct span path, const struct cfg_mark *mark,
                               struct cfg_problems *problems, size_t *len) {
     char *buf = malloc(FORMAT_FILE_MAX);
     int fd = open(path.ptr, O_RDONLY | O_CLOEXEC);

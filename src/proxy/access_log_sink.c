@@ -114,7 +114,7 @@ void log_sink_commit(struct log_sink *sink, unsigned shard, size_t line_start) {
 /* ---- writing ---- */
 
 /* 0 or -errno. */
-static int write_all(int fd, const char *data, size_t len) {
+static NOINLINE int write_all(int fd, const char *data, size_t len) {
     while (len > 0) {
         ssize_t n = write(fd, data, len);
         if (n >= 0) {
@@ -189,7 +189,7 @@ static bool unlink_if_unused(struct log_sink *sink) {
 }
 
 /* The fd or -errno. A FIFO that nobody reads is an error: waiting for a reader would hang us. */
-static int open_file(const char *path) {
+static NOINLINE int open_file(const char *path) {
     int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0644);
     if (fd < 0)
         return -errno;

@@ -198,7 +198,7 @@ static void build_redirect(struct route_builder *builder,
 }
 
 /* Reads a whole small file. */
-static struct span read_body(struct route_builder *builder, const struct cfg_mark *mark,
+static NOINLINE struct span read_body(struct route_builder *builder, const struct cfg_mark *mark,
                              struct span path) {
     int fd = open(path.ptr, O_RDONLY | O_CLOEXEC);
     struct stat st;

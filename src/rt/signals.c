@@ -92,7 +92,7 @@ static bool is_known(const struct sigaction *action) {
     return false;
 }
 
-static int install(int signo, void (*fn)(int, siginfo_t *, void *), struct sigaction *old) {
+static NOINLINE int install(int signo, void (*fn)(int, siginfo_t *, void *), struct sigaction *old) {
     /* All signals are blocked meanwhile, as Go's own handlers have it. */
     struct sigaction action = {.sa_sigaction = fn,
                                .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART};
@@ -168,7 +168,7 @@ static void on_watched_event(struct poll_fd *pd, unsigned events) {
     }
 }
 
-static int open_watch(void) {
+static NOINLINE int open_watch(void) {
     if (watched_fd >= 0)
         return 0;
     int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -219,9 +219,10 @@ class TlsTest(unittest.TestCase):
     compiler made of that is in the relocations of the archive.
 
     The archive is machine code, so link-time optimisation of a program that uses it sees nothing of
-    this. In a build of our own with -Db_lto=true gcc 12 keeps to it too: noinline forbids inlining and
-    the asm volatile in each of them forbids taking two calls for one. Cloning is not forbidden (that
-    would take noipa), but a clone is a function of the same name, and reads the variable anew."""
+    this. In a build of our own it keeps to it too: noinline forbids inlining and the asm volatile in each of
+    them forbids taking two calls for one. Cloning is not forbidden (that would take noipa), but a clone is
+    a function of the same name, and reads the variable anew. What is true of all thread-locals, errno
+    among them, is checked in the linked program by tools/check_parks.py."""
 
     def readers(self, path, variable):
         """Functions with a relocation to the variable. Compilers may name another symbol and a distance,

@@ -28,16 +28,19 @@ static int take_block(struct inbuf *buf) {
     buf->data = block->data;
     buf->cap = BLOCK_DATA_SIZE;
     buf->end = (uint32_t)len;
+    if (len == 0)
+        buf->start = buf->end = block_colour(block);
     return 0;
 }
 
 int inbuf_room(struct inbuf *buf) {
-    if (!buf->data) {
+    bool is_fresh = !buf->data;
+    if (is_fresh) {
         int rc = take_block(buf);
         if (rc != 0)
             return rc;
     }
-    if (inbuf_len(buf) == 0 && buf->block && buf->block->leases == 1)
+    if (!is_fresh && inbuf_len(buf) == 0 && buf->block && buf->block->leases == 1)
         buf->start = buf->end = 0; /* nobody else looks at it */
     /* A small tail makes for small reads; half a block is worth a fresh one, whose copy of the
      * unused bytes is at most the other half. */

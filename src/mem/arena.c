@@ -1,8 +1,10 @@
 /* arena: a bump pointer through blocks.
  *
- *    current -> [block: used | free] -> [older block, full] -> ...
+ *    current -> [block: skipped | used | free] -> [older block, full] -> ...
  *    large   -> [header | one allocation] -> ...      what would waste most of a block
- *    held    -> {block} -> {block} -> ...             leases handed to us; nodes live in the arena
+ *    holds, held -> {block} -> {block} -> ...         leases handed to us; nodes live in the arena
+ *
+ * A block is used from its colour to its end (see block_colour), then what was skipped before that.
  *
  * An allocation is never freed alone. The limit counts the bytes asked for (rounded up to 16), not
  * blocks held: what counts against a peer is what the peer made us store.
@@ -27,11 +29,13 @@ struct arena_large {
 };
 
 void arena_init(struct arena *arena, struct block_cache *cache, size_t limit_bytes) {
-    *arena = (struct arena){.cache = cache, .used = BLOCK_DATA_SIZE, .limit_bytes = limit_bytes};
+    *arena = (struct arena){.cache = cache, .limit_bytes = limit_bytes};
 }
 
 void arena_fini(struct arena *arena) {
-    /* First the leases: their list lives in our own blocks. */
+    for (uint32_t i = 0; i < arena->hold_count; i++)
+        block_put(arena->cache, arena->holds[i]);
+    /* These before our own blocks, in which their list lives. */
     for (struct arena_held *held = arena->held; held; held = held->next)
         block_put(arena->cache, held->block);
     while (arena->current) {
@@ -88,7 +92,12 @@ void *arena_alloc_slowly(struct arena *arena, size_t size) {
         if (!ptr)
             return NULL;
     } else {
-        if (rounded > BLOCK_DATA_SIZE - arena->used) {
+        if (rounded > arena->end - arena->used && rounded <= arena->skipped) {
+            arena->used = 0;
+            arena->end = arena->skipped;
+            arena->skipped = 0;
+        }
+        if (rounded > arena->end - arena->used) {
             bool is_paid = !arena->current || pay(arena, BLOCK_SIZE);
             struct block *block = is_paid ? block_get(arena->cache) : NULL;
             if (!block)
@@ -96,7 +105,8 @@ void *arena_alloc_slowly(struct arena *arena, size_t size) {
             mem_poison(block->data, BLOCK_DATA_SIZE);
             block->next = arena->current;
             arena->current = block;
-            arena->used = 0;
+            arena->skipped = arena->used = block_colour(block);
+            arena->end = BLOCK_DATA_SIZE;
         }
         ptr = arena->current->data + arena->used;
         arena->used += (uint32_t)rounded;
@@ -162,7 +172,7 @@ struct span arena_printf(struct arena *arena, const char *format, ...) {
     return out;
 }
 
-int arena_hold(struct arena *arena, struct block *block) {
+int arena_hold_more(struct arena *arena, struct block *block) {
     struct arena_held *held = arena_alloc(arena, sizeof *held);
     if (!held)
         return -ENOMEM;

@@ -20,12 +20,17 @@ struct arena_payer {
     void (*give)(struct arena_payer *payer, size_t size);
 };
 
+enum { ARENA_HOLDS = 2 }; /* an exchange leases the block of its request and that of its response */
+
 struct arena {
     struct block_cache *cache;
     struct block *current; /* newest block; older ones hang on its chain */
-    uint32_t used;         /* bytes used of current; all of them when there is none */
+    uint32_t used, end;    /* what is free of it lies between; nothing when there is none */
+    uint32_t skipped;      /* bytes at its start that are still to be used */
+    uint32_t hold_count;   /* of holds */
     size_t total_bytes, limit_bytes;
-    struct arena_held *held;
+    struct block *holds[ARENA_HOLDS];
+    struct arena_held *held;   /* leases beyond these */
     struct arena_large *large; /* allocations that do not fit a block */
     struct arena_payer *payer; /* borrowed until arena_fini; NULL: nobody is asked */
     size_t paid_bytes;
@@ -48,7 +53,7 @@ MUST_CHECK void *arena_alloc_slowly(struct arena *arena, size_t size);
 MUST_CHECK static inline void *arena_alloc(struct arena *arena, size_t size) {
     size_t rounded = (size + ARENA_ALIGN - 1) & ~(size_t)(ARENA_ALIGN - 1);
     /* Of size 0 and of sizes that wrap, rounded - 1 is too large as well. */
-    if (rounded - 1 >= ARENA_LARGE_SIZE || rounded > BLOCK_DATA_SIZE - arena->used ||
+    if (rounded - 1 >= ARENA_LARGE_SIZE || rounded > arena->end - arena->used ||
         rounded > arena->limit_bytes - arena->total_bytes)
         return arena_alloc_slowly(arena, size);
     void *ptr = arena->current->data + arena->used;
@@ -66,5 +71,12 @@ MUST_CHECK struct span arena_concat(struct arena *arena, const struct span *part
 MUST_CHECK struct span arena_decimal(struct arena *arena, uint64_t value);
 MUST_CHECK struct span arena_printf(struct arena *arena, const char *format, ...) PRINTF_LIKE(2, 3);
 
+/* Private: a lease too many for holds. */
+MUST_CHECK int arena_hold_more(struct arena *arena, struct block *block);
 /* Takes over one lease of block (transferred, on success): released by arena_fini. */
-MUST_CHECK int arena_hold(struct arena *arena, struct block *block);
+MUST_CHECK static inline int arena_hold(struct arena *arena, struct block *block) {
+    if (arena->hold_count == ARENA_HOLDS)
+        return arena_hold_more(arena, block);
+    arena->holds[arena->hold_count++] = block;
+    return 0;
+}

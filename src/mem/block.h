@@ -56,3 +56,17 @@ static inline struct block *block_lease(struct block *block) {
 }
 
 void block_put(struct block_cache *cache, struct block *block);
+
+/* Where in its data a block is best written first: blocks are 16 KiB apart, so the starts of them all
+ * would fall into the same few sets of the caches, and the requests in flight would push each other out of
+ * a cache that is mostly empty. The start of a cache line, another one for each block, and near enough for
+ * a small request to stay within the page that the block's header is in. */
+static inline uint32_t block_colour(const struct block *block) {
+    enum {
+        LINE = 64,
+        LINES = 32,
+        STEP = 5
+    }; /* odd, so that all are used; and neighbours are apart */
+    uint32_t number = (uint32_t)((uintptr_t)block / BLOCK_SIZE);
+    return LINE - (uint32_t)sizeof(struct block) + number * STEP % LINES * LINE;
+}

@@ -38,6 +38,42 @@ static void allocations_are_aligned_and_apart(void **state) {
     assert_true(cache.in_use > 1);
 }
 
+/* It starts somewhere in the middle, and yet nothing of it is lost, nor had twice. */
+static void a_block_is_used_whole(void **state) {
+    enum { PIECE = 16, PIECES = BLOCK_DATA_SIZE / PIECE };
+    unsigned *pieces[PIECES];
+    for (unsigned i = 0; i < PIECES; i++) {
+        pieces[i] = arena_alloc(&arena, PIECE);
+        assert_non_null(pieces[i]);
+        *pieces[i] = i;
+    }
+    assert_int_equal(cache.in_use, 1);
+    for (unsigned i = 0; i < PIECES; i++)
+        assert_int_equal(*pieces[i], i);
+    assert_non_null(arena_alloc(&arena, PIECE));
+    assert_int_equal(cache.in_use, 2);
+}
+
+/* Where caches look: the bits of an address below its page's number, without those within a line. */
+static uintptr_t line_in_page(const void *ptr) {
+    return (uintptr_t)ptr % 4096 / 64;
+}
+
+static void neighbours_start_on_lines_of_their_own(void **state) {
+    const struct block *blocks = (const struct block *)(uintptr_t)(1000 * BLOCK_SIZE);
+    for (uintptr_t i = 0; i < 32; i++) {
+        const char *one = (const char *)blocks + i * BLOCK_SIZE;
+        const struct block *block = (const struct block *)one;
+        assert_int_equal((uintptr_t)(block->data + block_colour(block)) % 64, 0);
+        for (uintptr_t j = 0; j < i; j++) {
+            const struct block *other =
+                (const struct block *)((const char *)blocks + j * BLOCK_SIZE);
+            assert_int_not_equal(line_in_page(block->data + block_colour(block)),
+                                 line_in_page(other->data + block_colour(other)));
+        }
+    }
+}
+
 static void zalloc_clears_memory_used_before(void **state) {
     memset(arena_alloc(&arena, 1000), 0xff, 1000);
     arena_fini(&arena);
@@ -92,9 +128,9 @@ static void copies_end_in_nul(void **state) {
 
 static void held_blocks_are_given_back(void **state) {
     struct block *block = block_get(&cache);
-    assert_int_equal(arena_hold(&arena, block_lease(block)), 0);
-    assert_int_equal(arena_hold(&arena, block_lease(block)), 0);
-    assert_int_equal(block->leases, 3);
+    for (int i = 0; i < ARENA_HOLDS + 2; i++)
+        assert_int_equal(arena_hold(&arena, block_lease(block)), 0);
+    assert_int_equal(block->leases, ARENA_HOLDS + 3);
     arena_fini(&arena);
     assert_int_equal(block->leases, 1);
     block_put(&cache, block);
@@ -126,7 +162,7 @@ static void start_paying(size_t bytes) {
 }
 
 static void fill_block(void) {
-    while (arena.used + 1024 <= BLOCK_DATA_SIZE)
+    while (arena.used + 1024 <= arena.end || arena.skipped >= 1024)
         assert_non_null(arena_alloc(&arena, 1024));
 }
 
@@ -170,6 +206,8 @@ static void after_a_refusal_there_is_one_block(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         WITH_ARENA(allocations_are_aligned_and_apart),
+        WITH_ARENA(a_block_is_used_whole),
+        cmocka_unit_test(neighbours_start_on_lines_of_their_own),
         WITH_ARENA(zalloc_clears_memory_used_before),
         WITH_ARENA(a_large_one_takes_no_block),
         WITH_ARENA(past_the_limit_there_is_nothing),

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/stats.h"
 #include "heap/memory_use.h"
+#include "rt/io_counts.h"
 #include "rt/rt.h"
 
 static void set(enum stat_kind kind, const char *name, uint64_t value) {
@@ -27,6 +28,39 @@ static void add_listener_connections(const struct statistic *stat, void *arg) {
         span_eq(stat->metric, SPAN_LIT("listener.downstream_cx_active")) &&
         !span_starts_with(stat->name, SPAN_LIT("listener.admin."))) /* as Envoy counts */
         *sum += stat_value(stat);
+}
+
+static void set_io(void) {
+    static const char *const names[IO_COUNTS] = {
+        [IO_RECV_CALLS] = "server.io.recv_calls",
+        [IO_RECV_BYTES] = "server.io.recv_bytes",
+        [IO_SEND_CALLS] = "server.io.send_calls",
+        [IO_SEND_BYTES] = "server.io.send_bytes",
+        [IO_WAIT_CALLS] = "server.io.wait_calls",
+        [IO_COPIED_BYTES] = "server.io.copied_bytes",
+        [IO_SPLICE_CALLS] = "server.io.splice_calls",
+        [IO_SPLICE_BYTES] = "server.io.splice_bytes",
+        [IO_RECV_AGAIN] = "server.io.recv_again",
+        [IO_SEND_AGAIN] = "server.io.send_again",
+        [IO_SEND_PARTIAL] = "server.io.send_partial",
+        [IO_SPLICE_AGAIN] = "server.io.splice_again",
+        [IO_ACCEPT_CALLS] = "server.io.accept_calls",
+        [IO_ACCEPT_AGAIN] = "server.io.accept_again",
+        [IO_CONNECT_CALLS] = "server.io.connect_calls",
+        [IO_WATCH_CALLS] = "server.io.watch_calls",
+        [IO_CLOSE_CALLS] = "server.io.close_calls",
+        [IO_SHUTDOWN_CALLS] = "server.io.shutdown_calls",
+        [IO_ERRORS] = "server.io.errors",
+    };
+    uint64_t sums[IO_COUNTS] = {0};
+    for (unsigned p = 0; p < rt_p_count(); p++) {
+        uint64_t of_p[IO_COUNTS];
+        io_counts_read(p, of_p);
+        for (unsigned i = 0; i < IO_COUNTS; i++)
+            sums[i] += of_p[i];
+    }
+    for (unsigned i = 0; i < IO_COUNTS; i++)
+        set(STAT_COUNTER, names[i], sums[i]);
 }
 
 /* "1.2.3" as one number that grows with the version. */
@@ -52,6 +86,8 @@ void server_stats_refresh(void) {
     set(STAT_GAUGE, "server.memory_heap_size", memory.heap_size);
     set(STAT_GAUGE, "server.memory_physical_size", memory.physical);
     set(STAT_GAUGE, "server.total_connections", connections > 0 ? (uint64_t)connections : 0);
+
+    set_io();
 
     struct rt_stats rt;
     rt_stats(&rt);

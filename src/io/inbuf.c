@@ -15,6 +15,14 @@ void inbuf_drop(struct inbuf *buf) {
     *buf = (struct inbuf){.cache = buf->cache};
 }
 
+static void set_memory(struct inbuf *buf, struct block *block, uint32_t start, uint32_t end) {
+    buf->block = block;
+    buf->data = block->data;
+    buf->start = start;
+    buf->end = end;
+    buf->cap = BLOCK_DATA_SIZE;
+}
+
 static int take_block(struct inbuf *buf) {
     struct block *block = block_get(buf->cache);
     if (!block)
@@ -23,29 +31,18 @@ static int take_block(struct inbuf *buf) {
     ASSERT(len <= BLOCK_DATA_SIZE);
     if (len)
         memcpy(block->data, buf->data + buf->start, len);
-    inbuf_drop(buf);
-    buf->block = block;
-    buf->data = block->data;
-    buf->cap = BLOCK_DATA_SIZE;
-    buf->end = (uint32_t)len;
-    if (len == 0)
-        buf->start = buf->end = block_colour(block);
+    if (buf->block)
+        block_put(buf->cache, buf->block);
+    set_memory(buf, block, 0, (uint32_t)len);
     return 0;
 }
 
-int inbuf_room(struct inbuf *buf) {
-    bool is_fresh = !buf->data;
-    if (is_fresh) {
-        int rc = take_block(buf);
-        if (rc != 0)
-            return rc;
-    }
-    if (!is_fresh && inbuf_len(buf) == 0 && buf->block && buf->block->leases == 1)
-        buf->start = buf->end = 0; /* nobody else looks at it */
+static NOINLINE int room_behind_bytes(struct inbuf *buf) {
     /* A small tail makes for small reads; half a block is worth a fresh one, whose copy of the
      * unused bytes is at most the other half. */
     bool small_tail = buf->cap - buf->end < BLOCK_DATA_SIZE / 4;
-    if (small_tail && buf->start > 0 && inbuf_len(buf) <= BLOCK_DATA_SIZE / 2) {
+    bool no_tail = buf->cap == buf->end && buf->block;
+    if (buf->start > 0 && (no_tail || (small_tail && inbuf_len(buf) <= BLOCK_DATA_SIZE / 2))) {
         int rc = take_block(buf);
         if (rc != 0)
             return rc;
@@ -54,6 +51,22 @@ int inbuf_room(struct inbuf *buf) {
     if (room == 0)
         return -EMSGSIZE;
     return (int)(!buf->block && room > STEP ? STEP : room);
+}
+
+int inbuf_room(struct inbuf *buf) {
+    if (!buf->data) {
+        struct block *block = block_get(buf->cache);
+        if (!block)
+            return -ENOMEM;
+        uint32_t colour = block_colour(block);
+        set_memory(buf, block, colour, colour);
+        return (int)(BLOCK_DATA_SIZE - colour);
+    }
+    if (inbuf_len(buf) == 0 && buf->block && buf->block->leases == 1) {
+        buf->start = buf->end = 0; /* nobody else looks at it */
+        return BLOCK_DATA_SIZE;
+    }
+    return room_behind_bytes(buf);
 }
 
 int inbuf_grow(struct inbuf *buf, struct arena *arena, size_t size) {
@@ -96,9 +109,4 @@ int inbuf_leave_arena(struct inbuf *buf) {
     if (rc != 0)
         inbuf_drop(buf);
     return rc;
-}
-
-void inbuf_idle(struct inbuf *buf) {
-    if (inbuf_len(buf) == 0)
-        inbuf_drop(buf);
 }

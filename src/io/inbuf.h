@@ -64,4 +64,7 @@ static inline size_t inbuf_pinned(const struct inbuf *buf) {
 /* Drops the unused bytes and the memory. */
 void inbuf_drop(struct inbuf *buf);
 /* Gives the block back when nothing is unused. */
-void inbuf_idle(struct inbuf *buf);
+static inline void inbuf_idle(struct inbuf *buf) {
+    if (buf->data && inbuf_len(buf) == 0)
+        inbuf_drop(buf);
+}

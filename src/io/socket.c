@@ -12,7 +12,17 @@
 #include <unistd.h>
 
 #include "io/sys.h"
+#include "rt/io_counts.h"
 #include "rt/rt.h"
+
+static void count(const struct socket *socket, enum io_count what) {
+    io_counts_add(socket->pd.counts, what, 1);
+}
+
+/* One that failed for want of something there, or otherwise. */
+static void count_failure(const struct socket *socket, ssize_t error, enum io_count again) {
+    count(socket, error == -EAGAIN ? again : IO_ERRORS);
+}
 
 /* ---- Beginning and end ---- */
 
@@ -36,7 +46,11 @@ void socket_close(struct socket *socket) {
 }
 
 int socket_shutdown(struct socket *socket) {
-    return sys_shutdown(socket->pd.fd, SHUT_WR);
+    int rc = sys_shutdown(socket->pd.fd, SHUT_WR);
+    count(socket, IO_SHUTDOWN_CALLS);
+    if (rc != 0)
+        count(socket, IO_ERRORS);
+    return rc;
 }
 
 int socket_take_fd(struct socket *socket, struct inbuf *in) {
@@ -58,7 +72,11 @@ int socket_connect(struct socket *socket, const struct address *to, socket_event
     bool connected = rc == 0;
     if (connected || rc == -EINPROGRESS)
         rc = socket_open(socket, fd, on_event);
+    struct io_counts *counts = io_counts_here();
+    io_counts_add(counts, IO_CONNECT_CALLS, 1);
     if (rc != 0) {
+        io_counts_add(counts, IO_ERRORS, 1);
+        io_counts_add(counts, IO_CLOSE_CALLS, 1);
         (void)close(fd);
         return rc;
     }
@@ -67,8 +85,11 @@ int socket_connect(struct socket *socket, const struct address *to, socket_event
     poll_not_writable(&socket->pd);
     poll_not_readable(&socket->pd);
     rc = poll_wait_writable(&socket->pd, "connect", deadline_ns);
-    if (rc == 0)
+    if (rc == 0) {
         rc = sys_socket_error(fd);
+        if (rc != 0)
+            count(socket, IO_ERRORS);
+    }
     if (rc != 0)
         socket_close(socket);
     return rc;
@@ -79,10 +100,14 @@ int socket_try_accept(struct socket *socket, struct address *peer) {
         return -EAGAIN;
     struct address from = {.len = sizeof from.sa};
     int fd = sys_accept(socket->pd.fd, &from.sa.any, &from.len);
-    if (fd >= 0)
+    count(socket, IO_ACCEPT_CALLS);
+    if (fd >= 0) {
         *peer = from;
-    else if (fd == -EAGAIN)
+        return fd;
+    }
+    if (fd == -EAGAIN)
         poll_not_readable(&socket->pd);
+    count_failure(socket, fd, IO_ACCEPT_AGAIN);
     return fd;
 }
 
@@ -100,20 +125,24 @@ int socket_accept(struct socket *socket, struct address *peer, const char *reaso
 
 /* ---- Receiving ---- */
 
-static ssize_t receive_into(struct socket *socket, void *into, size_t size) {
+static inline ssize_t receive_into(struct socket *socket, void *into, size_t size) {
     struct poll_fd *pd = &socket->pd;
     ssize_t n = sys_recv(pd->fd, into, size, 0);
+    count(socket, IO_RECV_CALLS);
     if (n > 0) {
         socket->rx_bytes += (uint64_t)n;
+        io_counts_add(pd->counts, IO_RECV_BYTES, (uint64_t)n);
         if ((size_t)n < size && !poll_hung_up(pd))
             poll_not_readable(pd);
-    } else if (n == -EAGAIN) {
-        poll_not_readable(pd);
+    } else if (n < 0) {
+        if (n == -EAGAIN)
+            poll_not_readable(pd);
+        count_failure(socket, n, IO_RECV_AGAIN);
     }
     return n;
 }
 
-ssize_t socket_try_receive(struct socket *socket, struct inbuf *in) {
+FLATTEN ssize_t socket_try_receive(struct socket *socket, struct inbuf *in) {
     if (!socket_has_input(socket))
         return -EAGAIN;
     int room = inbuf_room(in);
@@ -159,7 +188,11 @@ bool socket_has_unread(struct socket *socket) {
     if (!socket_has_input(socket))
         return false;
     char byte;
-    if (sys_recv(socket->pd.fd, &byte, 1, MSG_PEEK) != -EAGAIN)
+    ssize_t n = sys_recv(socket->pd.fd, &byte, 1, MSG_PEEK);
+    count(socket, IO_RECV_CALLS);
+    if (n < 0)
+        count_failure(socket, n, IO_RECV_AGAIN);
+    if (n != -EAGAIN)
         return true;
     poll_not_readable(&socket->pd);
     return false;
@@ -177,18 +210,31 @@ static size_t size_of(const struct iovec *pieces, int count) {
 }
 
 /* Sends as much as goes without waiting, but at least a byte. size: of all pieces, not 0. */
-static ssize_t send_some(struct socket *socket, const struct iovec *pieces, int count, size_t size,
-                         const char *reason, int64_t stall_ns) {
+static inline ssize_t send_some(struct socket *socket, const struct iovec *pieces, int piece_count,
+                                size_t size, const char *reason, int64_t stall_ns) {
     struct poll_fd *pd = &socket->pd;
     for (;;) {
         if (pd->ready & (POLL_EVENT_OUT | POLL_EVENT_ERR)) {
-            ssize_t n = count == 1 ? sys_send(pd->fd, pieces->iov_base, size)
-                                   : sys_sendv(pd->fd, pieces, count, size);
-            if (n > 0) {
-                socket->tx_bytes += (uint64_t)n;
-                if ((size_t)n < size && size <= SEND_MAX)
-                    poll_not_writable(pd);
+            ssize_t n;
+            if (piece_count == 1) {
+                n = sys_send(pd->fd, pieces->iov_base, size);
+            } else {
+                n = sys_sendv(pd->fd, pieces, piece_count, size);
+                if (size <= SYS_GATHER_MAX)
+                    io_counts_add(pd->counts, IO_COPIED_BYTES, size);
             }
+            count(socket, IO_SEND_CALLS);
+            if (n >= 0) {
+                socket->tx_bytes += (uint64_t)n;
+                io_counts_add(pd->counts, IO_SEND_BYTES, (uint64_t)n);
+                if ((size_t)n < size) {
+                    count(socket, IO_SEND_PARTIAL);
+                    if (size <= SEND_MAX)
+                        poll_not_writable(pd);
+                }
+                return n;
+            }
+            count_failure(socket, n, IO_SEND_AGAIN);
             if (n != -EAGAIN)
                 return n;
             poll_not_writable(pd);

@@ -16,7 +16,10 @@ MUST_CHECK ssize_t sys_recv(int fd, void *into, size_t size, int flags);
 MUST_CHECK ssize_t sys_send(int fd, const void *from, size_t size);
 /* size: of all pieces, of which there are SYS_PIECES_MAX at most. */
 MUST_CHECK ssize_t sys_sendv(int fd, const struct iovec *iov, int count, size_t size);
-enum { SYS_PIECES_MAX = 1024 }; /* IOV_MAX */
+enum {
+    SYS_PIECES_MAX = 1024, /* IOV_MAX */
+    SYS_GATHER_MAX = 1024, /* pieces that come to no more are copied into one */
+};
 MUST_CHECK int sys_accept(int fd, struct sockaddr *peer, socklen_t *peer_len);
 /* Non-blocking, close-on-exec stream socket. */
 MUST_CHECK int sys_stream_socket(int family);

@@ -105,6 +105,7 @@ static void dispatch(struct poll_fd *pd, unsigned bits) {
 void poller_run(struct p *p, int timeout_ms) {
     if (timeout_ms != 0 && trace_is_on())
         trace_sleeps(p);
+    io_counts_add(&p->io, IO_WAIT_CALLS, 1);
     int n = sys_epoll_wait(p->epoll_fd, p->batch, POLL_BATCH, timeout_ms);
     if (timeout_ms != 0) {
         if (trace_is_on())
@@ -132,9 +133,13 @@ int poll_open(struct poll_fd *pd, int fd, poll_event_fn on_event) {
     struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
                                 .data.ptr = pd};
     int err = sys_epoll_ctl(p->epoll_fd, EPOLL_CTL_ADD, fd, &event);
-    if (err < 0)
+    io_counts_add(&p->io, IO_WATCH_CALLS, 1);
+    if (err < 0) {
+        io_counts_add(&p->io, IO_ERRORS, 1);
         return err;
+    }
     pd->fd = fd;
+    pd->counts = &p->io;
     pd->ready = POLL_EVENT_IN | POLL_EVENT_OUT;
     pd->reader = pd->writer = NULL;
     pd->on_event = on_event;
@@ -152,6 +157,7 @@ int poll_detach(struct poll_fd *pd) {
     /* Not left to close(2): the set forgets a socket only with its last duplicate, which a child
      * process or another holder may have, and would go on reporting pd. */
     (void)sys_epoll_ctl(p->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+    io_counts_add(&p->io, IO_WATCH_CALLS, 1);
     for (unsigned i = p->batch_at; i < p->batch_end; i++)
         if (p->batch[i].data.ptr == pd)
             p->batch[i].data.ptr = NULL;
@@ -159,6 +165,7 @@ int poll_detach(struct poll_fd *pd) {
 }
 
 void poll_close(struct poll_fd *pd) {
+    io_counts_add(pd->counts, IO_CLOSE_CALLS, 1);
     (void)close(poll_detach(pd)); /* nothing could be done about an error */
 }
 

@@ -258,7 +258,7 @@ void rt_p_stats(unsigned p_index, struct rt_p_stats *out) {
     *out = (struct rt_p_stats){
         .switches = relaxed(&p->switches),
         .steals = relaxed(&p->steals),
-        .polls = relaxed(&p->polls),
+        .polls = relaxed(&p->io.of[IO_WAIT_CALLS]),
         .foreign_calls = relaxed(&p->foreign_calls),
         .quick_calls = relaxed(&p->quick_calls),
         .retakes = relaxed(&p->retakes),
@@ -271,6 +271,16 @@ void rt_p_stats(unsigned p_index, struct rt_p_stats *out) {
         .spinning = atomic_load_explicit(&p->idle.spinning, memory_order_relaxed),
         .sleeping = atomic_load_explicit(&p->idle.sleeping, memory_order_relaxed) != 0,
     };
+}
+
+struct io_counts *io_counts_here(void) {
+    return &p_self()->io;
+}
+
+void io_counts_read(unsigned p_index, uint64_t out[IO_COUNTS]) {
+    ASSERT(p_index < rt_sched.p_count);
+    for (unsigned i = 0; i < IO_COUNTS; i++)
+        out[i] = relaxed(&rt_sched.ps[p_index]->io.of[i]);
 }
 
 void rt_stats(struct rt_stats *out) {

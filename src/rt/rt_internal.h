@@ -28,6 +28,7 @@
 #include "rt/ctx.h"
 #include "rt/deadlines.h"
 #include "rt/idle.h"
+#include "rt/io_counts.h"
 #include "rt/local.h"
 #include "rt/poll.h"
 #include "rt/rt.h"
@@ -195,10 +196,12 @@ struct p {
     struct epoll_event batch[POLL_BATCH];
 
     /* Written by the holder, read by any thread (relaxed). */
-    _Atomic uint64_t switches, steals, foreign_calls, polls, quick_calls;
+    _Atomic uint64_t switches, steals, foreign_calls, quick_calls;
     _Atomic(const char *) quick_site; /* of the quick call in flight: foreign.c */
     _Atomic uint32_t pinned_count;    /* in the pinned queue */
     _Atomic int64_t coroutines;       /* started here minus ended here */
+
+    struct io_counts io;
 
     /* Any thread. */
     _Alignas(64) _Atomic uintptr_t owner;

@@ -37,7 +37,6 @@ bool sched_sees_own_work(struct idle_p *idle) {
 
 /* Events before deadlines: what has arrived is not timed out. */
 static void poll_once(struct p *p, int timeout_ms) {
-    counter_add(&p->polls, 1);
     p->now_fresh = false; /* the callbacks of this poll run after its sleep */
     poller_run(p, timeout_ms);
     p->now_fresh = false;

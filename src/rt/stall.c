@@ -211,7 +211,7 @@ bool stall_look(struct p *p, int64_t now_ns, bool fine) {
         .owner = (uintptr_t)m,
         .switches = atomic_load_explicit(&p->switches, memory_order_relaxed),
         .foreign_calls = atomic_load_explicit(&p->foreign_calls, memory_order_relaxed),
-        .polls = atomic_load_explicit(&p->polls, memory_order_relaxed),
+        .polls = atomic_load_explicit(&p->io.of[IO_WAIT_CALLS], memory_order_relaxed),
     };
     if (!runs_one || memcmp(&id, &run->id, sizeof id) != 0) {
         /* A clock per P and millisecond would cost; the next look is soon enough to ask then. */

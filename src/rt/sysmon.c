@@ -166,7 +166,7 @@ static void look_at(struct p *p, bool fine, int64_t now_ns, struct activity *act
         .owner = owner,
         .foreign_calls = atomic_load_explicit(&p->foreign_calls, memory_order_relaxed),
         .quick_calls = atomic_load_explicit(&p->quick_calls, memory_order_relaxed),
-        .polls = atomic_load_explicit(&p->polls, memory_order_relaxed),
+        .polls = atomic_load_explicit(&p->io.of[IO_WAIT_CALLS], memory_order_relaxed),
     };
     bool foreign = owner & P_OWNER_FOREIGN;
     if (fine && foreign && owner == last->owner && now.foreign_calls == last->foreign_calls)

@@ -1,0 +1,47 @@
+/* io_counts: what the system calls on descriptors of a P were, and what they moved.
+ *
+ * Threads  The P's M adds, without locks, to cache lines that no other P writes. Any thread reads.
+ * Layout   What a request of a proxy adds to is in the first line. */
+#pragma once
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum io_count {
+    IO_RECV_CALLS, /* of sockets, datagrams too */
+    IO_RECV_BYTES,
+    IO_SEND_CALLS,
+    IO_SEND_BYTES,
+    IO_WAIT_CALLS,   /* of the poller, with or without events */
+    IO_COPIED_BYTES, /* from memory to memory, on the way from one socket to another */
+    IO_SPLICE_CALLS,
+    IO_SPLICE_BYTES,
+
+    IO_RECV_AGAIN, /* of the calls: there was nothing; and so on */
+    IO_SEND_AGAIN,
+    IO_SEND_PARTIAL, /* of the calls: a part was taken */
+    IO_SPLICE_AGAIN,
+    IO_ACCEPT_CALLS,
+    IO_ACCEPT_AGAIN,
+    IO_CONNECT_CALLS,
+    IO_WATCH_CALLS, /* descriptors given to the poller and taken from it */
+    IO_CLOSE_CALLS,
+    IO_SHUTDOWN_CALLS,
+    IO_ERRORS, /* of the calls above: failed otherwise */
+    IO_COUNTS,
+};
+
+struct io_counts {
+    _Alignas(64) _Atomic uint64_t of[IO_COUNTS];
+};
+
+/* On the P whose counts these are. */
+static inline void io_counts_add(struct io_counts *counts, enum io_count what, uint64_t n) {
+    uint64_t before = atomic_load_explicit(&counts->of[what], memory_order_relaxed);
+    atomic_store_explicit(&counts->of[what], before + n, memory_order_relaxed);
+}
+
+/* Of the P that the caller runs on; not over a park. */
+struct io_counts *io_counts_here(void);
+/* Of one P, any thread. */
+void io_counts_read(unsigned p_index, uint64_t out[IO_COUNTS]);

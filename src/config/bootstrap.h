@@ -64,7 +64,7 @@ struct cfg_data_source { /* inline_string, inline_bytes, filename */
 struct cfg_fraction { /* type.v3.FractionalPercent in RuntimeFractionalPercent.default_value */
     uint32_t numerator;
     int denominator;         /* 0 HUNDRED, 1 TEN_THOUSAND, 2 MILLION */
-    struct span runtime_key; /* inert: there is no runtime */
+    struct span runtime_key; /* inert: see config/runtime_layers.h */
 };
 
 struct cfg_regex { /* type.matcher.v3.RegexMatcher: regex (google_re2 accepted and inert) */
@@ -405,6 +405,7 @@ struct cfg_listener {
     struct cfg_metadata *metadata;
     bool ignore_global_conn_limit;
     bool bypass_overload_manager;
+    struct cfg_u32 max_connections_to_accept_per_socket_event;
     int drain_type;        /* accepted; 1 MODIFY_ONLY */
     int traffic_direction; /* inert; 1 INBOUND, 2 OUTBOUND */
 };
@@ -507,6 +508,9 @@ struct cfg_fixed_heap { /* extensions.resource_monitors.fixed_heap.v3.FixedHeapC
 struct cfg_injected_resource { /* ...injected_resource.v3.InjectedResourceConfig */
     struct span filename;
 };
+struct cfg_downstream_connections { /* ...downstream_connections.v3.DownstreamConnectionsConfig */
+    int64_t max_active_downstream_connections;
+};
 struct cfg_resource_monitor {
     struct cfg_mark mark;
     struct span name;
@@ -542,7 +546,17 @@ struct cfg_admin {
     struct cfg_access_log *access_log; /* inert */
     size_t access_log_count;
     struct span access_log_path, profile_path; /* inert */
-    bool ignore_global_conn_limit;             /* inert */
+    bool ignore_global_conn_limit;
+};
+struct cfg_runtime_layer { /* RuntimeLayer */
+    struct cfg_mark mark;
+    struct span name;
+    int layer_specifier_case;       /* 2 static_layer */
+    struct cfg_value *static_layer; /* a Struct */
+};
+struct cfg_layered_runtime { /* read with config/runtime_layers.h */
+    struct cfg_runtime_layer *layers;
+    size_t layers_count;
 };
 struct cfg_static_resources {
     struct cfg_listener *listeners;
@@ -556,6 +570,7 @@ struct cfg_bootstrap {
     struct cfg_admin *admin;
     struct cfg_duration stats_flush_interval; /* accepted and inert */
     struct cfg_overload_manager *overload_manager;
+    struct cfg_layered_runtime *layered_runtime;
 };
 
 /* Schemas of Any payloads that code tells apart by pointer. */
@@ -566,6 +581,7 @@ extern const struct cfg_schema cfg_schema_golang;
 extern const struct cfg_schema cfg_schema_golang_per_route;
 extern const struct cfg_schema cfg_schema_fixed_heap;
 extern const struct cfg_schema cfg_schema_injected_resource;
+extern const struct cfg_schema cfg_schema_downstream_connections;
 extern const struct cfg_schema cfg_schema_file_access_log;
 extern const struct cfg_schema cfg_schema_stdout_access_log;
 extern const struct cfg_schema cfg_schema_stderr_access_log;

@@ -233,7 +233,7 @@ static const struct cfg_field runtime_fraction_fields[] = {
     FLAT(struct cfg_fraction, 1, "default_value", fraction_schema, .rules = CFG_REQUIRED,
          .doc = "The share that applies."),
     FIELD(struct cfg_fraction, 2, runtime_key, CFG_STRING, .status = CFG_INERT,
-          .doc = "There is no runtime layer that could override the share."),
+          .doc = "Not heeded: layered_runtime cannot override the share."),
 };
 const struct cfg_schema cfg_schema_runtime_fraction = {
     .name = "envoy.config.core.v3.RuntimeFractionalPercent",

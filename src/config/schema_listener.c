@@ -83,8 +83,12 @@ static const struct cfg_field listener_fields[] = {
           .doc = "Name in the statistics."),
     WRAPPER(struct cfg_listener, 29, enable_reuse_port, CFG_BOOL, .default_text = "true",
             .doc = "One socket per processor, so that the kernel spreads connections."),
-    FIELD(struct cfg_listener, 31, ignore_global_conn_limit, CFG_BOOL, .status = CFG_INERT,
-          .doc = "There is no global limit of connections yet."),
+    FIELD(struct cfg_listener, 31, ignore_global_conn_limit, CFG_BOOL,
+          .doc = "The limit of connections of the whole process does not concern this listener: "
+                 "see [connections.md](connections.md)."),
+    WRAPPER(struct cfg_listener, 34, max_connections_to_accept_per_socket_event, CFG_U32,
+            .default_text = "16", WITHIN(1, UINT32_MAX),
+            .doc = "So many are accepted in one go; then everybody else has a turn."),
     FIELD(struct cfg_listener, 35, bypass_overload_manager, CFG_BOOL,
           .doc = "Actions of the overload manager do not concern this listener."),
 };
@@ -107,7 +111,6 @@ static const struct cfg_missing listener_missing[] = {
     {30, "enable_mptcp"},
     {32, "filter_chain_matcher"},
     {33, "additional_addresses"},
-    {34, "max_connections_to_accept_per_socket_event"},
 };
 const struct cfg_schema cfg_schema_listener = {
     .name = "envoy.config.listener.v3.Listener",
@@ -144,8 +147,10 @@ static const struct cfg_field admin_fields[] = {
             .doc = "Where the admin listens; without it there is no admin."),
     LIST(struct cfg_admin, 5, access_log, struct cfg_access_log, cfg_schema_access_log,
          .doc = "Where requests to the admin are logged; nowhere by default."),
-    FIELD(struct cfg_admin, 6, ignore_global_conn_limit, CFG_BOOL, .status = CFG_INERT,
-          .doc = "There is no global limit of connections yet."),
+    FIELD(struct cfg_admin, 6, ignore_global_conn_limit, CFG_BOOL,
+          .doc =
+              "The runtime key `overload.global_downstream_max_connections` does not concern the "
+              "admin. The resource monitor, which replaces it, never does."),
 };
 static const struct cfg_missing admin_missing[] = {{4, "socket_options"}};
 static const struct cfg_schema admin_schema = {
@@ -169,6 +174,8 @@ static const struct cfg_field bootstrap_fields[] = {
             .doc = "The admin server."),
     POINTER(struct cfg_bootstrap, 15, overload_manager, struct cfg_overload_manager,
             cfg_schema_overload_manager, .doc = "What is done when memory is short."),
+    POINTER(struct cfg_bootstrap, 17, layered_runtime, struct cfg_layered_runtime,
+            cfg_schema_layered_runtime, .doc = "Runtime keys: limits of connections."),
 };
 static const struct cfg_missing bootstrap_missing[] = {
     {3, "dynamic_resources"},
@@ -180,7 +187,6 @@ static const struct cfg_missing bootstrap_missing[] = {
     {13, "stats_config"},
     {14, "hds_config"},
     {16, "enable_dispatcher_stats"},
-    {17, "layered_runtime"},
     {18, "header_prefix"},
     {19, "stats_server_version_override"},
     {20, "use_tcp_for_dns_lookups"},
@@ -212,4 +218,5 @@ const struct cfg_schema cfg_schema_bootstrap = {
     .size = sizeof(struct cfg_bootstrap),
     FIELDS(bootstrap_fields),
     MISSING(bootstrap_missing),
+    .check = cfg_check_runtime,
 };

@@ -26,6 +26,24 @@ const struct cfg_schema cfg_schema_injected_resource = {
     FIELDS(injected_resource_fields),
 };
 
+static const struct cfg_field downstream_connections_fields[] = {
+    FIELD(struct cfg_downstream_connections, 1, max_active_downstream_connections, CFG_I64,
+          .rules = CFG_RANGE, .min = 1, .max = INT64_MAX,
+          .doc =
+              "More client connections are closed as soon as they are accepted, but for those of "
+              "listeners with ignore_global_conn_limit and of the admin."),
+};
+const struct cfg_schema cfg_schema_downstream_connections = {
+    .name = "envoy.extensions.resource_monitors.downstream_connections.v3."
+            "DownstreamConnectionsConfig",
+    .doc = "A limit of client connections of the whole process, which needs neither trigger nor "
+           "action. The monitor's name must be "
+           "`envoy.resource_monitors.global_downstream_max_connections`. Pressure is how many are "
+           "open, in parts of the maximum.",
+    .size = sizeof(struct cfg_downstream_connections),
+    FIELDS(downstream_connections_fields),
+};
+
 static const struct cfg_field resource_monitor_fields[] = {
     FIELD(struct cfg_resource_monitor, 1, name, CFG_STRING, .rules = CFG_REQUIRED,
           .doc = "What triggers call it, and statistics; unique."),

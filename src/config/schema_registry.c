@@ -14,6 +14,8 @@ static const struct cfg_any_type any_types[] = {
     {&cfg_schema_fixed_heap, CFG_SLOT_RESOURCE_MONITOR, "envoy.resource_monitors.fixed_heap"},
     {&cfg_schema_injected_resource, CFG_SLOT_RESOURCE_MONITOR,
      "envoy.resource_monitors.injected_resource"},
+    {&cfg_schema_downstream_connections, CFG_SLOT_RESOURCE_MONITOR,
+     "envoy.resource_monitors.global_downstream_max_connections"},
 };
 
 const struct cfg_any_type *cfg_any_type_at(size_t index) {

@@ -111,7 +111,7 @@ static const struct cfg_field weighted_clusters_fields[] = {
     LIST(struct cfg_weighted_clusters, 1, clusters, struct cfg_cluster_weight,
          cluster_weight_schema, .rules = CFG_REQUIRED, .doc = "The clusters to choose from."),
     FIELD(struct cfg_weighted_clusters, 2, runtime_key_prefix, CFG_STRING, .status = CFG_INERT,
-          .doc = "There is no runtime layer that could override the weights."),
+          .doc = "Not heeded: layered_runtime cannot override the weights."),
 };
 static const struct cfg_missing weighted_clusters_missing[] = {
     {3, "total_weight"},

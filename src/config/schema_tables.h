@@ -32,6 +32,12 @@ extern const struct cfg_schema cfg_schema_access_log;
 /* schema_overload.c */
 extern const struct cfg_schema cfg_schema_overload_manager;
 
+/* schema_runtime.c */
+extern const struct cfg_schema cfg_schema_layered_runtime;
+/* Of the bootstrap: the keys of its static layers, and what they say. */
+void cfg_check_runtime(struct cfg_loader *loader, const struct cfg_tree *node,
+                       const struct cfg_path *path, void *message);
+
 /* schema_listener.c, schema_cluster.c */
 extern const struct cfg_schema cfg_schema_listener;
 extern const struct cfg_schema cfg_schema_cluster;

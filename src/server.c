@@ -16,6 +16,7 @@
 #include "admin/spike_capture.h"
 #include "admin/symbols.h"
 #include "base/clock.h"
+#include "config/runtime_layers.h"
 #include "ext/go_filter.h"
 #include "filter/router.h"
 #include "heap/heap_profile.h"
@@ -37,6 +38,8 @@ static struct server {
     struct overload_manager *overload; /* NULL: nothing is watched */
     struct listener *listeners[LISTENERS_MAX];
     unsigned listener_count;
+    struct connection_limit *connections; /* of the process; NULL: no limit */
+    bool counts_all;                      /* the admin's and those that ignore it, too */
     struct listener *admin;
     struct hcm *admin_hcm;
     _Atomic int state; /* enum admin_state */
@@ -92,6 +95,26 @@ static bool load_snapshot(void) {
 
 /* ---- sockets ---- */
 
+/* The limit of connections of the process. As on Envoy the runtime key, which is deprecated, counts all
+ * connections, also those that it does not hold back; the monitor counts those that it is for. */
+static bool find_global_limit(void) {
+    uint64_t max;
+    server.connections = overload_connections(server.overload);
+    if (server.connections ||
+        !cfg_runtime_u64(config_bootstrap(server.snapshot->config)->layered_runtime,
+                         SPAN_LIT(RUNTIME_GLOBAL_CONNECTIONS), &max))
+        return true;
+    server.counts_all = true;
+    server.connections = connection_limit_new(max);
+    if (!server.connections)
+        LOG(log_main, LOG_CRITICAL, "out of memory at start");
+    return server.connections != NULL;
+}
+
+static struct connection_limit *counts_globally(bool ignores) {
+    return ignores && !server.counts_all ? NULL : server.connections;
+}
+
 static bool open_listeners(void) {
     for (uint32_t i = 0; i < server.snapshot->listener_count; i++) {
         const struct listener_config *cfg = &server.snapshot->listeners[i];
@@ -99,9 +122,17 @@ static bool open_listeners(void) {
             continue;
         int rc = 0;
         struct listener *listener = NULL;
+        const struct listener_options options = {
+            .config = cfg->config,
+            .hcm = cfg->hcm,
+            .snapshot = server.snapshot,
+            .memory_limit_bytes = cfg->memory_limit_bytes,
+            .connections_max = cfg->connections_max,
+            .global = counts_globally(cfg->config->ignore_global_conn_limit),
+            .ignores_global = cfg->config->ignore_global_conn_limit,
+        };
         if (server.listener_count < LISTENERS_MAX)
-            listener = listener_open(&cfg->address, cfg->config, cfg->hcm, server.snapshot,
-                                     cfg->memory_limit_bytes, &rc);
+            listener = listener_open(&cfg->address, &options, &rc);
         if (!listener) {
             char text[ADDRESS_TEXT_MAX];
             address_text(&cfg->address, text);
@@ -142,7 +173,13 @@ static bool open_admin(void) {
     if (refused || !server.admin_hcm)
         return false;
     int rc = 0;
-    server.admin = listener_open(&address, NULL, server.admin_hcm, NULL, 0, &rc);
+    const struct listener_options options = {
+        .hcm = server.admin_hcm,
+        .connections_max = LISTENER_UNLIMITED,
+        .global = server.counts_all ? server.connections : NULL,
+        .ignores_global = cfg->ignore_global_conn_limit,
+    };
+    server.admin = listener_open(&address, &options, &rc);
     if (!server.admin) {
         LOG(log_main, LOG_CRITICAL, "admin: cannot bind %.*s:%u: %s", (int)cfg->address->host.len,
             cfg->address->host.ptr, cfg->address->port_value, strerror(-rc));
@@ -380,7 +417,7 @@ static bool start(void) {
         return false;
     if (server.options->mode == MODE_VALIDATE)
         return true;
-    if (!take_signals() || !capture_spikes() || !open_admin())
+    if (!take_signals() || !capture_spikes() || !find_global_limit() || !open_admin())
         return false;
     if (server.admin)
         listener_start(server.admin);

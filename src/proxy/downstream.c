@@ -38,15 +38,16 @@ static void destroy(struct downstream *d) {
     stat_dec(s->cx_active, shard);
     stat_dec(s->cx_http1_active, shard);
     stat_record_us(s->cx_length_ms, shard, length_us);
-    stat_inc(d->listener_stats->cx_destroy, shard);
-    stat_dec(d->listener_stats->cx_active, shard);
-    stat_record_us(d->listener_stats->cx_length_ms, shard, length_us);
+    stat_inc(d->listener->stats.cx_destroy, shard);
+    stat_dec(d->listener->stats.cx_active, shard);
+    stat_record_us(d->listener->stats.cx_length_ms, shard, length_us);
     downstream_wait_leave(d);
     timer_disarm(&d->idle_timer);
     timer_disarm(&d->exchange_timer);
     list_remove(&d->node);
     d->worker->downstream_count--;
     socket_close(&d->socket);
+    listener_leave(d->listener);
     inbuf_drop(&d->in);
     snapshot_unref(d->snapshot);
     pool_put(&d->worker->downstream_pool, d);
@@ -63,7 +64,7 @@ void downstream_start_serving(struct downstream *d) {
     };
     if (go_with(&options, serve, d) != 0) {
         LOG(log_http, LOG_ERROR, "out of memory: a connection is dropped");
-        stat_inc(d->listener_stats->cx_overload_reject, d->worker->index);
+        stat_inc(d->listener->stats.cx_overload_reject, d->worker->index);
         destroy(d);
     }
 }
@@ -110,8 +111,8 @@ static int64_t idle_deadline(const struct downstream *d) {
 }
 
 void downstream_accept(struct worker *worker, int fd, const struct address *peer,
-                       struct snapshot *snapshot, const struct hcm *hcm,
-                       const struct listener_stats *stats, struct quota *quota) {
+                       const struct listener *listener) {
+    const struct hcm *hcm = listener->hcm;
     struct downstream *d = pool_get(&worker->downstream_pool);
     if (d)
         memset(d, 0, sizeof *d);
@@ -119,14 +120,15 @@ void downstream_accept(struct worker *worker, int fd, const struct address *peer
         if (d)
             pool_put(&worker->downstream_pool, d);
         close(fd);
-        stat_inc(stats->cx_overload_reject, worker->index);
+        listener_leave(listener);
+        stat_inc(listener->stats.cx_overload_reject, worker->index);
         return;
     }
     d->worker = worker;
-    d->snapshot = snapshot ? snapshot_ref(snapshot) : NULL;
+    d->snapshot = listener->snapshot ? snapshot_ref(listener->snapshot) : NULL;
     d->hcm = hcm;
-    d->listener_stats = stats;
-    d->purse = quota ? &quota->purses[worker->index] : NULL;
+    d->listener = listener;
+    d->purse = listener->quota ? &listener->quota->purses[worker->index] : NULL;
     downstream_payer_init(d);
     d->opened_ns = rt_now_ns();
     d->id = worker_next_id(worker);
@@ -146,8 +148,8 @@ void downstream_accept(struct worker *worker, int fd, const struct address *peer
     stat_inc(hcm->stats.cx_active, worker->index);
     stat_inc(hcm->stats.cx_http1_total, worker->index);
     stat_inc(hcm->stats.cx_http1_active, worker->index);
-    stat_inc(stats->cx_total, worker->index);
-    stat_inc(stats->cx_active, worker->index);
+    stat_inc(listener->stats.cx_total, worker->index);
+    stat_inc(listener->stats.cx_active, worker->index);
     /* The first request is nearly always there already: try it, rather than wait for an edge. */
     downstream_start_serving(d);
 }
@@ -292,7 +294,7 @@ static void refuse_for_memory(struct exchange *x, struct downstream *d, enum ref
     if (why == REFUSE_OVERLOAD)
         stat_inc(d->hcm->stats.rq_overload_close, x->shard);
     else if (!x->arena.refused) /* that has counted already */
-        stat_inc(d->listener_stats->rq_memory_limit, x->shard);
+        stat_inc(d->listener->stats.rq_memory_limit, x->shard);
     x->refused = true;
     if (whole) {
         x->is_grpc = request_is_grpc(x);
@@ -423,7 +425,7 @@ static enum serve_result serve_one(struct downstream *d) {
             refuse_for_memory(&x, d, why, true);
     } else if (result == HEAD_UNREAD) {
         if (gave_way)
-            stat_inc(d->listener_stats->rq_memory_evicted, x.shard);
+            stat_inc(d->listener->stats.rq_memory_evicted, x.shard);
         refuse_for_memory(&x, d, gave_way ? REFUSE_QUOTA : d->refuse, false);
     } else if (result == HEAD_TIMEOUT) {
         refuse_head(&x, d, 408, SPAN_LIT("request_header_timeout"), true);

@@ -22,7 +22,7 @@
 #include "proxy/worker.h"
 #include "rt/timer.h"
 
-struct listener_stats;
+struct listener;
 
 enum refuse { /* the next request is answered with 503, from what is at hand of it */
               REFUSE_NOT,
@@ -37,7 +37,7 @@ struct downstream {
     struct worker *worker;
     struct snapshot *snapshot;
     const struct hcm *hcm;
-    const struct listener_stats *listener_stats;
+    const struct listener *listener;
     struct timer idle_timer;     /* may be armed while serving, and then means nothing */
     struct timer exchange_timer; /* exchange.c's */
     struct exchange *exchange;   /* the one being served, or NULL */
@@ -68,10 +68,9 @@ struct downstream {
     int64_t head_since_ns;
 };
 
-/* Takes over fd. Closes it when memory is short. quota: NULL: none. */
+/* Takes over fd, which has passed the listener's limits. Closes it when memory is short. */
 void downstream_accept(struct worker *worker, int fd, const struct address *peer,
-                       struct snapshot *snapshot, const struct hcm *hcm,
-                       const struct listener_stats *stats, struct quota *quota);
+                       const struct listener *listener);
 /* Idle connections of this P close now, busy ones after their current response. */
 void downstream_drain_all(struct worker *worker);
 

@@ -86,12 +86,12 @@ void downstream_release_held(struct worker *worker) {
 static bool charge(struct downstream *d, int64_t bytes) {
     if (!quota_take(d->purse, bytes))
         return false;
-    stat_add(d->listener_stats->memory_bytes, d->worker->index, bytes);
+    stat_add(d->listener->stats.memory_bytes, d->worker->index, bytes);
     return true;
 }
 
 static void give_back(struct downstream *d, int64_t bytes) {
-    stat_add(d->listener_stats->memory_bytes, d->worker->index, -bytes);
+    stat_add(d->listener->stats.memory_bytes, d->worker->index, -bytes);
     quota_give(d->purse, bytes);
 }
 
@@ -162,7 +162,7 @@ static bool admit_to_quota(struct downstream *d) {
         d->charged = true;
         return true;
     }
-    stat_inc(d->listener_stats->rq_memory_wait, d->worker->index);
+    stat_inc(d->listener->stats.rq_memory_wait, d->worker->index);
     d->waits_for_quota = true;
     wait_in(d, &purse->waiting);
     purse->waiting_count++;
@@ -178,7 +178,7 @@ int downstream_charge_more(struct downstream *d, size_t bytes) {
     int64_t until_ns = rt_now_ns() + WAIT_NS;
     while (!charge(d, (int64_t)bytes)) {
         if (rt_now_ns() >= until_ns) {
-            stat_inc(d->listener_stats->rq_memory_limit, d->worker->index);
+            stat_inc(d->listener->stats.rq_memory_limit, d->worker->index);
             return -ENOMEM;
         }
         int rc = rt_sleep_until(rt_now_ns() + DOWNSTREAM_POLL_MS * NS_PER_MS);
@@ -227,7 +227,7 @@ static bool payer_take(struct arena_payer *payer, size_t size) {
     struct downstream *d = container_of(payer, struct downstream, payer);
     if (charge(d, (int64_t)size))
         return true;
-    stat_inc(d->listener_stats->rq_memory_limit, d->worker->index);
+    stat_inc(d->listener->stats.rq_memory_limit, d->worker->index);
     return false;
 }
 

@@ -1,8 +1,4 @@
-/* listener: accepting is bounded per edge, so a storm of connections does not starve the P's other
- * work: what is left is taken in the next round, asked for by a message of the P to itself.
- *
- * EMFILE  The kernel keeps the connection in its queue and gives no new edge for it. Each P retries on
- *         a timer instead of spinning, and the stat says how often. */
+/* listener: opening, starting and stopping; its connections are taken by accept.c. */
 #include "proxy/listener.h"
 
 #include <errno.h>
@@ -14,97 +10,19 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "io/sys.h"
+#include "proxy/accept.h"
 #include "proxy/downstream_wait.h"
-#include "rt/timer.h"
 
 LOG_COMPONENT(listener, "conn_handler");
 
 enum {
-    ACCEPTS_PER_ROUND = 64,
-    BACKLOG = 4096, /* the kernel cuts it to net.core.somaxconn */
-    RETRY_MS = 50,
+    ACCEPTS_PER_TURN = 16, /* see accept.c */
+    BACKLOG = 4096,        /* the kernel cuts it to net.core.somaxconn */
 };
-
-struct accept_again {
-    struct rt_post post;
-    struct timer timer;
-    struct listener_fd *lfd;
-};
-
-static void accept_round(struct listener_fd *lfd);
-
-static void again_posted(struct rt_post *post) {
-    struct accept_again *again = container_of(post, struct accept_again, post);
-    struct listener_fd *lfd = again->lfd;
-    free(again);
-    if (lfd->open)
-        accept_round(lfd);
-}
-
-static void again_timed(struct timer *timer) {
-    struct accept_again *again = container_of(timer, struct accept_again, timer);
-    struct listener_fd *lfd = again->lfd;
-    free(again);
-    if (lfd->open)
-        accept_round(lfd);
-}
-
-static void accept_again(struct listener_fd *lfd, bool later) {
-    struct accept_again *again = calloc(1, sizeof *again);
-    if (!again)
-        return; /* the next edge tries again */
-    again->lfd = lfd;
-    again->post.fn = again_posted;
-    timer_init(&again->timer, again_timed);
-    if (later)
-        timer_arm(&again->timer, rt_now_ns() + RETRY_MS * NS_PER_MS);
-    else
-        rt_post(lfd->p_index, &again->post);
-}
-
-static void accept_round(struct listener_fd *lfd) {
-    struct listener *listener = lfd->listener;
-    struct worker *worker = worker_here();
-    bool heeds = !listener->hcm->bypass_overload;
-    if (heeds && overload_is_full(&worker->overload, OVERLOAD_STOP_CONNECTIONS))
-        return; /* they wait in the kernel's queue for listener_accept_all */
-    for (int i = 0; i < ACCEPTS_PER_ROUND; i++) {
-        struct address peer;
-        int fd = socket_try_accept(&lfd->socket, &peer);
-        if (fd >= 0 && heeds && worker_overload(worker, OVERLOAD_REJECT_CONNECTIONS)) {
-            stat_inc(listener->stats.cx_overload_reject, worker->index);
-            close(fd);
-            continue;
-        }
-        if (fd >= 0) {
-            downstream_accept(worker, fd, &peer, listener->snapshot, listener->hcm,
-                              &listener->stats, listener->quota);
-            continue;
-        }
-        if (fd == -EAGAIN)
-            return;
-        if (fd == -EMFILE || fd == -ENFILE || fd == -ENOBUFS || fd == -ENOMEM) {
-            stat_inc(listener->stats.cx_overflow, worker->index);
-            LOG(log_listener, LOG_WARN,
-                "listener %s: cannot accept: %s; raise the limit of open "
-                "files",
-                listener->name, strerror(-fd));
-            accept_again(lfd, true);
-            return;
-        }
-        /* ECONNABORTED and network errors of that one connection: go on with the next. */
-    }
-    accept_again(lfd, false);
-}
-
-void listener_accept_all(struct worker *worker) {
-    for (struct list *at = worker->listeners.next; at != &worker->listeners; at = at->next)
-        accept_round(container_of(at, struct listener_fd, node));
-}
 
 static void listener_event(struct socket *socket, unsigned events) {
     if (events & SOCKET_INPUT)
-        accept_round(container_of(socket, struct listener_fd, socket));
+        accept_now(container_of(socket, struct listener_fd, socket));
 }
 
 /* A socket that listens. *reuse_port: each P is to get one of its own; false afterwards when the kernel,
@@ -182,6 +100,8 @@ static void init_stats(struct listener *listener) {
         .cx_active = listener_stat(listener, STAT_GAUGE, "downstream_cx_active"),
         .cx_destroy = listener_stat(listener, STAT_COUNTER, "downstream_cx_destroy"),
         .cx_overflow = listener_stat(listener, STAT_COUNTER, "downstream_cx_overflow"),
+        .global_cx_overflow =
+            listener_stat(listener, STAT_COUNTER, "downstream_global_cx_overflow"),
         .cx_overload_reject =
             listener_stat(listener, STAT_COUNTER, "downstream_cx_overload_reject"),
         .cx_length_ms = listener_stat(listener, STAT_HISTOGRAM, "downstream_cx_length_ms"),
@@ -196,45 +116,66 @@ static void init_stats(struct listener *listener) {
     stats->memory_bytes = listener_stat(listener, STAT_GAUGE, "memory_bytes");
 }
 
-struct listener *listener_open(const struct address *address, const struct cfg_listener *cfg,
-                               const struct hcm *hcm, struct snapshot *snapshot,
-                               uint64_t memory_limit_bytes, int *rc) {
-    unsigned count = cfg ? rt_p_count() : 1; /* P 0 serves the admin */
-    bool reuse_port =
-        count > 1 && !(cfg && cfg->enable_reuse_port.set && !cfg->enable_reuse_port.value);
-    int backlog = cfg && cfg->tcp_backlog_size.set ? (int)cfg->tcp_backlog_size.value : BACKLOG;
-    struct listener *listener = calloc(1, sizeof *listener + count * sizeof(struct listener_fd));
-    if (listener && memory_limit_bytes)
+/* False: there is no memory. */
+static bool init_limits(struct listener *listener, const struct listener_options *options) {
+    if (options->memory_limit_bytes)
         listener->quota =
-            quota_new((int64_t)memory_limit_bytes, rt_p_count(), downstream_quota_room);
-    if (!listener || (memory_limit_bytes && !listener->quota)) {
-        free(listener);
-        *rc = -ENOMEM;
-        return NULL;
-    }
-    listener->hcm = hcm;
-    listener->is_admin = !cfg;
-    listener->count = count;
-    bool v6_only = !(cfg && cfg->address->ipv4_compat);
-    struct address bound = *address;
-    for (unsigned i = 0; i < count; i++)
-        listener->fds[i] = (struct listener_fd){.listener = listener, .p_index = i, .fd = -1};
-    *rc = open_fds(listener, &bound, reuse_port, v6_only, backlog);
-    if (*rc < 0) {
-        quota_free(listener->quota);
-        free(listener);
-        return NULL;
-    }
-    listener->address = bound;
-    address_text(&bound, listener->address_text);
+            quota_new((int64_t)options->memory_limit_bytes, rt_p_count(), downstream_quota_room);
+    if (options->connections_max != LISTENER_UNLIMITED)
+        listener->limit = connection_limit_new(options->connections_max);
+    listener->global = options->global;
+    listener->ignores_global = options->ignores_global;
+    return (!options->memory_limit_bytes || listener->quota) &&
+           (options->connections_max == LISTENER_UNLIMITED || listener->limit);
+}
+
+static void name_it(struct listener *listener, const struct cfg_listener *cfg) {
+    address_text(&listener->address, listener->address_text);
     if (cfg && cfg->name.len)
         snprintf(listener->name, sizeof listener->name, "%.*s", (int)cfg->name.len, cfg->name.ptr);
     else
         snprintf(listener->name, sizeof listener->name, "%s",
                  cfg ? listener->address_text : "admin");
-    listener->snapshot = snapshot ? snapshot_ref(snapshot) : NULL;
+}
+
+struct listener *listener_open(const struct address *address,
+                               const struct listener_options *options, int *rc) {
+    const struct cfg_listener *cfg = options->config;
+    unsigned count = cfg ? rt_p_count() : 1; /* P 0 serves the admin */
+    bool reuse_port =
+        count > 1 && !(cfg && cfg->enable_reuse_port.set && !cfg->enable_reuse_port.value);
+    int backlog = cfg && cfg->tcp_backlog_size.set ? (int)cfg->tcp_backlog_size.value : BACKLOG;
+    struct listener *listener = calloc(1, sizeof *listener + count * sizeof(struct listener_fd));
+    if (!listener || !init_limits(listener, options)) {
+        *rc = -ENOMEM;
+        goto fail;
+    }
+    listener->hcm = options->hcm;
+    listener->is_admin = !cfg;
+    listener->count = count;
+    listener->accepts_per_turn = cfg && cfg->max_connections_to_accept_per_socket_event.set
+                                     ? cfg->max_connections_to_accept_per_socket_event.value
+                                     : ACCEPTS_PER_TURN;
+    for (unsigned i = 0; i < count; i++) {
+        listener->fds[i] = (struct listener_fd){.listener = listener, .p_index = i, .fd = -1};
+        timer_init(&listener->fds[i].retry, accept_retry);
+    }
+    bool v6_only = !(cfg && cfg->address->ipv4_compat);
+    listener->address = *address;
+    *rc = open_fds(listener, &listener->address, reuse_port, v6_only, backlog);
+    if (*rc < 0)
+        goto fail;
+    name_it(listener, cfg);
+    listener->snapshot = options->snapshot ? snapshot_ref(options->snapshot) : NULL;
     init_stats(listener);
     return listener;
+fail:
+    if (listener) {
+        quota_free(listener->quota);
+        free(listener->limit);
+    }
+    free(listener);
+    return NULL;
 }
 
 struct listener_message {
@@ -254,7 +195,7 @@ static void start_on_p(struct rt_post *post) {
     }
     lfd->open = true;
     list_push_back(&worker_here()->listeners, &lfd->node);
-    accept_round(lfd); /* what came before the registration */
+    accept_now(lfd); /* what came before the registration */
 }
 
 static void stop_on_p(struct rt_post *post) {
@@ -264,6 +205,7 @@ static void stop_on_p(struct rt_post *post) {
     if (!lfd->open)
         return;
     lfd->open = false;
+    timer_disarm(&lfd->retry);
     list_remove(&lfd->node);
     socket_close(&lfd->socket);
     lfd->fd = -1;

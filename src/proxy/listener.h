@@ -8,12 +8,14 @@
 #pragma once
 #include "base/stats.h"
 #include "io/socket.h"
+#include "proxy/connection_limit.h"
 #include "proxy/quota.h"
 #include "proxy/snapshot.h"
+#include "rt/timer.h"
 
 struct listener_stats { /* listener.<address>.* */
     struct statistic *cx_total, *cx_active, *cx_destroy, *cx_overflow, *cx_length_ms,
-        *cx_overload_reject;
+        *cx_overload_reject, *global_cx_overflow;
     struct statistic *rq_memory_limit; /* requests answered with 503 because of the quota */
     struct statistic *rq_memory_wait;  /* that waited for it */
     struct statistic *rq_memory_evicted, *memory_bytes;
@@ -29,6 +31,9 @@ struct listener_fd {
     unsigned p_index;
     int fd;    /* -1: this P has none */
     bool open; /* registered with its P's poller */
+    /* Of accept.c: */
+    bool storming; /* a coroutine takes what is in the queue, by turns */
+    struct timer retry;
 };
 
 struct listener {
@@ -38,17 +43,31 @@ struct listener {
     const struct hcm *hcm;
     struct snapshot *snapshot; /* leased; NULL for the admin's */
     struct listener_stats stats;
-    struct quota *quota; /* NULL: no limit; lives as long as the process */
+    struct quota *quota;             /* NULL: no limit; lives as long as the process */
+    struct connection_limit *limit;  /* likewise */
+    struct connection_limit *global; /* of the process, borrowed; NULL: it is not counted there */
+    bool ignores_global;             /* it counts there, without being held to it */
+    uint32_t accepts_per_turn;
     bool is_admin;
     unsigned count;
     struct listener_fd fds[];
 };
 
-/* Binds and listens; accepting starts with listener_start. NULL and *rc = -errno on error.
- * cfg may be NULL (the admin). memory_limit_bytes: 0: none. */
-struct listener *listener_open(const struct address *address, const struct cfg_listener *cfg,
-                               const struct hcm *hcm, struct snapshot *snapshot,
-                               uint64_t memory_limit_bytes, int *rc);
+#define LISTENER_UNLIMITED UINT64_MAX
+
+struct listener_options {
+    const struct cfg_listener *config; /* NULL: it is the admin's */
+    const struct hcm *hcm;
+    struct snapshot *snapshot;   /* is leased; NULL: the admin's */
+    uint64_t memory_limit_bytes; /* 0: none */
+    uint64_t connections_max;    /* or LISTENER_UNLIMITED */
+    struct connection_limit *global;
+    bool ignores_global;
+};
+
+/* Binds and listens; accepting starts with listener_start. NULL and *rc = -errno on error. */
+struct listener *listener_open(const struct address *address,
+                               const struct listener_options *options, int *rc);
 /* Inside rt_run: each P begins to accept. */
 void listener_start(struct listener *listener);
 /* On a P whose overload is over: takes the connections that waited meanwhile. */
@@ -56,3 +75,5 @@ void listener_accept_all(struct worker *worker);
 /* Each P stops accepting and closes its descriptor; the listener itself stays for the process's
  * life, because connections refer to its stats. */
 void listener_stop(struct listener *listener);
+/* A connection of it ended, on whichever P. */
+void listener_leave(const struct listener *listener);

@@ -40,6 +40,8 @@
 
 LOG_COMPONENT(overload, "overload");
 
+#define CONNECTIONS_MONITOR "envoy.resource_monitors.global_downstream_max_connections"
+
 #define REFRESH_DEFAULT_NS NS_PER_S
 /* Memory can go in a moment; a look takes some 100 us of a thread. */
 #define REFRESH_LIMIT_NS (250 * NS_PER_MS)
@@ -87,6 +89,7 @@ struct overload_manager {
     size_t monitor_count;
     int64_t interval_ns, shrunk_ns, looked_ns;
     struct statistic *refresh_delay, *shrink_count;
+    struct connection_limit *connections; /* NULL: no limit */
     struct snapshot *snapshot;
     unsigned order_count;
     struct order *orders; /* by P */
@@ -127,7 +130,26 @@ static struct monitor *add_monitor(struct overload_manager *m, struct span name,
     return monitor;
 }
 
-static void build_monitor(struct overload_manager *m, const struct cfg_resource_monitor *cfg,
+/* As on Envoy the monitor is known by its name. */
+static bool build_connections(struct overload_manager *m, const struct cfg_resource_monitor *cfg,
+                              struct cfg_problems *problems) {
+    const struct cfg_downstream_connections *connections = cfg->typed_config.message;
+    if (!span_eq(cfg->name, SPAN_LIT(CONNECTIONS_MONITOR))) {
+        cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark,
+                        "the monitor of connections is called " CONNECTIONS_MONITOR ", not '%.*s'",
+                        (int)cfg->name.len, cfg->name.ptr);
+        return true;
+    }
+    if (connections->max_active_downstream_connections <= 0) /* the schema has told */
+        return true;
+    m->connections = connection_limit_new((uint64_t)connections->max_active_downstream_connections);
+    if (m->connections)
+        add_monitor(m, cfg->name, MONITOR_CONNECTIONS)->watched.connections = m->connections;
+    return m->connections != NULL;
+}
+
+/* False: there is no memory. */
+static bool build_monitor(struct overload_manager *m, const struct cfg_resource_monitor *cfg,
                           struct cfg_problems *problems) {
     if (cfg->name.len >= sizeof m->monitors[0].watched.name) {
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark,
@@ -148,7 +170,10 @@ static void build_monitor(struct overload_manager *m, const struct cfg_resource_
     } else if (cfg->typed_config.schema == &cfg_schema_injected_resource) {
         const struct cfg_injected_resource *file = cfg->typed_config.message;
         add_monitor(m, cfg->name, MONITOR_FILE)->watched.path = file->filename.ptr;
+    } else if (cfg->typed_config.schema == &cfg_schema_downstream_connections) {
+        return build_connections(m, cfg, problems);
     }
+    return true;
 }
 
 static bool is_pressure(double value) {
@@ -265,8 +290,10 @@ static bool build_limit(struct overload_manager *m, uint64_t limit_bytes) {
 static void manager_free(struct overload_manager *m) {
     for (unsigned i = 0; m && i < OVERLOAD_ACTIONS; i++)
         free(m->actions[i].triggers);
-    if (m)
+    if (m) {
         free(m->monitors);
+        free(m->connections);
+    }
     free(m);
 }
 
@@ -292,7 +319,7 @@ struct overload_manager *overload_build(const struct cfg_bootstrap *bootstrap,
         m->monitors = calloc(cfg->resource_monitors_count + 1, sizeof *m->monitors);
     bool ok = m && m->monitors;
     for (size_t i = 0; ok && i < cfg->resource_monitors_count; i++)
-        build_monitor(m, &cfg->resource_monitors[i], problems);
+        ok = build_monitor(m, &cfg->resource_monitors[i], problems);
     for (size_t i = 0; ok && i < cfg->actions_count; i++)
         ok = build_action(m, &cfg->actions[i], problems);
     if (ok && memory_limit_bytes)
@@ -488,6 +515,10 @@ void overload_start(struct overload_manager *m, struct snapshot *snapshot) {
         .name = "overload manager", .place = RT_ON_P, .priority = RT_HIGH};
     int rc = go_with(&options, run, m);
     ASSERT(rc == 0); /* at start */
+}
+
+struct connection_limit *overload_connections(const struct overload_manager *m) {
+    return m ? m->connections : NULL;
 }
 
 void overload_each(const struct overload_manager *m, overload_fn fn, void *arg) {

@@ -8,11 +8,13 @@
  *
  * Who does what  shrink_heap                  this module: trims, and closes idle upstream connections
  *                stop_accepting_connections,
- *                reject_incoming_connections  listener.c
+ *                reject_incoming_connections  accept.c
  *                stop_accepting_requests,
  *                hold_requests                downstream.c
  *                disable_http_keepalive       downstream_send.c
  *                The admin, and listeners with bypass_overload_manager, heed none of them.
+ * Connections    The monitor envoy.resource_monitors.global_downstream_max_connections is a limit by
+ *                itself, kept by accept.c; it needs no trigger.
  * Memory limit   --memory-limit is a monitor of its own and three triggers: OVERLOAD_LIMIT_* below.
  *
  * Ownership  One manager for the process, never freed before exit. Borrows the config it was built of.
@@ -26,6 +28,7 @@
 
 struct cfg_bootstrap;
 struct cfg_problems;
+struct connection_limit;
 struct snapshot;
 
 enum overload_action {
@@ -69,6 +72,9 @@ struct overload_manager *overload_build(const struct cfg_bootstrap *bootstrap BO
                                         uint64_t memory_limit_bytes, struct cfg_problems *problems);
 /* Looks at once, then at each interval. Leases the snapshot, whose clusters it shrinks. */
 void overload_start(struct overload_manager *manager, struct snapshot *snapshot);
+
+/* The limit of client connections of the process; NULL when no monitor says one. Borrowed for ever. */
+struct connection_limit *overload_connections(const struct overload_manager *manager);
 
 /* What is watched, for the admin: fn is called for each monitor. pressure_percent is that of the last
  * look, 0 before. max_bytes 0: it is no number of bytes. */

@@ -44,6 +44,10 @@ int overload_monitor_measure(const struct overload_monitor *monitor, const struc
         return read_number(monitor->path, pressure, why);
     case MONITOR_FIXED_HEAP:
         return share_of(use->allocated, monitor, pressure);
+    case MONITOR_CONNECTIONS:
+        *pressure =
+            (double)connection_limit_open(monitor->connections) / (double)monitor->connections->max;
+        return 0;
     case MONITOR_ANONYMOUS:
         break;
     }

@@ -7,19 +7,22 @@
 
 #include "base/check.h"
 #include "heap/memory_use.h"
+#include "proxy/connection_limit.h"
 
 enum overload_monitor_kind {
-    MONITOR_FIXED_HEAP, /* what is allocated, of max_bytes */
-    MONITOR_FILE,       /* what a file says */
-    MONITOR_ANONYMOUS,  /* memory of the process that is not a file's, of max_bytes */
+    MONITOR_FIXED_HEAP,  /* what is allocated, of max_bytes */
+    MONITOR_FILE,        /* what a file says */
+    MONITOR_ANONYMOUS,   /* memory of the process that is not a file's, of max_bytes */
+    MONITOR_CONNECTIONS, /* of clients, of the limit of the process */
 };
 
 struct overload_monitor {
     enum overload_monitor_kind kind;
     char name[96];
     uint64_t max_bytes;
-    const char *path; /* MONITOR_FILE's; borrowed from the config */
-    double pressure;  /* of the last measure that worked; below 0: none yet */
+    const char *path;                           /* MONITOR_FILE's; borrowed from the config */
+    const struct connection_limit *connections; /* MONITOR_CONNECTIONS's; borrowed */
+    double pressure; /* of the last measure that worked; below 0: none yet */
 };
 
 /* 0 and *pressure, or -errno with *why, a literal. */

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "config/runtime_layers.h"
 
 enum { LISTENER_MEMORY_MIN = 1 << 20 };
 
@@ -159,6 +160,10 @@ static void build_listener(struct snapshot *snapshot, const struct cfg_listener 
                             snapshot->listeners[i].config->mark.line);
     }
     listener->memory_limit_bytes = memory_limit(cfg, problems);
+    listener->connections_max = UINT64_MAX;
+    if (cfg_runtime_listener_limit(config_bootstrap(snapshot->config)->layered_runtime, cfg->name,
+                                   &listener->connections_max) < 0)
+        problems->lost = true;
     struct span chain_name = span_none();
     const struct cfg_hcm *hcm = find_hcm(cfg, &chain_name, problems);
     if (!hcm)

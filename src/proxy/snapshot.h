@@ -19,6 +19,7 @@ struct listener_config {
     struct span name;
     struct address address;
     uint64_t memory_limit_bytes; /* 0: none */
+    uint64_t connections_max;    /* UINT64_MAX: no limit */
     struct hcm *hcm;
 };
 

@@ -19,6 +19,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 NATIVE = ROOT / "bench" / "native"
 SLUICE = os.environ.get("SLUICE_BIN", str(ROOT / "build" / "sluice"))
+BUILT = pathlib.Path(SLUICE).resolve().parent / "bench" / "native"  # the programs of bench/native
 TYPE = "type.googleapis.com/envoy.extensions.filters"
 CONNECTIONS = 64
 SMALL_BYTES = 128

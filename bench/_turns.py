@@ -72,11 +72,11 @@ def take_turns(rounds, parties, what):
             print(f"\r  {what}: round {number + 1}/{rounds} ", end="", file=sys.stderr, flush=True)
 
 
-def chosen(bench, wanted, known):
-    """The cases to run: those wanted, in the order of the known ones, or all of these."""
+def chosen(bench, wanted, known, what="case"):
+    """Those that are wanted, in the order of the known ones, or all of these."""
     unknown = set(wanted or ()) - set(known)
     if unknown:
-        sys.exit(f"{bench}: no such case: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+        sys.exit(f"{bench}: no such {what}: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     return [name for name in known if not wanted or name in wanted]
 
 

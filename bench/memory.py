@@ -19,10 +19,10 @@ import subprocess
 import sys
 
 import _chart
-from _servers import BUILT, CONNECTIONS, ROOT, Farm
+from _load import case as http_case
+from _load import cpu_us, interleave
+from _servers import BUILT, ROOT, Farm
 from _turns import Side, cell, chosen, summary, take_turns
-from http1 import case as http_case
-from http1 import cpu_us, interleave
 
 OUTPUT = ROOT / "build" / "bench" / "memory.json"
 RATE = 512 << 10  # bytes per sample, everybody's
@@ -125,14 +125,14 @@ def measure_native(name, options):
 
 
 def measure_overhead(options):
-    rounds, seconds = (1, 1) if options.quick else (options.requests_rounds, 1)
+    rounds, seconds = (1, 0.2) if options.quick else (options.requests_rounds, 1)
     with Farm() as farm:
         origin = farm.origin()
         servers = [
             farm.sluice(origin, {"SLUICE_HEAP_PROFILE_RATE": rate}, name)
             for name, rate in (("sluice", str(RATE)), ("off", "0"))
         ]
-        samples = interleave(servers, "/", seconds, rounds, CONNECTIONS)
+        samples = interleave(farm, servers, rounds, "sampling_overhead", seconds=seconds)
     result = http_case("sampling_overhead", "us/request", True, samples, cpu_us)
     pairs = [
         cpu_us(ours) / cpu_us(off)

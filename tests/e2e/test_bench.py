@@ -7,9 +7,9 @@ import sys
 from xml.etree import ElementTree
 
 import pytest
-from harness import ROOT, is_sanitized
+from harness import ROOT, SLUICE, is_sanitized
 
-TOOLS = ("nginx", "haproxy", "wrk", "strace", "cc")
+TOOLS = ("nginx", "haproxy", "strace", "cc")
 RT_PINNED = ("switch", "spawn", "chan_same_p", "chan_unbuffered", "chan_buffered")
 RT_CASES = (
     *RT_PINNED,
@@ -22,16 +22,29 @@ RT_CASES = (
     "foreign_call_quick",
     "callback",
 )
+HTTP1_CASES = (
+    *(f"h1_{case}_{what}" for case in ("small", "small512", "two", "two512") for what in ("cpu_us", "rps")),
+    *(f"h1_{what}_us" for what in ("p50", "p99", "p999")),
+    "h1_1mb_cpu_ms_per_gb",
+    "h1_idle_conn_bytes",
+    "h1_idle_conn_whole_bytes",
+    "syscalls_per_request",
+    "allocations_per_request",
+)
 MEMORY_CASES = ("block_same_p", "block_cross_p", "handle_lookup")
 
 
-@pytest.mark.skipif(
+needs_peers = pytest.mark.skipif(
     not all(shutil.which(tool) for tool in TOOLS), reason="./dev bench installs the peers"
 )
+needs_malloc = pytest.mark.skipif(is_sanitized(), reason="the sanitizer has a malloc of its own")
+
+
+@needs_peers
 def test_a_quick_run_measures_every_server_and_says_what_it_costs(tmp_path):
-    """One turn of a second each; what is not installed here, as Envoy may be, is left out."""
+    """One short turn each; what is not installed here, as Envoy may be, is left out."""
     output = tmp_path / "http1.json"
-    command = [sys.executable, ROOT / "bench" / "http1.py", "--quick", "--small"]
+    command = [sys.executable, ROOT / "bench" / "http1.py", "--quick", "--case", "small"]
     subprocess.run([*command, "--output", output], check=True, timeout=120)
 
     written = json.loads(output.read_text())
@@ -41,6 +54,51 @@ def test_a_quick_run_measures_every_server_and_says_what_it_costs(tmp_path):
     for server in ("sluice", "nginx", "haproxy", "bare"):
         figures = cost["values"][server]
         assert 0 < figures["min"] <= figures["median"] <= figures["max"]
+    compared = {(ratio["case"], ratio["to"]) for ratio in written["ratios"]}
+    assert {("h1_small_cpu_us", "bare"), ("h1_small_cpu_us", "best peer")} <= compared
+
+
+@needs_peers
+@needs_malloc
+def test_every_case_of_http1_is_measured_also_for_a_second_sluice(tmp_path):
+    """As quick as it goes, and beside nginx only; no figure is judged but that there is one."""
+    output = tmp_path / "http1.json"
+    command = [sys.executable, ROOT / "bench" / "http1.py", "--quick", "--only", "sluice", "other", "nginx"]
+    subprocess.run([*command, "--also", f"other={SLUICE}", "--output", output], check=True, timeout=240)
+
+    written = json.loads(output.read_text())
+    results = {result["case"]: result for result in written["results"]}
+    for case in HTTP1_CASES:
+        assert set(results[case]["values"]) == {"sluice", "other", "nginx"}, case
+        assert all(len(rounds) == 1 for rounds in results[case]["rounds"].values()), case
+    for case in ("h1_p50_us", "h1_two512_rps", "h1_1mb_rps", "h1_idle_conn_bytes", "syscalls_per_request"):
+        assert all(value["median"] > 0 for value in results[case]["values"].values()), case
+    assert results["h1_p50_us"]["values"]["sluice"]["median"] <= results["h1_p99_us"]["values"]["sluice"]["median"]
+    # Each counts what it allocates for a request, and where that is nothing the counter is known to work.
+    assert 3 < results["allocations_per_request"]["values"]["nginx"]["median"] < 10
+    aims = [ratio for ratio in written["ratios"] if ratio["limit"] is not None]
+    assert {ratio["who"] for ratio in aims} == {"sluice", "other"}
+    assert all(ratio["met"] in (True, False) for ratio in aims)
+    chart = ElementTree.parse(output.with_suffix(".svg")).getroot()
+    labels = [text.text for text in chart.iter("{http://www.w3.org/2000/svg}text")]
+    assert labels.count("other") == 9
+
+
+@needs_peers
+def test_the_driver_of_http1_takes_no_wrong_answer_for_one(tmp_path):
+    """An answer of another length than was said ends the run: nothing is measured of it."""
+    script = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import _load, _servers
+_load.BODIES["/"] = _servers.SMALL_BYTES + 1
+with _servers.Farm() as farm:
+    _load.one_round(farm, farm.bare(farm.origin()), connections=4, requests=10)
+"""
+    command = [sys.executable, "-c", script, ROOT / "bench"]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "'bad_length': 18" in done.stderr  # ten, and four twice when the connections were opened
 
 
 def test_the_runtimes_bench_runs_every_case_on_both_sides(tmp_path):
@@ -69,9 +127,6 @@ def test_the_runtimes_bench_runs_every_case_on_both_sides(tmp_path):
     assert set(written["cases"]) <= labels
 
 
-needs_malloc = pytest.mark.skipif(is_sanitized(), reason="the sanitizer has a malloc of its own")
-
-
 @needs_malloc
 def test_the_recyclers_bench_runs_the_same_program_with_and_without_it(tmp_path):
     """Two minutes of its clock, so that idle memory ages; only what must hold of any memory is judged."""
@@ -94,9 +149,7 @@ def test_the_recyclers_bench_runs_the_same_program_with_and_without_it(tmp_path)
     assert len(list(lines)) == 6 * len(programs)
 
 
-@pytest.mark.skipif(
-    not all(shutil.which(tool) for tool in TOOLS), reason="./dev bench installs the peers"
-)
+@needs_peers
 @needs_malloc
 def test_the_memory_bench_runs_every_case(tmp_path):
     """A few operations and two turns of a second of requests; no figure is judged."""

@@ -250,8 +250,7 @@ const struct route_entry *exchange_route(struct exchange *x) {
         if (x->route) {
             doing_route(x->doing, &x->route->labels);
             x->info.route_name = x->route->name;
-            if (x->route->virtual_host)
-                x->info.virtual_host = x->route->virtual_host->name;
+            x->info.virtual_host = x->route->virtual_host_name;
             if (x->route->idle_timeout_ns >= 0) {
                 x->idle_timeout_ns = x->route->idle_timeout_ns;
                 watch(x);

@@ -84,10 +84,8 @@ const struct route_entry *route_match(const struct route_table *table,
     return NULL;
 }
 
-struct span route_cluster_name(const struct route_entry *entry, const struct header_map *headers,
-                               uint64_t random) {
+struct span route_cluster_name(const struct route_entry *entry, const struct header_map *headers) {
     /* A weighted cluster was chosen by route_match: entry is that cluster's. */
-    (void)random;
     const struct route_choice *choice = route_choice_of(entry);
     struct span header = choice->route->cluster_header;
     return span_is_none(header) ? choice->cluster : header_get_name(headers, header);

@@ -94,6 +94,7 @@ static struct route *tls_redirect(struct route_builder *builder,
     if (!choices)
         return NULL;
     choices[0].entry.virtual_host = vhost;
+    choices[0].entry.virtual_host_name = vhost->name;
     route_label(&choices[0].entry, SPAN_LIT("require_tls"));
     return route;
 }

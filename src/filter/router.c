@@ -26,7 +26,7 @@ static void *router_create(struct exchange *x, const struct filter_factory *fact
 }
 
 static bool is_here_whole(const struct exchange *x) {
-    return x->request_complete || (x->downstream->body && wire_body_is_here(x->downstream->body));
+    return x->request_complete || (x->serving->body && wire_body_is_here(x->serving->body));
 }
 
 static NOINLINE struct cluster *no_cluster(struct router *r, const struct route_entry *route) {

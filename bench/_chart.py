@@ -66,9 +66,15 @@ def ratios(title, bars):
 BARE = "#9aa0a6"
 
 
-def bars(title, charts):
+def _plain(value):
+    """Four digits, or as many as stand before the point."""
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def bars(title, charts, colours):
     """Horizontal bars from 0 in units of their own, one panel below the other; charts: (title, [(label, value, low,
-    high)]). A bar that is far longer than the median one is cut, so that the others can be told apart."""
+    high)]); colours: of some labels. A bar that is far longer than the median one is cut, so that the others can be
+    told apart."""
     parts = [_text(LEFT, 22, title, size=15, weight="bold")]
     parts.append(_text(LEFT, 40, "shorter is better; thin line: lowest to highest round; cut where white"))
     top = TOP
@@ -83,7 +89,7 @@ def bars(title, charts):
         top += 20
         for label, value, low, high in rows:
             y = top + (ROW - BAR) / 2
-            colour = BARE if label == "bare" else MET if label.startswith("sluice") else COLOURS[0]
+            colour = colours.get(label, COLOURS[0])
             parts.append(_text(LEFT - 8, y + BAR - 3, label, "end"))
             parts.append(
                 f'<rect x="{LEFT}" y="{y:.1f}" width="{x(value) - LEFT:.1f}" height="{BAR}" fill="{colour}"/>'
@@ -91,7 +97,7 @@ def bars(title, charts):
             parts.append(_line(x(low), y + BAR / 2, x(high), y + BAR / 2, INK))
             if value > most:
                 parts.append(_line(x(most) - 14, y + BAR, x(most) - 8, y, "white", 3))
-            parts.append(_text(LEFT + WIDTH + 10, y + BAR - 3, f"{value:g}  ({low:g}-{high:g})"))
+            parts.append(_text(LEFT + WIDTH + 10, y + BAR - 3, f"{_plain(value)}  ({_plain(low)}-{_plain(high)})"))
             top += ROW
         top += 14
     width, height = LEFT + WIDTH + RIGHT, top

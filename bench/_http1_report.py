@@ -103,9 +103,9 @@ def print_calls(per_server):
 
 DRAWN = {
     "h1_small_cpu_us": "CPU of the proxy per request, 64 connections",
-    "h1_small512_cpu_us": "the same, 512 connections",
-    "h1_two_cpu_us": "the same, two workers, 64 connections",
-    "h1_two512_cpu_us": "the same, two workers, 512 connections",
+    "h1_small512_cpu_us": "CPU of the proxy per request, 512 connections",
+    "h1_two_cpu_us": "CPU of the proxy per request, two workers, 64 connections",
+    "h1_two512_cpu_us": "CPU of the proxy per request, two workers, 512 connections",
     "h1_p50_us": "latency, p50, at 70 % of what nginx can do",
     "h1_p99_us": "latency, p99",
     "h1_p999_us": "latency, p99.9",
@@ -114,14 +114,15 @@ DRAWN = {
 }
 
 
-def draw(results, order):
+def draw(results, lineup):
     panels = []
     for result in results:
         if result["case"] in DRAWN:
             bars = [
                 (who, value["median"], value["min"], value["max"])
-                for who in order
+                for who in lineup.names
                 if (value := result["values"].get(who))
             ]
             panels.append((f"{DRAWN[result['case']]}, {result['unit'].split('/')[0]}", bars))
-    return _chart.bars("HTTP/1.1 through a proxy", panels)
+    colours = {"bare": _chart.BARE, **{who: _chart.MET for who in lineup.ours}}
+    return _chart.bars("HTTP/1.1 through a proxy", panels, colours)

@@ -256,7 +256,7 @@ http {{
         }}
     }}""",
             self.workers,
-            2 * self.clients,
+            self.clients + 2 * CONNECTIONS,  # those to the origin, and its own
             env,
         )
 

@@ -64,6 +64,8 @@ def summary(values, digits=1):
 
 def take_turns(rounds, parties, what):
     """parties do their turn in an order that moves on by one each round."""
+    if not sys.stderr.isatty():
+        print(f"  {what}: {rounds} rounds of {len(parties)}", file=sys.stderr, flush=True)
     for number in range(rounds):
         at = number % len(parties)
         for party in parties[at:] + parties[:at]:

@@ -41,7 +41,8 @@ IDLE_FILES = 1000  # descriptors that a server or the driver needs beside its id
 SHARE = 0.7  # of nginx's maximum
 CALIBRATION_ROUNDS = 3
 COUNTED_REQUESTS, COUNTED_QUICK = 5000, 500
-QUICK_S = 0.2
+# Many short turns: the machine changes under a benchmark, and a median forgives what is rare.
+ROUNDS, SECONDS, QUICK_S = 15, 1, 0.2
 # Allocator calls are seen where the program takes its allocator from a library. Envoy brings its own, and
 # bare allocates for connections only.
 COUNTED = ("nginx", "haproxy")
@@ -85,12 +86,12 @@ def saturation(farm, servers, prefix, connections, rounds, seconds):
 
 def measure_two(lineup, options, _):
     lines = []
+    rounds = (options.rounds + 1) // 2
     with Farm(workers=2) as farm:
         servers = lineup.start(farm)
         for prefix, connections in (("two", CONNECTIONS), ("two512", MANY)):
-            more, _ = saturation(farm, servers, prefix, connections, (options.rounds + 1) // 2, options.seconds)
-            lines += more
-    return lines
+            lines += saturation(farm, servers, prefix, connections, rounds, options.seconds)[0]
+    return {"two": lines}
 
 
 def nginx_maximum(farm, servers, options):
@@ -155,24 +156,25 @@ def count_calls(farm, lineup, servers, report, requests):
 
 def measure_one_worker(lineup, options, report):
     """The cases that share one set of servers."""
-    lines, maximum = [], None
+    lines, maximum = {}, None
     with Farm() as farm:
         servers = lineup.start(farm)
         if "small" in options.case:
-            more, samples = saturation(farm, servers, "small", CONNECTIONS, options.rounds, options.seconds)
-            lines += more
+            found = saturation(farm, servers, "small", CONNECTIONS, options.rounds, options.seconds)
+            lines["small"], samples = found
             if "nginx" in samples:
                 maximum = median(samples["nginx"], rps)
         if "small512" in options.case:
-            lines += saturation(farm, servers, "small512", MANY, options.rounds, options.seconds)[0]
+            lines["small512"] = saturation(farm, servers, "small512", MANY, options.rounds, options.seconds)[0]
         if "latency" in options.case:
             if not options.rate and maximum is None:
                 maximum = nginx_maximum(farm, servers, options)
-            lines += latency(farm, servers, options, maximum)
+            lines["latency"] = latency(farm, servers, options, maximum)
         if "large" in options.case:
-            lines += large(farm, servers, options)
+            lines["large"] = large(farm, servers, options)
         if "calls" in options.case:
-            lines += count_calls(farm, lineup, servers, report, COUNTED_QUICK if options.quick else COUNTED_REQUESTS)
+            requests = COUNTED_QUICK if options.quick else COUNTED_REQUESTS
+            lines["calls"] = count_calls(farm, lineup, servers, report, requests)
     return lines
 
 
@@ -181,7 +183,7 @@ def measure_idle(lineup, options, _):
     allowed = files_allowed()
     if allowed < connections + IDLE_FILES:
         print(f"  only {allowed} descriptors are allowed (ulimit -Hn): idle connections are not measured")
-        return []
+        return {}
     # bare has an origin's connection for each client's: other memory than the others', and twice as many
     # descriptors.
     names = [name for name in lineup.names if name != "bare"]
@@ -191,14 +193,15 @@ def measure_idle(lineup, options, _):
         samples[name].append(idle_round(lambda farm: lineup.maker(farm, name), connections, steady_s))
 
     take_turns(min(options.rounds, IDLE_ROUNDS), [lambda name=name: turn(name) for name in names], "idle")
-    return [
+    lines = [
         case("h1_idle_conn_bytes", "bytes", True, samples, lambda s: s["bytes"], 0),
         case("h1_idle_conn_whole_bytes", "bytes", True, samples, lambda s: s["whole"], 0),
         case("h1_idle_conn_table_bytes", "bytes", True, samples, lambda s: s["tables"], 0),
     ]
+    return {"idle": lines}
 
 
-# What measures them, and which of the cases on the command line it takes.
+# What measures them, {case: lines of the report}, and which of the cases on the command line it takes.
 MEASURES = (
     (measure_one_worker, ("small", "small512", "latency", "large", "calls")),
     (measure_two, ("two",)),
@@ -218,18 +221,17 @@ def parse():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage="./dev bench http1 [options]"
     )
-    # Many short turns: the machine changes under a benchmark, and a median forgives what is rare.
     parser.add_argument("--case", nargs="*", metavar="CASE", help=f"only these: {' '.join(CASES)}")
     parser.add_argument("--only", nargs="*", metavar="SERVER", help="only these: sluice nginx haproxy envoy bare")
     parser.add_argument("--also", nargs="*", default=[], type=another, metavar="NAME=BINARY", help="more Sluices")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--seconds", type=float, default=1, help="of each server's turn; latency takes twice as long")
+    parser.add_argument("--rounds", type=int, help="15; two and large take half as many, idle at most 3")
+    parser.add_argument("--seconds", type=float, help="1, of each server's turn; latency takes twice as long")
     parser.add_argument("--rate", type=int, default=0, help="of latency, instead of 70 %% of nginx's maximum")
     parser.add_argument("--quick", action="store_true", help="one short round: shows that it runs")
     parser.add_argument("--output", type=pathlib.Path, default=OUTPUT)
     options = parser.parse_args()
-    if options.quick:
-        options.rounds, options.seconds = 1, QUICK_S
+    options.rounds = options.rounds or (1 if options.quick else ROUNDS)
+    options.seconds = options.seconds or (QUICK_S if options.quick else SECONDS)
     options.case = chosen("http1", options.case, CASES)
     return options
 
@@ -240,10 +242,14 @@ def main():
         if not shutil.which(tool):
             sys.exit(f"http1: {tool} is not installed; ./dev bench http1 installs it")
     lineup = Lineup(options)
-    report = {"bench": "http1", "rounds": options.rounds, "seconds": options.seconds, "results": []}
+    report = {"bench": "http1", "rounds": options.rounds, "seconds": options.seconds}
+    found = {}
     for measure, cases in MEASURES:
         if set(cases) & set(options.case):
-            report["results"] += measure(lineup, options, report)
+            found |= measure(lineup, options, report)
+    report["results"] = [line for name in CASES for line in found.get(name, ())]
+    if not report["results"]:
+        sys.exit("http1: nothing could be measured")
     if sys.stderr.isatty():
         print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
     report["ratios"] = _http1_report.ratios(report["results"], lineup.ours)
@@ -255,7 +261,7 @@ def main():
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(report, indent=2) + "\n")
     chart = options.output.with_suffix(".svg")
-    chart.write_text(_http1_report.draw(report["results"], lineup.names))
+    chart.write_text(_http1_report.draw(report["results"], lineup))
     print(f"\nwritten: {os.path.relpath(options.output)}, {os.path.relpath(chart)}")
 
 

@@ -54,7 +54,8 @@ static const uint64_t patience_ns = 20 * 1000000000ULL; /* for answers that are 
 struct connection {
     int fd;
     enum { IDLE, HEAD, BODY } state;
-    bool is_bad; /* its answer had the wrong status or length */
+    bool is_another; /* than the one that was opened first */
+    bool is_bad;     /* its answer had the wrong status or length */
     uint32_t head_bytes;
     uint64_t body_left;
     uint64_t due_ns;
@@ -140,15 +141,16 @@ static void finish(struct connection *connection) {
     push_idle(connection);
 }
 
-/* The server closed it, or what it says cannot be understood: the request is lost, and the connection is
- * another one from now on. */
-static void replace(struct connection *connection) {
+/* The server closed it, or said what cannot be understood or nobody asked for: a request that was under way is lost,
+ * and the connection is another one from now on. A server may close one that is idle. */
+static void replace(struct connection *connection, bool has_spoken) {
     bool is_lost = connection->state != IDLE;
+    broken += is_lost || has_spoken;
     close(connection->fd);
     open_one(connection);
+    connection->is_another = true;
     if (!is_lost)
         return;
-    broken++;
     answered++;
     push_idle(connection);
 }
@@ -231,7 +233,7 @@ static void take_answers(uint64_t wait_ns) {
         if (n < 0 && errno == EAGAIN)
             continue;
         if (n <= 0 || !take_bytes(connection, buffer, (size_t)n))
-            replace(connection);
+            replace(connection, n > 0);
     }
 }
 
@@ -309,7 +311,7 @@ static uint64_t still_open(void) {
     for (uint64_t i = 0; i < options.connections; i++) {
         char byte;
         ssize_t n = recv(connections[i].fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-        count += n < 0 && errno == EAGAIN;
+        count += n < 0 && errno == EAGAIN && !connections[i].is_another;
     }
     return count;
 }

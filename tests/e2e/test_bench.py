@@ -1,9 +1,13 @@
 """The benchmarks themselves: their figures are only as good as their being run."""
 
+import itertools
 import json
 import shutil
+import socketserver
 import subprocess
 import sys
+import threading
+from random import Random
 from xml.etree import ElementTree
 
 import pytest
@@ -84,21 +88,143 @@ def test_every_case_of_http1_is_measured_also_for_a_second_sluice(tmp_path):
     assert labels.count("other") == 9
 
 
-@needs_peers
-def test_the_driver_of_http1_takes_no_wrong_answer_for_one(tmp_path):
-    """An answer of another length than was said ends the run: nothing is measured of it."""
-    script = """
-import sys
-sys.path.insert(0, sys.argv[1])
-import _load, _servers
-_load.BODIES["/"] = _servers.SMALL_BYTES + 1
-with _servers.Farm() as farm:
-    _load.one_round(farm, farm.bare(farm.origin()), connections=4, requests=10)
+GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody"
+
+
+class Scripted(socketserver.ThreadingTCPServer):
+    """Answers each request on a connection with the next of `answers`, the last one for ever; b"" closes it, and
+    so do `most` requests."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, *answers, most=None):
+        super().__init__(("127.0.0.1", 0), None)
+        self.answers, self.most = answers, most
+        self.closed = threading.Semaphore(0)
+        self.is_awake = threading.Event()
+        self.is_awake.set()
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+
+    def finish_request(self, request, address):
+        for number in itertools.count():
+            if number == self.most:
+                return
+            heads = request.recv(65536).count(b"\r\n\r\n")
+            answer = self.answers[min(number, len(self.answers) - 1)]
+            self.is_awake.wait()
+            if not heads or not answer:
+                return
+            request.sendall(answer * heads)
+
+    def shutdown_request(self, request):
+        super().shutdown_request(request)
+        self.closed.release()
+
+    def stand_still(self, seconds):
+        self.is_awake.clear()
+        threading.Timer(seconds, self.is_awake.set).start()
+
+    def __exit__(self, *_):
+        self.shutdown()
+        super().__exit__()
+
+
+@pytest.fixture(scope="module")
+def load(tmp_path_factory):
+    """Runs load.c against a port and returns what it says; between(): when it is ready."""
+    program = tmp_path_factory.mktemp("load") / "load"
+    source = ROOT / "bench" / "native" / "load.c"
+    subprocess.run(["cc", "-std=gnu17", "-D_GNU_SOURCE", "-O2", "-o", program, source], check=True)
+
+    def run(port, between=lambda: None, **options):
+        words = [f"{name}={value}" for name, value in {"port": port, "body": 4, **options}.items()]
+        with subprocess.Popen([program, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout.readline() == "ready\n"
+            between()
+            said = process.communicate("\n", timeout=60)[0]
+        assert process.returncode == 0
+        return json.loads(said)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("answer", "wrong"),
+    [
+        (GOOD, {}),
+        (b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy", {"bad_status": 28}),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nbod", {"bad_length": 28}),
+        (b"HTTP/1.1 200 OK\r\n\r\n", {"broken": 28}),  # who knows how long it is
+        (b"", {"broken": 28}),
+    ],
+)
+def test_the_driver_counts_answers_that_are_wrong(load, answer, wrong):
+    """Twenty requests, and on each of four connections two before them."""
+    with Scripted(answer) as server:
+        said = load(server.server_address[1], connections=4, requests=20)
+    assert said["requests"] == 20
+    assert {name: said[name] for name in ("bad_status", "bad_length", "broken") if said[name]} == wrong
+
+
+def test_the_driver_sees_bytes_that_nobody_asked_for(load):
+    with Scripted(GOOD, GOOD, GOOD + GOOD) as server:
+        assert load(server.server_address[1], connections=1, requests=5)["broken"] > 0
+
+
+def test_idle_connections_that_the_server_closes_are_no_idle_connections(load):
+    def all_are_closed():
+        for _ in range(50):
+            assert server.closed.acquire(timeout=60)
+
+    with Scripted(GOOD) as server:
+        assert load(server.server_address[1], connections=50, idle=1)["still_open"] == 50
+    with Scripted(GOOD, most=1) as server:
+        assert load(server.server_address[1], all_are_closed, connections=50, idle=1)["still_open"] == 0
+
+
+def test_a_server_that_stands_still_is_charged_for_all_that_fell_due(load):
+    """It stands for 300 ms of a second. Over two connections a closed loop would have two slow answers; here a
+    third of all are late, since they count from when they were due."""
+    with Scripted(GOOD) as server:
+        threading.Timer(0.3, server.stand_still, (0.3,)).start()
+        said = load(server.server_address[1], connections=2, rate=1000, ms=1000)
+    assert said["requests"] == 1000
+    assert said["p99_us"] > 250_000
+    assert said["mean_us"] > 20_000
+
+
+HISTOGRAM = """
+#include <stdio.h>
+#include <stdlib.h>
+#include "histogram.h"
+int main(void) {
+    static struct histogram all;
+    char line[64];
+    while (fgets(line, sizeof line, stdin))
+        histogram_add(&all, strtoull(line, NULL, 10));
+    for (int share = 0; share <= 1000; share++)
+        printf("%.17g\\n", histogram_at(&all, share / 1000.0));
+    return 0;
+}
 """
-    command = [sys.executable, "-c", script, ROOT / "bench"]
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
-    assert done.returncode == 1
-    assert "'bad_length': 18" in done.stderr  # ten, and four twice when the connections were opened
+
+
+def test_percentiles_are_told_within_a_hundredth(tmp_path):
+    """Every thousandth of durations from 1 ns to the largest there is, beside the sorted ones."""
+    source = tmp_path / "histogram.c"
+    source.write_text(HISTOGRAM)
+    program = tmp_path / "histogram"
+    subprocess.run(["cc", "-I", ROOT / "bench" / "native", "-o", program, source], check=True)
+    random = Random(1)
+    values = sorted([*range(300), 2**64 - 1, *(int(2 ** random.uniform(0, 64)) for _ in range(20000))])
+    lines = "".join(f"{value}\n" for value in values)
+    done = subprocess.run([program], input=lines, stdout=subprocess.PIPE, text=True, check=True)
+    told = [float(line) for line in done.stdout.splitlines()]
+    assert told[0] == 0
+    for share, value in enumerate(told[1:], 1):
+        exact = values[(share * len(values) + 999) // 1000 - 1]
+        assert abs(value - exact) <= exact / 100, share
 
 
 def test_the_runtimes_bench_runs_every_case_on_both_sides(tmp_path):

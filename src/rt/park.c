@@ -350,9 +350,17 @@ void rt_cancel_clear(void) {
     atomic_store_explicit(&g->cancelled, false, memory_order_relaxed);
 }
 
-void rt_yield(void) {
+static void yield(enum m_request request) {
     struct m *m = m_self();
     ASSERT(m && m->p && m->current);
-    m->request = M_YIELD;
+    m->request = request;
     g_switch_out(m, m->current);
+}
+
+void rt_yield(void) {
+    yield(M_YIELD);
+}
+
+void rt_yield_to_events(void) {
+    yield(M_YIELD_POLL);
 }

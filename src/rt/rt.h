@@ -93,6 +93,10 @@ MUST_CHECK int go_on(unsigned p_index, const char *name BORROWED_BY(program), rt
 /* The running coroutine; NULL in a scheduler callback. Valid until the coroutine ends. */
 struct g *rt_self(void);
 void rt_yield(void);
+/* The same, and what has arrived meanwhile is looked at, so that whoever waits for it runs before the caller
+ * does again: for one that has work without end. An ordinary yield leaves events until there is nothing
+ * else to run, or for some dozens of switches. */
+void rt_yield_to_events(void);
 
 /* Waits for a token. reason is a literal, unique per call site, that dumps print.
  * 0 (token, or a spurious wake-up), -ETIMEDOUT, or -ECANCELED (see rt_cancel). */

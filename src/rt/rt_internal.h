@@ -115,6 +115,7 @@ enum m_request {
     M_PARK,        /* not pinned: to be set PARKED now that nobody runs on its stack */
     M_PARK_UNLOCK, /* either, and then unlock(unlock_arg) */
     M_YIELD,
+    M_YIELD_POLL,
     M_EXIT,
     M_RETAKEN,  /* back from foreign_call, and the P is gone */
     M_BLOCKING, /* hand it to a blocking thread */

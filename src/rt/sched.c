@@ -162,6 +162,11 @@ static bool run(struct m *m, struct g *g) {
             m->current = NULL;
             queue_push(p, g);
             return true;
+        case M_YIELD_POLL:
+            m->current = NULL;
+            poll_once(p, 0); /* before the push: who is woken goes first */
+            queue_push(p, g);
+            return true;
         case M_EXIT:
             m->current = NULL;
             atomic_store_explicit(&p->coroutines,

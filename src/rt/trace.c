@@ -106,6 +106,7 @@ void trace_stopped_running(struct p *p, struct m *m, struct g *g) {
         why = atomic_load_explicit(&g->reason, memory_order_relaxed);
         break;
     case M_YIELD:
+    case M_YIELD_POLL:
         why = "yield";
         break;
     case M_EXIT:

@@ -270,6 +270,39 @@ static void a_busy_p_still_sees_events_and_timers(void **state) {
     story(1, busy_story);
 }
 
+/* ---- One that never waits ---- */
+
+static struct poll_fd quiet_pd;
+static bool has_read;
+
+static void reads_one(void *arg) {
+    char byte;
+    CHECK(read_some(&quiet_pd, &byte, 1) == 1);
+    has_read = true;
+}
+
+/* Whoever works without end lets those run that something has come for, at each yield. */
+static void endless_story(void *arg) {
+    int fds[2];
+    open_pair(fds);
+    CHECK(poll_open(&quiet_pd, fds[0], NULL) == 0);
+    CHECK(go_here("reader", reads_one, NULL) == 0);
+    rt_yield();
+    CHECK(quiet_pd.reader);
+    rt_yield_to_events();
+    CHECK(!has_read);
+    CHECK(sys_write(fds[1], "x", 1) == 1);
+    rt_yield_to_events();
+    CHECK(has_read);
+    poll_close(&quiet_pd);
+    CHECK(close(fds[1]) == 0);
+    rt_stop(0);
+}
+
+static void test_an_endless_worker_yields_to_events(void **state) {
+    story(1, endless_story);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(both_directions_wait_for_the_slower_side),
@@ -278,6 +311,7 @@ int main(void) {
         cmocka_unit_test(an_idle_descriptor_owns_no_coroutine),
         cmocka_unit_test(events_of_a_closed_descriptor_are_dropped),
         cmocka_unit_test(a_busy_p_still_sees_events_and_timers),
+        cmocka_unit_test(test_an_endless_worker_yields_to_events),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

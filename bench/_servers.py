@@ -1,15 +1,13 @@
-"""The servers that benchmarks compare, each with as many workers, all on loopback.
+"""The servers that benchmarks compare, each with one worker, all on loopback.
 
 Every process is started here, in the foreground, and ended by the id it got. Files live in one
 temporary directory that goes away with the Farm.
 """
 
 import ctypes
-import functools
 import json
 import os
 import pathlib
-import resource
 import shutil
 import signal
 import socket
@@ -21,28 +19,12 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 NATIVE = ROOT / "bench" / "native"
 SLUICE = os.environ.get("SLUICE_BIN", str(ROOT / "build" / "sluice"))
-BUILT = pathlib.Path(SLUICE).resolve().parent / "bench" / "native"  # the programs of bench/native
 TYPE = "type.googleapis.com/envoy.extensions.filters"
 CONNECTIONS = 64
-# What the servers are configured for, where they want to know. Plenty: HAProxy lets idle connections to the
-# origin go when a quarter of its descriptors is in use.
-CLIENTS = 4096
-POOLED = 1024  # connections to the origin that they keep: with fewer than clients they would reconnect
-ORIGIN_CLIENTS = 16384  # those of all servers
 SMALL_BYTES = 128
 LARGE_BYTES = 1 << 20
 PR_SET_PDEATHSIG = 1
-CPUCLOCK_SCHED = 2  # the kernel's, of a process
 PRIORITY = -10
-_programs = tempfile.TemporaryDirectory(prefix="sluice-bench-programs-")  # goes with the process
-
-
-@functools.cache
-def compiled(source, *flags):
-    """The path of a program of bench/native, compiled once: so it is there beside whatever SLUICE_BIN is."""
-    out = pathlib.Path(_programs.name) / pathlib.Path(source).stem
-    subprocess.run(["cc", "-std=gnu17", "-D_GNU_SOURCE", "-O2", *flags, "-o", out, NATIVE / source], check=True)
-    return str(out)
 
 
 def envoy_binary():
@@ -59,35 +41,24 @@ def settle(cores):
 
     What is measured has one core and what drives it the others, so that no wake-up of the driver
     takes the core from the server that caused it. A better priority, where that is allowed, keeps the
-    rest of the machine from doing so. And as many descriptors as are allowed.
+    rest of the machine from doing so.
     """
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     os.sched_setaffinity(0, cores)
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     try:
         os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
     except OSError:
         pass  # not root: the figures scatter more
 
 
-def place(workers):
-    """(cores of what is measured, cores of what drives it): apart where there are enough, else shared."""
+def measured_cores():
+    """The last core; all of them when there is but one."""
+    return sorted(os.sched_getaffinity(0))[-1:]
+
+
+def driver_cores():
     cores = sorted(os.sched_getaffinity(0))
-    return cores[-workers:], cores[:-workers] or cores
-
-
-def files_allowed():
-    """Descriptors that a process may have: the hard limit, raised where that is allowed."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 1 << 16
-    if hard < wanted:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, wanted))
-            hard = wanted
-        except (OSError, ValueError):
-            pass  # not root, or a container's root
-    return hard
+    return cores[:-1] or cores
 
 
 def process_tree(pid):
@@ -103,19 +74,15 @@ def process_tree(pid):
     return found
 
 
-def cpu_clock(pid):
-    """Seconds of CPU time of a process tree, to the nanosecond: what clock_getcpuclockid's clock says of each."""
-    return sum(time.clock_gettime((~member << 3) | CPUCLOCK_SCHED) for member in process_tree(pid))
-
-
-def cpu_ticks(pid):
-    """(user, system) CPU time of a process tree in hundredths of a second: for their shares."""
+def cpu_seconds(pid):
+    """(user, system) CPU time of a process tree."""
     user = system = 0
     for member in process_tree(pid):
         fields = pathlib.Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
         user += int(fields[11])
         system += int(fields[12])
-    return user, system
+    tick = os.sysconf("SC_CLK_TCK")
+    return user / tick, system / tick
 
 
 class Server:
@@ -133,15 +100,9 @@ class Server:
 
 
 class Farm:
-    """Starts servers and ends them all when it is left.
+    """Starts servers and ends them all when it is left."""
 
-    workers: processes, threads or Ps of each server. clients: the connections that the servers are
-    configured for, where they want to know; some set memory aside for each.
-    """
-
-    def __init__(self, workers=1, clients=CLIENTS):
-        self.workers, self.clients = workers, clients
-        self.measured, self.drivers = place(workers)
+    def __init__(self):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="sluice-bench-"))
         self.servers = []
         self.started = 0
@@ -163,6 +124,11 @@ class Farm:
                 server.process.kill()
                 server.process.wait()
 
+    def compile(self, source, *flags):
+        out = self.dir / pathlib.Path(source).stem
+        subprocess.run(["cc", "-O2", *flags, "-o", out, NATIVE / source], check=True)
+        return str(out)
+
     def file(self, name, text):
         path = self.dir / name
         path.write_text(text)
@@ -171,7 +137,7 @@ class Farm:
     def start(self, name, port, command, env=None):
         """Returns once the port accepts connections."""
         self.started += 1
-        cores = self.drivers if name == "origin" else self.measured
+        cores = driver_cores() if name == "origin" else measured_cores()
         log = open(self.dir / f"{name}-{self.started}.log", "w")
         process = subprocess.Popen(
             command,
@@ -197,7 +163,7 @@ class Farm:
 
     # ---- configurations ----
 
-    def _nginx(self, name, port, http, workers, clients, env=None):
+    def _nginx(self, name, port, http, env=None):
         user = "user root;" if os.geteuid() == 0 else ""
         # Whole paths: nginx would otherwise use the directories of the system's own server.
         temporary = "\n".join(
@@ -206,10 +172,10 @@ class Farm:
         )
         path = self.file(
             f"{name}.conf",
-            f"""daemon off; worker_processes {workers}; {user}
+            f"""daemon off; worker_processes 1; {user}
 pid {self.dir}/{name}.pid;
 error_log stderr warn;
-events {{ worker_connections {clients}; }}
+events {{ worker_connections 4096; }}
 http {{
     access_log off;
     keepalive_requests 1000000000;
@@ -233,21 +199,17 @@ http {{
         location / {{ return 200 "{"x" * SMALL_BYTES}"; }}
         location = /large {{ root {self.dir}; default_type text/plain; }}
     }}""",
-            1,
-            ORIGIN_CLIENTS,
         )
 
     def nginx(self, origin, env=None):
         port = free_port()
-        # Each worker its own queue of new connections, or the first to wake takes most of them.
-        reuse = "reuseport" if self.workers > 1 else ""
         return self._nginx(
             "nginx",
             port,
-            f"""    upstream origin {{ server 127.0.0.1:{origin.port}; keepalive {POOLED};
-        keepalive_requests 1000000000; keepalive_timeout 600s; }}
+            f"""    upstream origin {{ server 127.0.0.1:{origin.port}; keepalive {CONNECTIONS};
+        keepalive_requests 1000000000; }}
     server {{
-        listen 127.0.0.1:{port} {reuse};
+        listen 127.0.0.1:{port};
         location / {{
             proxy_pass http://origin;
             proxy_http_version 1.1;
@@ -255,8 +217,6 @@ http {{
             proxy_max_temp_file_size 0;
         }}
     }}""",
-            self.workers,
-            self.clients + 2 * CONNECTIONS,  # those to the origin, and its own
             env,
         )
 
@@ -265,9 +225,8 @@ http {{
         path = self.file(
             "haproxy.cfg",
             f"""global
-    nbthread {self.workers}
-    maxconn {self.clients + CONNECTIONS}
-    no strict-limits
+    nbthread 1
+    maxconn 4096
 defaults
     mode http
     timeout connect 5s
@@ -278,7 +237,7 @@ frontend in
     bind 127.0.0.1:{port}
     default_backend origin
 backend origin
-    server origin 127.0.0.1:{origin.port} pool-max-conn {POOLED} pool-purge-delay 600s
+    server origin 127.0.0.1:{origin.port} pool-max-conn {CONNECTIONS}
 """,
         )
         return self.start("haproxy", port, ["haproxy", "-db", "-f", path], env)
@@ -322,23 +281,21 @@ backend origin
         config = {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
         return self.file(f"{name}.yaml", json.dumps(config))  # JSON is YAML
 
-    def sluice(self, origin, env=None, name="sluice", binary=SLUICE):
+    def sluice(self, origin, env=None, name="sluice"):
         port = free_port()
         config = self._bootstrap(name, port, origin)
-        command = [binary, "-c", config, "--concurrency", str(self.workers)]
-        return self.start(name, port, command, env)
+        return self.start(name, port, [SLUICE, "-c", config, "--concurrency", "1"], env)
 
     def envoy(self, origin, env=None):
         port = free_port()
         config = self._bootstrap("envoy", port, origin)
-        command = [envoy_binary(), "-c", config, "--concurrency", str(self.workers)]
-        return self.start("envoy", port, [*command, "--disable-hot-restart", "-l", "error"], env)
+        command = [envoy_binary(), "-c", config, "--concurrency", "1", "--disable-hot-restart"]
+        return self.start("envoy", port, [*command, "-l", "error"], env)
 
     def bare(self, origin, env=None):
         port = free_port()
-        binary = compiled("bare.c")
-        command = [binary, str(port), str(origin.port), str(self.workers)]
-        return self.start("bare", port, command, env)
+        binary = self.compile("bare.c")
+        return self.start("bare", port, [binary, str(port), str(origin.port)], env)
 
 
 def free_port():

@@ -19,9 +19,10 @@ import sys
 import tempfile
 
 import _chart
-from _servers import BUILT, ROOT
+from _servers import ROOT
 
-PROGRAM = BUILT / "bench_recycler"
+BUILD = pathlib.Path(os.environ.get("SLUICE_BIN", ROOT / "build" / "sluice")).resolve().parent
+PROGRAM = BUILD / "bench" / "native" / "bench_recycler"
 OUTPUT = ROOT / "build" / "bench" / "recycler.json"
 SEEDS_COLUMNS = ("HeapSys", "bytes", "HeapAlloc", "HeapIdle", "HeapReleased", "makes", "frees")
 COLUMNS = (*SEEDS_COLUMNS, "rss", "grows", "shrinks")

@@ -1,6 +1,6 @@
 /* router_receive: the response on its way from the upstream.
  *
- * The body is lent from the connection's buffer; at its end the connection goes back to its pool, or
+ * The body is lent from the connection's buffer, or spliced; at its end the connection goes back to its pool, or
  * is closed when the request was not sent whole. */
 #include <errno.h>
 
@@ -81,18 +81,10 @@ void router_release(struct router *r, bool reusable) {
     upstream_close(u, true);
 }
 
-static ssize_t response_body_next(void *data, size_t max, struct span *out) {
-    struct router *r = data;
+/* rc: 0 or -errno, as the connection's reader gave it; returned as it is. */
+static ssize_t response_body_ended(struct router *r, ssize_t rc) {
     struct exchange *x = r->x;
-    if (!r->upstream) { /* the end was seen, or an error */
-        *out = span_make("", 0);
-        return r->body.error ? r->body.error : 0;
-    }
-    ssize_t n = reader_next(wire_body_reader(&r->body), max, out);
-    exchange_touch(x);
-    if (n > 0)
-        return n;
-    if (n == 0) {
+    if (rc == 0) {
         x->info.upstream_rx_last_ns = rt_now_ns();
         exchange_set_deadline(x, RT_FOREVER, NULL, NULL);
         router_release(r, r->body.done);
@@ -106,7 +98,30 @@ static ssize_t response_body_next(void *data, size_t max, struct span *out) {
         stat_inc(r->cluster->stats.rq_rx_reset, x->shard);
     }
     router_release(r, false);
-    return n;
+    return rc;
+}
+
+static ssize_t response_body_next(void *data, size_t max, struct span *out) {
+    struct router *r = data;
+    if (!r->upstream) { /* the end was seen, or an error */
+        *out = span_make("", 0);
+        return r->body.error ? r->body.error : 0;
+    }
+    ssize_t n = reader_next(wire_body_reader(&r->body), max, out);
+    exchange_touch(r->x);
+    return n > 0 ? n : response_body_ended(r, n);
+}
+
+static uint64_t response_body_unread(void *data) {
+    struct router *r = data;
+    return r->upstream ? reader_unread(wire_body_reader(&r->body)) : 0;
+}
+
+static ssize_t response_body_splice(void *data, struct splice *splice, size_t max) {
+    struct router *r = data;
+    ssize_t n = reader_splice(wire_body_reader(&r->body), splice, max);
+    exchange_touch(r->x);
+    return n > 0 || n == -ENOBUFS ? n : response_body_ended(r, n);
 }
 
 static enum reader_peek response_body_peek(void *data) {
@@ -131,8 +146,11 @@ static int service_time(struct router *r, struct exchange *x) {
 }
 
 void router_take_response(struct router *r, const struct http1_head *head) {
-    static const struct reader_itab itab = {
-        .next = response_body_next, .close = response_body_close, .peek = response_body_peek};
+    static const struct reader_itab itab = {.next = response_body_next,
+                                            .close = response_body_close,
+                                            .peek = response_body_peek,
+                                            .unread = response_body_unread,
+                                            .splice = response_body_splice};
     struct exchange *x = r->x;
     struct upstream *u = r->upstream;
     unsigned status = head->status;

@@ -128,6 +128,12 @@ enum http1_verdict http1_chunked_next(struct http1_chunked *chunked,
                                       size_t *consumed, struct span *data,
                                       struct header_map *trailers);
 
+/* How many bytes of the current chunk's data come next, of which nothing was given to http1_chunked_next;
+ * 0: what comes next is framing. */
+uint64_t http1_chunked_data_ahead(const struct http1_chunked *chunked);
+/* n of those went another way. */
+void http1_chunked_pass(struct http1_chunked *chunked, uint64_t n);
+
 /* ---- writing ---- */
 enum { HTTP1_IOV_MAX = 64 };
 struct http1_writer { /* a head as an iovec list; spans it points at stay borrowed until sent */

@@ -193,3 +193,14 @@ enum http1_verdict http1_chunked_next(struct http1_chunked *chunked, char *buf, 
     *consumed = at;
     return HTTP1_MORE;
 }
+
+uint64_t http1_chunked_data_ahead(const struct http1_chunked *chunked) {
+    return chunked->state == DATA ? chunked->left : 0;
+}
+
+void http1_chunked_pass(struct http1_chunked *chunked, uint64_t n) {
+    ASSERT(n <= http1_chunked_data_ahead(chunked));
+    chunked->left -= n;
+    if (chunked->left == 0 && chunked->state == DATA)
+        chunked->state = DATA_CR;
+}

@@ -4,7 +4,7 @@
  * Ownership  The span that next() lends is borrowed until the next call of next() or close() on
  *            the same reader. A decorator owns the reader it wraps and closes it.
  * Threads    The P of the exchange. One coroutine at a time.
- * Parks      next() may. */
+ * Parks      next() and splice() may. */
 #pragma once
 #include <sys/types.h>
 
@@ -18,6 +18,8 @@ enum reader_peek {
     READER_END,      /* it returns 0 at once, and the span lent before stays valid until then */
 };
 
+struct splice;
+
 struct reader_itab {
     /* Lends up to max bytes (more than 0) in *out and returns how many; 0 at the end of the
      * stream, and from then on; -errno: -ECONNRESET (the peer is gone), -ETIMEDOUT, -ECANCELED,
@@ -27,6 +29,16 @@ struct reader_itab {
     void (*close)(void *data);
     /* May be NULL: READER_MAY_PARK. Lets a writer send a head and a body in one system call. */
     enum reader_peek (*peek)(void *data);
+    /* Both or neither. A reader has them whose bytes nobody has to look at on their way from the socket: one
+     * that does look at them leaves them out, and so does not wrap those of the reader inside.
+     *
+     * How many bytes come next that are known to be body and are not in memory yet, the span lent before
+     * apart, which is done with. 0: none, or nobody knows; UINT64_MAX: all until the end of the stream.
+     * Never parks. */
+    uint64_t (*unread)(void *data);
+    /* Instead of next(), when unread() is not 0: moves up to max of those bytes into the pipe (io/splice.h),
+     * which is empty. Returns as next() does, or -ENOBUFS: nothing was moved, call next(). */
+    ssize_t (*splice)(void *data, struct splice *splice, size_t max);
 };
 
 struct reader {
@@ -51,4 +63,14 @@ static inline enum reader_peek reader_peek(struct reader reader) {
 static inline void reader_close(struct reader reader) {
     if (reader.itab && reader.itab->close)
         reader.itab->close(reader.data);
+}
+
+static inline uint64_t reader_unread(struct reader reader) {
+    return reader.itab && reader.itab->unread ? reader.itab->unread(reader.data) : 0;
+}
+
+static inline ssize_t reader_splice(struct reader reader, struct splice *splice, size_t max) {
+    ASSERT(reader.itab);
+    ASSERT(reader.itab->splice);
+    return reader.itab->splice(reader.data, splice, max);
 }

@@ -5,6 +5,7 @@
  * inlined. EINTR is retried here. Any thread. */
 #pragma once
 #include <netinet/in.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/socket.h>
 #include <sys/types.h>
@@ -14,6 +15,8 @@
 
 MUST_CHECK ssize_t sys_recv(int fd, void *into, size_t size, int flags);
 MUST_CHECK ssize_t sys_send(int fd, const void *from, size_t size);
+/* The same, and others follow at once: the kernel may keep these back for them (MSG_MORE). */
+MUST_CHECK ssize_t sys_send_ahead(int fd, const void *from, size_t size);
 /* size: of all pieces, of which there are SYS_PIECES_MAX at most. */
 MUST_CHECK ssize_t sys_sendv(int fd, const struct iovec *iov, int count, size_t size);
 enum {
@@ -29,3 +32,9 @@ MUST_CHECK int sys_shutdown(int fd, int how);
 MUST_CHECK int sys_socket_error(int fd);
 /* TCP_NODELAY; failure does not matter on sockets that are not TCP. */
 void sys_set_nodelay(int fd);
+/* A pipe, non-blocking and close-on-exec: ends[0] is read from. Its capacity is `capacity` where the kernel
+ * allows that, else what it is by itself; -ENOSPC if that is below `least` (pipe-user-pages-soft). */
+MUST_CHECK int sys_pipe(int ends[2], int capacity, int least);
+/* Moves up to max bytes; one of the two is a pipe. more: others follow at once, see MSG_MORE. */
+MUST_CHECK ssize_t sys_splice(int from, int to, size_t max, bool more);
+MUST_CHECK ssize_t sys_read(int fd, void *into, size_t size);

@@ -1,12 +1,40 @@
+/* body_out: pulls from the message's body and sends.
+ *
+ *     reader_next   ─ lent bytes ─► socket_send        copied twice by the kernel, in and out
+ *     reader_splice ─ a pipe ─────► splice_send        not at all
+ *
+ * Which way      Splicing is for bytes that nobody looks at (the reader says so), that are known to come, and
+ *                that come in large pieces: it takes a system call more than a receive and a send do, and
+ *                saves copying. So it begins where SPLICE_LEAST bytes are still unread, and a piece of less
+ *                than LITTLE sends the body back to copying, until a copied run of a good part of a
+ *                block shows that there is more to be had at once.
+ * How much       As much at a time as the receiver takes at a time: `step` doubles when the peer took a whole
+ *                one at once and halves when it did not, between a block and SPLICE_MAX. What a receiver
+ *                does not take stays in the pipe, so this bounds the kernel's memory that a slow one
+ *                pins. One that does not even take a block at once is served by copying for a while, and
+ *                leaves its pipe to others. With a limit of the listener or under overload a
+ *                step is never more than the block that copying would hold.
+ * Chunked        Framing stays ours. The size of a piece is known once it is in the pipe: each is a chunk.
+ * Whose turn     Both peers may be fast enough for us to go on without ever waiting. After TURN_COST
+ *                others run, those among them that have something to read by now. A spliced byte costs
+ *                about a quarter of a copied one. */
 #include "proxy/body_out.h"
 
 #include <errno.h>
 
+#include "io/splice.h"
+#include "proxy/downstream.h"
+
 enum {
-    BODY_STEP = 64 * 1024, /* asked of the body at a time */
-    TURN_BYTES =
-        32 * 1024, /* then others get their turn, though both peers are fast enough for us to
-                               go on without ever waiting; the poller gets one every 64 turns */
+    BODY_STEP = 64 * 1024, /* asked of the body at a time when copying */
+    TURN_COST = 32 * 1024, /* in copied bytes */
+    SPLICED_PER_COST = 4,
+    SPLICE_LEAST = 16 * 1024, /* to begin with */
+    LITTLE = 4 * 1024,        /* not worth it, even in the middle */
+    LARGE_RUN = 8 * 1024,
+    STEP_LEAST = BLOCK_DATA_SIZE,
+    STEP_FIRST = 64 * 1024,
+    COPIES = 16, /* runs, for a receiver that takes little */
 };
 
 static struct iovec piece(const char *bytes, size_t len) {
@@ -22,6 +50,9 @@ int body_out_init(struct body_out *out, struct exchange *x, struct socket *socke
     out->message = message;
     out->transfer = transfer;
     out->length_left = out->body_bytes = 0;
+    out->step = STEP_FIRST;
+    out->copies = 0;
+    out->comes_large = true;
     out->body_allowed = true;
     out->send_trailers = out->length_is_wrong = out->write_failed = false;
     out->count = head->iov_count;
@@ -87,40 +118,151 @@ static int finish(struct body_out *out) {
     return body_out_flush(out);
 }
 
+/* ---- splicing ---- */
+
+static size_t most_at_once(const struct exchange *x) {
+    if (x->downstream->purse || x->worker->overload.active)
+        return STEP_LEAST;
+    size_t limit = exchange_buffer_limit(x);
+    return limit < STEP_LEAST ? STEP_LEAST : limit < SPLICE_MAX ? limit : SPLICE_MAX;
+}
+
+/* How much to splice now; 0: the next bytes are copied. */
+static size_t splice_size(struct body_out *out, struct reader body) {
+    uint64_t unread = reader_unread(body);
+    if (unread < LITTLE || !out->comes_large || out->copies)
+        return 0;
+    if (!out->splices && unread < SPLICE_LEAST)
+        return 0;
+    if (unread == UINT64_MAX && out->body_bytes == 0)
+        return 0; /* nobody knows yet how it comes */
+    size_t size = most_at_once(out->x);
+    if (size > out->step)
+        size = out->step;
+    if (out->transfer == HTTP1_SEND_LENGTH && size > out->length_left)
+        size = (size_t)out->length_left; /* if it is too short, the byte behind it will tell */
+    return splice_pool_has_pipe(&out->x->worker->pipes) ? size : 0;
+}
+
+static void adapt(struct body_out *out, size_t moved, bool blocked) {
+    if (moved < LITTLE)
+        out->comes_large = false;
+    if (blocked) {
+        if (out->step == STEP_LEAST)
+            out->copies = COPIES;
+        out->step = out->step / 2 < STEP_LEAST ? STEP_LEAST : out->step / 2;
+    } else if (moved >= out->step) {
+        out->step = out->step * 2 > SPLICE_MAX ? SPLICE_MAX : out->step * 2;
+    }
+}
+
+/* What is in the pipe. 0 or -errno. */
+static int send_spliced(struct body_out *out, struct splice *splice) {
+    size_t size = splice->held;
+    bool chunked = out->transfer == HTTP1_SEND_CHUNKED;
+    bool blocked = false;
+    int rc = 0;
+    if (chunked) {
+        char head[24];
+        size_t len = http1_chunk_head(head, size);
+        rc = splice_send_ahead(out->socket, span_make(head, len), out->reason, RT_FOREVER);
+    }
+    while (rc == 0 && splice->held) {
+        ssize_t n = splice_send(splice, out->socket, chunked, out->reason, RT_FOREVER);
+        exchange_touch(out->x);
+        if (n < 0) {
+            rc = (int)n;
+            break;
+        }
+        out->body_bytes += (uint64_t)n;
+        if (out->transfer == HTTP1_SEND_LENGTH)
+            out->length_left -= (uint64_t)n;
+        blocked = blocked || splice->held;
+    }
+    if (rc != 0) {
+        out->write_failed = out->write_failed || rc != -ECANCELED;
+        return rc;
+    }
+    adapt(out, size, blocked);
+    if (!chunked)
+        return 0;
+    static const char crlf[] = "\r\n";
+    out->iov[out->count++] = piece(crlf, sizeof crlf - 1);
+    return body_out_flush(out);
+}
+
+/* > 0: how much; 0: that was the end of the body; -ENOBUFS: nothing was moved; -errno. */
+static ssize_t splice_some(struct body_out *out, struct reader body, size_t max) {
+    struct splice splice = splice_begin(&out->x->worker->pipes);
+    ssize_t n = reader_splice(body, &splice, max);
+    out->splices = n > 0;
+    if (n > 0) {
+        int rc = exchange_alive(out->x) ? send_spliced(out, &splice) : -ECANCELED;
+        if (rc != 0)
+            n = rc;
+    }
+    splice_end(&splice);
+    return n;
+}
+
+/* ---- the message ---- */
+
 /* 1 or -errno. */
 static int whole(int rc) {
     return rc ? rc : 1;
 }
 
+/* Sends the next run of the body by copying: 0; 1: that was the rest; -errno. */
+static int copy_some(struct body_out *out, struct reader body, size_t *copied) {
+    struct span run;
+    ssize_t n = reader_next(body, BODY_STEP, &run);
+    if (n < 0)
+        return (int)n;
+    if (!exchange_alive(out->x))
+        return -ECANCELED;
+    if (n == 0)
+        return whole(finish(out));
+    bool is_last = out->transfer == HTTP1_SEND_CHUNKED && reader_peek(body) == READER_END &&
+                   !(out->send_trailers && out->message->trailers.count);
+    int rc = send_run(out, run, is_last);
+    if (rc != 0)
+        return rc;
+    if (is_last) {
+        (void)reader_next(body, BODY_STEP, &run); /* lets it end */
+        return 1;
+    }
+    if (run.len >= LARGE_RUN)
+        out->comes_large = true;
+    if (out->copies)
+        out->copies--;
+    *copied = run.len;
+    return 0;
+}
+
 int body_out_send(struct body_out *out, bool may_park) {
     struct reader body = out->message->body;
-    size_t turn_bytes = 0;
+    size_t cost = 0;
     if (!out->body_allowed)
         return whole(body_out_flush(out));
     for (;;) {
-        struct span run;
         if (!may_park && reader_peek(body) == READER_MAY_PARK)
             return 0;
-        ssize_t n = reader_next(body, BODY_STEP, &run);
-        if (n < 0)
-            return (int)n;
-        if (!exchange_alive(out->x))
-            return -ECANCELED;
-        if (n == 0)
-            return whole(finish(out));
-        bool is_last = out->transfer == HTTP1_SEND_CHUNKED && reader_peek(body) == READER_END &&
-                       !(out->send_trailers && out->message->trailers.count);
-        int rc = send_run(out, run, is_last);
-        if (rc != 0)
-            return rc;
-        if (is_last) {
-            (void)reader_next(body, BODY_STEP, &run); /* lets it end */
-            return 1;
+        size_t size = may_park ? splice_size(out, body) : 0;
+        ssize_t n = size ? splice_some(out, body, size) : -ENOBUFS;
+        if (n == -ENOBUFS) {
+            size_t copied = 0;
+            int rc = copy_some(out, body, &copied);
+            if (rc != 0)
+                return rc;
+            cost += copied;
+        } else if (n <= 0) {
+            return n < 0 ? (int)n : whole(finish(out));
         }
-        turn_bytes += run.len;
-        if (may_park && turn_bytes >= TURN_BYTES) {
-            turn_bytes = 0;
-            rt_yield();
+        if (n > 0)
+            cost += (size_t)n / SPLICED_PER_COST;
+        if (may_park && cost >= TURN_COST) {
+            cost = 0;
+            rt_yield_to_events();
         }
     }
 }

@@ -1,7 +1,7 @@
 /* body_out: a message on its way to a peer: its head, then its body with the framing, then trailers.
  *
  * The head waits until body bytes can go with it in one system call; the last chunk takes the end
- * marker along when the body says that it ends there.
+ * marker along when the body says that it ends there. A large rest that nobody looks at is spliced.
  *
  * Ownership  Borrows the socket, the message and the head's pieces until the end.
  * Threads    One coroutine of the exchange at a time. Parks in writes, and for body bytes if allowed.
@@ -23,7 +23,10 @@ struct body_out {
     bool body_allowed;    /* false: a HEAD response, 204, 304: only the head goes out */
     bool send_trailers;
     bool length_is_wrong, write_failed;
-    int count; /* pieces that wait to be sent */
+    bool comes_large, splices; /* the body's bytes, by the last of them */
+    uint8_t copies;            /* runs that are not to be spliced */
+    uint32_t step;             /* to be spliced at a time */
+    int count;                 /* pieces that wait to be sent */
     struct iovec iov[HTTP1_IOV_MAX + 3];
 };
 

@@ -346,6 +346,7 @@ struct overload_manager *overload_build(const struct cfg_bootstrap *bootstrap,
 static void shrink_here(const struct overload_manager *m, unsigned p_index) {
     for (uint32_t i = 0; i < m->snapshot->cluster_count; i++)
         upstream_shrink_idle(m->snapshot->clusters[i], p_index, KEPT_UPSTREAMS);
+    splice_pool_shrink(&worker_at(p_index)->pipes);
     memory_trim();
 }
 

@@ -40,7 +40,8 @@ struct regex {
 
 /* ---- RE2's syntax ---- */
 
-size_t regex_class_end(struct span p, size_t i) {
+/* Index behind a class "[...]" that starts at i. */
+static size_t class_end(struct span p, size_t i) {
     i++;
     if (i < p.len && p.ptr[i] == '^')
         i++;
@@ -134,7 +135,7 @@ static const char *re2_lacks(struct span p) {
                 i += 2;
             }
         } else if (c == '[') {
-            i = regex_class_end(p, i);
+            i = class_end(p, i);
         } else if (c == '(') {
             const char *lack = group_problem(p, i);
             if (lack)

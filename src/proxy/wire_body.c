@@ -2,6 +2,7 @@
 
 #include <errno.h>
 
+#include "io/splice.h"
 #include "rt/rt.h"
 
 void wire_body_init(struct wire_body *body, struct socket *socket, struct inbuf *in,
@@ -18,6 +19,24 @@ void wire_body_init(struct wire_body *body, struct socket *socket, struct inbuf 
                  (head->framing == HTTP1_BODY_LENGTH && head->content_length == 0);
 }
 
+/* Nothing has come so far: whether it comes to waiting only a read could tell. 0, or the sticky error. */
+static int about_to_wait(struct wire_body *body) {
+    int (*before_wait)(void *) = body->before_wait;
+    body->before_wait = NULL;
+    return before_wait ? (body->error = before_wait(body->before_wait_arg)) : 0;
+}
+
+/* There is nothing more to be had from the socket: 0, when that ends the body, or the sticky error. */
+static int ended(struct wire_body *body, ssize_t rc) {
+    if (rc == 0 && body->framing == HTTP1_BODY_UNTIL_CLOSE) {
+        body->done = true;
+        return 0;
+    }
+    if (rc == -EMSGSIZE)
+        return body->error = -EPROTO; /* a chunk line longer than a block */
+    return body->error = rc == 0 ? -ECONNRESET : (int)rc;
+}
+
 /* More bytes behind those in memory. 0, or the sticky error. */
 static int fill(struct wire_body *body) {
     /* A large head moved the buffer into the arena, whose bytes the next request cannot keep: what
@@ -28,31 +47,25 @@ static int fill(struct wire_body *body) {
             return body->error = rc;
     }
     ssize_t n = -EAGAIN;
-    if (body->before_wait) { /* whether it will come to waiting only a read can tell */
+    if (body->before_wait) {
         n = socket_try_receive(body->socket, body->in);
-        if (n == -EAGAIN) {
-            int (*before_wait)(void *) = body->before_wait;
-            body->before_wait = NULL;
-            int rc = before_wait(body->before_wait_arg);
-            if (rc != 0)
-                return body->error = rc;
-        }
+        if (n == -EAGAIN && about_to_wait(body) != 0)
+            return body->error;
     }
     if (n == -EAGAIN)
         n = socket_receive(body->socket, body->in, body->reason, RT_FOREVER);
-    if (n > 0)
-        return 0;
-    if (n == 0 && body->framing == HTTP1_BODY_UNTIL_CLOSE) {
-        body->done = true;
-        return 0;
-    }
-    if (n == -EMSGSIZE)
-        return body->error = -EPROTO; /* a chunk line longer than a block */
-    return body->error = n == 0 ? -ECONNRESET : (int)n;
+    return n > 0 ? 0 : ended(body, n);
 }
 
 static size_t clamp(size_t n, size_t max) {
     return n < max ? n : max;
+}
+
+static void use_up_lent(struct wire_body *body) {
+    if (body->lent) {
+        inbuf_consume(body->in, body->lent);
+        body->lent = 0;
+    }
 }
 
 static ssize_t lend(struct wire_body *body, size_t n, struct span *out) {
@@ -100,10 +113,7 @@ static ssize_t wire_next(void *data, size_t max, struct span *out) {
     *out = span_make("", 0);
     if (body->error)
         return body->error;
-    if (body->lent) {
-        inbuf_consume(body->in, body->lent);
-        body->lent = 0;
-    }
+    use_up_lent(body);
     if (body->framing == HTTP1_BODY_LENGTH && body->left == 0)
         body->done = true;
     while (!body->done) {
@@ -136,19 +146,64 @@ static enum reader_peek wire_peek(void *data) {
     return READER_MAY_PARK;
 }
 
+static uint64_t wire_unread(void *data) {
+    const struct wire_body *body = data;
+    if (body->error || body->done || inbuf_len(body->in) > body->lent)
+        return 0;
+    switch (body->framing) {
+    case HTTP1_BODY_LENGTH:
+        return body->left;
+    case HTTP1_BODY_CHUNKED:
+        return http1_chunked_data_ahead(&body->chunked);
+    case HTTP1_BODY_UNTIL_CLOSE:
+        return UINT64_MAX;
+    case HTTP1_BODY_NONE:
+        break;
+    }
+    return 0;
+}
+
+static ssize_t wire_splice(void *data, struct splice *splice, size_t max) {
+    struct wire_body *body = data;
+    use_up_lent(body);
+    if (body->error)
+        return body->error;
+    uint64_t unread = wire_unread(body);
+    ASSERT(unread > 0);
+    if (max > unread)
+        max = (size_t)unread;
+    inbuf_idle(body->in); /* it may be long before it is needed again */
+    ssize_t n = splice_try_receive(splice, body->socket, max);
+    if (n == -EAGAIN) {
+        if (about_to_wait(body) != 0)
+            return body->error;
+        n = splice_receive(splice, body->socket, max, body->reason, RT_FOREVER);
+    }
+    if (n == -ENOBUFS)
+        return n;
+    if (n <= 0)
+        return ended(body, n);
+    body->bytes += (uint64_t)n;
+    if (body->framing == HTTP1_BODY_LENGTH)
+        body->left -= (uint64_t)n;
+    else if (body->framing == HTTP1_BODY_CHUNKED)
+        http1_chunked_pass(&body->chunked, (uint64_t)n);
+    return n;
+}
+
 static void wire_close(void *data) {
     struct wire_body *body = data;
-    if (body->lent) {
-        inbuf_consume(body->in, body->lent);
-        body->lent = 0;
-    }
+    use_up_lent(body);
     if (!body->done && !body->error)
         body->error = -ECANCELED;
 }
 
 struct reader wire_body_reader(struct wire_body *body) {
-    static const struct reader_itab itab = {
-        .next = wire_next, .close = wire_close, .peek = wire_peek};
+    static const struct reader_itab itab = {.next = wire_next,
+                                            .close = wire_close,
+                                            .peek = wire_peek,
+                                            .unread = wire_unread,
+                                            .splice = wire_splice};
     if (body->done)
         return (struct reader){0};
     return (struct reader){&itab, body};
@@ -160,10 +215,7 @@ bool wire_body_is_here(const struct wire_body *body) {
 }
 
 bool wire_body_skip_rest(struct wire_body *body) {
-    if (body->lent) {
-        inbuf_consume(body->in, body->lent);
-        body->lent = 0;
-    }
+    use_up_lent(body);
     if (body->framing == HTTP1_BODY_LENGTH && !body->error) {
         size_t n = clamp(inbuf_len(body->in), body->left);
         inbuf_consume(body->in, n);

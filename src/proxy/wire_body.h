@@ -1,11 +1,11 @@
 /* wire_body: the body of an HTTP/1 message as it arrives on a connection, as a reader.
  *
  * Lends the bytes where the socket put them. Reads more only when asked and only once what it lent
- * is used up, so a slow consumer slows its sender down.
+ * is used up, so a slow consumer slows its sender down. What is not in memory yet it also splices.
  *
  * Ownership  Borrows the socket and the buffer until close or the end. It lives in the exchange.
  * Threads    The connection's P.
- * Parks      next(), for bytes. */
+ * Parks      next() and splice(), for bytes. */
 #pragma once
 #include "http/http1.h"
 #include "io/inbuf.h"

@@ -19,6 +19,7 @@ int workers_init(void) {
         return -ENOMEM;
     for (unsigned i = 0; i < count; i++) {
         made[i] = (struct worker){.index = i};
+        splice_pool_init(&made[i].pipes);
         list_init(&made[i].downstreams);
         list_init(&made[i].listeners);
         list_init(&made[i].held);

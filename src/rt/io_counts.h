@@ -14,13 +14,15 @@ enum io_count {
     IO_SEND_BYTES,
     IO_WAIT_CALLS,   /* of the poller, with or without events */
     IO_COPIED_BYTES, /* from memory to memory, on the way from one socket to another */
-    IO_SPLICE_CALLS,
-    IO_SPLICE_BYTES,
+    IO_SPLICE_CALLS, /* into a pipe and out of it */
+    IO_SPLICE_BYTES, /* out of one */
 
     IO_RECV_AGAIN, /* of the calls: there was nothing; and so on */
     IO_SEND_AGAIN,
     IO_SEND_PARTIAL, /* of the calls: a part was taken */
     IO_SPLICE_AGAIN,
+    IO_SPLICE_NO_PIPE, /* times that bytes were copied for want of a pipe */
+    IO_PIPE_CALLS,     /* pipes made */
     IO_ACCEPT_CALLS,
     IO_ACCEPT_AGAIN,
     IO_CONNECT_CALLS,

@@ -63,6 +63,51 @@ def ratios(title, bars):
     return "\n".join([head, f'<rect width="{width}" height="{height}" fill="white"/>', *parts, "</svg>\n"])
 
 
+BARE = "#9aa0a6"
+
+
+def _plain(value):
+    """Four digits, or as many as stand before the point."""
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def bars(title, charts, colours):
+    """Horizontal bars from 0 in units of their own, one panel below the other; charts: (title, [(label, value, low,
+    high)]); colours: of some labels. A bar that is far longer than the median one is cut, so that the others can be
+    told apart."""
+    parts = [_text(LEFT, 22, title, size=15, weight="bold")]
+    parts.append(_text(LEFT, 40, "shorter is better; thin line: lowest to highest round; cut where white"))
+    top = TOP
+    for name, rows in charts:
+        middle = sorted(value for _, value, _, _ in rows)[len(rows) // 2]
+        most = min(max(high for _, _, _, high in rows), 2.5 * middle) or 1
+
+        def x(value, most=most):
+            return LEFT + WIDTH * min(max(value, 0), most) / most
+
+        parts.append(_text(LEFT, top + 12, name, weight="bold"))
+        top += 20
+        for label, value, low, high in rows:
+            y = top + (ROW - BAR) / 2
+            colour = colours.get(label, COLOURS[0])
+            parts.append(_text(LEFT - 8, y + BAR - 3, label, "end"))
+            parts.append(
+                f'<rect x="{LEFT}" y="{y:.1f}" width="{x(value) - LEFT:.1f}" height="{BAR}" fill="{colour}"/>'
+            )
+            parts.append(_line(x(low), y + BAR / 2, x(high), y + BAR / 2, INK))
+            if value > most:
+                parts.append(_line(x(most) - 14, y + BAR, x(most) - 8, y, "white", 3))
+            parts.append(_text(LEFT + WIDTH + 10, y + BAR - 3, f"{_plain(value)}  ({_plain(low)}-{_plain(high)})"))
+            top += ROW
+        top += 14
+    width, height = LEFT + WIDTH + RIGHT, top
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+        f'viewBox="0 0 {width} {height}" font-family="sans-serif">'
+    )
+    return "\n".join([head, f'<rect width="{width}" height="{height}" fill="white"/>', *parts, "</svg>\n"])
+
+
 COLOURS = ("#2c6fbb", "#c0392b", "#2e8b57", "#8e6bb0", "#7f8c8d")
 SECOND = "#d99a1c"
 

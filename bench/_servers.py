@@ -1,13 +1,15 @@
-"""The servers that benchmarks compare, each with one worker, all on loopback.
+"""The servers that benchmarks compare, each with as many workers, all on loopback.
 
 Every process is started here, in the foreground, and ended by the id it got. Files live in one
 temporary directory that goes away with the Farm.
 """
 
 import ctypes
+import functools
 import json
 import os
 import pathlib
+import resource
 import shutil
 import signal
 import socket
@@ -19,12 +21,28 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 NATIVE = ROOT / "bench" / "native"
 SLUICE = os.environ.get("SLUICE_BIN", str(ROOT / "build" / "sluice"))
+BUILT = pathlib.Path(SLUICE).resolve().parent / "bench" / "native"  # the programs of bench/native
 TYPE = "type.googleapis.com/envoy.extensions.filters"
 CONNECTIONS = 64
+# What the servers are configured for, where they want to know. Plenty: HAProxy lets idle connections to the
+# origin go when a quarter of its descriptors is in use.
+CLIENTS = 4096
+POOLED = 1024  # connections to the origin that they keep: with fewer than clients they would reconnect
+ORIGIN_CLIENTS = 16384  # those of all servers
 SMALL_BYTES = 128
 LARGE_BYTES = 1 << 20
 PR_SET_PDEATHSIG = 1
+CPUCLOCK_SCHED = 2  # the kernel's, of a process
 PRIORITY = -10
+_programs = tempfile.TemporaryDirectory(prefix="sluice-bench-programs-")  # goes with the process
+
+
+@functools.cache
+def compiled(source, *flags):
+    """The path of a program of bench/native, compiled once: so it is there beside whatever SLUICE_BIN is."""
+    out = pathlib.Path(_programs.name) / pathlib.Path(source).stem
+    subprocess.run(["cc", "-std=gnu17", "-D_GNU_SOURCE", "-O2", *flags, "-o", out, NATIVE / source], check=True)
+    return str(out)
 
 
 def envoy_binary():
@@ -41,24 +59,35 @@ def settle(cores):
 
     What is measured has one core and what drives it the others, so that no wake-up of the driver
     takes the core from the server that caused it. A better priority, where that is allowed, keeps the
-    rest of the machine from doing so.
+    rest of the machine from doing so. And as many descriptors as are allowed.
     """
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     os.sched_setaffinity(0, cores)
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     try:
         os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
     except OSError:
         pass  # not root: the figures scatter more
 
 
-def measured_cores():
-    """The last core; all of them when there is but one."""
-    return sorted(os.sched_getaffinity(0))[-1:]
-
-
-def driver_cores():
+def place(workers):
+    """(cores of what is measured, cores of what drives it): apart where there are enough, else shared."""
     cores = sorted(os.sched_getaffinity(0))
-    return cores[:-1] or cores
+    return cores[-workers:], cores[:-workers] or cores
+
+
+def files_allowed():
+    """Descriptors that a process may have: the hard limit, raised where that is allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 1 << 16
+    if hard < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, wanted))
+            hard = wanted
+        except (OSError, ValueError):
+            pass  # not root, or a container's root
+    return hard
 
 
 def process_tree(pid):
@@ -74,15 +103,19 @@ def process_tree(pid):
     return found
 
 
-def cpu_seconds(pid):
-    """(user, system) CPU time of a process tree."""
+def cpu_clock(pid):
+    """Seconds of CPU time of a process tree, to the nanosecond: what clock_getcpuclockid's clock says of each."""
+    return sum(time.clock_gettime((~member << 3) | CPUCLOCK_SCHED) for member in process_tree(pid))
+
+
+def cpu_ticks(pid):
+    """(user, system) CPU time of a process tree in hundredths of a second: for their shares."""
     user = system = 0
     for member in process_tree(pid):
         fields = pathlib.Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
         user += int(fields[11])
         system += int(fields[12])
-    tick = os.sysconf("SC_CLK_TCK")
-    return user / tick, system / tick
+    return user, system
 
 
 class Server:
@@ -100,9 +133,15 @@ class Server:
 
 
 class Farm:
-    """Starts servers and ends them all when it is left."""
+    """Starts servers and ends them all when it is left.
 
-    def __init__(self):
+    workers: processes, threads or Ps of each server. clients: the connections that the servers are
+    configured for, where they want to know; some set memory aside for each.
+    """
+
+    def __init__(self, workers=1, clients=CLIENTS):
+        self.workers, self.clients = workers, clients
+        self.measured, self.drivers = place(workers)
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="sluice-bench-"))
         self.servers = []
         self.started = 0
@@ -124,11 +163,6 @@ class Farm:
                 server.process.kill()
                 server.process.wait()
 
-    def compile(self, source, *flags):
-        out = self.dir / pathlib.Path(source).stem
-        subprocess.run(["cc", "-O2", *flags, "-o", out, NATIVE / source], check=True)
-        return str(out)
-
     def file(self, name, text):
         path = self.dir / name
         path.write_text(text)
@@ -137,7 +171,7 @@ class Farm:
     def start(self, name, port, command, env=None):
         """Returns once the port accepts connections."""
         self.started += 1
-        cores = driver_cores() if name == "origin" else measured_cores()
+        cores = self.drivers if name == "origin" else self.measured
         log = open(self.dir / f"{name}-{self.started}.log", "w")
         process = subprocess.Popen(
             command,
@@ -163,7 +197,7 @@ class Farm:
 
     # ---- configurations ----
 
-    def _nginx(self, name, port, http, env=None):
+    def _nginx(self, name, port, http, workers, clients, env=None):
         user = "user root;" if os.geteuid() == 0 else ""
         # Whole paths: nginx would otherwise use the directories of the system's own server.
         temporary = "\n".join(
@@ -172,10 +206,10 @@ class Farm:
         )
         path = self.file(
             f"{name}.conf",
-            f"""daemon off; worker_processes 1; {user}
+            f"""daemon off; worker_processes {workers}; {user}
 pid {self.dir}/{name}.pid;
 error_log stderr warn;
-events {{ worker_connections 4096; }}
+events {{ worker_connections {clients}; }}
 http {{
     access_log off;
     keepalive_requests 1000000000;
@@ -199,17 +233,21 @@ http {{
         location / {{ return 200 "{"x" * SMALL_BYTES}"; }}
         location = /large {{ root {self.dir}; default_type text/plain; }}
     }}""",
+            1,
+            ORIGIN_CLIENTS,
         )
 
     def nginx(self, origin, env=None):
         port = free_port()
+        # Each worker its own queue of new connections, or the first to wake takes most of them.
+        reuse = "reuseport" if self.workers > 1 else ""
         return self._nginx(
             "nginx",
             port,
-            f"""    upstream origin {{ server 127.0.0.1:{origin.port}; keepalive {CONNECTIONS};
-        keepalive_requests 1000000000; }}
+            f"""    upstream origin {{ server 127.0.0.1:{origin.port}; keepalive {POOLED};
+        keepalive_requests 1000000000; keepalive_timeout 600s; }}
     server {{
-        listen 127.0.0.1:{port};
+        listen 127.0.0.1:{port} {reuse};
         location / {{
             proxy_pass http://origin;
             proxy_http_version 1.1;
@@ -217,6 +255,8 @@ http {{
             proxy_max_temp_file_size 0;
         }}
     }}""",
+            self.workers,
+            self.clients + 2 * CONNECTIONS,  # those to the origin, and its own
             env,
         )
 
@@ -225,8 +265,9 @@ http {{
         path = self.file(
             "haproxy.cfg",
             f"""global
-    nbthread 1
-    maxconn 4096
+    nbthread {self.workers}
+    maxconn {self.clients + CONNECTIONS}
+    no strict-limits
 defaults
     mode http
     timeout connect 5s
@@ -237,7 +278,7 @@ frontend in
     bind 127.0.0.1:{port}
     default_backend origin
 backend origin
-    server origin 127.0.0.1:{origin.port} pool-max-conn {CONNECTIONS}
+    server origin 127.0.0.1:{origin.port} pool-max-conn {POOLED} pool-purge-delay 600s
 """,
         )
         return self.start("haproxy", port, ["haproxy", "-db", "-f", path], env)
@@ -281,21 +322,23 @@ backend origin
         config = {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
         return self.file(f"{name}.yaml", json.dumps(config))  # JSON is YAML
 
-    def sluice(self, origin, env=None, name="sluice"):
+    def sluice(self, origin, env=None, name="sluice", binary=SLUICE):
         port = free_port()
         config = self._bootstrap(name, port, origin)
-        return self.start(name, port, [SLUICE, "-c", config, "--concurrency", "1"], env)
+        command = [binary, "-c", config, "--concurrency", str(self.workers)]
+        return self.start(name, port, command, env)
 
     def envoy(self, origin, env=None):
         port = free_port()
         config = self._bootstrap("envoy", port, origin)
-        command = [envoy_binary(), "-c", config, "--concurrency", "1", "--disable-hot-restart"]
-        return self.start("envoy", port, [*command, "-l", "error"], env)
+        command = [envoy_binary(), "-c", config, "--concurrency", str(self.workers)]
+        return self.start("envoy", port, [*command, "--disable-hot-restart", "-l", "error"], env)
 
     def bare(self, origin, env=None):
         port = free_port()
-        binary = self.compile("bare.c")
-        return self.start("bare", port, [binary, str(port), str(origin.port)], env)
+        binary = compiled("bare.c")
+        command = [binary, str(port), str(origin.port), str(self.workers)]
+        return self.start("bare", port, command, env)
 
 
 def free_port():

@@ -64,12 +64,22 @@ def summary(values, digits=1):
 
 def take_turns(rounds, parties, what):
     """parties do their turn in an order that moves on by one each round."""
+    if not sys.stderr.isatty():
+        print(f"  {what}: {rounds} rounds of {len(parties)}", file=sys.stderr, flush=True)
     for number in range(rounds):
         at = number % len(parties)
         for party in parties[at:] + parties[:at]:
             party()
         if sys.stderr.isatty():
             print(f"\r  {what}: round {number + 1}/{rounds} ", end="", file=sys.stderr, flush=True)
+
+
+def chosen(bench, wanted, known, what="case"):
+    """Those that are wanted, in the order of the known ones, or all of these."""
+    unknown = set(wanted or ()) - set(known)
+    if unknown:
+        sys.exit(f"{bench}: no such {what}: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    return [name for name in known if not wanted or name in wanted]
 
 
 def cell(value):

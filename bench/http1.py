@@ -1,271 +1,268 @@
-"""HTTP/1.1 through one worker of Sluice, nginx, HAProxy and Envoy, beside a bare forwarder.
+"""HTTP/1.1 through Sluice, nginx, HAProxy and Envoy, beside a bare forwarder.
 
-    ./dev bench http1 [--quick] [--rounds N] [--seconds S]
+    ./dev bench http1 [--case CASE ...] [--only SERVER ...] [--also NAME=BINARY ...] [--rounds N] [--quick]
 
-All servers stay up; rounds go from one to the next, so that what else the machine does meanwhile
-hits all of them alike. The proxy has a core to itself, and wrk and the origin the others. CPU time
-is that of the proxy's processes, user and system, divided by the requests that wrk counted in the
-same interval. `bare` copies bytes and does nothing else: what a
-proxy on sockets and epoll cannot go below (bench/native/bare.c).
+All servers of a case stay up; rounds go from one to the next, so that what else the machine does meanwhile
+hits all of them alike. The proxy has a core to itself, and what asks (bench/native/load.c) and the
+origin the others. CPU time is that of the proxy's processes, user and system, divided by the requests
+of the same interval. `bare` copies bytes and does nothing else: what a proxy on sockets and epoll
+cannot go below (bench/native/bare.c).
+
+  small      128 B answers over 64 connections, as fast as they come
+  small512   the same over 512
+  two        both again with two workers, which share the last two cores, on two cores with the rest
+  latency    at a fixed rate, 70 % of what nginx can do: how long after it was due a request is answered
+  large      1 MiB answers over 16 connections
+  idle       memory of each of 10,000 connections that did a request and stay open
+  calls      system calls and allocator calls per request
 """
 
 import argparse
+import functools
 import json
 import os
-import re
+import pathlib
 import shutil
-import signal
-import statistics
-import struct
-import subprocess
 import sys
-import time
 
-from _servers import (
-    CONNECTIONS,
-    LARGE_BYTES,
-    ROOT,
-    Farm,
-    cpu_seconds,
-    driver_cores,
-    envoy_binary,
-    process_tree,
-    settle,
-)
+import _http1_report
+from _http1_calls import allocations, trace
+from _http1_idle import idle_round
+from _load import case, cpu_ms_per_gb, cpu_us, interleave, median, proxy_busy, rps, user_us
+from _servers import CONNECTIONS, ROOT, SLUICE, Farm, envoy_binary, files_allowed
+from _turns import chosen, take_turns
 
 OUTPUT = ROOT / "build" / "bench" / "http1.json"
+MANY = 512
 LARGE_CONNECTIONS = 16  # bounds what the proxies buffer
-TRACED = ("sluice", "nginx", "haproxy", "bare")
-COUNTED = ("sluice", "nginx", "haproxy")  # Envoy brings an allocator of its own
+IDLE, IDLE_QUICK, IDLE_ROUNDS = 10_000, 500, 3
+STEADY_S, STEADY_QUICK_S = 1.0, 0.2
+IDLE_FILES = 1000  # descriptors that a server or the driver needs beside its idle connections
+SHARE = 0.7  # of nginx's maximum
+CALIBRATION_ROUNDS = 3
+COUNTED_REQUESTS, COUNTED_QUICK = 5000, 500
+# Many short turns: the machine changes under a benchmark, and a median forgives what is rare.
+ROUNDS, SECONDS, QUICK_S = 15, 1, 0.2
+# Allocator calls are seen where the program takes its allocator from a library. Envoy brings its own, and
+# bare allocates for connections only.
+COUNTED = ("nginx", "haproxy")
 
 
-def wrk(url, seconds, connections):
-    """Returns how many requests were answered."""
-    run = subprocess.run(
-        ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", url],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=seconds + 60,
-        preexec_fn=lambda: settle(driver_cores()),
-    )
-    bad = re.search(r"Non-2xx.*", run.stdout)
-    if bad:
-        raise RuntimeError(f"{url}: {bad.group(0)}")
-    return int(re.search(r"(\d+) requests in", run.stdout).group(1))
+class Lineup:
+    """Who takes part. `makers` has, by name, what starts a server in a farm."""
+
+    def __init__(self, options):
+        self.binaries = {"sluice": SLUICE, **dict(options.also)}
+        self.names = [*self.binaries, "nginx", "haproxy", "envoy", "bare"]
+        if not envoy_binary():
+            self.names.remove("envoy")
+        if options.only:
+            self.names = chosen("http1", options.only, self.names, "server")
+        self.ours = [name for name in self.names if name in self.binaries]
+
+    def maker(self, farm, name):
+        if name in self.binaries:
+            return functools.partial(farm.sluice, name=name, binary=self.binaries[name])
+        return getattr(farm, name)
+
+    def start(self, farm):
+        """The servers, all before the same origin."""
+        origin = farm.origin()
+        return [self.maker(farm, name)(origin) for name in self.names]
 
 
-def one_round(server, path, seconds, connections, tries=3):
-    """A turn in which nothing was answered, as happens on a busy machine, is taken again."""
-    user, system = cpu_seconds(server.pid)
-    began = time.monotonic()
-    requests = wrk(server.url(path), seconds, connections)
-    elapsed = time.monotonic() - began
-    user_after, system_after = cpu_seconds(server.pid)
-    if requests == 0:
-        if tries == 1:
-            raise RuntimeError(f"{server.name} answers no request for {path}")
-        return one_round(server, path, seconds, connections, tries - 1)
-    return {
-        "requests": requests,
-        "rps": requests / elapsed,
-        "user": user_after - user,
-        "system": system_after - system,
-    }
-
-
-def interleave(servers, path, seconds, rounds, connections):
-    """{name: [round]}; the order turns by one each round, so nobody is always first."""
-    samples = {server.name: [] for server in servers}
-    for server in servers:  # fills pools and caches
-        wrk(server.url(path), 1, connections)
-    for number in range(rounds):
-        turn = number % len(servers)
-        for server in servers[turn:] + servers[:turn]:
-            samples[server.name].append(one_round(server, path, seconds, connections))
-        print(f"\r  round {number + 1}/{rounds}", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
-    return samples
-
-
-def summary(values, digits=3):
-    return {
-        "median": round(statistics.median(values), digits),
-        "min": round(min(values), digits),
-        "max": round(max(values), digits),
-    }
-
-
-def case(name, unit, lower_is_better, samples, value, digits=3):
-    values = {who: summary([value(s) for s in rounds], digits) for who, rounds in samples.items()}
-    return {"case": name, "unit": unit, "lower_is_better": lower_is_better, "values": values}
-
-
-def cpu_us(sample):
-    return (sample["user"] + sample["system"]) * 1e6 / sample["requests"]
-
-
-def cpu_ms_per_gb(sample):
-    return (sample["user"] + sample["system"]) * 1e3 / (sample["requests"] * LARGE_BYTES / 1e9)
-
-
-# ---- system calls ---------------------------------------------------------------------------
-
-
-def trace(server, seconds):
-    """{system call: calls per request} of a server under load; None where tracing is forbidden."""
-    pids = [argument for pid in process_tree(server.pid) for argument in ("-p", str(pid))]
-    tracer = subprocess.Popen(
-        ["strace", "-c", "-f", "-q", *pids], stderr=subprocess.PIPE, text=True
-    )
-    time.sleep(0.3)  # it attaches; what it misses of the beginning is a few requests
-    if tracer.poll() is not None:
-        tracer.communicate()
-        return None
-    requests = wrk(server.url(), seconds, CONNECTIONS)
-    tracer.send_signal(signal.SIGINT)
-    table = tracer.communicate(timeout=30)[1]
-    calls = {}
-    for line in table.splitlines():
-        fields = line.split()
-        if len(fields) >= 5 and re.fullmatch(r"[\d.]+", fields[0]) and fields[-1] != "total":
-            calls[fields[-1]] = int(fields[3]) / requests
-    return calls
-
-
-def trace_all(servers, seconds):
-    per_server = {}
-    for server in servers:
-        if server.name in TRACED:
-            calls = trace(server, seconds)
-            if calls is None:
-                print("  strace may not attach here: system calls are not counted")
-                return {}
-            per_server[server.name] = calls
-    return per_server
-
-
-# ---- allocations ----------------------------------------------------------------------------
-
-
-def allocations(farm, origin, seconds, names):
-    """{name: allocator calls per request}, by servers of their own with a counting allocator."""
-    shim = farm.compile("count_malloc.c", "-shared", "-fPIC")
-    counts = {}
-    for name in names:
-        counter = farm.dir / f"{name}.allocations"
-        counter.write_bytes(bytes(8))
-        env = {"LD_PRELOAD": shim, "ALLOCATION_COUNTER": str(counter)}
-        server = getattr(farm, name)(origin, env=env)
-        wrk(server.url(), 1, CONNECTIONS)  # pools fill
-        before = struct.unpack("Q", counter.read_bytes())[0]
-        requests = wrk(server.url(), seconds, CONNECTIONS)
-        after = struct.unpack("Q", counter.read_bytes())[0]
-        counts[name] = (after - before) / requests
-        farm.stop(server)
-    return counts
-
-
-# ---- the report -----------------------------------------------------------------------------
-
-
-def single(name, unit, values, digits):
-    spread = {who: summary([value], digits) for who, value in values.items()}
-    return {"case": name, "unit": unit, "lower_is_better": True, "values": spread}
-
-
-def print_results(results, order):
-    width = max(len(result["case"]) for result in results) + 2
-    print(f"\n{'median (min .. max)':{width}}" + "".join(f"{who:>26}" for who in order))
-    for result in results:
-        cells = []
-        for who in order:
-            value = result["values"].get(who)
-            if not value:
-                cells.append("-")
-            elif value["min"] == value["max"]:
-                cells.append(f"{value['median']:g}")
-            else:
-                cells.append(f"{value['median']:g} ({value['min']:g} .. {value['max']:g})")
-        print(f"{result['case']:{width}}" + "".join(f"{cell:>26}" for cell in cells))
-
-
-def print_split(samples):
-    print(f"\n{'CPU of a small request':24}{'user us':>10}{'system us':>11}{'user %':>8}")
-    for who, rounds in samples.items():
-        user = statistics.median(s["user"] * 1e6 / s["requests"] for s in rounds)
-        system = statistics.median(s["system"] * 1e6 / s["requests"] for s in rounds)
-        share = 100 * user / (user + system) if user + system else 0
-        print(f"{who:24}{user:10.2f}{system:11.2f}{share:8.0f}")
-
-
-def print_calls(per_server):
-    names = sorted({name for calls in per_server.values() for name in calls})
-    print(f"\n{'calls per request':24}" + "".join(f"{who:>10}" for who in per_server))
-    for name in names:
-        counts = [calls.get(name, 0) for calls in per_server.values()]
-        if max(counts) >= 0.005:
-            print(f"{name:24}" + "".join(f"{count:10.2f}" for count in counts))
-
-
-def measure(farm, options):
-    origin = farm.origin()
-    names = ["sluice", "nginx", "haproxy", "envoy", "bare"]
-    if not envoy_binary():
-        names.remove("envoy")
-    if options.only:
-        names = [name for name in names if name in options.only]
-    servers = [getattr(farm, name)(origin) for name in names]
-
-    print(f"128 B responses, {CONNECTIONS} connections")
-    small = interleave(servers, "/", options.seconds, options.rounds, CONNECTIONS)
-    results = [
-        case("h1_small_cpu_us", "us/request", True, small, cpu_us),
-        case("h1_small_rps", "requests/s", False, small, lambda s: s["rps"], 0),
+def saturation(farm, servers, prefix, connections, rounds, seconds):
+    """As fast as they come: what a request costs, and how many there are."""
+    samples = interleave(farm, servers, rounds, prefix, connections=connections, seconds=seconds)
+    lines = [
+        case(f"h1_{prefix}_cpu_us", "us/request", True, samples, cpu_us),
+        case(f"h1_{prefix}_user_us", "us/request", True, samples, user_us),
+        case(f"h1_{prefix}_rps", "requests/s", False, samples, rps, 0),
+        case(f"h1_{prefix}_proxy_busy", "cores", False, samples, proxy_busy, 2),
+        case(f"h1_{prefix}_driver_busy", "cores", False, samples, lambda s: s["driver_busy"], 2),
     ]
-    if not options.small:
-        print(f"1 MiB responses, {LARGE_CONNECTIONS} connections")
-        rounds = (options.rounds + 1) // 2
-        large = interleave(servers, "/large", options.seconds, rounds, LARGE_CONNECTIONS)
-        results.append(case("h1_1mb_cpu_ms_per_gb", "ms/GB", True, large, cpu_ms_per_gb, 1))
+    return lines, samples
 
-        print("system calls and allocations")
-        calls = trace_all(servers, 1)
-        if calls:
-            totals = {who: sum(counts.values()) for who, counts in calls.items()}
-            results.append(single("syscalls_per_request", "calls/request", totals, 2))
-        counted = allocations(farm, origin, 3, [name for name in names if name in COUNTED])
-        results.append(single("allocations_per_request", "calls/request", counted, 4))
 
-    print_results(results, names)
-    print_split(small)
-    if not options.small and calls:
-        print_calls(calls)
-    return results
+def measure_two(lineup, options, _):
+    lines = []
+    rounds = (options.rounds + 1) // 2
+    with Farm(workers=2) as farm:
+        servers = lineup.start(farm)
+        for prefix, connections in (("two", CONNECTIONS), ("two512", MANY)):
+            lines += saturation(farm, servers, prefix, connections, rounds, options.seconds)[0]
+    return {"two": lines}
+
+
+def nginx_maximum(farm, servers, options):
+    """Requests per second through nginx, as small measures it."""
+    nginx = [server for server in servers if server.name == "nginx"] or [farm.nginx(farm.origin())]
+    rounds = min(options.rounds, CALIBRATION_ROUNDS)
+    samples = interleave(farm, nginx, rounds, "nginx's maximum", connections=CONNECTIONS, seconds=options.seconds)
+    return median(samples["nginx"], rps)
+
+
+def latency(farm, servers, options, maximum):
+    rate = options.rate or int(SHARE * maximum)
+    seconds = options.seconds * 2
+    samples = interleave(
+        farm, servers, options.rounds, f"latency at {rate}/s", connections=CONNECTIONS, rate=rate, seconds=seconds
+    )
+    lines = [
+        case(f"h1_{name}_us", "us", True, samples, lambda s, field=f"{name}_us": s[field], 1)
+        for name in ("p50", "p99", "p999")
+    ]
+    lines.append(case("h1_70_cpu_us", "us/request", True, samples, cpu_us))
+    lines.append(case("h1_driver_late_p99_us", "us", True, samples, lambda s: s["late_p99_us"], 1))
+    lines.append(case("h1_latency_rps", "requests/s", False, samples, rps, 0))
+    return lines
+
+
+def large(farm, servers, options):
+    samples = interleave(
+        farm,
+        servers,
+        (options.rounds + 1) // 2,
+        "large",
+        path="/large",
+        connections=LARGE_CONNECTIONS,
+        seconds=options.seconds,
+    )
+    return [
+        case("h1_1mb_cpu_ms_per_gb", "ms/GB", True, samples, cpu_ms_per_gb, 1),
+        case("h1_1mb_rps", "requests/s", False, samples, rps, 0),
+    ]
+
+
+def count_calls(farm, lineup, servers, report, requests):
+    traced = {server.name: trace(farm, server, requests) for server in servers}
+    lines = []
+    if all(traced.values()):
+        report["calls"] = traced
+        totals = {who: [sum(counts.values())] for who, counts in traced.items()}
+        lines.append(case("syscalls_per_request", "calls/request", True, totals, float, 2))
+    else:
+        print("  strace may not attach here: system calls are not counted")
+    origin = farm.origin()
+    counted = {
+        name: [allocations(farm, origin, lineup.maker(farm, name), requests)]
+        for name in lineup.names
+        if name in COUNTED or name in lineup.ours
+    }
+    if counted:
+        lines.append(case("allocations_per_request", "calls/request", True, counted, float, 4))
+    return lines
+
+
+def measure_one_worker(lineup, options, report):
+    """The cases that share one set of servers."""
+    lines, maximum = {}, None
+    with Farm() as farm:
+        servers = lineup.start(farm)
+        if "small" in options.case:
+            found = saturation(farm, servers, "small", CONNECTIONS, options.rounds, options.seconds)
+            lines["small"], samples = found
+            if "nginx" in samples:
+                maximum = median(samples["nginx"], rps)
+        if "small512" in options.case:
+            lines["small512"] = saturation(farm, servers, "small512", MANY, options.rounds, options.seconds)[0]
+        if "latency" in options.case:
+            if not options.rate and maximum is None:
+                maximum = nginx_maximum(farm, servers, options)
+            lines["latency"] = latency(farm, servers, options, maximum)
+        if "large" in options.case:
+            lines["large"] = large(farm, servers, options)
+        if "calls" in options.case:
+            requests = COUNTED_QUICK if options.quick else COUNTED_REQUESTS
+            lines["calls"] = count_calls(farm, lineup, servers, report, requests)
+    return lines
+
+
+def measure_idle(lineup, options, _):
+    connections, steady_s = (IDLE_QUICK, STEADY_QUICK_S) if options.quick else (IDLE, STEADY_S)
+    allowed = files_allowed()
+    if allowed < connections + IDLE_FILES:
+        print(f"  only {allowed} descriptors are allowed (ulimit -Hn): idle connections are not measured")
+        return {}
+    # bare has an origin's connection for each client's: other memory than the others', and twice as many
+    # descriptors.
+    names = [name for name in lineup.names if name != "bare"]
+    samples = {name: [] for name in names}
+
+    def turn(name):
+        samples[name].append(idle_round(lambda farm: lineup.maker(farm, name), connections, steady_s))
+
+    take_turns(min(options.rounds, IDLE_ROUNDS), [lambda name=name: turn(name) for name in names], "idle")
+    lines = [
+        case("h1_idle_conn_bytes", "bytes", True, samples, lambda s: s["bytes"], 0),
+        case("h1_idle_conn_whole_bytes", "bytes", True, samples, lambda s: s["whole"], 0),
+        case("h1_idle_conn_table_bytes", "bytes", True, samples, lambda s: s["tables"], 0),
+    ]
+    return {"idle": lines}
+
+
+# What measures them, {case: lines of the report}, and which of the cases on the command line it takes.
+MEASURES = (
+    (measure_one_worker, ("small", "small512", "latency", "large", "calls")),
+    (measure_two, ("two",)),
+    (measure_idle, ("idle",)),
+)
+CASES = ("small", "small512", "two", "latency", "large", "idle", "calls")
+
+
+def another(text):
+    name, _, path = text.partition("=")
+    if not name.isidentifier() or not os.access(path, os.X_OK):
+        raise argparse.ArgumentTypeError(f"{text}: NAME=PATH is wanted, PATH being a program")
+    return name, str(pathlib.Path(path).resolve())
+
+
+def parse():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage="./dev bench http1 [options]"
+    )
+    parser.add_argument("--case", nargs="*", metavar="CASE", help=f"only these: {' '.join(CASES)}")
+    parser.add_argument("--only", nargs="*", metavar="SERVER", help="only these: sluice nginx haproxy envoy bare")
+    parser.add_argument("--also", nargs="*", default=[], type=another, metavar="NAME=BINARY", help="more Sluices")
+    parser.add_argument("--rounds", type=int, help="15; two and large take half as many, idle at most 3")
+    parser.add_argument("--seconds", type=float, help="1, of each server's turn; latency takes twice as long")
+    parser.add_argument("--rate", type=int, default=0, help="of latency, instead of 70 %% of nginx's maximum")
+    parser.add_argument("--quick", action="store_true", help="one short round: shows that it runs")
+    parser.add_argument("--output", type=pathlib.Path, default=OUTPUT)
+    options = parser.parse_args()
+    options.rounds = options.rounds or (1 if options.quick else ROUNDS)
+    options.seconds = options.seconds or (QUICK_S if options.quick else SECONDS)
+    options.case = chosen("http1", options.case, CASES)
+    return options
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    # Many short turns: the machine changes under a benchmark, and a median forgives what is rare.
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--seconds", type=int, default=1, help="of each server's turn")
-    parser.add_argument("--quick", action="store_true", help="one round of one second")
-    parser.add_argument("--small", action="store_true", help="only CPU and rate of 128 B responses")
-    parser.add_argument("--only", nargs="*", help="only these servers")
-    parser.add_argument("--output", default=str(OUTPUT))
-    options = parser.parse_args()
-    if options.quick:
-        options.rounds, options.seconds = 1, 1
-    for tool in ("nginx", "haproxy", "wrk", "strace", "cc"):
+    options = parse()
+    for tool in ("nginx", "haproxy", "strace", "cc"):
         if not shutil.which(tool):
             sys.exit(f"http1: {tool} is not installed; ./dev bench http1 installs it")
-    with Farm() as farm:
-        results = measure(farm, options)
-    os.makedirs(os.path.dirname(options.output), exist_ok=True)
-    with open(options.output, "w") as out:
-        json.dump({"bench": "http1", "results": results}, out, indent=2)
-        out.write("\n")
-    print(f"\nwritten: {os.path.relpath(options.output)}")
+    lineup = Lineup(options)
+    report = {"bench": "http1", "rounds": options.rounds, "seconds": options.seconds}
+    found = {}
+    for measure, cases in MEASURES:
+        if set(cases) & set(options.case):
+            found |= measure(lineup, options, report)
+    report["results"] = [line for name in CASES for line in found.get(name, ())]
+    if not report["results"]:
+        sys.exit("http1: nothing could be measured")
+    if sys.stderr.isatty():
+        print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
+    report["ratios"] = _http1_report.ratios(report["results"], lineup.ours)
+
+    _http1_report.print_results(report["results"], lineup.names)
+    _http1_report.print_ratios(report["ratios"])
+    if "calls" in report:
+        _http1_report.print_calls(report["calls"])
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(report, indent=2) + "\n")
+    chart = options.output.with_suffix(".svg")
+    chart.write_text(_http1_report.draw(report["results"], lineup))
+    print(f"\nwritten: {os.path.relpath(options.output)}, {os.path.relpath(chart)}")
 
 
 if __name__ == "__main__":

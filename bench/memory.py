@@ -19,13 +19,11 @@ import subprocess
 import sys
 
 import _chart
-from _servers import CONNECTIONS, ROOT, Farm
-from _turns import Side, cell, summary, take_turns
-from http1 import case as http_case
-from http1 import cpu_us, interleave
+from _load import case as http_case
+from _load import cpu_us, interleave
+from _servers import BUILT, ROOT, Farm
+from _turns import Side, cell, chosen, summary, take_turns
 
-BUILD = pathlib.Path(os.environ.get("SLUICE_BIN", ROOT / "build" / "sluice")).resolve().parent
-NATIVE = BUILD / "bench" / "native"
 OUTPUT = ROOT / "build" / "bench" / "memory.json"
 RATE = 512 << 10  # bytes per sample, everybody's
 RATE_LOG2 = RATE.bit_length() - 1
@@ -42,7 +40,7 @@ def preloaded(name):
 
 def allocators():
     """{who: (program, environment)}: those that are installed here."""
-    ours, plain = NATIVE / "bench_malloc_sluice", NATIVE / "bench_malloc"
+    ours, plain = BUILT / "bench_malloc_sluice", BUILT / "bench_malloc"
     found = {
         "sluice": (ours, {"SLUICE_HEAP_PROFILE_RATE": str(RATE)}),
         "sluice_off": (ours, {"SLUICE_HEAP_PROFILE_RATE": "0"}),
@@ -106,7 +104,7 @@ def measure_more(options):
 
     def turn():
         count = options.count or PAIRS
-        command = [NATIVE / "bench_heap_pair", count, RATE]
+        command = [BUILT / "bench_heap_pair", count, RATE]
         lines = subprocess.run(
             [str(part) for part in command], stdout=subprocess.PIPE, text=True, check=True, timeout=120
         ).stdout.splitlines()
@@ -120,21 +118,21 @@ def measure_more(options):
 
 def measure_native(name, options):
     program, aim = NATIVE_CASES[name]
-    side = Side("sluice", NATIVE / program, name)
+    side = Side("sluice", BUILT / program, name)
     side.calibrate(options.count)
     take_turns(options.rounds, [side.turn], name)
     return {"unit": "ns/op", "aim": aim, "values": {"sluice": summary(side.cpu)}}
 
 
 def measure_overhead(options):
-    rounds, seconds = (1, 1) if options.quick else (options.requests_rounds, 1)
+    rounds, seconds = (1, 0.2) if options.quick else (options.requests_rounds, 1)
     with Farm() as farm:
         origin = farm.origin()
         servers = [
             farm.sluice(origin, {"SLUICE_HEAP_PROFILE_RATE": rate}, name)
             for name, rate in (("sluice", str(RATE)), ("off", "0"))
         ]
-        samples = interleave(servers, "/", seconds, rounds, CONNECTIONS)
+        samples = interleave(farm, servers, rounds, "sampling_overhead", seconds=seconds)
     result = http_case("sampling_overhead", "us/request", True, samples, cpu_us)
     pairs = [
         cpu_us(ours) / cpu_us(off)
@@ -208,14 +206,10 @@ def main():
     options.count = 2000 if options.quick else 0
     if options.quick:
         options.rounds = 1
-    known = [*MALLOC, *NATIVE_CASES, "sampling_overhead"]
-    wanted = options.only or known
-    unknown = set(wanted) - set(known)
-    if unknown:
-        sys.exit(f"memory: no such case: {', '.join(sorted(unknown))}")
+    wanted = chosen("memory", options.only, [*MALLOC, *NATIVE_CASES, "sampling_overhead"])
     for program in PROGRAMS:
-        if not (NATIVE / program).is_file():
-            sys.exit(f"memory: {NATIVE / program} is not built; ./dev bench memory builds it")
+        if not (BUILT / program).is_file():
+            sys.exit(f"memory: {BUILT / program} is not built; ./dev bench memory builds it")
 
     cases = {name: measure_malloc(name, options) for name in MALLOC if name in wanted}
     cases |= {name: measure_native(name, options) for name in NATIVE_CASES if name in wanted}

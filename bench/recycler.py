@@ -19,10 +19,9 @@ import sys
 import tempfile
 
 import _chart
-from _servers import ROOT
+from _servers import BUILT, ROOT
 
-BUILD = pathlib.Path(os.environ.get("SLUICE_BIN", ROOT / "build" / "sluice")).resolve().parent
-PROGRAM = BUILD / "bench" / "native" / "bench_recycler"
+PROGRAM = BUILT / "bench_recycler"
 OUTPUT = ROOT / "build" / "bench" / "recycler.json"
 SEEDS_COLUMNS = ("HeapSys", "bytes", "HeapAlloc", "HeapIdle", "HeapReleased", "makes", "frees")
 COLUMNS = (*SEEDS_COLUMNS, "rss", "grows", "shrinks")

@@ -19,12 +19,11 @@ import subprocess
 import sys
 
 import _chart
-from _servers import ROOT, settle
-from _turns import Side, cell, run, summary, take_turns
+from _servers import BUILT, ROOT, settle
+from _turns import Side, cell, chosen, run, summary, take_turns
 
-BUILD = pathlib.Path(os.environ.get("SLUICE_BIN", ROOT / "build" / "sluice")).resolve().parent
-SLUICE = BUILD / "bench" / "native" / "bench_rt"
-LOAD = BUILD / "bench" / "native" / "bench_rt_load"
+SLUICE = BUILT / "bench_rt"
+LOAD = BUILT / "bench_rt_load"
 OUTPUT = ROOT / "build" / "bench" / "rt.json"
 
 # Case: the aim for Sluice's share of Go's CPU time, and whether Sluice also does it pinned.
@@ -251,10 +250,7 @@ def main():
     options.count = 2000 if options.quick else 0
     if options.quick:
         options.rounds = 1
-    wanted = options.only or [*CASES, "parked", "blocked"]
-    unknown = set(wanted) - {*CASES, "parked", "blocked"}
-    if unknown:
-        sys.exit(f"rt: no such case: {', '.join(sorted(unknown))}")
+    wanted = chosen("rt", options.only, [*CASES, "parked", "blocked"])
     for program in (SLUICE, LOAD):
         if not program.is_file():
             sys.exit(f"rt: {program} is not built; ./dev bench rt builds it")

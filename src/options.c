@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/unit.h"
 #include "heap/heap_profile.h"
 #include "heap/memory_use.h"
 #include "rt/rt.h"
@@ -139,21 +140,13 @@ static bool parse_number(const char *text, long min, long max, long *out) {
 
 /* "512MiB" and the like. The least that makes sense is more than the process has when it is idle. */
 static bool parse_size(const char *text, uint64_t *out) {
-    static const struct {
-        const char *suffix;
-        unsigned shift;
-    } units[] = {{"", 0}, {"B", 0}, {"KiB", 10}, {"MiB", 20}, {"GiB", 30}, {"TiB", 40}};
-    char *end;
-    errno = 0;
-    unsigned long long number = strtoull(text, &end, 10);
-    if (errno || end == text || *text < '0' || *text > '9' || number == 0)
+    static const struct unit bare[] = {{SPAN_INIT(""), 1}, {{NULL, 0}, 0}};
+    int64_t bytes;
+    if (!unit_parse(span_of(text), bare, INT64_MAX, &bytes) &&
+        !unit_parse(span_of(text), unit_bytes, INT64_MAX, &bytes))
         return false;
-    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
-        if (strcmp(end, units[i].suffix) == 0 && number <= UINT64_MAX >> 1 >> units[i].shift) {
-            *out = (uint64_t)number << units[i].shift;
-            return true;
-        }
-    return false;
+    *out = (uint64_t)bytes;
+    return bytes > 0;
 }
 
 static void set_memory_limit(struct options *out, const char *what, const char *value) {

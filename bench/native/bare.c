@@ -9,14 +9,17 @@
  * read that came back short is not followed by one that would say EAGAIN. A full socket buffer is
  * waited for with poll(2): the bodies of the benchmark's floor fit, so it does not happen there.
  *
- * usage: bare LISTEN-PORT ORIGIN-PORT, both on 127.0.0.1 */
+ * usage: bare LISTEN-PORT ORIGIN-PORT [WORKERS], both on 127.0.0.1. Each worker is a process with a socket of
+ * its own that listens there, so that they share nothing. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -104,16 +107,39 @@ static void forward(struct side *side) {
     }
 }
 
-int main(int argc, char **argv) {
-    if (argc != 3)
-        return 2;
-    struct sockaddr_in here = loopback(argv[1]), origin = loopback(argv[2]);
+static int listen_on(const char *port) {
+    struct sockaddr_in here = loopback(port);
     int on = 1, listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     (void)setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    (void)setsockopt(listener, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
     if (bind(listener, (void *)&here, sizeof here) != 0 || listen(listener, BACKLOG) != 0) {
         perror("bare");
-        return 1;
+        exit(1);
     }
+    return listener;
+}
+
+/* All but this one are children, which end with it. */
+static void spawn_workers(int count) {
+    while (--count > 0) {
+        pid_t pid = fork();
+        if (pid < 0) {
+            perror("bare: fork");
+            exit(1);
+        }
+        if (pid == 0) {
+            (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+            return;
+        }
+    }
+}
+
+int main(int argc, char **argv) {
+    if (argc != 3 && argc != 4)
+        return 2;
+    struct sockaddr_in origin = loopback(argv[2]);
+    spawn_workers(argc == 4 ? atoi(argv[3]) : 1);
+    int listener = listen_on(argv[1]);
     int epoll_fd = epoll_create1(0);
     watch(epoll_fd, listener, NULL);
     for (;;) {

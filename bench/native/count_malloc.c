@@ -5,7 +5,6 @@
  * which is a library, so its calls are counted at that door. libmimalloc names its functions as libc
  * does, too, and stands before libc: so in a process with mimalloc the __libc_ functions are mimalloc's,
  * in others glibc's. */
-#define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <stdint.h>

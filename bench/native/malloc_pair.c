@@ -9,19 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-static uint64_t wall_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
-static uint64_t cpu_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
+#include "measure.h"
 
 static void out_of_memory(void) {
     fputs("bench_malloc: memory is short\n", stderr);
@@ -57,12 +46,6 @@ int main(int argc, char **argv) {
         fputs("usage: bench_malloc pair|mixed COUNT\n", stderr);
         return 2;
     }
-    run(count / 16 + 1); /* the allocator has its pages then */
-    uint64_t wall = wall_ns(), cpu = cpu_ns();
-    run(count);
-    cpu = cpu_ns() - cpu;
-    wall = wall_ns() - wall;
-    printf("%llu %llu %llu\n", (unsigned long long)wall, (unsigned long long)cpu,
-           (unsigned long long)count);
+    measure(run, count);
     return 0;
 }

@@ -18,8 +18,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "measure.h"
 #include "mem/block.h"
 #include "mem/pool.h"
 
@@ -35,12 +35,6 @@ static struct side sides[2];
 static struct pool pool = {.name = "bench", .object_size = OBJECT};
 static void *things[BATCH];
 static uint64_t left;
-
-static uint64_t clock_ns(clockid_t which) {
-    struct timespec now;
-    (void)clock_gettime(which, &now); /* cannot fail with these clocks */
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
 
 static void *get_block(struct side *side) {
     return block_get(&side->blocks);
@@ -153,18 +147,11 @@ int main(int argc, char **argv) {
         fprintf(stderr, "usage: bench_blocks CASE COUNT\n");
         return 2;
     }
-    uint64_t count = strtoull(argv[2], NULL, 10);
     for (unsigned i = 0; i < 2; i++) {
         block_cache_init(&sides[i].blocks);
         pool_cache_init(&sides[i].objects, &pool, &sides[i].blocks.recycler);
         ASSERT(sem_init(&sides[i].turn, 0, 0) == 0);
     }
-    void (*run)(uint64_t n) = chosen->crosses ? cross : same;
-    run(count / 8 + 1);
-    uint64_t wall = clock_ns(CLOCK_MONOTONIC), cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
-    run(count);
-    printf("%llu %llu %llu\n", (unsigned long long)(clock_ns(CLOCK_MONOTONIC) - wall),
-           (unsigned long long)(clock_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu),
-           (unsigned long long)count);
+    measure(chosen->crosses ? cross : same, strtoull(argv[2], NULL, 10));
     return 0;
 }

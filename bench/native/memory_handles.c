@@ -10,8 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "measure.h"
 #include "mem/loan.h"
 
 enum { OBJECTS = 64 };
@@ -23,12 +23,6 @@ static struct loan_pool pool;
 static int objects[OBJECTS];
 static uint64_t handles[OBJECTS];
 static void *lent[OBJECTS];
-
-static uint64_t clock_ns(clockid_t which) {
-    struct timespec now;
-    (void)clock_gettime(which, &now); /* cannot fail with these clocks */
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
 
 static uint64_t make(unsigned i) {
     return handle_make(&table, 0, &(struct handle_object){.object = &objects[i], .key = &kind});
@@ -78,13 +72,7 @@ int main(int argc, char **argv) {
         if (strcmp(argv[1], cases[i].name) != 0)
             continue;
         prepare();
-        cases[i].run(count / 16 + 1);
-        uint64_t wall = clock_ns(CLOCK_MONOTONIC), cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
-        cases[i].run(count);
-        cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu;
-        wall = clock_ns(CLOCK_MONOTONIC) - wall;
-        printf("%llu %llu %llu\n", (unsigned long long)wall, (unsigned long long)cpu,
-               (unsigned long long)count);
+        measure(cases[i].run, count);
         return 0;
     }
     fputs("usage: bench_handles handle_lookup|loan_keep|handle_life COUNT\n", stderr);

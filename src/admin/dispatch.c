@@ -1,14 +1,17 @@
 /* dispatch: from method and path to a page. One table says what there is; /help and the answer to
  * an unknown path are printed from it, so they cannot be out of date. */
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 
 #include "admin/page.h"
 #include "http/path.h"
+#include "rt/rt.h"
 
 const char content_type_json[] = "application/json";
 static const char content_type_text[] = "text/plain; charset=UTF-8";
-static const char content_type_html[] = "text/html; charset=UTF-8";
+const char content_type_html[] = "text/html; charset=UTF-8";
+const char content_type_bytes[] = "application/octet-stream";
 
 /* What needs POST. */
 enum mutation { READS, CHANGES, CHANGES_BY_PARAMETERS };
@@ -119,6 +122,13 @@ void page_fail(struct page *page, unsigned status, const char *format, ...) {
     page->content_type = content_type_text;
     page->body.len = 0;
     text_puts(&page->body, message);
+}
+
+int page_wait(const char *reason, int64_t end_ns) {
+    int woken = 0;
+    while (woken == 0)
+        woken = rt_park(reason, end_ns);
+    return woken == -ETIMEDOUT ? 0 : woken;
 }
 
 static void put_commands(struct text *out) {

@@ -213,13 +213,9 @@ static void answer_difference(struct heap_question *question, struct answer *ans
     run(read_pprof, answer);
     if (answer->err < 0)
         return;
-    int woken = 0;
-    while (woken == 0)
-        woken = rt_park("while the heap is watched", end_ns);
-    if (woken == -ETIMEDOUT)
+    answer->err = page_wait("while the heap is watched", end_ns);
+    if (answer->err == 0)
         run(put_difference, answer);
-    else
-        answer->err = woken; /* nobody would read it */
 }
 
 static void put_page(const struct query *query, bool is_allocs, struct page *page) {
@@ -237,7 +233,7 @@ static void put_page(const struct query *query, bool is_allocs, struct page *pag
     if (answer.err < 0)
         fail(page, answer.err);
     else if (!question.is_text)
-        page->content_type = "application/octet-stream";
+        page->content_type = content_type_bytes;
     pprof_free(answer.pprof);
     text_fini(&answer.notes);
 }

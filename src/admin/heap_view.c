@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <time.h>
 
 #include "admin/pprof_read.h"
 #include "ext/go_heap.h"
@@ -107,14 +106,6 @@ static void on_go_heap(void *arg, const struct go_heap *heap) {
 
 /* ---- Both ---- */
 
-static void note_time(struct text *notes, int64_t wall_ns) {
-    time_t seconds = (time_t)(wall_ns / NS_PER_S);
-    struct tm tm;
-    char text[32];
-    strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", gmtime_r(&seconds, &tm));
-    text_printf(notes, "%s.%03dZ", text, (int)(wall_ns / NS_PER_MS % 1000));
-}
-
 static void note_reading(const struct heap_wanted *wanted, const struct heap_reading *reading,
                          struct text *notes) {
     if (reading->rate > 0)
@@ -128,9 +119,9 @@ static void note_reading(const struct heap_wanted *wanted, const struct heap_rea
         text_printf(notes, "cycle %" PRIu64, reading->cycle);
         if (reading->cycle > 0) {
             text_puts(notes, ", from ");
-            note_time(notes, reading->cycle_began_ns);
+            text_put_time(notes, reading->cycle_began_ns);
             text_puts(notes, " to ");
-            note_time(notes, reading->closed_ns);
+            text_put_time(notes, reading->closed_ns);
         }
         text_putc(notes, '\n');
     }

@@ -3,9 +3,6 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
-#include <time.h>
-
-#include "base/clock.h"
 
 static void new_line(struct json *json) {
     if (json->style == JSON_PRETTY)
@@ -132,11 +129,7 @@ void json_field_u64_string(struct json *json, const char *name, uint64_t value) 
 }
 
 void json_field_time(struct json *json, const char *name, int64_t wall_ns) {
-    time_t seconds = (time_t)(wall_ns / NS_PER_S);
-    struct tm tm;
-    gmtime_r(&seconds, &tm);
-    char text[64];
-    size_t len = strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm);
-    snprintf(text + len, sizeof text - len, ".%03dZ", (int)(wall_ns % NS_PER_S / NS_PER_MS));
+    char text[TIME_TEXT_MAX];
+    time_format(wall_ns, text);
     json_field(json, name, span_of(text));
 }

@@ -156,13 +156,6 @@ static bool index_grow(struct index *index) {
     return true;
 }
 
-static uint64_t hash_text(struct span text) {
-    uint64_t hash = 0xcbf29ce484222325ULL; /* FNV-1a */
-    for (size_t i = 0; i < text.len; i++)
-        hash = (hash ^ (unsigned char)text.ptr[i]) * 0x100000001b3ULL;
-    return hash;
-}
-
 /* The entry of key, a free one when it is new; NULL when memory is short. With a text, of which key is
  * the hash, it is the one that has it in `in`. */
 static struct entry *entry_of(struct pprof *pprof, struct index *index, uint64_t key,
@@ -192,7 +185,7 @@ static uint32_t string_of(struct pprof *pprof, const char *string) {
     if (!string || !*string || pprof->strings.failed)
         return 0;
     struct span text = span_of(string);
-    uint64_t key = hash_text(text);
+    uint64_t key = span_hash(SPAN_HASH, text);
     struct entry *entry = entry_of(pprof, &pprof->texts, key, &pprof->strings, text);
     if (!entry || entry->id != 0)
         return entry ? entry->id : 0;
@@ -360,7 +353,7 @@ static uint32_t told_location_of(struct pprof *pprof, const struct told_frame *f
     describe_location(pprof, frame->address, frame->symbols, frame->count);
     pprof->failed |= message->failed | told->failed; /* before what is not there is compared */
     struct span text = text_span(message);
-    uint64_t key = hash_text(text);
+    uint64_t key = span_hash(SPAN_HASH, text);
     struct entry *entry =
         pprof->failed ? NULL : entry_of(pprof, &pprof->told_locations, key, told, text);
     if (!entry || entry->id != 0) {
@@ -412,7 +405,7 @@ static void add_values(struct pprof *pprof, struct text *ids, const int64_t *val
     if (pprof->failed)
         return;
     struct span text = text_span(ids);
-    uint64_t key = hash_text(text) ^ ids_len;
+    uint64_t key = span_hash(SPAN_HASH, text) ^ ids_len;
     struct entry *entry = entry_of(pprof, &pprof->sample_index, key, samples, text);
     if (!entry || !room_for_sample(pprof, pprof->sample_index.count))
         return;

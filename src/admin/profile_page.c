@@ -20,8 +20,6 @@ enum {
 };
 static const int64_t period_ns = NS_PER_S / PROFILE_HZ;
 
-static const char content_type_profile[] = "application/octet-stream";
-
 static void put_text(void *arg, const char *text, size_t len) {
     text_put(arg, span_make(text, len));
 }
@@ -54,7 +52,7 @@ static void put_goroutine_profile(struct page *page) {
         blocking_call(write_pprof, &writing) < 0)
         page_fail(page, 503, "no memory or no thread to look at the coroutines\n");
     else
-        page->content_type = content_type_profile;
+        page->content_type = content_type_bytes;
     pprof_free(writing.pprof);
 }
 
@@ -145,7 +143,7 @@ static void put_cpu_profile(struct page *page) {
     if (err < 0 || reading.err < 0)
         page_fail(page, 503, "no memory or no thread to write the profile\n");
     else
-        page->content_type = content_type_profile;
+        page->content_type = content_type_bytes;
     pprof_free(reading.writing.pprof);
 }
 
@@ -163,10 +161,8 @@ static bool take_profile(const struct query *query, struct page *page) {
         return false;
     }
     int64_t end_ns = clock_mono_ns() + (int64_t)seconds * NS_PER_S;
-    int woken = 0;
-    while (woken == 0)
-        woken = rt_park("while a profile is taken", end_ns);
-    if (profile_stop() == 0 && woken == -ETIMEDOUT)
+    int waited = page_wait("while a profile is taken", end_ns);
+    if (profile_stop() == 0 && waited == 0)
         return true;
     drop_profile();
     page_fail(page, 503, "the profile was given up\n"); /* nobody would read it */
@@ -185,7 +181,7 @@ extern const char admin_flame_html[];
 extern const unsigned long admin_flame_html_len;
 
 void page_flame(const struct query *query, struct page *page) {
-    page->content_type = "text/html; charset=UTF-8";
+    page->content_type = content_type_html;
     text_put(&page->body, span_make(admin_flame_html, admin_flame_html_len));
 }
 

@@ -3,10 +3,10 @@
 
 #include "admin/json.h"
 #include "admin/page.h"
+#include "admin/server_stats.h"
 #include "base/clock.h"
 #include "ext/ext_handles.h"
 #include "ext/go_lent.h"
-#include "heap/memory_use.h"
 #include "mem/pool.h"
 #include "mem/recycler.h"
 #include "rt/rt.h"
@@ -149,7 +149,7 @@ static void put_pools(struct json *json) {
 /* Envoy's fields, then the blocks that exchanges and connections hold, by P, what is behind them (the
  * fields of struct recycler_stats), the pools, how much extensions hold, and what is limited. */
 void page_memory(const struct query *query, struct page *page) {
-    struct memory_use memory = memory_use_now();
+    struct memory_use memory = server_memory();
     page->content_type = content_type_json;
     struct json json = {.out = &page->body, .style = JSON_PRETTY};
     json_open(&json, '{');

@@ -5,7 +5,7 @@
 #include "admin/page.h"
 #include "base/clock.h"
 #include "base/stats.h"
-#include "heap/memory_use.h"
+#include "rt/foreign.h"
 #include "rt/io_counts.h"
 #include "rt/rt.h"
 
@@ -72,10 +72,21 @@ static uint64_t version_number(void) {
     return (uint64_t)major << 16 | minor << 8 | patch;
 }
 
+static void read_memory(void *memory) {
+    *(struct memory_use *)memory = memory_use_now();
+}
+
+struct memory_use server_memory(void) {
+    struct memory_use memory;
+    if (!rt_self() || blocking_call(read_memory, &memory) < 0)
+        read_memory(&memory); /* no thread could be had: it is only slow */
+    return memory;
+}
+
 void server_stats_refresh(void) {
     const struct admin_hooks *hooks = admin_hooks();
     enum admin_state state = hooks->state();
-    struct memory_use memory = memory_use_now();
+    struct memory_use memory = server_memory();
     int64_t connections = 0;
     stats_each(add_listener_connections, &connections);
 

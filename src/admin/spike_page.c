@@ -10,8 +10,6 @@
 #include "admin/spike_capture.h"
 #include "rt/foreign.h"
 
-static const char content_type_html[] = "text/html; charset=UTF-8";
-
 struct asking {
     const struct spike_capture *capture;
     struct span file;
@@ -117,7 +115,7 @@ static void send_file(const struct asking *asking) {
     else if (err < 0)
         page_fail(page, err == -ENOENT ? 404 : 503, "it cannot be read: %s\n", strerror(-err));
     else
-        page->content_type = "application/octet-stream";
+        page->content_type = content_type_bytes;
 }
 
 static void answer(void *arg) {

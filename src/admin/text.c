@@ -3,6 +3,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
+
+#include "base/clock.h"
 
 void text_fini(struct text *text) {
     free(text->data);
@@ -63,6 +66,20 @@ void text_put_double(struct text *text, double value) {
     char digits[DOUBLE_TEXT_MAX];
     double_format(value, digits);
     text_puts(text, digits);
+}
+
+void time_format(int64_t wall_ns, char out[TIME_TEXT_MAX]) {
+    time_t seconds = (time_t)(wall_ns / NS_PER_S);
+    struct tm tm;
+    gmtime_r(&seconds, &tm);
+    size_t len = strftime(out, TIME_TEXT_MAX, "%Y-%m-%dT%H:%M:%S", &tm);
+    snprintf(out + len, TIME_TEXT_MAX - len, ".%03dZ", (int)(wall_ns % NS_PER_S / NS_PER_MS));
+}
+
+void text_put_time(struct text *text, int64_t wall_ns) {
+    char written[TIME_TEXT_MAX];
+    time_format(wall_ns, written);
+    text_puts(text, written);
 }
 
 /* The table of RFC 3629: the second byte's range excludes overlong forms, surrogates and what lies

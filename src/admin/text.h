@@ -18,6 +18,10 @@ void text_fini(struct text *text);
 void text_put(struct text *text, struct span bytes);
 void text_printf(struct text *text, const char *format, ...) PRINTF_LIKE(2, 3);
 void text_put_double(struct text *text, double value);
+/* Wall clock time as RFC 3339 has it: "2026-01-31T08:00:00.000Z". */
+void text_put_time(struct text *text, int64_t wall_ns);
+enum { TIME_TEXT_MAX = 64 };
+void time_format(int64_t wall_ns, char out[TIME_TEXT_MAX]);
 
 static inline void text_puts(struct text *text, const char *s) {
     text_put(text, span_of(s));

@@ -49,10 +49,8 @@ void page_trace(const struct query *query, struct page *page) {
         return;
     }
     int64_t end_ns = clock_mono_ns() + (int64_t)seconds * NS_PER_S;
-    int woken = 0;
-    while (woken == 0)
-        woken = rt_park("while a trace is taken", end_ns);
-    if (trace_stop() < 0 || woken != -ETIMEDOUT || blocking_call(write_trace, &page->body) < 0) {
+    int waited = page_wait("while a trace is taken", end_ns);
+    if (trace_stop() < 0 || waited < 0 || blocking_call(write_trace, &page->body) < 0) {
         (void)trace_write(NULL, NULL); /* nobody would read it, or no thread could be had */
         page_fail(page, 503, "no trace could be written\n");
         return;

@@ -18,14 +18,6 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* all below */
 static struct copy *buckets[BUCKETS];
 static size_t used_bytes;
 
-/* FNV-1a; its low bits are good. */
-static uint64_t hash_of(struct span text) {
-    uint64_t hash = 0xcbf29ce484222325ULL;
-    for (size_t i = 0; i < text.len; i++)
-        hash = (hash ^ (unsigned char)text.ptr[i]) * 0x100000001b3ULL;
-    return hash;
-}
-
 static struct copy *copy_locked(struct span text, size_t max_bytes) {
     size_t bytes = sizeof(struct copy) + text.len + 1;
     if (max_bytes < used_bytes || max_bytes - used_bytes < bytes)
@@ -42,7 +34,7 @@ static struct copy *copy_locked(struct span text, size_t max_bytes) {
 }
 
 const char *intern(struct span text, size_t max_bytes) {
-    struct copy **bucket = &buckets[hash_of(text) % BUCKETS];
+    struct copy **bucket = &buckets[span_hash(SPAN_HASH, text) % BUCKETS];
     pthread_mutex_lock(&lock);
     struct copy *copy = *bucket;
     while (copy && !span_eq(span_make(copy->text, copy->len), text))

@@ -40,6 +40,12 @@ bool span_next_token(struct span *rest, char separator, struct span *token) {
     return true;
 }
 
+uint64_t span_hash(uint64_t hash, struct span s) {
+    for (size_t i = 0; i < s.len; i++)
+        hash = (hash ^ (unsigned char)s.ptr[i]) * 0x100000001b3ULL;
+    return hash;
+}
+
 bool span_to_u64(struct span s, uint64_t *out) {
     uint64_t value = 0;
     if (s.len == 0)

@@ -69,6 +69,11 @@ struct span span_trim(struct span s BORROWED_BY(result));
 /* Next element of a separated list ("a, b ,c"), trimmed; false at the end. Advances *rest. */
 bool span_next_token(struct span *rest BORROWED_BY(token), char separator, struct span *token);
 
+/* FNV-1a, a byte at a time: for names, which are short. Start with SPAN_HASH, or go on from another's hash. Its
+ * low bits are good. */
+#define SPAN_HASH 0xcbf29ce484222325ULL
+uint64_t span_hash(uint64_t hash, struct span s);
+
 /* Decimal digits only, no sign, no blanks. False on anything else or on overflow. */
 bool span_to_u64(struct span s, uint64_t *out);
 

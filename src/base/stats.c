@@ -158,9 +158,7 @@ uint64_t stat_quantile_us(const struct stat_summary *summary, double q) {
 /* ---- the registry ---- */
 
 static uint64_t hash_of(enum stat_kind kind, struct span name) {
-    uint64_t hash = 0xcbf29ce484222325u ^ (uint64_t)kind; /* FNV-1a: names come from the config */
-    for (size_t i = 0; i < name.len; i++)
-        hash = (hash ^ (unsigned char)name.ptr[i]) * 0x100000001b3u;
+    uint64_t hash = span_hash(SPAN_HASH ^ (uint64_t)kind, name); /* names come from the config */
     return hash ^ hash >> 32;
 }
 

@@ -119,7 +119,7 @@ static struct ext_view view_of(const struct header_map *map) {
     return (struct ext_view){map->count ? map->entries : &none, map->count, map->bytes};
 }
 
-static void info_snapshot_locked(struct ext_stream *stream, const struct exchange *x) {
+static void info_snapshot_locked(struct ext_stream *stream, struct exchange *x) {
     const struct stream_info *from = &x->info;
     struct ext_info *info = &stream->info;
     info->route_name = x->route ? x->route->name : from->route_name;
@@ -136,8 +136,8 @@ static void info_snapshot_locked(struct ext_stream *stream, const struct exchang
         info->details = span_of("via_upstream");
     info->upstream_attempts = from->upstream_attempts;
     info->upstream_cluster = from->upstream_cluster;
-    info->downstream_local = from->downstream_local;
-    info->downstream_remote = from->downstream_remote;
+    info->downstream_local = exchange_downstream_local(x);
+    info->downstream_remote = exchange_downstream_remote(x);
     info->upstream_local = from->upstream_local;
     info->upstream_remote = from->upstream_remote;
     info->routes = x->hcm->routes;

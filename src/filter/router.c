@@ -26,22 +26,35 @@ static void *router_create(struct exchange *x, const struct filter_factory *fact
 }
 
 static bool is_here_whole(const struct exchange *x) {
-    return x->request_complete || (x->downstream->body && wire_body_is_here(x->downstream->body));
+    return x->request_complete || (x->serving->body && wire_body_is_here(x->serving->body));
 }
 
-static struct cluster *find_cluster(struct router *r, const struct route_entry *route) {
-    struct exchange *x = r->x;
-    struct span name = route_cluster_name(route, &x->request.headers, x->random);
-    struct cluster *cluster =
-        span_is_none(name) || !x->snapshot ? NULL : snapshot_cluster(x->snapshot, name);
-    if (cluster)
-        return cluster;
+static NOINLINE struct cluster *no_cluster(struct router *r, const struct route_entry *route) {
     static const unsigned statuses[] = {503, 404, 500};
     int code = route->config->route->cluster_not_found_response_code;
-    stat_inc(x->hcm->stats.no_cluster, x->shard);
+    stat_inc(r->x->hcm->stats.no_cluster, r->x->shard);
     router_reply_simple(r, statuses[code >= 0 && code < 3 ? code : 0], span_none(),
                         SPAN_LIT("cluster_not_found"), FLAG_NO_CLUSTER_FOUND);
     return NULL;
+}
+
+static struct cluster *find_cluster(struct router *r, const struct route_entry *route) {
+    const struct exchange *x = r->x;
+    if (route->cluster)
+        return route->cluster;
+    struct span name = route_cluster_name(route, &x->request.headers);
+    struct cluster *cluster =
+        span_is_none(name) || !x->snapshot ? NULL : snapshot_cluster(x->snapshot, name);
+    return cluster ? cluster : no_cluster(r, route);
+}
+
+static int rewrite_request(struct router *r, const struct route_entry *route, bool envoy_headers) {
+    struct header_map *headers = &r->x->request.headers;
+    bool had_path = header_has(headers, HDR_X_ENVOY_ORIGINAL_PATH);
+    int rc = route_rewrite_request(route, r->x);
+    if (!envoy_headers && !had_path)
+        header_remove_id(headers, HDR_X_ENVOY_ORIGINAL_PATH);
+    return rc;
 }
 
 static int prepare_request(struct router *r, const struct route_entry *route) {
@@ -50,32 +63,24 @@ static int prepare_request(struct router *r, const struct route_entry *route) {
     bool envoy_headers = !(r->config && r->config->suppress_envoy_headers);
     int rc = 0;
     r->timeout_ns = route->timeout_ns;
-    if (r->timeout_ns && envoy_headers) {
-        struct span text = arena_decimal(&x->arena, (uint64_t)r->timeout_ns / NS_PER_MS);
-        rc = span_is_none(text) ? -ENOMEM
-                                : header_set_id(headers, HDR_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, text);
-    }
-    if (rc == 0 && route->virtual_host && route->virtual_host->include_request_attempt_count)
+    if (r->timeout_ns && envoy_headers)
+        rc = header_set_id(headers, HDR_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, route->timeout_text);
+    if (rc == 0 && route->counts_attempts)
         rc = header_set_id(headers, HDR_X_ENVOY_ATTEMPT_COUNT, SPAN_LIT("1"));
     if (rc == 0)
         rc = route_mutate_request(route, x);
-    bool had_path = header_has(headers, HDR_X_ENVOY_ORIGINAL_PATH);
-    if (rc == 0)
-        rc = route_rewrite_request(route, x);
-    if (!envoy_headers && !had_path)
-        header_remove_id(headers, HDR_X_ENVOY_ORIGINAL_PATH);
+    if (rc == 0 && route->rewrites)
+        rc = rewrite_request(r, route, envoy_headers);
     return rc;
 }
 
 /* host_rewrite auto: only the endpoint knows its name. */
-static int rewrite_host(struct router *r, const struct cfg_route_action *action) {
+static int rewrite_host(struct router *r, const struct route_entry *route) {
     struct exchange *x = r->x;
-    bool automatic = action->host_rewrite_specifier_case == CFG_HOST_REWRITE_AUTO &&
-                     action->auto_host_rewrite.value;
-    if (!automatic || !r->host->hostname.len)
+    if (!route->rewrites_host_auto || !r->host->hostname.len)
         return 0;
     int rc = 0;
-    if (action->append_x_forwarded_host)
+    if (route->config->route->append_x_forwarded_host)
         rc = header_append(&x->request.headers, HDR_X_FORWARDED_HOST, SPAN_LIT("x-forwarded-host"),
                            header_get(&x->request.headers, HDR_AUTHORITY));
     struct span name = arena_copy(&x->arena, r->host->hostname);
@@ -89,27 +94,30 @@ static void note_upstream(struct router *r) {
         x->info.upstream_remote = r->host->text;
         x->info.upstream_host_name = r->host->hostname.len ? r->host->hostname : r->host->text;
     }
-    if (r->upstream)
-        x->info.upstream_local = arena_copy(&x->arena, span_of(r->upstream->local_text));
+    if (r->served)
+        x->info.upstream_local = span_make(r->served->local_text, r->served->local_len);
 }
 
 static bool admit(struct router *r) {
     struct cluster *cluster = r->cluster;
-    uint32_t active = atomic_fetch_add_explicit(&cluster->requests, 1, memory_order_relaxed);
-    r->counted_active = true;
-    stat_inc(cluster->stats.rq_active, r->x->shard);
-    if (active < cluster->max_requests)
+    unsigned shard = r->x->shard;
+    r->admitted = cluster_admit(cluster, shard);
+    if (r->admitted) {
+        stats_cell_add(cluster->cells.rq_active, shard, 1);
         return true;
-    stat_inc(cluster->stats.rq_pending_overflow, r->x->shard);
+    }
+    stat_inc(cluster->stats.rq_pending_overflow, shard);
     router_connect_failure(r, UPSTREAM_OVERFLOW, 0);
     return false;
 }
+
 static void forward(struct router *r, const struct route_entry *route) {
     struct exchange *x = r->x;
     int rc = 0;
     router_start_timeout(r); /* nobody waits for a connection for ever */
     enum upstream_failure failure =
-        upstream_get(r->cluster, RT_FOREVER, &r->host, &r->upstream, &rc);
+        upstream_get(r->cluster, x->shard, RT_FOREVER, &r->host, &r->upstream, &rc);
+    r->served = r->upstream;
     if (!is_here_whole(x))
         router_stop_timeout(r); /* its time begins when it is */
     note_upstream(r);
@@ -122,11 +130,12 @@ static void forward(struct router *r, const struct route_entry *route) {
         r->upstream = NULL;
         return;
     }
+    struct host_counters *counters = router_host_counters(r);
     r->upstream->requests++;
-    stat_inc(r->cluster->stats.rq_total, x->shard);
-    router_bump(&router_host_counters(r)->rq_total, 1);
-    router_bump(&router_host_counters(r)->rq_active, 1);
-    rc = rewrite_host(r, route->config->route);
+    stats_cell_add(r->cluster->cells.rq_total, x->shard, 1);
+    router_bump(&counters->rq_total, 1);
+    router_bump(&counters->rq_active, 1);
+    rc = rewrite_host(r, route);
     if (rc == 0)
         rc = router_send_request(r);
     struct http1_head head = {.headers = &x->response.headers};
@@ -138,7 +147,7 @@ static void forward(struct router *r, const struct route_entry *route) {
     } else if (rc == -EPROTO) {
         rc = -EINVAL; /* our request, not the upstream's answer */
     }
-    router_bump(&router_host_counters(r)->rq_active, -1);
+    router_bump(&counters->rq_active, -1);
     if (rc == 0 && exchange_alive(x)) {
         router_take_response(r, &head);
     } else {
@@ -156,11 +165,11 @@ static void router_request(struct exchange *x, void *self) {
         router_reply_simple(r, 404, span_none(), SPAN_LIT("route_not_found"), FLAG_NO_ROUTE_FOUND);
         return;
     }
-    if (route->config->action_case == CFG_ACTION_REDIRECT) {
+    if (route->action == CFG_ACTION_REDIRECT) {
         router_redirect(r, route);
         return;
     }
-    if (route->config->action_case == CFG_ACTION_DIRECT_RESPONSE) {
+    if (route->action == CFG_ACTION_DIRECT_RESPONSE) {
         router_direct_response(r, route);
         return;
     }
@@ -186,10 +195,13 @@ static void router_response(struct exchange *x, void *self) {
 static void router_destroy(struct exchange *x, void *self) {
     struct router *r = self;
     router_release(r, r->head_seen && r->body.done);
-    host_unref(r->host);
-    if (r->counted_active) {
-        atomic_fetch_sub_explicit(&r->cluster->requests, 1, memory_order_relaxed);
-        stat_dec(r->cluster->stats.rq_active, x->shard);
+    if (r->served)
+        upstream_unref(r->served);
+    else
+        host_unref(r->host);
+    if (r->admitted) {
+        cluster_leave(r->cluster, x->shard);
+        stats_cell_add(r->cluster->cells.rq_active, x->shard, UINT64_MAX); /* one less */
     }
 }
 

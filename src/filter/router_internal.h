@@ -17,11 +17,12 @@ struct router {
     struct exchange *x;
     const struct cfg_router *config; /* NULL: all defaults */
     struct cluster *cluster;         /* borrowed from the snapshot */
-    struct host *host;               /* leased */
+    struct host *host;               /* served's; leased when there is none */
     struct upstream *upstream;       /* owned while not NULL */
+    struct upstream *served;         /* leased: what was used, whether it is ours still or not */
     struct body_out *out;            /* the request on its way; in the arena */
     int64_t timeout_ns;
-    bool counted_active, head_seen;
+    bool admitted, head_seen;
     bool replied;      /* the local reply, if there is one, is the router's */
     bool request_sent; /* whole */
     bool timeout_runs;

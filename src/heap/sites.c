@@ -29,6 +29,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/span.h"
 #include "heap/own.h"
 #include "rt/labels.h"
 
@@ -56,9 +57,7 @@ static uint64_t mix(uint64_t hash, uint64_t word) {
 }
 
 static uint64_t mix_text(uint64_t hash, const char *text) {
-    for (; *text; text++)
-        hash = (hash ^ (unsigned char)*text) * 0x100000001b3U;
-    return mix(hash, 0);
+    return mix(span_hash(hash, span_of(text)), 0);
 }
 
 static uint64_t hash_of(const uintptr_t *pcs, unsigned depth, const struct labels *labels) {

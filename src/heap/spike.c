@@ -13,7 +13,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
-#include "base/span.h"
+#include "base/unit.h"
 
 /* ---- The rule as text ---- */
 
@@ -29,18 +29,6 @@ struct spike_rule spike_rule_default(void) {
     };
 }
 
-struct unit {
-    struct span name;
-    int64_t factor;
-};
-static const struct unit sizes[] = {{SPAN_INIT("B"), 1},           {SPAN_INIT("KiB"), 1LL << 10},
-                                    {SPAN_INIT("MiB"), 1LL << 20}, {SPAN_INIT("GiB"), 1LL << 30},
-                                    {SPAN_INIT("TiB"), 1LL << 40}, {{NULL, 0}, 0}};
-static const struct unit times[] = {{SPAN_INIT("ms"), NS_PER_MS},
-                                    {SPAN_INIT("s"), NS_PER_S},
-                                    {SPAN_INIT("m"), 60 * NS_PER_S},
-                                    {SPAN_INIT("h"), 3600 * NS_PER_S},
-                                    {{NULL, 0}, 0}};
 static const struct unit percents[] = {{SPAN_INIT("%"), 1}, {{NULL, 0}, 0}};
 static const struct unit counts[] = {{SPAN_INIT(""), 1}, {{NULL, 0}, 0}};
 
@@ -56,7 +44,7 @@ struct key {
 };
 #define KEY_BYTES(text, member, lowest, off, form)                                                 \
     {                                                                                              \
-        SPAN_INIT(text), sizes, lowest, 1LL << 50, off, offsetof(struct spike_rule, member),       \
+        SPAN_INIT(text), unit_bytes, lowest, 1LL << 50, off, offsetof(struct spike_rule, member),  \
             false, form                                                                            \
     }
 static const struct key keys[] = {
@@ -68,7 +56,7 @@ static const struct key keys[] = {
     {SPAN_INIT("diff"), percents, 1, SPIKE_DIFF_MAX, false,
      offsetof(struct spike_rule, diff_percent), true,
      "diff must be from 1% to 899%: nothing is ten times the average of ten cycles that it is in"},
-    {SPAN_INIT("cooldown"), times, 0, 366LL * 24 * 3600 * NS_PER_S, false,
+    {SPAN_INIT("cooldown"), unit_times, 0, 366LL * 24 * 3600 * NS_PER_S, false,
      offsetof(struct spike_rule, cooldown_ns), false,
      "cooldown must be a time, as in cooldown=500ms, 30s, 1m or 1h"},
     {SPAN_INIT("pairs"), counts, 1, 10000, false, offsetof(struct spike_rule, pairs_max), true,
@@ -80,21 +68,7 @@ static bool parse_value(const struct key *key, struct span text, int64_t *out) {
         *out = SPIKE_NEVER;
         return true;
     }
-    size_t digits = 0;
-    while (digits < text.len && text.ptr[digits] >= '0' && text.ptr[digits] <= '9')
-        digits++;
-    uint64_t number;
-    if (!span_to_u64(span_make(text.ptr, digits), &number))
-        return false;
-    for (const struct unit *unit = key->units; unit->name.ptr; unit++) {
-        if (!span_eq(span_from(text, digits), unit->name))
-            continue;
-        if (number > (uint64_t)(key->max / unit->factor))
-            return false;
-        *out = (int64_t)number * unit->factor;
-        return *out >= key->min;
-    }
-    return false;
+    return unit_parse(text, key->units, key->max, out) && *out >= key->min;
 }
 
 static const char *set(struct spike_rule *rule, struct span item) {

@@ -121,7 +121,7 @@ static int finish(struct body_out *out) {
 /* ---- splicing ---- */
 
 static size_t most_at_once(const struct exchange *x) {
-    if (x->downstream->purse || x->worker->overload.active)
+    if (x->serving->purse || x->worker->overload.active)
         return STEP_LEAST;
     size_t limit = exchange_buffer_limit(x);
     return limit < STEP_LEAST ? STEP_LEAST : limit < SPLICE_MAX ? limit : SPLICE_MAX;

@@ -28,6 +28,13 @@ static void init_stats(struct cluster *cluster) {
         enum stat_kind kind;
         const char *name;
     } table[] = {
+        /* Their cells lie side by side: every request changes them. */
+        {&s->rq_total, STAT_COUNTER, "upstream_rq_total"},
+        {&s->rq_active, STAT_GAUGE, "upstream_rq_active"},
+        {&s->rq_completed, STAT_COUNTER, "upstream_rq_completed"},
+        {&s->cx_rx_bytes, STAT_COUNTER, "upstream_cx_rx_bytes_total"},
+        {&s->cx_tx_bytes, STAT_COUNTER, "upstream_cx_tx_bytes_total"},
+        /* These a connection, or something that failed. */
         {&s->cx_total, STAT_COUNTER, "upstream_cx_total"},
         {&s->cx_active, STAT_GAUGE, "upstream_cx_active"},
         {&s->cx_http1_total, STAT_COUNTER, "upstream_cx_http1_total"},
@@ -43,13 +50,8 @@ static void init_stats(struct cluster *cluster) {
         {&s->cx_max_requests, STAT_COUNTER, "upstream_cx_max_requests"},
         {&s->cx_none_healthy, STAT_COUNTER, "upstream_cx_none_healthy"},
         {&s->cx_protocol_error, STAT_COUNTER, "upstream_cx_protocol_error"},
-        {&s->cx_rx_bytes, STAT_COUNTER, "upstream_cx_rx_bytes_total"},
-        {&s->cx_tx_bytes, STAT_COUNTER, "upstream_cx_tx_bytes_total"},
         {&s->cx_connect_ms, STAT_HISTOGRAM, "upstream_cx_connect_ms"},
         {&s->cx_length_ms, STAT_HISTOGRAM, "upstream_cx_length_ms"},
-        {&s->rq_total, STAT_COUNTER, "upstream_rq_total"},
-        {&s->rq_active, STAT_GAUGE, "upstream_rq_active"},
-        {&s->rq_completed, STAT_COUNTER, "upstream_rq_completed"},
         {&s->rq_pending_total, STAT_COUNTER, "upstream_rq_pending_total"},
         {&s->rq_pending_active, STAT_GAUGE, "upstream_rq_pending_active"},
         {&s->rq_pending_overflow, STAT_COUNTER, "upstream_rq_pending_overflow"},
@@ -74,6 +76,13 @@ static void init_stats(struct cluster *cluster) {
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
         *table[i].into =
             stats_get_tagged(table[i].kind, "cluster", "envoy.cluster_name", label, table[i].name);
+    struct cluster_cells *cells = &cluster->cells;
+    cells->rq_total = s->rq_total->slot;
+    cells->rq_active = s->rq_active->slot;
+    cells->rq_completed = s->rq_completed->slot;
+    cells->rq_time = s->rq_time->slot;
+    cells->cx_rx_bytes = s->cx_rx_bytes->slot;
+    cells->cx_tx_bytes = s->cx_tx_bytes->slot;
 }
 
 static void read_limits(struct cluster *cluster) {
@@ -168,6 +177,8 @@ struct cluster *cluster_build(struct config *config, const struct cfg_cluster *c
     for (unsigned i = 0; i < locals; i++)
         wait_queue_init(&cluster->local[i].pending);
     read_limits(cluster);
+    breaker_init(&cluster->requests, cluster->max_requests, &cluster->local[0].requests,
+                 sizeof(struct cluster_local), locals);
     init_stats(cluster);
     if (cfg->type == CFG_CLUSTER_STATIC) {
         cluster->published = static_hosts(cfg, problems);
@@ -219,7 +230,9 @@ static void take_set(struct rt_post *post) {
                 upstream_retire_pool(old->hosts[i], message->p_index);
         host_set_unref(old);
     } else {
-        local->next = (uint32_t)worker_random(worker_here());
+        /* Or all Ps would begin with the same host. */
+        uint32_t random = (uint32_t)worker_random(worker_here());
+        local->next = message->set->schedule_len ? random % message->set->schedule_len : 0;
     }
     wait_queue_wake_all(&local->pending);
     cluster_unref(message->cluster);
@@ -296,29 +309,27 @@ struct host *cluster_choose(struct cluster *cluster, unsigned p_index) {
     if (!set || set->schedule_len == 0)
         return NULL;
     local->next = local->next + 1 >= set->schedule_len ? 0 : local->next + 1;
-    return set->hosts[set->schedule[local->next % set->schedule_len]];
+    return set->hosts[set->schedule[local->next]];
 }
 
-void cluster_count_response(struct cluster *cluster, unsigned shard, unsigned status) {
-    struct cluster_stats *s = &cluster->stats;
-    if (status < 100 || status >= 600)
-        return;
-    unsigned class = status / 100 - 1;
-    struct statistic *by_class = __atomic_load_n(&s->rq_class[class], __ATOMIC_ACQUIRE);
-    struct statistic *by_code = __atomic_load_n(&s->rq_code[status], __ATOMIC_ACQUIRE);
-    if (!by_class || !by_code) {
-        /* The first response of its kind; both Ps would store the same pointer. */
-        char name[32];
-        struct span label =
-            cluster->config->alt_stat_name.len ? cluster->config->alt_stat_name : cluster->name;
-        snprintf(name, sizeof name, "upstream_rq_%uxx", class + 1);
-        by_class = stats_get_tagged(STAT_COUNTER, "cluster", "envoy.cluster_name", label, name);
-        snprintf(name, sizeof name, "upstream_rq_%u", status);
-        by_code = stats_get_tagged(STAT_COUNTER, "cluster", "envoy.cluster_name", label, name);
-        __atomic_store_n(&s->rq_class[class], by_class, __ATOMIC_RELEASE);
-        __atomic_store_n(&s->rq_code[status], by_code, __ATOMIC_RELEASE);
-    }
-    stat_inc(s->rq_completed, shard);
-    stat_inc(by_class, shard);
-    stat_inc(by_code, shard);
+/* Never 0: that is a cell of the sink, where a stat counts for which there is no room. It then takes
+ * this way each time. */
+static uint32_t response_cell(struct cluster *cluster, const char *suffix) {
+    struct span label =
+        cluster->config->alt_stat_name.len ? cluster->config->alt_stat_name : cluster->name;
+    return stats_get_tagged(STAT_COUNTER, "cluster", "envoy.cluster_name", label, suffix)->slot;
+}
+
+void cluster_count_first(struct cluster *cluster, unsigned shard, unsigned status) {
+    char name[32];
+    snprintf(name, sizeof name, "upstream_rq_%uxx", status / 100);
+    uint32_t by_class = response_cell(cluster, name);
+    snprintf(name, sizeof name, "upstream_rq_%u", status);
+    uint32_t by_code = response_cell(cluster, name);
+    /* Two Ps may both come here, and store the same. Relaxed: a cell's memory was there before. */
+    atomic_store_explicit(&cluster->cells.rq_class[status / 100 - 1], by_class,
+                          memory_order_relaxed);
+    atomic_store_explicit(&cluster->rq_code[status], by_code, memory_order_relaxed);
+    stats_cell_add(by_class, shard, 1);
+    stats_cell_add(by_code, shard, 1);
 }

@@ -6,7 +6,8 @@
  *   cluster ─ local[P] ─ host_set (immutable, leased by each P) ─► host ─ pool[P]
  *
  * Ownership  Counted (atomic): cluster_unref, host_unref, host_set_unref.
- * Threads    local[p] and host->pools[p] belong to P p. The rest is immutable or atomic.
+ * Threads    local[p] and host->pools[p] belong to P p, but for local[p].requests, which other Ps may take
+ *            from. The rest is immutable or atomic.
  *            cluster_set_hosts may be called on any P or off them: it posts to each P. */
 #pragma once
 #include <stdatomic.h>
@@ -15,31 +16,36 @@
 #include "base/stats.h"
 #include "config/config.h"
 #include "io/address.h"
+#include "proxy/breaker.h"
 #include "rt/rt.h"
 #include "rt/sync.h"
+#include "rt/timer.h"
 
-struct host_counters { /* of one P; read by any thread, relaxed */
-    _Atomic uint64_t cx_total, cx_active, cx_connect_fail;
+struct
+    host_counters { /* of one P; read by any thread, relaxed. A good request changes the first three */
     _Atomic uint64_t rq_total, rq_active, rq_success, rq_error, rq_timeout;
+    _Atomic uint64_t cx_total, cx_active, cx_connect_fail;
 };
 
-struct host_pool {    /* of one P */
-    struct list idle; /* struct upstream.node, most recently used first */
+struct host_pool {    /* of one P. A request that finds a connection touches the first line only */
+    struct list idle; /* struct upstream.node, most recently put first, so the last ends first */
     uint32_t idle_count, open_count;
-    bool retired; /* the host left the cluster, for good: nothing comes back here */
+    bool retired;    /* the host left the cluster, for good: nothing comes back here */
+    bool idle_timed; /* idle_timer is armed */
     struct host_counters counters;
+    struct timer idle_timer; /* for a time no later than the end of the last one of `idle` */
 } __attribute__((aligned(64)));
 
 struct host {
-    _Atomic uint32_t refs;
-    struct address address;
-    char text_bytes[ADDRESS_TEXT_MAX];
     struct span text;     /* "ip:port" */
     struct span hostname; /* name it was resolved from, or the configured one; may be empty */
-    char *hostname_bytes;
+    bool healthy;         /* by configured health_status */
     uint32_t weight;
-    bool healthy; /* by configured health_status */
     unsigned pool_count;
+    _Atomic uint32_t refs;
+    struct address address;
+    char *hostname_bytes;
+    char text_bytes[ADDRESS_TEXT_MAX];
     struct host_pool pools[]; /* by P */
 };
 
@@ -59,8 +65,6 @@ struct cluster_stats {
     struct statistic *rq_total, *rq_active, *rq_completed, *rq_pending_total, *rq_pending_active,
         *rq_pending_overflow, *rq_pending_failure_eject, *rq_timeout, *rq_rx_reset, *rq_tx_reset,
         *rq_cancelled, *rq_time, *rq_maintenance_mode;
-    struct statistic *rq_class[5]; /* 1xx .. 5xx */
-    struct statistic *rq_code[600];
     struct statistic *membership_total, *membership_healthy, *membership_change, *update_attempt,
         *update_success, *update_failure, *update_empty, *max_host_weight;
 };
@@ -68,28 +72,44 @@ struct cluster_stats {
 struct cluster_local {         /* of one P */
     struct host_set *hosts;    /* leased; NULL until the first set arrives */
     uint32_t next;             /* rotation */
+    _Atomic uint32_t requests; /* the P's share of the breaker: how many more it may let in */
     struct wait_queue pending; /* exchanges that wait for a connection to come back */
     uint32_t pending_count, open_count;
 } __attribute__((aligned(64)));
 
+/* Cells of those stats that every request changes, so that it need not look at the stats' descriptions,
+ * which are a cache line each. */
+struct cluster_cells {
+    uint32_t rq_total, rq_active, rq_completed, rq_time, cx_rx_bytes, cx_tx_bytes;
+    _Atomic uint32_t rq_class[5]; /* 1xx .. 5xx; 0: none came yet, see cluster_count_response */
+};
+
 struct cluster {
-    _Atomic uint32_t refs;
-    struct config *config_ref; /* keeps `config` alive */
-    const struct cfg_cluster *config;
+    /* What every request reads; it is written before the cluster serves, but for `stopping`. */
     struct span name;
-    int64_t connect_timeout_ns, idle_timeout_ns; /* 0: none */
-    int64_t max_connection_duration_ns;
-    uint32_t max_requests_per_connection; /* 0: none */
+    int64_t idle_timeout_ns, max_connection_duration_ns; /* 0: none */
+    uint32_t max_requests_per_connection;                /* 0: none */
+    bool enable_trailers;
+    _Atomic bool stopping; /* the resolver ends */
+    struct cluster_cells cells;
+    unsigned local_count;
+
+    /* What opening a connection reads. */
+    int64_t connect_timeout_ns; /* 0: none */
     uint32_t max_connections, max_pending, max_requests;
     uint32_t buffer_limit;
-    bool enable_trailers;
-    _Atomic uint32_t connections, requests; /* against the circuit breakers, all Ps together */
-    _Atomic bool stopping;                  /* the resolver ends */
-    _Atomic bool warm;                      /* has had its first resolution, good or bad */
-    struct host_set *_Atomic published;     /* newest set, for dumps and late Ps; leased */
+    const struct cfg_cluster *config;
+    struct config *config_ref; /* keeps `config` alive */
     struct cluster_stats stats;
-    unsigned local_count;
-    struct cluster_local local[]; /* by P */
+    _Atomic uint32_t rq_code[600]; /* cells by status, as cells.rq_class */
+
+    /* What one P writes and others read. */
+    _Atomic uint32_t refs __attribute__((aligned(64)));
+    _Atomic uint32_t connections;       /* against the circuit breaker, all Ps together */
+    struct breaker requests;            /* max_requests */
+    _Atomic bool warm;                  /* has had its first resolution, good or bad */
+    struct host_set *_Atomic published; /* newest set, for dumps and late Ps; leased */
+    struct cluster_local local[];       /* by P */
 };
 
 /* Builds it and, for STATIC, publishes its hosts; DNS types start resolving with cluster_start.
@@ -123,5 +143,29 @@ uint32_t cluster_endpoint_count(const struct cfg_cluster *cfg);
  * the scheduler allows); NULL: no healthy host. On the cluster's P. */
 struct host *cluster_choose(struct cluster *cluster, unsigned p_index);
 
+/* A request is let in, or not: max_requests are there. Whoever was let in leaves in the end. */
+MUST_CHECK static inline bool cluster_admit(struct cluster *cluster, unsigned p_index) {
+    return breaker_take(&cluster->requests, &cluster->local[p_index].requests);
+}
+static inline void cluster_leave(struct cluster *cluster, unsigned p_index) {
+    breaker_give(&cluster->requests, &cluster->local[p_index].requests);
+}
+
+/* Private: the first response of its kind. */
+void cluster_count_first(struct cluster *cluster, unsigned shard, unsigned status);
 /* Counts a response (or local failure) in cluster stats. */
-void cluster_count_response(struct cluster *cluster, unsigned shard, unsigned status);
+static inline void cluster_count_response(struct cluster *cluster, unsigned shard,
+                                          unsigned status) {
+    if (status < 100 || status >= 600)
+        return;
+    uint32_t by_class =
+        atomic_load_explicit(&cluster->cells.rq_class[status / 100 - 1], memory_order_relaxed);
+    uint32_t by_code = atomic_load_explicit(&cluster->rq_code[status], memory_order_relaxed);
+    stats_cell_add(cluster->cells.rq_completed, shard, 1);
+    if (by_class == 0 || by_code == 0) {
+        cluster_count_first(cluster, shard, status);
+        return;
+    }
+    stats_cell_add(by_class, shard, 1);
+    stats_cell_add(by_code, shard, 1);
+}

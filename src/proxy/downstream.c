@@ -2,6 +2,7 @@
 #include "proxy/downstream.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -14,23 +15,88 @@
 extern struct log_component log_http;
 
 enum {
+    SERVINGS_KEPT = 128,           /* for each P, 40 KiB of them */
     ARENA_LIMIT = 4 * 1024 * 1024, /* of one exchange: heads, edits, local replies */
     LINGER_BYTES = 1024 * 1024,    /* read and dropped at most while closing */
 };
 
 static void serve(void *arg);
 
-static void count_bytes(struct downstream *d) {
-    const struct hcm_stats *s = &d->hcm->stats;
-    stat_add(s->cx_rx_bytes, d->worker->index, (int64_t)(d->socket.rx_bytes - d->rx_counted));
-    stat_add(s->cx_tx_bytes, d->worker->index, (int64_t)(d->socket.tx_bytes - d->tx_counted));
-    d->rx_counted = d->socket.rx_bytes;
-    d->tx_counted = d->socket.tx_bytes;
+/* ---- what serves ---- */
+
+static struct serving *serving_new(void) {
+    struct serving *s = aligned_alloc(64, (sizeof *s + 63) / 64 * 64);
+    if (!s)
+        return NULL;
+    timer_init(&s->timer, exchange_timer_fired);
+    downstream_payer_init(s);
+    return s;
 }
 
+/* NULL when memory is short. */
+static struct serving *serving_get(struct downstream *d) {
+    struct worker *worker = worker_at(d->p_index);
+    struct serving *s = worker->servings;
+    if (s) {
+        worker->servings = s->next;
+        worker->serving_count--;
+    } else {
+        s = serving_new();
+        if (!s)
+            return NULL;
+    }
+    const struct hcm *hcm = d->listener->hcm;
+    struct quota *quota = d->listener->quota;
+    s->downstream = d;
+    s->worker = worker;
+    s->hcm = hcm;
+    s->exchange = NULL;
+    s->body = NULL;
+    inbuf_init(&s->in, worker->blocks);
+    s->purse = quota ? &quota->purses[d->p_index] : NULL;
+    s->inviting = s->evicted = false;
+    s->reader = NULL;
+    doing_init(&s->doing, &hcm->labels);
+    d->serving = s;
+    return s;
+}
+
+/* By its coroutine, or when there is none. The connection may have another one by now. The timer stays
+ * armed, for whoever has it next. */
+static void serving_put(struct serving *s) {
+    struct worker *worker = s->worker;
+    inbuf_drop(&s->in);
+    if (worker->serving_count == SERVINGS_KEPT) {
+        labels_describe_by(NULL);
+        timer_disarm(&s->timer);
+        free(s);
+        return;
+    }
+    s->next = worker->servings;
+    worker->servings = s;
+    worker->serving_count++;
+}
+
+/* ---- accepting, idling, closing ---- */
+
+static const struct hcm *hcm_of(const struct downstream *d) {
+    return d->listener->hcm;
+}
+
+static void count_bytes(struct downstream *d) {
+    const struct hcm_stats *s = &hcm_of(d)->stats;
+    stat_add(s->cx_rx_bytes, d->p_index, (int64_t)d->socket.rx_bytes);
+    stat_add(s->cx_tx_bytes, d->p_index, (int64_t)d->socket.tx_bytes);
+    d->socket.rx_bytes = d->socket.tx_bytes = 0;
+}
+
+/* No coroutine of it goes on. */
 static void destroy(struct downstream *d) {
-    const struct hcm_stats *s = &d->hcm->stats;
-    unsigned shard = d->worker->index;
+    const struct hcm_stats *s = &hcm_of(d)->stats;
+    const struct listener_stats *of_listener = &d->listener->stats;
+    struct worker *worker = worker_at(d->p_index);
+    struct snapshot *snapshot = d->listener->snapshot;
+    unsigned shard = d->p_index;
     uint64_t length_us = (uint64_t)(rt_now_ns() - d->opened_ns) / 1000;
     count_bytes(d);
     stat_inc(s->cx_destroy, shard);
@@ -38,50 +104,55 @@ static void destroy(struct downstream *d) {
     stat_dec(s->cx_active, shard);
     stat_dec(s->cx_http1_active, shard);
     stat_record_us(s->cx_length_ms, shard, length_us);
-    stat_inc(d->listener->stats.cx_destroy, shard);
-    stat_dec(d->listener->stats.cx_active, shard);
-    stat_record_us(d->listener->stats.cx_length_ms, shard, length_us);
+    stat_inc(of_listener->cx_destroy, shard);
+    stat_dec(of_listener->cx_active, shard);
+    stat_record_us(of_listener->cx_length_ms, shard, length_us);
     downstream_wait_leave(d);
     timer_disarm(&d->idle_timer);
-    timer_disarm(&d->exchange_timer);
     list_remove(&d->node);
-    d->worker->downstream_count--;
+    worker->downstream_count--;
     socket_close(&d->socket);
     listener_leave(d->listener);
-    inbuf_drop(&d->in);
-    snapshot_unref(d->snapshot);
-    pool_put(&d->worker->downstream_pool, d);
+    if (snapshot)
+        snapshot_unref(snapshot);
+    pool_put(&worker->downstream_pool, d);
 }
 
 void downstream_start_serving(struct downstream *d) {
-    d->serving = true; /* the idle timer stays armed and is moved on when this is over */
+    struct serving *s = serving_get(d);
+    d->state =
+        DOWNSTREAM_SERVING; /* the idle timer stays armed and is moved on when this is over */
     /* The admin, whose connections have no snapshot, must answer while everybody else is too much. */
-    const struct go_options options = {
+    struct go_options options = {
         .name = "downstream",
         .place = RT_HERE,
-        .priority = d->snapshot ? RT_NORMAL : RT_HIGH,
-        .describer = &d->doing.describer,
+        .priority = d->listener->snapshot ? RT_NORMAL : RT_HIGH,
     };
-    if (go_with(&options, serve, d) != 0) {
-        LOG(log_http, LOG_ERROR, "out of memory: a connection is dropped");
-        stat_inc(d->listener->stats.cx_overload_reject, d->worker->index);
-        destroy(d);
-    }
+    if (s)
+        options.describer = &s->doing.describer;
+    if (s && go_with(&options, serve, s) == 0)
+        return;
+    if (s)
+        serving_put(s);
+    LOG(log_http, LOG_ERROR, "out of memory: a connection is dropped");
+    stat_inc(d->listener->stats.cx_overload_reject, d->p_index);
+    destroy(d);
 }
 
 static void on_event(struct socket *socket, unsigned events) {
     struct downstream *d = container_of(socket, struct downstream, socket);
     bool gone = (events & SOCKET_HUNG_UP) != 0;
-    if (d->serving) {
-        if (gone && d->exchange) {
+    if (d->state == DOWNSTREAM_SERVING) {
+        if (gone && d->serving->exchange) {
             d->closed_by_peer = true;
-            exchange_client_gone(d->exchange);
+            exchange_client_gone(d->serving->exchange);
         }
         return;
     }
-    if (d->waiting && !gone)
+    bool waiting = d->state == DOWNSTREAM_WAITING;
+    if (waiting && !gone)
         return;
-    if ((events & SOCKET_INPUT) && !d->waiting) { /* a FIN may come with a last request */
+    if ((events & SOCKET_INPUT) && !waiting) { /* a FIN may come with a last request */
         downstream_start_serving(d);
     } else if (gone) {
         d->closed_by_peer = true;
@@ -91,18 +162,18 @@ static void on_event(struct socket *socket, unsigned events) {
 
 static void idle_expired(struct timer *timer) {
     struct downstream *d = container_of(timer, struct downstream, idle_timer);
-    if (d->serving)
+    if (d->state == DOWNSTREAM_SERVING)
         return;
-    if (d->waiting) {
+    if (d->state == DOWNSTREAM_WAITING) {
         downstream_wait_over(d);
         return;
     }
-    stat_inc(d->hcm->stats.cx_idle_timeout, d->worker->index);
+    stat_inc(hcm_of(d)->stats.cx_idle_timeout, d->p_index);
     destroy(d);
 }
 
 static int64_t idle_deadline(const struct downstream *d) {
-    const struct hcm *hcm = d->hcm;
+    const struct hcm *hcm = hcm_of(d);
     int64_t deadline_ns = hcm->idle_timeout_ns ? rt_now_ns() + hcm->idle_timeout_ns : RT_FOREVER;
     if (hcm->max_connection_duration_ns &&
         d->opened_ns + hcm->max_connection_duration_ns < deadline_ns)
@@ -112,7 +183,7 @@ static int64_t idle_deadline(const struct downstream *d) {
 
 void downstream_accept(struct worker *worker, int fd, const struct address *peer,
                        const struct listener *listener) {
-    const struct hcm *hcm = listener->hcm;
+    const struct hcm_stats *s = &listener->hcm->stats;
     struct downstream *d = pool_get(&worker->downstream_pool);
     if (d)
         memset(d, 0, sizeof *d);
@@ -124,30 +195,21 @@ void downstream_accept(struct worker *worker, int fd, const struct address *peer
         stat_inc(listener->stats.cx_overload_reject, worker->index);
         return;
     }
-    d->worker = worker;
-    d->snapshot = listener->snapshot ? snapshot_ref(listener->snapshot) : NULL;
-    d->hcm = hcm;
+    if (listener->snapshot)
+        snapshot_ref(listener->snapshot);
     d->listener = listener;
-    d->purse = listener->quota ? &listener->quota->purses[worker->index] : NULL;
-    downstream_payer_init(d);
+    d->p_index = (uint8_t)worker->index;
     d->opened_ns = rt_now_ns();
     d->id = worker_next_id(worker);
-    d->peer = *peer;
+    address_pack(peer, &d->peer);
     d->minor_version = 1;
-    doing_init(&d->doing, &hcm->labels);
-    inbuf_init(&d->in, worker->blocks);
     timer_init(&d->idle_timer, idle_expired);
-    timer_init(&d->exchange_timer, exchange_timer_fired);
-    struct address local;
-    socket_local_address(&d->socket, &local);
-    d->local = span_make(d->local_text, address_text(&local, d->local_text));
-    d->remote = span_make(d->remote_text, address_text(peer, d->remote_text));
     list_push_back(&worker->downstreams, &d->node);
     worker->downstream_count++;
-    stat_inc(hcm->stats.cx_total, worker->index);
-    stat_inc(hcm->stats.cx_active, worker->index);
-    stat_inc(hcm->stats.cx_http1_total, worker->index);
-    stat_inc(hcm->stats.cx_http1_active, worker->index);
+    stat_inc(s->cx_total, worker->index);
+    stat_inc(s->cx_active, worker->index);
+    stat_inc(s->cx_http1_total, worker->index);
+    stat_inc(s->cx_http1_active, worker->index);
     stat_inc(listener->stats.cx_total, worker->index);
     stat_inc(listener->stats.cx_active, worker->index);
     /* The first request is nearly always there already: try it, rather than wait for an edge. */
@@ -156,7 +218,7 @@ void downstream_accept(struct worker *worker, int fd, const struct address *peer
 
 /* The admin, whose connections have no snapshot, answers to the end: that is how one watches it. */
 static bool is_draining(const struct downstream *d) {
-    return d->worker->draining && d->snapshot;
+    return worker_at(d->p_index)->draining && d->listener->snapshot;
 }
 
 void downstream_drain_all(struct worker *worker) {
@@ -165,8 +227,8 @@ void downstream_drain_all(struct worker *worker) {
     for (struct list *at = worker->downstreams.next; at != &worker->downstreams; at = next) {
         next = at->next;
         struct downstream *d = container_of(at, struct downstream, node);
-        if (!d->serving && !d->waiting && is_draining(d)) {
-            stat_inc(d->hcm->stats.cx_drain_close, worker->index);
+        if (d->state == DOWNSTREAM_IDLE && is_draining(d)) {
+            stat_inc(hcm_of(d)->stats.cx_drain_close, worker->index);
             destroy(d);
         }
     }
@@ -184,23 +246,23 @@ enum head_result {
     HEAD_NO_MEMORY, /* to read it into */
 };
 
-static ssize_t read_more_of_head(struct downstream *d, int64_t deadline_ns) {
-    ssize_t n = socket_try_receive(&d->socket, &d->in);
-    if (n != -EAGAIN || inbuf_len(&d->in) == 0 || d->refuse)
+static ssize_t read_more_of_head(struct serving *s, int64_t deadline_ns) {
+    ssize_t n = socket_try_receive(&s->downstream->socket, &s->in);
+    if (n != -EAGAIN || inbuf_len(&s->in) == 0 || s->downstream->refuse)
         return n;
-    downstream_head_waits(d, rt_self());
-    return socket_receive(&d->socket, &d->in, "request head", deadline_ns);
+    downstream_head_waits(s, rt_self());
+    return socket_receive(&s->downstream->socket, &s->in, "request head", deadline_ns);
 }
 
-static enum head_result read_head(struct downstream *d, struct exchange *x,
+static enum head_result read_head(struct serving *s, struct exchange *x,
                                   struct http1_parser *parser, struct http1_head *head) {
-    int64_t limit_ns = d->hcm->request_headers_timeout_ns ? d->hcm->request_headers_timeout_ns
-                                                          : d->hcm->stream_idle_timeout_ns;
+    int64_t limit_ns = s->hcm->request_headers_timeout_ns ? s->hcm->request_headers_timeout_ns
+                                                          : s->hcm->stream_idle_timeout_ns;
     int64_t deadline_ns = RT_FOREVER;
     for (;;) {
-        if (inbuf_len(&d->in)) {
+        if (inbuf_len(&s->in)) {
             enum http1_verdict verdict =
-                http1_parse_request(parser, d->in.data + d->in.start, inbuf_len(&d->in), head);
+                http1_parse_request(parser, s->in.data + s->in.start, inbuf_len(&s->in), head);
             if (verdict == HTTP1_DONE)
                 return HEAD_READ;
             if (verdict == HTTP1_BAD)
@@ -208,11 +270,11 @@ static enum head_result read_head(struct downstream *d, struct exchange *x,
             if (deadline_ns == RT_FOREVER && limit_ns)
                 deadline_ns = rt_now_ns() + limit_ns;
         }
-        if (!inbuf_head_room(&d->in, &x->arena, d->hcm->limits.head_bytes))
+        if (!inbuf_head_room(&s->in, &x->arena, s->hcm->limits.head_bytes))
             return HEAD_NO_MEMORY;
-        ssize_t n = read_more_of_head(d, deadline_ns);
+        ssize_t n = read_more_of_head(s, deadline_ns);
         if (n == -EAGAIN)
-            return inbuf_len(&d->in) ? HEAD_UNREAD : HEAD_NOTHING_YET;
+            return inbuf_len(&s->in) ? HEAD_UNREAD : HEAD_NOTHING_YET;
         if (n == -ECANCELED)
             return HEAD_UNREAD; /* it gives way */
         if (n == -ETIMEDOUT)
@@ -220,47 +282,45 @@ static enum head_result read_head(struct downstream *d, struct exchange *x,
         if (n == -ENOMEM)
             return HEAD_NO_MEMORY;
         if (n <= 0) {
-            d->closed_by_peer = true;
+            s->downstream->closed_by_peer = true;
             return HEAD_CLOSED;
         }
     }
 }
 
-static void exchange_init(struct exchange *x, struct downstream *d) {
+static void exchange_init(struct exchange *x, struct serving *s) {
     memset(x, 0, offsetof(struct exchange, reply)); /* what is behind it is set before it is read */
-    x->downstream = d;
-    x->snapshot = d->snapshot;
-    x->hcm = d->hcm;
+    x->downstream = s->downstream;
+    x->serving = s;
+    x->snapshot = s->downstream->listener->snapshot;
+    x->hcm = s->hcm;
     x->main = rt_self();
-    x->shard = d->worker->index;
-    x->worker = d->worker;
-    x->doing = &d->doing;
+    x->shard = s->worker->index;
+    x->worker = s->worker;
+    x->doing = &s->doing;
     x->request_deadline_ns = x->filter_deadline_ns = x->duration_deadline_ns = RT_FOREVER;
-    arena_init(&x->arena, d->worker->blocks, ARENA_LIMIT);
-    if (d->purse && !d->refuse)
-        x->arena.payer = &d->payer;
+    arena_init(&x->arena, s->worker->blocks, ARENA_LIMIT);
+    if (s->purse && !s->downstream->refuse)
+        x->arena.payer = &s->payer;
     header_map_init(&x->request.headers, &x->arena);
     header_map_init(&x->request.trailers, &x->arena);
     header_map_init(&x->response.headers, &x->arena);
     header_map_init(&x->response.trailers, &x->arena);
 }
 
-static void note_start(struct exchange *x, struct downstream *d, const struct http1_head *head) {
+static void note_start(struct exchange *x, struct serving *s, const struct http1_head *head) {
     struct stream_info *info = &x->info;
     info->start_wall_ns = clock_wall_ns();
     info->start_ns = rt_now_ns();
     info->protocol = head->minor_version;
-    info->downstream_local = d->local;
-    info->downstream_remote = info->downstream_direct_remote = d->remote;
-    info->connection_id = d->id;
-    info->stream_id = x->random = worker_random(d->worker);
-    info->filter_chain = d->hcm->filter_chain_name;
-    info->listener_name = d->hcm->listener_name;
+    info->stream_id = x->random = worker_random(s->worker);
+    info->filter_chain = s->hcm->filter_chain_name;
+    info->listener_name = s->hcm->listener_name;
     info->header_bytes_received = head->head_bytes;
 }
 
-static void refuse_head(struct exchange *x, struct downstream *d, unsigned status,
-                        struct span details, bool timed_out) {
+static void refuse_head(struct exchange *x, struct serving *s, unsigned status, struct span details,
+                        bool timed_out) {
     /* Envoy's codec says "Bad Request"; its connection manager, which sees these two, nothing. */
     bool by_manager = span_eq(details, SPAN_LIT("path_normalization_failed")) ||
                       span_eq(details, SPAN_LIT("missing_host_header"));
@@ -272,7 +332,7 @@ static void refuse_head(struct exchange *x, struct downstream *d, unsigned statu
                                 .grpc_status = GRPC_STATUS_UNSET,
                                 .flags = by_manager ? 0 : FLAG_DOWNSTREAM_PROTOCOL_ERROR,
                                 .close_connection = true};
-    stat_inc(timed_out ? d->hcm->stats.rq_header_timeout : d->hcm->stats.cx_protocol_error,
+    stat_inc(timed_out ? s->hcm->stats.rq_header_timeout : s->hcm->stats.cx_protocol_error,
              x->shard);
     x->request_complete = true; /* nothing behind it can be trusted to be a body */
     header_map_init(&x->request.headers,
@@ -281,8 +341,7 @@ static void refuse_head(struct exchange *x, struct downstream *d, unsigned statu
 }
 
 /* There is no memory for this one. whole: its head was read. */
-static void refuse_for_memory(struct exchange *x, struct downstream *d, enum refuse why,
-                              bool whole) {
+static void refuse_for_memory(struct exchange *x, struct serving *s, enum refuse why, bool whole) {
     struct local_reply reply = {
         .status = 503,
         .body = why == REFUSE_OVERLOAD ? SPAN_LIT("envoy overloaded")
@@ -292,9 +351,9 @@ static void refuse_for_memory(struct exchange *x, struct downstream *d, enum ref
         .grpc_status = GRPC_STATUS_UNSET,
         .close_connection = !whole};
     if (why == REFUSE_OVERLOAD)
-        stat_inc(d->hcm->stats.rq_overload_close, x->shard);
+        stat_inc(s->hcm->stats.rq_overload_close, x->shard);
     else if (!x->arena.refused) /* that has counted already */
-        stat_inc(d->listener->stats.rq_memory_limit, x->shard);
+        stat_inc(s->downstream->listener->stats.rq_memory_limit, x->shard);
     x->refused = true;
     if (whole) {
         x->is_grpc = request_is_grpc(x);
@@ -306,10 +365,10 @@ static void refuse_for_memory(struct exchange *x, struct downstream *d, enum ref
 }
 
 /* Envoy's place for it: before the request is looked at any further. */
-static enum refuse must_refuse(struct downstream *d) {
-    if (d->refuse)
-        return d->refuse;
-    return !d->hcm->bypass_overload && worker_overload(d->worker, OVERLOAD_STOP_REQUESTS)
+static enum refuse must_refuse(struct serving *s) {
+    if (s->downstream->refuse)
+        return s->downstream->refuse;
+    return !s->hcm->bypass_overload && worker_overload(s->worker, OVERLOAD_STOP_REQUESTS)
                ? REFUSE_OVERLOAD
                : REFUSE_NOT;
 }
@@ -360,23 +419,23 @@ static enum reader_peek request_body_peek(void *data) {
     return reader_peek(wire_body_reader(&body->wire));
 }
 
-static void attach_body(struct exchange *x, struct downstream *d, struct request_body *body,
+static void attach_body(struct exchange *x, struct serving *s, struct request_body *body,
                         const struct http1_head *head) {
     static const struct reader_itab itab = {.next = request_body_next,
                                             .close = request_body_close,
                                             .peek = request_body_peek,
                                             .unread = request_body_unread,
                                             .splice = request_body_splice};
-    wire_body_init(&body->wire, &d->socket, &d->in, head, &d->hcm->limits);
+    wire_body_init(&body->wire, &s->downstream->socket, &s->in, head, &s->hcm->limits);
     body->x = x;
-    d->body = &body->wire;
+    s->body = &body->wire;
     body->wire.reason = "request body";
     body->wire.arena = &x->arena;
-    if (d->hcm->enable_trailers)
+    if (s->hcm->enable_trailers)
         body->wire.trailers = &x->request.trailers;
     if (head->expect_continue) {
         body->wire.before_wait = say_continue;
-        body->wire.before_wait_arg = d;
+        body->wire.before_wait_arg = s;
     }
     if (body->wire.done)
         exchange_request_read(x);
@@ -385,109 +444,112 @@ static void attach_body(struct exchange *x, struct downstream *d, struct request
 }
 
 /* Lets the peer read the response before the kernel answers its unread bytes with a reset. */
-static void linger(struct downstream *d) {
-    if (d->hcm->delayed_close_ns == 0 || socket_shutdown(&d->socket) != 0)
+static void linger(struct serving *s) {
+    if (s->hcm->delayed_close_ns == 0 || socket_shutdown(&s->downstream->socket) != 0)
         return;
-    int64_t deadline_ns = rt_now_ns() + d->hcm->delayed_close_ns;
-    if (socket_discard(&d->socket, LINGER_BYTES, "delayed close", deadline_ns) == -ETIMEDOUT)
-        stat_inc(d->hcm->stats.cx_delayed_close_timeout, d->worker->index);
+    int64_t deadline_ns = rt_now_ns() + s->hcm->delayed_close_ns;
+    if (socket_discard(&s->downstream->socket, LINGER_BYTES, "delayed close", deadline_ns) ==
+        -ETIMEDOUT)
+        stat_inc(s->hcm->stats.cx_delayed_close_timeout, s->worker->index);
 }
 
 enum serve_result { SERVE_NEXT, SERVE_IDLE, SERVE_CLOSE, SERVE_LINGER };
 
-static enum serve_result after_exchange(struct downstream *d, struct exchange *x,
+static enum serve_result after_exchange(struct serving *s, struct exchange *x,
                                         struct request_body *body, bool reusable) {
     bool whole = body->wire.socket == NULL || wire_body_skip_rest(&body->wire);
     if (!reusable)
         return x->client_gone || whole ? SERVE_CLOSE : SERVE_LINGER;
-    if (!whole || inbuf_leave_arena(&d->in) != 0)
+    if (!whole || inbuf_leave_arena(&s->in) != 0)
         return SERVE_LINGER;
     return SERVE_NEXT;
 }
 
-static bool has_input(const struct downstream *d) {
-    return inbuf_len(&d->in) != 0 || socket_has_input(&d->socket);
+static bool has_input(const struct serving *s) {
+    return inbuf_len(&s->in) != 0 || socket_has_input(&s->downstream->socket);
 }
 
-static enum serve_result serve_one(struct downstream *d) {
+static enum serve_result serve_one(struct serving *s) {
     struct exchange x;
     struct request_body body; /* too large to clear for every request: attach_body fills it */
     body.wire.socket = NULL;
     struct http1_parser parser;
     struct http1_head head = {.headers = &x.request.headers};
-    exchange_init(&x, d);
-    http1_parser_init(&parser, &d->hcm->limits);
-    enum head_result result = read_head(d, &x, &parser, &head);
-    bool gave_way = d->evicted;
-    downstream_head_over(d);
+    exchange_init(&x, s);
+    http1_parser_init(&parser, &s->hcm->limits);
+    enum head_result result = read_head(s, &x, &parser, &head);
+    bool gave_way = s->evicted;
+    downstream_head_over(s);
     if (result == HEAD_NOTHING_YET || result == HEAD_CLOSED) {
         arena_fini(&x.arena);
         return result == HEAD_CLOSED ? SERVE_CLOSE : SERVE_IDLE;
     }
-    note_start(&x, d, &head);
-    d->exchange = &x;
-    if (result == HEAD_READ && inbuf_hold(&d->in, &x.arena) == 0) {
-        inbuf_consume(&d->in, head.head_bytes);
-        d->minor_version = d->hcm->accept_http_10 ? head.minor_version : 1;
-        d->requests++;
+    note_start(&x, s, &head);
+    s->exchange = &x;
+    if (result == HEAD_READ && inbuf_hold(&s->in, &x.arena) == 0) {
+        inbuf_consume(&s->in, head.head_bytes);
+        s->downstream->minor_version = s->hcm->accept_http_10 ? head.minor_version : 1;
+        s->downstream->requests++;
         x.is_head = span_eq(header_get(&x.request.headers, HDR_METHOD), SPAN_LIT("HEAD"));
         x.close_after = !head.keep_alive;
-        attach_body(&x, d, &body, &head);
-        enum refuse why = must_refuse(d);
+        attach_body(&x, s, &body, &head);
+        enum refuse why = must_refuse(s);
         if (why == REFUSE_NOT)
-            request_prepare(&x, d, &head);
+            request_prepare(&x, &head);
         else
-            refuse_for_memory(&x, d, why, true);
+            refuse_for_memory(&x, s, why, true);
     } else if (result == HEAD_UNREAD) {
         if (gave_way)
-            stat_inc(d->listener->stats.rq_memory_evicted, x.shard);
-        refuse_for_memory(&x, d, gave_way ? REFUSE_QUOTA : d->refuse, false);
+            stat_inc(s->downstream->listener->stats.rq_memory_evicted, x.shard);
+        refuse_for_memory(&x, s, gave_way ? REFUSE_QUOTA : s->downstream->refuse, false);
     } else if (result == HEAD_TIMEOUT) {
-        refuse_head(&x, d, 408, SPAN_LIT("request_header_timeout"), true);
+        refuse_head(&x, s, 408, SPAN_LIT("request_header_timeout"), true);
     } else if (result == HEAD_READ || result == HEAD_NO_MEMORY) { /* or none to keep it in */
-        refuse_for_memory(&x, d, x.arena.refused ? REFUSE_QUOTA : REFUSE_OVERLOAD, false);
+        refuse_for_memory(&x, s, x.arena.refused ? REFUSE_QUOTA : REFUSE_OVERLOAD, false);
     } else {
-        refuse_head(&x, d, (unsigned)parser.status, span_of(parser.details), false);
+        refuse_head(&x, s, (unsigned)parser.status, span_of(parser.details), false);
     }
     bool reusable = exchange_run(&x);
-    d->exchange = NULL;
-    d->body = NULL;
-    enum serve_result next = after_exchange(d, &x, &body, reusable);
+    s->exchange = NULL;
+    s->body = NULL;
+    enum serve_result next = after_exchange(s, &x, &body, reusable);
     if (result != HEAD_READ && next == SERVE_CLOSE && !x.client_gone)
         next = SERVE_LINGER;
     if (next != SERVE_NEXT)
-        inbuf_drop(&d->in); /* the arena may own that memory */
+        inbuf_drop(&s->in); /* the arena may own that memory */
     arena_fini(&x.arena);
-    doing_route(&d->doing, NULL);
+    doing_route(&s->doing, NULL);
     return next;
 }
 
 static void serve(void *arg) {
-    struct downstream *d = arg;
+    struct serving *s = arg;
+    struct downstream *d = s->downstream;
     enum serve_result result;
     do {
-        if (!has_input(d)) {
+        if (!has_input(s)) {
             result = SERVE_IDLE;
             break;
         }
-        if (!downstream_admit(d))
+        if (!downstream_admit(s)) {
+            serving_put(s);
             return;
-        result = serve_one(d);
-        if (inbuf_len(&d->in))
+        }
+        result = serve_one(s);
+        if (inbuf_len(&s->in))
             rt_yield(); /* a client that pipelines without end is not the only one */
         else
-            downstream_release(d);
+            downstream_release(s);
     } while (result == SERVE_NEXT);
-    downstream_release(d);
+    downstream_release(s);
     count_bytes(d);
     if (result == SERVE_LINGER)
-        linger(d);
+        linger(s);
+    serving_put(s);
     if (result != SERVE_IDLE || is_draining(d)) {
-        labels_describe_by(NULL);
         destroy(d);
         return;
     }
-    inbuf_idle(&d->in);
-    d->serving = false;
+    d->state = DOWNSTREAM_IDLE;
     timer_arm(&d->idle_timer, idle_deadline(d));
 }

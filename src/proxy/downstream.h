@@ -4,25 +4,29 @@
  *                 │ idle timeout, drain        │ close, error
  *                 └────────────► closed ◄──────┘
  *
- * An idle connection owns no coroutine, no stack and no block. Nor does one that has something to do
- * while memory is short: it waits (downstream_wait.h).
+ * An idle connection is a struct downstream, three cache lines, and nothing else: no coroutine, no stack,
+ * no block. Nor does one that has something to do while memory is short: it waits (downstream_wait.h).
+ * What it needs only while it is served is in a struct serving. There are as many of those as are served at
+ * once, and the one used last is the next to be used, so they stay in the processor's cache.
  *
  * Ownership  The connection owns itself: it is freed by its coroutine, or by its idle callbacks
- *            when it has none. It leases the snapshot it was accepted under.
+ *            when it has none. It leases the snapshot of its listener, which lives as long as the process.
  * Threads    One P for life.
  * Gone       While an exchange runs, an edge that says that the client hung up cancels the
  *            exchange's coroutines (as Envoy resets the stream). */
 #pragma once
+#include <assert.h>
+
+#include "io/address.h"
 #include "io/inbuf.h"
 #include "io/socket.h"
 #include "proxy/exchange.h"
+#include "proxy/listener.h"
 #include "proxy/quota.h"
 #include "proxy/snapshot.h"
 #include "proxy/wire_body.h"
 #include "proxy/worker.h"
 #include "rt/timer.h"
-
-struct listener;
 
 enum refuse { /* the next request is answered with 503, from what is at hand of it */
               REFUSE_NOT,
@@ -30,47 +34,61 @@ enum refuse { /* the next request is answered with 503, from what is at hand of 
               REFUSE_OVERLOAD, /* of the process */
 };
 
+enum downstream_state {
+    DOWNSTREAM_IDLE,
+    DOWNSTREAM_SERVING, /* a coroutine is on it */
+    DOWNSTREAM_WAITING, /* downstream_wait.c's: no coroutine */
+};
+
 struct downstream {
     struct socket socket;
-    struct inbuf in;
-    struct list node; /* of worker->downstreams */
-    struct worker *worker;
-    struct snapshot *snapshot;
-    const struct hcm *hcm;
+    struct serving *serving; /* while it is served */
     const struct listener *listener;
-    struct timer idle_timer;     /* may be armed while serving, and then means nothing */
-    struct timer exchange_timer; /* exchange.c's */
-    struct exchange *exchange;   /* the one being served, or NULL */
-    struct doing doing;          /* of the coroutine that serves it */
-    struct wire_body *body;      /* of its request; NULL: there was no head */
-    bool serving;                /* a coroutine is on it */
-    bool inviting;               /* 100 Continue is being written, maybe by the pump */
-    bool closing;                /* close after the current response */
+    uint8_t state; /* enum downstream_state */
+    uint8_t p_index;
     bool closed_by_peer;
-    /* Of downstream_wait.c, as are the lists below: */
-    bool waiting;          /* linked by wait_node: no coroutine */
     bool waits_for_quota;  /* else, while waiting, for the overload to end */
     bool charged;          /* DOWNSTREAM_CHARGE was taken */
-    bool evicted;          /* its head gives way */
     uint8_t refuse;        /* enum refuse */
     uint8_t minor_version; /* of the latest request */
     uint32_t requests;
-    int64_t opened_ns;
+    struct timer idle_timer; /* may be armed while serving, and then means nothing */
+    /* What most requests do not look at. */
     uint64_t id;
-    uint64_t rx_counted, tx_counted;
-    struct address peer;
-    char local_text[ADDRESS_TEXT_MAX], remote_text[ADDRESS_TEXT_MAX];
-    struct span local, remote;
+    int64_t opened_ns;
+    struct list node; /* of worker->downstreams; while waiting, of downstream_wait.c's queues */
+    struct compact_address peer;
+    uint8_t local_v4[4]; /* 0: nobody has asked yet, or the peer's address is IPv6 */
+} __attribute__((aligned(64)));
+static_assert(sizeof(struct downstream) == 192, "an idle connection is three lines");
+static_assert(offsetof(struct downstream, id) == 128, "a request touches two of them");
+
+struct serving {
+    struct downstream *downstream;
+    struct worker *worker;
+    const struct hcm *hcm;
+    struct exchange *exchange; /* the one being served, or NULL */
+    struct wire_body *body;    /* of its request; NULL: there was no head */
+    struct inbuf in;
     struct quota_purse *purse; /* of its listener, on this P; NULL: no limit */
+    bool inviting;             /* 100 Continue is being written, maybe by the pump */
+    bool evicted;              /* its head gives way */
+    struct timer timer;        /* exchange.c's; armed also while it is in nobody's hands */
+    struct doing doing;        /* of the coroutine that serves it */
     struct arena_payer payer;
-    struct list wait_node, head_node;
+    /* Of downstream_wait.c: */
+    struct list head_node;
     struct g *reader; /* reads a head that comes in pieces; linked by head_node then */
     int64_t head_since_ns;
+    struct serving *next; /* free */
 };
+
+/* Its own end. Asks the kernel, of IPv4 only once. */
+void downstream_local_address(struct downstream *d, struct address *out);
 
 /* Takes over fd, which has passed the listener's limits. Closes it when memory is short. */
 void downstream_accept(struct worker *worker, int fd, const struct address *peer,
-                       const struct listener *listener);
+                       const struct listener *listener BORROWED_BY(process));
 /* Idle connections of this P close now, busy ones after their current response. */
 void downstream_drain_all(struct worker *worker);
 
@@ -83,6 +101,6 @@ void downstream_start_serving(struct downstream *d);
 /* ---- for exchange.c ---- */
 
 /* Sends a response head and body; parks. 0, or -errno: the connection is of no more use. */
-MUST_CHECK int downstream_send(struct downstream *d, struct exchange *x);
+MUST_CHECK int downstream_send(struct serving *s, struct exchange *x);
 /* 100 Continue, once, when the client waits for it. Nothing once a response is on its way. */
-MUST_CHECK int downstream_continue(struct downstream *d);
+MUST_CHECK int downstream_continue(struct serving *s);

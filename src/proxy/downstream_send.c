@@ -5,24 +5,24 @@
 #include "proxy/body_out.h"
 #include "proxy/downstream.h"
 
-int downstream_continue(struct downstream *d) {
+int downstream_continue(struct serving *s) {
     static const char line[] = "HTTP/1.1 100 Continue\r\n\r\n";
     struct iovec iov = {(void *)(uintptr_t)line, sizeof line - 1};
-    struct exchange *x = d->exchange;
+    struct exchange *x = s->exchange;
     if (x->state == EXCHANGE_HEADERS_SENT)
         return 0; /* it would stand in the middle of the response */
-    d->inviting = true;
-    int rc = socket_send(&d->socket, &iov, 1, "100 continue", RT_FOREVER);
-    d->inviting = false;
+    s->inviting = true;
+    int rc = socket_send(&s->downstream->socket, &iov, 1, "100 continue", RT_FOREVER);
+    s->inviting = false;
     if (x->state == EXCHANGE_HEADERS_SENT)
         rt_ready(x->main); /* await_invitation */
     return rc;
 }
 
 /* The pump may be in the middle of writing 100 Continue, to a client that does not read. */
-static int await_invitation(struct downstream *d) {
+static int await_invitation(struct serving *s) {
     int rc = 0;
-    while (d->inviting && rc == 0)
+    while (s->inviting && rc == 0)
         rc = rt_park("end of 100 continue", RT_FOREVER);
     return rc;
 }
@@ -34,13 +34,13 @@ static unsigned status_of(const struct header_map *headers) {
                : 0;
 }
 
-static int set_base_headers(struct downstream *d, struct exchange *x) {
+static int set_base_headers(struct serving *s, struct exchange *x) {
     struct header_map *headers = &x->response.headers;
     const struct cfg_hcm *cfg = x->hcm->config;
     int rc = 0;
     http1_strip_hop_by_hop(headers);
     if (!header_has(headers, HDR_DATE))
-        rc = header_set_id(headers, HDR_DATE, http_date_get(&d->worker->date, clock_wall_ns()));
+        rc = header_set_id(headers, HDR_DATE, http_date_get(&s->worker->date, clock_wall_ns()));
     bool absent = !header_has(headers, HDR_SERVER);
     int transformation = cfg->server_header_transformation;
     if (rc == 0 && (transformation == 0 || (transformation == 1 && absent)))
@@ -55,7 +55,7 @@ static int set_base_headers(struct downstream *d, struct exchange *x) {
 }
 
 /* How the body goes out, in the terms of Envoy's HTTP/1 encoder. */
-static int choose_transfer(struct downstream *d, struct exchange *x, unsigned status,
+static int choose_transfer(struct serving *s, struct exchange *x, unsigned status,
                            enum http1_transfer *out) {
     struct header_map *headers = &x->response.headers;
     bool has_body = message_has_body(&x->response);
@@ -68,7 +68,7 @@ static int choose_transfer(struct downstream *d, struct exchange *x, unsigned st
     } else if (!has_body && !x->is_head) {
         *out = HTTP1_SEND_LENGTH;
         return header_set_id(headers, HDR_CONTENT_LENGTH, SPAN_LIT("0"));
-    } else if (d->minor_version == 0) {
+    } else if (s->downstream->minor_version == 0) {
         *out = HTTP1_SEND_CLOSE;
         x->close_after = !x->is_head || x->close_after;
     } else {
@@ -77,33 +77,34 @@ static int choose_transfer(struct downstream *d, struct exchange *x, unsigned st
     return 0;
 }
 
-static struct span connection_value(struct downstream *d, struct exchange *x) {
-    const struct hcm *hcm = d->hcm;
+static struct span connection_value(struct serving *s, struct exchange *x) {
+    const struct hcm *hcm = s->hcm;
     /* What has arrived of an unread body is dropped; what has not ends the connection. */
-    if (!x->request_complete && d->body && (x->pump_started || !wire_body_skip_rest(d->body))) {
+    if (!x->request_complete && s->body && (x->pump_started || !wire_body_skip_rest(s->body))) {
         stat_inc(hcm->stats.rq_response_before_rq_complete, x->shard);
         x->close_after = true;
     }
-    if (!hcm->bypass_overload && !d->worker->draining &&
-        worker_overload(d->worker, OVERLOAD_DISABLE_KEEPALIVE)) { /* both are counted on Envoy */
+    if (!hcm->bypass_overload && !s->worker->draining &&
+        worker_overload(s->worker, OVERLOAD_DISABLE_KEEPALIVE)) { /* both are counted on Envoy */
         stat_inc(hcm->stats.cx_overload_disable_keepalive, x->shard);
         stat_inc(hcm->stats.cx_drain_close, x->shard);
         x->close_after = true;
     }
-    if (hcm->max_requests_per_connection && d->requests >= hcm->max_requests_per_connection) {
+    if (hcm->max_requests_per_connection &&
+        s->downstream->requests >= hcm->max_requests_per_connection) {
         stat_inc(hcm->stats.cx_max_requests_reached, x->shard);
         x->close_after = true;
     }
-    if (d->worker->draining && !x->close_after) {
+    if (s->worker->draining && !x->close_after) {
         stat_inc(hcm->stats.cx_drain_close, x->shard);
         x->close_after = true;
     }
     if (hcm->max_connection_duration_ns &&
-        rt_now_ns() >= d->opened_ns + hcm->max_connection_duration_ns)
+        rt_now_ns() >= s->downstream->opened_ns + hcm->max_connection_duration_ns)
         x->close_after = true;
     if (x->close_after)
         return SPAN_LIT("close");
-    return d->minor_version == 0 ? SPAN_LIT("keep-alive") : span_none();
+    return s->downstream->minor_version == 0 ? SPAN_LIT("keep-alive") : span_none();
 }
 
 /* The head leaves with the first bytes of the body if there are any at hand; else the client need not
@@ -117,7 +118,7 @@ static int send_message(struct body_out *out) {
     return rc < 0 ? rc : 0;
 }
 
-int downstream_send(struct downstream *d, struct exchange *x) {
+int downstream_send(struct serving *s, struct exchange *x) {
     struct header_map *headers = &x->response.headers;
     struct body_out out;
     struct http1_writer writer;
@@ -125,14 +126,14 @@ int downstream_send(struct downstream *d, struct exchange *x) {
     unsigned status = status_of(headers);
     if (status == 0) /* a filter removed or broke it */
         return -EINVAL;
-    int rc = set_base_headers(d, x);
+    int rc = set_base_headers(s, x);
     if (rc == 0)
-        rc = choose_transfer(d, x, status, &transfer);
+        rc = choose_transfer(s, x, status, &transfer);
     if (rc == 0)
-        rc = http1_write_response(&writer, &x->arena, headers, d->minor_version, transfer,
-                                  connection_value(d, x));
+        rc = http1_write_response(&writer, &x->arena, headers, s->downstream->minor_version,
+                                  transfer, connection_value(s, x));
     if (rc == 0)
-        rc = body_out_init(&out, x, &d->socket, &x->response, transfer, &writer);
+        rc = body_out_init(&out, x, &s->downstream->socket, &x->response, transfer, &writer);
     if (rc != 0)
         return rc;
     out.reason = "response";
@@ -142,12 +143,12 @@ int downstream_send(struct downstream *d, struct exchange *x) {
     x->info.response_code = (uint16_t)status;
     x->info.header_bytes_sent = writer.bytes;
     x->info.downstream_tx_first_ns = rt_now_ns();
-    rc = await_invitation(d);
+    rc = await_invitation(s);
     if (rc == 0)
         rc = send_message(&out);
     x->info.bytes_sent = out.body_bytes;
     if (out.write_failed) {
-        d->closed_by_peer = true;
+        s->downstream->closed_by_peer = true;
         exchange_client_gone(x);
     }
     if (rc != 0 && !x->client_gone) /* a reset in mid-response */

@@ -46,20 +46,27 @@ enum { DOWNSTREAM_POLL_MS = 10 };
 
 /* ---- waiting ---- */
 
+static struct quota_purse *purse_of(const struct downstream *d) {
+    struct quota *quota = d->listener->quota;
+    return quota ? &quota->purses[d->p_index] : NULL;
+}
+
 static void wait_in(struct downstream *d, struct list *queue) {
-    d->serving = false;
-    d->waiting = true;
-    list_push_back(queue, &d->wait_node);
+    d->state = DOWNSTREAM_WAITING;
+    list_remove(&d->node);
+    list_push_back(queue, &d->node);
     timer_arm(&d->idle_timer, rt_now_ns() + WAIT_NS);
 }
 
 void downstream_wait_leave(struct downstream *d) {
-    if (!d->waiting)
+    if (d->state != DOWNSTREAM_WAITING)
         return;
-    d->waiting = false;
-    list_remove(&d->wait_node);
-    if (d->waits_for_quota && --d->purse->waiting_count == 0)
-        quota_starve(d->purse, false);
+    d->state = DOWNSTREAM_IDLE;
+    list_remove(&d->node);
+    list_push_back(&worker_at(d->p_index)->downstreams, &d->node);
+    struct quota_purse *purse = purse_of(d);
+    if (d->waits_for_quota && --purse->waiting_count == 0)
+        quota_starve(purse, false);
 }
 
 static void serve_now(struct downstream *d) {
@@ -73,7 +80,7 @@ void downstream_wait_over(struct downstream *d) {
 }
 
 static struct downstream *first_of(struct list *queue) {
-    return container_of(queue->next, struct downstream, wait_node);
+    return container_of(queue->next, struct downstream, node);
 }
 
 void downstream_release_held(struct worker *worker) {
@@ -84,15 +91,15 @@ void downstream_release_held(struct worker *worker) {
 /* ---- the quota ---- */
 
 static bool charge(struct downstream *d, int64_t bytes) {
-    if (!quota_take(d->purse, bytes))
+    if (!quota_take(purse_of(d), bytes))
         return false;
-    stat_add(d->listener->stats.memory_bytes, d->worker->index, bytes);
+    stat_add(d->listener->stats.memory_bytes, d->p_index, bytes);
     return true;
 }
 
 static void give_back(struct downstream *d, int64_t bytes) {
-    stat_add(d->listener->stats.memory_bytes, d->worker->index, -bytes);
-    quota_give(d->purse, bytes);
+    stat_add(d->listener->stats.memory_bytes, d->p_index, -bytes);
+    quota_give(purse_of(d), bytes);
 }
 
 void downstream_quota_room(struct quota_purse *purse) {
@@ -117,54 +124,54 @@ static void relieve(struct quota_purse *purse) {
     uint32_t spared = purse->evicting;
     for (struct list *at = purse->heads.next; at != &purse->heads; at = next) {
         next = at->next;
-        struct downstream *d = container_of(at, struct downstream, head_node);
-        if (d->evicted)
+        struct serving *s = container_of(at, struct serving, head_node);
+        if (s->evicted)
             continue;
         if (spared >= purse->waiting_count)
             return;
-        if (rt_now_ns() - d->head_since_ns < HEAD_NS) {
+        if (rt_now_ns() - s->head_since_ns < HEAD_NS) {
             timer_init(&purse->timer, relieve_later);
-            timer_arm(&purse->timer, d->head_since_ns + HEAD_NS);
+            timer_arm(&purse->timer, s->head_since_ns + HEAD_NS);
             return;
         }
-        d->evicted = true;
+        s->evicted = true;
         purse->evicting++;
         spared++;
-        rt_cancel(d->reader);
+        rt_cancel(s->reader);
     }
 }
 
-void downstream_head_waits(struct downstream *d, struct g *reader) {
-    if (!d->purse || d->reader)
+void downstream_head_waits(struct serving *s, struct g *reader) {
+    if (!s->purse || s->reader)
         return;
-    d->reader = reader;
-    d->head_since_ns = rt_now_ns();
-    list_push_back(&d->purse->heads, &d->head_node);
-    if (d->purse->waiting_count && !timer_is_armed(&d->purse->timer))
-        relieve(d->purse);
+    s->reader = reader;
+    s->head_since_ns = rt_now_ns();
+    list_push_back(&s->purse->heads, &s->head_node);
+    if (s->purse->waiting_count && !timer_is_armed(&s->purse->timer))
+        relieve(s->purse);
 }
 
-void downstream_head_over(struct downstream *d) {
-    if (!d->reader)
+void downstream_head_over(struct serving *s) {
+    if (!s->reader)
         return;
-    d->reader = NULL;
-    list_remove(&d->head_node);
-    if (d->evicted) {
-        d->evicted = false;
-        d->purse->evicting--;
+    s->reader = NULL;
+    list_remove(&s->head_node);
+    if (s->evicted) {
+        s->evicted = false;
+        s->purse->evicting--;
         rt_cancel_clear(); /* whether or not it was the cancellation that ended the head */
     }
 }
 
-static bool admit_to_quota(struct downstream *d) {
-    struct quota_purse *purse = d->purse;
-    if (list_is_empty(&purse->waiting) && charge(d, DOWNSTREAM_CHARGE)) {
-        d->charged = true;
+static bool admit_to_quota(struct serving *s) {
+    struct quota_purse *purse = s->purse;
+    if (list_is_empty(&purse->waiting) && charge(s->downstream, DOWNSTREAM_CHARGE)) {
+        s->downstream->charged = true;
         return true;
     }
-    stat_inc(d->listener->stats.rq_memory_wait, d->worker->index);
-    d->waits_for_quota = true;
-    wait_in(d, &purse->waiting);
+    stat_inc(s->downstream->listener->stats.rq_memory_wait, s->worker->index);
+    s->downstream->waits_for_quota = true;
+    wait_in(s->downstream, &purse->waiting);
     purse->waiting_count++;
     quota_starve(purse, true);
     if (!timer_is_armed(&purse->timer))
@@ -174,11 +181,11 @@ static bool admit_to_quota(struct downstream *d) {
 }
 
 /* Polls: who waits here is a filter in the middle of a body, rare, and behind all that wait for a charge. */
-int downstream_charge_more(struct downstream *d, size_t bytes) {
+int downstream_charge_more(struct serving *s, size_t bytes) {
     int64_t until_ns = rt_now_ns() + WAIT_NS;
-    while (!charge(d, (int64_t)bytes)) {
+    while (!charge(s->downstream, (int64_t)bytes)) {
         if (rt_now_ns() >= until_ns) {
-            stat_inc(d->listener->stats.rq_memory_limit, d->worker->index);
+            stat_inc(s->downstream->listener->stats.rq_memory_limit, s->worker->index);
             return -ENOMEM;
         }
         int rc = rt_sleep_until(rt_now_ns() + DOWNSTREAM_POLL_MS * NS_PER_MS);
@@ -188,53 +195,54 @@ int downstream_charge_more(struct downstream *d, size_t bytes) {
     return 0;
 }
 
-void downstream_give_more(struct downstream *d, size_t bytes) {
-    give_back(d, (int64_t)bytes);
+void downstream_give_more(struct serving *s, size_t bytes) {
+    give_back(s->downstream, (int64_t)bytes);
 }
 
 /* ---- admitting ---- */
 
-static bool must_be_held(const struct downstream *d) {
-    const struct overload_state *state = &d->worker->overload;
-    return !d->hcm->bypass_overload && overload_is_full(state, OVERLOAD_HOLD_REQUESTS) &&
+static bool must_be_held(const struct serving *s) {
+    const struct overload_state *state = &s->worker->overload;
+    return !s->hcm->bypass_overload && overload_is_full(state, OVERLOAD_HOLD_REQUESTS) &&
            !overload_is_full(state, OVERLOAD_STOP_REQUESTS); /* that is answered at once */
 }
 
-bool downstream_admit_slowly(struct downstream *d) {
-    if (d->refuse || inbuf_len(&d->in)) /* what was read already is charged, and to be used up */
+bool downstream_admit_slowly(struct serving *s) {
+    if (s->downstream->refuse ||
+        inbuf_len(&s->in)) /* what was read already is charged, and to be used up */
         return true;
-    if (must_be_held(d)) {
-        d->waits_for_quota = false;
-        if (d->charged) /* it waited for that before */
-            downstream_release_slowly(d);
-        wait_in(d, &d->worker->held);
+    if (must_be_held(s)) {
+        s->downstream->waits_for_quota = false;
+        if (s->downstream->charged) /* it waited for that before */
+            downstream_release_slowly(s);
+        wait_in(s->downstream, &s->worker->held);
         return false;
     }
-    return !d->purse || d->charged || admit_to_quota(d);
+    return !s->purse || s->downstream->charged || admit_to_quota(s);
 }
 
-void downstream_release_slowly(struct downstream *d) {
-    bool charged = d->charged;
-    d->refuse = REFUSE_NOT;
-    d->charged = false;
+void downstream_release_slowly(struct serving *s) {
+    bool charged = s->downstream->charged;
+    s->downstream->refuse = REFUSE_NOT;
+    s->downstream->charged = false;
     if (charged)
-        give_back(d, DOWNSTREAM_CHARGE);
+        give_back(s->downstream, DOWNSTREAM_CHARGE);
 }
 
 /* ---- arenas ---- */
 
 static bool payer_take(struct arena_payer *payer, size_t size) {
-    struct downstream *d = container_of(payer, struct downstream, payer);
-    if (charge(d, (int64_t)size))
+    struct serving *s = container_of(payer, struct serving, payer);
+    if (charge(s->downstream, (int64_t)size))
         return true;
-    stat_inc(d->listener->stats.rq_memory_limit, d->worker->index);
+    stat_inc(s->downstream->listener->stats.rq_memory_limit, s->worker->index);
     return false;
 }
 
 static void payer_give(struct arena_payer *payer, size_t size) {
-    give_back(container_of(payer, struct downstream, payer), (int64_t)size);
+    give_back(container_of(payer, struct serving, payer)->downstream, (int64_t)size);
 }
 
-void downstream_payer_init(struct downstream *d) {
-    d->payer = (struct arena_payer){.take = payer_take, .give = payer_give};
+void downstream_payer_init(struct serving *s) {
+    s->payer = (struct arena_payer){.take = payer_take, .give = payer_give};
 }

@@ -23,20 +23,20 @@ enum {
 };
 
 /* Private: under pressure, or with a quota. */
-bool downstream_admit_slowly(struct downstream *d);
-void downstream_release_slowly(struct downstream *d);
+bool downstream_admit_slowly(struct serving *s);
+void downstream_release_slowly(struct serving *s);
 
 /* Before a request is read, by the connection's coroutine. False: the connection waits from now on, and
  * the coroutine ends without touching it again. */
-static inline bool downstream_admit(struct downstream *d) {
-    if (__builtin_expect(!d->purse && !d->worker->overload.active, 1))
+static inline bool downstream_admit(struct serving *s) {
+    if (__builtin_expect(!s->purse && !s->worker->overload.active, 1))
         return true;
-    return downstream_admit_slowly(d);
+    return downstream_admit_slowly(s);
 }
 /* After a request: its memory is everybody's. */
-static inline void downstream_release(struct downstream *d) {
-    if (__builtin_expect(d->charged || d->refuse, 0))
-        downstream_release_slowly(d);
+static inline void downstream_release(struct serving *s) {
+    if (__builtin_expect(s->downstream->charged || s->downstream->refuse, 0))
+        downstream_release_slowly(s);
 }
 
 /* Its timer fired while it waited: it is to be refused. */
@@ -46,14 +46,14 @@ void downstream_wait_leave(struct downstream *d);
 
 /* The head of a request does not come in one piece; `reader` is the coroutine that goes on to read it. It
  * may be cancelled until downstream_head_over. */
-void downstream_head_waits(struct downstream *d, struct g *reader);
-void downstream_head_over(struct downstream *d);
+void downstream_head_waits(struct serving *s, struct g *reader);
+void downstream_head_over(struct serving *s);
 
 /* For exchange_charge, of a connection with a quota. */
-MUST_CHECK int downstream_charge_more(struct downstream *d, size_t bytes);
-void downstream_give_more(struct downstream *d, size_t bytes);
+MUST_CHECK int downstream_charge_more(struct serving *s, size_t bytes);
+void downstream_give_more(struct serving *s, size_t bytes);
 
 /* What an arena takes on behalf of a connection with a quota. */
-void downstream_payer_init(struct downstream *d);
+void downstream_payer_init(struct serving *s);
 /* For quota_new. */
 void downstream_quota_room(struct quota_purse *purse);

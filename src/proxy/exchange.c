@@ -140,8 +140,8 @@ void exchange_request_read(struct exchange *x) {
 /* ---- timers ----
  *
  * A request has up to four deadlines, and hardly one is ever met. So nothing is armed for them: the
- * connection's timer stays armed from exchange to exchange, for a time no later than any of them,
- * and when it fires it looks which are due and sleeps until the next. */
+ * timer stays armed from exchange to exchange, of whatever connection, for a time no later than any of
+ * them, and when it fires it looks which are due and sleeps until the next. */
 
 static void idle_expired(struct exchange *x) {
     stat_inc(x->hcm->stats.rq_idle_timeout, x->shard);
@@ -182,7 +182,7 @@ static int64_t earlier(int64_t a_ns, int64_t b_ns) {
 
 /* After a deadline was set: the timer must fire no later than that. */
 static void watch(struct exchange *x) {
-    struct timer *timer = &x->downstream->exchange_timer;
+    struct timer *timer = &x->serving->timer;
     int64_t due_ns = earlier(x->request_deadline_ns, x->filter_deadline_ns);
     due_ns = earlier(due_ns, x->duration_deadline_ns);
     if (x->idle_timeout_ns)
@@ -192,8 +192,7 @@ static void watch(struct exchange *x) {
 }
 
 void exchange_timer_fired(struct timer *timer) {
-    struct downstream *d = container_of(timer, struct downstream, exchange_timer);
-    struct exchange *x = d->exchange;
+    struct exchange *x = container_of(timer, struct serving, timer)->exchange;
     if (!x)
         return;
     int64_t now_ns = rt_now_ns();
@@ -250,8 +249,7 @@ const struct route_entry *exchange_route(struct exchange *x) {
         if (x->route) {
             doing_route(x->doing, &x->route->labels);
             x->info.route_name = x->route->name;
-            if (x->route->virtual_host)
-                x->info.virtual_host = x->route->virtual_host->name;
+            x->info.virtual_host = x->route->virtual_host_name;
             if (x->route->idle_timeout_ns >= 0) {
                 x->idle_timeout_ns = x->route->idle_timeout_ns;
                 watch(x);
@@ -278,9 +276,9 @@ size_t exchange_buffer_limit(const struct exchange *x) {
 }
 
 int exchange_charge(struct exchange *x, size_t bytes) {
-    if (!x->downstream->purse)
+    if (!x->serving->purse)
         return 0;
-    int rc = downstream_charge_more(x->downstream, bytes);
+    int rc = downstream_charge_more(x->serving, bytes);
     if (rc == 0)
         x->charged_bytes += bytes;
     return rc;
@@ -381,7 +379,7 @@ static void finish(struct exchange *x) {
     reader_close(x->request.body);
     reader_close(x->response.body);
     if (x->charged_bytes)
-        downstream_give_more(x->downstream, x->charged_bytes);
+        downstream_give_more(x->serving, x->charged_bytes);
 }
 
 static void count(struct exchange *x) {
@@ -427,7 +425,7 @@ bool exchange_run(struct exchange *x) {
     }
     if (answered)
         run_response_side(x);
-    if (exchange_alive(x) && downstream_send(x->downstream, x) != 0)
+    if (exchange_alive(x) && downstream_send(x->serving, x) != 0)
         exchange_reset(x, SPAN_LIT("response_headers_failed"));
     bool reusable = !x->client_gone && !x->reset_pending && !x->close_after;
     finish(x);

@@ -21,6 +21,7 @@
 #include "rt/timer.h"
 
 struct downstream;
+struct serving;
 struct worker;
 struct snapshot;
 struct hcm;
@@ -49,6 +50,7 @@ struct local_reply {
 struct exchange {
     struct arena arena;
     struct downstream *downstream;
+    struct serving *serving; /* its connection's */
     const struct snapshot *snapshot;
     const struct hcm *hcm;
     struct message request, response;
@@ -77,7 +79,7 @@ struct exchange {
     uint32_t filter_count;
     size_t charged_bytes; /* by exchange_charge */
 
-    /* When something has to happen; the connection's exchange_timer looks at these. */
+    /* When something has to happen; serving->timer looks at these. */
     int64_t active_ns, idle_timeout_ns; /* 0: none. Activity only moves active_ns */
     int64_t request_deadline_ns;        /* request_timeout; RT_FOREVER: none */
     int64_t duration_deadline_ns;       /* max_stream_duration; RT_FOREVER: none */
@@ -101,7 +103,7 @@ struct filter_instance {
 bool exchange_run(struct exchange *x);
 /* The client hung up: cancels what runs. */
 void exchange_client_gone(struct exchange *x);
-/* Of downstream.exchange_timer. */
+/* Of serving.timer. */
 void exchange_timer_fired(struct timer *timer);
 
 /* ---- for terminal filters ---- */
@@ -141,6 +143,13 @@ MUST_CHECK int exchange_charge(struct exchange *x, size_t bytes);
 /* What a client is told, and the log, when its listener's memory limit was in the way. */
 #define EXCHANGE_MEMORY_LIMIT_TEXT "memory limit of the listener"
 #define EXCHANGE_MEMORY_LIMIT_DETAILS "listener_memory_limit"
+/* "ip:port" of the client's connection, of its own ends or as x-forwarded-for has it. Absent when memory is
+ * short. */
+struct span exchange_downstream_local(struct exchange *x);
+struct span exchange_downstream_remote(struct exchange *x);
+struct span exchange_downstream_direct_remote(struct exchange *x);
+uint64_t exchange_connection_id(const struct exchange *x);
+
 /* Drops the client's connection without (more of) a response. */
 void exchange_reset(struct exchange *x, struct span details);
 

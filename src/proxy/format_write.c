@@ -126,16 +126,24 @@ static enum format_value_kind put_duration(const struct format_op *op,
 
 /* ---- addresses ---- */
 
-static enum format_value_kind put_address(const struct format_op *op,
-                                          const struct stream_info *info, struct format_out *out) {
-    const struct span addresses[] = {
-        [ADDRESS_DOWNSTREAM_LOCAL] = info->downstream_local,
-        [ADDRESS_DOWNSTREAM_REMOTE] = info->downstream_remote,
-        [ADDRESS_DOWNSTREAM_DIRECT_REMOTE] = info->downstream_direct_remote,
-        [ADDRESS_UPSTREAM_LOCAL] = info->upstream_local,
-        [ADDRESS_UPSTREAM_REMOTE] = info->upstream_remote,
-    };
-    struct span address = addresses[op->which];
+static struct span address_of(struct exchange *x, unsigned which) {
+    switch (which) {
+    case ADDRESS_DOWNSTREAM_LOCAL:
+        return exchange_downstream_local(x);
+    case ADDRESS_DOWNSTREAM_REMOTE:
+        return exchange_downstream_remote(x);
+    case ADDRESS_DOWNSTREAM_DIRECT_REMOTE:
+        return exchange_downstream_direct_remote(x);
+    case ADDRESS_UPSTREAM_LOCAL:
+        return x->info.upstream_local;
+    default:
+        return x->info.upstream_remote;
+    }
+}
+
+static enum format_value_kind put_address(const struct format_op *op, struct exchange *x,
+                                          struct format_out *out) {
+    struct span address = address_of(x, op->which);
     if (address.len == 0)
         return FORMAT_ABSENT;
     size_t colon = address.len;
@@ -345,7 +353,7 @@ static enum format_value_kind put_field(const struct format_op *op, struct excha
     case FIELD_UPSTREAM_TRANSPORT_FAILURE:
         return put_word(out, info->upstream_transport_failure);
     case FIELD_CONNECTION_ID:
-        return put_number(out, info->connection_id);
+        return put_number(out, exchange_connection_id(x));
     case FIELD_STREAM_ID: /* Envoy's stream id provider is the request id */
         return put_text(out, header_get(&x->request.headers, HDR_X_REQUEST_ID), SIZE_MAX);
     case FIELD_ROUTE_NAME:
@@ -386,7 +394,7 @@ enum format_value_kind format_op_write(const struct format_op *op, struct exchan
     case OP_DURATION:
         return put_duration(op, &x->info, out);
     case OP_ADDRESS:
-        return put_address(op, &x->info, out);
+        return put_address(op, x, out);
     case OP_FIELD:
         return put_field(op, x, out);
     case OP_GRPC_STATUS:

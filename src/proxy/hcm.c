@@ -175,8 +175,8 @@ static void build_logs(struct hcm *hcm, const struct cfg_access_log *logs, size_
     }
 }
 
-static bool cluster_exists(void *arg, struct span name) {
-    return snapshot_cluster(arg, name) != NULL;
+static struct cluster *find_cluster(void *arg, struct span name) {
+    return snapshot_cluster(arg, name);
 }
 
 struct hcm *hcm_build(const struct cfg_hcm *config, const struct snapshot *snapshot,
@@ -198,7 +198,7 @@ struct hcm *hcm_build(const struct cfg_hcm *config, const struct snapshot *snaps
     if (config->route_config && hcm->filters) {
         struct route_build build = {.filters = hcm->filters,
                                     .filter_count = hcm->filter_count,
-                                    .cluster_exists = cluster_exists,
+                                    .find_cluster = find_cluster,
                                     .arg = (void *)(uintptr_t)snapshot};
         hcm->routes = route_table_build(config->route_config, &build, problems);
     }

@@ -40,8 +40,7 @@ struct regex {
 
 /* ---- RE2's syntax ---- */
 
-/* Index behind a class "[...]" that starts at i. */
-static size_t class_end(struct span p, size_t i) {
+size_t regex_class_end(struct span p, size_t i) {
     i++;
     if (i < p.len && p.ptr[i] == '^')
         i++;
@@ -135,7 +134,7 @@ static const char *re2_lacks(struct span p) {
                 i += 2;
             }
         } else if (c == '[') {
-            i = class_end(p, i);
+            i = regex_class_end(p, i);
         } else if (c == '(') {
             const char *lack = group_problem(p, i);
             if (lack)

@@ -25,6 +25,13 @@ void regex_free(struct regex *regex);
 
 bool regex_matches(const struct regex *regex, struct span subject);
 
+/* regex_literal.c: bytes that every subject begins with which the whole pattern matches (REGEX_FULL). Into
+ * out, which has room for the pattern; how many. 0 where none are certain. */
+size_t regex_literal(struct span pattern, char *out);
+
+/* Index behind the class "[...]" that starts at i of a pattern. */
+size_t regex_class_end(struct span pattern, size_t i);
+
 /* Groups that can be named in a substitution: 0 .. regex_groups(). */
 unsigned regex_groups(const struct regex *regex);
 /* Highest \N of a substitution, or -1 when it is malformed (a backslash before anything but a digit

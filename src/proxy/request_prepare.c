@@ -129,41 +129,46 @@ static void set_remote(struct exchange *x, const struct address *address) {
         x->info.downstream_remote = span_make(text, address_text(address, text));
 }
 
-static struct span peer_host(struct exchange *x, const struct downstream *d) {
+static struct span host_text(struct exchange *x, const struct address *address) {
     char *text = arena_alloc(&x->arena, ADDRESS_TEXT_MAX);
-    const struct address *peer = address_is_loopback(&d->peer) ? &x->hcm->machine : &d->peer;
-    return text ? span_make(text, address_host_text(peer, text)) : span_none();
+    return text ? span_make(text, address_host_text(address, text)) : span_none();
 }
 
-static int forwarded(struct exchange *x, const struct downstream *d) {
-    const struct hcm *hcm = x->hcm;
+/* We are the first hop: what the peer says of others is not believed, but for what trusted ones added. */
+static int forwarded_at_edge(struct exchange *x, struct span xff) {
     struct header_map *headers = &x->request.headers;
-    uint32_t hops = hcm->config->xff_num_trusted_hops;
-    struct span xff = header_get(headers, HDR_X_FORWARDED_FOR);
-    struct address address;
+    uint32_t hops = x->hcm->config->xff_num_trusted_hops;
+    struct address peer, client;
+    address_unpack(&x->downstream->peer, &peer);
+    if (hops > 0 && !span_is_none(xff) && address_from_xff(xff, hops - 1, &client))
+        set_remote(x, &client);
+    else
+        client = peer;
     int rc = 0;
-    if (hcm->use_remote_address) {
-        if (hops > 0 && !span_is_none(xff) && address_from_xff(xff, hops - 1, &address))
-            set_remote(x, &address);
-        struct span host = peer_host(x, d);
-        if (!hcm->config->skip_xff_append)
-            rc = header_append(headers, HDR_X_FORWARDED_FOR, SPAN_LIT("x-forwarded-for"), host);
-        if (rc == 0 && (hops == 0 || !header_has(headers, HDR_X_FORWARDED_PROTO)))
-            rc = header_set_id(headers, HDR_X_FORWARDED_PROTO, SPAN_LIT("http"));
-        if (rc == 0 && x->info.downstream_remote.len &&
-            address_parse_loose(x->info.downstream_remote, &address)) {
-            char *text = arena_alloc(&x->arena, ADDRESS_TEXT_MAX);
-            rc = !text ? -ENOMEM
-                       : header_set_id(headers, HDR_X_ENVOY_EXTERNAL_ADDRESS,
-                                       span_make(text, address_host_text(&address, text)));
-        }
-        return rc;
-    }
-    if (!span_is_none(xff) && address_from_xff(xff, hops, &address))
-        set_remote(x, &address);
-    if (!header_has(headers, HDR_X_FORWARDED_PROTO))
+    if (!x->hcm->config->skip_xff_append)
+        rc = header_append(headers, HDR_X_FORWARDED_FOR, SPAN_LIT("x-forwarded-for"),
+                           host_text(x, address_is_loopback(&peer) ? &x->hcm->machine : &peer));
+    if (rc == 0 && (hops == 0 || !header_has(headers, HDR_X_FORWARDED_PROTO)))
         rc = header_set_id(headers, HDR_X_FORWARDED_PROTO, SPAN_LIT("http"));
+    if (rc == 0 && client.len) {
+        struct span text = host_text(x, &client);
+        rc = span_is_none(text) ? -ENOMEM
+                                : header_set_id(headers, HDR_X_ENVOY_EXTERNAL_ADDRESS, text);
+    }
     return rc;
+}
+
+static int forwarded(struct exchange *x) {
+    struct header_map *headers = &x->request.headers;
+    struct span xff = header_get(headers, HDR_X_FORWARDED_FOR);
+    if (x->hcm->use_remote_address)
+        return forwarded_at_edge(x, xff);
+    struct address address;
+    if (!span_is_none(xff) && address_from_xff(xff, x->hcm->config->xff_num_trusted_hops, &address))
+        set_remote(x, &address);
+    return header_has(headers, HDR_X_FORWARDED_PROTO)
+               ? 0
+               : header_set_id(headers, HDR_X_FORWARDED_PROTO, SPAN_LIT("http"));
 }
 
 /* Fields that steer Envoy's router, believed only from an internal peer. */
@@ -248,7 +253,7 @@ static int request_id(struct exchange *x) {
                               : header_set_id(&x->request.headers, HDR_X_REQUEST_ID, uuid);
 }
 
-static int strip_host_port(struct exchange *x, const struct downstream *d) {
+static int strip_host_port(struct exchange *x) {
     const struct cfg_hcm *cfg = x->hcm->config;
     if (!cfg->strip_any_host_port && !cfg->strip_matching_host_port)
         return 0;
@@ -257,7 +262,7 @@ static int strip_host_port(struct exchange *x, const struct downstream *d) {
     if (!span_to_u64(authority_port(authority), &port))
         return 0;
     struct address local;
-    socket_local_address(&d->socket, &local);
+    socket_local_address(&x->downstream->socket, &local);
     if (!cfg->strip_any_host_port && port != address_port(&local))
         return 0;
     return header_set_id(&x->request.headers, HDR_AUTHORITY, authority_host(authority));
@@ -269,7 +274,7 @@ bool request_is_grpc(const struct exchange *x) {
            (type.len == 16 || type.ptr[16] == '+' || type.ptr[16] == ';');
 }
 
-void request_prepare(struct exchange *x, struct downstream *d, const struct http1_head *head) {
+void request_prepare(struct exchange *x, const struct http1_head *head) {
     struct header_map *headers = &x->request.headers;
     if (!check_version(x, head) || !check_host(x, head) || !check_path(x) || !check_underscores(x))
         return;
@@ -279,9 +284,9 @@ void request_prepare(struct exchange *x, struct downstream *d, const struct http
     header_remove_id(headers, HDR_X_FORWARDED_CLIENT_CERT);
     if (!x->hcm->config->proxy_100_continue)
         header_remove_id(headers, HDR_EXPECT);
-    int rc = strip_host_port(x, d);
+    int rc = strip_host_port(x);
     if (rc == 0)
-        rc = forwarded(x, d);
+        rc = forwarded(x);
     if (rc == 0)
         rc = request_id(x);
     if (rc == 0 && x->hcm->config->add_user_agent.set && x->hcm->config->add_user_agent.value &&

@@ -10,4 +10,4 @@
 
 /* By its content-type. */
 bool request_is_grpc(const struct exchange *x);
-void request_prepare(struct exchange *x, struct downstream *d, const struct http1_head *head);
+void request_prepare(struct exchange *x, const struct http1_head *head);

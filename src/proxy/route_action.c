@@ -49,18 +49,14 @@ static void build_match(struct route_builder *builder, const struct cfg_route_ma
                                               match->query_parameters_count, &match->mark);
 }
 
-static bool cluster_known(struct route_builder *builder, struct span name) {
-    return builder->build->cluster_exists &&
-           builder->build->cluster_exists(builder->build->arg, name);
-}
-
 static void check_cluster(struct route_builder *builder, struct span name,
                           const struct cfg_mark *mark, const char *what,
                           struct route_choice *choice) {
     const struct cfg_bool *validate = &builder->table->config->validate_clusters;
     choice->cluster = name;
-    choice->entry.cluster_found = cluster_known(builder, name);
-    if (!choice->entry.cluster_found && (!validate->set || validate->value))
+    const struct route_build *build = builder->build;
+    choice->entry.cluster = build->find_cluster ? build->find_cluster(build->arg, name) : NULL;
+    if (!choice->entry.cluster && (!validate->set || validate->value))
         route_problem(builder, mark, "route: unknown %s '%.*s'", what, (int)name.len,
                       name.ptr ? name.ptr : "");
 }
@@ -111,6 +107,8 @@ struct route_choice *route_build_choices(struct route_builder *builder, struct r
         route->choices[i].route = route;
         entry->config = route->config;
         entry->virtual_host = route->vhost ? route->vhost->config : NULL;
+        entry->virtual_host_name = entry->virtual_host ? entry->virtual_host->name : span_none();
+        entry->action = (uint8_t)route->config->action_case;
         entry->table = builder->table;
         entry->name = route->config->name;
         entry->idle_timeout_ns = -1;
@@ -153,6 +151,11 @@ static void build_regex_rewrite(struct route_builder *builder,
     out->regex = regex;
 }
 
+static struct span milliseconds(struct route_builder *builder, int64_t ns) {
+    char *text = route_alloc(builder, SPAN_U64_DIGITS_MAX, 1);
+    return text ? span_make(text, span_put_u64(text, (uint64_t)ns / NS_PER_MS)) : span_none();
+}
+
 static void build_action(struct route_builder *builder, const struct cfg_route_action *action,
                          struct route *route) {
     switch (action->cluster_specifier_case) {
@@ -160,8 +163,7 @@ static void build_action(struct route_builder *builder, const struct cfg_route_a
         build_weighted(builder, route, action->weighted_clusters);
         break;
     case CFG_CLUSTER_HEADER:
-        if (route_build_choices(builder, route, 1))
-            route->choices[0].entry.cluster_found = true;
+        (void)route_build_choices(builder, route, 1); /* a problem is reported */
         route->cluster_header = route_lower(builder, action->cluster_header);
         if (span_eq(route->cluster_header, SPAN_LIT("host")))
             route->cluster_header = header_name_of(HDR_AUTHORITY);
@@ -173,10 +175,20 @@ static void build_action(struct route_builder *builder, const struct cfg_route_a
     default:
         route_problem(builder, &action->mark, "a cluster specifier is required");
     }
+    int64_t timeout_ns = action->timeout.set ? action->timeout.ns : DEFAULT_TIMEOUT_NS;
+    struct span timeout_text = timeout_ns ? milliseconds(builder, timeout_ns) : span_none();
+    int host_rewrite = action->host_rewrite_specifier_case;
     for (size_t i = 0; i < route->choice_count; i++) {
         struct route_entry *entry = &route->choices[i].entry;
-        entry->timeout_ns = action->timeout.set ? action->timeout.ns : DEFAULT_TIMEOUT_NS;
+        entry->timeout_ns = timeout_ns;
+        entry->timeout_text = timeout_text;
         entry->idle_timeout_ns = action->idle_timeout.set ? action->idle_timeout.ns : -1;
+        entry->counts_attempts = entry->virtual_host->include_request_attempt_count;
+        entry->rewrites_host_auto =
+            host_rewrite == CFG_HOST_REWRITE_AUTO && action->auto_host_rewrite.value;
+        entry->rewrites = host_rewrite == CFG_HOST_REWRITE_LITERAL ||
+                          host_rewrite == CFG_HOST_REWRITE_HEADER || action->regex_rewrite ||
+                          action->prefix_rewrite.len > 0;
     }
     route->rewrite.prefix = action->prefix_rewrite;
     if (action->regex_rewrite)
@@ -199,7 +211,7 @@ static void build_redirect(struct route_builder *builder,
 
 /* Reads a whole small file. */
 static NOINLINE struct span read_body(struct route_builder *builder, const struct cfg_mark *mark,
-                             struct span path) {
+                                      struct span path) {
     int fd = open(path.ptr, O_RDONLY | O_CLOEXEC);
     struct stat st;
     if (fd < 0 || fstat(fd, &st) < 0) {
@@ -252,6 +264,19 @@ static void build_direct(struct route_builder *builder,
     choices[0].entry.direct_body = body;
 }
 
+/* For most routes none of the four levels has any. */
+static void note_mutations(const struct route_table *table, struct route *route) {
+    for (size_t i = 0; i < route->choice_count; i++) {
+        struct route_choice *choice = &route->choices[i];
+        const struct route_level *levels[] = {&choice->level, &route->level, &route->vhost->level,
+                                              &table->level};
+        for (size_t l = 0; l < sizeof(levels) / sizeof(levels[0]); l++) {
+            choice->entry.mutates_request |= levels[l]->request != NULL;
+            choice->entry.mutates_response |= levels[l]->response != NULL;
+        }
+    }
+}
+
 void route_build_one(struct route_builder *builder, const struct route_vhost *vhost,
                      const struct cfg_route *config, struct route *route) {
     route->config = config;
@@ -274,4 +299,5 @@ void route_build_one(struct route_builder *builder, const struct route_vhost *vh
     default:
         route_problem(builder, &config->mark, "an action is required");
     }
+    note_mutations(builder->table, route);
 }

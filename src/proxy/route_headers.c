@@ -275,11 +275,9 @@ static const struct header_mutations *of_level(const struct route_level *level, 
     return request ? level->request : level->response;
 }
 
-static int mutate(const struct route_entry *entry, struct exchange *x, bool request) {
+int route_mutate(const struct route_entry *entry, struct exchange *x, bool request) {
     const struct route_choice *choice = route_choice_of(entry);
     const struct route *route = choice->route;
-    if (!route->vhost)
-        return 0;
     const struct route_level *levels[3] = {&route->level, &route->vhost->level,
                                            &entry->table->level};
     bool ascending = entry->table->config->most_specific_header_mutations_wins;
@@ -289,12 +287,4 @@ static int mutate(const struct route_entry *entry, struct exchange *x, bool requ
     for (unsigned i = 0; i < 3 && rc == 0; i++)
         rc = apply(of_level(levels[ascending ? 2 - i : i], request), headers, x);
     return rc;
-}
-
-int route_mutate_request(const struct route_entry *entry, struct exchange *x) {
-    return mutate(entry, x, true);
-}
-
-int route_mutate_response(const struct route_entry *entry, struct exchange *x) {
-    return mutate(entry, x, false);
 }

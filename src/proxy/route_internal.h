@@ -69,11 +69,14 @@ const void **route_filters_build(struct route_builder *builder,
 
 /* ---- virtual hosts by domain ---- */
 
+struct route_index;
 struct route_vhost {
     const struct cfg_virtual_host *config;
     struct route_level level;
     struct route *routes;
     size_t route_count;
+    const struct route_index
+        *index;                 /* NULL: so few routes that they are tried one after the other */
     struct route *tls_redirect; /* what require_tls answers with; NULL: not asked for */
 };
 
@@ -154,7 +157,7 @@ struct route {
 
     int path_kind; /* enum cfg_path_case */
     bool ignore_case;
-    struct span path; /* prefix or whole, lower-case when ignore_case */
+    struct span path; /* prefix or whole */
     const struct regex *path_regex;
     bool grpc;
     uint32_t fraction_numerator, fraction_denominator; /* denominator 0: none */
@@ -194,6 +197,28 @@ struct route_choice *route_build_choices(struct route_builder *builder, struct r
 void route_label(struct route_entry *entry, struct span name);
 void route_build_one(struct route_builder *builder, const struct route_vhost *vhost,
                      const struct cfg_route *config, struct route *route);
+
+/* ---- choosing one ---- */
+
+struct route_request {
+    const struct header_map *headers;
+    struct span path, just_path; /* with the query, and without */
+    uint64_t random;
+};
+/* Path, fraction, headers, query: all that is asked of a request. */
+bool route_matches(const struct route *route, const struct route_request *request);
+/* The first of the list that matches; NULL: none. */
+const struct route *route_first_of_all(const struct route_vhost *vhost,
+                                       const struct route_request *request);
+
+/* route_index.c: the same, found faster. */
+enum { ROUTE_INDEX_MIN = 8 }; /* of fewer routes a walk through the list is as fast */
+/* NULL when memory is short. After all routes were built. */
+const struct route_index *route_index_build(struct route_builder *builder,
+                                            const struct route_vhost *vhost);
+const struct route *route_index_find(const struct route_index *index,
+                                     const struct route_vhost *vhost,
+                                     const struct route_request *request);
 
 /* ---- paths ---- */
 

@@ -1,6 +1,6 @@
 /* route_match: from the head of a request to the route that serves it. Runs once per request and
- * allocates nothing: one hash of the host, then the virtual host's routes in order, cheapest test
- * first. */
+ * allocates nothing: one hash of the host, then those of the virtual host's routes that the index has for
+ * the path, in order, cheapest test first. */
 #include "proxy/regex.h"
 #include "proxy/route_internal.h"
 
@@ -30,20 +30,28 @@ static bool is_grpc(const struct header_map *headers) {
     return span_starts_with(type, want) && (type.len == want.len || type.ptr[want.len] == '+');
 }
 
-static bool route_matches(const struct route *route, const struct header_map *headers,
-                          struct span path, struct span just_path, uint64_t random) {
-    if (!route_path_matches(route, just_path))
+bool route_matches(const struct route *route, const struct route_request *request) {
+    if (!route_path_matches(route, request->just_path))
         return false;
     if (route->fraction_denominator > 0 &&
-        random % route->fraction_denominator >= route->fraction_numerator)
+        request->random % route->fraction_denominator >= route->fraction_numerator)
         return false;
-    if (route->grpc && !is_grpc(headers))
+    if (route->grpc && !is_grpc(request->headers))
         return false;
     if (route->header_count > 0 &&
-        !header_matchers_match(route->headers, route->header_count, headers))
+        !header_matchers_match(route->headers, route->header_count, request->headers))
         return false;
     return route->query_count == 0 ||
-           query_matchers_match(route->queries, route->query_count, path);
+           query_matchers_match(route->queries, route->query_count, request->path);
+}
+
+const struct route *route_first_of_all(const struct route_vhost *vhost,
+                                       const struct route_request *request) {
+    for (size_t i = 0; i < vhost->route_count; i++) {
+        if (route_matches(&vhost->routes[i], request))
+            return &vhost->routes[i];
+    }
+    return NULL;
 }
 
 static const struct route_entry *choose(const struct route *route, uint64_t random) {
@@ -76,18 +84,14 @@ const struct route_entry *route_match(const struct route_table *table,
     struct span path = header_get(headers, HDR_PATH);
     if (span_is_none(path))
         return NULL;
-    struct span just_path = route_just_path(path);
-    for (size_t i = 0; i < vhost->route_count; i++) {
-        if (route_matches(&vhost->routes[i], headers, path, just_path, random))
-            return choose(&vhost->routes[i], random);
-    }
-    return NULL;
+    const struct route_request request = {headers, path, route_just_path(path), random};
+    const struct route *route = vhost->index ? route_index_find(vhost->index, vhost, &request)
+                                             : route_first_of_all(vhost, &request);
+    return route ? choose(route, random) : NULL;
 }
 
-struct span route_cluster_name(const struct route_entry *entry, const struct header_map *headers,
-                               uint64_t random) {
+struct span route_cluster_name(const struct route_entry *entry, const struct header_map *headers) {
     /* A weighted cluster was chosen by route_match: entry is that cluster's. */
-    (void)random;
     const struct route_choice *choice = route_choice_of(entry);
     struct span header = choice->route->cluster_header;
     return span_is_none(header) ? choice->cluster : header_get_name(headers, header);

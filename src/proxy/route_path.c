@@ -91,7 +91,7 @@ static int rewrite_host(const struct route *route, struct exchange *x) {
 
 int route_rewrite_request(const struct route_entry *entry, struct exchange *x) {
     const struct route *route = route_choice_of(entry)->route;
-    if (route->config->action_case != CFG_ACTION_ROUTE)
+    if (!entry->rewrites)
         return 0;
     int rc = rewrite_host(route, x);
     return rc < 0 ? rc : rewrite_path(route, x);

@@ -94,6 +94,7 @@ static struct route *tls_redirect(struct route_builder *builder,
     if (!choices)
         return NULL;
     choices[0].entry.virtual_host = vhost;
+    choices[0].entry.virtual_host_name = vhost->name;
     route_label(&choices[0].entry, SPAN_LIT("require_tls"));
     return route;
 }
@@ -108,6 +109,8 @@ static void build_vhost(struct route_builder *builder, const struct cfg_virtual_
     vhost->route_count = config->routes_count;
     for (size_t i = 0; i < config->routes_count; i++)
         route_build_one(builder, vhost, &config->routes[i], &vhost->routes[i]);
+    if (vhost->route_count >= ROUTE_INDEX_MIN)
+        vhost->index = route_index_build(builder, vhost);
     if (config->require_tls != 0)
         vhost->tls_redirect = tls_redirect(builder, config);
     for (size_t i = 0; i < config->domains_count; i++)

@@ -47,14 +47,15 @@ struct stream_info {
     uint64_t bytes_received, bytes_sent; /* bodies, as Envoy counts %BYTES_RECEIVED% and _SENT% */
     uint64_t header_bytes_received, header_bytes_sent;
 
-    /* "ip:port" of the downstream connection, borrowed from it */
+    /* "ip:port" of the downstream connection; absent until somebody asks: exchange_downstream_local and its
+     * like */
     struct span downstream_local, downstream_remote; /* remote: after x-forwarded-for rules */
     struct span downstream_direct_remote;            /* the socket's peer */
     struct span upstream_local, upstream_remote;     /* "ip:port"; absent: none */
     struct span upstream_cluster, upstream_host_name;
     struct span upstream_transport_failure;
     uint32_t upstream_attempts;
-    uint64_t connection_id;
+    uint64_t connection_id; /* where there is no connection: exchange_connection_id */
     uint64_t stream_id;
 
     struct span route_name, virtual_host, filter_chain, listener_name;

@@ -30,11 +30,27 @@ static void bump(_Atomic uint64_t *counter, int64_t n) {
 }
 
 void upstream_count_bytes(struct upstream *u) {
-    const struct cluster_stats *s = &u->cluster->stats;
-    stat_add(s->cx_rx_bytes, u->p_index, (int64_t)(u->socket.rx_bytes - u->rx_counted));
-    stat_add(s->cx_tx_bytes, u->p_index, (int64_t)(u->socket.tx_bytes - u->tx_counted));
+    const struct cluster_cells *cells = &u->cluster->cells;
+    stats_cell_add(cells->cx_rx_bytes, u->p_index, u->socket.rx_bytes - u->rx_counted);
+    stats_cell_add(cells->cx_tx_bytes, u->p_index, u->socket.tx_bytes - u->tx_counted);
     u->rx_counted = u->socket.rx_bytes;
     u->tx_counted = u->socket.tx_bytes;
+}
+
+void upstream_unref(struct upstream *u) {
+    if (--u->leases > 0)
+        return;
+    host_unref(u->host);
+    pool_put(&worker_at(u->p_index)->upstream_pool, u);
+}
+
+/* A connection, open or in the making, of this pool is no more. Without any the timer has nothing left to
+ * do, and the host, which is its owner, may end. */
+static void leave_host(struct host_pool *pool) {
+    if (--pool->open_count > 0 || !pool->idle_timed)
+        return;
+    timer_disarm(&pool->idle_timer);
+    pool->idle_timed = false;
 }
 
 /* The connection itself; its place in the pool is the caller's matter. */
@@ -47,21 +63,19 @@ static void destroy(struct upstream *u, bool local) {
     stat_dec(s->cx_active, u->p_index);
     stat_record_us(s->cx_length_ms, u->p_index, (uint64_t)(rt_now_ns() - u->opened_ns) / 1000);
     bump(&counters_of(u)->cx_active, -1);
-    timer_disarm(&u->idle_timer);
     socket_close(&u->socket);
     inbuf_drop(&u->in);
-    u->host->pools[u->p_index].open_count--;
+    leave_host(&u->host->pools[u->p_index]);
     cl->open_count--;
     atomic_fetch_sub_explicit(&u->cluster->connections, 1, memory_order_relaxed);
     wait_queue_wake_one(&cl->pending); /* there may be room for a new one */
-    host_unref(u->host);
     cluster_unref(u->cluster);
-    pool_put(&worker_at(u->p_index)->upstream_pool, u);
+    upstream_unref(u);
 }
 
 static void leave_pool(struct upstream *u) {
     list_remove(&u->node);
-    u->host->pools[u->p_index].idle_count--; /* the idle timer stays armed: see idle_expired */
+    u->host->pools[u->p_index].idle_count--;
 }
 
 /* An idle connection has nothing to say: bytes or a FIN on it, and it is done for. */
@@ -73,13 +87,44 @@ static void idle_event(struct socket *socket, unsigned events) {
     destroy(u, false);
 }
 
+/* ---- idle timeouts ----
+ *
+ * A pool has one timer for all that idle in it. They lie in the order in which they came, so the last is
+ * the first to end, and the timer is armed once, for that one. It stays armed while connections go and
+ * come back: a request only notes when its connection is to end, and the timer, which then comes too
+ * early, looks there and sleeps on. */
+
 static void idle_expired(struct timer *timer) {
-    struct upstream *u = container_of(timer, struct upstream, idle_timer);
-    if (!list_is_linked(&u->node))
-        return; /* in use; armed anew when it comes back */
-    stat_inc(u->cluster->stats.cx_idle_timeout, u->p_index);
-    leave_pool(u);
-    destroy(u, true);
+    struct host_pool *pool = container_of(timer, struct host_pool, idle_timer);
+    int64_t now_ns = rt_now_ns();
+    pool->idle_timed = false;
+    while (!list_is_empty(&pool->idle)) {
+        struct upstream *u = container_of(pool->idle.prev, struct upstream, node);
+        if (u->idle_until_ns > now_ns) {
+            pool->idle_timed = true;
+            timer_arm(timer, u->idle_until_ns);
+            return;
+        }
+        bool is_last = pool->open_count == 1; /* then the pool may go with it */
+        stat_inc(u->cluster->stats.cx_idle_timeout, u->p_index);
+        leave_pool(u);
+        destroy(u, true);
+        if (is_last)
+            return;
+    }
+}
+
+static void start_idling(struct host_pool *pool, struct upstream *u, int64_t timeout_ns) {
+    list_push_front(&pool->idle, &u->node);
+    pool->idle_count++;
+    if (timeout_ns == 0)
+        return;
+    u->idle_until_ns = rt_now_ns() + timeout_ns;
+    if (pool->idle_timed)
+        return;
+    pool->idle_timed = true;
+    timer_init(&pool->idle_timer, idle_expired);
+    timer_arm(&pool->idle_timer, u->idle_until_ns);
 }
 
 static struct upstream *take_idle(struct host *host, unsigned p_index) {
@@ -91,6 +136,14 @@ static struct upstream *take_idle(struct host *host, unsigned p_index) {
     return u;
 }
 
+/* With it comes its host, instead of one that was waited for. */
+static struct upstream *hand_out(struct upstream *u, struct host **host_out) {
+    host_unref(*host_out);
+    *host_out = u->host;
+    u->leases++;
+    return u;
+}
+
 /* At the breaker's limit an idle connection to any healthy host beats waiting for the one in turn:
  * nothing else might ever wake the waiter. */
 static struct upstream *take_any_idle(struct cluster *cluster, unsigned p_index,
@@ -98,12 +151,8 @@ static struct upstream *take_any_idle(struct cluster *cluster, unsigned p_index,
     struct host_set *set = cluster->local[p_index].hosts;
     for (uint32_t i = 0; i < set->count; i++) {
         struct upstream *u = set->hosts[i]->healthy ? take_idle(set->hosts[i], p_index) : NULL;
-        if (u) {
-            host_ref(u->host);
-            host_unref(*host_out);
-            *host_out = u->host;
-            return u;
-        }
+        if (u)
+            return hand_out(u, host_out);
     }
     return NULL;
 }
@@ -137,22 +186,22 @@ static enum upstream_failure open_connection(struct cluster *cluster, struct hos
     *rc = socket_connect(&u->socket, &host->address, idle_event,
                          own_deadline ? connect_deadline_ns : deadline_ns);
     if (*rc == 0) {
-        u->host = host_ref(host);
+        u->host = host; /* the caller's lease is its from now on */
+        u->leases = 2;
         u->cluster = cluster_ref(cluster);
-        u->p_index = p_index;
+        u->p_index = (uint16_t)p_index;
         u->opened_ns = start_ns;
-        timer_init(&u->idle_timer, idle_expired);
         inbuf_init(&u->in, rt_blocks());
         struct address local;
         socket_local_address(&u->socket, &local);
-        address_text(&local, u->local_text);
+        u->local_len = (uint16_t)address_text(&local, u->local_text);
         stat_record_us(s->cx_connect_ms, p_index, (uint64_t)(rt_now_ns() - start_ns) / 1000);
         *out = u;
         return UPSTREAM_OK;
     }
     pool_put(memory, u);
     atomic_fetch_sub_explicit(&cluster->connections, 1, memory_order_relaxed);
-    pool->open_count--;
+    leave_host(pool);
     cluster->local[p_index].open_count--;
     stat_dec(s->cx_active, p_index);
     bump(&pool->counters.cx_active, -1);
@@ -192,37 +241,54 @@ static enum upstream_failure wait_for_room(struct cluster *cluster, unsigned p_i
     return rc == 0 ? UPSTREAM_OK : UPSTREAM_DEADLINE;
 }
 
-enum upstream_failure upstream_get(struct cluster *cluster, int64_t deadline_ns,
-                                   struct host **host_out, struct upstream **out, int *rc) {
-    unsigned p_index = rt_p_index();
+/* There is no idle connection to the host in turn: one is opened, or waited for. A host is leased while the
+ * coroutine may park. */
+static NOINLINE enum upstream_failure get_slowly(struct cluster *cluster, struct host *host,
+                                                 unsigned p_index, int64_t deadline_ns,
+                                                 struct host **host_out, struct upstream **out,
+                                                 int *rc) {
     for (;;) {
-        struct host *host = cluster_choose(cluster, p_index);
-        if (!host) {
-            stat_inc(cluster->stats.cx_none_healthy, p_index);
-            return UPSTREAM_NO_HOST;
-        }
         host_ref(host);
         host_unref(*host_out); /* of an earlier round */
         *host_out = host;
-        struct upstream *u = take_idle(host, p_index);
-        if (u) {
-            *out = u;
-            return UPSTREAM_OK;
-        }
         uint32_t open = atomic_load_explicit(&cluster->connections, memory_order_relaxed);
         if (open < cluster->max_connections || cluster->local[p_index].open_count == 0) {
             stat_inc(cluster->stats.rq_pending_total, p_index);
             return open_connection(cluster, host, p_index, deadline_ns, out, rc);
         }
-        u = take_any_idle(cluster, p_index, host_out);
-        if (u) {
-            *out = u;
+        *out = take_any_idle(cluster, p_index, host_out);
+        if (*out)
             return UPSTREAM_OK;
-        }
         enum upstream_failure failure = wait_for_room(cluster, p_index, deadline_ns);
         if (failure != UPSTREAM_OK)
             return failure;
+        host = cluster_choose(cluster, p_index);
+        if (!host) {
+            stat_inc(cluster->stats.cx_none_healthy, p_index);
+            return UPSTREAM_NO_HOST;
+        }
+        struct upstream *u = take_idle(host, p_index);
+        if (u) {
+            *out = hand_out(u, host_out);
+            return UPSTREAM_OK;
+        }
     }
+}
+
+enum upstream_failure upstream_get(struct cluster *cluster, unsigned p_index, int64_t deadline_ns,
+                                   struct host **host_out, struct upstream **out, int *rc) {
+    struct host *host = cluster_choose(cluster, p_index);
+    if (!host) {
+        stat_inc(cluster->stats.cx_none_healthy, p_index);
+        return UPSTREAM_NO_HOST;
+    }
+    struct upstream *u = take_idle(host, p_index);
+    if (!u)
+        return get_slowly(cluster, host, p_index, deadline_ns, host_out, out, rc);
+    *out = u;
+    *host_out = host;
+    u->leases++;
+    return UPSTREAM_OK;
 }
 
 /* Bytes behind the response are a protocol violation, and would be the response to whoever comes
@@ -248,10 +314,7 @@ void upstream_put(struct upstream *u) {
     }
     upstream_count_bytes(u);
     inbuf_idle(&u->in);
-    list_push_front(&pool->idle, &u->node);
-    pool->idle_count++;
-    if (cluster->idle_timeout_ns)
-        timer_arm(&u->idle_timer, rt_now_ns() + cluster->idle_timeout_ns);
+    start_idling(pool, u, cluster->idle_timeout_ns);
     wait_queue_wake_one(&u->cluster->local[u->p_index].pending);
 }
 

@@ -1,7 +1,9 @@
 /* upstream: connections to endpoints and the pool that keeps them, one per host and P.
  *
  * Ownership  upstream_get hands out one owned connection; upstream_put or upstream_close takes it
- *            back. A connection leases its host and its cluster.
+ *            back. The struct itself is leased until upstream_unref, so that its host and its address can
+ *            be read by whoever used it, also after the connection has ended. It leases its host and,
+ *            while it is open, its cluster.
  * Threads    One P for life.
  * Parks      upstream_get: while connecting, and while the circuit breaker is at its limit.
  * Idle       A pooled connection owns no coroutine and no block. Whatever arrives on it ends it. */
@@ -9,7 +11,6 @@
 #include "io/inbuf.h"
 #include "io/socket.h"
 #include "proxy/cluster.h"
-#include "rt/timer.h"
 
 struct upstream {
     struct socket socket;
@@ -17,12 +18,14 @@ struct upstream {
     struct list node; /* of the pool while idle */
     struct host *host;
     struct cluster *cluster;
-    struct timer idle_timer;
-    unsigned p_index;
-    uint32_t requests; /* served, the current one included */
-    int64_t opened_ns;
+    uint32_t leases;                 /* of the connection while it is open, and of who used it */
+    uint32_t requests;               /* served, the current one included */
+    int64_t idle_until_ns;           /* while idle */
     uint64_t rx_counted, tx_counted; /* bytes that the cluster's stats already know */
-    char local_text[ADDRESS_TEXT_MAX];
+    int64_t opened_ns;
+    uint16_t p_index;
+    uint16_t local_len;
+    char local_text[ADDRESS_TEXT_MAX]; /* "ip:port" */
 };
 
 enum upstream_failure {
@@ -35,12 +38,16 @@ enum upstream_failure {
     UPSTREAM_DEADLINE,  /* the request's own deadline passed first */
 };
 
-/* deadline_ns bounds the whole wait. *host is set (leased) as soon as one was chosen, also on failure;
- * the caller gives it back with host_unref. *rc is the errno-like cause of a failed connect. */
-MUST_CHECK enum upstream_failure upstream_get(struct cluster *cluster, int64_t deadline_ns,
-                                              struct host **host, struct upstream **out, int *rc);
+/* deadline_ns bounds the whole wait. *host must be NULL; it is set as soon as one was chosen, also on
+ * failure. After UPSTREAM_OK it is *out's, which the caller leases; else it is leased, for host_unref.
+ * *rc is the errno-like cause of a failed connect. */
+MUST_CHECK enum upstream_failure upstream_get(struct cluster *cluster, unsigned p_index,
+                                              int64_t deadline_ns, struct host **host,
+                                              struct upstream **out, int *rc);
 /* Back to the pool: the response is complete and the connection may be used again. */
 void upstream_put(struct upstream *upstream);
+/* Gives the lease back. The connection is not the caller's any more. */
+void upstream_unref(struct upstream *upstream);
 /* local: we end it, else the peer did. */
 void upstream_close(struct upstream *upstream, bool local);
 /* Adds what moved since the last call to the cluster's byte counters. */

@@ -15,13 +15,15 @@ struct worker {
     struct block_cache *blocks; /* NULL: nothing ran on its P yet; so are the two pools */
     struct http_date date;
     uint64_t random[2];      /* xoroshiro128+ state */
-    struct list downstreams; /* struct downstream.node: all open client connections */
-    uint32_t downstream_count;
-    bool draining;    /* responses say Connection: close; idle connections are closed */
-    uint64_t next_id; /* of connections and streams */
+    struct list downstreams; /* struct downstream.node: open client connections, but for
+                              * those that wait for memory */
+    uint32_t downstream_count, serving_count;
+    struct serving *servings; /* free; the one used last is the first */
+    bool draining;            /* responses say Connection: close; idle connections are closed */
+    uint64_t next_id;         /* of connections and streams */
     struct overload_state overload;
     struct list listeners; /* struct listener_fd.node: those that accept here */
-    struct list held;      /* struct downstream.wait_node: see OVERLOAD_HOLD_REQUESTS */
+    struct list held;      /* struct downstream.node: see OVERLOAD_HOLD_REQUESTS */
     struct splice_pool pipes; /* for bodies */
     struct pool_cache downstream_pool, upstream_pool; /* of struct downstream and struct upstream */
 };

@@ -26,8 +26,6 @@
 #include "rt/profile_thread.h"
 #include "rt/rt_internal.h"
 
-#define KEPT UINT32_MAX /* refs of a set that is not counted */
-
 static void give_back(void *value) {
     labels_unref(value);
 }
@@ -108,29 +106,17 @@ struct labels *labels_merge(const struct labels *base, const struct label *add, 
     return build(&all);
 }
 
-static bool is_kept(const struct labels *labels) {
-    return atomic_load_explicit(&labels->refs, memory_order_relaxed) == KEPT;
-}
-
-const struct labels *labels_keep(struct labels *labels) {
-    ASSERT(atomic_load_explicit(&labels->refs, memory_order_relaxed) == 1);
-    atomic_store_explicit(&labels->refs, KEPT, memory_order_relaxed);
-    return labels;
-}
-
 struct labels *labels_ref(const struct labels *labels) {
     union {
         const struct labels *shared;
         struct labels *labels;
     } counted = {.shared = labels}; /* const is what is shared, the count is not part of that */
-    if (!is_kept(labels))
-        atomic_fetch_add_explicit(&counted.labels->refs, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&counted.labels->refs, 1, memory_order_relaxed);
     return counted.labels;
 }
 
 void labels_unref(struct labels *labels) {
-    if (labels && !is_kept(labels) &&
-        atomic_fetch_sub_explicit(&labels->refs, 1, memory_order_acq_rel) == 1)
+    if (labels && atomic_fetch_sub_explicit(&labels->refs, 1, memory_order_acq_rel) == 1)
         free(labels);
 }
 

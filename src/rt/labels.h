@@ -34,9 +34,6 @@ struct labels {
 struct labels *labels_with(const struct labels *base, const struct label *add, unsigned count);
 struct labels *labels_ref(const struct labels *labels);
 void labels_unref(struct labels *labels); /* NULL: nothing */
-/* Takes over the caller's lease, the only one, and keeps the set for ever. It is not counted any more, so
- * all Ps may set it all the time without a line of memory going from one to another. For a few sets. */
-const struct labels *labels_keep(struct labels *labels);
 
 /* The running coroutine's set becomes this one, transferred; NULL: none. */
 void labels_set(struct labels *labels);

@@ -1,15 +1,19 @@
 """The benchmarks themselves: their figures are only as good as their being run."""
 
+import itertools
 import json
 import shutil
+import socketserver
 import subprocess
 import sys
+import threading
+from random import Random
 from xml.etree import ElementTree
 
 import pytest
-from harness import ROOT, is_sanitized
+from harness import ROOT, SLUICE, is_sanitized
 
-TOOLS = ("nginx", "haproxy", "wrk", "strace", "cc")
+TOOLS = ("nginx", "haproxy", "strace", "cc")
 RT_PINNED = ("switch", "spawn", "chan_same_p", "chan_unbuffered", "chan_buffered")
 RT_CASES = (
     *RT_PINNED,
@@ -22,16 +26,29 @@ RT_CASES = (
     "foreign_call_quick",
     "callback",
 )
+HTTP1_CASES = (
+    *(f"h1_{case}_{what}" for case in ("small", "small512", "two", "two512") for what in ("cpu_us", "rps")),
+    *(f"h1_{what}_us" for what in ("p50", "p99", "p999")),
+    "h1_1mb_cpu_ms_per_gb",
+    "h1_idle_conn_bytes",
+    "h1_idle_conn_whole_bytes",
+    "syscalls_per_request",
+    "allocations_per_request",
+)
 MEMORY_CASES = ("block_same_p", "block_cross_p", "handle_lookup")
 
 
-@pytest.mark.skipif(
+needs_peers = pytest.mark.skipif(
     not all(shutil.which(tool) for tool in TOOLS), reason="./dev bench installs the peers"
 )
+needs_malloc = pytest.mark.skipif(is_sanitized(), reason="the sanitizer has a malloc of its own")
+
+
+@needs_peers
 def test_a_quick_run_measures_every_server_and_says_what_it_costs(tmp_path):
-    """One turn of a second each; what is not installed here, as Envoy may be, is left out."""
+    """One short turn each; what is not installed here, as Envoy may be, is left out."""
     output = tmp_path / "http1.json"
-    command = [sys.executable, ROOT / "bench" / "http1.py", "--quick", "--small"]
+    command = [sys.executable, ROOT / "bench" / "http1.py", "--quick", "--case", "small"]
     subprocess.run([*command, "--output", output], check=True, timeout=120)
 
     written = json.loads(output.read_text())
@@ -41,6 +58,173 @@ def test_a_quick_run_measures_every_server_and_says_what_it_costs(tmp_path):
     for server in ("sluice", "nginx", "haproxy", "bare"):
         figures = cost["values"][server]
         assert 0 < figures["min"] <= figures["median"] <= figures["max"]
+    compared = {(ratio["case"], ratio["to"]) for ratio in written["ratios"]}
+    assert {("h1_small_cpu_us", "bare"), ("h1_small_cpu_us", "best peer")} <= compared
+
+
+@needs_peers
+@needs_malloc
+def test_every_case_of_http1_is_measured_also_for_a_second_sluice(tmp_path):
+    """As quick as it goes, and beside nginx only; no figure is judged but that there is one."""
+    output = tmp_path / "http1.json"
+    command = [sys.executable, ROOT / "bench" / "http1.py", "--quick", "--only", "sluice", "other", "nginx"]
+    subprocess.run([*command, "--also", f"other={SLUICE}", "--output", output], check=True, timeout=240)
+
+    written = json.loads(output.read_text())
+    results = {result["case"]: result for result in written["results"]}
+    for case in HTTP1_CASES:
+        assert set(results[case]["values"]) == {"sluice", "other", "nginx"}, case
+        assert all(len(rounds) == 1 for rounds in results[case]["rounds"].values()), case
+    for case in ("h1_p50_us", "h1_two512_rps", "h1_1mb_rps", "h1_idle_conn_bytes", "syscalls_per_request"):
+        assert all(value["median"] > 0 for value in results[case]["values"].values()), case
+    assert results["h1_p50_us"]["values"]["sluice"]["median"] <= results["h1_p99_us"]["values"]["sluice"]["median"]
+    # Each counts what it allocates for a request, and where that is nothing the counter is known to work.
+    assert 3 < results["allocations_per_request"]["values"]["nginx"]["median"] < 10
+    aims = [ratio for ratio in written["ratios"] if ratio["limit"] is not None]
+    assert {ratio["who"] for ratio in aims} == {"sluice", "other"}
+    assert all(ratio["met"] in (True, False) for ratio in aims)
+    chart = ElementTree.parse(output.with_suffix(".svg")).getroot()
+    labels = [text.text for text in chart.iter("{http://www.w3.org/2000/svg}text")]
+    assert labels.count("other") == 9
+
+
+GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody"
+
+
+class Scripted(socketserver.ThreadingTCPServer):
+    """Answers each request on a connection with the next of `answers`, the last one for ever; b"" closes it, and
+    so do `most` requests."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, *answers, most=None):
+        super().__init__(("127.0.0.1", 0), None)
+        self.answers, self.most = answers, most
+        self.closed = threading.Semaphore(0)
+        self.is_awake = threading.Event()
+        self.is_awake.set()
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+
+    def finish_request(self, request, address):
+        for number in itertools.count():
+            if number == self.most:
+                return
+            heads = request.recv(65536).count(b"\r\n\r\n")
+            answer = self.answers[min(number, len(self.answers) - 1)]
+            self.is_awake.wait()
+            if not heads or not answer:
+                return
+            request.sendall(answer * heads)
+
+    def shutdown_request(self, request):
+        super().shutdown_request(request)
+        self.closed.release()
+
+    def stand_still(self, seconds):
+        self.is_awake.clear()
+        threading.Timer(seconds, self.is_awake.set).start()
+
+    def __exit__(self, *_):
+        self.shutdown()
+        super().__exit__()
+
+
+@pytest.fixture(scope="module")
+def load(tmp_path_factory):
+    """Runs load.c against a port and returns what it says; between(): when it is ready."""
+    program = tmp_path_factory.mktemp("load") / "load"
+    source = ROOT / "bench" / "native" / "load.c"
+    subprocess.run(["cc", "-std=gnu17", "-D_GNU_SOURCE", "-O2", "-o", program, source], check=True)
+
+    def run(port, between=lambda: None, **options):
+        words = [f"{name}={value}" for name, value in {"port": port, "body": 4, **options}.items()]
+        with subprocess.Popen([program, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout.readline() == "ready\n"
+            between()
+            said = process.communicate("\n", timeout=60)[0]
+        assert process.returncode == 0
+        return json.loads(said)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("answer", "wrong"),
+    [
+        (GOOD, {}),
+        (b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy", {"bad_status": 28}),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nbod", {"bad_length": 28}),
+        (b"HTTP/1.1 200 OK\r\n\r\n", {"broken": 28}),  # who knows how long it is
+        (b"", {"broken": 28}),
+    ],
+)
+def test_the_driver_counts_answers_that_are_wrong(load, answer, wrong):
+    """Twenty requests, and on each of four connections two before them."""
+    with Scripted(answer) as server:
+        said = load(server.server_address[1], connections=4, requests=20)
+    assert said["requests"] == 20
+    assert {name: said[name] for name in ("bad_status", "bad_length", "broken") if said[name]} == wrong
+
+
+def test_the_driver_sees_bytes_that_nobody_asked_for(load):
+    with Scripted(GOOD, GOOD, GOOD + GOOD) as server:
+        assert load(server.server_address[1], connections=1, requests=5)["broken"] > 0
+
+
+def test_idle_connections_that_the_server_closes_are_no_idle_connections(load):
+    def all_are_closed():
+        for _ in range(50):
+            assert server.closed.acquire(timeout=60)
+
+    with Scripted(GOOD) as server:
+        assert load(server.server_address[1], connections=50, idle=1)["still_open"] == 50
+    with Scripted(GOOD, most=1) as server:
+        assert load(server.server_address[1], all_are_closed, connections=50, idle=1)["still_open"] == 0
+
+
+def test_a_server_that_stands_still_is_charged_for_all_that_fell_due(load):
+    """It stands for 300 ms of a second. Over two connections a closed loop would have two slow answers; here a
+    third of all are late, since they count from when they were due."""
+    with Scripted(GOOD) as server:
+        threading.Timer(0.3, server.stand_still, (0.3,)).start()
+        said = load(server.server_address[1], connections=2, rate=1000, ms=1000)
+    assert said["requests"] == 1000
+    assert said["p99_us"] > 250_000
+    assert said["mean_us"] > 20_000
+
+
+HISTOGRAM = """
+#include <stdio.h>
+#include <stdlib.h>
+#include "histogram.h"
+int main(void) {
+    static struct histogram all;
+    char line[64];
+    while (fgets(line, sizeof line, stdin))
+        histogram_add(&all, strtoull(line, NULL, 10));
+    for (int share = 0; share <= 1000; share++)
+        printf("%.17g\\n", histogram_at(&all, share / 1000.0));
+    return 0;
+}
+"""
+
+
+def test_percentiles_are_told_within_a_hundredth(tmp_path):
+    """Every thousandth of durations from 1 ns to the largest there is, beside the sorted ones."""
+    source = tmp_path / "histogram.c"
+    source.write_text(HISTOGRAM)
+    program = tmp_path / "histogram"
+    subprocess.run(["cc", "-I", ROOT / "bench" / "native", "-o", program, source], check=True)
+    random = Random(1)
+    values = sorted([*range(300), 2**64 - 1, *(int(2 ** random.uniform(0, 64)) for _ in range(20000))])
+    lines = "".join(f"{value}\n" for value in values)
+    done = subprocess.run([program], input=lines, stdout=subprocess.PIPE, text=True, check=True)
+    told = [float(line) for line in done.stdout.splitlines()]
+    assert told[0] == 0
+    for share, value in enumerate(told[1:], 1):
+        exact = values[(share * len(values) + 999) // 1000 - 1]
+        assert abs(value - exact) <= exact / 100, share
 
 
 def test_the_runtimes_bench_runs_every_case_on_both_sides(tmp_path):
@@ -69,9 +253,6 @@ def test_the_runtimes_bench_runs_every_case_on_both_sides(tmp_path):
     assert set(written["cases"]) <= labels
 
 
-needs_malloc = pytest.mark.skipif(is_sanitized(), reason="the sanitizer has a malloc of its own")
-
-
 @needs_malloc
 def test_the_recyclers_bench_runs_the_same_program_with_and_without_it(tmp_path):
     """Two minutes of its clock, so that idle memory ages; only what must hold of any memory is judged."""
@@ -94,9 +275,7 @@ def test_the_recyclers_bench_runs_the_same_program_with_and_without_it(tmp_path)
     assert len(list(lines)) == 6 * len(programs)
 
 
-@pytest.mark.skipif(
-    not all(shutil.which(tool) for tool in TOOLS), reason="./dev bench installs the peers"
-)
+@needs_peers
 @needs_malloc
 def test_the_memory_bench_runs_every_case(tmp_path):
     """A few operations and two turns of a second of requests; no figure is judged."""

@@ -224,12 +224,13 @@ def test_what_requests_hold_is_told_with_their_listener(held, tmp_path):
 
 
 def test_what_requests_hold_is_told_with_route_and_filter(proxy, origins, tmp_path):
-    """Whoever waits for an answer holds a block to read it into, which the router took for one of two routes."""
+    """Whoever has half an answer holds the block that it is in, which the router took for one of two routes."""
     go_on = threading.Event()
 
     def hold(exchange):
+        exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n")
         go_on.wait(60)
-        exchange.reply(200, b"late")
+        exchange.send(b"\r\nlate")
 
     origin = origins(hold)
     routes = [{**to(prefix="/api"), "name": "api"}, to(match={"path": "/rest"})]
@@ -254,7 +255,7 @@ def test_what_requests_hold_is_told_with_route_and_filter(proxy, origins, tmp_pa
 def tags_of(edge, folder):
     """What block_get handed out and nobody gave back, counted by label."""
     profile = heap(edge, folder)
-    return tags(profile, "-sample_index=inuse_objects", "-focus=inbuf_head_room")
+    return tags(profile, "-sample_index=inuse_objects", "-focus=inbuf_room")
 
 
 def test_what_is_old_is_told_apart(held, tmp_path):

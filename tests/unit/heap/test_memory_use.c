@@ -8,9 +8,7 @@
 
 #include <cmocka.h>
 
-#include <string.h>
-#include <sys/stat.h>
-
+#include "../file_tree.h"
 #include "heap/memory_use.h"
 #include "mem/poison.h"
 #include "mem/recycler.h"
@@ -52,38 +50,11 @@ static void mallocs_memory_counts_too(void **state) {
 
 /* ---- control groups ---- */
 
-static char root[] = "/tmp/sluice-memory-XXXXXX";
-
-static void write_file(const char *path, const char *text) {
-    char full[512];
-    int n = snprintf(full, sizeof full, "%s%s", root, path);
-    assert_true(n > 0 && n < (int)sizeof full);
-    for (char *at = full + strlen(root) + 1; (at = strchr(at, '/')); at++) {
-        *at = '\0';
-        (void)mkdir(full, 0755); /* may be there */
-        *at = '/';
-    }
-    FILE *file = fopen(full, "w");
-    assert_non_null(file);
-    fputs(text, file);
-    assert_int_equal(fclose(file), 0);
-}
-
 static uint64_t limit(const char *proc_cgroup) {
     char path[512];
     write_file("/self", proc_cgroup);
     snprintf(path, sizeof path, "%s/self", root);
     return memory_cgroup_limit(path, root);
-}
-
-static int make_root(void **state) {
-    return mkdtemp(root) ? 0 : -1;
-}
-
-static int remove_root(void **state) {
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf '%s'", root);
-    return system(command);
 }
 
 static void without_a_limit_it_is_none(void **state) {

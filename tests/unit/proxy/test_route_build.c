@@ -57,7 +57,7 @@ static void clusters_must_exist(void **state) {
     assert_string_equal(r.problems, "");
     struct story story;
     story_begin(&story, "GET /");
-    assert_false(route_match(r.table, &story.x.request.headers, 0)->cluster_found);
+    assert_null(route_match(r.table, &story.x.request.headers, 0)->cluster);
     story_end(&story);
     routes_free(&r);
 }

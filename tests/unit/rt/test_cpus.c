@@ -1,43 +1,16 @@
 /* cpus.c: limits of cgroups, from files that the test writes. */
 #include <limits.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "rt/cpus.h"
 #include "rt_story.h"
-
-static char root[] = "/tmp/sluice-cpus-XXXXXX";
-
-static void write_file(const char *path, const char *text) {
-    char full[512];
-    int n = snprintf(full, sizeof full, "%s%s", root, path);
-    assert_true(n > 0 && n < (int)sizeof full);
-    for (char *at = full + strlen(root) + 1; (at = strchr(at, '/')); at++) {
-        *at = '\0';
-        (void)mkdir(full, 0755); /* may be there */
-        *at = '/';
-    }
-    FILE *file = fopen(full, "w");
-    assert_non_null(file);
-    fputs(text, file);
-    fclose(file);
-}
+#include "../file_tree.h"
 
 static unsigned limit(const char *proc_cgroup) {
     char path[512];
     write_file("/self", proc_cgroup);
     snprintf(path, sizeof path, "%s/self", root);
     return cpus_cgroup_limit(path, root);
-}
-
-static int make_root(void **state) {
-    return mkdtemp(root) ? 0 : -1;
-}
-
-static int remove_root(void **state) {
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf '%s'", root);
-    return system(command);
 }
 
 static void without_a_file_there_is_no_limit(void **state) {

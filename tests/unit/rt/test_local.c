@@ -246,15 +246,6 @@ static void labels_story(void *arg) {
     CHECK(strcmp(small, "{\"liste") == 0);
     labels_set(NULL);
     CHECK(labels_current() == NULL);
-
-    static const struct labels *kept; /* for ever: where a leak checker finds it */
-    kept = labels_keep(labels_with(NULL, &(struct label){"listener", "edge"}, 1));
-    uint32_t refs = atomic_load(&kept->refs);
-    labels_set(labels_ref(kept));
-    labels_do(&(struct label){"route", "api"}, 1, starts_a_child, NULL);
-    CHECK(labels_current() == kept && atomic_load(&kept->refs) == refs);
-    labels_set(NULL); /* not the end of it */
-    CHECK(reads(kept, "{\"listener\": \"edge\"}"));
     rt_stop(0);
 }
 

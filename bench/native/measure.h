@@ -1,0 +1,23 @@
+/* measure: a small program that does one operation many times and prints "ns_wall ns_cpu ops", user and
+ * system time of the whole process, for bench/_turns.py. */
+#pragma once
+#include <stdint.h>
+#include <stdio.h>
+#include <time.h>
+
+static inline uint64_t clock_ns(clockid_t which) {
+    struct timespec now;
+    (void)clock_gettime(which, &now); /* cannot fail with the clocks that are asked here */
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+/* A sixteenth first: caches, pools and pages are there then. */
+static inline void measure(void (*run)(uint64_t n), uint64_t count) {
+    run(count / 16 + 1);
+    uint64_t wall = clock_ns(CLOCK_MONOTONIC), cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+    run(count);
+    cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+    wall = clock_ns(CLOCK_MONOTONIC) - wall;
+    printf("%llu %llu %llu\n", (unsigned long long)wall, (unsigned long long)cpu,
+           (unsigned long long)count);
+}

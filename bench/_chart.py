@@ -66,7 +66,7 @@ def ratios(title, bars):
 BARE = "#9aa0a6"
 
 
-def _plain(value):
+def plain(value):
     """Four digits, or as many as stand before the point."""
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
@@ -97,7 +97,7 @@ def bars(title, charts, colours):
             parts.append(_line(x(low), y + BAR / 2, x(high), y + BAR / 2, INK))
             if value > most:
                 parts.append(_line(x(most) - 14, y + BAR, x(most) - 8, y, "white", 3))
-            parts.append(_text(LEFT + WIDTH + 10, y + BAR - 3, f"{_plain(value)}  ({_plain(low)}-{_plain(high)})"))
+            parts.append(_text(LEFT + WIDTH + 10, y + BAR - 3, f"{plain(value)}  ({plain(low)}-{plain(high)})"))
             top += ROW
         top += 14
     width, height = LEFT + WIDTH + RIGHT, top

@@ -68,9 +68,8 @@ def ratios(results, ours):
 def _cell(value):
     if not value:
         return "-"
-    if value["min"] == value["max"]:
-        return f"{value['median']:g}"
-    return f"{value['median']:g} ({value['min']:g} .. {value['max']:g})"
+    median, low, high = (_chart.plain(value[name]) for name in ("median", "min", "max"))
+    return median if low == high else f"{median} ({low} .. {high})"
 
 
 def print_results(results, order):

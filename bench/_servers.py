@@ -256,7 +256,8 @@ http {{
         }}
     }}""",
             self.workers,
-            self.clients + 2 * CONNECTIONS,  # those to the origin, and its own
+            # Those to the origin and its own too; with a sixteenth left it closes those that idle.
+            self.clients + self.clients // 8 + 2 * CONNECTIONS,
             env,
         )
 

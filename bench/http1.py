@@ -84,14 +84,13 @@ def saturation(farm, servers, prefix, connections, rounds, seconds):
     return lines, samples
 
 
-def measure_two(lineup, options, _):
-    lines = []
+def measure_two(lineup, options, found, _):
+    found["two"] = lines = []
     rounds = (options.rounds + 1) // 2
     with Farm(workers=2) as farm:
         servers = lineup.start(farm)
         for prefix, connections in (("two", CONNECTIONS), ("two512", MANY)):
             lines += saturation(farm, servers, prefix, connections, rounds, options.seconds)[0]
-    return {"two": lines}
 
 
 def nginx_maximum(farm, servers, options):
@@ -154,36 +153,35 @@ def count_calls(farm, lineup, servers, report, requests):
     return lines
 
 
-def measure_one_worker(lineup, options, report):
+def measure_one_worker(lineup, options, found, report):
     """The cases that share one set of servers."""
-    lines, maximum = {}, None
+    maximum = None
     with Farm() as farm:
         servers = lineup.start(farm)
         if "small" in options.case:
-            found = saturation(farm, servers, "small", CONNECTIONS, options.rounds, options.seconds)
-            lines["small"], samples = found
+            lines, samples = saturation(farm, servers, "small", CONNECTIONS, options.rounds, options.seconds)
+            found["small"] = lines
             if "nginx" in samples:
                 maximum = median(samples["nginx"], rps)
         if "small512" in options.case:
-            lines["small512"] = saturation(farm, servers, "small512", MANY, options.rounds, options.seconds)[0]
+            found["small512"] = saturation(farm, servers, "small512", MANY, options.rounds, options.seconds)[0]
         if "latency" in options.case:
             if not options.rate and maximum is None:
                 maximum = nginx_maximum(farm, servers, options)
-            lines["latency"] = latency(farm, servers, options, maximum)
+            found["latency"] = latency(farm, servers, options, maximum)
         if "large" in options.case:
-            lines["large"] = large(farm, servers, options)
+            found["large"] = large(farm, servers, options)
         if "calls" in options.case:
             requests = COUNTED_QUICK if options.quick else COUNTED_REQUESTS
-            lines["calls"] = count_calls(farm, lineup, servers, report, requests)
-    return lines
+            found["calls"] = count_calls(farm, lineup, servers, report, requests)
 
 
-def measure_idle(lineup, options, _):
+def measure_idle(lineup, options, found, _):
     connections, steady_s = (IDLE_QUICK, STEADY_QUICK_S) if options.quick else (IDLE, STEADY_S)
     allowed = files_allowed()
     if allowed < connections + IDLE_FILES:
         print(f"  only {allowed} descriptors are allowed (ulimit -Hn): idle connections are not measured")
-        return {}
+        return
     # bare has an origin's connection for each client's: other memory than the others', and twice as many
     # descriptors.
     names = [name for name in lineup.names if name != "bare"]
@@ -193,15 +191,14 @@ def measure_idle(lineup, options, _):
         samples[name].append(idle_round(lambda farm: lineup.maker(farm, name), connections, steady_s))
 
     take_turns(min(options.rounds, IDLE_ROUNDS), [lambda name=name: turn(name) for name in names], "idle")
-    lines = [
+    found["idle"] = [
         case("h1_idle_conn_bytes", "bytes", True, samples, lambda s: s["bytes"], 0),
         case("h1_idle_conn_whole_bytes", "bytes", True, samples, lambda s: s["whole"], 0),
         case("h1_idle_conn_table_bytes", "bytes", True, samples, lambda s: s["tables"], 0),
     ]
-    return {"idle": lines}
 
 
-# What measures them, {case: lines of the report}, and which of the cases on the command line it takes.
+# What measures them, into {case: lines of the report}, and which of the cases on the command line it takes.
 MEASURES = (
     (measure_one_worker, ("small", "small512", "latency", "large", "calls")),
     (measure_two, ("two",)),
@@ -243,13 +240,17 @@ def main():
             sys.exit(f"http1: {tool} is not installed; ./dev bench http1 installs it")
     lineup = Lineup(options)
     report = {"bench": "http1", "rounds": options.rounds, "seconds": options.seconds}
-    found = {}
+    found, failed = {}, []
     for measure, cases in MEASURES:
-        if set(cases) & set(options.case):
-            found |= measure(lineup, options, report)
+        if not set(cases) & set(options.case):
+            continue
+        try:
+            measure(lineup, options, found, report)
+        except RuntimeError as failure:  # what others took minutes to measure is told all the same
+            failed.append(f"http1: {', '.join(cases)}: {failure}")
     report["results"] = [line for name in CASES for line in found.get(name, ())]
     if not report["results"]:
-        sys.exit("http1: nothing could be measured")
+        sys.exit("\n".join(failed) or "http1: nothing could be measured")
     if sys.stderr.isatty():
         print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
     report["ratios"] = _http1_report.ratios(report["results"], lineup.ours)
@@ -263,6 +264,8 @@ def main():
     chart = options.output.with_suffix(".svg")
     chart.write_text(_http1_report.draw(report["results"], lineup))
     print(f"\nwritten: {os.path.relpath(options.output)}, {os.path.relpath(chart)}")
+    if failed:
+        sys.exit("\n".join(failed))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@
 #include "ext/go_filter.h"
 #include "filter/router.h"
 #include "heap/heap_profile.h"
+#include "proxy/descriptors.h"
 #include "proxy/downstream.h"
 #include "proxy/filter_registry.h"
 #include "proxy/listener.h"
@@ -113,6 +114,32 @@ static bool find_global_limit(void) {
 
 static struct connection_limit *counts_globally(bool ignores) {
     return ignores && !server.counts_all ? NULL : server.connections;
+}
+
+static bool prepare_descriptors(void) {
+    bool ok = descriptors_init(server.snapshot) == 0;
+    if (!ok)
+        LOG(log_main, LOG_CRITICAL, "out of memory at start");
+    return ok;
+}
+
+/* A limit that is never met protects from nothing. */
+static void compare_limits(void) {
+    uint64_t max = server.connections ? server.connections->max : 0, room;
+    for (unsigned i = 0; !server.connections && i < server.listener_count; i++) {
+        const struct connection_limit *limit = server.listeners[i]->limit;
+        if (!limit)
+            return; /* none was meant */
+        max = max + limit->max < max ? UINT64_MAX : max + limit->max;
+    }
+    room = (uint64_t)descriptors_first_reserved();
+    if (max > room)
+        LOG(log_main, LOG_WARN,
+            "the limits of connections allow %llu clients, but there are file descriptors for "
+            "fewer "
+            "than %llu: raise the limit of open files (ulimit -n, systemd's LimitNOFILE=) to twice "
+            "the former, as a client that is served may need one for its upstream",
+            (unsigned long long)max, (unsigned long long)room);
 }
 
 static bool open_listeners(void) {
@@ -417,7 +444,8 @@ static bool start(void) {
         return false;
     if (server.options->mode == MODE_VALIDATE)
         return true;
-    if (!take_signals() || !capture_spikes() || !find_global_limit() || !open_admin())
+    if (!take_signals() || !capture_spikes() || !find_global_limit() || !prepare_descriptors() ||
+        !open_admin())
         return false;
     if (server.admin)
         listener_start(server.admin);
@@ -431,6 +459,7 @@ static bool start(void) {
         listener_start(server.listeners[i]);
     server.state = ADMIN_LIVE;
     say_addresses();
+    compare_limits();
     return true;
 }
 

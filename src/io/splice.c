@@ -78,9 +78,11 @@ static void close_pipe(struct splice_pipe pipe) {
     io_counts_add(io_counts_here(), IO_CLOSE_CALLS, 2);
 }
 
-void splice_pool_shrink(struct splice_pool *pool) {
+unsigned splice_pool_shrink(struct splice_pool *pool) {
+    unsigned count = pool->kept;
     while (pool->kept)
         close_pipe(pool->pipes[--pool->kept]);
+    return 2 * count;
 }
 
 static bool make_pipe(struct splice_pool *pool, struct splice_pipe *out) {

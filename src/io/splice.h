@@ -36,8 +36,8 @@ struct splice_pool { /* private */
 void splice_pool_init(struct splice_pool *pool);
 /* Whether a pipe is likely to be had: if not, do not begin. Counts it when not. */
 bool splice_pool_has_pipe(const struct splice_pool *pool);
-/* Memory is short: closes those that nobody uses. */
-void splice_pool_shrink(struct splice_pool *pool);
+/* Memory or descriptors are short: closes those that nobody uses. How many descriptors that were. */
+unsigned splice_pool_shrink(struct splice_pool *pool);
 
 struct splice {
     struct splice_pool *pool;

@@ -17,26 +17,48 @@
  *           all that is ready; it would save nothing otherwise, as a yield is cheap.
  * Limits    In Envoy's order: the process's, reject_incoming_connections, the listener's. Who is over a
  *           limit is accepted and closed at once, so that the client knows.
- * EMFILE    The kernel keeps the connection in its queue and gives no new edge for it. Each P retries on
- *           a timer instead of spinning, and the stat says how often. */
+ *
+ * Descriptors
+ *     accepting ──there is none, nothing idles──► waiting ──one was closed, or a retry──► accepting
+ *         ▲                                          │ the queue was not empty for DESCRIPTORS_WAIT_MS
+ *         └───────────the queue is empty──────── turning away: accept and close
+ *
+ *           When there is no descriptor for a client, or only the reserve, what idles gives way
+ *           (descriptors.h), and accepting goes on at once. When nothing idles, every descriptor is at work:
+ *           most likely one is free within milliseconds, and a client that waits in the kernel's queue for
+ *           that long is served, where one that is turned away must try again, if it does. But a client
+ *           that is connected and hears nothing for long is worse off than one that knows: its user waits,
+ *           no balancer moves on, and what is in the queue when a descriptor is free at last has long
+ *           been given up. So: for a second they wait, and if the queue was never empty in that time,
+ *           everybody in it is turned away, and the next ones wait again.
+ *           The kernel gives no edge for a connection that was left in the queue. It is come back to when
+ *           this process closes a connection, and, for all other ways in which a descriptor may become
+ *           free, by a timer at growing intervals: at most a dozen calls per second, P and listener,
+ *           whoever knocks. Edges that come meanwhile are ignored.
+ * Spare     To turn somebody away takes a descriptor. If even the reserve is used up, one that is open for
+ *           this is closed, and opened again afterwards. There is one for the process; who does not get
+ *           it tries again later.
+ *
+ * Rejected  Turning away at once, as a process does that keeps a spare descriptor and nothing else: a burst
+ *           of some milliseconds then looks like a failure to some clients. Waiting without an end, as nginx
+ *           does: see above. A timer alone: 50 ms of an idle machine are wasted for each client of the queue. */
 #include "proxy/accept.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "base/log.h"
-#include "io/sys.h"
+#include "proxy/descriptors.h"
 #include "proxy/downstream.h"
 
-LOG_COMPONENT(accept, "conn_handler");
-
-enum { RETRY_MS = 50 };
+enum { PAUSE_MIN_MS = 10, PAUSE_MAX_MS = 250 };
 
 enum turn {
     TURN_EMPTY,   /* nobody is in the queue; an event will tell */
     TURN_MORE,    /* there may be more, and it is others' turn */
-    TURN_STOPPED, /* who is in the queue has to wait there */
+    TURN_STOPPED, /* who is in the queue has to wait there, for the end of an overload */
+    TURN_SHORT,   /* for a descriptor */
 };
 
 static bool heeds_overload(const struct listener *listener) {
@@ -74,7 +96,33 @@ static bool enter(const struct listener *listener, struct worker *worker) {
     return false;
 }
 
-/* ---- rounds ---- */
+/* ---- turns ---- */
+
+static bool is_short(int rc) {
+    return descriptors_lack(rc) || rc == -ENOBUFS || rc == -ENOMEM;
+}
+
+/* Whether an accept would find somebody; it would take a descriptor. */
+static bool is_queue_empty(const struct listener_fd *lfd) {
+    struct pollfd ask = {.fd = lfd->fd, .events = POLLIN};
+    return poll(&ask, 1, 0) == 0;
+}
+
+/* The next connection, or -EAGAIN, or what is_short; other errors are of one connection, and the next one
+ * may be asked for. */
+static int take(struct listener_fd *lfd, struct worker *worker, struct address *peer) {
+    for (;;) {
+        bool left = lfd->listener->is_admin || descriptors_left(lfd->last, lfd->fd);
+        if (!left && is_queue_empty(lfd))
+            return -EAGAIN; /* nothing has to give way for nobody */
+        int fd = left ? socket_try_accept(&lfd->socket, peer) : -EMFILE;
+        if (fd >= 0)
+            lfd->last = fd;
+        if (!is_short(fd) ||
+            descriptors_make_room(worker, DESCRIPTORS_FOR_CLIENT, left ? fd : 0) == 0)
+            return fd;
+    }
+}
 
 static enum turn take_turn(struct listener_fd *lfd) {
     struct listener *listener = lfd->listener;
@@ -83,47 +131,156 @@ static enum turn take_turn(struct listener_fd *lfd) {
         return TURN_STOPPED; /* until listener_accept_all */
     for (uint32_t i = 0; i < listener->accepts_per_turn; i++) {
         struct address peer;
-        int fd = socket_try_accept(&lfd->socket, &peer);
-        if (fd >= 0 && enter(listener, worker)) {
+        int fd = take(lfd, worker, &peer);
+        if (fd >= 0 && enter(listener, worker))
             downstream_accept(worker, fd, &peer, listener);
-        } else if (fd >= 0) {
+        else if (fd >= 0)
             (void)close(fd);
-        } else if (fd == -EAGAIN) {
+        else if (fd == -EAGAIN)
             return TURN_EMPTY;
-        } else if (fd == -EMFILE || fd == -ENFILE || fd == -ENOBUFS || fd == -ENOMEM) {
-            LOG(log_accept, LOG_WARN,
-                "listener %s: cannot accept: %s; raise the limit of open files", listener->name,
-                strerror(-fd));
-            timer_arm(&lfd->retry, rt_now_ns() + RETRY_MS * NS_PER_MS);
-            return TURN_STOPPED;
-        }
+        else if (is_short(fd))
+            return TURN_SHORT;
         /* else it was ECONNABORTED or an error of the network, of that one connection */
     }
     return TURN_MORE;
 }
 
+static int take_with_spare(struct listener_fd *lfd, struct address *peer) {
+    if (!descriptors_lend_spare())
+        return -EMFILE;
+    int fd = socket_try_accept(&lfd->socket, peer);
+    if (fd >= 0)
+        (void)close(fd);
+    descriptors_take_spare();
+    return fd >= 0 ? 0 : fd;
+}
+
+/* As a turn, but everybody is turned away. */
+static enum turn turn_away(struct listener_fd *lfd) {
+    struct listener *listener = lfd->listener;
+    for (uint32_t i = 0; i < listener->accepts_per_turn; i++) {
+        struct address peer;
+        int fd = socket_try_accept(&lfd->socket, &peer);
+        if (fd >= 0)
+            (void)close(fd);
+        else if (descriptors_lack(fd))
+            fd = take_with_spare(lfd, &peer);
+        if (fd == -EAGAIN)
+            return TURN_EMPTY;
+        if (is_short(fd))
+            return TURN_SHORT;
+        if (fd >= 0) {
+            stat_inc(listener->stats.cx_no_descriptor, worker_here()->index);
+            descriptors_count_client();
+        }
+    }
+    return TURN_MORE;
+}
+
+static enum turn next_turn(struct listener_fd *lfd) {
+    return lfd->turning_away ? turn_away(lfd) : take_turn(lfd);
+}
+
+/* ---- waiting for a descriptor ---- */
+
+static bool waits(const struct listener_fd *lfd) {
+    return lfd->short_since_ns != 0;
+}
+
+static void wait_for_descriptor(struct listener_fd *lfd) {
+    struct worker *worker = worker_here();
+    int64_t now_ns = rt_now_ns();
+    if (!waits(lfd)) {
+        stat_inc(lfd->listener->stats.cx_descriptor_wait, worker->index);
+        lfd->short_since_ns = now_ns;
+        lfd->pause_ns = PAUSE_MIN_MS * NS_PER_MS;
+        descriptors_wait(worker);
+    }
+    int64_t next_ns = now_ns + lfd->pause_ns;
+    int64_t over_ns = lfd->short_since_ns + DESCRIPTORS_WAIT_MS * NS_PER_MS;
+    timer_arm(&lfd->retry, next_ns < over_ns || over_ns <= now_ns ? next_ns : over_ns);
+    if (lfd->pause_ns < PAUSE_MAX_MS * NS_PER_MS)
+        lfd->pause_ns *= 2;
+}
+
+static void wait_is_over(struct listener_fd *lfd) {
+    lfd->turning_away = false;
+    if (!waits(lfd))
+        return;
+    lfd->short_since_ns = 0;
+    timer_disarm(&lfd->retry);
+    descriptors_wait_over(worker_here());
+}
+
+/* ---- coming and going ---- */
+
+static bool begin_storm(struct listener_fd *lfd);
+
+/* After a turn that nobody follows. */
+static void settle(struct listener_fd *lfd, enum turn turn) {
+    bool too_long =
+        waits(lfd) && rt_now_ns() - lfd->short_since_ns >= DESCRIPTORS_WAIT_MS * NS_PER_MS;
+    if (turn == TURN_EMPTY || turn == TURN_STOPPED) {
+        wait_is_over(lfd);
+    } else if (turn == TURN_SHORT && too_long && !lfd->turning_away && begin_storm(lfd)) {
+        lfd->turning_away = true;
+    } else if (turn == TURN_SHORT) {
+        lfd->turning_away = false; /* not even that: there may be one at the next attempt */
+        wait_for_descriptor(lfd);
+    } else { /* no memory for a coroutine, and nothing else will tell of who is in the queue */
+        timer_arm(&lfd->retry, rt_now_ns() + PAUSE_MAX_MS * NS_PER_MS);
+    }
+}
+
 /* A coroutine while there is a storm. */
 static void take_turns(void *arg) {
     struct listener_fd *lfd = arg;
-    do
+    enum turn turn = TURN_MORE;
+    while (turn == TURN_MORE) {
         rt_yield();
-    while (lfd->open && take_turn(lfd) == TURN_MORE);
+        turn = lfd->open ? next_turn(lfd) : TURN_STOPPED;
+    }
     lfd->storming = false;
+    if (lfd->open)
+        settle(lfd, turn);
 }
 
-void accept_now(struct listener_fd *lfd) {
-    if (!lfd->open || lfd->storming || take_turn(lfd) != TURN_MORE)
-        return;
+static bool begin_storm(struct listener_fd *lfd) {
     const struct go_options options = {.name = "accept",
                                        .place = RT_HERE,
                                        .priority = lfd->listener->is_admin ? RT_HIGH : RT_NORMAL};
     lfd->storming = go_with(&options, take_turns, lfd) == 0;
-    if (!lfd->storming) /* no memory; nothing else will tell of who is in the queue */
-        timer_arm(&lfd->retry, rt_now_ns() + RETRY_MS * NS_PER_MS);
+    return lfd->storming;
+}
+
+static void carry_on(struct listener_fd *lfd) {
+    if (!lfd->open || lfd->storming)
+        return;
+    enum turn turn = next_turn(lfd);
+    if (turn != TURN_MORE || !begin_storm(lfd))
+        settle(lfd, turn);
+}
+
+void accept_now(struct listener_fd *lfd) {
+    if (!waits(lfd)) /* the timer, or a descriptor that becomes free, sees to it */
+        carry_on(lfd);
 }
 
 void accept_retry(struct timer *timer) {
-    accept_now(container_of(timer, struct listener_fd, retry));
+    carry_on(container_of(timer, struct listener_fd, retry));
+}
+
+void accept_waiting(struct worker *worker) {
+    for (struct list *at = worker->listeners.next; at != &worker->listeners; at = at->next) {
+        struct listener_fd *lfd = container_of(at, struct listener_fd, node);
+        if (waits(lfd))
+            carry_on(lfd);
+    }
+}
+
+void accept_stop(struct listener_fd *lfd) {
+    wait_is_over(lfd);
+    timer_disarm(&lfd->retry);
 }
 
 void listener_accept_all(struct worker *worker) {

@@ -8,3 +8,7 @@
 void accept_now(struct listener_fd *lfd);
 /* Of listener_fd.retry. */
 void accept_retry(struct timer *timer);
+/* There may be a descriptor for those that wait on this P. A scheduler callback. */
+void accept_waiting(struct worker *worker);
+/* It closes next. */
+void accept_stop(struct listener_fd *lfd);

@@ -48,6 +48,7 @@ static void init_stats(struct cluster *cluster) {
         {&s->cx_destroy_with_active_rq, STAT_COUNTER, "upstream_cx_destroy_with_active_rq"},
         {&s->cx_idle_timeout, STAT_COUNTER, "upstream_cx_idle_timeout"},
         {&s->cx_max_requests, STAT_COUNTER, "upstream_cx_max_requests"},
+        {&s->cx_no_descriptor, STAT_COUNTER, "upstream_cx_no_descriptor"},
         {&s->cx_none_healthy, STAT_COUNTER, "upstream_cx_none_healthy"},
         {&s->cx_protocol_error, STAT_COUNTER, "upstream_cx_protocol_error"},
         {&s->cx_connect_ms, STAT_HISTOGRAM, "upstream_cx_connect_ms"},

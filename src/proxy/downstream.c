@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "proxy/descriptors.h"
 #include "proxy/downstream_wait.h"
 #include "proxy/listener.h"
 #include "proxy/request_prepare.h"
@@ -18,6 +19,8 @@ enum {
     SERVINGS_KEPT = 128,           /* for each P, 40 KiB of them */
     ARENA_LIMIT = 4 * 1024 * 1024, /* of one exchange: heads, edits, local replies */
     LINGER_BYTES = 1024 * 1024,    /* read and dropped at most while closing */
+    CLOSE_SAMPLE = 256,            /* see downstream_close_idle */
+    CLOSE_MAX = 16,
 };
 
 static void serve(void *arg);
@@ -112,6 +115,7 @@ static void destroy(struct downstream *d) {
     list_remove(&d->node);
     worker->downstream_count--;
     socket_close(&d->socket);
+    descriptors_freed();
     listener_leave(d->listener);
     if (snapshot)
         snapshot_unref(snapshot);
@@ -232,6 +236,52 @@ void downstream_drain_all(struct worker *worker) {
             destroy(d);
         }
     }
+}
+
+/* ---- when descriptors are short ---- */
+
+/* By the timer that ends it; without an idle timeout, since it was opened. One that is near its
+ * max_connection_duration seems to idle for longer than it does: it is ending anyway. */
+static int64_t idle_since(const struct downstream *d) {
+    int64_t timeout_ns = hcm_of(d)->idle_timeout_ns;
+    return timeout_ns ? d->idle_timer.deadline_ns - timeout_ns : d->opened_ns;
+}
+
+static bool gives_way(const struct downstream *d, int64_t idle_since_ns) {
+    return d->state == DOWNSTREAM_IDLE && !d->listener->is_admin && idle_since(d) <= idle_since_ns;
+}
+
+/* A list in order of idling would cost each request two other connections' cache lines. So the next
+ * CLOSE_SAMPLE of all are looked at, which come to the end of the list for the next time, and those of them
+ * that have idled longest give way: near enough to the oldest of all, and in bounded time. */
+unsigned downstream_close_idle(struct worker *worker, unsigned max, int64_t idle_since_ns) {
+    struct downstream *oldest[CLOSE_MAX]; /* the longest idle first */
+    unsigned count = 0, looked = 0;
+    const struct list *last = worker->downstreams.prev;
+    max = max < CLOSE_MAX ? max : CLOSE_MAX;
+    for (struct list *node = NULL; node != last && looked < CLOSE_SAMPLE; looked++) {
+        node = list_pop_front(&worker->downstreams);
+        if (!node)
+            break;
+        struct downstream *d = container_of(node, struct downstream, node);
+        list_push_back(&worker->downstreams, node);
+        if (!gives_way(d, idle_since_ns))
+            continue;
+        unsigned at = count;
+        while (at > 0 && idle_since(d) < idle_since(oldest[at - 1]))
+            at--;
+        if (at == max)
+            continue;
+        count += count < max;
+        for (unsigned j = count - 1; j > at; j--)
+            oldest[j] = oldest[j - 1];
+        oldest[at] = d;
+    }
+    for (unsigned i = 0; i < count; i++) {
+        stat_inc(oldest[i]->listener->stats.cx_descriptor_close, worker->index);
+        destroy(oldest[i]);
+    }
+    return count;
 }
 
 /* ---- serving ---- */

@@ -92,6 +92,10 @@ void downstream_accept(struct worker *worker, int fd, const struct address *peer
 /* Idle connections of this P close now, busy ones after their current response. */
 void downstream_drain_all(struct worker *worker);
 
+/* Descriptors are short: ends up to max connections of this P that have been idle since then or longer, the
+ * longest idle of a sample first. Never the admin's. How many. */
+unsigned downstream_close_idle(struct worker *worker, unsigned max, int64_t idle_since_ns);
+
 /* The overload is over: those of this P that waited for that are served. */
 void downstream_release_held(struct worker *worker);
 

@@ -104,6 +104,11 @@ static void init_stats(struct listener *listener) {
             listener_stat(listener, STAT_COUNTER, "downstream_global_cx_overflow"),
         .cx_overload_reject =
             listener_stat(listener, STAT_COUNTER, "downstream_cx_overload_reject"),
+        .cx_no_descriptor = listener_stat(listener, STAT_COUNTER, "downstream_cx_no_descriptor"),
+        .cx_descriptor_wait =
+            listener_stat(listener, STAT_COUNTER, "downstream_cx_descriptor_wait"),
+        .cx_descriptor_close =
+            listener_stat(listener, STAT_COUNTER, "downstream_cx_descriptor_close"),
         .cx_length_ms = listener_stat(listener, STAT_HISTOGRAM, "downstream_cx_length_ms"),
     };
     if (!listener->quota)
@@ -204,8 +209,8 @@ static void stop_on_p(struct rt_post *post) {
     free(message);
     if (!lfd->open)
         return;
+    accept_stop(lfd);
     lfd->open = false;
-    timer_disarm(&lfd->retry);
     list_remove(&lfd->node);
     socket_close(&lfd->socket);
     lfd->fd = -1;

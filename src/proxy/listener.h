@@ -16,6 +16,8 @@
 struct listener_stats { /* listener.<address>.* */
     struct statistic *cx_total, *cx_active, *cx_destroy, *cx_overflow, *cx_length_ms,
         *cx_overload_reject, *global_cx_overflow;
+    struct statistic *cx_no_descriptor; /* turned away for want of a descriptor */
+    struct statistic *cx_descriptor_wait, *cx_descriptor_close;
     struct statistic *rq_memory_limit; /* requests answered with 503 because of the quota */
     struct statistic *rq_memory_wait;  /* that waited for it */
     struct statistic *rq_memory_evicted, *memory_bytes;
@@ -32,7 +34,11 @@ struct listener_fd {
     int fd;    /* -1: this P has none */
     bool open; /* registered with its P's poller */
     /* Of accept.c: */
-    bool storming; /* a coroutine takes what is in the queue, by turns */
+    bool storming;          /* a coroutine takes what is in the queue, by turns */
+    bool turning_away;      /* and closes it */
+    int64_t short_since_ns; /* who is in the queue waits for a descriptor; 0: nobody does */
+    int64_t pause_ns;
+    int last; /* descriptor that was accepted */
     struct timer retry;
 };
 

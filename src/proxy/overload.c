@@ -345,7 +345,8 @@ struct overload_manager *overload_build(const struct cfg_bootstrap *bootstrap,
 /* malloc keeps what this thread freed for this thread. */
 static void shrink_here(const struct overload_manager *m, unsigned p_index) {
     for (uint32_t i = 0; i < m->snapshot->cluster_count; i++)
-        upstream_shrink_idle(m->snapshot->clusters[i], p_index, KEPT_UPSTREAMS);
+        upstream_close_idle(m->snapshot->clusters[i], p_index, KEPT_UPSTREAMS, UINT32_MAX,
+                            RT_FOREVER);
     splice_pool_shrink(&worker_at(p_index)->pipes);
     memory_trim();
 }

@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "proxy/descriptors.h"
 #include "proxy/worker.h"
 
 extern struct log_component log_upstream;
@@ -64,6 +65,7 @@ static void destroy(struct upstream *u, bool local) {
     stat_record_us(s->cx_length_ms, u->p_index, (uint64_t)(rt_now_ns() - u->opened_ns) / 1000);
     bump(&counters_of(u)->cx_active, -1);
     socket_close(&u->socket);
+    descriptors_freed();
     inbuf_drop(&u->in);
     leave_host(&u->host->pools[u->p_index]);
     cl->open_count--;
@@ -157,6 +159,22 @@ static struct upstream *take_any_idle(struct cluster *cluster, unsigned p_index,
     return NULL;
 }
 
+/* Without a descriptor for it something that idles gives way, here or to another upstream. */
+static int connect_to(struct upstream *u, struct cluster *cluster, const struct host *host,
+                      int64_t deadline_ns) {
+    int rc = socket_connect(&u->socket, &host->address, idle_event, deadline_ns);
+    if (!descriptors_lack(rc))
+        return rc;
+    struct worker *worker = worker_here();
+    if (descriptors_make_room(worker, DESCRIPTORS_FOR_UPSTREAM, rc) > 0)
+        rc = socket_connect(&u->socket, &host->address, idle_event, deadline_ns);
+    if (descriptors_lack(rc)) {
+        stat_inc(cluster->stats.cx_no_descriptor, worker->index);
+        descriptors_count_upstream();
+    }
+    return rc;
+}
+
 static enum upstream_failure open_connection(struct cluster *cluster, struct host *host,
                                              unsigned p_index, int64_t deadline_ns,
                                              struct upstream **out, int *rc) {
@@ -183,8 +201,7 @@ static enum upstream_failure open_connection(struct cluster *cluster, struct hos
     int64_t connect_deadline_ns = start_ns + cluster->connect_timeout_ns;
     bool own_deadline = connect_deadline_ns <= deadline_ns;
     list_init(&u->node); /* not linked: to idle_event in use */
-    *rc = socket_connect(&u->socket, &host->address, idle_event,
-                         own_deadline ? connect_deadline_ns : deadline_ns);
+    *rc = connect_to(u, cluster, host, own_deadline ? connect_deadline_ns : deadline_ns);
     if (*rc == 0) {
         u->host = host; /* the caller's lease is its from now on */
         u->leases = 2;
@@ -199,6 +216,8 @@ static enum upstream_failure open_connection(struct cluster *cluster, struct hos
         *out = u;
         return UPSTREAM_OK;
     }
+    if (!descriptors_lack(*rc))
+        descriptors_freed();
     pool_put(memory, u);
     atomic_fetch_sub_explicit(&cluster->connections, 1, memory_order_relaxed);
     leave_host(pool);
@@ -330,20 +349,32 @@ void upstream_retire_pool(struct host *host, unsigned p_index) {
         destroy(u, true);
 }
 
-static void shrink_pool(struct host_pool *pool, uint32_t keep) {
-    struct list *at = pool->idle.next, *next;
-    for (uint32_t i = 0; i < keep && at != &pool->idle; i++)
-        at = at->next;
-    for (; at != &pool->idle; at = next) {
-        struct upstream *u = container_of(at, struct upstream, node);
-        next = at->next;
-        leave_pool(u);
-        destroy(u, true);
-    }
+/* It went back to the pool then, or, without an idle timeout that would tell, was opened. */
+static int64_t idle_since(const struct upstream *u) {
+    int64_t timeout_ns = u->cluster->idle_timeout_ns;
+    return timeout_ns ? u->idle_until_ns - timeout_ns : u->opened_ns;
 }
 
-void upstream_shrink_idle(struct cluster *cluster, unsigned p_index, uint32_t keep) {
+/* From the end of the list, where those are that have not been used for longest. */
+static uint32_t close_idle(struct host_pool *pool, uint32_t keep, uint32_t max,
+                           int64_t idle_since_ns) {
+    uint32_t closed = 0;
+    while (pool->idle_count > keep && closed < max) {
+        struct upstream *u = container_of(pool->idle.prev, struct upstream, node);
+        if (idle_since(u) > idle_since_ns)
+            break;
+        leave_pool(u);
+        destroy(u, true);
+        closed++;
+    }
+    return closed;
+}
+
+uint32_t upstream_close_idle(struct cluster *cluster, unsigned p_index, uint32_t keep, uint32_t max,
+                             int64_t idle_since_ns) {
     struct host_set *set = cluster->local[p_index].hosts;
-    for (uint32_t i = 0; set && i < set->count; i++)
-        shrink_pool(&set->hosts[i]->pools[p_index], keep);
+    uint32_t closed = 0;
+    for (uint32_t i = 0; set && i < set->count && closed < max; i++)
+        closed += close_idle(&set->hosts[i]->pools[p_index], keep, max - closed, idle_since_ns);
+    return closed;
 }

@@ -52,7 +52,9 @@ void upstream_unref(struct upstream *upstream);
 void upstream_close(struct upstream *upstream, bool local);
 /* Adds what moved since the last call to the cluster's byte counters. */
 void upstream_count_bytes(struct upstream *upstream);
-/* Memory is short: of those that idle in each pool on this P the `keep` used last stay. On that P. */
-void upstream_shrink_idle(struct cluster *cluster, unsigned p_index, uint32_t keep);
+/* Memory or descriptors are short: closes up to max that have been idle since then or longer, those not used
+ * for longest first, but for the `keep` used last of each host. How many it closed. On that P. */
+uint32_t upstream_close_idle(struct cluster *cluster, unsigned p_index, uint32_t keep, uint32_t max,
+                             int64_t idle_since_ns);
 /* The host left the cluster: closes what idles in its pool on this P, and later what comes back. */
 void upstream_retire_pool(struct host *host, unsigned p_index);

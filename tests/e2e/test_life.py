@@ -4,7 +4,6 @@ import json
 import os
 import pathlib
 import re
-import resource
 import signal
 import socket
 import subprocess
@@ -410,33 +409,3 @@ def test_an_ipv6_listener(proxy):
 
 def added(name, value):
     return {"header": {"key": name, "value": value}}
-
-
-def test_no_descriptors_left(proxy):
-    """At the limit of open files new connections wait in the kernel's queue. Those that are open are
-    served, the proxy does not spin, and the queue moves on once there is room."""
-    edge = proxy([listener("edge", [direct(200, "direct\n")])])
-    pid = edge.process.pid
-    with edge.connect() as old:
-        assert old.ask("GET", "/").status == 200
-        open_now = len(os.listdir(f"/proc/{pid}/fd"))
-        soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (open_now + 10, hard))
-        clients = [edge.connect() for _ in range(40)]
-        for client in clients:
-            client.send("GET", "/")
-        eventually(lambda: "cannot accept" in edge.log(), what="a word about it")
-        assert old.ask("GET", "/").status == 200
-        served = []
-
-        def wait_and_leave(client):  # whoever is served makes room for another, in any order
-            with client:
-                served.append(client.read_reply().status)
-
-        waiting = [threading.Thread(target=wait_and_leave, args=(client,)) for client in clients]
-        for thread in waiting:
-            thread.start()
-        for thread in waiting:
-            thread.join(30)
-        assert served == [200] * 40
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))

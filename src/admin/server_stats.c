@@ -53,6 +53,7 @@ static void set_io(void) {
         [IO_CLOSE_CALLS] = "server.io.close_calls",
         [IO_SHUTDOWN_CALLS] = "server.io.shutdown_calls",
         [IO_ERRORS] = "server.io.errors",
+        [IO_SOFT_ERRORS] = "server.io.soft_errors",
     };
     uint64_t sums[IO_COUNTS] = {0};
     for (unsigned p = 0; p < rt_p_count(); p++) {

@@ -1,13 +1,17 @@
 /* socket: on edge-triggered epoll. Every call tries the system call first and waits only on EAGAIN.
  *
- * Short   After a short receive the kernel's queue is empty, and after a short send it is full, so the next
- *         call waits for the edge without asking, which saves a call that would say EAGAIN; unless the peer
- *         has hung up, whose FIN no further edge announces. An edge that came between the system call and
- *         our noting that it was short is not lost: it is in the epoll set, and sets the bit again.
+ * Short   After a short receive the kernel's queue is empty, so the next one waits for the edge without
+ *         asking, which saves a call that would say EAGAIN; unless the peer has hung up, whose FIN no
+ *         further edge announces. An edge that came between the system call and our noting that it was
+ *         short is not lost: it is in the epoll set, and sets the bit again. Only urgent data, which the
+ *         protocols here have none of, makes a receive end early: who sends such a thing may wait for
+ *         an answer until he sends more. After a short send we do ask once more: that is rare, once for
+ *         each time that a buffer of megabytes fills, and there the kernel promises less.
  * Memory  inbuf_room is asked only when there is something to receive. What turns out to be nothing gives
  *         the block back before the coroutine waits. */
 #include "io/socket.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <unistd.h>
 
@@ -15,12 +19,15 @@
 #include "rt/io_counts.h"
 #include "rt/rt.h"
 
+static_assert((int)SOCKET_PIECES_MAX == (int)SYS_PIECES_MAX, "the kernel's");
+
 static void count(const struct socket *socket, enum io_count what) {
     io_counts_add(socket->pd.counts, what, 1);
 }
 
 /* One that failed for want of something there, or otherwise. */
 static void count_failure(const struct socket *socket, ssize_t error, enum io_count again) {
+    ASSERT(!sys_is_our_mistake(error));
     count(socket, error == -EAGAIN ? again : IO_ERRORS);
 }
 
@@ -200,8 +207,6 @@ bool socket_has_unread(struct socket *socket) {
 
 /* ---- Sending ---- */
 
-enum { SEND_MAX = 1 << 30 }; /* of more the kernel takes a part, however much room there is */
-
 static size_t size_of(const struct iovec *pieces, int count) {
     size_t size = 0;
     for (int i = 0; i < count; i++)
@@ -227,11 +232,8 @@ static inline ssize_t send_some(struct socket *socket, const struct iovec *piece
             if (n >= 0) {
                 socket->tx_bytes += (uint64_t)n;
                 io_counts_add(pd->counts, IO_SEND_BYTES, (uint64_t)n);
-                if ((size_t)n < size) {
+                if ((size_t)n < size)
                     count(socket, IO_SEND_PARTIAL);
-                    if (size <= SEND_MAX)
-                        poll_not_writable(pd);
-                }
                 return n;
             }
             count_failure(socket, n, IO_SEND_AGAIN);
@@ -260,7 +262,7 @@ static void advance(struct iovec **pieces, int *count, size_t sent) {
 
 int socket_send(struct socket *socket, struct iovec *pieces, int count, const char *reason,
                 int64_t stall_ns) {
-    ASSERT(count <= SYS_PIECES_MAX);
+    ASSERT(count <= SOCKET_PIECES_MAX);
     size_t left = size_of(pieces, count);
     while (left) {
         ssize_t n = send_some(socket, pieces, count, left, reason, stall_ns);

@@ -21,7 +21,7 @@
  *            and what the kernel says: -ECONNRESET, -EPIPE, -ETIMEDOUT (its own, of keep-alive) and so
  *            on. After -ETIMEDOUT and -ECANCELED the stream is what it was before: nothing is lost, but
  *            how far a send came is not known. After all others it is of no more use than to be closed.
- *            A signal never shows. */
+ *            A signal never shows. What only a mistake of ours brings about, such as -EBADF, asserts. */
 #pragma once
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -108,6 +108,7 @@ static inline bool socket_hung_up(const struct socket *socket) {
 
 /* ---- Sending ---- */
 
+enum { SOCKET_PIECES_MAX = 1024 }; /* IOV_MAX */
 /* Sends all of it or fails. The bytes are done with, and may change, when it returns. It uses up the array.
  * The deadline is for progress: it starts anew with each bit that the peer takes; RT_FOREVER: no limit. */
 MUST_CHECK int socket_send(struct socket *socket, struct iovec *pieces, int count,

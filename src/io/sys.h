@@ -4,6 +4,7 @@
  * parks. So code that parks never mentions errno: it calls these, which do not park and are not
  * inlined. EINTR is retried here. Any thread. */
 #pragma once
+#include <errno.h>
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -23,13 +24,24 @@ enum {
     SYS_PIECES_MAX = 1024, /* IOV_MAX */
     SYS_GATHER_MAX = 1024, /* pieces that come to no more are copied into one */
 };
+/* One message, of any size: what it returns may be more than `size`. */
+MUST_CHECK ssize_t sys_recv_from(int fd, void *into, size_t size, struct sockaddr *from,
+                                 socklen_t *from_len);
+MUST_CHECK ssize_t sys_send_to(int fd, const struct iovec *iov, int count,
+                               const struct sockaddr *to, socklen_t to_len);
 MUST_CHECK int sys_accept(int fd, struct sockaddr *peer, socklen_t *peer_len);
-/* Non-blocking, close-on-exec stream socket. */
+/* Non-blocking, close-on-exec. */
 MUST_CHECK int sys_stream_socket(int family);
+MUST_CHECK int sys_datagram_socket(int family);
+MUST_CHECK int sys_bind(int fd, const struct sockaddr *to, socklen_t to_len);
 MUST_CHECK int sys_connect(int fd, const struct sockaddr *to, socklen_t to_len);
 MUST_CHECK int sys_shutdown(int fd, int how);
 /* SO_ERROR of the socket: 0 or -errno. */
 MUST_CHECK int sys_socket_error(int fd);
+/* Of a call on a descriptor that we think is an open socket: no peer and no shortage brings these about. */
+static inline bool sys_is_our_mistake(ssize_t error) {
+    return error == -EBADF || error == -ENOTSOCK || error == -EFAULT;
+}
 /* TCP_NODELAY; failure does not matter on sockets that are not TCP. */
 void sys_set_nodelay(int fd);
 /* A pipe, non-blocking and close-on-exec: ends[0] is read from. Its capacity is `capacity` where the kernel

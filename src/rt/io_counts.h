@@ -29,7 +29,8 @@ enum io_count {
     IO_WATCH_CALLS, /* descriptors given to the poller and taken from it */
     IO_CLOSE_CALLS,
     IO_SHUTDOWN_CALLS,
-    IO_ERRORS, /* of the calls above: failed otherwise */
+    IO_ERRORS,      /* of the calls above: failed otherwise */
+    IO_SOFT_ERRORS, /* of the calls above: what became of some message before (datagram.h) */
     IO_COUNTS,
 };
 

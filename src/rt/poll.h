@@ -9,6 +9,7 @@
  *            this or any other poll_fd of the P: events already fetched for it are dropped.
  * Hang-up    HUP: the peer will send no more (readers wake, for good). ERR: both directions are over
  *            (writers wake too). A half-closed peer is thus no reason for a writer to spin.
+ * What       Whatever epoll takes: sockets, pipes, eventfds, timerfds, terminals; a file is -EPERM.
  * Use        Try the system call first and wait only on EAGAIN. After a short read nothing more is
  *            there until the next edge, so mark it with poll_not_readable and save the call that
  *            would say EAGAIN. That is safe unless POLL_EVENT_HUP was seen: then read to the end. */
@@ -54,4 +55,8 @@ static inline void poll_not_readable(struct poll_fd *pd) {
 }
 static inline void poll_not_writable(struct poll_fd *pd) {
     pd->ready &= (uint8_t)~POLL_EVENT_OUT;
+}
+/* For what lives on after an error, as sockets of messages do: a call has had it, and has said EAGAIN. */
+static inline void poll_not_failed(struct poll_fd *pd) {
+    pd->ready &= (uint8_t)~POLL_EVENT_ERR;
 }

@@ -1,9 +1,12 @@
 /* poll.c: descriptors wake coroutines, idle ones run callbacks, closed ones fall silent. */
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 
 #include "rt/poll.h"
 #include "rt_story.h"
@@ -160,6 +163,63 @@ static void half_close_wakes_readers_only(void **state) {
     story(1, half_close_story);
 }
 
+/* ---- Whatever is a descriptor ---- */
+
+static void any_fd_story(void *arg) {
+    int ends[2];
+    CHECK(pipe2(ends, O_NONBLOCK | O_CLOEXEC) == 0);
+    struct poll_fd from, to, event, watch;
+    CHECK(poll_open(&from, ends[0], NULL) == 0);
+    CHECK(poll_open(&to, ends[1], NULL) == 0);
+    char bytes[4096];
+    CHECK(sys_read(from.fd, bytes, 1) == -EAGAIN);
+    poll_not_readable(&from);
+    CHECK(poll_wait_readable(&from, "empty pipe", clock_mono_ns() + NS_PER_MS) == -ETIMEDOUT);
+    while (write(to.fd, bytes, sizeof bytes) > 0) {
+    }
+    poll_not_writable(&to);
+    CHECK(poll_wait_readable(&from, "pipe", story_soon()) == 0);
+    CHECK(poll_wait_writable(&to, "full pipe", clock_mono_ns() + NS_PER_MS) == -ETIMEDOUT);
+    while (sys_read(from.fd, bytes, sizeof bytes) > 0) {
+    }
+    poll_not_readable(&from);
+    CHECK(poll_wait_writable(&to, "pipe", story_soon()) == 0);
+    poll_close(&to); /* nobody will write to it */
+    CHECK(poll_wait_readable(&from, "ended pipe", story_soon()) == 0);
+    CHECK(poll_hung_up(&from));
+    CHECK(sys_read(from.fd, bytes, 1) == 0);
+    poll_close(&from);
+
+    int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    CHECK(poll_open(&event, fd, NULL) == 0);
+    uint64_t number = 3;
+    CHECK(sys_read(fd, &number, sizeof number) == -EAGAIN);
+    poll_not_readable(&event);
+    number = 7;
+    CHECK(write(fd, &number, sizeof number) == sizeof number);
+    CHECK(poll_wait_readable(&event, "eventfd", story_soon()) == 0);
+    CHECK(sys_read(fd, &number, sizeof number) == sizeof number);
+    CHECK(number == 7);
+    poll_close(&event);
+
+    fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    CHECK(poll_open(&watch, fd, NULL) == 0);
+    poll_not_readable(&watch);
+    struct itimerspec soon = {.it_value.tv_nsec = 1000 * 1000};
+    CHECK(timerfd_settime(fd, 0, &soon, NULL) == 0);
+    CHECK(poll_wait_readable(&watch, "timerfd", story_soon()) == 0);
+    poll_close(&watch);
+
+    fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC); /* a file is always ready: nothing to poll */
+    CHECK(poll_open(&watch, fd, NULL) == -EPERM);
+    CHECK(close(fd) == 0);
+    rt_stop(0);
+}
+
+static void pipes_and_events_are_waited_for_like_sockets(void **state) {
+    story(1, any_fd_story);
+}
+
 /* ---- Callbacks of idle descriptors ---- */
 
 enum { IDLERS = 100 };
@@ -308,6 +368,7 @@ int main(void) {
         cmocka_unit_test(both_directions_wait_for_the_slower_side),
         cmocka_unit_test(a_wait_ends_at_its_deadline),
         cmocka_unit_test(half_close_wakes_readers_only),
+        cmocka_unit_test(pipes_and_events_are_waited_for_like_sockets),
         cmocka_unit_test(an_idle_descriptor_owns_no_coroutine),
         cmocka_unit_test(events_of_a_closed_descriptor_are_dropped),
         cmocka_unit_test(a_busy_p_still_sees_events_and_timers),

@@ -94,20 +94,7 @@ bool stat_used(const struct statistic *stat) {
     return false;
 }
 
-/* ---- histograms ----
- *
- * 0..15 have a step each; above, 2^e .. 2^(e+1) is cut in eight:
- *
- *      value  1 b b b x x x x x      e = position of the leading 1
- *               └─┬─┘                step = 8 * (e - 2) + bbb                                  */
-
-static unsigned step_of(uint64_t us) {
-    if (us < 8)
-        return (unsigned)us;
-    unsigned e = 63 - (unsigned)__builtin_clzll(us);
-    unsigned step = 8 * (e - 2) + (unsigned)(us >> (e - 3) & 7);
-    return step < STAT_STEPS ? step : STAT_STEPS - 1;
-}
+/* ---- histograms ---- */
 
 uint64_t stat_step_lower_us(unsigned step) {
     if (step < 8)
@@ -118,11 +105,6 @@ uint64_t stat_step_lower_us(unsigned step) {
 
 uint64_t stat_step_upper_us(unsigned step) {
     return stat_step_lower_us(step + 1) - 1;
-}
-
-void stat_record_us(const struct statistic *stat, unsigned shard, uint64_t us) {
-    stats_cell_add(stat->slot + step_of(us), shard, 1);
-    stats_cell_add(stat->slot + STAT_STEPS, shard, us);
 }
 
 void stat_summary(const struct statistic *stat, struct stat_summary *out) {

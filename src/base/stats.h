@@ -81,8 +81,27 @@ static inline void stat_dec(const struct statistic *stat, unsigned shard) {
 /* A gauge or counter that is set as a whole, because it is counted elsewhere (uptime, server state,
  * scheduler); nobody may add to it. */
 void stat_set(const struct statistic *stat, int64_t value);
+
+/* 0..15 have a step each; above, 2^e .. 2^(e+1) is cut in eight:
+ *
+ *      value  1 b b b x x x x x      e = position of the leading 1
+ *               └─┬─┘                step = 8 * (e - 2) + bbb                                  */
+static inline unsigned stat_step_of(uint64_t us) {
+    if (us < 8)
+        return (unsigned)us;
+    unsigned e = 63 - (unsigned)__builtin_clzll(us);
+    unsigned step = 8 * (e - 2) + (unsigned)(us >> (e - 3) & 7);
+    return step < STAT_STEPS ? step : STAT_STEPS - 1;
+}
+/* As stat_record_us, of the histogram whose cells begin at slot. */
+static inline void stats_cell_record_us(uint32_t slot, unsigned shard, uint64_t us) {
+    stats_cell_add(slot + stat_step_of(us), shard, 1);
+    stats_cell_add(slot + STAT_STEPS, shard, us);
+}
 /* Histogram of durations. */
-void stat_record_us(const struct statistic *stat, unsigned shard, uint64_t us);
+static inline void stat_record_us(const struct statistic *stat, unsigned shard, uint64_t us) {
+    stats_cell_record_us(stat->slot, shard, us);
+}
 
 /* Sum over the shards. Gauges may be negative for a moment; readers clamp. */
 int64_t stat_value(const struct statistic *stat);

@@ -60,9 +60,9 @@ int router_read_head(struct router *r, struct http1_head *head) {
             return (int)n;
         if (n <= 0) /* half a head is no response, none at all is a lost connection: as on Envoy */
             return inbuf_len(&u->in) ? -EPROTO : -ECONNRESET;
-        if (x->info.upstream_rx_first_ns == 0)
-            x->info.upstream_rx_first_ns = rt_now_ns();
         exchange_touch(x);
+        if (x->info.upstream_rx_first_ns == 0)
+            x->info.upstream_rx_first_ns = x->active_ns;
     }
 }
 
@@ -85,7 +85,7 @@ void router_release(struct router *r, bool reusable) {
 static ssize_t response_body_ended(struct router *r, ssize_t rc) {
     struct exchange *x = r->x;
     if (rc == 0) {
-        x->info.upstream_rx_last_ns = rt_now_ns();
+        x->info.upstream_rx_last_ns = x->active_ns; /* it was touched just now */
         exchange_set_deadline(x, RT_FOREVER, NULL, NULL);
         router_release(r, r->body.done);
         return 0;
@@ -134,12 +134,14 @@ static void response_body_close(void *data) {
     router_release(r, false);
 }
 
-static int service_time(struct router *r, struct exchange *x) {
+static int service_time(struct router *r, struct exchange *x, int64_t now_ns) {
     if (r->config && r->config->suppress_envoy_headers)
         return 0;
     int64_t from_ns =
         x->info.upstream_tx_last_ns ? x->info.upstream_tx_last_ns : x->info.upstream_rx_first_ns;
-    struct span text = arena_decimal(&x->arena, (uint64_t)(rt_now_ns() - from_ns) / NS_PER_MS);
+    static const char digits[] = "0123456789";
+    uint64_t ms = (uint64_t)(now_ns - from_ns) / NS_PER_MS;
+    struct span text = ms < 10 ? span_make(&digits[ms], 1) : arena_decimal(&x->arena, ms);
     return span_is_none(text)
                ? -ENOMEM
                : header_set_id(&x->response.headers, HDR_X_ENVOY_UPSTREAM_SERVICE_TIME, text);
@@ -154,16 +156,16 @@ void router_take_response(struct router *r, const struct http1_head *head) {
     struct exchange *x = r->x;
     struct upstream *u = r->upstream;
     unsigned status = head->status;
+    int64_t now_ns = rt_now_ns();
     r->head_seen = true;
     x->info.response_code = (uint16_t)status;
     r->keep_alive = head->keep_alive && head->framing != HTTP1_BODY_UNTIL_CLOSE;
     x->info.response_code_details = SPAN_LIT("via_upstream");
     cluster_count_response(r->cluster, x->shard, status);
-    stat_record_us(r->cluster->stats.rq_time, x->shard,
-                   (uint64_t)(rt_now_ns() - x->info.upstream_tx_first_ns) / 1000);
-    router_bump(status >= 500 ? &router_host_counters(r)->rq_error
-                              : &router_host_counters(r)->rq_success,
-                1);
+    stats_cell_record_us(r->cluster->cells.rq_time, x->shard,
+                         (uint64_t)(now_ns - x->info.upstream_tx_first_ns) / 1000);
+    struct host_counters *counters = router_host_counters(r);
+    router_bump(status >= 500 ? &counters->rq_error : &counters->rq_success, 1);
     wire_body_init(&r->body, &u->socket, &u->in, head, &response_limits);
     r->body.reason = "upstream body";
     r->body.arena = &x->arena;
@@ -171,14 +173,14 @@ void router_take_response(struct router *r, const struct http1_head *head) {
         r->body.trailers = &x->response.trailers;
     http1_strip_hop_by_hop(&x->response.headers);
     if (r->body.done) {
-        x->info.upstream_rx_last_ns = rt_now_ns();
+        x->info.upstream_rx_last_ns = now_ns;
         exchange_set_deadline(x, RT_FOREVER, NULL, NULL);
         if (r->request_sent)
             router_release(r, true);
     } else {
         x->response.body = (struct reader){&itab, r};
     }
-    int rc = service_time(r, x);
+    int rc = service_time(r, x, now_ns);
     const struct route_entry *route = x->route;
     if (rc == 0 && route)
         rc = route_mutate_response(route, x);

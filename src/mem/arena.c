@@ -172,7 +172,7 @@ struct span arena_printf(struct arena *arena, const char *format, ...) {
     return out;
 }
 
-int arena_hold_more(struct arena *arena, struct block *block) {
+int arena_hold_slowly(struct arena *arena, struct block *block) {
     struct arena_held *held = arena_alloc(arena, sizeof *held);
     if (!held)
         return -ENOMEM;

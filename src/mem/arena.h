@@ -72,11 +72,11 @@ MUST_CHECK struct span arena_decimal(struct arena *arena, uint64_t value);
 MUST_CHECK struct span arena_printf(struct arena *arena, const char *format, ...) PRINTF_LIKE(2, 3);
 
 /* Private: a lease too many for holds. */
-MUST_CHECK int arena_hold_more(struct arena *arena, struct block *block);
+MUST_CHECK int arena_hold_slowly(struct arena *arena, struct block *block);
 /* Takes over one lease of block (transferred, on success): released by arena_fini. */
 MUST_CHECK static inline int arena_hold(struct arena *arena, struct block *block) {
     if (arena->hold_count == ARENA_HOLDS)
-        return arena_hold_more(arena, block);
+        return arena_hold_slowly(arena, block);
     arena->holds[arena->hold_count++] = block;
     return 0;
 }

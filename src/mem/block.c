@@ -34,7 +34,6 @@ static_assert(sizeof(struct block) + BLOCK_DATA_SIZE == BLOCK_SIZE, "a block is 
 
 enum {
     BLOCK_CLOCK_SHIFT = 30,
-    BLOCK_LEASES_MAX = 1 << 30, /* beyond, it is no count but the fill of a hardened build */
     FETCH_AHEAD = 4,
 };
 
@@ -159,47 +158,70 @@ void block_cache_fini(struct block_cache *cache) {
     recycler_cache_fini(&cache->recycler);
 }
 
-struct block *block_get(struct block_cache *cache) {
-    struct block *block;
-    if (cache->free_count > 0 || refill(cache)) {
-        block = cache->free[--cache->free_count];
-        recycler_count_front(&cache->recycler, -BLOCK_SIZE);
-        /* An exchange takes three: with many in flight each header was a cache miss, 1.8 % of all. */
-        if (cache->free_count >= FETCH_AHEAD)
-            __builtin_prefetch(cache->free[cache->free_count - FETCH_AHEAD], 1);
-        ASSERT(block->leases == 0);
-    } else {
-        block = recycler_lend(&cache->recycler, BLOCK_SIZE);
-        if (!block)
-            return NULL;
-    }
-    block->leases = 1;
-    block->since = 0;
-    block->next = NULL;
-    count_in_use(cache, 1);
-    if (mem_count_down(&cache->countdown, BLOCK_SIZE)) {
-        void *sample = mem_sample(&cache->countdown, BLOCK_SIZE);
-        if (sample) {
-            recycler_put_note(block, sample);
-            block->since = 1;
-        }
+static NOINLINE struct block *sampled(struct block_cache *cache, struct block *block) {
+    void *sample = mem_sample(&cache->countdown, BLOCK_SIZE);
+    if (sample) {
+        recycler_put_note(block, sample);
+        block->since = 1;
     }
     return block;
 }
 
-void block_put(struct block_cache *cache, struct block *block) {
-    ASSERT(block->leases - 1 < BLOCK_LEASES_MAX);
-    if (--block->leases > 0)
+/* As block_put_slowly, this keeps nothing over a call. */
+static inline struct block *start_using(struct block_cache *cache, struct block *block) {
+    block->leases = 1;
+    block->since = 0;
+    block->next = NULL;
+    count_in_use(cache, 1);
+    if (mem_count_down(&cache->countdown, BLOCK_SIZE))
+        return sampled(cache, block);
+    return block;
+}
+
+static NOINLINE struct block *get_rarely(struct block_cache *cache) {
+    if (refill(cache))
+        return block_get(cache);
+    struct block *block = recycler_lend(&cache->recycler, BLOCK_SIZE);
+    return block ? start_using(cache, block) : NULL;
+}
+
+struct block *block_get(struct block_cache *cache) {
+    if (cache->free_count == 0)
+        return get_rarely(cache);
+    struct block *block = cache->free[--cache->free_count];
+    recycler_count_front(&cache->recycler, -BLOCK_SIZE);
+    /* An exchange takes three: with many in flight each header was a cache miss, 1.8 % of all. */
+    if (cache->free_count >= FETCH_AHEAD)
+        __builtin_prefetch(cache->free[cache->free_count - FETCH_AHEAD], 1);
+    ASSERT(block->leases == 0);
+    return start_using(cache, block);
+}
+
+static NOINLINE void end_sample(struct block *block) {
+    mem_sampler_get()->gone(recycler_take_note(block));
+    block->since = 0;
+}
+
+/* Then block_put_slowly again: its steady path keeps nothing over a call, and so saves no register. */
+static NOINLINE void put_rarely(struct block_cache *cache, struct block *block) {
+    if (block->since != 0)
+        end_sample(block);
+    if (!MEM_HARDENED && cache->free_count == BLOCK_CACHE_MAX)
+        spill(cache);
+    block_put_slowly(cache, block);
+}
+
+void block_put_slowly(struct block_cache *cache, struct block *block) {
+    bool is_full = !MEM_HARDENED && cache->free_count == BLOCK_CACHE_MAX;
+    if (__builtin_expect(block->since != 0 || is_full, 0)) {
+        put_rarely(cache, block);
         return;
+    }
     count_in_use(cache, -1);
-    if (__builtin_expect(block->since != 0, 0))
-        mem_sampler_get()->gone(recycler_take_note(block));
     if (MEM_HARDENED) {
         recycler_give(&cache->recycler, block, BLOCK_SIZE);
         return;
     }
-    if (cache->free_count == BLOCK_CACHE_MAX)
-        spill(cache);
     block->since = (uint32_t)(*cache->recycler.clock_ns >> BLOCK_CLOCK_SHIFT);
     cache->free[cache->free_count++] = block;
     recycler_count_front(&cache->recycler, BLOCK_SIZE);

@@ -23,6 +23,7 @@ enum {
     BLOCK_SIZE = 16384,
     BLOCK_CACHE_MAX = 256, /* 4 MiB; 0 under ASan and with -Dhardened=true */
     BLOCK_BUNDLE = BLOCK_CACHE_MAX / 2,
+    BLOCK_LEASES_MAX = 1 << 30, /* beyond, it is no count but the fill of a hardened build */
 };
 
 struct block {
@@ -55,7 +56,13 @@ static inline struct block *block_lease(struct block *block) {
     return block;
 }
 
-void block_put(struct block_cache *cache, struct block *block);
+/* Private: the last lease. */
+void block_put_slowly(struct block_cache *cache, struct block *block);
+static inline void block_put(struct block_cache *cache, struct block *block) {
+    ASSERT(block->leases - 1 < BLOCK_LEASES_MAX);
+    if (--block->leases == 0)
+        block_put_slowly(cache, block);
+}
 
 /* Where in its data a block is best written first: blocks are 16 KiB apart, so the starts of them all
  * would fall into the same few sets of the caches, and the requests in flight would push each other out of

@@ -32,10 +32,9 @@ static void bump(_Atomic uint64_t *counter, int64_t n) {
 
 void upstream_count_bytes(struct upstream *u) {
     const struct cluster_cells *cells = &u->cluster->cells;
-    stats_cell_add(cells->cx_rx_bytes, u->p_index, u->socket.rx_bytes - u->rx_counted);
-    stats_cell_add(cells->cx_tx_bytes, u->p_index, u->socket.tx_bytes - u->tx_counted);
-    u->rx_counted = u->socket.rx_bytes;
-    u->tx_counted = u->socket.tx_bytes;
+    stats_cell_add(cells->cx_rx_bytes, u->p_index, u->socket.rx_bytes);
+    stats_cell_add(cells->cx_tx_bytes, u->p_index, u->socket.tx_bytes);
+    u->socket.rx_bytes = u->socket.tx_bytes = 0;
 }
 
 void upstream_unref(struct upstream *u) {

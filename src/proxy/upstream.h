@@ -18,10 +18,9 @@ struct upstream {
     struct list node; /* of the pool while idle */
     struct host *host;
     struct cluster *cluster;
-    uint32_t leases;                 /* of the connection while it is open, and of who used it */
-    uint32_t requests;               /* served, the current one included */
-    int64_t idle_until_ns;           /* while idle */
-    uint64_t rx_counted, tx_counted; /* bytes that the cluster's stats already know */
+    uint32_t leases;       /* of the connection while it is open, and of who used it */
+    uint32_t requests;     /* served, the current one included */
+    int64_t idle_until_ns; /* while idle */
     int64_t opened_ns;
     uint16_t p_index;
     uint16_t local_len;

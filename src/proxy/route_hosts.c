@@ -11,16 +11,26 @@
 
 #include "proxy/route_internal.h"
 
-static inline unsigned char lower(unsigned char c) {
-    return c >= 'A' && c <= 'Z' ? (unsigned char)(c | 0x20) : c;
-}
-
-/* FNV-1a of the lower-case bytes. */
+/* Of the bytes in whatever case: eight at a time, with the bit set that letters differ in. That makes some other
+ * bytes alike too, which hosts hardly have; whether it is the same host is then compared. */
 static uint32_t host_hash(struct span host) {
-    uint32_t hash = 2166136261U;
-    for (size_t i = 0; i < host.len; i++)
-        hash = (hash ^ lower((unsigned char)host.ptr[i])) * 16777619U;
-    return hash;
+    static const uint64_t case_bits = 0x2020202020202020u, mix = 0x9e3779b97f4a7c15u;
+    uint64_t hash = host.len;
+    size_t i = 0;
+    uint64_t word;
+    for (; i + sizeof word <= host.len; i += sizeof word) {
+        memcpy(&word, host.ptr + i, sizeof word);
+        hash = (hash ^ (word | case_bits)) * mix;
+        hash ^= hash >> 32;
+    }
+    word = 0;
+    if (host.len >= sizeof word) /* some of it a second time */
+        memcpy(&word, host.ptr + host.len - sizeof word, sizeof word);
+    else
+        for (; i < host.len; i++)
+            word = word << 8 | (unsigned char)host.ptr[i];
+    hash = (hash ^ (word | case_bits)) * mix;
+    return (uint32_t)(hash >> 32);
 }
 
 static struct host_slot *set_slot(const struct host_set *set, struct span host) {

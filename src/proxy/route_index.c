@@ -71,7 +71,7 @@ static size_t common_folded(struct span literal, struct span path, size_t i) {
 }
 
 /* How many bytes they begin with alike, when the first i are known to be. */
-static size_t common(struct span literal, struct span path, size_t i) {
+static inline size_t common(struct span literal, struct span path, size_t i) {
     size_t end = literal.len < path.len ? literal.len : path.len;
     while (i + sizeof(uint64_t) <= end) {
         uint64_t a, b;
@@ -87,7 +87,8 @@ static size_t common(struct span literal, struct span path, size_t i) {
 }
 
 /* Whether the literal is less than the path or the path begins with it; they begin with `shared` bytes alike. */
-static bool is_not_greater(struct span literal, struct span path, size_t shared, bool folded) {
+static inline bool is_not_greater(struct span literal, struct span path, size_t shared,
+                                  bool folded) {
     if (shared == literal.len)
         return true;
     if (shared == path.len)
@@ -96,17 +97,18 @@ static bool is_not_greater(struct span literal, struct span path, size_t shared,
     return (unsigned char)literal.ptr[shared] < (folded ? lower(byte) : byte);
 }
 
-/* The last entry that is not greater than the path, or NO_ENTRY; and how many bytes they begin with alike. */
-static uint32_t last_not_greater(const struct literals *in, struct span path, size_t *shared) {
+/* The last entry that is not greater than the path, or NO_ENTRY; and how many bytes they begin with alike.
+ * folded is in->folded, as a constant. */
+static inline __attribute__((always_inline)) uint32_t
+last_not_greater(const struct literals *in, bool folded, struct span path, size_t *shared) {
     uint32_t low = 0, high = in->count;
     size_t shared_low = 0, shared_high = 0;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
         struct span literal = in->entries[middle].literal;
         size_t known = shared_low < shared_high ? shared_low : shared_high;
-        size_t same =
-            in->folded ? common_folded(literal, path, known) : common(literal, path, known);
-        if (is_not_greater(literal, path, same, in->folded)) {
+        size_t same = folded ? common_folded(literal, path, known) : common(literal, path, known);
+        if (is_not_greater(literal, path, same, folded)) {
             low = middle + 1;
             shared_low = same;
         } else {
@@ -129,7 +131,8 @@ struct candidates {
 /* False: there are too many. */
 static bool collect(const struct literals *in, struct span path, struct candidates *out) {
     size_t shared;
-    uint32_t i = last_not_greater(in, path, &shared);
+    uint32_t i = in->folded ? last_not_greater(in, true, path, &shared)
+                            : last_not_greater(in, false, path, &shared);
     for (; i != NO_ENTRY; i = in->entries[i].up) {
         const struct entry *entry = &in->entries[i];
         if (entry->literal.len > shared)

@@ -224,11 +224,10 @@ const struct route *route_index_find(const struct route_index *index,
 
 /* Without query and fragment. */
 static inline struct span route_just_path(struct span path) {
-    for (size_t i = 0; i < path.len; i++) {
-        if (path.ptr[i] == '?' || path.ptr[i] == '#')
-            return span_make(path.ptr, i);
-    }
-    return path;
+    const char *end = path.len ? memchr(path.ptr, '?', path.len) : NULL;
+    size_t len = end ? (size_t)(end - path.ptr) : path.len;
+    end = len ? memchr(path.ptr, '#', len) : NULL;
+    return span_make(path.ptr, end ? (size_t)(end - path.ptr) : len);
 }
 bool route_path_matches(const struct route *route, struct span just_path);
 /* The whole :path after the rewrite, in the arena; path itself when there is none to do. Absent when

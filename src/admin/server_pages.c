@@ -9,6 +9,7 @@
 #include "ext/go_lent.h"
 #include "mem/pool.h"
 #include "mem/recycler.h"
+#include "proxy/worker.h"
 #include "rt/rt.h"
 
 static const char *state_name(enum admin_state state) {
@@ -128,6 +129,21 @@ static void put_limits(struct json *json) {
     json_close(json, ']');
 }
 
+/* Heads of requests of which a part has come, and the memory that they are kept in. */
+static void put_heads(struct json *json) {
+    uint64_t count = 0, bytes = 0;
+    for (unsigned p = 0; p < rt_p_count(); p++) {
+        const struct worker *worker = worker_at(p);
+        count += atomic_load_explicit(&worker->head_count, memory_order_relaxed);
+        bytes += atomic_load_explicit(&worker->head_bytes, memory_order_relaxed);
+    }
+    json_key(json, "partial_heads");
+    json_open(json, '{');
+    json_field_u64_string(json, "count", count);
+    json_field_u64_string(json, "bytes", bytes);
+    json_close(json, '}');
+}
+
 /* Objects of one type: what is in use, and the memory that all are in. */
 static void put_pools(struct json *json) {
     struct pool_stats stats;
@@ -188,6 +204,7 @@ void page_memory(const struct query *query, struct page *page) {
     json_field_u64_string(&json, "configurations_count", loan_count(&go_lent_configs));
     json_field_u64_string(&json, "handles_count", handle_count(&ext_handles));
     json_close(&json, '}');
+    put_heads(&json);
     put_limits(&json);
     json_close(&json, '}');
 }

@@ -89,6 +89,25 @@ bool inbuf_make_head_room(struct inbuf *buf, struct arena *arena, size_t limit) 
            (room == -EMSGSIZE && buf->block && inbuf_grow(buf, arena, limit + STEP) == 0);
 }
 
+int inbuf_put(struct inbuf *buf, struct arena *arena, struct span bytes, size_t limit) {
+    ASSERT(!buf->data);
+    if (bytes.len < BLOCK_DATA_SIZE) {
+        int rc = take_block(buf);
+        if (rc != 0)
+            return rc;
+    } else {
+        size_t size = (bytes.len > limit ? bytes.len : limit) + STEP;
+        char *memory = arena_alloc(arena, size);
+        if (!memory)
+            return -ENOMEM;
+        buf->data = memory;
+        buf->cap = (uint32_t)size;
+    }
+    memcpy(buf->data, bytes.ptr, bytes.len);
+    buf->end = (uint32_t)bytes.len;
+    return 0;
+}
+
 int inbuf_hold(struct inbuf *buf, struct arena *arena) {
     if (!buf->block)
         return 0;

@@ -52,6 +52,9 @@ MUST_CHECK static inline bool inbuf_head_room(struct inbuf *buf, struct arena *a
                                               size_t limit) {
     return buf->end < buf->cap || !buf->data || inbuf_make_head_room(buf, arena, limit);
 }
+/* Bytes that were kept elsewhere, of a head of up to `limit` bytes, into an empty buffer: a block, or memory of
+ * the arena if they are too many. -ENOMEM. */
+MUST_CHECK int inbuf_put(struct inbuf *buf, struct arena *arena, struct span bytes, size_t limit);
 /* The arena takes a lease on the block that holds the current bytes. No-op in arena memory. */
 MUST_CHECK int inbuf_hold(struct inbuf *buf, struct arena *arena);
 /* Before the arena ends: unused bytes in its memory move to a block. -EMSGSIZE if they do not fit,

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "proxy/descriptors.h"
+#include "proxy/downstream_head.h"
 #include "proxy/downstream_wait.h"
 #include "proxy/listener.h"
 #include "proxy/request_prepare.h"
@@ -57,10 +58,11 @@ static struct serving *serving_get(struct downstream *d) {
     s->body = NULL;
     inbuf_init(&s->in, worker->blocks);
     s->purse = quota ? &quota->purses[d->p_index] : NULL;
-    s->inviting = s->evicted = false;
-    s->reader = NULL;
+    s->inviting = false;
+    s->head = d->state == DOWNSTREAM_HEAD ? d->head : NULL;
     doing_init(&s->doing, &hcm->labels);
     d->serving = s;
+    d->state = DOWNSTREAM_SERVING;
     return s;
 }
 
@@ -69,6 +71,8 @@ static struct serving *serving_get(struct downstream *d) {
 static void serving_put(struct serving *s) {
     struct worker *worker = s->worker;
     inbuf_drop(&s->in);
+    if (s->head)
+        downstream_head_free(s->head);
     if (worker->serving_count == SERVINGS_KEPT) {
         labels_describe_by(NULL);
         timer_disarm(&s->timer);
@@ -111,6 +115,8 @@ static void destroy(struct downstream *d) {
     stat_dec(of_listener->cx_active, shard);
     stat_record_us(of_listener->cx_length_ms, shard, length_us);
     downstream_wait_leave(d);
+    if (d->state == DOWNSTREAM_HEAD)
+        downstream_head_free(d->head);
     timer_disarm(&d->idle_timer);
     list_remove(&d->node);
     worker->downstream_count--;
@@ -123,9 +129,8 @@ static void destroy(struct downstream *d) {
 }
 
 void downstream_start_serving(struct downstream *d) {
-    struct serving *s = serving_get(d);
-    d->state =
-        DOWNSTREAM_SERVING; /* the idle timer stays armed and is moved on when this is over */
+    struct serving *s =
+        serving_get(d); /* the idle timer stays armed and is moved on when it is over */
     /* The admin, whose connections have no snapshot, must answer while everybody else is too much. */
     struct go_options options = {
         .name = "downstream",
@@ -153,6 +158,13 @@ static void on_event(struct socket *socket, unsigned events) {
         }
         return;
     }
+    if (d->state == DOWNSTREAM_HEAD) {
+        bool look = downstream_head_receive(d);
+        count_bytes(d);
+        if (look)
+            downstream_start_serving(d);
+        return;
+    }
     bool waiting = d->state == DOWNSTREAM_WAITING;
     if (waiting && !gone)
         return;
@@ -170,6 +182,11 @@ static void idle_expired(struct timer *timer) {
         return;
     if (d->state == DOWNSTREAM_WAITING) {
         downstream_wait_over(d);
+        return;
+    }
+    if (d->state == DOWNSTREAM_HEAD) {
+        d->head->verdict = HEAD_IS_LATE;
+        downstream_start_serving(d);
         return;
     }
     stat_inc(hcm_of(d)->stats.cx_idle_timeout, d->p_index);
@@ -291,24 +308,32 @@ enum head_result {
     HEAD_BAD,
     HEAD_TIMEOUT,
     HEAD_NOTHING_YET,
+    HEAD_PARTIAL, /* s->head has it */
     HEAD_CLOSED,
     HEAD_UNREAD,    /* there is a beginning, and no memory to wait for its end */
     HEAD_NO_MEMORY, /* to read it into */
 };
 
-static ssize_t read_more_of_head(struct serving *s, int64_t deadline_ns) {
-    ssize_t n = socket_try_receive(&s->downstream->socket, &s->in);
-    if (n != -EAGAIN || inbuf_len(&s->in) == 0 || s->downstream->refuse)
-        return n;
-    downstream_head_waits(s, rt_self());
-    return socket_receive(&s->downstream->socket, &s->in, "request head", deadline_ns);
+/* There is a part of a head, and nothing more for now. */
+static NOINLINE enum head_result keep_head(struct serving *s) {
+    const struct hcm *hcm = s->hcm;
+    enum head_verdict verdict = s->head ? s->head->verdict : HEAD_MAY_COME;
+    if (s->downstream->refuse || verdict == HEAD_GIVES_WAY)
+        return HEAD_UNREAD;
+    if (verdict == HEAD_IS_LATE)
+        return HEAD_TIMEOUT;
+    int64_t limit_ns = hcm->request_headers_timeout_ns ? hcm->request_headers_timeout_ns
+                                                       : hcm->stream_idle_timeout_ns;
+    int64_t deadline_ns = limit_ns ? rt_now_ns() + limit_ns : RT_FOREVER;
+    if (verdict == HEAD_IS_LOST || downstream_head_keep(s, deadline_ns) != 0)
+        return HEAD_NO_MEMORY;
+    return HEAD_PARTIAL;
 }
 
 static enum head_result read_head(struct serving *s, struct exchange *x,
                                   struct http1_parser *parser, struct http1_head *head) {
-    int64_t limit_ns = s->hcm->request_headers_timeout_ns ? s->hcm->request_headers_timeout_ns
-                                                          : s->hcm->stream_idle_timeout_ns;
-    int64_t deadline_ns = RT_FOREVER;
+    if (s->head && downstream_head_resume(s, &x->arena) != 0)
+        return HEAD_NO_MEMORY;
     for (;;) {
         if (inbuf_len(&s->in)) {
             enum http1_verdict verdict =
@@ -317,18 +342,12 @@ static enum head_result read_head(struct serving *s, struct exchange *x,
                 return HEAD_READ;
             if (verdict == HTTP1_BAD)
                 return parser->error == HTTP1_NO_MEMORY ? HEAD_NO_MEMORY : HEAD_BAD;
-            if (deadline_ns == RT_FOREVER && limit_ns)
-                deadline_ns = rt_now_ns() + limit_ns;
         }
         if (!inbuf_head_room(&s->in, &x->arena, s->hcm->limits.head_bytes))
             return HEAD_NO_MEMORY;
-        ssize_t n = read_more_of_head(s, deadline_ns);
+        ssize_t n = socket_try_receive(&s->downstream->socket, &s->in);
         if (n == -EAGAIN)
-            return inbuf_len(&s->in) ? HEAD_UNREAD : HEAD_NOTHING_YET;
-        if (n == -ECANCELED)
-            return HEAD_UNREAD; /* it gives way */
-        if (n == -ETIMEDOUT)
-            return HEAD_TIMEOUT;
+            return inbuf_len(&s->in) ? keep_head(s) : HEAD_NOTHING_YET;
         if (n == -ENOMEM)
             return HEAD_NO_MEMORY;
         if (n <= 0) {
@@ -503,7 +522,7 @@ static void linger(struct serving *s) {
         stat_inc(s->hcm->stats.cx_delayed_close_timeout, s->worker->index);
 }
 
-enum serve_result { SERVE_NEXT, SERVE_IDLE, SERVE_CLOSE, SERVE_LINGER };
+enum serve_result { SERVE_NEXT, SERVE_IDLE, SERVE_HEAD, SERVE_CLOSE, SERVE_LINGER };
 
 static enum serve_result after_exchange(struct serving *s, struct exchange *x,
                                         struct request_body *body, bool reusable) {
@@ -516,7 +535,7 @@ static enum serve_result after_exchange(struct serving *s, struct exchange *x,
 }
 
 static bool has_input(const struct serving *s) {
-    return inbuf_len(&s->in) != 0 || socket_has_input(&s->downstream->socket);
+    return inbuf_len(&s->in) != 0 || socket_has_input(&s->downstream->socket) || s->head;
 }
 
 static enum serve_result serve_one(struct serving *s) {
@@ -528,11 +547,16 @@ static enum serve_result serve_one(struct serving *s) {
     exchange_init(&x, s);
     http1_parser_init(&parser, &s->hcm->limits);
     enum head_result result = read_head(s, &x, &parser, &head);
-    bool gave_way = s->evicted;
-    downstream_head_over(s);
-    if (result == HEAD_NOTHING_YET || result == HEAD_CLOSED) {
+    if (result == HEAD_NOTHING_YET || result == HEAD_CLOSED || result == HEAD_PARTIAL) {
         arena_fini(&x.arena);
-        return result == HEAD_CLOSED ? SERVE_CLOSE : SERVE_IDLE;
+        return result == HEAD_CLOSED    ? SERVE_CLOSE
+               : result == HEAD_PARTIAL ? SERVE_HEAD
+                                        : SERVE_IDLE;
+    }
+    bool gave_way = s->head && s->head->verdict == HEAD_GIVES_WAY;
+    if (s->head) {
+        downstream_head_free(s->head);
+        s->head = NULL;
     }
     note_start(&x, s, &head);
     s->exchange = &x;
@@ -572,6 +596,19 @@ static enum serve_result serve_one(struct serving *s) {
     return next;
 }
 
+/* With the charge that it has. */
+static void await_head(struct serving *s) {
+    struct downstream *d = s->downstream;
+    struct partial_head *head = s->head;
+    count_bytes(d);
+    s->head = NULL;
+    serving_put(s);
+    d->state = DOWNSTREAM_HEAD;
+    d->head = head;
+    timer_arm(&d->idle_timer, head->deadline_ns);
+    downstream_head_waits(head);
+}
+
 static void serve(void *arg) {
     struct serving *s = arg;
     struct downstream *d = s->downstream;
@@ -586,6 +623,10 @@ static void serve(void *arg) {
             return;
         }
         result = serve_one(s);
+        if (result == SERVE_HEAD) {
+            await_head(s);
+            return;
+        }
         if (inbuf_len(&s->in))
             rt_yield(); /* a client that pipelines without end is not the only one */
         else

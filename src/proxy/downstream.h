@@ -5,7 +5,8 @@
  *                 └────────────► closed ◄──────┘
  *
  * An idle connection is a struct downstream, three cache lines, and nothing else: no coroutine, no stack,
- * no block. Nor does one that has something to do while memory is short: it waits (downstream_wait.h).
+ * no block. Nor does one that has something to do while memory is short: it waits (downstream_wait.h). One
+ * that has sent a part of a head has that and no more (downstream_head.h).
  * What it needs only while it is served is in a struct serving. There are as many of those as are served at
  * once, and the one used last is the next to be used, so they stay in the processor's cache.
  *
@@ -37,12 +38,16 @@ enum refuse { /* the next request is answered with 503, from what is at hand of 
 enum downstream_state {
     DOWNSTREAM_IDLE,
     DOWNSTREAM_SERVING, /* a coroutine is on it */
-    DOWNSTREAM_WAITING, /* downstream_wait.c's: no coroutine */
+    DOWNSTREAM_WAITING, /* downstream_wait.h: no coroutine */
+    DOWNSTREAM_HEAD,    /* a part of a head is kept, downstream_head.h: nor here */
 };
 
 struct downstream {
     struct socket socket;
-    struct serving *serving; /* while it is served */
+    union {
+        struct serving *serving;   /* while it is served */
+        struct partial_head *head; /* in DOWNSTREAM_HEAD */
+    };
     const struct listener *listener;
     uint8_t state; /* enum downstream_state */
     uint8_t p_index;
@@ -59,8 +64,8 @@ struct downstream {
     struct list node; /* of worker->downstreams; while waiting, of downstream_wait.c's queues */
     struct compact_address peer;
     uint8_t local_v4[4]; /* 0: nobody has asked yet, or the peer's address is IPv6 */
-} __attribute__((aligned(64)));
-static_assert(sizeof(struct downstream) == 192, "an idle connection is three lines");
+};
+static_assert(sizeof(struct downstream) == 192, "an idle connection is three lines of a slab");
 static_assert(offsetof(struct downstream, id) == 128, "a request touches two of them");
 
 struct serving {
@@ -72,15 +77,11 @@ struct serving {
     struct inbuf in;
     struct quota_purse *purse; /* of its listener, on this P; NULL: no limit */
     bool inviting;             /* 100 Continue is being written, maybe by the pump */
-    bool evicted;              /* its head gives way */
     struct timer timer;        /* exchange.c's; armed also while it is in nobody's hands */
     struct doing doing;        /* of the coroutine that serves it */
     struct arena_payer payer;
-    /* Of downstream_wait.c: */
-    struct list head_node;
-    struct g *reader; /* reads a head that comes in pieces; linked by head_node then */
-    int64_t head_since_ns;
-    struct serving *next; /* free */
+    struct partial_head *head; /* what was kept of the head, or NULL */
+    struct serving *next;      /* free */
 };
 
 /* Its own end. Asks the kernel, of IPv4 only once. */

@@ -37,6 +37,7 @@
 #include <errno.h>
 
 #include "base/clock.h"
+#include "proxy/downstream_head.h"
 #include "proxy/listener.h"
 #include "rt/sync.h"
 
@@ -124,43 +125,39 @@ static void relieve(struct quota_purse *purse) {
     uint32_t spared = purse->evicting;
     for (struct list *at = purse->heads.next; at != &purse->heads; at = next) {
         next = at->next;
-        struct serving *s = container_of(at, struct serving, head_node);
-        if (s->evicted)
+        struct partial_head *head = container_of(at, struct partial_head, node);
+        if (head->verdict == HEAD_GIVES_WAY)
             continue;
         if (spared >= purse->waiting_count)
             return;
-        if (rt_now_ns() - s->head_since_ns < HEAD_NS) {
+        if (rt_now_ns() - head->since_ns < HEAD_NS) {
             timer_init(&purse->timer, relieve_later);
-            timer_arm(&purse->timer, s->head_since_ns + HEAD_NS);
+            timer_arm(&purse->timer, head->since_ns + HEAD_NS);
             return;
         }
-        s->evicted = true;
+        head->verdict = HEAD_GIVES_WAY;
         purse->evicting++;
         spared++;
-        rt_cancel(s->reader);
+        if (head->downstream->state == DOWNSTREAM_HEAD) /* else a coroutine is on the way to look */
+            downstream_start_serving(head->downstream);
     }
 }
 
-void downstream_head_waits(struct serving *s, struct g *reader) {
-    if (!s->purse || s->reader)
+void downstream_head_waits(struct partial_head *head) {
+    struct quota_purse *purse = purse_of(head->downstream);
+    if (!purse || list_is_linked(&head->node))
         return;
-    s->reader = reader;
-    s->head_since_ns = rt_now_ns();
-    list_push_back(&s->purse->heads, &s->head_node);
-    if (s->purse->waiting_count && !timer_is_armed(&s->purse->timer))
-        relieve(s->purse);
+    list_push_back(&purse->heads, &head->node);
+    if (purse->waiting_count && !timer_is_armed(&purse->timer))
+        relieve(purse);
 }
 
-void downstream_head_over(struct serving *s) {
-    if (!s->reader)
+void downstream_head_leaves(struct partial_head *head) {
+    if (!list_is_linked(&head->node))
         return;
-    s->reader = NULL;
-    list_remove(&s->head_node);
-    if (s->evicted) {
-        s->evicted = false;
-        s->purse->evicting--;
-        rt_cancel_clear(); /* whether or not it was the cancellation that ended the head */
-    }
+    list_remove(&head->node);
+    if (head->verdict == HEAD_GIVES_WAY)
+        purse_of(head->downstream)->evicting--;
 }
 
 static bool admit_to_quota(struct serving *s) {
@@ -208,8 +205,8 @@ static bool must_be_held(const struct serving *s) {
 }
 
 bool downstream_admit_slowly(struct serving *s) {
-    if (s->downstream->refuse ||
-        inbuf_len(&s->in)) /* what was read already is charged, and to be used up */
+    /* What was read already is charged, and to be used up. */
+    if (s->downstream->refuse || inbuf_len(&s->in) || s->head)
         return true;
     if (must_be_held(s)) {
         s->downstream->waits_for_quota = false;

@@ -44,10 +44,11 @@ void downstream_wait_over(struct downstream *d);
 /* It will not wait any longer, because it ends. */
 void downstream_wait_leave(struct downstream *d);
 
-/* The head of a request does not come in one piece; `reader` is the coroutine that goes on to read it. It
- * may be cancelled until downstream_head_over. */
-void downstream_head_waits(struct serving *s, struct g *reader);
-void downstream_head_over(struct serving *s);
+struct partial_head;
+/* The head of a request does not come in one piece: its connection waits for the rest. It may be made to give
+ * way at once, that is to be served, until downstream_head_leaves. */
+void downstream_head_waits(struct partial_head *head);
+void downstream_head_leaves(struct partial_head *head);
 
 /* For exchange_charge, of a connection with a quota. */
 MUST_CHECK int downstream_charge_more(struct serving *s, size_t bytes);

@@ -19,8 +19,10 @@ struct worker {
                               * those that wait for memory */
     uint32_t downstream_count, serving_count;
     struct serving *servings; /* free; the one used last is the first */
-    bool draining;            /* responses say Connection: close; idle connections are closed */
-    uint64_t next_id;         /* of connections and streams */
+    /* Of downstream_head.c: heads that are kept, and their memory. Any thread reads. */
+    _Atomic uint64_t head_count, head_bytes;
+    bool draining;    /* responses say Connection: close; idle connections are closed */
+    uint64_t next_id; /* of connections and streams */
     struct overload_state overload;
     struct list listeners; /* struct listener_fd.node: those that accept here */
     struct list held;      /* struct downstream.node: see OVERLOAD_HOLD_REQUESTS */

@@ -38,6 +38,7 @@ static void set_io(void) {
         [IO_SEND_BYTES] = "server.io.send_bytes",
         [IO_WAIT_CALLS] = "server.io.wait_calls",
         [IO_COPIED_BYTES] = "server.io.copied_bytes",
+        [IO_HEAD_COPIED_BYTES] = "server.io.head_copied_bytes",
         [IO_SPLICE_CALLS] = "server.io.splice_calls",
         [IO_SPLICE_BYTES] = "server.io.splice_bytes",
         [IO_RECV_AGAIN] = "server.io.recv_again",

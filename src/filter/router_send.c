@@ -60,16 +60,12 @@ static void pump(struct exchange *x, void *arg) {
 int router_send_request(struct router *r) {
     struct exchange *x = r->x;
     struct body_out *out = arena_alloc(&x->arena, sizeof *out);
-    struct http1_writer *writer = arena_alloc(&x->arena, sizeof *writer);
     enum http1_transfer transfer;
-    if (!out || !writer)
+    if (!out)
         return -ENOMEM;
     int rc = choose_transfer(x, &transfer);
     if (rc == 0)
-        rc = http1_write_request(writer, &x->arena, &x->request.headers, transfer, span_none(),
-                                 span_none());
-    if (rc == 0)
-        rc = body_out_init(out, x, &r->upstream->socket, &x->request, transfer, writer);
+        rc = body_out_init(out, x, &r->upstream->socket, &x->request, transfer, span_none());
     if (rc != 0)
         return rc;
     r->out = out;

@@ -39,8 +39,17 @@ const char *chars_find_not_target(const char *floor, const char *p, const char *
  * there a byte equals a lower-case letter, digit or '-' once bit 5 is set only if it is that
  * character in either case. */
 static inline bool chars_eq_lower(struct span s, struct span lower) {
+    const uint64_t bits = 0x2020202020202020;
+    uint64_t a, b, c, d;
     if (s.len != lower.len)
         return false;
+    if (s.len >= 8 && s.len <= 16) { /* both ends, which may overlap */
+        memcpy(&a, s.ptr, 8);
+        memcpy(&b, lower.ptr, 8);
+        memcpy(&c, s.ptr + s.len - 8, 8);
+        memcpy(&d, lower.ptr + lower.len - 8, 8);
+        return (((a | bits) ^ b) | ((c | bits) ^ d)) == 0;
+    }
     for (size_t i = 0; i < s.len; i++)
         if ((s.ptr[i] | 0x20) != lower.ptr[i])
             return false;

@@ -1,9 +1,9 @@
 /* header_id: from a name to its id in a few instructions.
  *
- * A table of HEADER_SLOTS bytes is indexed by a hash of the length and four characters. It is filled
+ * A table of HEADER_SLOTS bytes is indexed by a hash of the length and three characters. It is filled
  * once at start-up from HEADER_NAMES, so a new name needs no other edit; a name whose slot is taken
  * goes to the next free one and the lookup walks on. The unit test counts how often that happens
- * (never, with today's list and multipliers): when a new name collides, try other multipliers. */
+ * (never, with today's list and multiplier): when a new name collides, search for another one. */
 #include "http/header_id.h"
 
 #include "base/check.h"
@@ -24,13 +24,9 @@ HEADER_NAMES(X)
 
 uint8_t header_slots[HEADER_SLOTS];
 
-static inline unsigned hash(const char *name, size_t len) {
-    return header_hash(len, name[0], name[len / 2], name[len * 3 / 4], name[len - 1]);
-}
-
 __attribute__((constructor)) static void fill_slots(void) {
     for (unsigned id = 1; id < HDR_COUNT; id++) {
-        unsigned slot = hash(header_names[id].text, header_name_lens[id]);
+        unsigned slot = header_hash(header_names[id].text, header_name_lens[id]);
         while (header_slots[slot])
             slot = (slot + 1) % HEADER_SLOTS;
         header_slots[slot] = (uint8_t)id;
@@ -57,9 +53,9 @@ static inline bool same(const char *a, const char *b, size_t len) {
 }
 
 enum header_id header_id_of(struct span name) {
-    if (name.len == 0 || name.len >= HEADER_NAME_BYTES)
+    if (name.len < 2 || name.len >= HEADER_NAME_BYTES)
         return HDR_OTHER;
-    unsigned slot = hash(name.ptr, name.len);
+    unsigned slot = header_hash(name.ptr, name.len);
     for (unsigned id; (id = header_slots[slot]) != 0; slot = (slot + 1) % HEADER_SLOTS)
         if (header_name_lens[id] == name.len && same(header_names[id].text, name.ptr, name.len))
             return (enum header_id)id;

@@ -12,9 +12,12 @@ extern const struct header_name header_names[HDR_COUNT];
 extern const uint8_t header_name_lens[HDR_COUNT];
 extern uint8_t header_slots[HEADER_SLOTS]; /* written once, before main */
 
-/* Four characters at fixed fractions of the name, in lower case. */
-static inline unsigned header_hash(size_t len, char first, char middle, char third, char last) {
-    return ((unsigned)len * 5 + (uint8_t)first + (uint8_t)middle + (uint8_t)third +
-            (uint8_t)last * 4u) %
-           HEADER_SLOTS;
+/* Of the last two characters, the middle one and the length, for names of two characters and more in
+ * any case. The multiplier was searched for: it leads no two names to the same slot. */
+static inline unsigned header_hash(const char *name, size_t len) {
+    uint16_t tail;
+    memcpy(&tail, name + len - 2, 2);
+    uint32_t text = (tail | 0x2020u) + ((name[len / 2] | 0x20u) << 16);
+    return (text + (uint32_t)len * 8) * 527282315u >> 24;
 }
+static_assert(HEADER_SLOTS == 1 << 8, "the eight bits that header_hash leaves");

@@ -90,6 +90,8 @@ enum header_flag {
     HEADER_WIRE_LINE = 1,
     /* Of :authority only: value_ptr stands in such a line, "host: value\r\n". */
     HEADER_WIRE_HOST = 2,
+    /* Of :method and :path only: the values stand in "method path HTTP/1.1\r\n". */
+    HEADER_WIRE_START = 2,
 };
 
 /* A field in 24 bytes, since each message touches all of its entries. Read it by header_name and

@@ -25,7 +25,7 @@ static inline struct header *header_map_push(struct header_map *map, enum header
                                              struct span name, struct span value, unsigned flags) {
     struct header *entry = &map->entries[map->count];
     *entry = header_make(id, name, value);
-    entry->flags = (uint8_t)(flags & 7);
+    entry->flags = flags & 7;
     header_map_note(map, id, map->count++);
     map->bytes += name.len + value.len;
     return entry;

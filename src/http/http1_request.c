@@ -115,9 +115,10 @@ static enum http1_verdict take_request_line(struct http1_parser *parser, struct 
     if (header_map_reserve(map, 4) != 0)
         return http1_fail(parser, HTTP1_NO_MEMORY, NULL);
 
-    header_map_push(map, HDR_METHOD, SPAN_LIT(":method"), method, 0);
+    unsigned flags = minor == 1 && target.path.ptr == text.ptr ? HEADER_WIRE_START : 0;
+    header_map_push(map, HDR_METHOD, SPAN_LIT(":method"), method, flags);
     if (!parser->connect)
-        header_map_push(map, HDR_PATH, SPAN_LIT(":path"), target.path, 0);
+        header_map_push(map, HDR_PATH, SPAN_LIT(":path"), target.path, flags);
     parser->authority_index = (uint8_t)map->count;
     header_map_push(map, HDR_AUTHORITY, SPAN_LIT(":authority"), target.authority, 0);
     if (!parser->connect)

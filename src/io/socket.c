@@ -214,35 +214,49 @@ static size_t size_of(const struct iovec *pieces, int count) {
     return size;
 }
 
-/* Sends as much as goes without waiting, but at least a byte. size: of all pieces, not 0. */
+/* Sends as much as goes without waiting; -EAGAIN: nothing. size: of all pieces, not 0. */
+static inline ssize_t try_some(struct socket *socket, const struct iovec *pieces, int piece_count,
+                               size_t size) {
+    struct poll_fd *pd = &socket->pd;
+    ssize_t n;
+    if (!(pd->ready & (POLL_EVENT_OUT | POLL_EVENT_ERR)))
+        return -EAGAIN;
+    if (piece_count == 1) {
+        n = sys_send(pd->fd, pieces->iov_base, size);
+    } else {
+        n = sys_sendv(pd->fd, pieces, piece_count, size);
+        if (size <= SYS_GATHER_MAX)
+            io_counts_add(pd->counts, IO_COPIED_BYTES, size);
+    }
+    count(socket, IO_SEND_CALLS);
+    if (n < 0) {
+        count_failure(socket, n, IO_SEND_AGAIN);
+        if (n == -EAGAIN)
+            poll_not_writable(pd);
+        return n;
+    }
+    socket->tx_bytes += (uint64_t)n;
+    io_counts_add(pd->counts, IO_SEND_BYTES, (uint64_t)n);
+    if ((size_t)n < size)
+        count(socket, IO_SEND_PARTIAL);
+    return n;
+}
+
+ssize_t socket_try_send(struct socket *socket, const struct iovec *pieces, int count) {
+    ASSERT(count <= SYS_PIECES_MAX);
+    size_t size = size_of(pieces, count);
+    return size ? try_some(socket, pieces, count, size) : 0;
+}
+
+/* Sends as much as goes without waiting, but at least a byte. */
 static inline ssize_t send_some(struct socket *socket, const struct iovec *pieces, int piece_count,
                                 size_t size, const char *reason, int64_t stall_ns) {
-    struct poll_fd *pd = &socket->pd;
     for (;;) {
-        if (pd->ready & (POLL_EVENT_OUT | POLL_EVENT_ERR)) {
-            ssize_t n;
-            if (piece_count == 1) {
-                n = sys_send(pd->fd, pieces->iov_base, size);
-            } else {
-                n = sys_sendv(pd->fd, pieces, piece_count, size);
-                if (size <= SYS_GATHER_MAX)
-                    io_counts_add(pd->counts, IO_COPIED_BYTES, size);
-            }
-            count(socket, IO_SEND_CALLS);
-            if (n >= 0) {
-                socket->tx_bytes += (uint64_t)n;
-                io_counts_add(pd->counts, IO_SEND_BYTES, (uint64_t)n);
-                if ((size_t)n < size)
-                    count(socket, IO_SEND_PARTIAL);
-                return n;
-            }
-            count_failure(socket, n, IO_SEND_AGAIN);
-            if (n != -EAGAIN)
-                return n;
-            poll_not_writable(pd);
-        }
+        ssize_t n = try_some(socket, pieces, piece_count, size);
+        if (n != -EAGAIN)
+            return n;
         int64_t deadline_ns = stall_ns == RT_FOREVER ? RT_FOREVER : rt_now_ns() + stall_ns;
-        int rc = poll_wait_writable(pd, reason, deadline_ns);
+        int rc = poll_wait_writable(&socket->pd, reason, deadline_ns);
         if (rc != 0)
             return rc;
     }

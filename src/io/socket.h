@@ -113,7 +113,10 @@ enum { SOCKET_PIECES_MAX = 1024 }; /* IOV_MAX */
  * The deadline is for progress: it starts anew with each bit that the peer takes; RT_FOREVER: no limit. */
 MUST_CHECK int socket_send(struct socket *socket, struct iovec *pieces, int count,
                            const char *reason, int64_t stall_ns);
-/* The same with leases, which are transferred whatever it returns: each block is given back (to this P's
+/* What of it goes without waiting: how many bytes, -EAGAIN when it is none. Leaves the array alone. Never
+ * parks, so the bytes may stand where others write during a park. */
+MUST_CHECK ssize_t socket_try_send(struct socket *socket, const struct iovec *pieces, int count);
+/* socket_send with leases, which are transferred whatever it returns: each block is given back (to this P's
  * cache) as soon as its bytes are done with, and all of them after an error. Uses up the array. */
 MUST_CHECK int socket_send_slices(struct socket *socket, struct slice *slices, int count,
                                   const char *reason, int64_t stall_ns);

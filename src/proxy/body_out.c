@@ -23,7 +23,9 @@
 #include <errno.h>
 
 #include "io/splice.h"
+#include "io/sys.h"
 #include "proxy/downstream.h"
+#include "rt/io_counts.h"
 
 enum {
     BODY_STEP = 64 * 1024, /* asked of the body at a time when copying */
@@ -43,7 +45,7 @@ static struct iovec piece(const char *bytes, size_t len) {
 
 int body_out_init(struct body_out *out, struct exchange *x, struct socket *socket,
                   const struct message *message, enum http1_transfer transfer,
-                  const struct http1_writer *head) {
+                  struct span connection) {
     out->x = x;
     out->socket = socket;
     out->reason = "write";
@@ -55,8 +57,11 @@ int body_out_init(struct body_out *out, struct exchange *x, struct socket *socke
     out->comes_large = true;
     out->body_allowed = true;
     out->send_trailers = out->length_is_wrong = out->write_failed = false;
-    out->count = head->iov_count;
-    memcpy(out->iov, head->iov, (size_t)head->iov_count * sizeof head->iov[0]);
+    out->connection = connection;
+    out->head_waits = true;
+    out->head_failed = false;
+    out->head_bytes = 0;
+    out->count = 0;
     if (transfer == HTTP1_SEND_LENGTH &&
         !span_to_u64(header_get(&message->headers, HDR_CONTENT_LENGTH), &out->length_left))
         return -EINVAL;
@@ -71,9 +76,96 @@ static int write_pieces(struct body_out *out, struct iovec *iov, int count) {
     return rc;
 }
 
+/* ---- the head ---- */
+
+static void note_head(struct body_out *out, size_t bytes, size_t copied) {
+    struct io_counts *counts = io_counts_here();
+    io_counts_add(counts, IO_COPIED_BYTES, copied);
+    io_counts_add(counts, IO_HEAD_COPIED_BYTES, copied);
+    out->head_waits = false;
+    out->head_bytes = (uint32_t)bytes;
+}
+
+/* A large head's pieces, and those that wait behind it. */
+static NOINLINE int send_large_head(struct body_out *out, int count) {
+    struct exchange *x = out->x;
+    struct http1_writer writer;
+    int rc =
+        out->message == &x->request
+            ? http1_write_request(&writer, &x->arena, &out->message->headers, out->transfer,
+                                  out->connection)
+            : http1_write_response(&writer, &x->arena, &out->message->headers,
+                                   x->downstream->minor_version, out->transfer, out->connection);
+    out->head_failed = rc != 0;
+    if (rc != 0)
+        return rc;
+    note_head(out, writer.bytes, writer.copied);
+    struct iovec iov[HTTP1_IOV_MAX + BODY_OUT_PIECES];
+    memcpy(iov, writer.iov, (size_t)writer.iov_count * sizeof iov[0]);
+    memcpy(iov + writer.iov_count, out->iov, (size_t)count * sizeof iov[0]);
+    return write_pieces(out, iov, writer.iov_count + count);
+}
+
+/* The kernel did not take all at once. What is left in the P's room is somebody else's with the first
+ * park. */
+static NOINLINE int send_rest(struct body_out *out, struct iovec *iov, int count, size_t sent) {
+    for (; count > 0 && sent >= iov->iov_len; iov++, count--)
+        sent -= iov->iov_len;
+    iov->iov_base = (char *)iov->iov_base + sent;
+    iov->iov_len -= sent;
+    const char *room = out->x->worker->head_room, *at = iov->iov_base;
+    if (at >= room && at < room + HTTP1_SMALL_ROOM) {
+        struct span copy = arena_copy(&out->x->arena, span_make(at, iov->iov_len));
+        if (span_is_none(copy))
+            return -ENOMEM;
+        iov->iov_base = (void *)(uintptr_t)copy.ptr;
+    }
+    return write_pieces(out, iov, count);
+}
+
+/* A small head and small pieces behind it are one piece: see sys_sendv, which would copy both again. */
+static int send_head(struct body_out *out, int count) {
+    struct exchange *x = out->x;
+    char *room = x->worker->head_room;
+    ssize_t head =
+        out->message == &x->request
+            ? http1_render_request(room, &out->message->headers, out->transfer, out->connection)
+            : http1_render_response(room, &out->message->headers, x->downstream->minor_version,
+                                    out->transfer, out->connection);
+    if (head == -E2BIG)
+        return send_large_head(out, count);
+    out->head_failed = head < 0;
+    if (head < 0)
+        return (int)head;
+    note_head(out, (size_t)head, (size_t)head);
+    struct iovec iov[1 + BODY_OUT_PIECES] = {piece(room, (size_t)head)};
+    size_t size = (size_t)head;
+    for (int i = 0; i < count; i++)
+        size += out->iov[i].iov_len;
+    if (size <= SYS_GATHER_MAX) {
+        for (int i = 0; i < count; i++) {
+            memcpy(room + iov[0].iov_len, out->iov[i].iov_base, out->iov[i].iov_len);
+            iov[0].iov_len += out->iov[i].iov_len;
+        }
+        io_counts_add(io_counts_here(), IO_COPIED_BYTES, size - (size_t)head);
+        count = 0;
+    }
+    memcpy(iov + 1, out->iov, (size_t)count * sizeof iov[0]);
+    ssize_t n = socket_try_send(out->socket, iov, 1 + count);
+    exchange_touch(x);
+    if (n == (ssize_t)size)
+        return 0;
+    if (n >= 0 || n == -EAGAIN)
+        return send_rest(out, iov, 1 + count, n < 0 ? 0 : (size_t)n);
+    out->write_failed = true;
+    return (int)n;
+}
+
 int body_out_flush(struct body_out *out) {
     int count = out->count;
     out->count = 0;
+    if (out->head_waits)
+        return send_head(out, count);
     return count ? write_pieces(out, out->iov, count) : 0;
 }
 

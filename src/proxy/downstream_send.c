@@ -121,7 +121,6 @@ static int send_message(struct body_out *out) {
 int downstream_send(struct serving *s, struct exchange *x) {
     struct header_map *headers = &x->response.headers;
     struct body_out out;
-    struct http1_writer writer;
     enum http1_transfer transfer;
     unsigned status = status_of(headers);
     if (status == 0) /* a filter removed or broke it */
@@ -130,10 +129,8 @@ int downstream_send(struct serving *s, struct exchange *x) {
     if (rc == 0)
         rc = choose_transfer(s, x, status, &transfer);
     if (rc == 0)
-        rc = http1_write_response(&writer, &x->arena, headers, s->downstream->minor_version,
-                                  transfer, connection_value(s, x));
-    if (rc == 0)
-        rc = body_out_init(&out, x, &s->downstream->socket, &x->response, transfer, &writer);
+        rc = body_out_init(&out, x, &s->downstream->socket, &x->response, transfer,
+                           connection_value(s, x));
     if (rc != 0)
         return rc;
     out.reason = "response";
@@ -141,17 +138,19 @@ int downstream_send(struct serving *s, struct exchange *x) {
     out.send_trailers = x->hcm->enable_trailers;
     x->state = EXCHANGE_HEADERS_SENT;
     x->info.response_code = (uint16_t)status;
-    x->info.header_bytes_sent = writer.bytes;
     x->info.downstream_tx_first_ns = rt_now_ns();
     rc = await_invitation(s);
     if (rc == 0)
         rc = send_message(&out);
+    x->info.header_bytes_sent = out.head_bytes;
     x->info.bytes_sent = out.body_bytes;
     if (out.write_failed) {
         s->downstream->closed_by_peer = true;
         exchange_client_gone(x);
     }
     if (rc != 0 && !x->client_gone) /* a reset in mid-response */
-        exchange_reset(x, out.length_is_wrong ? SPAN_LIT("body_length_mismatch") : span_none());
+        exchange_reset(x, out.head_failed       ? SPAN_LIT("response_headers_failed")
+                          : out.length_is_wrong ? SPAN_LIT("body_length_mismatch")
+                                                : span_none());
     return 0;
 }

@@ -5,6 +5,7 @@
 #pragma once
 #include "base/list.h"
 #include "http/date.h"
+#include "http/http1.h"
 #include "io/splice.h"
 #include "mem/pool.h"
 #include "proxy/overload.h"
@@ -24,10 +25,13 @@ struct worker {
     bool draining;    /* responses say Connection: close; idle connections are closed */
     uint64_t next_id; /* of connections and streams */
     struct overload_state overload;
-    struct list listeners; /* struct listener_fd.node: those that accept here */
-    struct list held;      /* struct downstream.node: see OVERLOAD_HOLD_REQUESTS */
+    struct list listeners;    /* struct listener_fd.node: those that accept here */
+    struct list held;         /* struct downstream.node: see OVERLOAD_HOLD_REQUESTS */
     struct splice_pool pipes; /* for bodies */
     struct pool_cache downstream_pool, upstream_pool; /* of struct downstream and struct upstream */
+    /* Where a small head is rendered, and small body bytes behind it, to be sent before anything parks:
+     * the same lines of the cache for every message of the P. */
+    char head_room[HTTP1_SMALL_ROOM];
 };
 
 /* The current P's. Pinned code may keep the pointer. */

@@ -14,6 +14,7 @@ enum io_count {
     IO_SEND_BYTES,
     IO_WAIT_CALLS,   /* of the poller, with or without events */
     IO_COPIED_BYTES, /* from memory to memory, on the way from one socket to another */
+    IO_HEAD_COPIED_BYTES, /* of those: into message heads */
     IO_SPLICE_CALLS, /* into a pipe and out of it */
     IO_SPLICE_BYTES, /* out of one */
 

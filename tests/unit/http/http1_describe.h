@@ -65,9 +65,9 @@ static inline void tell_fields(struct story *story, const struct header_map *map
         tell_span(story, header_name(entry));
         tell(story, ": ");
         tell_span(story, header_value(entry));
-        tell(story, entry->flags & HEADER_WIRE_LINE   ? " [line]|"
-                    : entry->flags & HEADER_WIRE_HOST ? " [host]|"
-                                                      : "|");
+        tell(story, entry->flags & HEADER_WIRE_LINE                                 ? " [line]|"
+                    : entry->id == HDR_AUTHORITY && entry->flags & HEADER_WIRE_HOST ? " [host]|"
+                                                                                    : "|");
         ASSERT(header_id_of(header_name(entry)) == (enum header_id)entry->id);
         bytes += entry->name_len + entry->value_len;
         if (entry->id && !(known >> entry->id & 1))

@@ -88,6 +88,8 @@ def measure_two(lineup, options, found, _):
     found["two"] = lines = []
     rounds = (options.rounds + 1) // 2
     with Farm(workers=2) as farm:
+        if set(farm.measured) & set(farm.drivers):
+            print("two: proxy, driver and origin share these cores; requests/s are what they do together")
         servers = lineup.start(farm)
         for prefix, connections in (("two", CONNECTIONS), ("two512", MANY)):
             lines += saturation(farm, servers, prefix, connections, rounds, options.seconds)[0]
@@ -101,8 +103,8 @@ def nginx_maximum(farm, servers, options):
     return median(samples["nginx"], rps)
 
 
-def latency(farm, servers, options, maximum):
-    rate = options.rate or int(SHARE * maximum)
+def latency(farm, servers, options, report, maximum):
+    rate = report["latency_rate"] = options.rate or int(SHARE * maximum)
     seconds = options.seconds * 2
     samples = interleave(
         farm, servers, options.rounds, f"latency at {rate}/s", connections=CONNECTIONS, rate=rate, seconds=seconds
@@ -168,7 +170,7 @@ def measure_one_worker(lineup, options, found, report):
         if "latency" in options.case:
             if not options.rate and maximum is None:
                 maximum = nginx_maximum(farm, servers, options)
-            found["latency"] = latency(farm, servers, options, maximum)
+            found["latency"] = latency(farm, servers, options, report, maximum)
         if "large" in options.case:
             found["large"] = large(farm, servers, options)
         if "calls" in options.case:

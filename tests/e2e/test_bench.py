@@ -77,6 +77,8 @@ def test_every_case_of_http1_is_measured_also_for_a_second_sluice(tmp_path):
         assert all(len(rounds) == 1 for rounds in results[case]["rounds"].values()), case
     for case in ("h1_p50_us", "h1_two512_rps", "h1_1mb_rps", "h1_idle_conn_bytes", "syscalls_per_request"):
         assert all(value["median"] > 0 for value in results[case]["values"].values()), case
+    # What was asked for at that rate, but for the time that it took to answer the last.
+    assert 0 < results["h1_latency_rps"]["values"]["nginx"]["median"] <= written["latency_rate"] * 1.01
     assert results["h1_p50_us"]["values"]["sluice"]["median"] <= results["h1_p99_us"]["values"]["sluice"]["median"]
     # Each counts what it allocates for a request, and where that is nothing the counter is known to work.
     assert 3 < results["allocations_per_request"]["values"]["nginx"]["median"] < 10

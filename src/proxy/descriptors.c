@@ -81,7 +81,7 @@ static void look_at_limit(void) {
         count = limit.rlim_cur < (rlim_t)INT32_MAX ? (int)limit.rlim_cur : INT32_MAX;
     int reserve = count / RESERVE_SHARE < RESERVE_MAX ? count / RESERVE_SHARE : RESERVE_MAX;
     atomic_store_explicit(&first_reserved, count - reserve, memory_order_relaxed);
-    /* From three quarters on each connection asks: some 0.5 us of 15. */
+    /* From three quarters on each connection asks: two system calls beside some eight. */
     atomic_store_explicit(&descriptors_near, (count - reserve) / 4 * 3, memory_order_relaxed);
 }
 

@@ -107,9 +107,11 @@ def test_clients_wait_and_are_then_turned_away(proxy, few):
         assert edge.stat("server.descriptors_short") == 0
 
 
-def test_who_waits_is_served_as_soon_as_a_descriptor_is_free(proxy, few):
-    """Unless that takes too long; on a machine that stands still for a second it is tried again."""
-    edge = proxy([listener("edge", [direct(200)])], **few)
+@pytest.mark.parametrize("concurrency", ["1", "3"])
+def test_who_waits_is_served_as_soon_as_a_descriptor_is_free(proxy, few, concurrency):
+    """On whichever processor it becomes free. Unless that takes too long; on a machine that stands still for a
+    second it is tried again."""
+    edge = proxy([listener("edge", [direct(200)])], **{**few, "flags": ["--concurrency", concurrency]})
     with contextlib.ExitStack() as stack:
         busy = fill(edge, stack)
         eventually(lambda: listener_stat(edge, "downstream_cx_no_descriptor") > 0, what="the queue to be empty")

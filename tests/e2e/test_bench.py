@@ -38,9 +38,7 @@ HTTP1_CASES = (
 MEMORY_CASES = ("block_same_p", "block_cross_p", "handle_lookup")
 
 
-needs_peers = pytest.mark.skipif(
-    not all(shutil.which(tool) for tool in TOOLS), reason="./dev bench installs the peers"
-)
+needs_peers = pytest.mark.skipif(not all(shutil.which(tool) for tool in TOOLS), reason="./dev bench installs the peers")
 needs_malloc = pytest.mark.skipif(is_sanitized(), reason="the sanitizer has a malloc of its own")
 
 
@@ -293,3 +291,20 @@ def test_the_memory_bench_runs_every_case(tmp_path):
     overhead = cases["sampling_overhead"]
     assert set(overhead["values"]) == {"sluice", "off"}
     assert overhead["ratio"]["median"] > 0
+
+
+@pytest.mark.skipif(
+    is_sanitized() or not shutil.which("valgrind"), reason="counted by valgrind, which runs no sanitizer"
+)
+def test_the_routes_bench_finds_every_route_in_every_table(tmp_path):
+    output = tmp_path / "routes.json"
+    command = [sys.executable, ROOT / "bench" / "routes.py", "--quick", "--lookups", "20", "--output", output]
+    done = subprocess.run(command, check=True, timeout=240, stdout=subprocess.PIPE, text=True)
+    written = json.loads(output.read_text())["instructions"]
+    assert list(written) == ["1", "10"]
+    for mixes in written.values():
+        for mix, case in mixes.items():
+            assert mix in done.stdout
+            assert case["index"] > 0
+            assert case["walk"] > 0
+    assert written["10"]["regex"]["index"] < written["10"]["regex"]["walk"]

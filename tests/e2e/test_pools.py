@@ -76,6 +76,28 @@ def test_an_idle_connection_is_closed_in_time(proxy, origin):
     assert edge.stat("cluster.origin.upstream_cx_idle_timeout") >= 1
 
 
+def test_of_two_idle_connections_the_one_in_use_lives_on(proxy, origins, gate):
+    """One timer serves a pool: neither may it end both, nor forget the one that came later."""
+    origin = origins(gate.answer)
+    options = {HTTP: {"idle_timeout": "2s"}}
+    edge = proxy([listener("edge", [to()])], [cluster("origin", origin.port, **options)], flags=ONE)
+    with edge.connect() as first, edge.connect() as second:
+        first.send("GET", "/hold")
+        second.send("GET", "/hold")
+        origin.wait_for_requests(2)
+        gate.open()
+        assert first.read_reply().status == 200
+        assert second.read_reply().status == 200
+        eventually(
+            lambda: first.ask("GET", "/").status == 200 and origin.open == 1,
+            what="the end of the connection that nobody used",
+        )
+        assert first.ask("GET", "/").status == 200
+        assert origin.connections == 2  # the other one served all of this
+        eventually(lambda: origin.open == 0, what="its end")
+    assert edge.stat("cluster.origin.upstream_cx_idle_timeout") == 2
+
+
 def test_max_requests_per_connection(proxy, origin):
     options = {HTTP: {"max_requests_per_connection": 3}}
     edge = proxy([listener("edge", [to()])], [cluster("origin", origin.port, **options)], flags=ONE)
@@ -144,6 +166,29 @@ def test_max_requests(proxy, origins, gate):
         assert first.read_reply().status == 200
         assert second.read_reply().status == 200
         eventually(lambda: third.ask("GET", "/").status == 200)
+
+
+def test_max_requests_counts_all_workers(proxy, origins, gate):
+    """However the connections are spread: exactly so many are let in, and what one worker gave back
+    another one has."""
+    origin = origins(gate.answer)
+    limits = breaker(max_requests=3)
+    edge = proxy([listener("edge", [to()])], [cluster("origin", origin.port, **limits)], flags=["--concurrency", "4"])
+    clients = [edge.connect() for _ in range(12)]
+    for client in clients:  # each worker that has one of them keeps what came free
+        assert client.ask("GET", "/").status == 200
+    for client in clients[:3]:
+        client.send("GET", "/hold")
+    origin.wait_for_requests(15)
+    for client in clients[3:]:
+        assert client.ask("GET", "/").status == 503
+    gate.open()
+    for client in clients[:3]:
+        assert client.read_reply().status == 200
+    for client in clients:
+        eventually(lambda client=client: client.ask("GET", "/").status == 200)
+        client.close()
+    edge.wait_for_stat("cluster.origin.upstream_rq_active", 0)
 
 
 def test_the_breaker_opens_again_after_failures(proxy, origins):

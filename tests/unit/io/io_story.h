@@ -26,14 +26,15 @@ static NOINLINE UNUSED void unix_pair(int fds[2]) {
     CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) == 0);
 }
 
-/* Listens on a loopback port of the kernel's choice. */
+/* Listens on a port of the kernel's choice, on all loopback addresses; *at is 127.0.0.1's. */
 static NOINLINE UNUSED int listening(struct address *at, int backlog) {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     CHECK(fd >= 0);
-    CHECK(address_parse(SPAN_LIT("127.0.0.1"), 0, at));
+    CHECK(address_parse(SPAN_LIT("0.0.0.0"), 0, at));
     CHECK(bind(fd, &at->sa.any, at->len) == 0);
     CHECK(listen(fd, backlog) == 0);
     address_of_socket(fd, at);
+    at->sa.v4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     return fd;
 }
 

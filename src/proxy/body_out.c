@@ -55,6 +55,7 @@ int body_out_init(struct body_out *out, struct exchange *x, struct socket *socke
     out->step = STEP_FIRST;
     out->copies = 0;
     out->comes_large = true;
+    out->splices = false;
     out->body_allowed = true;
     out->send_trailers = out->length_is_wrong = out->write_failed = false;
     out->connection = connection;
@@ -285,6 +286,8 @@ static int send_spliced(struct body_out *out, struct splice *splice) {
 
 /* > 0: how much; 0: that was the end of the body; -ENOBUFS: nothing was moved; -errno. */
 static ssize_t splice_some(struct body_out *out, struct reader body, size_t max) {
+    ASSERT(!out->head_waits); /* who lets us park has seen to that */
+    ASSERT(out->count == 0);
     struct splice splice = splice_begin(&out->x->worker->pipes);
     ssize_t n = reader_splice(body, &splice, max);
     out->splices = n > 0;

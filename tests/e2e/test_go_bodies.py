@@ -304,3 +304,11 @@ def test_data_cannot_be_added_while_data_is_shown(go_133):
     go = go_133
     go.ask(body=b"x", dd="first?try!adddata:no")
     assert "invalid phase" in go.said("dd")[1]
+
+
+def test_a_body_that_go_sees_is_not_spliced(go):
+    """It has to be in memory for that; without the filter the same body would pass by reference."""
+    before = go.sluice.stat("server.io.splice_bytes")
+    body = bytes(i % 251 for i in range(500_000))
+    assert go.ask(body=body, dd="b.len", ed=["b.len"]).body == body
+    assert go.sluice.stat("server.io.splice_bytes") == before

@@ -17,6 +17,7 @@
 #include <errno.h>
 
 #include "http/chars_search.h"
+#include "http/header_id.h"
 
 /* A browser sends up to twenty fields, and the proxy adds half a dozen; curl and services send a few,
  * and doubling once is cheap. */
@@ -249,6 +250,12 @@ uint32_t header_remove(struct header_map *map, enum header_id id, struct span na
 }
 
 int header_set_id(struct header_map *map, enum header_id id, struct span value) {
+    /* Nearly always one of ours that is not there yet, with room behind the others. */
+    if (id >= HDR_CONNECTION && !header_has(map, id) && map->count < map->capacity &&
+        value.len <= UINT32_MAX && header_value_is_valid(value)) {
+        header_map_push(map, id, span_make(header_names[id].text, header_name_lens[id]), value, 0);
+        return 0;
+    }
     return header_set(map, id, span_none(), value); /* the name is the canonical one anyway */
 }
 

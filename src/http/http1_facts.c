@@ -73,6 +73,8 @@ enum http1_error http1_read_facts(const struct header_map *map, bool is_request,
         return HTTP1_OK;
 
     for (uint32_t i = 0; i < map->count; i++) {
+        if (!(telling >> map->entries[i].id & 1))
+            continue;
         struct span value = header_value(&map->entries[i]);
         switch (map->entries[i].id) {
         case HDR_CONTENT_LENGTH:

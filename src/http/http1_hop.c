@@ -44,10 +44,23 @@ static void reduce_te(struct header *entry, struct header_map *headers) {
     entry->flags |= HEADER_DROP;
 }
 
+/* Whether Connection says nothing but what nearly every peer says, and so names no field. */
+static bool names_nothing(const struct header_map *headers) {
+    struct span value = header_get(headers, HDR_CONNECTION);
+    return chars_eq_lower(value, SPAN_LIT("keep-alive")) ||
+           chars_eq_lower(value, SPAN_LIT("close"));
+}
+
 void http1_strip_hop_by_hop(struct header_map *headers) {
     bool is_request = !header_has(headers, HDR_STATUS);
-    if ((headers->known & (hop_ids | BIT(TE))) == 0)
+    uint64_t here = headers->known & (hop_ids | BIT(TE));
+    if (here == 0)
         return;
+    if (here == BIT(CONNECTION) && !(headers->repeated & here) &&
+        (!is_request || names_nothing(headers))) {
+        header_map_remove_at(headers, header_map_first(headers, HDR_CONNECTION));
+        return;
+    }
     for (uint32_t i = 0; i < headers->count; i++) {
         struct header *entry = &headers->entries[i];
         if (is_request && entry->id == HDR_CONNECTION)

@@ -58,9 +58,7 @@ def test_a_head_that_is_taken_in_parts_stays_whole(proxy):
     """A client that pipelines and does not read: sooner or later the kernel takes a part of a head only. While the
     rest waits, heads of others are made. In the end everything is there."""
     echo = {"append_action": "OVERWRITE_IF_EXISTS_OR_ADD", "header": {"key": "x-n", "value": "%REQ(x-n)%"}}
-    edge = proxy(
-        [listener("edge", [direct(200, "ok\n", "/", response_headers_to_add=[echo])])], flags=ONE
-    )
+    edge = proxy([listener("edge", [direct(200, "ok\n", "/", response_headers_to_add=[echo])])], flags=ONE)
     count, answered = 60000, 0
 
     def request(n, size):

@@ -112,7 +112,7 @@ def test_a_limit_of_the_process(proxy, hold):
         "resource_monitors": [connections_monitor(4)],
         "actions": [
             {
-                "name": "envoy.overload_actions.disable_http_keepalive",
+                "name": "envoy.overload_actions.shrink_heap",  # which ends no connection of ours
                 "triggers": [{"name": MONITOR, "threshold": {"value": 1}}],
             }
         ],
@@ -140,7 +140,7 @@ def test_a_limit_of_the_process(proxy, hold):
     assert listener_stat(edge, "downstream_cx_overflow") == 0
     assert len(hold(edge, 1, "free")) == 1
     edge.wait_for_stat(f"overload.{MONITOR}.pressure", 100)
-    edge.wait_for_stat("overload.envoy.overload_actions.disable_http_keepalive.active", 1)
+    edge.wait_for_stat("overload.envoy.overload_actions.shrink_heap.active", 1)
     for sock in served:
         sock.close()
     edge.wait_for_stat(f"overload.{MONITOR}.pressure", 25)

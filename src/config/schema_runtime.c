@@ -149,7 +149,7 @@ void cfg_check_runtime(struct cfg_loader *loader, const struct cfg_tree *node,
             list->kind == NODE_LIST && i < list->count ? list->items[i] : list; /* a lone item */
         const struct cfg_path index = {.up = &list_path, .index = i};
         for (size_t j = 0; j < i; j++)
-            if (span_eq(runtime->layers[j].name, layer->name))
+            if (layer->name.len && span_eq(runtime->layers[j].name, layer->name))
                 cfg_report(loader, CFG_PROBLEM_INVALID, layer_node, &index,
                            "the name '%.*s' is taken by the layer of line %" PRIu32,
                            (int)layer->name.len, layer->name.ptr, runtime->layers[j].mark.line);

@@ -101,6 +101,13 @@ static void what_has_no_effect_is_warned_of(void **state) {
     config_unref(config);
 }
 
+static void a_layer_that_is_none_has_no_name_to_take(void **state) {
+    refused("layered_runtime: {layers: [5, null]}",
+            "t.yaml:1: layered_runtime.layers[0]: expected an object "
+            "(envoy.config.bootstrap.v3.RuntimeLayer), found a plain value\n"
+            "t.yaml:1: layered_runtime.layers[1]: null cannot be an item of a list\n");
+}
+
 static void numbers(void **state) {
     static const struct {
         struct cfg_value value;
@@ -131,6 +138,7 @@ int main(void) {
         cmocka_unit_test(a_later_layer_wins),
         cmocka_unit_test(without_layers_nothing_is_said),
         cmocka_unit_test(what_has_no_effect_is_warned_of),
+        cmocka_unit_test(a_layer_that_is_none_has_no_name_to_take),
         cmocka_unit_test(numbers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,11 +2,12 @@
  *
  * Short   After a short receive the kernel's queue is empty, so the next one waits for the edge without
  *         asking, which saves a call that would say EAGAIN; unless the peer has hung up, whose FIN no
- *         further edge announces. An edge that came between the system call and our noting that it was
- *         short is not lost: it is in the epoll set, and sets the bit again. Only urgent data, which the
- *         protocols here have none of, makes a receive end early: who sends such a thing may wait for
- *         an answer until he sends more. After a short send we do ask once more: that is rare, once for
- *         each time that a buffer of megabytes fills, and there the kernel promises less.
+ *         further edge announces: that bit stays, and who sees it asks. An edge that came between the
+ *         system call and our noting that it was short is not lost: it is in the epoll set, and sets the
+ *         bit again. Only urgent data, which the protocols here have none of, makes a receive end early:
+ *         who sends such a thing may wait for an answer until he sends more. After a short send we do ask
+ *         once more: that is rare, once for each time that a buffer of megabytes fills, and there the
+ *         kernel promises less.
  * Memory  inbuf_room is asked only when there is something to receive. What turns out to be nothing gives
  *         the block back before the coroutine waits. */
 #include "io/socket.h"
@@ -139,7 +140,7 @@ static inline ssize_t receive_into(struct socket *socket, void *into, size_t siz
     if (n > 0) {
         socket->rx_bytes += (uint64_t)n;
         io_counts_add(pd->counts, IO_RECV_BYTES, (uint64_t)n);
-        if ((size_t)n < size && !poll_hung_up(pd))
+        if ((size_t)n < size)
             poll_not_readable(pd);
     } else if (n < 0) {
         if (n == -EAGAIN)

@@ -43,9 +43,9 @@ struct body_out {
 MUST_CHECK int body_out_init(struct body_out *out, struct exchange *x, struct socket *socket,
                              const struct message *message, enum http1_transfer transfer,
                              struct span connection BORROWED_BY(out));
-/* Sends what there is. With may_park what waits must have been flushed before. 1: the message is sent whole. 0, only without may_park: the next step has to
- * wait for body bytes; what waits to be sent still waits. -errno: of the body, the framing or the
- * socket. */
+/* Sends what there is. 1: the message is sent whole. 0, only without may_park: the next step has to
+ * wait for body bytes; what waits to be sent still waits, and is flushed before a call with may_park.
+ * -errno: of the body, the framing or the socket. */
 MUST_CHECK int body_out_send(struct body_out *out, bool may_park);
 /* Sends the pieces that wait, the head among them. -EINVAL, -ENOMEM: there is none to be had, and nothing
  * was sent. */

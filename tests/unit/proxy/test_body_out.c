@@ -215,11 +215,11 @@ static void stream_beside_others(bool may_splice, size_t most_between) {
 }
 
 static void turns_copied_story(void *arg) {
-    stream_beside_others(false, 3 * 32 * 1024);
+    stream_beside_others(false, 2 * 64 * 1024);
     rt_stop(0);
 }
 static void turns_spliced_story(void *arg) {
-    stream_beside_others(true, 3 * 128 * 1024);
+    stream_beside_others(true, 2 * 256 * 1024);
     rt_stop(0);
 }
 

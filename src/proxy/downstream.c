@@ -358,7 +358,7 @@ static enum head_result read_head(struct serving *s, struct exchange *x,
 }
 
 static void exchange_init(struct exchange *x, struct serving *s) {
-    memset(x, 0, offsetof(struct exchange, reply)); /* what is behind it is set before it is read */
+    memset(x, 0, offsetof(struct exchange, arena)); /* what is behind it is set before it is read */
     x->downstream = s->downstream;
     x->serving = s;
     x->snapshot = s->downstream->listener->snapshot;
@@ -371,10 +371,8 @@ static void exchange_init(struct exchange *x, struct serving *s) {
     arena_init(&x->arena, s->worker->blocks, ARENA_LIMIT);
     if (s->purse && !s->downstream->refuse)
         x->arena.payer = &s->payer;
-    header_map_init(&x->request.headers, &x->arena);
-    header_map_init(&x->request.trailers, &x->arena);
-    header_map_init(&x->response.headers, &x->arena);
-    header_map_init(&x->response.trailers, &x->arena);
+    message_init(&x->request, &x->arena);
+    message_init(&x->response, &x->arena);
 }
 
 static void note_start(struct exchange *x, struct serving *s, const struct http1_head *head) {

@@ -325,9 +325,7 @@ static bool take_reply(struct exchange *x) {
     rt_cancel_clear();
     x->reply_pending = false;
     reader_close(x->response.body);
-    x->response = (struct message){0};
-    header_map_init(&x->response.headers, &x->arena);
-    header_map_init(&x->response.trailers, &x->arena);
+    message_init(&x->response, &x->arena);
     x->local = true;
     if (x->reply.close_connection)
         x->close_after = true;

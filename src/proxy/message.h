@@ -14,6 +14,13 @@ struct message {
     struct reader body;
 };
 
+/* Without fields and body. */
+static inline void message_init(struct message *message, struct arena *arena) {
+    header_map_init(&message->headers, arena);
+    header_map_init(&message->trailers, arena);
+    message->body = (struct reader){0};
+}
+
 static inline bool message_has_body(const struct message *message) {
     return message->body.itab != NULL;
 }

@@ -62,12 +62,16 @@ extern uint64_t *stats_shards[STATS_SHARDS_MAX];
  * May be called again: shards that are there stay, with what they counted. */
 MUST_CHECK int stats_init(unsigned p_count);
 
-static inline void stats_cell_add(uint32_t slot, unsigned shard, uint64_t n) {
+/* On the P whose shard it is: the only writer. Readers may see either value. */
+static inline void stats_cell_add_on_p(uint32_t slot, unsigned shard, uint64_t n) {
     uint64_t *cell = stats_shards[shard] + slot;
+    __atomic_store_n(cell, __atomic_load_n(cell, __ATOMIC_RELAXED) + n, __ATOMIC_RELAXED);
+}
+static inline void stats_cell_add(uint32_t slot, unsigned shard, uint64_t n) {
     if (shard == STATS_SHARD_FOREIGN)
-        __atomic_fetch_add(cell, n, __ATOMIC_RELAXED);
-    else /* the only writer; readers may see either value */
-        __atomic_store_n(cell, __atomic_load_n(cell, __ATOMIC_RELAXED) + n, __ATOMIC_RELAXED);
+        __atomic_fetch_add(stats_shards[shard] + slot, n, __ATOMIC_RELAXED);
+    else
+        stats_cell_add_on_p(slot, shard, n);
 }
 static inline void stat_add(const struct statistic *stat, unsigned shard, int64_t n) {
     stats_cell_add(stat->slot, shard, (uint64_t)n);
@@ -93,14 +97,15 @@ static inline unsigned stat_step_of(uint64_t us) {
     unsigned step = 8 * (e - 2) + (unsigned)(us >> (e - 3) & 7);
     return step < STAT_STEPS ? step : STAT_STEPS - 1;
 }
-/* As stat_record_us, of the histogram whose cells begin at slot. */
-static inline void stats_cell_record_us(uint32_t slot, unsigned shard, uint64_t us) {
-    stats_cell_add(slot + stat_step_of(us), shard, 1);
-    stats_cell_add(slot + STAT_STEPS, shard, us);
+/* In the histogram whose cells begin at slot, on the P whose shard it is. */
+static inline void stats_cell_record_us_on_p(uint32_t slot, unsigned shard, uint64_t us) {
+    stats_cell_add_on_p(slot + stat_step_of(us), shard, 1);
+    stats_cell_add_on_p(slot + STAT_STEPS, shard, us);
 }
 /* Histogram of durations. */
 static inline void stat_record_us(const struct statistic *stat, unsigned shard, uint64_t us) {
-    stats_cell_record_us(stat->slot, shard, us);
+    stats_cell_add(stat->slot + stat_step_of(us), shard, 1);
+    stats_cell_add(stat->slot + STAT_STEPS, shard, us);
 }
 
 /* Sum over the shards. Gauges may be negative for a moment; readers clamp. */

@@ -103,7 +103,7 @@ static bool admit(struct router *r) {
     unsigned shard = r->x->shard;
     r->admitted = cluster_admit(cluster, shard);
     if (r->admitted) {
-        stats_cell_add(cluster->cells.rq_active, shard, 1);
+        stats_cell_add_on_p(cluster->cells.rq_active, shard, 1);
         return true;
     }
     stat_inc(cluster->stats.rq_pending_overflow, shard);
@@ -132,7 +132,7 @@ static void forward(struct router *r, const struct route_entry *route) {
     }
     struct host_counters *counters = router_host_counters(r);
     r->upstream->requests++;
-    stats_cell_add(r->cluster->cells.rq_total, x->shard, 1);
+    stats_cell_add_on_p(r->cluster->cells.rq_total, x->shard, 1);
     router_bump(&counters->rq_total, 1);
     router_bump(&counters->rq_active, 1);
     rc = rewrite_host(r, route);
@@ -201,7 +201,7 @@ static void router_destroy(struct exchange *x, void *self) {
         host_unref(r->host);
     if (r->admitted) {
         cluster_leave(r->cluster, x->shard);
-        stats_cell_add(r->cluster->cells.rq_active, x->shard, UINT64_MAX); /* one less */
+        stats_cell_add_on_p(r->cluster->cells.rq_active, x->shard, UINT64_MAX); /* one less */
     }
 }
 

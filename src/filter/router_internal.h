@@ -63,5 +63,10 @@ MUST_CHECK int router_send_request(struct router *r);
 MUST_CHECK int router_read_head(struct router *r, struct http1_head *head);
 /* Makes the head and the body behind it the exchange's response. */
 void router_take_response(struct router *r, const struct http1_head *head);
-/* Lets go of the connection: to the pool when both messages went through it whole. */
-void router_release(struct router *r, bool reusable);
+/* Private: there is one. */
+void router_release_slowly(struct router *r, bool reusable);
+/* Lets go of the connection, if it is ours still: to the pool when both messages went through it whole. */
+static inline void router_release(struct router *r, bool reusable) {
+    if (r->upstream)
+        router_release_slowly(r, reusable);
+}

@@ -66,10 +66,8 @@ int router_read_head(struct router *r, struct http1_head *head) {
     }
 }
 
-void router_release(struct router *r, bool reusable) {
+void router_release_slowly(struct router *r, bool reusable) {
     struct upstream *u = r->upstream;
-    if (!u)
-        return;
     if (!r->request_sent)
         exchange_pump_stop(r->x); /* it may be writing to this connection */
     r->upstream = NULL;
@@ -162,8 +160,8 @@ void router_take_response(struct router *r, const struct http1_head *head) {
     r->keep_alive = head->keep_alive && head->framing != HTTP1_BODY_UNTIL_CLOSE;
     x->info.response_code_details = SPAN_LIT("via_upstream");
     cluster_count_response(r->cluster, x->shard, status);
-    stats_cell_record_us(r->cluster->cells.rq_time, x->shard,
-                         (uint64_t)(now_ns - x->info.upstream_tx_first_ns) / 1000);
+    stats_cell_record_us_on_p(r->cluster->cells.rq_time, x->shard,
+                              (uint64_t)(now_ns - x->info.upstream_tx_first_ns) / 1000);
     struct host_counters *counters = router_host_counters(r);
     router_bump(status >= 500 ? &counters->rq_error : &counters->rq_success, 1);
     wire_body_init(&r->body, &u->socket, &u->in, head, &response_limits);

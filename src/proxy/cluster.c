@@ -331,6 +331,6 @@ void cluster_count_first(struct cluster *cluster, unsigned shard, unsigned statu
     atomic_store_explicit(&cluster->cells.rq_class[status / 100 - 1], by_class,
                           memory_order_relaxed);
     atomic_store_explicit(&cluster->rq_code[status], by_code, memory_order_relaxed);
-    stats_cell_add(by_class, shard, 1);
-    stats_cell_add(by_code, shard, 1);
+    stats_cell_add_on_p(by_class, shard, 1);
+    stats_cell_add_on_p(by_code, shard, 1);
 }

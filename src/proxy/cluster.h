@@ -154,7 +154,7 @@ static inline void cluster_leave(struct cluster *cluster, unsigned p_index) {
 
 /* Private: the first response of its kind. */
 void cluster_count_first(struct cluster *cluster, unsigned shard, unsigned status);
-/* Counts a response (or local failure) in cluster stats. */
+/* Counts a response (or local failure) in cluster stats, on the P whose shard it is. */
 static inline void cluster_count_response(struct cluster *cluster, unsigned shard,
                                           unsigned status) {
     if (status < 100 || status >= 600)
@@ -162,11 +162,11 @@ static inline void cluster_count_response(struct cluster *cluster, unsigned shar
     uint32_t by_class =
         atomic_load_explicit(&cluster->cells.rq_class[status / 100 - 1], memory_order_relaxed);
     uint32_t by_code = atomic_load_explicit(&cluster->rq_code[status], memory_order_relaxed);
-    stats_cell_add(cluster->cells.rq_completed, shard, 1);
+    stats_cell_add_on_p(cluster->cells.rq_completed, shard, 1);
     if (by_class == 0 || by_code == 0) {
         cluster_count_first(cluster, shard, status);
         return;
     }
-    stats_cell_add(by_class, shard, 1);
-    stats_cell_add(by_code, shard, 1);
+    stats_cell_add_on_p(by_class, shard, 1);
+    stats_cell_add_on_p(by_code, shard, 1);
 }

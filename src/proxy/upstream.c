@@ -32,8 +32,8 @@ static void bump(_Atomic uint64_t *counter, int64_t n) {
 
 void upstream_count_bytes(struct upstream *u) {
     const struct cluster_cells *cells = &u->cluster->cells;
-    stats_cell_add(cells->cx_rx_bytes, u->p_index, u->socket.rx_bytes);
-    stats_cell_add(cells->cx_tx_bytes, u->p_index, u->socket.tx_bytes);
+    stats_cell_add_on_p(cells->cx_rx_bytes, u->p_index, u->socket.rx_bytes);
+    stats_cell_add_on_p(cells->cx_tx_bytes, u->p_index, u->socket.tx_bytes);
     u->socket.rx_bytes = u->socket.tx_bytes = 0;
 }
 

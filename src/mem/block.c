@@ -158,7 +158,7 @@ void block_cache_fini(struct block_cache *cache) {
     recycler_cache_fini(&cache->recycler);
 }
 
-static NOINLINE struct block *sampled(struct block_cache *cache, struct block *block) {
+static NOINLINE struct block *block_get_sampled(struct block_cache *cache, struct block *block) {
     void *sample = mem_sample(&cache->countdown, BLOCK_SIZE);
     if (sample) {
         recycler_put_note(block, sample);
@@ -174,7 +174,7 @@ static inline struct block *start_using(struct block_cache *cache, struct block 
     block->next = NULL;
     count_in_use(cache, 1);
     if (mem_count_down(&cache->countdown, BLOCK_SIZE))
-        return sampled(cache, block);
+        return block_get_sampled(cache, block);
     return block;
 }
 

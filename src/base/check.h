@@ -11,6 +11,7 @@
 
 #define MUST_CHECK __attribute__((warn_unused_result))
 #define NOINLINE __attribute__((noinline))
+#define COLD __attribute__((cold))       /* rare: kept apart from what every request runs */
 #define FLATTEN __attribute__((flatten)) /* what it calls is inlined, as far as it is in sight */
 #define PRINTF_LIKE(text_arg, first_arg) __attribute__((format(printf, text_arg, first_arg)))
 

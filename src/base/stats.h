@@ -73,6 +73,15 @@ static inline void stats_cell_add(uint32_t slot, unsigned shard, uint64_t n) {
     else
         stats_cell_add_on_p(slot, shard, n);
 }
+/* For several that one request bumps, on its P: of a statistic only the slot is looked at, so that they may be
+ * kept beside each other, where the statistics themselves are a cache line each. */
+static inline uint64_t *stats_cells(unsigned shard) {
+    return stats_shards[shard];
+}
+static inline void stats_bump(uint64_t *cells, uint32_t slot, uint64_t n) {
+    __atomic_store_n(cells + slot, __atomic_load_n(cells + slot, __ATOMIC_RELAXED) + n,
+                     __ATOMIC_RELAXED);
+}
 static inline void stat_add(const struct statistic *stat, unsigned shard, int64_t n) {
     stats_cell_add(stat->slot, shard, (uint64_t)n);
 }

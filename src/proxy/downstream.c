@@ -91,9 +91,10 @@ static const struct hcm *hcm_of(const struct downstream *d) {
 }
 
 static void count_bytes(struct downstream *d) {
-    const struct hcm_stats *s = &hcm_of(d)->stats;
-    stat_add(s->cx_rx_bytes, d->p_index, (int64_t)d->socket.rx_bytes);
-    stat_add(s->cx_tx_bytes, d->p_index, (int64_t)d->socket.tx_bytes);
+    const struct hcm_request_slots *slots = &hcm_of(d)->slots;
+    uint64_t *cells = stats_cells(d->p_index);
+    stats_bump(cells, slots->cx_rx_bytes, d->socket.rx_bytes);
+    stats_bump(cells, slots->cx_tx_bytes, d->socket.tx_bytes);
     d->socket.rx_bytes = d->socket.tx_bytes = 0;
 }
 
@@ -315,7 +316,7 @@ enum head_result {
 };
 
 /* There is a part of a head, and nothing more for now. */
-static NOINLINE enum head_result keep_head(struct serving *s) {
+static COLD enum head_result keep_head(struct serving *s) {
     const struct hcm *hcm = s->hcm;
     enum head_verdict verdict = s->head ? s->head->verdict : HEAD_MAY_COME;
     if (s->downstream->refuse || verdict == HEAD_GIVES_WAY)
@@ -377,8 +378,8 @@ static void exchange_init(struct exchange *x, struct serving *s) {
 
 static void note_start(struct exchange *x, struct serving *s, const struct http1_head *head) {
     struct stream_info *info = &x->info;
-    info->start_wall_ns = clock_wall_ns();
     info->start_ns = rt_now_ns();
+    info->start_wall_ns = worker_wall_ns(s->worker, info->start_ns);
     info->protocol = head->minor_version;
     info->stream_id = x->random = worker_random(s->worker);
     info->filter_chain = s->hcm->filter_chain_name;
@@ -386,8 +387,8 @@ static void note_start(struct exchange *x, struct serving *s, const struct http1
     info->header_bytes_received = head->head_bytes;
 }
 
-static void refuse_head(struct exchange *x, struct serving *s, unsigned status, struct span details,
-                        bool timed_out) {
+static COLD void refuse_head(struct exchange *x, struct serving *s, unsigned status,
+                             struct span details, bool timed_out) {
     /* Envoy's codec says "Bad Request"; its connection manager, which sees these two, nothing. */
     bool by_manager = span_eq(details, SPAN_LIT("path_normalization_failed")) ||
                       span_eq(details, SPAN_LIT("missing_host_header"));
@@ -408,7 +409,8 @@ static void refuse_head(struct exchange *x, struct serving *s, unsigned status, 
 }
 
 /* There is no memory for this one. whole: its head was read. */
-static void refuse_for_memory(struct exchange *x, struct serving *s, enum refuse why, bool whole) {
+static COLD void refuse_for_memory(struct exchange *x, struct serving *s, enum refuse why,
+                                   bool whole) {
     struct local_reply reply = {
         .status = 503,
         .body = why == REFUSE_OVERLOAD ? SPAN_LIT("envoy overloaded")
@@ -504,14 +506,16 @@ static void attach_body(struct exchange *x, struct serving *s, struct request_bo
         body->wire.before_wait = say_continue;
         body->wire.before_wait_arg = s;
     }
-    if (body->wire.done)
-        exchange_request_read(x);
-    else
+    if (body->wire.done) {
+        x->request_complete = true;
+        x->info.request_received_ns = x->info.start_ns;
+    } else {
         x->request.body = (struct reader){&itab, body};
+    }
 }
 
 /* Lets the peer read the response before the kernel answers its unread bytes with a reset. */
-static void linger(struct serving *s) {
+static COLD void linger(struct serving *s) {
     if (s->hcm->delayed_close_ns == 0 || socket_shutdown(&s->downstream->socket) != 0)
         return;
     int64_t deadline_ns = rt_now_ns() + s->hcm->delayed_close_ns;
@@ -595,7 +599,7 @@ static enum serve_result serve_one(struct serving *s) {
 }
 
 /* With the charge that it has. */
-static void await_head(struct serving *s) {
+static COLD void await_head(struct serving *s) {
     struct downstream *d = s->downstream;
     struct partial_head *head = s->head;
     count_bytes(d);

@@ -20,7 +20,7 @@ int downstream_continue(struct serving *s) {
 }
 
 /* The pump may be in the middle of writing 100 Continue, to a client that does not read. */
-static int await_invitation(struct serving *s) {
+static COLD int await_invitation(struct serving *s) {
     int rc = 0;
     while (s->inviting && rc == 0)
         rc = rt_park("end of 100 continue", RT_FOREVER);
@@ -40,7 +40,8 @@ static int set_base_headers(struct serving *s, struct exchange *x) {
     int rc = 0;
     http1_strip_hop_by_hop(headers);
     if (!header_has(headers, HDR_DATE))
-        rc = header_set_id(headers, HDR_DATE, http_date_get(&s->worker->date, clock_wall_ns()));
+        rc = header_set_id(headers, HDR_DATE,
+                           http_date_get(&s->worker->date, worker_wall_ns(s->worker, rt_now_ns())));
     bool absent = !header_has(headers, HDR_SERVER);
     int transformation = cfg->server_header_transformation;
     if (rc == 0 && (transformation == 0 || (transformation == 1 && absent)))
@@ -139,7 +140,8 @@ int downstream_send(struct serving *s, struct exchange *x) {
     x->state = EXCHANGE_HEADERS_SENT;
     x->info.response_code = (uint16_t)status;
     x->info.downstream_tx_first_ns = rt_now_ns();
-    rc = await_invitation(s);
+    if (s->inviting)
+        rc = await_invitation(s);
     if (rc == 0)
         rc = send_message(&out);
     x->info.header_bytes_sent = out.head_bytes;

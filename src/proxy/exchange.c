@@ -31,7 +31,7 @@ static void cancel_pump(struct exchange *x) {
 
 /* Whoever waits in the exchange's name stops waiting. The caller itself is not cancelled: it returns
  * by itself, and its own cleanup may have to park. */
-static void stop_waiting(struct exchange *x) {
+static COLD void stop_waiting(struct exchange *x) {
     struct g *self = rt_self();
     if (x->main && x->main != self)
         rt_cancel(x->main);
@@ -143,7 +143,7 @@ void exchange_request_read(struct exchange *x) {
  * timer stays armed from exchange to exchange, of whatever connection, for a time no later than any of
  * them, and when it fires it looks which are due and sleeps until the next. */
 
-static void idle_expired(struct exchange *x) {
+static COLD void idle_expired(struct exchange *x) {
     stat_inc(x->hcm->stats.rq_idle_timeout, x->shard);
     /* 408 while the request still comes, 504 when the upstream is silent, as on Envoy. */
     struct local_reply reply = {.status = x->request_complete ? 504 : 408,
@@ -155,7 +155,7 @@ static void idle_expired(struct exchange *x) {
     exchange_reply(x, &reply);
 }
 
-static void request_expired(struct exchange *x) {
+static COLD void request_expired(struct exchange *x) {
     stat_inc(x->hcm->stats.rq_timeout, x->shard);
     struct local_reply reply = {.status = 408,
                                 .body = SPAN_LIT("request timeout"),
@@ -166,7 +166,7 @@ static void request_expired(struct exchange *x) {
     exchange_reply(x, &reply);
 }
 
-static void duration_expired(struct exchange *x) {
+static COLD void duration_expired(struct exchange *x) {
     stat_inc(x->hcm->stats.rq_max_duration_reached, x->shard);
     struct local_reply reply = {.status = x->request_complete ? 504 : 408,
                                 .body = SPAN_LIT("downstream duration timeout"),
@@ -225,7 +225,7 @@ void exchange_set_deadline(struct exchange *x, int64_t deadline_ns,
 }
 
 static void start_timers(struct exchange *x) {
-    x->active_ns = rt_now_ns();
+    x->active_ns = x->info.start_ns; /* nothing has parked since */
     x->idle_timeout_ns = x->hcm->stream_idle_timeout_ns;
     if (x->hcm->request_timeout_ns && !x->request_complete)
         x->request_deadline_ns = x->active_ns + x->hcm->request_timeout_ns;
@@ -320,7 +320,7 @@ static void run_request_side(struct exchange *x) {
 }
 
 /* Turns the pending reply into x->response. The old response, if any, is dropped. */
-static bool take_reply(struct exchange *x) {
+static COLD bool take_reply(struct exchange *x) {
     exchange_pump_stop(x);
     rt_cancel_clear();
     x->reply_pending = false;
@@ -382,11 +382,13 @@ static void finish(struct exchange *x) {
 
 static void count(struct exchange *x) {
     const struct hcm_stats *s = &x->hcm->stats;
-    stat_dec(s->rq_active, x->shard);
+    const struct hcm_request_slots *slots = &x->hcm->slots;
+    uint64_t *cells = stats_cells(x->shard);
+    stats_bump(cells, slots->rq_active, (uint64_t)-1);
     unsigned code = x->info.response_code;
     if (code >= 100 && code < 600) {
-        stat_inc(s->rq_completed, x->shard);
-        stat_inc(s->rq_class[code / 100 - 1], x->shard);
+        stats_bump(cells, slots->rq_completed, 1);
+        stats_bump(cells, slots->rq_class[code / 100 - 1], 1);
         stat_record_us(s->rq_time, x->shard, (uint64_t)(x->info.end_ns - x->info.start_ns) / 1000);
     }
     if (x->client_gone)
@@ -396,10 +398,11 @@ static void count(struct exchange *x) {
 }
 
 bool exchange_run(struct exchange *x) {
-    const struct hcm_stats *s = &x->hcm->stats;
-    stat_inc(s->rq_total, x->shard);
-    stat_inc(s->rq_http1_total, x->shard);
-    stat_inc(s->rq_active, x->shard);
+    const struct hcm_request_slots *slots = &x->hcm->slots;
+    uint64_t *cells = stats_cells(x->shard);
+    stats_bump(cells, slots->rq_total, 1);
+    stats_bump(cells, slots->rq_http1_total, 1);
+    stats_bump(cells, slots->rq_active, 1);
     start_timers(x);
     if (!x->refused && create_filters(x) != 0) {
         struct local_reply reply = {.status = 500,

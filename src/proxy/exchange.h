@@ -103,9 +103,9 @@ struct filter_instance {
  * connection may serve another request. */
 bool exchange_run(struct exchange *x);
 /* The client hung up: cancels what runs. */
-void exchange_client_gone(struct exchange *x);
+COLD void exchange_client_gone(struct exchange *x);
 /* Of serving.timer. */
-void exchange_timer_fired(struct timer *timer);
+COLD void exchange_timer_fired(struct timer *timer);
 
 /* ---- for terminal filters ---- */
 
@@ -136,7 +136,7 @@ bool exchange_alive(const struct exchange *x);
 /* Ends the request side with a response made here, which passes the response side of all filters.
  * In EXCHANGE_RESPONSE it replaces the response and bypasses filters; in EXCHANGE_HEADERS_SENT it
  * resets. The first reply wins. From either coroutine. */
-void exchange_reply(struct exchange *x, const struct local_reply *reply);
+COLD void exchange_reply(struct exchange *x, const struct local_reply *reply);
 /* What a filter is about to hold of a body counts for its listener's memory limit, until the exchange ends.
  * Parks while there is not so much, a second at most: nobody reads on meanwhile. 0, -ENOMEM (reply with 503
  * and the words below) or -ECANCELED. Without a limit it does nothing. */
@@ -152,7 +152,7 @@ struct span exchange_downstream_direct_remote(struct exchange *x);
 uint64_t exchange_connection_id(const struct exchange *x);
 
 /* Drops the client's connection without (more of) a response. */
-void exchange_reset(struct exchange *x, struct span details);
+COLD void exchange_reset(struct exchange *x, struct span details);
 
 /* The chosen route, choosing it first if need be. NULL when none matches. */
 const struct route_entry *exchange_route(struct exchange *x);

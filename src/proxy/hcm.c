@@ -13,6 +13,19 @@ static void init_stats(struct hcm_stats *s, struct span prefix) {
         enum stat_kind kind;
         const char *name;
     } table[] = {
+        /* What each request bumps, in neighbouring slots. */
+        {&s->cx_rx_bytes, STAT_COUNTER, "downstream_cx_rx_bytes_total"},
+        {&s->cx_tx_bytes, STAT_COUNTER, "downstream_cx_tx_bytes_total"},
+        {&s->rq_total, STAT_COUNTER, "downstream_rq_total"},
+        {&s->rq_active, STAT_GAUGE, "downstream_rq_active"},
+        {&s->rq_http1_total, STAT_COUNTER, "downstream_rq_http1_total"},
+        {&s->rq_completed, STAT_COUNTER, "downstream_rq_completed"},
+        {&s->rq_class[0], STAT_COUNTER, "downstream_rq_1xx"},
+        {&s->rq_class[1], STAT_COUNTER, "downstream_rq_2xx"},
+        {&s->rq_class[2], STAT_COUNTER, "downstream_rq_3xx"},
+        {&s->rq_class[3], STAT_COUNTER, "downstream_rq_4xx"},
+        {&s->rq_class[4], STAT_COUNTER, "downstream_rq_5xx"},
+        /* And the rest. */
         {&s->cx_total, STAT_COUNTER, "downstream_cx_total"},
         {&s->cx_active, STAT_GAUGE, "downstream_cx_active"},
         {&s->cx_http1_total, STAT_COUNTER, "downstream_cx_http1_total"},
@@ -24,24 +37,13 @@ static void init_stats(struct hcm_stats *s, struct span prefix) {
         {&s->cx_idle_timeout, STAT_COUNTER, "downstream_cx_idle_timeout"},
         {&s->cx_drain_close, STAT_COUNTER, "downstream_cx_drain_close"},
         {&s->cx_protocol_error, STAT_COUNTER, "downstream_cx_protocol_error"},
-        {&s->cx_rx_bytes, STAT_COUNTER, "downstream_cx_rx_bytes_total"},
-        {&s->cx_tx_bytes, STAT_COUNTER, "downstream_cx_tx_bytes_total"},
         {&s->cx_length_ms, STAT_HISTOGRAM, "downstream_cx_length_ms"},
         {&s->cx_delayed_close_timeout, STAT_COUNTER, "downstream_cx_delayed_close_timeout"},
         {&s->cx_max_requests_reached, STAT_COUNTER, "downstream_cx_max_requests_reached"},
         {&s->cx_overload_disable_keepalive, STAT_COUNTER,
          "downstream_cx_overload_disable_keepalive"},
         {&s->rq_overload_close, STAT_COUNTER, "downstream_rq_overload_close"},
-        {&s->rq_total, STAT_COUNTER, "downstream_rq_total"},
-        {&s->rq_active, STAT_GAUGE, "downstream_rq_active"},
-        {&s->rq_http1_total, STAT_COUNTER, "downstream_rq_http1_total"},
-        {&s->rq_completed, STAT_COUNTER, "downstream_rq_completed"},
         {&s->rq_time, STAT_HISTOGRAM, "downstream_rq_time"},
-        {&s->rq_class[0], STAT_COUNTER, "downstream_rq_1xx"},
-        {&s->rq_class[1], STAT_COUNTER, "downstream_rq_2xx"},
-        {&s->rq_class[2], STAT_COUNTER, "downstream_rq_3xx"},
-        {&s->rq_class[3], STAT_COUNTER, "downstream_rq_4xx"},
-        {&s->rq_class[4], STAT_COUNTER, "downstream_rq_5xx"},
         {&s->rq_rx_reset, STAT_COUNTER, "downstream_rq_rx_reset"},
         {&s->rq_tx_reset, STAT_COUNTER, "downstream_rq_tx_reset"},
         {&s->rq_idle_timeout, STAT_COUNTER, "downstream_rq_idle_timeout"},
@@ -66,6 +68,18 @@ static void init_stats(struct hcm_stats *s, struct span prefix) {
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
         *table[i].into = stats_get_tagged(table[i].kind, "http", "envoy.http_conn_manager_prefix",
                                           prefix, table[i].name);
+}
+
+static void note_slots(struct hcm *hcm) {
+    const struct hcm_stats *s = &hcm->stats;
+    hcm->slots = (struct hcm_request_slots){.rq_total = s->rq_total->slot,
+                                            .rq_http1_total = s->rq_http1_total->slot,
+                                            .rq_active = s->rq_active->slot,
+                                            .rq_completed = s->rq_completed->slot,
+                                            .cx_rx_bytes = s->cx_rx_bytes->slot,
+                                            .cx_tx_bytes = s->cx_tx_bytes->slot};
+    for (unsigned i = 0; i < 5; i++)
+        hcm->slots.rq_class[i] = s->rq_class[i]->slot;
 }
 
 static int64_t duration_or(struct cfg_duration duration, int64_t fallback_ns) {
@@ -192,6 +206,7 @@ struct hcm *hcm_build(const struct cfg_hcm *config, const struct snapshot *snaps
     hcm->buffer_limit = buffer_limit;
     read_options(hcm);
     init_stats(&hcm->stats, config->stat_prefix);
+    note_slots(hcm);
     doing_labels_add(&hcm->labels, "listener", hcm->listener_name);
     build_filters(hcm, problems);
     build_logs(hcm, config->access_log, config->access_log_count, problems);
@@ -228,6 +243,7 @@ struct hcm *hcm_build_admin(const struct filter_kind *kind, const struct cfg_adm
     hcm->buffer_limit = 1024 * 1024;
     read_options(hcm);
     init_stats(&hcm->stats, defaults.stat_prefix);
+    note_slots(hcm);
     doing_labels_add(&hcm->labels, "listener", hcm->listener_name);
     *factory = (struct filter_factory){.itab = kind->itab, .name = SPAN_LIT("admin"), .kind = kind};
     doing_labels_add(&factory->labels, "filter", factory->name);

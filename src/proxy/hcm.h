@@ -24,6 +24,12 @@ struct hcm_stats { /* http.<stat_prefix>.* */
         *rq_reset_after_downstream_response_started;
 };
 
+/* The slots of those of the above that each request bumps: stats_bump. */
+struct hcm_request_slots {
+    uint32_t rq_total, rq_http1_total, rq_active, rq_completed, rq_class[5], cx_rx_bytes,
+        cx_tx_bytes;
+};
+
 struct hcm {
     const struct cfg_hcm *config;
     struct span listener_name, filter_chain_name;
@@ -42,6 +48,7 @@ struct hcm {
     bool use_remote_address, generate_request_id, allow_absolute_url, accept_http_10,
         enable_trailers, normalize_path, bypass_overload;
     struct hcm_stats stats;
+    struct hcm_request_slots slots;
     struct doing_labels labels; /* of coroutines that serve it */
 };
 

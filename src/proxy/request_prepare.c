@@ -7,8 +7,8 @@
 #include "http/authority.h"
 #include "http/path.h"
 
-static void refuse(struct exchange *x, unsigned status, struct span body, struct span details,
-                   bool close) {
+static COLD void refuse(struct exchange *x, unsigned status, struct span body, struct span details,
+                        bool close) {
     struct local_reply reply = {.status = status,
                                 .body = body,
                                 .details = details,
@@ -18,7 +18,7 @@ static void refuse(struct exchange *x, unsigned status, struct span body, struct
 }
 
 /* What Envoy's codec refuses: the status' own words, and a flag in the log. */
-static void refuse_protocol(struct exchange *x, unsigned status, struct span details) {
+static COLD void refuse_protocol(struct exchange *x, unsigned status, struct span details) {
     x->info.flags |= FLAG_DOWNSTREAM_PROTOCOL_ERROR;
     refuse(x, status, http1_reason(status), details, true);
 }

@@ -18,7 +18,7 @@ int workers_init(void) {
     if (!made)
         return -ENOMEM;
     for (unsigned i = 0; i < count; i++) {
-        made[i] = (struct worker){.index = i};
+        made[i] = (struct worker){.index = i, .wall_asked_ns = -WORKER_WALL_NS};
         splice_pool_init(&made[i].pipes);
         list_init(&made[i].downstreams);
         list_init(&made[i].listeners);
@@ -46,6 +46,12 @@ struct worker *worker_here(void) {
     if (!worker->blocks)
         open_memory(worker);
     return worker;
+}
+
+/* Both clocks are asked: now_ns is of the scheduling round. */
+NOINLINE void worker_ask_wall(struct worker *worker, int64_t now_ns) {
+    worker->wall_asked_ns = now_ns;
+    worker->wall_ahead_ns = clock_wall_ns() - clock_mono_ns();
 }
 
 static uint64_t rotl(uint64_t x, int k) {

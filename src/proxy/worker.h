@@ -3,6 +3,7 @@
  *
  * Ownership  One array for the process, made by server_start, never freed before exit. */
 #pragma once
+#include "base/clock.h"
 #include "base/list.h"
 #include "http/date.h"
 #include "http/http1.h"
@@ -15,7 +16,8 @@ struct worker {
     unsigned index;             /* of the P, and the shard of its stats */
     struct block_cache *blocks; /* NULL: nothing ran on its P yet; so are the two pools */
     struct http_date date;
-    uint64_t random[2];      /* xoroshiro128+ state */
+    int64_t wall_asked_ns, wall_ahead_ns; /* when, and by how much it was ahead of rt_now_ns */
+    uint64_t random[2];                   /* xoroshiro128+ state */
     struct list downstreams; /* struct downstream.node: open client connections, but for
                               * those that wait for memory */
     uint32_t downstream_count, serving_count;
@@ -39,6 +41,15 @@ struct worker *worker_here(void);
 struct worker *worker_at(unsigned p_index);
 /* 0 or -ENOMEM. Inside rt_run, once. */
 MUST_CHECK int workers_init(void);
+
+/* What clock_wall_ns would say, or has said: people read it, so that it is asked WORKER_WALL_NS apart. */
+#define WORKER_WALL_NS (10 * NS_PER_MS)
+void worker_ask_wall(struct worker *worker, int64_t now_ns);
+static inline int64_t worker_wall_ns(struct worker *worker, int64_t now_ns) {
+    if (__builtin_expect(now_ns - worker->wall_asked_ns >= WORKER_WALL_NS, 0))
+        worker_ask_wall(worker, now_ns);
+    return now_ns + worker->wall_ahead_ns;
+}
 
 /* Not for secrets: request ids, load balancing, fractions. */
 uint64_t worker_random(struct worker *worker);

@@ -57,7 +57,8 @@ static void compare(struct fixture *f, const char *text, size_t len) {
     assert_memory_equal(p, read ? after : text, len);
     assert_int_equal(p[-1], '~');
 #else
-    assert_false(field_line_read(p, f->bytes.end, &line)); /* the byte machine does it all */
+    (void)plain; /* plain or not, the byte machine does it all */
+    assert_false(field_line_read(p, f->bytes.end, &line));
     assert_memory_equal(p, text, len);
 #endif
 }

@@ -355,7 +355,8 @@ int body_out_send(struct body_out *out, bool may_park) {
         }
         if (n > 0)
             cost += (size_t)n / SPLICED_PER_COST;
-        if (may_park && cost >= TURN_COST) {
+        /* Not behind the last byte: the answer to a request might pass us by, and find it not read whole. */
+        if (may_park && cost >= TURN_COST && reader_peek(body) != READER_END) {
             cost = 0;
             rt_yield_to_events();
         }

@@ -75,6 +75,7 @@ static struct {
     size_t run;      /* lent at a time at most */
     bool may_splice; /* else somebody has to look at it */
     bool until_close;
+    bool ended; /* and the end was seen */
     struct socket socket;
 } source;
 
@@ -83,6 +84,7 @@ static ssize_t source_next(void *data, size_t max, struct span *out) {
     size_t n = max < source.run ? max : source.run;
     n = n < source.left ? n : source.left;
     source.left -= n;
+    source.ended = n == 0;
     *out = span_make(bytes, n);
     return (ssize_t)n;
 }
@@ -100,8 +102,12 @@ static ssize_t source_splice(void *data, struct splice *splice, size_t max) {
     return n;
 }
 
+static enum reader_peek source_peek(void *data) {
+    return source.left ? READER_READY : READER_END;
+}
+
 static const struct reader_itab source_itab = {
-    .next = source_next, .unread = source_unread, .splice = source_splice};
+    .peek = source_peek, .next = source_next, .unread = source_unread, .splice = source_splice};
 
 /* ---- An exchange, as far as a body's way out goes ---- */
 
@@ -136,6 +142,7 @@ static void begin(size_t size, enum http1_transfer transfer) {
     source.run = 16 * 1024;
     source.may_splice = true;
     source.until_close = false;
+    source.ended = false;
     arena_init(&x.arena, rt_blocks(), 1 << 20);
     message = (struct message){.body = {&source_itab, NULL}};
     header_map_init(&message.headers, &x.arena);
@@ -226,6 +233,31 @@ static void turns_spliced_story(void *arg) {
 static void test_an_endless_stream_leaves_turns_to_others(void **state) {
     story(1, turns_copied_story);
     story(1, turns_spliced_story);
+}
+
+/* An answer to a request that is sent whole must not find it unread. */
+static void looks_on(void *arg) {
+    while (!source.ended) {
+        CHECK(source.left > 0);
+        rt_yield();
+    }
+}
+
+static void last_byte_story(void *arg) {
+    for (int may_splice = 0; may_splice < 2; may_splice++) {
+        begin(1024 * 1024, HTTP1_SEND_LENGTH); /* a turn is over with its last byte */
+        source.may_splice = may_splice;
+        CHECK(go_here("looks on", looks_on, NULL) == 0);
+        CHECK(body_out_send(&out, true) == 1);
+        CHECK(source.ended);
+        rt_yield();
+        end();
+    }
+    rt_stop(0);
+}
+
+static void test_no_turn_between_the_last_byte_and_the_end(void **state) {
+    story(1, last_byte_story);
 }
 
 /* ---- Sizes ---- */
@@ -333,7 +365,7 @@ static void test_each_piece_is_a_chunk(void **state) {
 static void lengths_story(void *arg) {
     for (int difference = -1; difference <= 1; difference += 2) {
         begin(200000, HTTP1_SEND_LENGTH);
-        source.left = (size_t)(200000 + difference);
+        source.left = difference < 0 ? 199999 : 200001;
         CHECK(body_out_send(&out, true) == -EPROTO);
         CHECK(out.length_is_wrong && !out.write_failed);
         /* Not a byte more than was promised. */
@@ -351,6 +383,7 @@ static void test_a_length_that_is_wrong(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_an_endless_stream_leaves_turns_to_others),
+        cmocka_unit_test(test_no_turn_between_the_last_byte_and_the_end),
         cmocka_unit_test(test_how_much_at_a_time),
         cmocka_unit_test(test_a_slow_receiver_gets_little_ahead),
         cmocka_unit_test(test_what_is_not_worth_a_pipe),

@@ -56,7 +56,8 @@ NOINLINE ssize_t sys_sendv(int fd, const struct iovec *iov, int count, size_t si
         static _Thread_local char gathered[SYS_GATHER_MAX];
         char *at = gathered;
         for (int i = 0; i < count; i++)
-            at = mempcpy(at, iov[i].iov_base, iov[i].iov_len);
+            if (iov[i].iov_len) /* where there is none, the pointer may be NULL */
+                at = mempcpy(at, iov[i].iov_base, iov[i].iov_len);
         ASSERT(at == gathered + size);
         return sys_send(fd, gathered, size);
     }

@@ -110,8 +110,8 @@ static inline struct span header_value(const struct header *header) {
     return span_make(header->value_ptr, header->value_len);
 }
 /* Borrows name and value for as long as the entry lives. */
-static inline struct header header_make(enum header_id id, struct span name BORROWED_BY(entry),
-                                        struct span value BORROWED_BY(entry)) {
+static inline struct header header_make(enum header_id id, struct span name BORROWED_BY(result),
+                                        struct span value BORROWED_BY(result)) {
     return (struct header){.name_ptr = name.ptr,
                            .value_ptr = value.ptr,
                            .value_len = (uint32_t)value.len,

@@ -10,7 +10,8 @@
  * Pipes        An empty one goes back to the pool and serves whoever is next, the last one first: its
  *              ring is warm. Most of the time one pipe serves a P. The numbers of pipes are bounded
  *              by the limit of descriptors, which connections need more; a kernel that gave none is
- *              not asked again for a while.
+ *              not asked again for a while. Each counts towards what a user may have in pipes, empty
+ *              or not, so those that a second had no need of are closed at its end.
  * Refusal      Old kernels, sandboxes and sockets of other kinds say EINVAL, ENOSYS or EPERM. That is
  *              remembered for the process, whatever the socket was: all of ours are of one kind. If it
  *              is the sending that is refused, what is in the pipe is read and sent as usual.
@@ -40,6 +41,7 @@ LOG_COMPONENT(io, "io");
 enum {
     DESCRIPTORS_SHARE = 16, /* of the process's descriptors pipes get one in so many */
     RETRY_NS = NS_PER_S,
+    IDLE_NS = NS_PER_S,
 };
 
 static _Atomic bool refused;
@@ -52,10 +54,6 @@ static unsigned most_in_use(void) {
         return 1;
     rlim_t most = limit.rlim_cur / DESCRIPTORS_SHARE / 2 / rt_p_count();
     return most < 1 ? 1 : most > SPLICE_PIPES_MAX ? SPLICE_PIPES_MAX : (unsigned)most;
-}
-
-void splice_pool_init(struct splice_pool *pool) {
-    *pool = (struct splice_pool){.most_in_use = most_in_use()};
 }
 
 static bool is_refused(void) {
@@ -78,10 +76,31 @@ static void close_pipe(struct splice_pipe pipe) {
     io_counts_add(io_counts_here(), IO_CLOSE_CALLS, 2);
 }
 
+static void close_kept(struct splice_pool *pool, unsigned count) {
+    while (count--)
+        close_pipe(pool->pipes[--pool->kept]);
+}
+
+static void watch_idle(struct splice_pool *pool) {
+    pool->idle = pool->kept;
+    timer_arm(&pool->timer, pool->kept ? rt_now_ns() + IDLE_NS : RT_FOREVER);
+}
+
+static void idle_over(struct timer *timer) {
+    struct splice_pool *pool = container_of(timer, struct splice_pool, timer);
+    close_kept(pool, pool->idle);
+    watch_idle(pool);
+}
+
+void splice_pool_init(struct splice_pool *pool) {
+    *pool = (struct splice_pool){.most_in_use = most_in_use()};
+    timer_init(&pool->timer, idle_over);
+}
+
 unsigned splice_pool_shrink(struct splice_pool *pool) {
     unsigned count = pool->kept;
-    while (pool->kept)
-        close_pipe(pool->pipes[--pool->kept]);
+    close_kept(pool, count);
+    watch_idle(pool);
     return 2 * count;
 }
 
@@ -106,6 +125,8 @@ static bool take_pipe(struct splice *splice) {
         splice->pipe = pool->pipes[--pool->kept];
     else if (!make_pipe(pool, &splice->pipe))
         return false;
+    if (pool->idle > pool->kept)
+        pool->idle = pool->kept;
     splice->has_pipe = true;
     pool->in_use++;
     return true;
@@ -117,10 +138,13 @@ void splice_end(struct splice *splice) {
         return;
     splice->has_pipe = false;
     pool->in_use--;
-    if (splice->held == 0 && pool->kept < SPLICE_PIPES_KEPT)
-        pool->pipes[pool->kept++] = splice->pipe;
-    else
+    if (splice->held || pool->kept == SPLICE_PIPES_KEPT) {
         close_pipe(splice->pipe);
+        return;
+    }
+    pool->pipes[pool->kept++] = splice->pipe;
+    if (!timer_is_armed(&pool->timer))
+        watch_idle(pool);
 }
 
 /* ---- Receiving ---- */

@@ -14,12 +14,13 @@
  * Signals    A send to a peer that is gone would raise SIGPIPE, which the process ignores (rt/signals.h). */
 #pragma once
 #include "io/socket.h"
+#include "rt/timer.h"
 
 enum {
     SPLICE_MAX = 256 * 1024,       /* at a time, and what a pipe is made for */
     SPLICE_PIPE_LEAST = 64 * 1024, /* a smaller one is none */
     SPLICE_PIPES_MAX = 128,        /* of a P, in use; of a smaller limit of descriptors a share */
-    SPLICE_PIPES_KEPT = 16,        /* of a P, empty */
+    SPLICE_PIPES_KEPT = 16,        /* of a P, empty, until nobody needed them for a second */
 };
 
 struct splice_pipe {
@@ -28,11 +29,13 @@ struct splice_pipe {
 
 struct splice_pool { /* private */
     unsigned in_use, most_in_use, kept;
+    unsigned idle;    /* of those kept, how many nobody needed since timer was armed */
     int64_t retry_ns; /* the kernel gave none: do not ask before */
     struct splice_pipe pipes[SPLICE_PIPES_KEPT];
+    struct timer timer; /* armed while pipes are kept */
 };
 
-/* Any thread, before the P uses it. */
+/* Any thread, before the P uses it. splice_pool_shrink before its memory is used anew. */
 void splice_pool_init(struct splice_pool *pool);
 /* Whether a pipe is likely to be had: if not, do not begin. Counts it when not. */
 bool splice_pool_has_pipe(const struct splice_pool *pool);

@@ -308,6 +308,58 @@ static void test_pipes_are_bounded_and_never_dirty(void **state) {
     story(1, limit_story);
 }
 
+/* A byte through each of count pipes that are held at once. */
+static void use_pipes(unsigned count) {
+    struct splice held[4];
+    for (unsigned i = 0; i < count; i++) {
+        send_bytes(&in_line.a, 0, 1);
+        held[i] = splice_begin(&pool);
+        CHECK(receive(&held[i], 1) == 1);
+    }
+    for (unsigned i = 0; i < count; i++) {
+        send_held(&held[i]);
+        splice_end(&held[i]);
+        expect_bytes(&out_line.b, 0, 1);
+    }
+}
+
+static void a_second_passes(void) {
+    pool.timer.fn(&pool.timer);
+}
+
+static void idle_story(void *arg) {
+    open_lines(0);
+    unsigned before = open_descriptors();
+    use_pipes(4);
+    CHECK(pool.kept == 4);
+    /* What a second had no need of goes at its end; what it used stays. */
+    a_second_passes(); /* it began as the first was given back, and that one was not used again */
+    CHECK(pool.kept == 3);
+    use_pipes(1);
+    a_second_passes();
+    CHECK(pool.kept == 1);
+    use_pipes(1);
+    CHECK(fault.pipe_calls == 4);
+    /* One that holds bytes is nobody's to close. */
+    use_pipes(2);
+    send_bytes(&in_line.a, 0, 10);
+    struct splice splice = splice_begin(&pool);
+    CHECK(receive(&splice, 10) == 10);
+    STORY_AWAIT(pool.kept == 0);
+    CHECK(open_descriptors() == before + 2);
+    send_held(&splice);
+    expect_bytes(&out_line.b, 0, 10);
+    splice_end(&splice);
+    STORY_AWAIT(pool.kept == 0 && !timer_is_armed(&pool.timer));
+    CHECK(open_descriptors() == before);
+    close_lines();
+    rt_stop(0);
+}
+
+static void test_idle_pipes_are_closed(void **state) {
+    story(1, idle_story);
+}
+
 /* ---- Refusals ---- */
 
 static void refuse(int error, bool out) {
@@ -391,6 +443,7 @@ static void reset_story(void *arg) {
     splice_end(&splice);
     socket_close(&in_line.b);
     close_line(&out_line);
+    splice_pool_shrink(&pool);
     /* The receiver. */
     open_lines(0);
     send_bytes(&in_line.a, 0, 100);
@@ -537,6 +590,7 @@ int main(void) {
         cmocka_unit_test(test_a_stream_passes_in_small_pieces),
         cmocka_unit_test(test_without_a_pipe_nothing_is_moved),
         cmocka_unit_test(test_pipes_are_bounded_and_never_dirty),
+        cmocka_unit_test(test_idle_pipes_are_closed),
         cmocka_unit_test(test_a_kernel_that_refuses),
         cmocka_unit_test(test_ends_and_deadlines),
         cmocka_unit_test(test_peers_that_reset),

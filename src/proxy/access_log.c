@@ -28,7 +28,7 @@ struct access_log {
 
 /* The whole file in malloc memory; a problem on error. */
 static NOINLINE char *read_format_file(struct span path, const struct cfg_mark *mark,
-                              struct cfg_problems *problems, size_t *len) {
+                                       struct cfg_problems *problems, size_t *len) {
     char *buf = malloc(FORMAT_FILE_MAX);
     int fd = open(path.ptr, O_RDONLY | O_CLOEXEC);
     ssize_t n = fd < 0 || !buf ? -1 : 1;

@@ -12,11 +12,11 @@ enum io_count {
     IO_RECV_BYTES,
     IO_SEND_CALLS,
     IO_SEND_BYTES,
-    IO_WAIT_CALLS,   /* of the poller, with or without events */
-    IO_COPIED_BYTES, /* from memory to memory, on the way from one socket to another */
+    IO_WAIT_CALLS,        /* of the poller, with or without events */
+    IO_COPIED_BYTES,      /* from memory to memory, on the way from one socket to another */
     IO_HEAD_COPIED_BYTES, /* of those: into message heads */
-    IO_SPLICE_CALLS, /* into a pipe and out of it */
-    IO_SPLICE_BYTES, /* out of one */
+    IO_SPLICE_CALLS,      /* into a pipe and out of it */
+    IO_SPLICE_BYTES,      /* out of one */
 
     IO_RECV_AGAIN, /* of the calls: there was nothing; and so on */
     IO_SEND_AGAIN,

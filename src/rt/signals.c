@@ -92,7 +92,8 @@ static bool is_known(const struct sigaction *action) {
     return false;
 }
 
-static NOINLINE int install(int signo, void (*fn)(int, siginfo_t *, void *), struct sigaction *old) {
+static NOINLINE int install(int signo, void (*fn)(int, siginfo_t *, void *),
+                            struct sigaction *old) {
     /* All signals are blocked meanwhile, as Go's own handlers have it. */
     struct sigaction action = {.sa_sigaction = fn,
                                .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART};

@@ -410,7 +410,8 @@ static void problems_can_be_sorted_by_kind(void **state) {
         "\"node\"?\n"
         "  (inline):4: unknown field \"foo\" in envoy.config.bootstrap.v3.Bootstrap\n"
         "not supported yet: Envoy has it, this release does not (1):\n"
-        "  (inline):2: dynamic_resources: not supported yet: Envoy has this field, this release does "
+        "  (inline):2: dynamic_resources: not supported yet: Envoy has this field, this release "
+        "does "
         "not\n");
     free(said);
     cfg_problems_fini(&problems);

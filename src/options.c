@@ -23,6 +23,7 @@ enum option_id {
     OPT_LOG_PATH,
     OPT_COMPONENT_LOG_LEVEL,
     OPT_CONCURRENCY,
+    OPT_IO,
     OPT_VERSION,
     OPT_ALLOW_UNKNOWN,
     OPT_DRAIN_TIME,
@@ -50,6 +51,7 @@ static const struct option long_options[] = {
     {"log-path", required_argument, NULL, OPT_LOG_PATH},
     {"component-log-level", required_argument, NULL, OPT_COMPONENT_LOG_LEVEL},
     {"concurrency", required_argument, NULL, OPT_CONCURRENCY},
+    {"io", required_argument, NULL, OPT_IO},
     {"version", no_argument, NULL, OPT_VERSION},
     {"help", no_argument, NULL, 'h'},
     {"allow-unknown-fields", no_argument, NULL, OPT_ALLOW_UNKNOWN},
@@ -93,6 +95,9 @@ static const char help_text[] =
     "                                   in place of the bootstrap's node\n"
     "Running\n"
     "      --concurrency N              processors that run coroutines; default: one per core\n"
+    "      --io auto|epoll|io_uring     how sockets talk to the kernel; auto: io_uring where it "
+    "is\n"
+    "                                   allowed, else epoll (auto)\n"
     "      --drain-time-s N             at SIGTERM, wait this long for connections (600)\n"
     "      --memory-limit SIZE|auto|off     near it let memory go, then hold requests back, then\n"
     "                                   answer 503; e.g. 512MiB; auto: the cgroup's limit (off);\n"
@@ -175,6 +180,17 @@ static void set_mode(struct options *out, const char *value) {
         fail(out, "--mode", value, "must be serve or validate");
 }
 
+static void set_io(struct options *out, const char *value) {
+    static const char *const names[] = {
+        [RT_IO_AUTO] = "auto", [RT_IO_EPOLL] = "epoll", [RT_IO_IO_URING] = "io_uring"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(value, names[i]) == 0) {
+            out->io = (enum rt_io)i;
+            return;
+        }
+    fail(out, "--io", value, "must be auto, epoll or io_uring");
+}
+
 static void set_heap_profile_rate(struct options *out, const char *what, const char *value) {
     long number;
     if (parse_number(value, 0, heap_rate_max, &number))
@@ -214,6 +230,9 @@ static void take(struct options *out, int id, const char *value) {
             out->concurrency = (unsigned)number;
         else
             fail(out, "--concurrency", value, "must be a number from 1 to 128");
+        break;
+    case OPT_IO:
+        set_io(out, value);
         break;
     case OPT_DRAIN_TIME:
         if (parse_number(value, 0, 86400L * 365, &number))
@@ -288,6 +307,7 @@ void options_parse(int argc, char **argv, struct options *out) {
     *out = (struct options){.log_level = LOG_INFO,
                             .log_level_text = "info",
                             .heap_spike = spike_rule_default(),
+                            .io = RT_IO_AUTO,
                             .drain_time_s = DRAIN_TIME_DEFAULT_S,
                             .flush_interval_ms = FLUSH_INTERVAL_DEFAULT_MS,
                             .heap_profile_rate = HEAP_PROFILE_RATE};

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "heap/spike.h"
+#include "rt/rt.h"
 
 enum run_mode { MODE_SERVE, MODE_VALIDATE, MODE_PRINT_DOCS, MODE_PRINT_SCHEMA, MODE_EXIT };
 
@@ -21,6 +22,7 @@ struct options {
     const char *service_cluster, *service_node, *service_zone;
     enum log_level log_level;
     unsigned concurrency; /* 0: one per core */
+    enum rt_io io;
     int64_t drain_time_s, flush_interval_ms;
     uint64_t heap_profile_rate;  /* bytes per sample on average; 0: off */
     uint64_t memory_limit_bytes; /* 0: none */

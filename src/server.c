@@ -512,7 +512,7 @@ int server_run(const struct options *options) {
         fprintf(stderr, "sluice: cannot take signals: %s\n", strerror(-rc));
         return 1;
     }
-    struct rt_options rt_options = {.p_count = options->concurrency};
+    struct rt_options rt_options = {.p_count = options->concurrency, .io = options->io};
     rc = rt_run(&rt_options, main_coroutine, NULL);
     if (rc < 0)
         fprintf(stderr, "sluice: the runtime cannot start: %s\n", strerror(-rc));

@@ -39,6 +39,7 @@ static void set_io(void) {
         [IO_WAIT_CALLS] = "server.io.wait_calls",
         [IO_COPIED_BYTES] = "server.io.copied_bytes",
         [IO_HEAD_COPIED_BYTES] = "server.io.head_copied_bytes",
+        [IO_RING_CALLS] = "server.io.ring_calls",
         [IO_SPLICE_CALLS] = "server.io.splice_calls",
         [IO_SPLICE_BYTES] = "server.io.splice_bytes",
         [IO_RECV_AGAIN] = "server.io.recv_again",

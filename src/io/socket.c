@@ -18,6 +18,7 @@
 
 #include "io/sys.h"
 #include "rt/io_counts.h"
+#include "rt/poll_ring.h"
 #include "rt/rt.h"
 
 static_assert((int)SOCKET_PIECES_MAX == (int)SYS_PIECES_MAX, "the kernel's");
@@ -54,7 +55,7 @@ void socket_close(struct socket *socket) {
 }
 
 int socket_shutdown(struct socket *socket) {
-    int rc = sys_shutdown(socket->pd.fd, SHUT_WR);
+    int rc = poll_shutdown(&socket->pd);
     count(socket, IO_SHUTDOWN_CALLS);
     if (rc != 0)
         count(socket, IO_ERRORS);
@@ -150,6 +151,37 @@ static inline ssize_t receive_into(struct socket *socket, void *into, size_t siz
     return n;
 }
 
+static size_t memory(void *to, void **into) {
+    struct inbuf *in = to;
+    int room = inbuf_room(in);
+    *into = in->data + in->end;
+    return room > 0 ? (size_t)room : 0;
+}
+
+static void received(struct poll_fd *pd, void *to, size_t size, int result) {
+    struct socket *socket = container_of(pd, struct socket, pd);
+    struct inbuf *in = to;
+    count(socket, IO_RECV_CALLS);
+    if (result > 0) {
+        socket->rx_bytes += (uint64_t)result;
+        in->end += (uint32_t)result;
+        io_counts_add(pd->counts, IO_RECV_BYTES, (uint64_t)result);
+    } else {
+        inbuf_idle(in);
+        if (result < 0)
+            count_failure(socket, result, IO_RECV_AGAIN);
+    }
+    if (result == -EAGAIN || (result > 0 && (size_t)result < size && !poll_hung_up(pd)))
+        poll_not_readable(pd);
+}
+
+static const struct poll_receiver receiver = {memory, received};
+
+void socket_receive_ahead(struct socket *socket, struct inbuf *in,
+                          const struct labels_describer *of) {
+    poll_receive_ahead(&socket->pd, &receiver, in, of);
+}
+
 FLATTEN ssize_t socket_try_receive(struct socket *socket, struct inbuf *in) {
     if (!socket_has_input(socket))
         return -EAGAIN;
@@ -169,7 +201,11 @@ ssize_t socket_receive(struct socket *socket, struct inbuf *in, const char *reas
         if (n != -EAGAIN)
             return n;
         inbuf_idle(in);
-        int rc = poll_wait_readable(&socket->pd, reason, deadline_ns);
+        struct poll_rx rx = {.by = &receiver, .to = in};
+        int rc = poll_ring_is_on() ? poll_wait_received(&socket->pd, &rx, reason, deadline_ns)
+                                   : poll_wait_readable(&socket->pd, reason, deadline_ns);
+        if (rx.done)
+            return rx.result;
         if (rc != 0)
             return rc;
     }
@@ -243,15 +279,45 @@ static inline ssize_t try_some(struct socket *socket, const struct iovec *pieces
     return n;
 }
 
+static inline bool put_off(struct socket *socket, const struct iovec *pieces, int count,
+                           size_t size) {
+    if (!poll_send(&socket->pd, pieces, count, size))
+        return false;
+    socket->tx_bytes += size;
+    io_counts_add(socket->pd.counts, IO_SEND_CALLS, 1);
+    io_counts_add(socket->pd.counts, IO_SEND_BYTES, size);
+    io_counts_add(socket->pd.counts, IO_COPIED_BYTES, size);
+    return true;
+}
+
 ssize_t socket_try_send(struct socket *socket, const struct iovec *pieces, int count) {
     ASSERT(count <= SYS_PIECES_MAX);
     size_t size = size_of(pieces, count);
-    return size ? try_some(socket, pieces, count, size) : 0;
+    if (size == 0)
+        return 0;
+    if (put_off(socket, pieces, count, size))
+        return (ssize_t)size;
+    int owed = poll_owes(&socket->pd) ? poll_send_now(&socket->pd) : 0;
+    return owed != 0 ? owed : try_some(socket, pieces, count, size);
+}
+
+int socket_settle(struct socket *socket, const char *reason, int64_t stall_ns) {
+    int rc;
+    while ((rc = poll_send_now(&socket->pd)) == -EAGAIN) {
+        int64_t deadline_ns = stall_ns == RT_FOREVER ? RT_FOREVER : rt_now_ns() + stall_ns;
+        rc = poll_wait_writable(&socket->pd, reason, deadline_ns);
+        if (rc != 0)
+            break;
+    }
+    return rc;
 }
 
 /* Sends as much as goes without waiting, but at least a byte. */
 static inline ssize_t send_some(struct socket *socket, const struct iovec *pieces, int piece_count,
                                 size_t size, const char *reason, int64_t stall_ns) {
+    int owed = poll_owes(&socket->pd) ? socket_settle(socket, reason, stall_ns) : 0;
+    if (owed != 0)
+        return owed;
     for (;;) {
         ssize_t n = try_some(socket, pieces, piece_count, size);
         if (n != -EAGAIN)
@@ -279,6 +345,8 @@ int socket_send(struct socket *socket, struct iovec *pieces, int count, const ch
                 int64_t stall_ns) {
     ASSERT(count <= SOCKET_PIECES_MAX);
     size_t left = size_of(pieces, count);
+    if (left && put_off(socket, pieces, count, left))
+        return 0;
     while (left) {
         ssize_t n = send_some(socket, pieces, count, left, reason, stall_ns);
         if (n < 0)

@@ -31,6 +31,7 @@
 #include "io/slice.h"
 #include "rt/poll.h"
 
+struct labels_describer;
 struct socket;
 
 enum {
@@ -90,6 +91,13 @@ MUST_CHECK ssize_t socket_receive(struct socket *socket, struct inbuf *in, const
                                   int64_t deadline_ns);
 /* -EAGAIN: nothing is there; an event will tell. */
 MUST_CHECK ssize_t socket_try_receive(struct socket *socket, struct inbuf *in);
+/* From on_event with SOCKET_INPUT: what has come is in `in` before a coroutine runs that on_event starts, or
+ * readies, if the backend receives many at a time; else by its own socket_receive. Borrows `in` until then. of: whose
+ * memory that is, for profiles. */
+void socket_receive_ahead(struct socket *socket, struct inbuf *in,
+                          const struct labels_describer *of);
+/* Private to io: until nothing is put off that was sent. 0 or an error, of an earlier send too. */
+MUST_CHECK int socket_settle(struct socket *socket, const char *reason, int64_t stall_ns);
 /* Receives and drops: 0 at the end of the stream, -EMSGSIZE once it were more than max bytes. Without any
  * memory of the P's. */
 MUST_CHECK int socket_discard(struct socket *socket, size_t max, const char *reason,

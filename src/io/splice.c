@@ -33,6 +33,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "io/sys.h"
+#include "rt/poll_ring.h"
 #include "rt/io_counts.h"
 #include "rt/rt.h"
 
@@ -230,6 +231,9 @@ ssize_t splice_send(struct splice *splice, struct socket *to, bool more, const c
                     int64_t stall_ns) {
     struct poll_fd *pd = &to->pd;
     ASSERT(splice->held > 0);
+    int owed = poll_owes(pd) ? socket_settle(to, reason, stall_ns) : 0;
+    if (owed != 0)
+        return owed;
     ssize_t n = -EAGAIN;
     while (n == -EAGAIN) {
         int rc = may_send(to) ? 0 : wait_for_room(to, reason, stall_ns);
@@ -253,6 +257,9 @@ ssize_t splice_send(struct splice *splice, struct socket *to, bool more, const c
 }
 
 int splice_send_ahead(struct socket *to, struct span bytes, const char *reason, int64_t stall_ns) {
+    int owed = poll_owes(&to->pd) ? socket_settle(to, reason, stall_ns) : 0;
+    if (owed != 0)
+        return owed;
     while (bytes.len) {
         int rc = may_send(to) ? 0 : wait_for_room(to, reason, stall_ns);
         if (rc != 0)

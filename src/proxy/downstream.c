@@ -129,7 +129,7 @@ static void destroy(struct downstream *d) {
     pool_put(&worker->downstream_pool, d);
 }
 
-void downstream_start_serving(struct downstream *d) {
+static void start_serving(struct downstream *d, bool has_come) {
     struct serving *s =
         serving_get(d); /* the idle timer stays armed and is moved on when it is over */
     /* The admin, whose connections have no snapshot, must answer while everybody else is too much. */
@@ -140,13 +140,21 @@ void downstream_start_serving(struct downstream *d) {
     };
     if (s)
         options.describer = &s->doing.describer;
-    if (s && go_with(&options, serve, s) == 0)
+    if (s && go_with(&options, serve, s) == 0) {
+        if (has_come && !s->head && !s->purse && !worker_at(d->p_index)->overload.active)
+            socket_receive_ahead(&d->socket, &s->in,
+                                 &s->doing.describer); /* else it is admitted first */
         return;
+    }
     if (s)
         serving_put(s);
     LOG(log_http, LOG_ERROR, "out of memory: a connection is dropped");
     stat_inc(d->listener->stats.cx_overload_reject, d->p_index);
     destroy(d);
+}
+
+void downstream_start_serving(struct downstream *d) {
+    start_serving(d, false);
 }
 
 static void on_event(struct socket *socket, unsigned events) {
@@ -170,7 +178,7 @@ static void on_event(struct socket *socket, unsigned events) {
     if (waiting && !gone)
         return;
     if ((events & SOCKET_INPUT) && !waiting) { /* a FIN may come with a last request */
-        downstream_start_serving(d);
+        start_serving(d, true);
     } else if (gone) {
         d->closed_by_peer = true;
         destroy(d);

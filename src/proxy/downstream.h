@@ -48,7 +48,6 @@ struct downstream {
         struct serving *serving;   /* while it is served */
         struct partial_head *head; /* in DOWNSTREAM_HEAD */
     };
-    const struct listener *listener;
     uint8_t state; /* enum downstream_state */
     uint8_t p_index;
     bool closed_by_peer;
@@ -57,13 +56,14 @@ struct downstream {
     uint8_t refuse;        /* enum refuse */
     uint8_t minor_version; /* of the latest request */
     uint32_t requests;
+    uint8_t local_v4[4];     /* 0: nobody has asked yet, or the peer's address is IPv6 */
     struct timer idle_timer; /* may be armed while serving, and then means nothing */
     /* What most requests do not look at. */
     uint64_t id;
+    const struct listener *listener;
     int64_t opened_ns;
     struct list node; /* of worker->downstreams; while waiting, of downstream_wait.c's queues */
     struct compact_address peer;
-    uint8_t local_v4[4]; /* 0: nobody has asked yet, or the peer's address is IPv6 */
 };
 static_assert(sizeof(struct downstream) == 192, "an idle connection is three lines of a slab");
 static_assert(offsetof(struct downstream, id) == 128, "a request touches two of them");

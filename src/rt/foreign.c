@@ -45,6 +45,7 @@
 #include "rt/foreign.h"
 
 #include "rt/g_switch.h"
+#include "rt/poll_ring.h"
 #include "rt/rt_internal.h"
 #include "rt/sysmon.h"
 #include "rt/trace_hooks.h"
@@ -56,6 +57,8 @@ void foreign_call(rt_fn fn, void *arg) {
     ASSERT(m && m->p && m->current); /* from a coroutine only, and not nested */
     struct g *g = m->current;
     struct p *p = m->p;
+    if (p->ring)
+        poll_ring_flush(p);
     uintptr_t inside = (uintptr_t)m | P_OWNER_FOREIGN;
     if (trace_is_on())
         trace_foreign_begins(p, m, g);
@@ -105,6 +108,8 @@ void foreign_call_quick(const char *site, rt_fn fn, void *arg) {
     struct p *p = m->p;
     if (trace_is_on())
         trace_quick_begins(p, site);
+    if (p->ring)
+        poll_ring_flush(p);
     counter_add(&p->quick_calls, 1);
     m->current = NULL;
     atomic_store_explicit(&p->quick_site, site, memory_order_release); /* F5 */

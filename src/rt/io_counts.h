@@ -12,7 +12,8 @@ enum io_count {
     IO_RECV_BYTES,
     IO_SEND_CALLS,
     IO_SEND_BYTES,
-    IO_WAIT_CALLS,        /* of the poller, with or without events */
+    IO_WAIT_CALLS, /* of the poller, with or without events */
+    IO_RING_CALLS, /* that made many receives and sends, which count above as calls all the same */
     IO_COPIED_BYTES,      /* from memory to memory, on the way from one socket to another */
     IO_HEAD_COPIED_BYTES, /* of those: into message heads */
     IO_SPLICE_CALLS,      /* into a pipe and out of it */

@@ -166,9 +166,8 @@ void labels_describe_by(const struct labels_describer *describer) {
     atomic_signal_fence(memory_order_seq_cst);
 }
 
-unsigned labels_described(const struct g *g, struct label out[LABELS_DESCRIBED_MAX]) {
-    const struct labels_describer *describer =
-        atomic_load_explicit(&g->describer, memory_order_acquire);
+static unsigned described_by(const struct labels_describer *describer,
+                             struct label out[LABELS_DESCRIBED_MAX]) {
     if (!describer)
         return 0;
     unsigned count = describer->describe(describer, out, LABELS_DESCRIBED_MAX);
@@ -176,11 +175,18 @@ unsigned labels_described(const struct g *g, struct label out[LABELS_DESCRIBED_M
     return count;
 }
 
+unsigned labels_described(const struct g *g, struct label out[LABELS_DESCRIBED_MAX]) {
+    return described_by(atomic_load_explicit(&g->describer, memory_order_acquire), out);
+}
+
 struct labels *labels_snapshot(void) {
     const struct g *g = profile_thread_g();
-    if (!g)
-        return NULL;
     struct label described[LABELS_DESCRIBED_MAX];
+    if (!g) { /* the poller may take memory for somebody */
+        const struct p *p = p_self();
+        unsigned told = p ? described_by(p->receives_for, described) : 0;
+        return labels_merge(NULL, described, told);
+    }
     unsigned count = labels_described(g, described);
     struct labels *labels = labels_merge(labels_of(g), described, count);
     return labels || count == 0 ? labels : labels_merge(labels_of(g), NULL, 0);

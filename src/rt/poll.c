@@ -11,14 +11,17 @@
  * Threads  The P's M. The eventfd alone is written by others (idle.c); it is edge-triggered too, so
  *          nobody has to read it.
  *
- * Rejected  EPOLLONESHOT and re-arming: a system call per wait. io_uring: later, if it measures
- *           better behind the same contract. */
+ * Ring   Where there is one (poll_ring.h), events queue the receives of those who wait for bytes, and the
+ *        end of the batch makes them; what was sent since is handed over before the P polls.
+ *
+ * Rejected  EPOLLONESHOT and re-arming: a system call per wait. Multishot io_uring: poll_ring.c. */
 #include "rt/poll.h"
 
 #include <errno.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "rt/poll_ring.h"
 #include "rt/rt_internal.h"
 #include "rt/sysmon.h"
 #include "rt/trace_hooks.h"
@@ -35,7 +38,37 @@ static NOINLINE int sys_epoll_wait(int epoll_fd, struct epoll_event *events, int
     return n < 0 ? -errno : n;
 }
 
-int poller_init(struct p *p) {
+static const char *why_no_ring(int err) {
+    switch (err) {
+    case -ENOSYS:
+        return "the kernel has none, or hides it";
+    case -EPERM:
+    case -EACCES:
+        return "forbidden by kernel.io_uring_disabled or a seccomp filter, as of container "
+               "runtimes";
+    case -EINVAL:
+        return "the kernel is older than 6.6";
+    case -ENOMEM:
+        return "memory is short, or the limit of locked memory too low";
+    case -EMFILE:
+    case -ENFILE:
+        return "too many open files";
+    }
+    return "it does not complete inline";
+}
+
+/* 0, or -errno where it must be had. */
+static int open_ring(struct p *p, enum rt_io io) {
+    int err = io == RT_IO_EPOLL ? 0 : poll_ring_init(p);
+    if (err == 0)
+        return 0;
+    if (p->index == 0) /* once */
+        LOG(log_rt, io == RT_IO_AUTO ? LOG_WARN : LOG_CRITICAL, "no io_uring: %s (error %d)%s",
+            why_no_ring(err), -err, io == RT_IO_AUTO ? "; sockets use epoll alone" : "");
+    return io == RT_IO_AUTO ? 0 : err;
+}
+
+int poller_init(struct p *p, enum rt_io io) {
     p->event_fd = -1;
     p->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (p->epoll_fd < 0)
@@ -48,6 +81,8 @@ int poller_init(struct p *p) {
     }
     struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = NULL};
     err = sys_epoll_ctl(p->epoll_fd, EPOLL_CTL_ADD, p->event_fd, &event);
+    if (err == 0)
+        err = open_ring(p, io);
     if (err == 0)
         return 0;
 fail:
@@ -63,6 +98,7 @@ void poller_interrupt(struct idle_p *idle) {
 }
 
 void poller_fini(struct p *p) {
+    poll_ring_fini(p);
     if (p->event_fd >= 0)
         (void)close(p->event_fd);
     if (p->epoll_fd >= 0)
@@ -90,11 +126,15 @@ enum {
     WAKES_WRITER = POLL_EVENT_OUT | POLL_EVENT_ERR,
 };
 
-static void dispatch(struct poll_fd *pd, unsigned bits) {
+static void dispatch(struct p *p, struct poll_fd *pd, unsigned bits) {
     pd->ready |= (uint8_t)bits;
+    if ((pd->ring & POLL_RING_LATE) && (bits & WAKES_WRITER))
+        poll_ring_send_late(p, pd);
     if ((bits & WAKES_WRITER) && pd->writer)
         rt_ready(pd->writer);
     if (!(bits & WAKES_READER))
+        return;
+    if (pd->rx && (bits & POLL_EVENT_IN) && poll_ring_receive(p, pd))
         return;
     if (pd->reader)
         rt_ready(pd->reader);
@@ -103,6 +143,8 @@ static void dispatch(struct poll_fd *pd, unsigned bits) {
 }
 
 void poller_run(struct p *p, int timeout_ms) {
+    if (p->ring)
+        poll_ring_flush(p);
     if (timeout_ms != 0 && trace_is_on())
         trace_sleeps(p);
     io_counts_add(&p->io, IO_WAIT_CALLS, 1);
@@ -122,9 +164,11 @@ void poller_run(struct p *p, int timeout_ms) {
         struct epoll_event event = p->batch[p->batch_at++];
         __builtin_prefetch(p->batch[p->batch_at % POLL_BATCH].data.ptr, 1); /* the next poll_fd */
         if (event.data.ptr)
-            dispatch(event.data.ptr, event_bits(event.events));
+            dispatch(p, event.data.ptr, event_bits(event.events));
     }
     p->batch_at = p->batch_end = 0;
+    if (p->ring)
+        poll_ring_flush(p);
 }
 
 int poll_open(struct poll_fd *pd, int fd, poll_event_fn on_event) {
@@ -143,6 +187,8 @@ int poll_open(struct poll_fd *pd, int fd, poll_event_fn on_event) {
     pd->ready = POLL_EVENT_IN | POLL_EVENT_OUT;
     pd->reader = pd->writer = NULL;
     pd->on_event = on_event;
+    pd->ring = pd->tx_error = 0;
+    pd->rx = NULL;
     return 0;
 }
 
@@ -152,6 +198,8 @@ int poll_detach(struct poll_fd *pd) {
     ASSERT(pd->fd >= 0);
     ASSERT(!pd->reader);
     ASSERT(!pd->writer);
+    if (p->ring)
+        poll_ring_detach(p, pd);
     int fd = pd->fd;
     pd->fd = -1;
     /* Not left to close(2): the set forgets a socket only with its last duplicate, which a child

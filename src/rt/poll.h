@@ -15,6 +15,7 @@
  *            would say EAGAIN. That is safe unless POLL_EVENT_HUP was seen: then read to the end. */
 #pragma once
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/check.h"
@@ -28,8 +29,10 @@ typedef void (*poll_event_fn)(struct poll_fd *pd, unsigned events);
 
 struct poll_fd {
     int fd;
-    uint8_t ready; /* enum poll_event bits seen and not yet used up; HUP and ERR stay */
+    uint8_t ready;          /* enum poll_event bits seen and not yet used up; HUP and ERR stay */
+    uint8_t ring, tx_error; /* poll_ring's */
     struct g *reader, *writer;
+    struct poll_rx *rx; /* of a reader that wants bytes and not only to know of them: poll_ring.h */
     struct io_counts *counts; /* of its P: io_counts.h */
     poll_event_fn on_event;   /* NULL: edges with nobody waiting are only remembered in ready */
 };

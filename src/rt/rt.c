@@ -77,7 +77,7 @@ int rt_run(const struct rt_options *options, rt_fn main_fn, void *arg) {
     unsigned made = 0;
     for (; err == 0 && made < p_count; made++) {
         struct p *p = p_new(made);
-        err = p ? poller_init(p) : -ENOMEM;
+        err = p ? poller_init(p, options->io) : -ENOMEM;
         if (err < 0) {
             if (p)
                 recycle_fini(p);

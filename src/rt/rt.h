@@ -24,10 +24,18 @@ typedef void (*rt_fn)(void *arg);
 enum { RT_P_MAX = 128, RT_STACK_SIZE = 64 * 1024, RT_STACK_MAX = 64 * 1024 * 1024 };
 #define RT_FOREVER INT64_MAX
 
+/* How sockets talk to the kernel. What they do is the same. */
+enum rt_io {
+    RT_IO_EPOLL,
+    RT_IO_AUTO, /* RT_IO_IO_URING, or where that cannot be had, epoll, and a line in the log says why */
+    RT_IO_IO_URING, /* epoll for readiness, an io_uring for what a round receives and sends (Linux 6.6) */
+};
+
 struct rt_options {
     unsigned p_count;     /* 0: rt_default_p_count() */
     unsigned spare_m_max; /* Ms beyond P; foreign calls that block use them; 0: 1024 */
-    unsigned stack_size;  /* 0: RT_STACK_SIZE (more under sanitizers); up to RT_STACK_MAX */
+    enum rt_io io;
+    unsigned stack_size; /* 0: RT_STACK_SIZE (more under sanitizers); up to RT_STACK_MAX */
 };
 
 /* Cores this process may use: affinity mask and the cgroup's cpu.max, at least 1. */

@@ -188,6 +188,8 @@ struct p {
     bool now_fresh; /* now_ns was read in this scheduling round */
     int epoll_fd;
     int event_fd;
+    struct poll_ring *ring; /* NULL: epoll alone */
+    const struct labels_describer *receives_for; /* whose memory the poller takes now; labels.c */
     uint64_t next_id, end_id; /* ids of coroutines, taken in batches */
     unsigned steal_seed;
     uint64_t select_seed;
@@ -286,7 +288,7 @@ void recycle_init(struct p *p);
 void recycle_fini(struct p *p);
 
 /* poll.c */
-int poller_init(struct p *p);
+int poller_init(struct p *p, enum rt_io io);
 void poller_fini(struct p *p);
 void poller_run(struct p *p, int timeout_ms); /* fetches and dispatches one batch */
 

@@ -170,6 +170,7 @@ class Proxy:
         self.log_path = folder / "log"
         self.out_path = folder / "out"
         self.admin_path = folder / "admin"
+        backend = ["--io", os.environ["SLUICE_IO"]] if "SLUICE_IO" in os.environ else []
         with open(self.log_path, "wb") as log, open(self.out_path, "wb") as out:
             self.process = subprocess.Popen(
                 [
@@ -180,6 +181,7 @@ class Proxy:
                     level,
                     "--admin-address-path",
                     str(self.admin_path),
+                    *(backend if program == SLUICE else []),
                     *flags,
                 ],
                 stdin=subprocess.DEVNULL,

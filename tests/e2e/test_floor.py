@@ -93,6 +93,7 @@ def test_a_small_request_is_two_receives_and_two_sends(rounds):
     assert 2 <= per_request["recv_calls"] <= 2.05, per_request
     assert 2 <= per_request["send_calls"] <= 2.05, per_request
     assert per_request["wait_calls"] <= 1, per_request
+    assert per_request["ring_calls"] <= 2 * per_request["wait_calls"] + 0.05, per_request
     for never in ("recv_again", "send_again", "send_partial", "errors", "splice_calls"):
         assert after[never] - before[never] <= 2, (never, per_request)
     for once in ("accept_calls", "connect_calls", "watch_calls", "close_calls", "shutdown_calls"):

@@ -53,7 +53,9 @@ static inline int story_status(unsigned p_count, rt_fn body) {
     fflush(NULL);
     pid_t pid = fork();
     if (pid == 0) {
-        struct rt_options options = {.p_count = p_count};
+        /* Else RT_IO_EPOLL. */
+        struct rt_options options = {.p_count = p_count,
+                                     .io = getenv("STORY_IO_AUTO") ? RT_IO_AUTO : RT_IO_EPOLL};
         exit(rt_run(&options, body, NULL) == 0 ? 0 : 98);
     }
     int status = -1;

@@ -15,6 +15,7 @@ static long model_syscall(long number);
 
 #include "rt/foreign.h"
 #include "rt/g_switch.h"
+#include "rt/poll_ring.h"
 
 struct sched rt_sched;
 struct log_component log_rt;
@@ -94,6 +95,11 @@ void stall_forget(int64_t now_ns) {}
 void profile_thread_begin(struct profile_thread *self) {}
 
 void profile_thread_end(struct profile_thread *self) {}
+
+/* The P has no ring. */
+void poll_ring_flush(struct p *of) {
+    MODEL_CHECK(false);
+}
 
 /* No P is idle: the coroutine goes to the queue of all (g_resume). */
 int idle_claim(unsigned preferred) {

@@ -14,6 +14,7 @@
  * Threads  The M that holds the P. */
 #include "rt/g_switch.h"
 #include "rt/queues.h"
+#include "rt/poll_ring.h"
 #include "rt/rt_internal.h"
 
 #include "base/clock.h"
@@ -190,5 +191,7 @@ void sched_loop(struct m *m) {
     while ((g = find_runnable(m->p)))
         if (!run(m, g))
             return;
+    if (m->p->ring)
+        poll_ring_flush(m->p); /* what was sent before the end leaves */
     m->p = NULL;
 }

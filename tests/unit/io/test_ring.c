@@ -296,6 +296,26 @@ static void a_p_handed_on_serves_its_connections(void **state) {
     ring_story(handoff_story);
 }
 
+/* ---- The end ---- */
+
+static int outside[2];
+
+static void last_words_story(void *arg) {
+    struct socket socket;
+    CHECK(socket_open(&socket, outside[0], NULL) == 0);
+    CHECK(send_text(&socket, "good night") == 0);
+    rt_stop(0);
+}
+
+static void what_was_sent_before_the_stop_leaves(void **state) {
+    char heard[32];
+    unix_pair(outside);
+    ring_story(last_words_story);
+    assert_int_equal(peer_receives(outside[1], heard, sizeof heard), 10);
+    (void)close(outside[0]);
+    (void)close(outside[1]);
+}
+
 /* ---- Where io_uring is forbidden ---- */
 
 /* As container runtimes do it. */
@@ -363,6 +383,7 @@ int main(void) {
         cmocka_unit_test(what_the_kernel_did_not_take_outlives_the_socket),
         cmocka_unit_test(an_error_shows_at_the_next_send),
         cmocka_unit_test(a_p_handed_on_serves_its_connections),
+        cmocka_unit_test(what_was_sent_before_the_stop_leaves),
         cmocka_unit_test(without_io_uring_epoll_does_it_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,8 +6,7 @@
  *
  * Ownership  The struct lives inside its owner and does not move. It owns the descriptor from
  *            socket_open to socket_close or socket_take_fd. Every other function borrows what it is
- *            passed until it returns, slices apart; no byte is read or written behind anybody's back
- *            after that.
+ *            passed until it returns, slices apart. What a backend puts off of a send it has copied.
  * Threads    The P that opened it, always.
  * Parks      Functions that take a deadline. Each of them tries first, and waits only for what is not to
  *            be had at once. `reason` is what a dump shows meanwhile (static). One coroutine at a time
@@ -21,6 +20,7 @@
  *            and what the kernel says: -ECONNRESET, -EPIPE, -ETIMEDOUT (its own, of keep-alive) and so
  *            on. After -ETIMEDOUT and -ECANCELED the stream is what it was before: nothing is lost, but
  *            how far a send came is not known. After all others it is of no more use than to be closed.
+ *            A send that returned 0 may yet fail, as when the network loses it: the next call says so.
  *            A signal never shows. What only a mistake of ours brings about, such as -EBADF, asserts. */
 #pragma once
 #include <sys/types.h>

@@ -301,7 +301,7 @@ static void a_p_handed_on_serves_its_connections(void **state) {
 static int outside[2];
 
 static void last_words_story(void *arg) {
-    struct socket socket;
+    static struct socket socket; /* never closed */
     CHECK(socket_open(&socket, outside[0], NULL) == 0);
     CHECK(send_text(&socket, "good night") == 0);
     rt_stop(0);

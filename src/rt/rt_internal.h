@@ -188,9 +188,9 @@ struct p {
     bool now_fresh; /* now_ns was read in this scheduling round */
     int epoll_fd;
     int event_fd;
-    struct poll_ring *ring; /* NULL: epoll alone */
+    struct poll_ring *ring;                      /* NULL: epoll alone */
     const struct labels_describer *receives_for; /* whose memory the poller takes now; labels.c */
-    uint64_t next_id, end_id; /* ids of coroutines, taken in batches */
+    uint64_t next_id, end_id;                    /* ids of coroutines, taken in batches */
     unsigned steal_seed;
     uint64_t select_seed;
     struct block_cache blocks;

@@ -134,9 +134,9 @@ int socket_accept(struct socket *socket, struct address *peer, const char *reaso
 
 /* ---- Receiving ---- */
 
-static inline ssize_t receive_into(struct socket *socket, void *into, size_t size) {
+/* What a receive into size bytes came to, whoever made it. */
+static inline void note_received(struct socket *socket, size_t size, ssize_t n) {
     struct poll_fd *pd = &socket->pd;
-    ssize_t n = sys_recv(pd->fd, into, size, 0);
     count(socket, IO_RECV_CALLS);
     if (n > 0) {
         socket->rx_bytes += (uint64_t)n;
@@ -148,6 +148,11 @@ static inline ssize_t receive_into(struct socket *socket, void *into, size_t siz
             poll_not_readable(pd);
         count_failure(socket, n, IO_RECV_AGAIN);
     }
+}
+
+static inline ssize_t receive_into(struct socket *socket, void *into, size_t size) {
+    ssize_t n = sys_recv(socket->pd.fd, into, size, 0);
+    note_received(socket, size, n);
     return n;
 }
 
@@ -159,20 +164,12 @@ static size_t memory(void *to, void **into) {
 }
 
 static void received(struct poll_fd *pd, void *to, size_t size, int result) {
-    struct socket *socket = container_of(pd, struct socket, pd);
     struct inbuf *in = to;
-    count(socket, IO_RECV_CALLS);
-    if (result > 0) {
-        socket->rx_bytes += (uint64_t)result;
+    note_received(container_of(pd, struct socket, pd), size, result);
+    if (result > 0)
         in->end += (uint32_t)result;
-        io_counts_add(pd->counts, IO_RECV_BYTES, (uint64_t)result);
-    } else {
+    else
         inbuf_idle(in);
-        if (result < 0)
-            count_failure(socket, result, IO_RECV_AGAIN);
-    }
-    if (result == -EAGAIN || (result > 0 && (size_t)result < size && !poll_hung_up(pd)))
-        poll_not_readable(pd);
 }
 
 static const struct poll_receiver receiver = {memory, received};
@@ -301,11 +298,17 @@ ssize_t socket_try_send(struct socket *socket, const struct iovec *pieces, int c
     return owed != 0 ? owed : try_some(socket, pieces, count, size);
 }
 
+int socket_wait_for_room(struct socket *socket, const char *reason, int64_t stall_ns) {
+    int64_t deadline_ns = stall_ns == RT_FOREVER ? RT_FOREVER : rt_now_ns() + stall_ns;
+    return poll_wait_writable(&socket->pd, reason, deadline_ns);
+}
+
 int socket_settle(struct socket *socket, const char *reason, int64_t stall_ns) {
+    if (!poll_owes(&socket->pd))
+        return 0;
     int rc;
     while ((rc = poll_send_now(&socket->pd)) == -EAGAIN) {
-        int64_t deadline_ns = stall_ns == RT_FOREVER ? RT_FOREVER : rt_now_ns() + stall_ns;
-        rc = poll_wait_writable(&socket->pd, reason, deadline_ns);
+        rc = socket_wait_for_room(socket, reason, stall_ns);
         if (rc != 0)
             break;
     }
@@ -315,15 +318,14 @@ int socket_settle(struct socket *socket, const char *reason, int64_t stall_ns) {
 /* Sends as much as goes without waiting, but at least a byte. */
 static inline ssize_t send_some(struct socket *socket, const struct iovec *pieces, int piece_count,
                                 size_t size, const char *reason, int64_t stall_ns) {
-    int owed = poll_owes(&socket->pd) ? socket_settle(socket, reason, stall_ns) : 0;
+    int owed = socket_settle(socket, reason, stall_ns);
     if (owed != 0)
         return owed;
     for (;;) {
         ssize_t n = try_some(socket, pieces, piece_count, size);
         if (n != -EAGAIN)
             return n;
-        int64_t deadline_ns = stall_ns == RT_FOREVER ? RT_FOREVER : rt_now_ns() + stall_ns;
-        int rc = poll_wait_writable(&socket->pd, reason, deadline_ns);
+        int rc = socket_wait_for_room(socket, reason, stall_ns);
         if (rc != 0)
             return rc;
     }

@@ -98,6 +98,8 @@ void socket_receive_ahead(struct socket *socket, struct inbuf *in,
                           const struct labels_describer *of);
 /* Private to io: until nothing is put off that was sent. 0 or an error, of an earlier send too. */
 MUST_CHECK int socket_settle(struct socket *socket, const char *reason, int64_t stall_ns);
+/* Private to io: until the kernel may take more. 0, -ETIMEDOUT or -ECANCELED. */
+MUST_CHECK int socket_wait_for_room(struct socket *socket, const char *reason, int64_t stall_ns);
 /* Receives and drops: 0 at the end of the stream, -EMSGSIZE once it were more than max bytes. Without any
  * memory of the P's. */
 MUST_CHECK int socket_discard(struct socket *socket, size_t max, const char *reason,

@@ -33,7 +33,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "io/sys.h"
-#include "rt/poll_ring.h"
 #include "rt/io_counts.h"
 #include "rt/rt.h"
 
@@ -205,11 +204,6 @@ ssize_t splice_receive(struct splice *splice, struct socket *from, size_t max, c
 
 /* ---- Sending ---- */
 
-static int wait_for_room(struct socket *to, const char *reason, int64_t stall_ns) {
-    int64_t deadline_ns = stall_ns == RT_FOREVER ? RT_FOREVER : rt_now_ns() + stall_ns;
-    return poll_wait_writable(&to->pd, reason, deadline_ns);
-}
-
 static bool may_send(const struct socket *to) {
     return (to->pd.ready & (POLL_EVENT_OUT | POLL_EVENT_ERR)) != 0;
 }
@@ -231,12 +225,12 @@ ssize_t splice_send(struct splice *splice, struct socket *to, bool more, const c
                     int64_t stall_ns) {
     struct poll_fd *pd = &to->pd;
     ASSERT(splice->held > 0);
-    int owed = poll_owes(pd) ? socket_settle(to, reason, stall_ns) : 0;
+    int owed = socket_settle(to, reason, stall_ns);
     if (owed != 0)
         return owed;
     ssize_t n = -EAGAIN;
     while (n == -EAGAIN) {
-        int rc = may_send(to) ? 0 : wait_for_room(to, reason, stall_ns);
+        int rc = may_send(to) ? 0 : socket_wait_for_room(to, reason, stall_ns);
         if (rc != 0)
             return rc;
         n = sys_splice(splice->pipe.from, pd->fd, splice->held, more);
@@ -257,11 +251,11 @@ ssize_t splice_send(struct splice *splice, struct socket *to, bool more, const c
 }
 
 int splice_send_ahead(struct socket *to, struct span bytes, const char *reason, int64_t stall_ns) {
-    int owed = poll_owes(&to->pd) ? socket_settle(to, reason, stall_ns) : 0;
+    int owed = socket_settle(to, reason, stall_ns);
     if (owed != 0)
         return owed;
     while (bytes.len) {
-        int rc = may_send(to) ? 0 : wait_for_room(to, reason, stall_ns);
+        int rc = may_send(to) ? 0 : socket_wait_for_room(to, reason, stall_ns);
         if (rc != 0)
             return rc;
         ssize_t n = sys_send_ahead(to->pd.fd, bytes.ptr, bytes.len);

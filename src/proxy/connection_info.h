@@ -1,0 +1,54 @@
+/* connection_info: what is known of a client's connection besides its bytes: which chain of filters has it, and
+ * what listener filters and the transport found out.
+ *
+ *     accept ──► listener filters ──► filter chain ──► transport socket ──► network filters ──► the last of them
+ *                server_name, ...     chain                                 metadata, ...
+ *
+ * Most connections of plain HTTP share the one that is part of their filter chain, and nothing is allocated for
+ * them. Whoever has something to write asks for one of the connection's own first.
+ *
+ * Ownership  A shared one is its chain's. An owned one is the connection's, with all that its spans point to.
+ * Threads    The connection's P. */
+#pragma once
+#include <stdint.h>
+
+#include "base/check.h"
+#include "base/span.h"
+#include "io/address.h"
+
+struct downstream;
+struct filter_chain;
+struct listener;
+struct network_stream;
+
+enum { CONNECTION_PROTOCOLS_MAX = 16 };
+
+struct connection_info {
+    const struct filter_chain *chain; /* NULL: not chosen yet, or none matched */
+    const struct listener *listener;
+    bool shared; /* then nothing of what follows is set, and nobody writes to it */
+
+    /* Of listener filters. Absent or 0: nobody looked, or there is none. */
+    bool is_tls;             /* transport_protocol "tls", else "raw_buffer" */
+    struct span server_name; /* as the client asked for it, in lower case */
+    struct span application_protocols[CONNECTION_PROTOCOLS_MAX];
+    uint32_t application_protocol_count;
+    struct address *local,
+        *remote; /* instead of the socket's own, by PROXY header or original destination */
+
+    /* Of the sniffer. flow_id 0: it did not look. */
+    uint64_t flow_id;     /* distinct in the process, in the order of arrival on a P */
+    int64_t timestamp_ns; /* wall clock, when the connection was accepted */
+    struct span protocol; /* "http/1.1", "h2c", "redis", "tls", "unknown"; static */
+
+    struct metadata *metadata;        /* dynamic, of the connection; NULL: none */
+    struct network_stream *stream;    /* while network filters have it; else NULL */
+    struct connection_memory *memory; /* private: what the spans point to */
+};
+
+/* The connection's own, which it gets now if it shares its chain's. NULL when memory is short. */
+struct connection_info *connection_info_own(struct downstream *d);
+/* A copy that lives as long as info, which is owned. The absent span when memory is short. */
+struct span connection_info_keep(struct connection_info *info, struct span bytes);
+/* Of one that is owned, with all that hangs on it. */
+void connection_info_free(struct connection_info *info);

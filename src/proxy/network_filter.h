@@ -1,0 +1,75 @@
+/* network_filter: what a filter of a connection's bytes is. Straight-line functions on the connection's coroutine,
+ * which may park; no callbacks and no state machine.
+ *
+ *     open 0 ─► open 1 ─► ... ─► the last one: serve ─► ... ─► close n-1 .. close 0
+ *
+ * A filter that looks at bytes, or changes them, wraps n->reader (what the client sends) or n->writer (what it gets) in
+ * a decorator of its own when it opens (io/reader.h). The last filter moves bytes: a TCP proxy, an echo, the HTTP
+ * connection manager.
+ *
+ * Threads  The connection's P.
+ * Errors   open: -errno closes the connection; the filter has counted why. */
+#pragma once
+#include "config/config.h"
+#include "io/inbuf.h"
+#include "io/reader.h"
+#include "io/writer.h"
+#include "proxy/connection_info.h"
+#include "proxy/stream_info.h"
+
+struct network_filter;
+struct worker;
+
+struct network_stream {
+    struct downstream *connection;
+    struct worker *worker;
+    struct connection_info *info; /* owned by the connection, to be written to */
+    struct inbuf in;              /* what was read of the client and not used yet */
+    /* While nobody wrapped them they are the socket's own: then bytes may pass without being looked at. */
+    struct reader reader;
+    struct writer writer;
+    struct span cluster;    /* where to, if a filter says so (sni_cluster); absent: as configured */
+    struct stream_info log; /* for the access log */
+    void *selves[];         /* of each filter, by index: what open left there */
+};
+
+enum network_result {
+    NETWORK_DONE,  /* the connection is over: it is closed by whoever called */
+    NETWORK_TAKEN, /* it goes on without a coroutine: downstream_end ends it */
+};
+
+struct network_filter_itab {
+    const char *name; /* "envoy.filters.network.tcp_proxy" */
+    /* May be NULL. *self is the config before. */
+    int (*open)(struct network_stream *n, const struct network_filter *filter, void **self);
+    /* Of the last filter, and of no other: until the connection is over. */
+    enum network_result (*serve)(struct network_stream *n, void *self);
+    /* The connection is over; for each whose open returned 0, in reverse order. May be NULL; must not park. */
+    void (*close)(struct network_stream *n, void *self);
+};
+
+/* How one is configured: found by the schema of its typed_config. */
+struct network_filter_kind {
+    const struct network_filter_itab *itab;
+    const struct cfg_schema *schema;
+    /* Off the Ps. The snapshot answers whether clusters exist. -EINVAL with the problems reported. */
+    int (*build)(const struct cfg_any *typed_config, const struct snapshot *snapshot,
+                 struct cfg_problems *problems, void **config);
+    void (*free_config)(void *config);
+};
+
+/* One entry of a filter chain, part of a snapshot. The HTTP connection manager is the last of its chain and has no
+ * kind: see filter_chain.h. */
+struct network_filter {
+    const struct network_filter_kind *kind;
+    struct span name;
+    uint32_t index;
+    void *config; /* owned */
+};
+
+void network_filter_register(const struct network_filter_kind *kind BORROWED_BY(program));
+const struct network_filter_kind *network_filter_find(const struct cfg_schema *schema);
+
+/* Ends a connection that was taken (NETWORK_TAKEN): closes filters and socket, frees n. Also of one that a coroutine
+ * of the filter still serves, by that coroutine as its last act. */
+void network_stream_end(struct network_stream *n);

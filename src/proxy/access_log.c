@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include "proxy/access_log_internal.h"
-#include "proxy/exchange.h"
 
 /* Envoy's default, with its newline. */
 #define DEFAULT_FORMAT                                                                             \
@@ -153,12 +152,12 @@ void access_log_free(struct access_log *log) {
     free(log);
 }
 
-void access_log_write(struct access_log *log, struct exchange *x) {
-    struct format_out *out = log_sink_begin(log->sink, x->shard);
+void access_log_write(struct access_log *log, const struct format_subject *of) {
+    struct format_out *out = log_sink_begin(log->sink, of->shard);
     size_t start = out->len;
     if (log->json)
-        json_template_write(log->json, x, out);
+        json_template_write(log->json, of, out);
     else
-        format_write(log->text, x, log->empty, out, NULL);
-    log_sink_commit(log->sink, x->shard, start);
+        format_write(log->text, of, log->empty, out, NULL);
+    log_sink_commit(log->sink, of->shard, start);
 }

@@ -12,7 +12,7 @@ struct json_template *json_template_build(const struct cfg_value *value, bool om
                                           struct cfg_problems *problems);
 void json_template_free(struct json_template *json);
 /* Appends one line with its newline. */
-void json_template_write(const struct json_template *json, struct exchange *x,
+void json_template_write(const struct json_template *json, const struct format_subject *of,
                          struct format_out *out);
 
 /* ---- where lines go ---- */

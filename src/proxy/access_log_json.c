@@ -95,7 +95,7 @@ static bool is_plain(struct span text) {
 }
 
 /* Encodes what was appended behind start. Nearly always there is nothing to do. */
-static void encode_tail(struct format_out *out, size_t start) {
+void format_encode_json(struct format_out *out, size_t start) {
     struct span tail = span_make(out->data + start, out->len - start);
     if (out->len == start || is_plain(tail))
         return;
@@ -139,7 +139,7 @@ static struct span encoded(struct span text, struct span behind) {
     return take(&out);
 }
 
-static struct span encoded_number(double number) {
+void format_put_number(struct format_out *out, double number) {
     char buf[40];
     int len;
     if (number == floor(number) && fabs(number) < 1e15)
@@ -151,8 +151,12 @@ static struct span encoded_number(double number) {
         if (strtod(buf, NULL) == number)
             break;
     }
+    format_out_put(out, span_make(buf, (size_t)len));
+}
+
+static struct span encoded_number(double number) {
     struct format_out out = {0};
-    format_out_put(&out, span_make(buf, (size_t)len));
+    format_put_number(&out, number);
     return take(&out);
 }
 
@@ -282,41 +286,41 @@ void json_template_free(struct json_template *json) {
 /* ---- writing ---- */
 
 /* False when the value is null and nothing was written. */
-static bool write_node(const struct json_node *node, bool omit, struct exchange *x,
+static bool write_node(const struct json_node *node, bool omit, const struct format_subject *of,
                        struct format_out *out);
 
-static bool write_format(const struct format *format, bool omit, struct exchange *x,
+static bool write_format(const struct format *format, bool omit, const struct format_subject *of,
                          struct format_out *out) {
     size_t start = out->len;
     format_out_put(out, SPAN_LIT("\""));
     if (format->count == 1) {
-        enum format_value_kind kind = format_op_write(&format->ops[0], x, out);
+        enum format_value_kind kind = format_op_write(&format->ops[0], of, out);
         if (out->failed)
             return false;
         if (kind == FORMAT_ABSENT) {
             out->len = start;
             return false;
         }
-        if (kind == FORMAT_NUMBER) { /* without the quote */
+        if (kind == FORMAT_JSON) { /* without the quote */
             memmove(out->data + start, out->data + start + 1, out->len - start - 1);
             out->len--;
             return true;
         }
-        encode_tail(out, start + 1);
+        format_encode_json(out, start + 1);
     } else {
         for (size_t i = 0; i < format->count; i++) {
             size_t at = out->len;
-            if (format_op_write(&format->ops[i], x, out) == FORMAT_ABSENT)
+            if (format_op_write(&format->ops[i], of, out) == FORMAT_ABSENT)
                 format_out_put(out, omit ? SPAN_LIT("") : SPAN_LIT("-"));
             else if (!out->failed)
-                encode_tail(out, at);
+                format_encode_json(out, at);
         }
     }
     format_out_put(out, SPAN_LIT("\""));
     return true;
 }
 
-static bool write_items(const struct json_node *node, bool omit, struct exchange *x,
+static bool write_items(const struct json_node *node, bool omit, const struct format_subject *of,
                         struct format_out *out) {
     size_t start = out->len;
     bool first = true;
@@ -326,7 +330,7 @@ static bool write_items(const struct json_node *node, bool omit, struct exchange
         if (!first)
             format_out_put(out, SPAN_LIT(","));
         format_out_put(out, node->items[i].key);
-        if (!write_node(&node->items[i], omit, x, out)) {
+        if (!write_node(&node->items[i], omit, of, out)) {
             if (omit) {
                 out->len = item_start;
                 continue;
@@ -343,7 +347,7 @@ static bool write_items(const struct json_node *node, bool omit, struct exchange
     return true;
 }
 
-static bool write_node(const struct json_node *node, bool omit, struct exchange *x,
+static bool write_node(const struct json_node *node, bool omit, const struct format_subject *of,
                        struct format_out *out) {
     switch (node->kind) {
     case NODE_CONSTANT:
@@ -352,15 +356,15 @@ static bool write_node(const struct json_node *node, bool omit, struct exchange 
         format_out_put(out, node->text);
         return true;
     case NODE_FORMAT:
-        return write_format(node->format, omit, x, out);
+        return write_format(node->format, omit, of, out);
     default:
-        return write_items(node, omit, x, out);
+        return write_items(node, omit, of, out);
     }
 }
 
-void json_template_write(const struct json_template *json, struct exchange *x,
+void json_template_write(const struct json_template *json, const struct format_subject *of,
                          struct format_out *out) {
-    if (!write_items(&json->root, json->omit_empty, x, out))
+    if (!write_items(&json->root, json->omit_empty, of, out))
         format_out_put(out, SPAN_LIT("{}"));
     format_out_put(out, SPAN_LIT("\n"));
 }

@@ -48,7 +48,9 @@ struct connection_info {
 
 /* The connection's own, which it gets now if it shares its chain's. NULL when memory is short. */
 struct connection_info *connection_info_own(struct downstream *d);
-/* A copy that lives as long as info, which is owned. The absent span when memory is short. */
-struct span connection_info_keep(struct connection_info *info, struct span bytes);
+/* Memory that lives as long as info, which is owned: aligned to 16 bytes, not zeroed. NULL when memory is short. */
+MUST_CHECK void *connection_info_alloc(struct connection_info *info, size_t size);
+/* A copy in such memory, behind which is a NUL that is not counted. The absent span when memory is short. */
+MUST_CHECK struct span connection_info_keep(struct connection_info *info, struct span bytes);
 /* Of one that is owned, with all that hangs on it. */
 void connection_info_free(struct connection_info *info);

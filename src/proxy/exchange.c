@@ -13,7 +13,9 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "proxy/downstream_wait.h"
+#include "proxy/format.h"
 #include "proxy/local_reply.h"
+#include "proxy/metadata.h"
 #include "proxy/route.h"
 
 LOG_COMPONENT(http, "http");
@@ -46,6 +48,12 @@ void exchange_client_gone(struct exchange *x) {
     x->info.flags |= FLAG_DOWNSTREAM_CONNECTION_TERMINATION;
     x->info.response_code_details = SPAN_LIT("downstream_remote_disconnect");
     stop_waiting(x);
+}
+
+struct metadata *exchange_metadata(struct exchange *x) {
+    if (!x->metadata)
+        x->metadata = metadata_in_arena(&x->arena);
+    return x->metadata;
 }
 
 void exchange_reset(struct exchange *x, struct span details) {
@@ -364,8 +372,9 @@ static void finish(struct exchange *x) {
         }
     }
     doing_filter(x->doing, NULL);
+    const struct format_subject of = format_of_exchange(x);
     for (uint32_t i = 0; i < x->hcm->log_count; i++)
-        access_log_write(x->hcm->logs[i], x);
+        access_log_write(x->hcm->logs[i], &of);
     for (uint32_t i = x->filter_count; i-- > 0;) {
         struct filter_instance *f = &x->filters[i];
         if (f->factory->itab->destroy) {

@@ -47,6 +47,8 @@ struct local_reply {
 };
 #define GRPC_STATUS_UNSET INT64_MIN
 
+struct metadata;
+
 struct exchange {
     struct downstream *downstream;
     struct serving *serving; /* its connection's */
@@ -75,7 +77,8 @@ struct exchange {
 
     struct filter_instance *filters;
     uint32_t filter_count;
-    size_t charged_bytes; /* by exchange_charge */
+    size_t charged_bytes;      /* by exchange_charge */
+    struct metadata *metadata; /* dynamic; NULL: nobody set any. exchange_metadata */
 
     /* When something has to happen; serving->timer looks at these. */
     int64_t active_ns, idle_timeout_ns; /* 0: none. Activity only moves active_ns */
@@ -153,6 +156,9 @@ uint64_t exchange_connection_id(const struct exchange *x);
 
 /* Drops the client's connection without (more of) a response. */
 COLD void exchange_reset(struct exchange *x, struct span details);
+
+/* To be written to; made now, if there was none. NULL when memory is short. */
+struct metadata *exchange_metadata(struct exchange *x);
 
 /* The chosen route, choosing it first if need be. NULL when none matches. */
 const struct route_entry *exchange_route(struct exchange *x);

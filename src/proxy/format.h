@@ -1,14 +1,36 @@
 /* format: Envoy's substitution formatter, "%REQ(X-A?Y):10% %START_TIME(%s)%", compiled once.
  *
  * Ownership  format_compile borrows nothing: it copies. format_free releases.
- * Threads    Immutable after compiling. format_write on the exchange's P.
+ * Threads    Immutable after compiling. format_write on the P of the exchange or the connection.
  * Errors     An unknown operator or bad argument is a config problem with its position. Operators
  *            that Envoy has and this release lacks are problems of kind UNSUPPORTED. */
 #pragma once
 #include "config/config.h"
 
+struct connection_info;
+struct downstream;
 struct exchange;
 struct format;
+struct stream_info;
+
+/* What a format speaks of: an exchange, or a connection that has none. An operator for something that the subject has
+ * not prints nothing, as on Envoy. Borrows all of it. */
+enum format_event { /* %ACCESS_LOG_TYPE% */
+                    FORMAT_EVENT_NONE,
+                    FORMAT_EVENT_DOWNSTREAM_END,
+                    FORMAT_EVENT_TCP_UPSTREAM_CONNECTED,
+                    FORMAT_EVENT_TCP_PERIODIC,
+                    FORMAT_EVENT_TCP_CONNECTION_END,
+};
+struct format_subject {
+    struct exchange *exchange; /* NULL: it is a connection */
+    const struct stream_info *info;
+    struct downstream *downstream;            /* NULL: there is none (a request of our own) */
+    const struct connection_info *connection; /* likewise */
+    unsigned shard;
+    enum format_event event;
+};
+struct format_subject format_of_exchange(struct exchange *x);
 
 /* NULL and a problem on error. `empty` is what an absent value prints: "-" in logs, "" in headers. */
 struct format *format_compile(struct span text, const struct cfg_mark *mark,
@@ -24,7 +46,7 @@ struct format_out {
 void format_out_put(struct format_out *out, struct span bytes);
 
 /* Appends. all_absent, when not NULL, tells whether every operator in it was without a value. */
-void format_write(const struct format *format, struct exchange *x, struct span empty,
+void format_write(const struct format *format, const struct format_subject *of, struct span empty,
                   struct format_out *out, bool *all_absent);
 /* True when the text has no operators: the literal is then in *literal. */
 bool format_is_literal(const struct format *format, struct span *literal);

@@ -15,6 +15,8 @@ enum format_op_kind {
     OP_GRPC_STATUS,
     OP_PATH,
     OP_QUERY_PARAM,
+    OP_METADATA,     /* dynamic */
+    OP_FILTER_STATE, /* which: enum format_filter_state */
 };
 
 enum format_field {
@@ -47,6 +49,7 @@ enum format_field {
     FIELD_CUSTOM_FLAGS,
     FIELD_QUERY_PARAMS,
     FIELD_UNIQUE_ID,
+    FIELD_REQUESTED_SERVER_NAME,
 };
 
 enum format_point { /* in a stream's life; names as COMMON_DURATION has them */
@@ -64,11 +67,21 @@ enum format_point { /* in a stream's life; names as COMMON_DURATION has them */
 enum format_address {
     ADDRESS_DOWNSTREAM_LOCAL,
     ADDRESS_DOWNSTREAM_REMOTE,
+    ADDRESS_DOWNSTREAM_DIRECT_LOCAL,
     ADDRESS_DOWNSTREAM_DIRECT_REMOTE,
     ADDRESS_UPSTREAM_LOCAL,
     ADDRESS_UPSTREAM_REMOTE,
 };
 enum format_address_part { ADDRESS_WHOLE, ADDRESS_WITHOUT_PORT, ADDRESS_PORT };
+
+/* What the sniffer stamps on a connection. */
+enum format_filter_state {
+    STATE_UNKNOWN,
+    STATE_FLOW_ID,
+    STATE_TIMESTAMP,
+    STATE_SRC_PORT,
+    STATE_PROTOCOL
+};
 
 enum format_grpc { GRPC_CAMEL, GRPC_SNAKE, GRPC_NUMBER };
 enum format_path_source { PATH_ORIGINAL_OR_CURRENT, PATH_ORIGINAL, PATH_CURRENT };
@@ -94,12 +107,14 @@ struct time_format {
 
 struct format_op {
     enum format_op_kind kind;
-    int which;                    /* enum format_field, format_address, format_grpc, ... */
-    int part;                     /* enum format_address_part; PATH: whether with the query */
-    int start, end;               /* DURATION: enum format_point */
-    int64_t unit_ns;              /* DURATION */
-    size_t max_len;               /* SIZE_MAX: no limit */
-    struct span text;             /* LITERAL; QUERY_PARAM's name; owned */
+    int which;         /* enum format_field, format_address, format_grpc, ... */
+    int part;          /* enum format_address_part; PATH: whether with the query */
+    int start, end;    /* DURATION: enum format_point */
+    int64_t unit_ns;   /* DURATION */
+    size_t max_len;    /* SIZE_MAX: no limit */
+    struct span text;  /* LITERAL; QUERY_PARAM's name; METADATA's namespace; owned */
+    struct span *keys; /* METADATA: spans into name; owned */
+    size_t key_count;
     struct span name, other_name; /* lower-case, owned; other: absent when not given */
     enum header_id id, other_id;
     struct time_format time;
@@ -132,9 +147,13 @@ struct format {
     size_t count;
 };
 
-enum format_value_kind { FORMAT_ABSENT, FORMAT_STRING, FORMAT_NUMBER };
+enum format_value_kind {
+    FORMAT_ABSENT,
+    FORMAT_STRING,
+    FORMAT_JSON, /* a number, or other JSON that is no string */
+};
 /* Appends the value of one operator, if it has one. */
-enum format_value_kind format_op_write(const struct format_op *op, struct exchange *x,
+enum format_value_kind format_op_write(const struct format_op *op, const struct format_subject *of,
                                        struct format_out *out);
 
 /* text as START_TIME takes it. 0, -EINVAL with the reason in *error, or -ENOMEM. */
@@ -142,4 +161,21 @@ int time_format_compile(struct span text, bool local, struct time_format *out, c
 void time_format_fini(struct time_format *format);
 void time_format_write(const struct time_format *format, int64_t wall_ns, struct format_out *out);
 
+/* ---- what several of these files write ---- */
+
+/* At most max_len bytes of it. The absent span is FORMAT_ABSENT. */
+enum format_value_kind format_put_text(struct format_out *out, struct span text, size_t max_len);
+/* As it stands between the quotes of a JSON string: what was appended behind start. */
+void format_encode_json(struct format_out *out, size_t start);
+/* OP_ADDRESS, OP_METADATA and OP_FILTER_STATE. */
+enum format_value_kind format_put_address(const struct format_op *op,
+                                          const struct format_subject *of, struct format_out *out);
+enum format_value_kind format_put_metadata(const struct format_op *op,
+                                           const struct format_subject *of, struct format_out *out);
+enum format_value_kind format_put_filter_state(const struct format_op *op,
+                                               const struct format_subject *of,
+                                               struct format_out *out);
+
+/* As protobuf prints a double: 7, 0.5, 1e+30. */
+void format_put_number(struct format_out *out, double number);
 void format_put_u64(struct format_out *out, uint64_t number);

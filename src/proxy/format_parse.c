@@ -173,6 +173,65 @@ static bool parse_path(struct parser *p, struct format_op *op) {
     return true;
 }
 
+/* "NAMESPACE:KEY:KEY"; METADATA says first which metadata that is. */
+static bool parse_metadata(struct parser *p, struct format_op *op) {
+    struct span rest = p->argument;
+    if (op->which == 1) {
+        ptrdiff_t colon = span_find(rest, ':');
+        struct span type = colon < 0 ? rest : span_make(rest.ptr, (size_t)colon);
+        if (!span_eq(type, SPAN_LIT("DYNAMIC"))) {
+            cfg_problem_add(p->problems, CFG_PROBLEM_UNSUPPORTED, p->mark,
+                            "format: %%METADATA%% at position %zu: '%.*s' is not supported; there "
+                            "is DYNAMIC",
+                            p->at, (int)type.len, type.ptr ? type.ptr : "");
+            return false;
+        }
+        rest = colon < 0 ? SPAN_LIT("") : span_from(rest, (size_t)colon + 1);
+    }
+    ptrdiff_t colon = span_find(rest, ':');
+    struct span name_space = colon < 0 ? rest : span_make(rest.ptr, (size_t)colon);
+    op->text = copy(name_space);
+    op->name = copy(colon < 0 ? SPAN_LIT("") : span_from(rest, (size_t)colon + 1));
+    if (name_space.len == 0) {
+        refuse(p, "the metadata's namespace is missing");
+        return false;
+    }
+    rest = op->name;
+    op->keys = calloc(rest.len + 1, sizeof op->keys[0]);
+    if (span_is_none(op->text) || span_is_none(op->name) || !op->keys)
+        return false;
+    while (rest.len > 0) {
+        colon = span_find(rest, ':');
+        op->keys[op->key_count++] = colon < 0 ? rest : span_make(rest.ptr, (size_t)colon);
+        rest = colon < 0 ? SPAN_LIT("") : span_from(rest, (size_t)colon + 1);
+    }
+    return true;
+}
+
+/* "KEY" or "KEY:PLAIN". Keys of others' objects have no value here, as one that nobody set has none on Envoy. */
+static bool parse_filter_state(struct parser *p, struct format_op *op) {
+    static const struct {
+        struct span key;
+        enum format_filter_state state;
+    } known[] = {
+        {SPAN_INIT("sluice.flow_id"), STATE_FLOW_ID},
+        {SPAN_INIT("sluice.timestamp_ns"), STATE_TIMESTAMP},
+        {SPAN_INIT("sluice.src_port"), STATE_SRC_PORT},
+        {SPAN_INIT("sluice.protocol"), STATE_PROTOCOL},
+    };
+    ptrdiff_t colon = span_find(p->argument, ':');
+    struct span key = colon < 0 ? p->argument : span_make(p->argument.ptr, (size_t)colon);
+    struct span type = colon < 0 ? SPAN_LIT("PLAIN") : span_from(p->argument, (size_t)colon + 1);
+    if (!span_eq(type, SPAN_LIT("PLAIN")) && !span_eq(type, SPAN_LIT("TYPED"))) {
+        refuse(p, "Invalid filter state serialize type, only support PLAIN/TYPED.");
+        return false;
+    }
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        if (span_eq(known[i].key, key))
+            op->which = known[i].state;
+    return true;
+}
+
 /* ENVIRONMENT and HOSTNAME do not change: they are literals from here on. */
 static bool parse_fixed(struct parser *p, struct format_op *op) {
     char name[HOST_NAME_MAX + 1] = "";
@@ -224,6 +283,10 @@ static bool parse_argument(struct parser *p, const struct format_command *comman
             span_eq(p->argument, SPAN_LIT("ALLOW_WHITESPACES")))
             op->which = FIELD_RESPONSE_CODE_DETAILS_SPACES;
         return true;
+    case OP_METADATA:
+        return parse_metadata(p, op);
+    case OP_FILTER_STATE:
+        return parse_filter_state(p, op);
     case OP_ADDRESS:
         return true;
     }
@@ -236,6 +299,7 @@ static void op_fini(struct format_op *op) {
     free((void *)(uintptr_t)op->text.ptr);
     free((void *)(uintptr_t)op->name.ptr);
     free((void *)(uintptr_t)op->other_name.ptr);
+    free(op->keys);
     time_format_fini(&op->time);
 }
 

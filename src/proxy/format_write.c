@@ -5,7 +5,8 @@
 
 #include "base/clock.h"
 #include "http/status.h"
-#include "proxy/exchange.h"
+#include "proxy/connection_info.h"
+#include "proxy/downstream.h"
 #include "proxy/format_internal.h"
 
 /* ---- the buffer ---- */
@@ -50,10 +51,10 @@ void format_put_u64(struct format_out *out, uint64_t number) {
 
 static enum format_value_kind put_number(struct format_out *out, uint64_t number) {
     format_put_u64(out, number);
-    return FORMAT_NUMBER;
+    return FORMAT_JSON;
 }
 
-static enum format_value_kind put_text(struct format_out *out, struct span text, size_t max_len) {
+enum format_value_kind format_put_text(struct format_out *out, struct span text, size_t max_len) {
     if (span_is_none(text))
         return FORMAT_ABSENT;
     if (text.len > max_len)
@@ -64,7 +65,7 @@ static enum format_value_kind put_text(struct format_out *out, struct span text,
 
 /* An empty name is no value. */
 static enum format_value_kind put_name(struct format_out *out, struct span name) {
-    return name.len == 0 ? FORMAT_ABSENT : put_text(out, name, SIZE_MAX);
+    return name.len == 0 ? FORMAT_ABSENT : format_put_text(out, name, SIZE_MAX);
 }
 
 /* Blanks turn into "_", so that one value stays one word of a log line. */
@@ -87,7 +88,7 @@ static enum format_value_kind put_header(const struct format_op *op,
     if (i < 0)
         return FORMAT_ABSENT;
     struct span value = header_value(&headers->entries[i]);
-    return put_text(out, value.ptr ? value : SPAN_LIT(""), op->max_len);
+    return format_put_text(out, value.ptr ? value : SPAN_LIT(""), op->max_len);
 }
 
 /* ---- time ---- */
@@ -124,47 +125,6 @@ static enum format_value_kind put_duration(const struct format_op *op,
     return put_number(out, (uint64_t)((end - start) / op->unit_ns));
 }
 
-/* ---- addresses ---- */
-
-static struct span address_of(struct exchange *x, unsigned which) {
-    switch (which) {
-    case ADDRESS_DOWNSTREAM_LOCAL:
-        return exchange_downstream_local(x);
-    case ADDRESS_DOWNSTREAM_REMOTE:
-        return exchange_downstream_remote(x);
-    case ADDRESS_DOWNSTREAM_DIRECT_REMOTE:
-        return exchange_downstream_direct_remote(x);
-    case ADDRESS_UPSTREAM_LOCAL:
-        return x->info.upstream_local;
-    default:
-        return x->info.upstream_remote;
-    }
-}
-
-static enum format_value_kind put_address(const struct format_op *op, struct exchange *x,
-                                          struct format_out *out) {
-    struct span address = address_of(x, op->which);
-    if (address.len == 0)
-        return FORMAT_ABSENT;
-    size_t colon = address.len;
-    while (colon > 0 && address.ptr[colon - 1] != ':' && address.ptr[colon - 1] != ']')
-        colon--;
-    bool has_port = colon > 0 && address.ptr[colon - 1] == ':';
-    if (op->part == ADDRESS_WHOLE)
-        return put_text(out, address, SIZE_MAX);
-    if (op->part == ADDRESS_PORT) {
-        if (!has_port)
-            return FORMAT_ABSENT;
-        format_out_put(out, span_from(address, colon));
-        return FORMAT_NUMBER;
-    }
-    if (has_port)
-        address.len = colon - 1;
-    if (address.len >= 2 && address.ptr[0] == '[' && address.ptr[address.len - 1] == ']')
-        address = span_make(address.ptr + 1, address.len - 2);
-    return put_text(out, address, SIZE_MAX);
-}
-
 /* ---- gRPC ---- */
 
 static const struct {
@@ -189,7 +149,7 @@ static const struct {
     {"Unauthenticated", "UNAUTHENTICATED"},
 };
 
-static bool grpc_status(struct exchange *x, uint64_t *out) {
+static bool grpc_status(const struct exchange *x, uint64_t *out) {
     struct span type = header_get(&x->request.headers, HDR_CONTENT_TYPE);
     struct span want = SPAN_LIT("application/grpc");
     if (!span_starts_with(type, want) || (type.len > want.len && type.ptr[want.len] != '+'))
@@ -205,7 +165,7 @@ static bool grpc_status(struct exchange *x, uint64_t *out) {
     return true;
 }
 
-static enum format_value_kind put_grpc(const struct format_op *op, struct exchange *x,
+static enum format_value_kind put_grpc(const struct format_op *op, const struct exchange *x,
                                        struct format_out *out) {
     uint64_t status;
     if (!grpc_status(x, &status))
@@ -218,7 +178,7 @@ static enum format_value_kind put_grpc(const struct format_op *op, struct exchan
     }
     const char *name =
         op->which == GRPC_CAMEL ? grpc_names[status].camel : grpc_names[status].snake;
-    return put_text(out, span_of(name), SIZE_MAX);
+    return format_put_text(out, span_of(name), SIZE_MAX);
 }
 
 /* ---- paths ---- */
@@ -228,7 +188,7 @@ static struct span query_of(struct span path) {
     return mark < 0 ? span_none() : span_from(path, (size_t)mark + 1);
 }
 
-static enum format_value_kind put_path(const struct format_op *op, struct exchange *x,
+static enum format_value_kind put_path(const struct format_op *op, const struct exchange *x,
                                        struct format_out *out) {
     struct span path = span_none();
     if (op->which != PATH_CURRENT)
@@ -238,10 +198,10 @@ static enum format_value_kind put_path(const struct format_op *op, struct exchan
     ptrdiff_t mark = op->part == 0 ? span_find(path, '?') : -1;
     if (mark >= 0)
         path.len = (size_t)mark;
-    return put_text(out, path, op->max_len);
+    return format_put_text(out, path, op->max_len);
 }
 
-static enum format_value_kind put_query_param(const struct format_op *op, struct exchange *x,
+static enum format_value_kind put_query_param(const struct format_op *op, const struct exchange *x,
                                               struct format_out *out) {
     struct span query = query_of(header_get(&x->request.headers, HDR_PATH));
     while (query.len > 0) {
@@ -251,25 +211,26 @@ static enum format_value_kind put_query_param(const struct format_op *op, struct
         ptrdiff_t equal = span_find(pair, '=');
         struct span key = equal < 0 ? pair : span_make(pair.ptr, (size_t)equal);
         if (span_eq(key, op->text))
-            return put_text(out, equal < 0 ? SPAN_LIT("") : span_from(pair, (size_t)equal + 1),
-                            op->max_len);
+            return format_put_text(
+                out, equal < 0 ? SPAN_LIT("") : span_from(pair, (size_t)equal + 1), op->max_len);
     }
     return FORMAT_ABSENT;
 }
 
 /* ---- fields ---- */
 
-static struct span code_details(const struct stream_info *info) {
-    if (info->response_code_details.len > 0)
-        return info->response_code_details;
-    return info->upstream_rx_first_ns != 0 ? SPAN_LIT("via_upstream") : span_none();
+static struct span code_details(const struct format_subject *of) {
+    if (of->info->response_code_details.len > 0)
+        return of->info->response_code_details;
+    return of->exchange && of->info->upstream_rx_first_ns != 0 ? SPAN_LIT("via_upstream")
+                                                               : span_none();
 }
 
-static enum format_value_kind put_flags(struct exchange *x, bool long_names,
+static enum format_value_kind put_flags(const struct stream_info *info, bool long_names,
                                         struct format_out *out) {
     char buf[128];
-    size_t len = stream_info_flags_text(x->info.flags, long_names, buf);
-    return put_text(out, span_make(buf, len), SIZE_MAX);
+    size_t len = stream_info_flags_text(info->flags, long_names, buf);
+    return format_put_text(out, span_make(buf, len), SIZE_MAX);
 }
 
 /* A random UUID, version 4. */
@@ -287,14 +248,14 @@ static enum format_value_kind put_uuid(struct format_out *out) {
         *at++ = "0123456789abcdef"[raw[i] >> 4];
         *at++ = "0123456789abcdef"[raw[i] & 15];
     }
-    return put_text(out, span_make(text, sizeof(text)), SIZE_MAX);
+    return format_put_text(out, span_make(text, sizeof(text)), SIZE_MAX);
 }
 
-static enum format_value_kind put_host_name(struct exchange *x, bool with_port,
+static enum format_value_kind put_host_name(const struct stream_info *info, bool with_port,
                                             struct format_out *out) {
-    struct span name = x->info.upstream_host_name;
+    struct span name = info->upstream_host_name;
     if (name.len == 0) /* without a name the address stands for it */
-        name = x->info.upstream_remote;
+        name = info->upstream_remote;
     if (!with_port) {
         for (size_t i = name.len; i > 0 && name.ptr[i - 1] != ']'; i--) {
             if (name.ptr[i - 1] == ':') {
@@ -306,9 +267,46 @@ static enum format_value_kind put_host_name(struct exchange *x, bool with_port,
     return put_name(out, name);
 }
 
-static enum format_value_kind put_field(const struct format_op *op, struct exchange *x,
+/* Of a request or a response; a connection without one has no values there. */
+static enum format_value_kind put_message_field(enum format_field field, const struct exchange *x,
+                                                size_t max_len, struct format_out *out) {
+    const struct header_map *request = &x->request.headers;
+    switch (field) {
+    case FIELD_REQUEST_HEADERS_BYTES:
+        return put_number(out, request->bytes);
+    case FIELD_RESPONSE_HEADERS_BYTES:
+        return put_number(out, x->response.headers.bytes);
+    case FIELD_RESPONSE_TRAILERS_BYTES:
+        return put_number(out, x->response.trailers.bytes);
+    case FIELD_STREAM_ID: /* Envoy's stream id provider is the request id */
+        return format_put_text(out, header_get(request, HDR_X_REQUEST_ID), SIZE_MAX);
+    case FIELD_QUERY_PARAMS:
+        return format_put_text(out, query_of(header_get(request, HDR_PATH)), max_len);
+    case FIELD_PROTOCOL:
+        return format_put_text(
+            out, x->info.protocol == 0 ? SPAN_LIT("HTTP/1.0") : SPAN_LIT("HTTP/1.1"), SIZE_MAX);
+    case FIELD_UPSTREAM_PROTOCOL:
+        return format_put_text(
+            out, x->info.upstream_tx_first_ns != 0 ? SPAN_LIT("HTTP/1.1") : span_none(), SIZE_MAX);
+    default:
+        return FORMAT_ABSENT;
+    }
+}
+
+static struct span event_name(enum format_event event) {
+    static const char *const names[] = {
+        [FORMAT_EVENT_NONE] = "NotSet",
+        [FORMAT_EVENT_DOWNSTREAM_END] = "DownstreamEnd",
+        [FORMAT_EVENT_TCP_UPSTREAM_CONNECTED] = "TcpUpstreamConnected",
+        [FORMAT_EVENT_TCP_PERIODIC] = "TcpPeriodic",
+        [FORMAT_EVENT_TCP_CONNECTION_END] = "TcpConnectionEnd",
+    };
+    return span_of(names[event]);
+}
+
+static enum format_value_kind put_field(const struct format_op *op, const struct format_subject *of,
                                         struct format_out *out) {
-    const struct stream_info *info = &x->info;
+    const struct stream_info *info = of->info;
     switch ((enum format_field)op->which) {
     case FIELD_BYTES_RECEIVED:
         return put_number(out, info->bytes_received);
@@ -318,34 +316,22 @@ static enum format_value_kind put_field(const struct format_op *op, struct excha
         return put_number(out, info->header_bytes_received);
     case FIELD_HEADER_BYTES_SENT:
         return put_number(out, info->header_bytes_sent);
-    case FIELD_PROTOCOL:
-        return put_text(out, info->protocol == 0 ? SPAN_LIT("HTTP/1.0") : SPAN_LIT("HTTP/1.1"),
-                        SIZE_MAX);
-    case FIELD_UPSTREAM_PROTOCOL:
-        return put_text(out, info->upstream_tx_first_ns != 0 ? SPAN_LIT("HTTP/1.1") : span_none(),
-                        SIZE_MAX);
     case FIELD_RESPONSE_CODE:
         return put_number(out, info->response_code);
     case FIELD_RESPONSE_CODE_DETAILS:
-        return put_word(out, code_details(info));
+        return put_word(out, code_details(of));
     case FIELD_RESPONSE_CODE_DETAILS_SPACES:
-        return put_name(out, code_details(info));
+        return put_name(out, code_details(of));
     case FIELD_CONNECTION_TERMINATION_DETAILS:
         return put_name(out, info->connection_termination_details);
     case FIELD_RESPONSE_FLAGS:
-        return put_flags(x, false, out);
+        return put_flags(info, false, out);
     case FIELD_RESPONSE_FLAGS_LONG:
-        return put_flags(x, true, out);
-    case FIELD_REQUEST_HEADERS_BYTES:
-        return put_number(out, x->request.headers.bytes);
-    case FIELD_RESPONSE_HEADERS_BYTES:
-        return put_number(out, x->response.headers.bytes);
-    case FIELD_RESPONSE_TRAILERS_BYTES:
-        return put_number(out, x->response.trailers.bytes);
+        return put_flags(info, true, out);
     case FIELD_UPSTREAM_HOST_NAME:
-        return put_host_name(x, true, out);
+        return put_host_name(info, true, out);
     case FIELD_UPSTREAM_HOST_NAME_WITHOUT_PORT:
-        return put_host_name(x, false, out);
+        return put_host_name(info, false, out);
     case FIELD_UPSTREAM_CLUSTER:
         return put_name(out, info->upstream_cluster);
     case FIELD_UPSTREAM_ATTEMPTS:
@@ -353,9 +339,7 @@ static enum format_value_kind put_field(const struct format_op *op, struct excha
     case FIELD_UPSTREAM_TRANSPORT_FAILURE:
         return put_word(out, info->upstream_transport_failure);
     case FIELD_CONNECTION_ID:
-        return put_number(out, exchange_connection_id(x));
-    case FIELD_STREAM_ID: /* Envoy's stream id provider is the request id */
-        return put_text(out, header_get(&x->request.headers, HDR_X_REQUEST_ID), SIZE_MAX);
+        return put_number(out, of->downstream ? of->downstream->id : info->connection_id);
     case FIELD_ROUTE_NAME:
         return put_name(out, info->route_name);
     case FIELD_VIRTUAL_CLUSTER_NAME: /* virtual clusters are not configurable */
@@ -363,55 +347,89 @@ static enum format_value_kind put_field(const struct format_op *op, struct excha
     case FIELD_FILTER_CHAIN_NAME:
         return put_name(out, info->filter_chain);
     case FIELD_ACCESS_LOG_TYPE:
-        return put_text(out, SPAN_LIT("DownstreamEnd"), SIZE_MAX);
+        return format_put_text(out, event_name(of->event), SIZE_MAX);
     case FIELD_CUSTOM_FLAGS:
-        return put_text(out, SPAN_LIT(""), SIZE_MAX);
-    case FIELD_QUERY_PARAMS:
-        return put_text(out, query_of(header_get(&x->request.headers, HDR_PATH)), op->max_len);
+        return format_put_text(out, SPAN_LIT(""), SIZE_MAX);
     case FIELD_UNIQUE_ID:
         return put_uuid(out);
+    case FIELD_REQUESTED_SERVER_NAME:
+        return put_name(out, of->connection ? of->connection->server_name : span_none());
+    case FIELD_REQUEST_HEADERS_BYTES:
+    case FIELD_RESPONSE_HEADERS_BYTES:
+    case FIELD_RESPONSE_TRAILERS_BYTES:
+        if (!of->exchange)
+            return put_number(out, 0);
+        break;
+    default:
+        break;
     }
-    return FORMAT_ABSENT;
+    return of->exchange ? put_message_field(op->which, of->exchange, op->max_len, out)
+                        : FORMAT_ABSENT;
 }
 
 /* ---- operators ---- */
 
-enum format_value_kind format_op_write(const struct format_op *op, struct exchange *x,
-                                       struct format_out *out) {
+struct format_subject format_of_exchange(struct exchange *x) {
+    return (struct format_subject){.exchange = x,
+                                   .info = &x->info,
+                                   .downstream = x->downstream,
+                                   .shard = x->shard,
+                                   .event = FORMAT_EVENT_DOWNSTREAM_END};
+}
+
+static enum format_value_kind write_of_message(const struct format_op *op, const struct exchange *x,
+                                               struct format_out *out) {
     switch (op->kind) {
-    case OP_LITERAL:
-        return put_text(out, op->text, SIZE_MAX);
     case OP_REQUEST_HEADER:
         return put_header(op, &x->request.headers, out);
     case OP_RESPONSE_HEADER:
         return put_header(op, &x->response.headers, out);
     case OP_TRAILER:
         return put_header(op, &x->response.trailers, out);
-    case OP_TIME:
-        time_format_write(&op->time,
-                          op->which == TIME_START ? x->info.start_wall_ns : clock_wall_ns(), out);
-        return FORMAT_STRING;
-    case OP_DURATION:
-        return put_duration(op, &x->info, out);
-    case OP_ADDRESS:
-        return put_address(op, x, out);
-    case OP_FIELD:
-        return put_field(op, x, out);
     case OP_GRPC_STATUS:
         return put_grpc(op, x, out);
     case OP_PATH:
         return put_path(op, x, out);
-    case OP_QUERY_PARAM:
+    default:
         return put_query_param(op, x, out);
+    }
+}
+
+enum format_value_kind format_op_write(const struct format_op *op, const struct format_subject *of,
+                                       struct format_out *out) {
+    switch (op->kind) {
+    case OP_LITERAL:
+        return format_put_text(out, op->text, SIZE_MAX);
+    case OP_REQUEST_HEADER:
+    case OP_RESPONSE_HEADER:
+    case OP_TRAILER:
+    case OP_GRPC_STATUS:
+    case OP_PATH:
+    case OP_QUERY_PARAM:
+        return of->exchange ? write_of_message(op, of->exchange, out) : FORMAT_ABSENT;
+    case OP_TIME:
+        time_format_write(&op->time,
+                          op->which == TIME_START ? of->info->start_wall_ns : clock_wall_ns(), out);
+        return FORMAT_STRING;
+    case OP_DURATION:
+        return put_duration(op, of->info, out);
+    case OP_ADDRESS:
+        return format_put_address(op, of, out);
+    case OP_FIELD:
+        return put_field(op, of, out);
+    case OP_METADATA:
+        return format_put_metadata(op, of, out);
+    case OP_FILTER_STATE:
+        return format_put_filter_state(op, of, out);
     }
     return FORMAT_ABSENT;
 }
 
-void format_write(const struct format *format, struct exchange *x, struct span empty,
+void format_write(const struct format *format, const struct format_subject *of, struct span empty,
                   struct format_out *out, bool *all_absent) {
     bool absent = true;
     for (size_t i = 0; i < format->count; i++) {
-        if (format_op_write(&format->ops[i], x, out) == FORMAT_ABSENT)
+        if (format_op_write(&format->ops[i], of, out) == FORMAT_ABSENT)
             format_out_put(out, empty);
         else if (format->ops[i].kind != OP_LITERAL)
             absent = false;

@@ -192,7 +192,8 @@ const struct header_mutations *route_mutations_build(struct route_builder *build
 static int format_value(const struct header_addition *addition, struct exchange *x,
                         struct span *value) {
     struct format_out out = {0};
-    format_write(addition->format, x, SPAN_LIT(""), &out, NULL);
+    const struct format_subject of = format_of_exchange(x);
+    format_write(addition->format, &of, SPAN_LIT(""), &out, NULL);
     struct span text = span_make(out.data ? out.data : "", out.len);
     int rc = 0;
     if (out.failed)

@@ -23,8 +23,9 @@ static void print(const struct format *format, const struct json_template *json,
     ASSERT(header_add(&x.request.headers, HDR_OTHER, SPAN_LIT("x-a"), value) == 0);
     if (header_set_id(&x.request.headers, HDR_PATH, value) < 0) /* it may be no path */
         ASSERT(header_set_id(&x.request.headers, HDR_PATH, SPAN_LIT("/")) == 0);
-    format_write(format, &x, SPAN_LIT("-"), &out, NULL);
-    json_template_write(json, &x, &out);
+    const struct format_subject of = format_of_exchange(&x);
+    format_write(format, &of, SPAN_LIT("-"), &out, NULL);
+    json_template_write(json, &of, &out);
     ASSERT(!out.failed);
     free(out.data);
     arena_fini(&x.arena);

@@ -15,6 +15,11 @@
 #include "base/stats.h"
 #include "proxy/access_log_internal.h"
 
+static void log_line(struct access_log *log, struct exchange *x) {
+    const struct format_subject of = format_of_exchange(x);
+    access_log_write(log, &of);
+}
+
 /* ---- building ---- */
 
 struct log_story {
@@ -129,7 +134,7 @@ static const char *content(const char *path) {
 static void check_line(const char *members, const char *expected) {
     struct log_story s;
     log_begin(&s, members);
-    access_log_write(s.log, &s.story.x);
+    log_line(s.log, &s.story.x);
     access_log_flush_all();
     assert_string_equal(content(s.path), expected);
     log_end(&s);
@@ -227,7 +232,8 @@ static void numbers_are_written_as_short_as_they_read_back(void **state) {
         struct story story;
         struct format_out out = {0};
         story_begin(&story, NULL);
-        json_template_write(json, &story.x, &out);
+        const struct format_subject of = format_of_exchange(&story.x);
+        json_template_write(json, &of, &out);
         char expected[64];
         snprintf(expected, sizeof(expected), "{\"n\":%s}\n", cases[i].text);
         format_out_put(&out, span_make("", 1));
@@ -298,7 +304,7 @@ static void lines_appear_within_a_second_or_so(void **state) {
     struct log_story s;
     log_begin(&s, ", format: \"line\\n\"");
     int64_t start = clock_mono_ns();
-    access_log_write(s.log, &s.story.x);
+    log_line(s.log, &s.story.x);
     while (strlen(content(s.path)) == 0) {
         assert_true(clock_mono_ns() - start < 5 * NS_PER_S);
         (void)poll(NULL, 0, 10);
@@ -316,7 +322,7 @@ static void a_full_buffer_does_not_wait(void **state) {
         ", format: \"0123456789012345678901234567890123456789012345678901234567890123456789\\n\"");
     int64_t start = clock_mono_ns();
     for (int i = 0; i < 1000; i++)
-        access_log_write(s.log, &s.story.x);
+        log_line(s.log, &s.story.x);
     struct stat st = {0};
     while (st.st_size < 64 * 1024) {
         assert_int_equal(stat(s.path, &st), 0);
@@ -336,12 +342,12 @@ static void a_reopened_log_goes_on_in_a_new_file(void **state) {
     log_begin(&s, ", format: \"%CONNECTION_ID%\\n\"");
     snprintf(moved, sizeof(moved), "%s.1", s.path);
     s.story.x.info.connection_id = 1;
-    access_log_write(s.log, &s.story.x);
+    log_line(s.log, &s.story.x);
     assert_int_equal(rename(s.path, moved), 0);
     access_log_reopen_all();
     access_log_flush_all();
     s.story.x.info.connection_id = 2;
-    access_log_write(s.log, &s.story.x);
+    log_line(s.log, &s.story.x);
     access_log_flush_all();
     assert_string_equal(content(moved), "1\n"); /* what was logged before went where it belonged */
     assert_string_equal(content(s.path), "2\n");
@@ -365,7 +371,7 @@ static void a_failed_reopen_keeps_the_old_file(void **state) {
     access_log_reopen_all();
     access_log_flush_all();
     assert_int_equal(count("filesystem.reopen_failed"), failed + 1);
-    access_log_write(s.log, &s.story.x);
+    log_line(s.log, &s.story.x);
     access_log_flush_all();
     assert_string_equal(content(moved), "x\n");
     assert_int_equal(rmdir(s.path), 0);
@@ -381,10 +387,10 @@ static void logs_of_one_path_share_the_file(void **state) {
     struct config *config = NULL;
     snprintf(members, sizeof(members), ", path: %s, format: \"two\\n\"", s.path);
     struct access_log *two = build_good("file.v3.FileAccessLog", members, &config);
-    access_log_write(s.log, &s.story.x);
-    access_log_write(two, &s.story.x);
+    log_line(s.log, &s.story.x);
+    log_line(two, &s.story.x);
     access_log_free(two); /* its line is written though nobody waits for it */
-    access_log_write(s.log, &s.story.x);
+    log_line(s.log, &s.story.x);
     access_log_flush_all();
     assert_string_equal(content(s.path), "one\ntwo\none\n");
     config_unref(config);
@@ -398,7 +404,7 @@ static void a_write_that_fails_is_counted(void **state) {
     struct story story;
     story_begin(&story, "GET /");
     int64_t failed = count("filesystem.write_failed");
-    access_log_write(log, &story.x);
+    log_line(log, &story.x);
     access_log_flush_all();
     assert_int_equal(count("filesystem.write_failed"), failed + 1);
     story_end(&story);
@@ -423,7 +429,7 @@ static void *write_lines(void *arg) {
     for (unsigned i = 0; i < LINES; i++) {
         story.x.info.stream_id = i;
         story.x.info.bytes_sent = i;
-        access_log_write(writer->log->log, &story.x);
+        log_line(writer->log->log, &story.x);
     }
     story_end(&story);
     return NULL;
@@ -482,7 +488,7 @@ static void a_reader_that_stops_costs_lines_and_not_the_p(void **state) {
     int64_t failed = count("filesystem.write_failed");
     int64_t start = clock_mono_ns();
     for (int i = 0; i < COUNT; i++)
-        access_log_write(log, &story.x);
+        log_line(log, &story.x);
     assert_true(clock_mono_ns() - start < 5 * NS_PER_S);
     int64_t dropped = count("filesystem.write_failed") - failed;
     assert_true(dropped > 0);
@@ -528,7 +534,7 @@ static void standard_streams_are_written(void **state) {
         struct story story;
         story_begin(&story, "GET /");
         story.x.info.response_code = 204;
-        access_log_write(log, &story.x);
+        log_line(log, &story.x);
         access_log_flush_all();
         assert_int_equal(dup2(saved, cases[i].fd), cases[i].fd);
         char text[8] = "";

@@ -9,7 +9,10 @@
 
 #include "base/clock.h"
 #include "base/stats.h"
-#include "proxy/format.h"
+#include "proxy/access_log_internal.h"
+#include "proxy/connection_info.h"
+#include "proxy/downstream.h"
+#include "proxy/metadata.h"
 
 static const struct cfg_mark here = {SPAN_INIT("test.yaml"), 7, SPAN_INIT("at.the.format")};
 
@@ -20,7 +23,8 @@ static char *text_of(struct story *story, const char *format, const char *empty)
     if (!compiled)
         fail_msg("%s: %s", format, problems.items[0].text);
     struct format_out out = {0};
-    format_write(compiled, &story->x, span_of(empty), &out, NULL);
+    const struct format_subject of = format_of_exchange(&story->x);
+    format_write(compiled, &of, span_of(empty), &out, NULL);
     assert_false(out.failed);
     format_out_put(&out, span_make("", 1));
     format_free(compiled);
@@ -172,7 +176,8 @@ static void all_absent_is_told(void **state) {
         struct format *format = format_compile(span_of(cases[i].format), &here, &problems);
         struct format_out out = {0};
         bool absent = !cases[i].absent;
-        format_write(format, &s.x, SPAN_LIT(""), &out, &absent);
+        const struct format_subject of = format_of_exchange(&s.x);
+        format_write(format, &of, SPAN_LIT(""), &out, &absent);
         assert_int_equal(absent, cases[i].absent);
         free(out.data);
         format_free(format);
@@ -292,6 +297,86 @@ static void literals_are_known_as_such(void **state) {
     format_free(format);
 }
 
+static void dynamic_metadata_prints_as_json_unless_it_is_text(void **state) {
+    struct story s;
+    story_begin(&s, NULL);
+    struct span filter = SPAN_LIT("f");
+    PRINTS(&s, "%DYNAMIC_METADATA(f:text)%", "-");
+    struct metadata *metadata = exchange_metadata(&s.x);
+    struct cfg_value_field fields[] = {
+        {SPAN_LIT("t"), {.kind = CFG_VALUE_STRING, .string = SPAN_LIT("a \"b\"")}},
+        {SPAN_LIT("n"), {.kind = CFG_VALUE_NUMBER, .number = 0.5}},
+        {SPAN_LIT("b"), {.kind = CFG_VALUE_BOOL, .boolean = true}},
+    };
+    struct cfg_value items[] = {{.kind = CFG_VALUE_NULL}, fields[1].value};
+    struct cfg_value object = {.kind = CFG_VALUE_STRUCT, .fields = fields, .fields_count = 3};
+    struct cfg_value list = {.kind = CFG_VALUE_LIST, .items = items, .items_count = 2};
+    assert_int_equal(metadata_set_text(metadata, filter, SPAN_LIT("text"), SPAN_LIT("a \"b\"")), 0);
+    assert_int_equal(metadata_set(metadata, filter, SPAN_LIT("object"), &object), 0);
+    assert_int_equal(metadata_set(metadata, filter, SPAN_LIT("list"), &list), 0);
+    PRINTS(&s, "%DYNAMIC_METADATA(f:text)%", "a \"b\"");
+    PRINTS(&s, "%DYNAMIC_METADATA(f:text):3%", "a \"");
+    PRINTS(&s, "%METADATA(DYNAMIC:f:object)%", "{\"t\":\"a \\\"b\\\"\",\"n\":0.5,\"b\":true}");
+    PRINTS(&s, "%DYNAMIC_METADATA(f:object:n)% %DYNAMIC_METADATA(f:object:b)%", "0.5 true");
+    PRINTS(&s, "%DYNAMIC_METADATA(f:list)%", "[null,0.5]");
+    PRINTS(&s, "%DYNAMIC_METADATA(f:list):3%", "[nu");
+    PRINTS(&s, "%DYNAMIC_METADATA(f:object:x)% %DYNAMIC_METADATA(g:text)%", "- -");
+    struct cfg_problems problems = {0};
+    struct cfg_value_field member = {
+        SPAN_LIT("m"),
+        {.kind = CFG_VALUE_STRING, .string = SPAN_LIT("%DYNAMIC_METADATA(f:object)%")}};
+    struct cfg_value line = {.kind = CFG_VALUE_STRUCT, .fields = &member, .fields_count = 1};
+    struct json_template *json = json_template_build(&line, false, &here, &problems);
+    assert_non_null(json);
+    struct format_out out = {0};
+    const struct format_subject of = format_of_exchange(&s.x);
+    json_template_write(json, &of, &out);
+    format_out_put(&out, span_make("", 1));
+    assert_string_equal(out.data, "{\"m\":{\"t\":\"a \\\"b\\\"\",\"n\":0.5,\"b\":true}}\n");
+    free(out.data);
+    json_template_free(json);
+    story_end(&s);
+}
+
+/* A connection without an exchange: what is about requests is absent. */
+static void a_connection_has_values_too(void **state) {
+    struct downstream d = {.id = 17};
+    struct address peer, restored;
+    assert_true(address_parse(SPAN_LIT("10.1.2.3"), 4567, &peer));
+    assert_true(address_parse(SPAN_LIT("2001:db8::1"), 99, &restored));
+    address_pack(&peer, &d.peer);
+    struct connection_info info = {.server_name = SPAN_LIT("a.example")};
+    struct stream_info log = {.bytes_sent = 5, .flags = FLAG_NO_HEALTHY_UPSTREAM};
+    const struct format_subject of = {.info = &log,
+                                      .downstream = &d,
+                                      .connection = &info,
+                                      .event = FORMAT_EVENT_TCP_CONNECTION_END};
+    static const char format[] = "%REQ(:PATH)% %PROTOCOL% %RESPONSE_CODE% %RESPONSE_CODE_DETAILS% "
+                                 "%RESPONSE_FLAGS% %BYTES_SENT% "
+                                 "%CONNECTION_ID% %REQUESTED_SERVER_NAME% %ACCESS_LOG_TYPE% "
+                                 "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS% "
+                                 "%DOWNSTREAM_REMOTE_ADDRESS% %FILTER_STATE(sluice.flow_id)% "
+                                 "%FILTER_STATE(sluice.src_port:PLAIN)% "
+                                 "%FILTER_STATE(sluice.protocol)% %FILTER_STATE(other)%";
+    struct cfg_problems problems = {0};
+    struct format *compiled = format_compile(span_of(format), &here, &problems);
+    assert_non_null(compiled);
+    struct format_out out = {0};
+    format_write(compiled, &of, SPAN_LIT("-"), &out, NULL);
+    format_out_put(&out, SPAN_LIT("\n"));
+    info.remote = &restored; /* a PROXY header, and the sniffer */
+    info.flow_id = 12;
+    info.protocol = SPAN_LIT("redis");
+    format_write(compiled, &of, SPAN_LIT("-"), &out, NULL);
+    format_out_put(&out, span_make("", 1));
+    assert_string_equal(
+        out.data, "- - 0 - UH 5 17 a.example TcpConnectionEnd 10.1.2.3:4567 10.1.2.3:4567 - - - -\n"
+                  "- - 0 - UH 5 17 a.example TcpConnectionEnd 10.1.2.3:4567 [2001:db8::1]:99 12 99 "
+                  "redis -");
+    free(out.data);
+    format_free(compiled);
+}
+
 static void mistakes_are_told_with_their_place(void **state) {
     (void)state;
 #define NO_COMMAND(position) "format: couldn't find valid command at position " position " in "
@@ -347,8 +432,15 @@ static void mistakes_are_told_with_their_place(void **state) {
         {"%PATH(WQ:X)%", CFG_PROBLEM_INVALID,
          "format: %PATH% at position 0: Invalid PATH option, only 'ORIG'/'PATH'/'ORIG_OR_PATH' are "
          "allowed"},
-        {"%DYNAMIC_METADATA(a:b)%", CFG_PROBLEM_UNSUPPORTED,
-         "format: %DYNAMIC_METADATA% at position 0 is not supported"},
+        {"%METADATA(CLUSTER:a:b)%", CFG_PROBLEM_UNSUPPORTED,
+         "format: %METADATA% at position 0: 'CLUSTER' is not supported; there is DYNAMIC"},
+        {"%DYNAMIC_METADATA(:b)%", CFG_PROBLEM_INVALID,
+         "format: %DYNAMIC_METADATA% at position 0: the metadata's namespace is missing"},
+        {"%FILTER_STATE(a:FIELD)%", CFG_PROBLEM_INVALID,
+         "format: %FILTER_STATE% at position 0: Invalid filter state serialize type, only support "
+         "PLAIN/TYPED."},
+        {"%CLUSTER_METADATA(a:b)%", CFG_PROBLEM_UNSUPPORTED,
+         "format: %CLUSTER_METADATA% at position 0 is not supported"},
         {"x %DOWNSTREAM_PEER_URI_SAN%", CFG_PROBLEM_UNSUPPORTED,
          "format: %DOWNSTREAM_PEER_URI_SAN% at position 2 is not supported"},
         {"%DOWNSTREAM_LOCAL_DNS_SAN%", CFG_PROBLEM_UNSUPPORTED,
@@ -376,6 +468,8 @@ int main(void) {
         cmocka_unit_test(times_in_every_form),
         cmocka_unit_test(fixed_values_are_read_once),
         cmocka_unit_test(literals_are_known_as_such),
+        cmocka_unit_test(dynamic_metadata_prints_as_json_unless_it_is_text),
+        cmocka_unit_test(a_connection_has_values_too),
         cmocka_unit_test(mistakes_are_told_with_their_place),
     };
     assert_int_equal(stats_init(1), 0);

@@ -117,9 +117,9 @@ static void header_mutations_are_checked(void **state) {
                 "command at position 3 in '100%'\n");
     check_route(
         "match: {prefix: /}, " TO_UP
-        ", request_headers_to_add: [{header: {key: a, value: '%DYNAMIC_METADATA(a:b)%'}}]",
+        ", request_headers_to_add: [{header: {key: a, value: '%CLUSTER_METADATA(a:b)%'}}]",
         "unsupported " AT_ROUTE
-        ".request_headers_to_add[0]: format: %DYNAMIC_METADATA% at position 0 is not supported\n");
+        ".request_headers_to_add[0]: format: %CLUSTER_METADATA% at position 0 is not supported\n");
 }
 
 static void direct_bodies_are_read_and_bounded(void **state) {

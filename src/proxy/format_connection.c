@@ -1,0 +1,181 @@
+/* format_connection: operators about the connection: its addresses, what filters noted, what was sniffed. */
+#include "proxy/connection_info.h"
+#include "proxy/downstream.h"
+#include "proxy/format_internal.h"
+#include "proxy/metadata.h"
+
+/* ---- addresses ---- */
+
+/* What counts as the client's end or ours, behind a PROXY header or a redirect. */
+static void restored(const struct format_subject *of, bool local, struct address *out) {
+    const struct address *instead =
+        of->connection ? (local ? of->connection->local : of->connection->remote) : NULL;
+    if (instead)
+        *out = *instead;
+    else if (local)
+        downstream_local_address(of->downstream, out);
+    else
+        address_unpack(&of->downstream->peer, out);
+}
+
+/* text, of ADDRESS_TEXT_MAX, may hold it. */
+static struct span address_of(const struct format_subject *of, int which, char *text) {
+    struct exchange *x = of->exchange;
+    struct address address;
+    switch ((enum format_address)which) {
+    case ADDRESS_UPSTREAM_LOCAL:
+        return of->info->upstream_local;
+    case ADDRESS_UPSTREAM_REMOTE:
+        return of->info->upstream_remote;
+    case ADDRESS_DOWNSTREAM_LOCAL:
+        if (x)
+            return exchange_downstream_local(x);
+        restored(of, true, &address);
+        break;
+    case ADDRESS_DOWNSTREAM_REMOTE:
+        if (x)
+            return exchange_downstream_remote(x);
+        restored(of, false, &address);
+        break;
+    case ADDRESS_DOWNSTREAM_DIRECT_REMOTE:
+        if (x)
+            return exchange_downstream_direct_remote(x);
+        address_unpack(&of->downstream->peer, &address);
+        break;
+    case ADDRESS_DOWNSTREAM_DIRECT_LOCAL:
+        if (!of->downstream) /* of a request of our own */
+            return x ? exchange_downstream_local(x) : span_none();
+        downstream_local_address(of->downstream, &address);
+        break;
+    }
+    return span_make(text, address_text(&address, text));
+}
+
+enum format_value_kind format_put_address(const struct format_op *op,
+                                          const struct format_subject *of, struct format_out *out) {
+    char text[ADDRESS_TEXT_MAX];
+    struct span address = address_of(of, op->which, text);
+    if (address.len == 0)
+        return FORMAT_ABSENT;
+    size_t colon = address.len;
+    while (colon > 0 && address.ptr[colon - 1] != ':' && address.ptr[colon - 1] != ']')
+        colon--;
+    bool has_port = colon > 0 && address.ptr[colon - 1] == ':';
+    if (op->part == ADDRESS_WHOLE)
+        return format_put_text(out, address, SIZE_MAX);
+    if (op->part == ADDRESS_PORT) {
+        if (!has_port)
+            return FORMAT_ABSENT;
+        format_out_put(out, span_from(address, colon));
+        return FORMAT_JSON;
+    }
+    if (has_port)
+        address.len = colon - 1;
+    if (address.len >= 2 && address.ptr[0] == '[' && address.ptr[address.len - 1] == ']')
+        address = span_make(address.ptr + 1, address.len - 2);
+    return format_put_text(out, address, SIZE_MAX);
+}
+
+/* ---- metadata ---- */
+
+static void put_quoted(struct format_out *out, struct span text) {
+    format_out_put(out, SPAN_LIT("\""));
+    size_t start = out->len;
+    format_out_put(out, text);
+    if (!out->failed)
+        format_encode_json(out, start);
+    format_out_put(out, SPAN_LIT("\""));
+}
+
+static void put_json(struct format_out *out, const struct cfg_value *value) {
+    switch (value->kind) {
+    case CFG_VALUE_STRING:
+        put_quoted(out, value->string);
+        break;
+    case CFG_VALUE_NUMBER:
+        format_put_number(out, value->number);
+        break;
+    case CFG_VALUE_BOOL:
+        format_out_put(out, value->boolean ? SPAN_LIT("true") : SPAN_LIT("false"));
+        break;
+    case CFG_VALUE_NULL:
+        format_out_put(out, SPAN_LIT("null"));
+        break;
+    case CFG_VALUE_STRUCT:
+        format_out_put(out, SPAN_LIT("{"));
+        for (size_t i = 0; i < value->fields_count; i++) {
+            if (i > 0)
+                format_out_put(out, SPAN_LIT(","));
+            put_quoted(out, value->fields[i].key);
+            format_out_put(out, SPAN_LIT(":"));
+            put_json(out, &value->fields[i].value);
+        }
+        format_out_put(out, SPAN_LIT("}"));
+        break;
+    case CFG_VALUE_LIST:
+        format_out_put(out, SPAN_LIT("["));
+        for (size_t i = 0; i < value->items_count; i++) {
+            if (i > 0)
+                format_out_put(out, SPAN_LIT(","));
+            put_json(out, &value->items[i]);
+        }
+        format_out_put(out, SPAN_LIT("]"));
+        break;
+    }
+}
+
+/* The exchange's own, and what is said of its connection where that says nothing. */
+static const struct cfg_value *find_metadata(const struct format_op *op,
+                                             const struct format_subject *of) {
+    const struct cfg_value *value = NULL;
+    if (of->exchange)
+        value = metadata_find(of->exchange->metadata, op->text, op->keys, op->key_count);
+    if (!value && of->connection)
+        value = metadata_find(of->connection->metadata, op->text, op->keys, op->key_count);
+    return value;
+}
+
+enum format_value_kind format_put_metadata(const struct format_op *op,
+                                           const struct format_subject *of,
+                                           struct format_out *out) {
+    const struct cfg_value *value = find_metadata(op, of);
+    if (!value)
+        return FORMAT_ABSENT;
+    if (value->kind == CFG_VALUE_STRING)
+        return format_put_text(out, value->string, op->max_len);
+    size_t start = out->len;
+    put_json(out, value);
+    if (out->len - start <= op->max_len)
+        return FORMAT_JSON;
+    out->len = start + op->max_len; /* no JSON any more */
+    return FORMAT_STRING;
+}
+
+/* ---- filter state ---- */
+
+enum format_value_kind format_put_filter_state(const struct format_op *op,
+                                               const struct format_subject *of,
+                                               struct format_out *out) {
+    const struct connection_info *info = of->connection;
+    if (!info || info->flow_id == 0)
+        return FORMAT_ABSENT;
+    switch ((enum format_filter_state)op->which) {
+    case STATE_FLOW_ID:
+        format_put_u64(out, info->flow_id);
+        return FORMAT_JSON;
+    case STATE_TIMESTAMP:
+        format_put_u64(out, (uint64_t)info->timestamp_ns);
+        return FORMAT_JSON;
+    case STATE_SRC_PORT: {
+        struct address remote;
+        restored(of, false, &remote);
+        format_put_u64(out, address_port(&remote));
+        return FORMAT_JSON;
+    }
+    case STATE_PROTOCOL:
+        return format_put_text(out, info->protocol, op->max_len);
+    case STATE_UNKNOWN:
+        break;
+    }
+    return FORMAT_ABSENT;
+}

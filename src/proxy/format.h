@@ -11,6 +11,7 @@ struct connection_info;
 struct downstream;
 struct exchange;
 struct format;
+struct network_stream;
 struct stream_info;
 
 /* What a format speaks of: an exchange, or a connection that has none. An operator for something that the subject has
@@ -31,6 +32,7 @@ struct format_subject {
     enum format_event event;
 };
 struct format_subject format_of_exchange(struct exchange *x);
+struct format_subject format_of_stream(struct network_stream *n, enum format_event event);
 
 /* NULL and a problem on error. `empty` is what an absent value prints: "-" in logs, "" in headers. */
 struct format *format_compile(struct span text, const struct cfg_mark *mark,

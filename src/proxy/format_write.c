@@ -8,6 +8,7 @@
 #include "proxy/connection_info.h"
 #include "proxy/downstream.h"
 #include "proxy/format_internal.h"
+#include "proxy/network_filter.h"
 
 /* ---- the buffer ---- */
 
@@ -375,6 +376,14 @@ struct format_subject format_of_exchange(struct exchange *x) {
                                    .downstream = x->downstream,
                                    .shard = x->shard,
                                    .event = FORMAT_EVENT_DOWNSTREAM_END};
+}
+
+struct format_subject format_of_stream(struct network_stream *n, enum format_event event) {
+    return (struct format_subject){.info = &n->log,
+                                   .downstream = n->connection,
+                                   .connection = n->info,
+                                   .shard = n->worker->index,
+                                   .event = event};
 }
 
 static enum format_value_kind write_of_message(const struct format_op *op, const struct exchange *x,

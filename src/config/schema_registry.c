@@ -1,8 +1,18 @@
 /* schema_registry: which messages may stand in an Any, and a walk over all tables. */
+#include "config/network_config.h"
 #include "config/schema_tables.h"
 
 static const struct cfg_any_type any_types[] = {
     {&cfg_schema_hcm, CFG_SLOT_NETWORK_FILTER, "envoy.filters.network.http_connection_manager"},
+    {&cfg_schema_tcp_proxy, CFG_SLOT_NETWORK_FILTER, "envoy.filters.network.tcp_proxy"},
+    {&cfg_schema_sni_cluster, CFG_SLOT_NETWORK_FILTER, "envoy.filters.network.sni_cluster"},
+    {&cfg_schema_network_connection_limit, CFG_SLOT_NETWORK_FILTER,
+     "envoy.filters.network.connection_limit"},
+    {&cfg_schema_network_rate_limit, CFG_SLOT_NETWORK_FILTER,
+     "envoy.filters.network.local_ratelimit"},
+    {&cfg_schema_echo, CFG_SLOT_NETWORK_FILTER, "envoy.filters.network.echo"},
+    {&cfg_schema_network_direct_response, CFG_SLOT_NETWORK_FILTER,
+     "envoy.filters.network.direct_response"},
     {&cfg_schema_router, CFG_SLOT_HTTP_FILTER, "envoy.filters.http.router"},
     {&cfg_schema_golang, CFG_SLOT_HTTP_FILTER, "envoy.filters.http.golang"},
     {&cfg_schema_golang_per_route, CFG_SLOT_PER_ROUTE, "envoy.filters.http.golang"},

@@ -35,6 +35,7 @@ static void the_type_decides_not_the_name(void **state) {
 }
 
 static void extensions_that_are_not_built_in_are_named(void **state) {
+#define NETWORK "envoy.extensions.filters.network."
 #define FILTER(any) WITH_HCM("route_config: {}, http_filters: [{name: f, typed_config: " any "}]")
 #define FILTER_PATH HCM_PATH "http_filters[0].typed_config"
 #define FILTERS_WE_HAVE                                                                            \
@@ -63,12 +64,16 @@ static void extensions_that_are_not_built_in_are_named(void **state) {
     refused(FILTER("{\"@type\": " TYPE "envoy.extensions.filters.http.router.v3.Router, x: 1}"),
             FILTER_PATH ": unknown field \"x\" in envoy.extensions.filters.http.router.v3."
                         "Router\n");
-    refused(WITH_LISTENER("filter_chains: [{filters: [{name: t, typed_config: {\"@type\": " TYPE
-                          "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy}}]}]"),
-            LISTENER_PATH "filter_chains[0].filters[0].typed_config.@type: the network filter "
-                          "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy is not supported "
-                          "yet; supported are: envoy.extensions.filters.network."
-                          "http_connection_manager.v3.HttpConnectionManager\n");
+    refused(
+        WITH_LISTENER("filter_chains: [{filters: [{name: t, typed_config: {\"@type\": " TYPE NETWORK
+                      "redis_proxy.v3.RedisProxy}}]}]"),
+        LISTENER_PATH "filter_chains[0].filters[0].typed_config.@type: the network filter " NETWORK
+                      "redis_proxy.v3.RedisProxy is not supported yet; supported are: " NETWORK
+                      "http_connection_manager.v3.HttpConnectionManager, " NETWORK
+                      "tcp_proxy.v3.TcpProxy, " NETWORK "sni_cluster.v3.SniCluster, " NETWORK
+                      "connection_limit.v3.ConnectionLimit, " NETWORK
+                      "local_ratelimit.v3.LocalRateLimit, " NETWORK "echo.v3.Echo, " NETWORK
+                      "direct_response.v3.Config\n");
     refused(WITH_HCM("route_config: {}, http_filters: [{name: f}]"),
             HCM_PATH "http_filters[0]: typed_config is required\n");
 }

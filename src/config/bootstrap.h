@@ -56,9 +56,23 @@ struct cfg_header_value_option {
     bool keep_empty_value;
 };
 
-struct cfg_data_source { /* inline_string, inline_bytes, filename */
-    int specifier_case;  /* 1 filename, 2 inline_bytes, 3 inline_string */
-    struct span filename, inline_bytes, inline_string;
+enum cfg_data_source_case {
+    CFG_DATA_FILENAME = 1,
+    CFG_DATA_INLINE_BYTES = 2,
+    CFG_DATA_INLINE_STRING = 3,
+    CFG_DATA_ENVIRONMENT = 4,
+};
+struct cfg_data_source { /* read with config/data_source.h */
+    struct cfg_mark mark;
+    int specifier_case; /* enum cfg_data_source_case */
+    struct span filename, inline_bytes, inline_string, environment_variable;
+};
+
+struct cfg_transport_socket { /* config.core.v3.TransportSocket */
+    struct cfg_mark mark;
+    struct span name;
+    bool has_typed_config; /* else it is raw_buffer */
+    struct cfg_any typed_config;
 };
 
 struct cfg_fraction { /* type.v3.FractionalPercent in RuntimeFractionalPercent.default_value */
@@ -129,6 +143,9 @@ enum cfg_path_case {
     CFG_PATH_REGEX = 10,
     CFG_PATH_SEPARATED_PREFIX = 14,
 };
+struct cfg_route_tls { /* RouteMatch.TlsContextMatchOptions: of the client's certificate */
+    struct cfg_bool presented, validated;
+};
 struct cfg_route_match {
     struct cfg_mark mark;
     int path_specifier_case; /* required */
@@ -141,6 +158,7 @@ struct cfg_route_match {
     size_t query_parameters_count;
     bool grpc;                             /* GrpcRouteMatchOptions present */
     struct cfg_fraction *runtime_fraction; /* default_value of it */
+    struct cfg_route_tls *tls_context;
 };
 
 struct cfg_per_filter { /* map entry of typed_per_filter_config */
@@ -341,6 +359,18 @@ struct cfg_http_options { /* core.v3.HttpProtocolOptions (common_http_protocol_o
     int headers_with_underscores_action; /* 0 ALLOW, 1 REJECT_REQUEST, 2 DROP_HEADER */
 };
 
+enum cfg_forward_cert {
+    CFG_CERT_SANITIZE = 0,
+    CFG_CERT_FORWARD_ONLY = 1,
+    CFG_CERT_APPEND_FORWARD = 2,
+    CFG_CERT_SANITIZE_SET = 3,
+    CFG_CERT_ALWAYS_FORWARD_ONLY = 4,
+};
+struct cfg_current_cert { /* SetCurrentClientCertDetails */
+    struct cfg_bool subject;
+    bool cert, chain, dns, uri;
+};
+
 struct cfg_hcm { /* extensions.filters.network.http_connection_manager.v3 */
     struct cfg_mark mark;
     int codec_type; /* 0 AUTO, 1 HTTP1; HTTP2 and HTTP3 refused for now */
@@ -376,6 +406,8 @@ struct cfg_hcm { /* extensions.filters.network.http_connection_manager.v3 */
     bool strip_any_host_port;
     struct cfg_bool stream_error_on_invalid_http_message; /* default false */
     bool proxy_100_continue;
+    int forward_client_cert_details; /* enum cfg_forward_cert */
+    struct cfg_current_cert *set_current_client_cert_details;
 };
 
 /* ---- listeners ---- */
@@ -389,6 +421,7 @@ struct cfg_filter_chain {
     struct span name;
     struct cfg_filter *filters;
     size_t filters_count;
+    struct cfg_transport_socket *transport_socket;
 };
 struct cfg_listener {
     struct cfg_mark mark;
@@ -437,6 +470,7 @@ struct cfg_thresholds {
     struct cfg_u32 max_connections, max_pending_requests, max_requests, max_retries; /* 1024 .. 3 */
     bool track_remaining;                                                            /* inert */
 };
+struct cfg_auto_sni;
 enum cfg_cluster_type {
     CFG_CLUSTER_STATIC = 0,
     CFG_CLUSTER_STRICT_DNS = 1,
@@ -462,9 +496,16 @@ struct cfg_cluster {
     struct cfg_http1_options *http_protocol_options;
     struct cfg_per_filter *typed_extension_protocol_options; /* read through the two above */
     size_t typed_extension_protocol_options_count;
+    struct cfg_transport_socket *transport_socket;
+    struct cfg_auto_sni *upstream_http_protocol_options; /* or the typed options' */
+};
+struct cfg_auto_sni { /* core.v3.UpstreamHttpProtocolOptions */
+    bool auto_sni, auto_san_validation;
+    struct span override_auto_sni_header;
 };
 struct cfg_upstream_http { /* extensions.upstreams.http.v3.HttpProtocolOptions */
     struct cfg_http_options *common_http_protocol_options;
+    struct cfg_auto_sni *upstream_http_protocol_options;
     int upstream_protocol_options_case; /* 3 explicit_http_config */
     int protocol_config_case;           /* of explicit_http_config: 1 http_protocol_options */
     struct cfg_http1_options *http_protocol_options;
@@ -559,6 +600,8 @@ struct cfg_layered_runtime { /* read with config/runtime_layers.h */
     size_t layers_count;
 };
 struct cfg_static_resources {
+    struct cfg_secret *secrets; /* tls_config.h */
+    size_t secrets_count;
     struct cfg_listener *listeners;
     size_t listeners_count;
     struct cfg_cluster *clusters;

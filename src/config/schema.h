@@ -81,6 +81,7 @@ enum cfg_any_slot {
     CFG_SLOT_ACCESS_LOG,
     CFG_SLOT_UPSTREAM_PROTOCOL,
     CFG_SLOT_RESOURCE_MONITOR,
+    CFG_SLOT_TRANSPORT_SOCKET,
 };
 
 /* Checks, after Envoy's protoc-gen-validate rules. Those on an absent scalar apply to its zero
@@ -222,6 +223,17 @@ struct cfg_schema {
 #define INLINE(T, num, member, C, which, ...)                                                      \
     {                                                                                              \
         .number = (num), .name = #member, .type = CFG_MESSAGE, .schema = &(which),                 \
+        .is_inline = true, .offset = CFG_OFFSET(T, member, C), __VA_ARGS__                         \
+    }
+/* Of these the proto's name differs from the member's. */
+#define POINTER_AS(T, num, proto, member, C, which, ...)                                           \
+    {                                                                                              \
+        .number = (num), .name = proto, .type = CFG_MESSAGE, .schema = &(which),                   \
+        .offset = CFG_OFFSET(T, member, C *), __VA_ARGS__                                          \
+    }
+#define INLINE_AS(T, num, proto, member, C, which, ...)                                            \
+    {                                                                                              \
+        .number = (num), .name = proto, .type = CFG_MESSAGE, .schema = &(which),                   \
         .is_inline = true, .offset = CFG_OFFSET(T, member, C), __VA_ARGS__                         \
     }
 /* A message whose fields are members of this same struct. */

@@ -175,15 +175,31 @@ static const struct cfg_schema explicit_http_schema = {
     MISSING(explicit_http_missing),
 };
 
+static const struct cfg_field auto_sni_fields[] = {
+    FIELD(struct cfg_auto_sni, 1, auto_sni, CFG_BOOL,
+          .doc = "Ask for the host of the request, as it goes to the endpoint."),
+    FIELD(struct cfg_auto_sni, 2, auto_san_validation, CFG_BOOL,
+          .doc = "The endpoint's certificate must have that name."),
+    FIELD(struct cfg_auto_sni, 3, override_auto_sni_header, CFG_STRING, .rules = CFG_HEADER_NAME,
+          .doc = "A header that has the name instead."),
+};
+static const struct cfg_schema auto_sni_schema = {
+    .name = "envoy.config.core.v3.UpstreamHttpProtocolOptions",
+    .doc = "What HTTP says to TLS.",
+    .size = sizeof(struct cfg_auto_sni),
+    FIELDS(auto_sni_fields),
+};
+
 static const struct cfg_field upstream_http_fields[] = {
     POINTER(struct cfg_upstream_http, 1, common_http_protocol_options, struct cfg_http_options,
             cfg_schema_http_options, .doc = "Settings of HTTP, whichever version."),
+    POINTER(struct cfg_upstream_http, 2, upstream_http_protocol_options, struct cfg_auto_sni,
+            auto_sni_schema, .doc = "The server name of TLS, by request."),
     FLAT(struct cfg_upstream_http, 3, "explicit_http_config", explicit_http_schema,
          ONEOF(struct cfg_upstream_http, upstream_protocol_options), .rules = CFG_ONEOF_REQUIRED,
          .doc = "The version to speak."),
 };
 static const struct cfg_missing upstream_http_missing[] = {
-    {2, "upstream_http_protocol_options"},
     {4, "use_downstream_protocol_config"},
     {5, "auto_config"},
     {6, "http_filters"},
@@ -260,6 +276,9 @@ static const struct cfg_field cluster_fields[] = {
           .default_text = "5s", .doc = "How often names are resolved again."),
     ENUM(struct cfg_cluster, 17, dns_lookup_family, dns_family_enum, .default_text = "AUTO",
          .doc = "Which addresses are asked for."),
+    POINTER(struct cfg_cluster, 24, transport_socket, struct cfg_transport_socket,
+            cfg_schema_transport_socket, .default_text = "envoy.transport_sockets.raw_buffer",
+            .doc = "TLS: see [tls.md](tls.md)."),
     FIELD(struct cfg_cluster, 28, alt_stat_name, CFG_STRING, .default_text = "name",
           .doc = "Name in the statistics."),
     POINTER(struct cfg_cluster, 29, common_http_protocol_options, struct cfg_http_options,
@@ -272,6 +291,8 @@ static const struct cfg_field cluster_fields[] = {
                "\"envoy.extensions.upstreams.http.v3.HttpProtocolOptions\"."),
     FIELD(struct cfg_cluster, 39, respect_dns_ttl, CFG_BOOL, .status = CFG_INERT,
           .doc = "Names are resolved again at the dns_refresh_rate, whatever their TTL."),
+    POINTER(struct cfg_cluster, 46, upstream_http_protocol_options, struct cfg_auto_sni,
+            auto_sni_schema, .doc = "Deprecated; see typed_extension_protocol_options."),
 };
 static const struct cfg_missing cluster_missing[] = {
     {3, "eds_cluster_config"},
@@ -284,7 +305,6 @@ static const struct cfg_missing cluster_missing[] = {
     {21, "upstream_bind_config"},
     {22, "lb_subset_config"},
     {23, "ring_hash_lb_config"},
-    {24, "transport_socket"},
     {25, "metadata"},
     {26, "protocol_selection"},
     {27, "common_lb_config"},
@@ -300,7 +320,6 @@ static const struct cfg_missing cluster_missing[] = {
     {43, "transport_socket_matches"},
     {44, "dns_failure_refresh_rate"},
     {45, "use_tcp_for_dns_lookups"},
-    {46, "upstream_http_protocol_options"},
     {47, "track_timeout_budgets"},
     {48, "upstream_config"},
     {49, "track_cluster_stats"},
@@ -336,6 +355,7 @@ static void take_protocol_options(struct cfg_loader *loader, const struct cfg_tr
             continue;
         cluster->common_http_protocol_options = http->common_http_protocol_options;
         cluster->http_protocol_options = http->http_protocol_options;
+        cluster->upstream_http_protocol_options = http->upstream_http_protocol_options;
     }
 }
 

@@ -194,15 +194,16 @@ static const struct cfg_field data_source_fields[] = {
     FIELD(struct cfg_data_source, 3, inline_string, CFG_STRING,
           ONEOF(struct cfg_data_source, specifier), .rules = CFG_ONEOF_REQUIRED | CFG_NUL_OK,
           .doc = "The data itself, as text."),
+    FIELD(struct cfg_data_source, 4, environment_variable, CFG_STRING,
+          ONEOF(struct cfg_data_source, specifier), .rules = CFG_REQUIRED | CFG_ONEOF_REQUIRED,
+          .doc = "Name of an environment variable that has the data."),
 };
-static const struct cfg_missing data_source_missing[] = {
-    {4, "environment_variable"},
-    {5, "watched_directory"},
-};
+static const struct cfg_missing data_source_missing[] = {{5, "watched_directory"}};
 const struct cfg_schema cfg_schema_data_source = {
     .name = "envoy.config.core.v3.DataSource",
-    .doc = "Data given inline or in a file.",
+    .doc = "Data given inline, in a file or in the environment.",
     .size = sizeof(struct cfg_data_source),
+    MARK(struct cfg_data_source),
     FIELDS(data_source_fields),
     MISSING(data_source_missing),
 };

@@ -55,6 +55,32 @@ static const struct cfg_enum_value escaped_slashes_values[] = {
 static const struct cfg_enum escaped_slashes_enum =
     ENUM_TABLE(HCM ".PathWithEscapedSlashesAction", escaped_slashes_values);
 
+static const struct cfg_enum_value forward_cert_values[] = {
+    {CFG_CERT_SANITIZE, "SANITIZE", CFG_SUPPORTED},
+    {CFG_CERT_FORWARD_ONLY, "FORWARD_ONLY", CFG_SUPPORTED},
+    {CFG_CERT_APPEND_FORWARD, "APPEND_FORWARD", CFG_SUPPORTED},
+    {CFG_CERT_SANITIZE_SET, "SANITIZE_SET", CFG_SUPPORTED},
+    {CFG_CERT_ALWAYS_FORWARD_ONLY, "ALWAYS_FORWARD_ONLY", CFG_SUPPORTED},
+};
+static const struct cfg_enum forward_cert_enum =
+    ENUM_TABLE(HCM ".ForwardClientCertDetails", forward_cert_values);
+
+static const struct cfg_field current_cert_fields[] = {
+    WRAPPER(struct cfg_current_cert, 1, subject, CFG_BOOL, .default_text = "false",
+            .doc = "Subject, as RFC 2253 writes it."),
+    FIELD(struct cfg_current_cert, 3, cert, CFG_BOOL, .doc = "The certificate, URL-encoded PEM."),
+    FIELD(struct cfg_current_cert, 4, dns, CFG_BOOL, .doc = "Its DNS names."),
+    FIELD(struct cfg_current_cert, 5, uri, CFG_BOOL, .doc = "Its URIs."),
+    FIELD(struct cfg_current_cert, 6, chain, CFG_BOOL,
+          .doc = "All certificates that the client sent, URL-encoded PEM."),
+};
+static const struct cfg_schema current_cert_schema = {
+    .name = HCM ".SetCurrentClientCertDetails",
+    .doc = "What is said of the client's certificate.",
+    .size = sizeof(struct cfg_current_cert),
+    FIELDS(current_cert_fields),
+};
+
 /* ---- the manager ---- */
 
 static const struct cfg_field hcm_fields[] = {
@@ -81,6 +107,13 @@ static const struct cfg_field hcm_fields[] = {
             .doc = "The peer is the client: append its address to x-forwarded-for."),
     WRAPPER(struct cfg_hcm, 15, generate_request_id, CFG_BOOL, .default_text = "true",
             .doc = "Give requests an x-request-id."),
+    ENUM(struct cfg_hcm, 16, forward_client_cert_details, forward_cert_enum,
+         .default_text = "SANITIZE",
+         .doc = "What becomes of x-forwarded-client-cert: see [tls.md](tls.md)."),
+    POINTER(struct cfg_hcm, 17, set_current_client_cert_details, struct cfg_current_cert,
+            current_cert_schema,
+            .doc = "What APPEND_FORWARD and SANITIZE_SET say of the client's certificate, besides "
+                   "its hash."),
     FIELD(struct cfg_hcm, 18, proxy_100_continue, CFG_BOOL,
           .doc = "Pass \"Expect: 100-continue\" on rather than answering it."),
     FIELD(struct cfg_hcm, 19, xff_num_trusted_hops, CFG_U32, .default_text = "0",
@@ -123,8 +156,6 @@ static const struct cfg_missing hcm_missing[] = {
     {3, "rds"},
     {7, "tracing"},
     {9, "http2_protocol_options"},
-    {16, "forward_client_cert_details"},
-    {17, "set_current_client_cert_details"},
     {20, "represent_ipv4_remote_address_as_ipv4_mapped_ipv6"},
     {23, "upgrade_configs"},
     {25, "internal_address_config"},

@@ -1,6 +1,7 @@
 /* schema_listener: envoy.config.listener.v3 and envoy.config.bootstrap.v3. */
 #include "config/load.h"
 #include "config/schema_tables.h"
+#include "config/tls_config.h"
 
 /* ---- filter chains ---- */
 
@@ -23,13 +24,15 @@ static const struct cfg_schema filter_schema = {
 static const struct cfg_field filter_chain_fields[] = {
     LIST(struct cfg_filter_chain, 3, filters, struct cfg_filter, filter_schema,
          .doc = "Exactly one for now: the HTTP connection manager."),
+    POINTER(struct cfg_filter_chain, 6, transport_socket, struct cfg_transport_socket,
+            cfg_schema_transport_socket, .default_text = "envoy.transport_sockets.raw_buffer",
+            .doc = "TLS: see [tls.md](tls.md)."),
     FIELD(struct cfg_filter_chain, 7, name, CFG_STRING, .doc = "For logs."),
 };
 static const struct cfg_missing filter_chain_missing[] = {
     {1, "filter_chain_match"},
     {4, "use_proxy_proto"},
     {5, "metadata"},
-    {6, "transport_socket"},
     {9, "transport_socket_connect_timeout"},
 };
 static const struct cfg_schema filter_chain_schema = {
@@ -128,14 +131,14 @@ static const struct cfg_field static_resources_fields[] = {
          .doc = "Listeners. Without any, only the admin runs."),
     LIST(struct cfg_static_resources, 2, clusters, struct cfg_cluster, cfg_schema_cluster,
          .doc = "Clusters."),
+    LIST(struct cfg_static_resources, 3, secrets, struct cfg_secret, cfg_schema_secret,
+         .doc = "Certificates and what else transport sockets refer to by name."),
 };
-static const struct cfg_missing static_resources_missing[] = {{3, "secrets"}};
 static const struct cfg_schema static_resources_schema = {
     .name = "envoy.config.bootstrap.v3.Bootstrap.StaticResources",
     .doc = "What is there from the start.",
     .size = sizeof(struct cfg_static_resources),
     FIELDS(static_resources_fields),
-    MISSING(static_resources_missing),
 };
 
 static const struct cfg_field admin_fields[] = {

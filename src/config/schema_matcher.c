@@ -59,7 +59,7 @@ static const struct cfg_field string_matcher_fields[] = {
           .rules = CFG_ONEOF_REQUIRED | CFG_REQUIRED, .doc = "A part of it."),
 };
 static const struct cfg_missing string_matcher_missing[] = {{8, "custom"}};
-static const struct cfg_schema string_matcher_schema = {
+const struct cfg_schema cfg_schema_string_matcher = {
     .name = "envoy.type.matcher.v3.StringMatcher",
     .doc = "A comparison with a text.",
     .size = sizeof(struct cfg_string_matcher),
@@ -104,7 +104,7 @@ static const struct cfg_field header_matcher_fields[] = {
     FIELD(struct cfg_header_matcher, 12, contains_match, CFG_STRING, SPECIFIER,
           .rules = CFG_REQUIRED, .doc = "Deprecated form of string_match.contains."),
     POINTER(struct cfg_header_matcher, 13, string_match, struct cfg_string_matcher,
-            string_matcher_schema, SPECIFIER, .doc = "A comparison of the value."),
+            cfg_schema_string_matcher, SPECIFIER, .doc = "A comparison of the value."),
     FIELD(struct cfg_header_matcher, 14, treat_missing_header_as_empty, CFG_BOOL,
           .doc = "A header that is not there counts as an empty one."),
 };
@@ -122,7 +122,7 @@ static const struct cfg_field query_matcher_fields[] = {
     FIELD(struct cfg_query_matcher, 1, name, CFG_STRING, .rules = CFG_REQUIRED | CFG_MAX_LEN,
           .max = 1024, .doc = "Name of the parameter."),
     POINTER(struct cfg_query_matcher, 5, string_match, struct cfg_string_matcher,
-            string_matcher_schema, .oneof = "query_parameter_match_specifier",
+            cfg_schema_string_matcher, .oneof = "query_parameter_match_specifier",
             .case_at = 1 + CFG_OFFSET(struct cfg_query_matcher, match_specifier_case, int),
             .doc = "A comparison of the value."),
     FIELD(struct cfg_query_matcher, 6, present_match, CFG_BOOL,

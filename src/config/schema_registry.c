@@ -1,6 +1,7 @@
 /* schema_registry: which messages may stand in an Any, and a walk over all tables. */
 #include "config/network_config.h"
 #include "config/schema_tables.h"
+#include "config/tls_config.h"
 
 static const struct cfg_any_type any_types[] = {
     {&cfg_schema_hcm, CFG_SLOT_NETWORK_FILTER, "envoy.filters.network.http_connection_manager"},
@@ -26,6 +27,9 @@ static const struct cfg_any_type any_types[] = {
      "envoy.resource_monitors.injected_resource"},
     {&cfg_schema_downstream_connections, CFG_SLOT_RESOURCE_MONITOR,
      "envoy.resource_monitors.global_downstream_max_connections"},
+    {&cfg_schema_downstream_tls, CFG_SLOT_TRANSPORT_SOCKET, "envoy.transport_sockets.tls"},
+    {&cfg_schema_upstream_tls, CFG_SLOT_TRANSPORT_SOCKET, "envoy.transport_sockets.tls"},
+    {&cfg_schema_raw_buffer, CFG_SLOT_TRANSPORT_SOCKET, "envoy.transport_sockets.raw_buffer"},
 };
 
 const struct cfg_any_type *cfg_any_type_at(size_t index) {

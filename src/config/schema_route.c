@@ -28,6 +28,20 @@ static const struct cfg_schema grpc_schema = {
     .doc = "Nothing to set.",
 };
 
+static const struct cfg_field route_tls_fields[] = {
+    WRAPPER(struct cfg_route_tls, 1, presented, CFG_BOOL,
+            .doc = "Whether the client has shown a certificate."),
+    WRAPPER(struct cfg_route_tls, 2, validated, CFG_BOOL,
+            .doc = "Whether it was verified. Without a certificate there is nothing to verify: "
+                   "neither true nor false matches."),
+};
+static const struct cfg_schema route_tls_schema = {
+    .name = "envoy.config.route.v3.RouteMatch.TlsContextMatchOptions",
+    .doc = "Conditions on the client's certificate.",
+    .size = sizeof(struct cfg_route_tls),
+    FIELDS(route_tls_fields),
+};
+
 #define PATH ONEOF(struct cfg_route_match, path_specifier)
 static const struct cfg_field route_match_fields[] = {
     FIELD(struct cfg_route_match, 1, prefix, CFG_STRING, PATH, .rules = CFG_ONEOF_REQUIRED,
@@ -47,12 +61,13 @@ static const struct cfg_field route_match_fields[] = {
             .doc = "Only this share of the requests matches."),
     POINTER(struct cfg_route_match, 10, safe_regex, struct cfg_regex, cfg_schema_regex, PATH,
             .rules = CFG_ONEOF_REQUIRED, .doc = "An expression for the whole path."),
+    POINTER(struct cfg_route_match, 11, tls_context, struct cfg_route_tls, route_tls_schema,
+            .doc = "Conditions on the client's certificate."),
     FIELD(struct cfg_route_match, 14, path_separated_prefix, CFG_STRING, PATH,
           .rules = CFG_ONEOF_REQUIRED | CFG_SEPARATED_PATH,
           .doc = "The path, or what it begins with up to a '/'."),
 };
 static const struct cfg_missing route_match_missing[] = {
-    {11, "tls_context"},
     {12, "connect_matcher"},
     {13, "dynamic_metadata"},
     {15, "path_match_policy"},

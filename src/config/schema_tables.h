@@ -18,6 +18,7 @@ extern const struct cfg_schema cfg_schema_metadata;
 extern const struct cfg_enum cfg_enum_routing_priority;
 
 /* schema_matcher.c */
+extern const struct cfg_schema cfg_schema_string_matcher;
 extern const struct cfg_schema cfg_schema_regex;
 extern const struct cfg_schema cfg_schema_regex_rewrite;
 extern const struct cfg_schema cfg_schema_header_matcher;
@@ -28,6 +29,10 @@ extern const struct cfg_schema cfg_schema_route_configuration;
 
 /* schema_access_log.c */
 extern const struct cfg_schema cfg_schema_access_log;
+
+/* schema_tls.c */
+extern const struct cfg_schema cfg_schema_transport_socket;
+extern const struct cfg_schema cfg_schema_secret;
 
 /* schema_overload.c */
 extern const struct cfg_schema cfg_schema_overload_manager;

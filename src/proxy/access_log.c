@@ -61,6 +61,15 @@ static bool build_source(struct access_log *log, const struct cfg_data_source *s
         text = source->inline_bytes;
     } else if (source->specifier_case == 3) {
         text = source->inline_string;
+    } else if (source->specifier_case == CFG_DATA_ENVIRONMENT) {
+        const char *value = getenv(source->environment_variable.ptr);
+        if (!value) {
+            cfg_problem_add(problems, CFG_PROBLEM_INVALID, mark,
+                            "text_format_source: there is no environment variable %s",
+                            source->environment_variable.ptr);
+            return false;
+        }
+        text = span_of(value);
     }
     log->text = format_compile(text, mark, problems);
     free(file);

@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "config/tls_config.h"
 #include "proxy/dns.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
@@ -162,6 +163,10 @@ static struct host_set *static_hosts(const struct cfg_cluster *cfg, struct cfg_p
 
 struct cluster *cluster_build(struct config *config, const struct cfg_cluster *cfg,
                               struct cfg_problems *problems) {
+    if (cfg->transport_socket && cfg->transport_socket->has_typed_config &&
+        cfg->transport_socket->typed_config.schema != &cfg_schema_raw_buffer)
+        cfg_problem_add(problems, CFG_PROBLEM_UNSUPPORTED, &cfg->transport_socket->mark,
+                        "only envoy.transport_sockets.raw_buffer is supported yet");
     unsigned locals = rt_p_count();
     size_t size = sizeof(struct cluster) + locals * sizeof(struct cluster_local);
     struct cluster *cluster = aligned_alloc(64, (size + 63) / 64 * 64);

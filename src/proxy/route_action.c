@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -239,6 +240,14 @@ static NOINLINE struct span read_body(struct route_builder *builder, const struc
     return body;
 }
 
+static struct span read_variable(struct route_builder *builder, const struct cfg_mark *mark,
+                                 struct span name) {
+    const char *value = getenv(name.ptr); /* nobody changes the environment */
+    if (!value)
+        route_problem(builder, mark, "there is no environment variable %s", name.ptr);
+    return value ? span_of(value) : span_none();
+}
+
 static void build_direct(struct route_builder *builder,
                          const struct cfg_direct_response_action *direct, struct route *route) {
     struct route_choice *choices = route_build_choices(builder, route, 1);
@@ -254,6 +263,9 @@ static void build_direct(struct route_builder *builder,
         break;
     case 3:
         body = direct->body->inline_string;
+        break;
+    case CFG_DATA_ENVIRONMENT:
+        body = read_variable(builder, &direct->mark, direct->body->environment_variable);
         break;
     default:
         break;

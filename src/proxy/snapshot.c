@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "config/runtime_layers.h"
+#include "config/tls_config.h"
 
 enum { LISTENER_MEMORY_MIN = 1 << 20 };
 
@@ -84,6 +85,12 @@ static const struct cfg_hcm *find_hcm(const struct cfg_listener *cfg, struct spa
     const struct cfg_filter_chain *chain =
         cfg->filter_chains_count ? &cfg->filter_chains[0] : cfg->default_filter_chain;
     *chain_name = chain->name;
+    if (chain->transport_socket && chain->transport_socket->has_typed_config &&
+        chain->transport_socket->typed_config.schema != &cfg_schema_raw_buffer) {
+        cfg_problem_add(problems, CFG_PROBLEM_UNSUPPORTED, &chain->transport_socket->mark,
+                        "only envoy.transport_sockets.raw_buffer is supported yet");
+        return NULL;
+    }
     if (chain->filters_count != 1 || chain->filters[0].typed_config.schema != &cfg_schema_hcm) {
         cfg_problem_add(problems, CFG_PROBLEM_UNSUPPORTED,
                         chain->filters_count ? &chain->filters[0].mark : &chain->mark,

@@ -16,7 +16,7 @@
 enum { SOFT_MAX = 2 };
 
 static void count(const struct datagram *datagram, enum io_count what) {
-    io_counts_add(datagram->pd.counts, what, 1);
+    io_counts_add(io_counts_of(datagram->pd.p_index), what, 1);
 }
 
 static void count_failure(const struct datagram *datagram, ssize_t error, enum io_count again) {
@@ -63,7 +63,7 @@ ssize_t datagram_try_receive(struct datagram *datagram, void *into, size_t size,
     ssize_t n = sys_recv_from(pd->fd, into, size, &sender.sa.any, &sender.len);
     count(datagram, IO_RECV_CALLS);
     if (n >= 0) {
-        io_counts_add(pd->counts, IO_RECV_BYTES, (uint64_t)n);
+        io_counts_add(io_counts_of(pd->p_index), IO_RECV_BYTES, (uint64_t)n);
         if (from)
             *from = sender;
         return n;
@@ -97,7 +97,7 @@ int datagram_send(struct datagram *datagram, const struct iovec *pieces, int pie
             sys_send_to(pd->fd, pieces, piece_count, to ? &to->sa.any : NULL, to ? to->len : 0);
         count(datagram, IO_SEND_CALLS);
         if (n >= 0) {
-            io_counts_add(pd->counts, IO_SEND_BYTES, (uint64_t)n);
+            io_counts_add(io_counts_of(pd->p_index), IO_SEND_BYTES, (uint64_t)n);
             return 0;
         }
         count_failure(datagram, n, IO_SEND_AGAIN);

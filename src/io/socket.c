@@ -9,13 +9,17 @@
  *         once more: that is rare, once for each time that a buffer of megabytes fills, and there the
  *         kernel promises less.
  * Memory  inbuf_room is asked only when there is something to receive. What turns out to be nothing gives
- *         the block back before the coroutine waits. */
+ *         the block back before the coroutine waits.
+ * Through What a transport does is done in the place of the two system calls, recv and send, and of nothing else:
+ *         the loops around them and the waiting are the same. So a plain socket pays a predictable branch
+ *         for each. */
 #include "io/socket.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <unistd.h>
 
+#include "io/socket_raw.h"
 #include "io/sys.h"
 #include "rt/io_counts.h"
 #include "rt/poll_ring.h"
@@ -23,8 +27,12 @@
 
 static_assert((int)SOCKET_PIECES_MAX == (int)SYS_PIECES_MAX, "the kernel's");
 
+static inline bool has_transport(const struct socket *socket) {
+    return __builtin_expect(socket->transport != NULL, false);
+}
+
 static void count(const struct socket *socket, enum io_count what) {
-    io_counts_add(socket->pd.counts, what, 1);
+    io_counts_add(io_counts_of(socket->pd.p_index), what, 1);
 }
 
 /* One that failed for want of something there, or otherwise. */
@@ -37,12 +45,17 @@ static void count_failure(const struct socket *socket, ssize_t error, enum io_co
 
 static void event(struct poll_fd *pd, unsigned events) {
     struct socket *socket = container_of(pd, struct socket, pd);
-    socket->on_event(socket, events & (SOCKET_INPUT | SOCKET_HUNG_UP));
+    events &= SOCKET_INPUT | SOCKET_HUNG_UP;
+    if (has_transport(socket))
+        events = socket->transport->itab->event(socket, events);
+    if (!has_transport(socket) || events)
+        socket->on_event(socket, events);
 }
 
 int socket_open(struct socket *socket, int fd, socket_event_fn on_event) {
     socket->on_event = on_event;
     socket->rx_bytes = socket->tx_bytes = 0;
+    socket->transport = NULL;
     return poll_open(&socket->pd, fd, on_event ? event : NULL);
 }
 
@@ -50,12 +63,23 @@ int socket_listen(struct socket *socket, int fd, socket_event_fn on_event) {
     return socket_open(socket, fd, on_event);
 }
 
+void socket_set_transport(struct socket *socket, struct transport *transport) {
+    ASSERT(!socket->transport);
+    socket->transport = transport;
+}
+
 void socket_close(struct socket *socket) {
+    if (socket->transport) {
+        socket->transport->itab->close(socket);
+        socket->transport = NULL;
+    }
     poll_close(&socket->pd);
 }
 
 int socket_shutdown(struct socket *socket) {
-    int rc = poll_shutdown(&socket->pd);
+    int rc = socket->transport ? socket->transport->itab->shutdown(socket) : 0;
+    if (rc == 0)
+        rc = poll_shutdown(&socket->pd);
     count(socket, IO_SHUTDOWN_CALLS);
     if (rc != 0)
         count(socket, IO_ERRORS);
@@ -64,6 +88,8 @@ int socket_shutdown(struct socket *socket) {
 
 int socket_take_fd(struct socket *socket, struct inbuf *in) {
     (void)in; /* nothing is read that nobody asked for */
+    if (socket->transport)
+        return -EOPNOTSUPP;
     return poll_detach(&socket->pd);
 }
 
@@ -140,7 +166,7 @@ static inline void note_received(struct socket *socket, size_t size, ssize_t n) 
     count(socket, IO_RECV_CALLS);
     if (n > 0) {
         socket->rx_bytes += (uint64_t)n;
-        io_counts_add(pd->counts, IO_RECV_BYTES, (uint64_t)n);
+        io_counts_add(io_counts_of(pd->p_index), IO_RECV_BYTES, (uint64_t)n);
         if ((size_t)n < size)
             poll_not_readable(pd);
     } else if (n < 0) {
@@ -150,9 +176,28 @@ static inline void note_received(struct socket *socket, size_t size, ssize_t n) 
     }
 }
 
+static NOINLINE ssize_t receive_through(struct socket *socket, void *into, size_t size) {
+    ssize_t n = socket->transport->itab->try_receive(socket, into, size);
+    if (n > 0)
+        socket->rx_bytes += (uint64_t)n;
+    return n;
+}
+
 static inline ssize_t receive_into(struct socket *socket, void *into, size_t size) {
+    if (has_transport(socket))
+        return receive_through(socket, into, size);
     ssize_t n = sys_recv(socket->pd.fd, into, size, 0);
     note_received(socket, size, n);
+    return n;
+}
+
+ssize_t socket_raw_try_receive(struct socket *socket, void *into, size_t size) {
+    if (!(socket->pd.ready & (SOCKET_INPUT | SOCKET_HUNG_UP)))
+        return -EAGAIN;
+    uint64_t before = socket->rx_bytes;
+    ssize_t n = sys_recv(socket->pd.fd, into, size, 0);
+    note_received(socket, size, n);
+    socket->rx_bytes = before;
     return n;
 }
 
@@ -176,7 +221,8 @@ static const struct poll_receiver receiver = {memory, received};
 
 void socket_receive_ahead(struct socket *socket, struct inbuf *in,
                           const struct labels_describer *of) {
-    poll_receive_ahead(&socket->pd, &receiver, in, of);
+    if (!has_transport(socket))
+        poll_receive_ahead(&socket->pd, &receiver, in, of);
 }
 
 FLATTEN ssize_t socket_try_receive(struct socket *socket, struct inbuf *in) {
@@ -199,8 +245,9 @@ ssize_t socket_receive(struct socket *socket, struct inbuf *in, const char *reas
             return n;
         inbuf_idle(in);
         struct poll_rx rx = {.by = &receiver, .to = in};
-        int rc = poll_ring_is_on() ? poll_wait_received(&socket->pd, &rx, reason, deadline_ns)
-                                   : poll_wait_readable(&socket->pd, reason, deadline_ns);
+        int rc = poll_ring_is_on() && !socket->transport
+                     ? poll_wait_received(&socket->pd, &rx, reason, deadline_ns)
+                     : poll_wait_readable(&socket->pd, reason, deadline_ns);
         if (rx.done)
             return rx.result;
         if (rc != 0)
@@ -228,6 +275,8 @@ int socket_discard(struct socket *socket, size_t max, const char *reason, int64_
 bool socket_has_unread(struct socket *socket) {
     if (!socket_has_input(socket))
         return false;
+    if (has_transport(socket))
+        return socket->transport->itab->has_unread(socket);
     char byte;
     ssize_t n = sys_recv(socket->pd.fd, &byte, 1, MSG_PEEK);
     count(socket, IO_RECV_CALLS);
@@ -248,10 +297,24 @@ static size_t size_of(const struct iovec *pieces, int count) {
     return size;
 }
 
-/* Sends as much as goes without waiting; -EAGAIN: nothing. size: of all pieces, not 0. */
-static inline ssize_t try_some(struct socket *socket, const struct iovec *pieces, int piece_count,
-                               size_t size) {
+static NOINLINE ssize_t send_through(struct socket *socket, const struct iovec *pieces,
+                                     int piece_count, size_t size) {
+    ssize_t n = socket->transport->itab->try_send(socket, pieces, piece_count, size);
+    if (n > 0)
+        socket->tx_bytes += (uint64_t)n;
+    return n;
+}
+
+/* A send that was given up: the next one has other bytes. */
+static inline void forget_owed(struct socket *socket) {
+    if (socket->transport)
+        socket->transport->owed = 0;
+}
+
+static inline ssize_t try_some_raw(struct socket *socket, const struct iovec *pieces,
+                                   int piece_count, size_t size) {
     struct poll_fd *pd = &socket->pd;
+    struct io_counts *counts = io_counts_of(pd->p_index);
     ssize_t n;
     if (!(pd->ready & (POLL_EVENT_OUT | POLL_EVENT_ERR)))
         return -EAGAIN;
@@ -260,7 +323,7 @@ static inline ssize_t try_some(struct socket *socket, const struct iovec *pieces
     } else {
         n = sys_sendv(pd->fd, pieces, piece_count, size);
         if (size <= SYS_GATHER_MAX)
-            io_counts_add(pd->counts, IO_COPIED_BYTES, size);
+            io_counts_add(counts, IO_COPIED_BYTES, size);
     }
     count(socket, IO_SEND_CALLS);
     if (n < 0) {
@@ -270,20 +333,29 @@ static inline ssize_t try_some(struct socket *socket, const struct iovec *pieces
         return n;
     }
     socket->tx_bytes += (uint64_t)n;
-    io_counts_add(pd->counts, IO_SEND_BYTES, (uint64_t)n);
+    io_counts_add(counts, IO_SEND_BYTES, (uint64_t)n);
     if ((size_t)n < size)
         count(socket, IO_SEND_PARTIAL);
     return n;
+}
+
+/* Sends as much as goes without waiting; -EAGAIN: nothing. size: of all pieces, not 0. */
+static inline ssize_t try_some(struct socket *socket, const struct iovec *pieces, int piece_count,
+                               size_t size) {
+    if (has_transport(socket))
+        return send_through(socket, pieces, piece_count, size);
+    return try_some_raw(socket, pieces, piece_count, size);
 }
 
 static inline bool put_off(struct socket *socket, const struct iovec *pieces, int count,
                            size_t size) {
     if (!poll_send(&socket->pd, pieces, count, size))
         return false;
+    struct io_counts *counts = io_counts_of(socket->pd.p_index);
     socket->tx_bytes += size;
-    io_counts_add(socket->pd.counts, IO_SEND_CALLS, 1);
-    io_counts_add(socket->pd.counts, IO_SEND_BYTES, size);
-    io_counts_add(socket->pd.counts, IO_COPIED_BYTES, size);
+    io_counts_add(counts, IO_SEND_CALLS, 1);
+    io_counts_add(counts, IO_SEND_BYTES, size);
+    io_counts_add(counts, IO_COPIED_BYTES, size);
     return true;
 }
 
@@ -292,10 +364,22 @@ ssize_t socket_try_send(struct socket *socket, const struct iovec *pieces, int c
     size_t size = size_of(pieces, count);
     if (size == 0)
         return 0;
-    if (put_off(socket, pieces, count, size))
+    if (!has_transport(socket) && put_off(socket, pieces, count, size))
         return (ssize_t)size;
     int owed = poll_owes(&socket->pd) ? poll_send_now(&socket->pd) : 0;
     return owed != 0 ? owed : try_some(socket, pieces, count, size);
+}
+
+ssize_t socket_raw_try_send(struct socket *socket, const struct iovec *pieces, int count,
+                            size_t size) {
+    uint64_t before = socket->tx_bytes;
+    ssize_t n = (ssize_t)size;
+    if (!put_off(socket, pieces, count, size)) {
+        int owed = poll_owes(&socket->pd) ? poll_send_now(&socket->pd) : 0;
+        n = owed != 0 ? owed : try_some_raw(socket, pieces, count, size);
+    }
+    socket->tx_bytes = before;
+    return n;
 }
 
 int socket_wait_for_room(struct socket *socket, const char *reason, int64_t stall_ns) {
@@ -347,12 +431,14 @@ int socket_send(struct socket *socket, struct iovec *pieces, int count, const ch
                 int64_t stall_ns) {
     ASSERT(count <= SOCKET_PIECES_MAX);
     size_t left = size_of(pieces, count);
-    if (left && put_off(socket, pieces, count, left))
+    if (left && !has_transport(socket) && put_off(socket, pieces, count, left))
         return 0;
     while (left) {
         ssize_t n = send_some(socket, pieces, count, left, reason, stall_ns);
-        if (n < 0)
+        if (n < 0) {
+            forget_owed(socket);
             return (int)n;
+        }
         left -= (size_t)n;
         if (left)
             advance(&pieces, &count, (size_t)n);
@@ -389,5 +475,7 @@ int socket_send_slices(struct socket *socket, struct slice *slices, int count, c
     }
     for (; count > 0; slices++, count--)
         give_back(cache, slices);
+    if (n < 0)
+        forget_owed(socket);
     return n < 0 ? (int)n : 0;
 }

@@ -29,6 +29,7 @@
 #include "io/address.h"
 #include "io/inbuf.h"
 #include "io/slice.h"
+#include "io/transport.h"
 #include "rt/poll.h"
 
 struct labels_describer;
@@ -47,6 +48,7 @@ struct socket { /* private */
     struct poll_fd pd;
     socket_event_fn on_event;
     uint64_t rx_bytes, tx_bytes; /* public: since it was opened */
+    struct transport *transport; /* owned; NULL: the user's bytes are those on the wire */
 };
 
 /* ---- Beginning and end ---- */
@@ -73,7 +75,8 @@ MUST_CHECK int socket_shutdown(struct socket *socket);
 void socket_close(struct socket *socket);
 /* Stops reading and hands the descriptor back, owned by the caller. Bytes that were read of it and not
  * received yet are appended to `in`, which with what it holds already is what came before anything that
- * whoever has the descriptor will read. -ENOMEM: there is no room for those; nothing has changed. */
+ * whoever has the descriptor will read. -ENOMEM: there is no room for those; -EOPNOTSUPP: the socket has a
+ * transport, so the wire is of no use to others; nothing has changed. */
 MUST_CHECK int socket_take_fd(struct socket *socket, struct inbuf *in);
 
 /* Its own end; len 0 when the kernel does not say. */
@@ -107,13 +110,18 @@ MUST_CHECK int socket_discard(struct socket *socket, size_t max, const char *rea
 
 /* There may be something to receive. Asks nobody: false is certain, as of the last round of the poller. */
 static inline bool socket_has_input(const struct socket *socket) {
-    return (socket->pd.ready & (SOCKET_INPUT | SOCKET_HUNG_UP)) != 0;
+    return (socket->pd.ready & (SOCKET_INPUT | SOCKET_HUNG_UP)) != 0 ||
+           (socket->transport && socket->transport->has_bytes);
+}
+/* splice.h has to do with it at all. */
+static inline bool socket_can_splice(const struct socket *socket) {
+    return !socket->transport;
 }
 /* There is something to receive, an end and an error included. May ask the kernel. */
 MUST_CHECK bool socket_has_unread(struct socket *socket);
 /* The peer is known to send no more. There may be bytes before that end. */
 static inline bool socket_hung_up(const struct socket *socket) {
-    return poll_hung_up(&socket->pd);
+    return poll_hung_up(&socket->pd) || (socket->transport && socket->transport->ended);
 }
 
 /* ---- Sending ---- */

@@ -150,9 +150,9 @@ void splice_end(struct splice *splice) {
 /* ---- Receiving ---- */
 
 static void count_call(const struct poll_fd *pd, ssize_t rc) {
-    io_counts_add(pd->counts, IO_SPLICE_CALLS, 1);
+    io_counts_add(io_counts_of(pd->p_index), IO_SPLICE_CALLS, 1);
     if (rc < 0)
-        io_counts_add(pd->counts, rc == -EAGAIN ? IO_SPLICE_AGAIN : IO_ERRORS, 1);
+        io_counts_add(io_counts_of(pd->p_index), rc == -EAGAIN ? IO_SPLICE_AGAIN : IO_ERRORS, 1);
 }
 
 static bool is_refusal(ssize_t rc) {
@@ -171,6 +171,8 @@ ssize_t splice_try_receive(struct splice *splice, struct socket *from, size_t ma
     struct poll_fd *pd = &from->pd;
     ASSERT(splice->held == 0);
     ASSERT(max > 0);
+    if (!socket_can_splice(from))
+        return -ENOBUFS;
     if (!socket_has_input(from))
         return -EAGAIN;
     if (!splice->has_pipe && !take_pipe(splice))
@@ -208,14 +210,14 @@ static bool may_send(const struct socket *to) {
     return (to->pd.ready & (POLL_EVENT_OUT | POLL_EVENT_ERR)) != 0;
 }
 
-/* The kernel does not splice to this socket. */
+/* The kernel does not splice to this socket, or what is sent is not what is in the pipe. */
 static ssize_t copy_out(struct splice *splice, struct socket *to, const char *reason,
                         int64_t stall_ns) {
     char bytes[2048];
     ssize_t n = sys_read(splice->pipe.from, bytes, sizeof bytes);
     if (n < 0)
         return n;
-    io_counts_add(to->pd.counts, IO_COPIED_BYTES, (uint64_t)n);
+    io_counts_add(io_counts_of(to->pd.p_index), IO_COPIED_BYTES, (uint64_t)n);
     struct iovec piece = {bytes, (size_t)n};
     int rc = socket_send(to, &piece, 1, reason, stall_ns);
     return rc != 0 ? rc : n;
@@ -225,6 +227,12 @@ ssize_t splice_send(struct splice *splice, struct socket *to, bool more, const c
                     int64_t stall_ns) {
     struct poll_fd *pd = &to->pd;
     ASSERT(splice->held > 0);
+    if (!socket_can_splice(to)) {
+        ssize_t copied = copy_out(splice, to, reason, stall_ns);
+        if (copied > 0)
+            splice->held -= (size_t)copied;
+        return copied;
+    }
     int owed = socket_settle(to, reason, stall_ns);
     if (owed != 0)
         return owed;
@@ -243,7 +251,7 @@ ssize_t splice_send(struct splice *splice, struct socket *to, bool more, const c
         n = copy_out(splice, to, reason, stall_ns);
     } else if (n > 0) {
         to->tx_bytes += (uint64_t)n;
-        io_counts_add(pd->counts, IO_SPLICE_BYTES, (uint64_t)n);
+        io_counts_add(io_counts_of(pd->p_index), IO_SPLICE_BYTES, (uint64_t)n);
     }
     if (n > 0)
         splice->held -= (size_t)n;
@@ -251,6 +259,10 @@ ssize_t splice_send(struct splice *splice, struct socket *to, bool more, const c
 }
 
 int splice_send_ahead(struct socket *to, struct span bytes, const char *reason, int64_t stall_ns) {
+    if (!socket_can_splice(to)) {
+        struct iovec piece = {(void *)(uintptr_t)bytes.ptr, bytes.len};
+        return socket_send(to, &piece, 1, reason, stall_ns);
+    }
     int owed = socket_settle(to, reason, stall_ns);
     if (owed != 0)
         return owed;
@@ -259,14 +271,14 @@ int splice_send_ahead(struct socket *to, struct span bytes, const char *reason, 
         if (rc != 0)
             return rc;
         ssize_t n = sys_send_ahead(to->pd.fd, bytes.ptr, bytes.len);
-        io_counts_add(to->pd.counts, IO_SEND_CALLS, 1);
+        io_counts_add(io_counts_of(to->pd.p_index), IO_SEND_CALLS, 1);
         if (n >= 0) {
             to->tx_bytes += (uint64_t)n;
-            io_counts_add(to->pd.counts, IO_SEND_BYTES, (uint64_t)n);
+            io_counts_add(io_counts_of(to->pd.p_index), IO_SEND_BYTES, (uint64_t)n);
             bytes = span_from(bytes, (size_t)n);
             continue;
         }
-        io_counts_add(to->pd.counts, n == -EAGAIN ? IO_SEND_AGAIN : IO_ERRORS, 1);
+        io_counts_add(io_counts_of(to->pd.p_index), n == -EAGAIN ? IO_SEND_AGAIN : IO_ERRORS, 1);
         if (n != -EAGAIN)
             return (int)n;
         poll_not_writable(&to->pd);

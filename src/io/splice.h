@@ -10,7 +10,8 @@
  *            back; one with bytes still in it is closed.
  * Threads    One P: a pool serves the coroutines of its P.
  * Errors     As those of socket.h. -ENOBUFS: there is no pipe to be had, or this kernel does not splice
- *            such a socket: nothing was moved, receive the bytes instead.
+ *            such a socket, or it has a transport (socket_can_splice): nothing was moved, receive the bytes
+ *            instead. To a socket with a transport what is in the pipe is copied.
  * Signals    A send to a peer that is gone would raise SIGPIPE, which the process ignores (rt/signals.h). */
 #pragma once
 #include "io/socket.h"

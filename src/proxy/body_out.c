@@ -223,7 +223,7 @@ static size_t most_at_once(const struct exchange *x) {
 /* How much to splice now; 0: the next bytes are copied. */
 static size_t splice_size(struct body_out *out, struct reader body) {
     uint64_t unread = reader_unread(body);
-    if (unread < LITTLE || !out->comes_large || out->copies)
+    if (unread < LITTLE || !out->comes_large || out->copies || !socket_can_splice(out->socket))
         return 0;
     if (!out->splices && unread < SPLICE_LEAST)
         return 0;

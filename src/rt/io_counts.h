@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "rt/rt.h"
+
 enum io_count {
     IO_RECV_CALLS, /* of sockets, datagrams too */
     IO_RECV_BYTES,
@@ -46,6 +48,12 @@ static inline void io_counts_add(struct io_counts *counts, enum io_count what, u
     atomic_store_explicit(&counts->of[what], before + n, memory_order_relaxed);
 }
 
+/* Private: by the P's index, constant while rt_run runs. */
+extern struct io_counts *io_counts_by_p[RT_P_MAX];
+/* Of a descriptor's P (poll_fd.p_index), on it. */
+static inline struct io_counts *io_counts_of(unsigned p_index) {
+    return io_counts_by_p[p_index];
+}
 /* Of the P that the caller runs on; not over a park. */
 struct io_counts *io_counts_here(void);
 /* Of one P, any thread. */

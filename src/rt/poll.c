@@ -17,6 +17,7 @@
  * Rejected  EPOLLONESHOT and re-arming: a system call per wait. Multishot io_uring: poll_ring.c. */
 #include "rt/poll.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -171,6 +172,8 @@ void poller_run(struct p *p, int timeout_ms) {
         poll_ring_flush(p);
 }
 
+static_assert(RT_P_MAX <= UINT8_MAX + 1, "poll_fd.p_index");
+
 int poll_open(struct poll_fd *pd, int fd, poll_event_fn on_event) {
     struct p *p = p_self();
     ASSERT(p);
@@ -183,7 +186,7 @@ int poll_open(struct poll_fd *pd, int fd, poll_event_fn on_event) {
         return err;
     }
     pd->fd = fd;
-    pd->counts = &p->io;
+    pd->p_index = (uint8_t)p->index;
     pd->ready = POLL_EVENT_IN | POLL_EVENT_OUT;
     pd->reader = pd->writer = NULL;
     pd->on_event = on_event;
@@ -213,7 +216,7 @@ int poll_detach(struct poll_fd *pd) {
 }
 
 void poll_close(struct poll_fd *pd) {
-    io_counts_add(pd->counts, IO_CLOSE_CALLS, 1);
+    io_counts_add(io_counts_of(pd->p_index), IO_CLOSE_CALLS, 1);
     (void)close(poll_detach(pd)); /* nothing could be done about an error */
 }
 

@@ -21,7 +21,6 @@
 #include "base/check.h"
 
 struct g;
-struct io_counts;
 struct poll_fd;
 
 enum poll_event { POLL_EVENT_IN = 1, POLL_EVENT_OUT = 2, POLL_EVENT_HUP = 4, POLL_EVENT_ERR = 8 };
@@ -31,10 +30,10 @@ struct poll_fd {
     int fd;
     uint8_t ready;          /* enum poll_event bits seen and not yet used up; HUP and ERR stay */
     uint8_t ring, tx_error; /* poll_ring's */
+    uint8_t p_index;        /* of its P: io_counts.h */
     struct g *reader, *writer;
     struct poll_rx *rx; /* of a reader that wants bytes and not only to know of them: poll_ring.h */
-    struct io_counts *counts; /* of its P: io_counts.h */
-    poll_event_fn on_event;   /* NULL: edges with nobody waiting are only remembered in ready */
+    poll_event_fn on_event; /* NULL: edges with nobody waiting are only remembered in ready */
 };
 
 /* Registers fd (non-blocking) with the current P. pd starts as readable and writable unknown, that

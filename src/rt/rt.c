@@ -85,6 +85,7 @@ int rt_run(const struct rt_options *options, rt_fn main_fn, void *arg) {
             break;
         }
         rt_sched.ps[made] = p;
+        io_counts_by_p[made] = &p->io;
     }
     if (err < 0)
         goto free_ps;
@@ -272,6 +273,8 @@ void rt_p_stats(unsigned p_index, struct rt_p_stats *out) {
         .sleeping = atomic_load_explicit(&p->idle.sleeping, memory_order_relaxed) != 0,
     };
 }
+
+struct io_counts *io_counts_by_p[RT_P_MAX];
 
 struct io_counts *io_counts_here(void) {
     return &p_self()->io;

@@ -41,6 +41,7 @@ static void init_stats(struct cluster *cluster) {
         {&s->cx_http1_total, STAT_COUNTER, "upstream_cx_http1_total"},
         {&s->cx_connect_fail, STAT_COUNTER, "upstream_cx_connect_fail"},
         {&s->cx_connect_timeout, STAT_COUNTER, "upstream_cx_connect_timeout"},
+        {&s->cx_connect_attempts_exceeded, STAT_COUNTER, "upstream_cx_connect_attempts_exceeded"},
         {&s->cx_overflow, STAT_COUNTER, "upstream_cx_overflow"},
         {&s->cx_pool_overflow, STAT_COUNTER, "upstream_cx_pool_overflow"},
         {&s->cx_destroy, STAT_COUNTER, "upstream_cx_destroy"},

@@ -17,6 +17,7 @@
 #include "config/config.h"
 #include "io/address.h"
 #include "proxy/breaker.h"
+#include "proxy/transport_socket.h"
 #include "rt/rt.h"
 #include "rt/sync.h"
 #include "rt/timer.h"
@@ -62,7 +63,7 @@ struct cluster_stats {
         *cx_overflow, *cx_destroy, *cx_destroy_local, *cx_destroy_remote, *cx_idle_timeout,
         *cx_none_healthy, *cx_rx_bytes, *cx_tx_bytes, *cx_connect_ms, *cx_length_ms,
         *cx_protocol_error, *cx_pool_overflow, *cx_destroy_with_active_rq, *cx_max_requests,
-        *cx_no_descriptor;
+        *cx_no_descriptor, *cx_connect_attempts_exceeded;
     struct statistic *rq_total, *rq_active, *rq_completed, *rq_pending_total, *rq_pending_active,
         *rq_pending_overflow, *rq_pending_failure_eject, *rq_timeout, *rq_rx_reset, *rq_tx_reset,
         *rq_cancelled, *rq_time, *rq_maintenance_mode;
@@ -99,6 +100,7 @@ struct cluster {
     int64_t connect_timeout_ns; /* 0: none */
     uint32_t max_connections, max_pending, max_requests;
     uint32_t buffer_limit;
+    struct transport_socket transport; /* kind NULL: bytes as they are */
     const struct cfg_cluster *config;
     struct config *config_ref; /* keeps `config` alive */
     struct cluster_stats stats;

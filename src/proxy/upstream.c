@@ -1,4 +1,4 @@
-/* upstream: the pool. Everything here runs on the pool's own P.
+/* upstream: opening connections, and the pool. Everything here runs on the pool's own P.
  *
  *   upstream_get ─ idle one? take the most recently used
  *                └ none: below max_connections, or none open on this P yet: connect
@@ -6,7 +6,7 @@
  *
  * The breaker's counts are shared by the Ps, the queue is not: a P whose exchanges wait while
  * another P holds all connections would wait for ever, so each P may always open one (as each
- * worker's pool may on Envoy). */
+ * worker's pool may on Envoy). Not so upstream_open's, who do not wait: to them the limit is exact. */
 #include "proxy/upstream.h"
 
 #include <errno.h>
@@ -158,15 +158,17 @@ static struct upstream *take_any_idle(struct cluster *cluster, unsigned p_index,
     return NULL;
 }
 
+/* ---- opening ---- */
+
 /* Without a descriptor for it something that idles gives way, here or to another upstream. */
 static int connect_to(struct upstream *u, struct cluster *cluster, const struct host *host,
-                      int64_t deadline_ns) {
-    int rc = socket_connect(&u->socket, &host->address, idle_event, deadline_ns);
+                      const struct upstream_wants *wants, int64_t deadline_ns) {
+    int rc = socket_connect(&u->socket, &host->address, wants->on_event, deadline_ns);
     if (!descriptors_lack(rc))
         return rc;
     struct worker *worker = worker_here();
     if (descriptors_make_room(worker, DESCRIPTORS_FOR_UPSTREAM, rc) > 0)
-        rc = socket_connect(&u->socket, &host->address, idle_event, deadline_ns);
+        rc = socket_connect(&u->socket, &host->address, wants->on_event, deadline_ns);
     if (descriptors_lack(rc)) {
         stat_inc(cluster->stats.cx_no_descriptor, worker->index);
         descriptors_count_upstream();
@@ -174,67 +176,127 @@ static int connect_to(struct upstream *u, struct cluster *cluster, const struct 
     return rc;
 }
 
-static enum upstream_failure open_connection(struct cluster *cluster, struct host *host,
-                                             unsigned p_index, int64_t deadline_ns,
-                                             struct upstream **out, int *rc) {
+/* And what the transport says before anybody else. */
+static int connect_transport(struct upstream *u, struct cluster *cluster, const struct host *host,
+                             const struct upstream_wants *wants, int64_t deadline_ns,
+                             char failure[256]) {
+    static const struct transport_wishes none = {0};
+    const struct transport_socket *transport = &cluster->transport;
+    int rc = connect_to(u, cluster, host, wants, deadline_ns);
+    if (rc != 0 || !transport->kind)
+        return rc;
+    rc = transport->kind->itab->connect(
+        transport->config, &u->socket, wants->wishes ? wants->wishes : &none, deadline_ns, failure);
+    if (rc != 0)
+        socket_close(&u->socket);
+    return rc;
+}
+
+/* Counted before the connect parks, so that the limits hold meanwhile. */
+static void count_opening(struct cluster *cluster, struct host_pool *pool, unsigned p_index) {
     const struct cluster_stats *s = &cluster->stats;
-    struct host_pool *pool = &host->pools[p_index];
-    struct pool_cache *memory = &worker_here()->upstream_pool;
-    struct upstream *u = pool_get(memory);
-    if (!u) {
-        *rc = -ENOMEM;
-        return UPSTREAM_CONNECT_FAILED;
-    }
-    memset(u, 0, sizeof *u);
-    /* Counted before the connect parks, so that the limits hold meanwhile. */
-    atomic_fetch_add_explicit(&cluster->connections, 1, memory_order_relaxed);
     pool->open_count++;
     cluster->local[p_index].open_count++;
     stat_inc(s->cx_total, p_index);
-    stat_inc(s->cx_http1_total, p_index);
     stat_inc(s->cx_active, p_index);
     bump(&pool->counters.cx_total, 1);
     bump(&pool->counters.cx_active, 1);
+}
 
-    int64_t start_ns = rt_now_ns();
-    int64_t connect_deadline_ns = start_ns + cluster->connect_timeout_ns;
-    bool own_deadline = connect_deadline_ns <= deadline_ns;
-    list_init(&u->node); /* not linked: to idle_event in use */
-    *rc = connect_to(u, cluster, host, own_deadline ? connect_deadline_ns : deadline_ns);
-    if (*rc == 0) {
-        u->host = host; /* the caller's lease is its from now on */
-        u->leases = 2;
-        u->cluster = cluster_ref(cluster);
-        u->p_index = (uint16_t)p_index;
-        u->opened_ns = start_ns;
-        inbuf_init(&u->in, rt_blocks());
-        struct address local;
-        socket_local_address(&u->socket, &local);
-        u->local_len = (uint16_t)address_text(&local, u->local_text);
-        stat_record_us(s->cx_connect_ms, p_index, (uint64_t)(rt_now_ns() - start_ns) / 1000);
-        *out = u;
-        return UPSTREAM_OK;
-    }
-    if (!descriptors_lack(*rc))
+static enum upstream_failure count_failed(struct cluster *cluster, struct host_pool *pool,
+                                          unsigned p_index, int rc, bool own_deadline) {
+    const struct cluster_stats *s = &cluster->stats;
+    if (!descriptors_lack(rc))
         descriptors_freed();
-    pool_put(memory, u);
     atomic_fetch_sub_explicit(&cluster->connections, 1, memory_order_relaxed);
     leave_host(pool);
     cluster->local[p_index].open_count--;
     stat_dec(s->cx_active, p_index);
     bump(&pool->counters.cx_active, -1);
     wait_queue_wake_one(&cluster->local[p_index].pending);
-    if (*rc == -ECANCELED)
+    if (rc == -ECANCELED)
         return UPSTREAM_CANCELLED;
-    if (*rc == -ETIMEDOUT && !own_deadline)
+    if (rc == -ETIMEDOUT && !own_deadline)
         return UPSTREAM_DEADLINE;
     stat_inc(s->cx_connect_fail, p_index);
     bump(&pool->counters.cx_connect_fail, 1);
-    if (*rc == -ETIMEDOUT) {
-        stat_inc(s->cx_connect_timeout, p_index);
-        return UPSTREAM_CONNECT_TIMEOUT;
+    if (rc != -ETIMEDOUT)
+        return UPSTREAM_CONNECT_FAILED;
+    stat_inc(s->cx_connect_timeout, p_index);
+    return UPSTREAM_CONNECT_TIMEOUT;
+}
+
+/* The caller has counted it in cluster->connections, and leases the host, which becomes the connection's
+ * with UPSTREAM_OK. */
+static enum upstream_failure open_connection(struct cluster *cluster, struct host *host,
+                                             unsigned p_index, const struct upstream_wants *wants,
+                                             struct upstream **out, int *rc, char failure[256]) {
+    struct host_pool *pool = &host->pools[p_index];
+    struct pool_cache *memory = &worker_here()->upstream_pool;
+    struct upstream *u = pool_get(memory);
+    if (!u) {
+        atomic_fetch_sub_explicit(&cluster->connections, 1, memory_order_relaxed);
+        *rc = -ENOMEM;
+        return UPSTREAM_CONNECT_FAILED;
     }
-    return UPSTREAM_CONNECT_FAILED;
+    memset(u, 0, sizeof *u);
+    count_opening(cluster, pool, p_index);
+    int64_t start_ns = rt_now_ns();
+    int64_t connect_deadline_ns = start_ns + cluster->connect_timeout_ns;
+    bool own_deadline = connect_deadline_ns <= wants->deadline_ns;
+    list_init(&u->node); /* not linked: to idle_event in use */
+    *rc = connect_transport(u, cluster, host, wants,
+                            own_deadline ? connect_deadline_ns : wants->deadline_ns, failure);
+    if (*rc != 0) {
+        pool_put(memory, u);
+        return count_failed(cluster, pool, p_index, *rc, own_deadline);
+    }
+    u->host = host;
+    u->leases = 2;
+    u->cluster = cluster_ref(cluster);
+    u->p_index = (uint16_t)p_index;
+    u->opened_ns = start_ns;
+    inbuf_init(&u->in, rt_blocks());
+    struct address local;
+    socket_local_address(&u->socket, &local);
+    u->local_len = (uint16_t)address_text(&local, u->local_text);
+    stat_record_us(cluster->stats.cx_connect_ms, p_index,
+                   (uint64_t)(rt_now_ns() - start_ns) / 1000);
+    *out = u;
+    return UPSTREAM_OK;
+}
+
+enum upstream_failure upstream_open(struct cluster *cluster, unsigned p_index,
+                                    const struct upstream_wants *wants,
+                                    struct upstream_opened *out) {
+    *out = (struct upstream_opened){.failure = ""};
+    uint32_t open = atomic_fetch_add_explicit(&cluster->connections, 1, memory_order_relaxed);
+    if (open >= cluster->max_connections) {
+        atomic_fetch_sub_explicit(&cluster->connections, 1, memory_order_relaxed);
+        stat_inc(cluster->stats.cx_overflow, p_index);
+        return UPSTREAM_OVERFLOW;
+    }
+    struct host *host = cluster_choose(cluster, p_index);
+    if (!host) {
+        atomic_fetch_sub_explicit(&cluster->connections, 1, memory_order_relaxed);
+        stat_inc(cluster->stats.cx_none_healthy, p_index);
+        return UPSTREAM_NO_HOST;
+    }
+    out->host = host_ref(host);
+    return open_connection(cluster, host, p_index, wants, &out->upstream, &out->rc, out->failure);
+}
+
+/* ---- the pool ---- */
+
+static enum upstream_failure open_pooled(struct cluster *cluster, struct host *host,
+                                         unsigned p_index, int64_t deadline_ns,
+                                         struct upstream **out, int *rc) {
+    const struct upstream_wants wants = {.on_event = idle_event, .deadline_ns = deadline_ns};
+    char failure[256];
+    stat_inc(cluster->stats.rq_pending_total, p_index);
+    stat_inc(cluster->stats.cx_http1_total, p_index);
+    atomic_fetch_add_explicit(&cluster->connections, 1, memory_order_relaxed);
+    return open_connection(cluster, host, p_index, &wants, out, rc, failure);
 }
 
 static enum upstream_failure wait_for_room(struct cluster *cluster, unsigned p_index,
@@ -270,10 +332,8 @@ static NOINLINE enum upstream_failure get_slowly(struct cluster *cluster, struct
         host_unref(*host_out); /* of an earlier round */
         *host_out = host;
         uint32_t open = atomic_load_explicit(&cluster->connections, memory_order_relaxed);
-        if (open < cluster->max_connections || cluster->local[p_index].open_count == 0) {
-            stat_inc(cluster->stats.rq_pending_total, p_index);
-            return open_connection(cluster, host, p_index, deadline_ns, out, rc);
-        }
+        if (open < cluster->max_connections || cluster->local[p_index].open_count == 0)
+            return open_pooled(cluster, host, p_index, deadline_ns, out, rc);
         *out = take_any_idle(cluster, p_index, host_out);
         if (*out)
             return UPSTREAM_OK;

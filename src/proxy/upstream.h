@@ -1,16 +1,21 @@
-/* upstream: connections to endpoints and the pool that keeps them, one per host and P.
+/* upstream: connections to endpoints, and the pool that keeps them, one per host and P.
  *
- * Ownership  upstream_get hands out one owned connection; upstream_put or upstream_close takes it
- *            back. The struct itself is leased until upstream_unref, so that its host and its address can
+ *     upstream_get    of the pool, where requests share connections one after the other
+ *     upstream_open   of nobody but the caller, from its beginning to its end
+ *
+ * Ownership  Both hand out one owned connection; upstream_put (what came of the pool) or upstream_close takes
+ *            it back. The struct itself is leased until upstream_unref, so that its host and its address can
  *            be read by whoever used it, also after the connection has ended. It leases its host and,
  *            while it is open, its cluster.
  * Threads    One P for life.
- * Parks      upstream_get: while connecting, and while the circuit breaker is at its limit.
+ * Parks      Both: while connecting, with what the cluster's transport has to say first. upstream_get: while
+ *            the circuit breaker is at its limit.
  * Idle       A pooled connection owns no coroutine and no block. Whatever arrives on it ends it. */
 #pragma once
 #include "io/inbuf.h"
 #include "io/socket.h"
 #include "proxy/cluster.h"
+#include "proxy/transport_socket.h"
 
 struct upstream {
     struct socket socket;
@@ -18,9 +23,12 @@ struct upstream {
     struct list node; /* of the pool while idle */
     struct host *host;
     struct cluster *cluster;
-    uint32_t leases;       /* of the connection while it is open, and of who used it */
-    uint32_t requests;     /* served, the current one included */
-    int64_t idle_until_ns; /* while idle */
+    uint32_t leases;   /* of the connection while it is open, and of who used it */
+    uint32_t requests; /* served, the current one included */
+    union {
+        int64_t idle_until_ns; /* of the pool's, while idle */
+        void *owner;           /* upstream_open's: whoever opened it may set it */
+    };
     int64_t opened_ns;
     uint16_t p_index;
     uint16_t local_len;
@@ -43,6 +51,25 @@ enum upstream_failure {
 MUST_CHECK enum upstream_failure upstream_get(struct cluster *cluster, unsigned p_index,
                                               int64_t deadline_ns, struct host **host,
                                               struct upstream **out, int *rc);
+/* How a connection of the caller's own is to be. */
+struct upstream_wants {
+    socket_event_fn on_event;              /* it may be called before upstream_open returns */
+    const struct transport_wishes *wishes; /* borrowed until it returns */
+    int64_t deadline_ns; /* of the whole; the cluster's connect_timeout holds too */
+};
+/* What became of it. */
+struct upstream_opened {
+    struct upstream *upstream; /* UPSTREAM_OK, else NULL. Owned, and leased */
+    struct host *
+        host; /* chosen; NULL: none was. With UPSTREAM_OK the upstream's, else leased: host_unref */
+    int rc;   /* of UPSTREAM_CONNECT_FAILED: why */
+    char failure[256]; /* its transport's words, if it was that which failed; else empty */
+};
+/* A connection to the next host in rotation that is in no pool. It counts against max_connections of all Ps,
+ * which is exact: UPSTREAM_OVERFLOW. No other failure waits for anything but the host. */
+MUST_CHECK enum upstream_failure upstream_open(struct cluster *cluster, unsigned p_index,
+                                               const struct upstream_wants *wants,
+                                               struct upstream_opened *out);
 /* Back to the pool: the response is complete and the connection may be used again. */
 void upstream_put(struct upstream *upstream);
 /* Gives the lease back. The connection is not the caller's any more. */

@@ -68,6 +68,8 @@ static const char *slot_name(enum cfg_any_slot slot) {
         return "upstream protocol config";
     case CFG_SLOT_RESOURCE_MONITOR:
         return "resource monitor";
+    case CFG_SLOT_LISTENER_FILTER:
+        return "listener filter";
     case CFG_SLOT_TRANSPORT_SOCKET:
         return "transport socket";
     case CFG_SLOT_PAYLOAD:

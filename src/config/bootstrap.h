@@ -5,6 +5,7 @@
  * Envoy documents are applied by the reader of a field, not here: `set` is false when absent.
  * Shapes of values, ownership and threads: types.h. */
 #pragma once
+#include "config/listener_config.h"
 #include "config/types.h"
 
 /* ---- core ---- */
@@ -408,39 +409,6 @@ struct cfg_hcm { /* extensions.filters.network.http_connection_manager.v3 */
     bool proxy_100_continue;
     int forward_client_cert_details; /* enum cfg_forward_cert */
     struct cfg_current_cert *set_current_client_cert_details;
-};
-
-/* ---- listeners ---- */
-struct cfg_filter { /* config.listener.v3.Filter */
-    struct cfg_mark mark;
-    struct span name;
-    struct cfg_any typed_config; /* must be a cfg_hcm for now */
-};
-struct cfg_filter_chain {
-    struct cfg_mark mark;
-    struct span name;
-    struct cfg_filter *filters;
-    size_t filters_count;
-    struct cfg_transport_socket *transport_socket;
-};
-struct cfg_listener {
-    struct cfg_mark mark;
-    struct span name; /* default: its address */
-    struct cfg_address *address;
-    struct span stat_prefix;
-    struct cfg_filter_chain *filter_chains; /* exactly one for now: no filter_chain_match */
-    size_t filter_chains_count;
-    struct cfg_filter_chain *default_filter_chain;
-    struct cfg_u32 per_connection_buffer_limit_bytes; /* default 1 MiB */
-    struct cfg_bool enable_reuse_port;                /* default true */
-    struct cfg_u32 tcp_backlog_size;
-    struct cfg_bool bind_to_port;
-    struct cfg_metadata *metadata;
-    bool ignore_global_conn_limit;
-    bool bypass_overload_manager;
-    struct cfg_u32 max_connections_to_accept_per_socket_event;
-    int drain_type;        /* accepted; 1 MODIFY_ONLY */
-    int traffic_direction; /* inert; 1 INBOUND, 2 OUTBOUND */
 };
 
 /* ---- clusters ---- */

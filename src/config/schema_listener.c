@@ -9,7 +9,7 @@ static const struct cfg_field filter_fields[] = {
     FIELD(struct cfg_filter, 1, name, CFG_STRING, .rules = CFG_REQUIRED, .doc = "Any name."),
     FIELD(struct cfg_filter, 4, typed_config, CFG_ANY, .oneof = "config_type",
           .slot = CFG_SLOT_NETWORK_FILTER, .rules = CFG_ONEOF_REQUIRED,
-          .doc = "The HTTP connection manager is the only network filter so far."),
+          .doc = "Which filter it is. The last one of a chain serves the connection."),
 };
 static const struct cfg_missing filter_missing[] = {{5, "config_discovery"}};
 static const struct cfg_schema filter_schema = {
@@ -22,18 +22,25 @@ static const struct cfg_schema filter_schema = {
 };
 
 static const struct cfg_field filter_chain_fields[] = {
+    POINTER(struct cfg_filter_chain, 1, filter_chain_match, struct cfg_filter_chain_match,
+            cfg_schema_filter_chain_match,
+            .doc =
+                "Which connections it is for; without it, for those that no other chain matches."),
     LIST(struct cfg_filter_chain, 3, filters, struct cfg_filter, filter_schema,
-         .doc = "Exactly one for now: the HTTP connection manager."),
+         .doc = "In order. The last one serves the connection: the HTTP connection manager or "
+                "another that can."),
+    WRAPPER(struct cfg_filter_chain, 4, use_proxy_proto, CFG_BOOL, .rules = CFG_ONLY_FALSE,
+            .default_text = "false",
+            .doc = "Deprecated: use the listener filter envoy.filters.listener.proxy_protocol."),
     POINTER(struct cfg_filter_chain, 6, transport_socket, struct cfg_transport_socket,
             cfg_schema_transport_socket, .default_text = "envoy.transport_sockets.raw_buffer",
             .doc = "TLS: see [tls.md](tls.md)."),
-    FIELD(struct cfg_filter_chain, 7, name, CFG_STRING, .doc = "For logs."),
+    FIELD(struct cfg_filter_chain, 7, name, CFG_STRING, .doc = "For logs; unique in its listener."),
+    FIELD(struct cfg_filter_chain, 9, transport_socket_connect_timeout, CFG_DURATION,
+          .default_text = "none", .doc = "How long a handshake of the transport socket may take."),
 };
 static const struct cfg_missing filter_chain_missing[] = {
-    {1, "filter_chain_match"},
-    {4, "use_proxy_proto"},
     {5, "metadata"},
-    {9, "transport_socket_connect_timeout"},
 };
 static const struct cfg_schema filter_chain_schema = {
     .name = "envoy.config.listener.v3.FilterChain",
@@ -42,6 +49,28 @@ static const struct cfg_schema filter_chain_schema = {
     MARK(struct cfg_filter_chain),
     FIELDS(filter_chain_fields),
     MISSING(filter_chain_missing),
+};
+
+/* ---- listener filters ---- */
+
+static const struct cfg_field listener_filter_fields[] = {
+    FIELD(struct cfg_listener_filter, 1, name, CFG_STRING, .rules = CFG_REQUIRED,
+          .doc = "Any name."),
+    FIELD(struct cfg_listener_filter, 3, typed_config, CFG_ANY, .oneof = "config_type",
+          .has_at = CFG_AT(struct cfg_listener_filter, has_typed_config),
+          .slot = CFG_SLOT_LISTENER_FILTER, .rules = CFG_ONEOF_REQUIRED,
+          .doc = "Which filter it is."),
+    POINTER(struct cfg_listener_filter, 4, filter_disabled, struct cfg_listener_predicate,
+            cfg_schema_listener_predicate, .doc = "The connections that it does not look at."),
+};
+static const struct cfg_missing listener_filter_missing[] = {{5, "config_discovery"}};
+static const struct cfg_schema listener_filter_schema = {
+    .name = "envoy.config.listener.v3.ListenerFilter",
+    .doc = "Looks at a connection's first bytes before its filter chain is chosen.",
+    .size = sizeof(struct cfg_listener_filter),
+    MARK(struct cfg_listener_filter),
+    FIELDS(listener_filter_fields),
+    MISSING(listener_filter_missing),
 };
 
 /* ---- listener ---- */
@@ -67,15 +96,34 @@ static const struct cfg_field listener_fields[] = {
     POINTER(struct cfg_listener, 2, address, struct cfg_address, cfg_schema_address,
             .rules = CFG_REQUIRED, .doc = "Where to listen."),
     LIST(struct cfg_listener, 3, filter_chains, struct cfg_filter_chain, filter_chain_schema,
-         .doc = "What is done with connections. Exactly one for now, without conditions."),
+         .doc = "What is done with connections. The one that matches best has a connection; see "
+                "[connections.md](connections.md)."),
     WRAPPER(struct cfg_listener, 5, per_connection_buffer_limit_bytes, CFG_U32,
             .default_text = "1048576", .doc = "How much of a body is held for a slow peer."),
     POINTER(struct cfg_listener, 6, metadata, struct cfg_metadata, cfg_schema_metadata,
             .doc = "`filter_metadata[\"sluice.memory\"].limit_bytes`: see [memory.md](memory.md)."),
     ENUM(struct cfg_listener, 8, drain_type, drain_type_enum, .default_text = "DEFAULT",
          .status = CFG_INERT, .doc = "When its connections drain."),
+    LIST(struct cfg_listener, 9, listener_filters, struct cfg_listener_filter,
+         listener_filter_schema, .doc = "In order, each until it is done."),
+    WRAPPER(struct cfg_listener, 10, transparent, CFG_BOOL, .default_text = "false",
+            .doc = "IP_TRANSPARENT, which takes CAP_NET_ADMIN."),
+    WRAPPER(struct cfg_listener, 11, freebind, CFG_BOOL, .default_text = "false",
+            .doc = "IP_FREEBIND: the address need not be this machine's yet."),
+    WRAPPER(struct cfg_listener, 12, tcp_fast_open_queue_length, CFG_U32,
+            .default_text = "no TCP Fast Open",
+            .doc = "TCP Fast Open, and how many may wait in it; 0 turns it off."),
+    LIST(struct cfg_listener, 13, socket_options, struct cfg_socket_option,
+         cfg_schema_socket_option, .doc = "Set on the listening sockets."),
+    FIELD(struct cfg_listener, 15, listener_filters_timeout, CFG_DURATION, .default_text = "15s",
+          .doc = "How long all listener filters together may wait for bytes; 0: for ever."),
     ENUM(struct cfg_listener, 16, traffic_direction, traffic_direction_enum,
          .default_text = "UNSPECIFIED", .status = CFG_INERT, .doc = "For control planes."),
+    FIELD(struct cfg_listener, 17, continue_on_listener_filters_timeout, CFG_BOOL,
+          .doc = "After that time the connection goes on with what is known, instead of being "
+                 "closed."),
+    LIST(struct cfg_listener, 22, access_log, struct cfg_access_log, cfg_schema_access_log,
+         .doc = "A line for each connection, at its end."),
     WRAPPER(struct cfg_listener, 24, tcp_backlog_size, CFG_U32,
             .default_text = "the system's maximum", .doc = "Connections waiting to be accepted."),
     POINTER(struct cfg_listener, 25, default_filter_chain, struct cfg_filter_chain,
@@ -96,24 +144,11 @@ static const struct cfg_field listener_fields[] = {
           .doc = "Actions of the overload manager do not concern this listener."),
 };
 static const struct cfg_missing listener_missing[] = {
-    {4, "use_original_dst"},
-    {7, "deprecated_v1"},
-    {9, "listener_filters"},
-    {10, "transparent"},
-    {11, "freebind"},
-    {12, "tcp_fast_open_queue_length"},
-    {13, "socket_options"},
-    {15, "listener_filters_timeout"},
-    {17, "continue_on_listener_filters_timeout"},
-    {18, "udp_listener_config"},
-    {19, "api_listener"},
-    {20, "connection_balance_config"},
-    {21, "reuse_port"},
-    {22, "access_log"},
-    {27, "internal_listener"},
-    {30, "enable_mptcp"},
-    {32, "filter_chain_matcher"},
-    {33, "additional_addresses"},
+    {4, "use_original_dst"},           {7, "deprecated_v1"},
+    {18, "udp_listener_config"},       {19, "api_listener"},
+    {20, "connection_balance_config"}, {21, "reuse_port"},
+    {27, "internal_listener"},         {30, "enable_mptcp"},
+    {32, "filter_chain_matcher"},      {33, "additional_addresses"},
 };
 const struct cfg_schema cfg_schema_listener = {
     .name = "envoy.config.listener.v3.Listener",

@@ -43,6 +43,13 @@ extern const struct cfg_schema cfg_schema_layered_runtime;
 void cfg_check_runtime(struct cfg_loader *loader, const struct cfg_tree *node,
                        const struct cfg_path *path, void *message);
 
+/* schema_chain_match.c */
+extern const struct cfg_schema cfg_schema_filter_chain_match;
+extern const struct cfg_schema cfg_schema_listener_predicate;
+
+/* schema_socket.c */
+extern const struct cfg_schema cfg_schema_socket_option;
+
 /* schema_listener.c, schema_cluster.c */
 extern const struct cfg_schema cfg_schema_listener;
 extern const struct cfg_schema cfg_schema_cluster;

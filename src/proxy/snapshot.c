@@ -70,6 +70,27 @@ static void build_clusters(struct snapshot *snapshot, const struct cfg_static_re
               compare_clusters);
 }
 
+/* What the tables know already and nothing does yet. */
+static void refuse_fields(const struct cfg_listener *cfg, const struct cfg_filter_chain *chain,
+                          struct cfg_problems *problems) {
+    const struct {
+        const char *name;
+        bool is_there;
+    } fields[] = {
+        {"listener_filters", cfg->listener_filters_count > 0},
+        {"access_log of a listener", cfg->access_log_count > 0},
+        {"socket_options, transparent, freebind and tcp_fast_open_queue_length",
+         cfg->socket_options_count > 0 || cfg->transparent.set || cfg->freebind.set ||
+             cfg->tcp_fast_open_queue_length.set},
+        {"filter_chain_match", chain->filter_chain_match != NULL},
+        {"transport_socket_connect_timeout", chain->transport_socket_connect_timeout.set},
+    };
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
+        if (fields[i].is_there)
+            cfg_problem_add(problems, CFG_PROBLEM_UNSUPPORTED, &cfg->mark, "no %s in this release",
+                            fields[i].name);
+}
+
 /* The one HTTP connection manager of a listener. */
 static const struct cfg_hcm *find_hcm(const struct cfg_listener *cfg, struct span *chain_name,
                                       struct cfg_problems *problems) {
@@ -84,6 +105,7 @@ static const struct cfg_hcm *find_hcm(const struct cfg_listener *cfg, struct spa
     }
     const struct cfg_filter_chain *chain =
         cfg->filter_chains_count ? &cfg->filter_chains[0] : cfg->default_filter_chain;
+    refuse_fields(cfg, chain, problems);
     *chain_name = chain->name;
     if (chain->transport_socket && chain->transport_socket->has_typed_config &&
         chain->transport_socket->typed_config.schema != &cfg_schema_raw_buffer) {

@@ -56,6 +56,12 @@ static void set_io(void) {
         [IO_SHUTDOWN_CALLS] = "server.io.shutdown_calls",
         [IO_ERRORS] = "server.io.errors",
         [IO_SOFT_ERRORS] = "server.io.soft_errors",
+        [IO_STREAM_SPLICES] = "server.io.stream_splices",
+        [IO_STREAM_SPLICE_BYTES] = "server.io.stream_splice_bytes",
+        [IO_STREAM_LENDS] = "server.io.stream_lends",
+        [IO_STREAM_LEND_BYTES] = "server.io.stream_lend_bytes",
+        [IO_STREAM_COPIES] = "server.io.stream_copies",
+        [IO_STREAM_COPY_BYTES] = "server.io.stream_copy_bytes",
     };
     uint64_t sums[IO_COUNTS] = {0};
     for (unsigned p = 0; p < rt_p_count(); p++) {

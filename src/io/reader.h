@@ -1,11 +1,16 @@
 /* reader: an interface value as Go's io.Reader has it, {itab, data}, passed by value. It lends
  * bytes where they lie instead of copying them out.
  *
- * Ownership  The span that next() lends is borrowed until the next call of next() or close() on
- *            the same reader. A decorator owns the reader it wraps and closes it.
+ * Ownership  The span that next() lends is borrowed until the next call of next(), splice(), of one of their try_
+ *            forms or of close() on the same reader; peek() and unread() leave it alone. What a decorator
+ *            lends it says in its header: mostly what the reader inside lent, and so for as long. A
+ *            decorator owns the reader that it wraps, which nobody else calls any more, and closes it.
+ *            Closing is for those who own a reader: once is enough, twice does no harm, and after an
+ *            error or the end it is as necessary as before.
  * Threads    The P of the exchange. One coroutine at a time.
- * Parks      next() and splice() may. */
+ * Parks      next() and splice() may. The others never. */
 #pragma once
+#include <errno.h>
 #include <sys/types.h>
 
 #include "base/check.h"
@@ -39,8 +44,14 @@ struct reader_itab {
     /* Instead of next(), when unread() is not 0: moves up to max of those bytes into the pipe (io/splice.h),
      * which is empty. Returns as next() does, or -ENOBUFS: nothing was moved, call next(). */
     ssize_t (*splice)(void *data, struct splice *splice, size_t max);
+    /* May be NULL: -EOPNOTSUPP. The same without parking. Neither of these is an end, nor do they stick:
+     * -EAGAIN: nothing is there; an event of what is read from will tell.
+     * -EOPNOTSUPP: only a coroutine could find out, by next(). Of try_splice(): by try_next(). */
+    ssize_t (*try_next)(void *data, size_t max, struct span *out);
+    ssize_t (*try_splice)(void *data, struct splice *splice, size_t max);
 };
 
+/* By value; whoever holds one borrows what is behind it, its owner apart. */
 struct reader {
     const struct reader_itab *itab; /* NULL: no body at all, at its end from the start */
     void *data;
@@ -73,4 +84,18 @@ static inline ssize_t reader_splice(struct reader reader, struct splice *splice,
     ASSERT(reader.itab);
     ASSERT(reader.itab->splice);
     return reader.itab->splice(reader.data, splice, max);
+}
+
+static inline ssize_t reader_try_next(struct reader reader, size_t max, struct span *out) {
+    if (!reader.itab) {
+        *out = span_make("", 0);
+        return 0;
+    }
+    return reader.itab->try_next ? reader.itab->try_next(reader.data, max, out) : -EOPNOTSUPP;
+}
+
+static inline ssize_t reader_try_splice(struct reader reader, struct splice *splice, size_t max) {
+    ASSERT(reader.itab);
+    return reader.itab->try_splice ? reader.itab->try_splice(reader.data, splice, max)
+                                   : -EOPNOTSUPP;
 }

@@ -76,6 +76,10 @@ void socket_close(struct socket *socket) {
     poll_close(&socket->pd);
 }
 
+void socket_reset_on_close(struct socket *socket) {
+    sys_set_reset_on_close(socket->pd.fd);
+}
+
 int socket_shutdown(struct socket *socket) {
     int rc = socket->transport ? socket->transport->itab->shutdown(socket) : 0;
     if (rc == 0)

@@ -73,6 +73,9 @@ MUST_CHECK int socket_try_accept(struct socket *socket, struct address *peer);
 /* We send no more; what was sent before arrives. 0 or -errno (-ENOTCONN). */
 MUST_CHECK int socket_shutdown(struct socket *socket);
 void socket_close(struct socket *socket);
+/* Closing it, whenever that is, tells the peer that the stream broke (TCP: a reset) instead of that it ended;
+ * what was sent and has not arrived may be lost. */
+void socket_reset_on_close(struct socket *socket);
 /* Stops reading and hands the descriptor back, owned by the caller. Bytes that were read of it and not
  * received yet are appended to `in`, which with what it holds already is what came before anything that
  * whoever has the descriptor will read. -ENOMEM: there is no room for those; -EOPNOTSUPP: the socket has a

@@ -34,6 +34,7 @@
 #include "base/log.h"
 #include "io/sys.h"
 #include "rt/io_counts.h"
+#include "rt/poll_ring.h"
 #include "rt/rt.h"
 
 LOG_COMPONENT(io, "io");
@@ -219,43 +220,57 @@ static ssize_t copy_out(struct splice *splice, struct socket *to, const char *re
         return n;
     io_counts_add(io_counts_of(to->pd.p_index), IO_COPIED_BYTES, (uint64_t)n);
     struct iovec piece = {bytes, (size_t)n};
+    splice->held -= (size_t)n;
     int rc = socket_send(to, &piece, 1, reason, stall_ns);
     return rc != 0 ? rc : n;
 }
 
-ssize_t splice_send(struct splice *splice, struct socket *to, bool more, const char *reason,
-                    int64_t stall_ns) {
+/* Nothing is put off that was sent before. */
+static inline ssize_t send_some(struct splice *splice, struct socket *to, bool more) {
     struct poll_fd *pd = &to->pd;
-    ASSERT(splice->held > 0);
-    if (!socket_can_splice(to)) {
-        ssize_t copied = copy_out(splice, to, reason, stall_ns);
-        if (copied > 0)
-            splice->held -= (size_t)copied;
-        return copied;
-    }
-    int owed = socket_settle(to, reason, stall_ns);
-    if (owed != 0)
-        return owed;
-    ssize_t n = -EAGAIN;
-    while (n == -EAGAIN) {
-        int rc = may_send(to) ? 0 : socket_wait_for_room(to, reason, stall_ns);
-        if (rc != 0)
-            return rc;
-        n = sys_splice(splice->pipe.from, pd->fd, splice->held, more);
-        count_call(pd, n);
-        if (n == -EAGAIN)
-            poll_not_writable(pd);
-    }
-    if (is_refusal(n)) {
-        note_refusal(n);
-        n = copy_out(splice, to, reason, stall_ns);
-    } else if (n > 0) {
+    if (!may_send(to))
+        return -EAGAIN;
+    ssize_t n = sys_splice(splice->pipe.from, pd->fd, splice->held, more);
+    count_call(pd, n);
+    if (n == -EAGAIN)
+        poll_not_writable(pd);
+    if (n > 0) {
+        splice->held -= (size_t)n;
         to->tx_bytes += (uint64_t)n;
         io_counts_add(io_counts_of(pd->p_index), IO_SPLICE_BYTES, (uint64_t)n);
     }
-    if (n > 0)
-        splice->held -= (size_t)n;
     return n;
+}
+
+ssize_t splice_send(struct splice *splice, struct socket *to, bool more, const char *reason,
+                    int64_t stall_ns) {
+    ASSERT(splice->held > 0);
+    if (!socket_can_splice(to))
+        return copy_out(splice, to, reason, stall_ns);
+    int owed = socket_settle(to, reason, stall_ns);
+    if (owed != 0)
+        return owed;
+    ssize_t n;
+    while ((n = send_some(splice, to, more)) == -EAGAIN) {
+        int rc = socket_wait_for_room(to, reason, stall_ns);
+        if (rc != 0)
+            return rc;
+    }
+    if (!is_refusal(n))
+        return n;
+    note_refusal(n);
+    return copy_out(splice, to, reason, stall_ns);
+}
+
+ssize_t splice_try_send(struct splice *splice, struct socket *to, bool more) {
+    ASSERT(splice->held > 0);
+    if (!socket_can_splice(to))
+        return -EOPNOTSUPP;
+    int owed = poll_owes(&to->pd) ? poll_send_now(&to->pd) : 0;
+    if (owed != 0)
+        return owed;
+    ssize_t n = send_some(splice, to, more);
+    return is_refusal(n) ? -EOPNOTSUPP : n;
 }
 
 int splice_send_ahead(struct socket *to, struct span bytes, const char *reason, int64_t stall_ns) {

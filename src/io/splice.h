@@ -65,6 +65,8 @@ MUST_CHECK ssize_t splice_try_receive(struct splice *splice, struct socket *from
  * other bytes follow at once. The deadline as in socket_send. */
 MUST_CHECK ssize_t splice_send(struct splice *splice, struct socket *to, bool more,
                                const char *reason, int64_t stall_ns);
+/* The same without waiting: -EAGAIN: it takes nothing now. -EOPNOTSUPP: only splice_send can do it. */
+MUST_CHECK ssize_t splice_try_send(struct splice *splice, struct socket *to, bool more);
 /* As socket_send, of a few bytes (framing) that splice_send follows at once. */
 MUST_CHECK int splice_send_ahead(struct socket *to, struct span bytes, const char *reason,
                                  int64_t stall_ns);

@@ -134,6 +134,11 @@ NOINLINE void sys_set_nodelay(int fd) {
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* only speed is lost */
 }
 
+NOINLINE void sys_set_reset_on_close(int fd) {
+    struct linger now = {.l_onoff = 1};
+    (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now); /* then it ends as others do */
+}
+
 NOINLINE int sys_pipe(int ends[2], int capacity, int least) {
     if (pipe2(ends, O_NONBLOCK | O_CLOEXEC) != 0)
         return -errno;

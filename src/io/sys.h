@@ -44,6 +44,8 @@ static inline bool sys_is_our_mistake(ssize_t error) {
 }
 /* TCP_NODELAY; failure does not matter on sockets that are not TCP. */
 void sys_set_nodelay(int fd);
+/* SO_LINGER of 0 s; failure does not matter on sockets that are not TCP. */
+void sys_set_reset_on_close(int fd);
 /* A pipe, non-blocking and close-on-exec: ends[0] is read from. Its capacity is `capacity` where the kernel
  * allows that, else what it is by itself; -ENOSPC if that is below `least` (pipe-user-pages-soft). */
 MUST_CHECK int sys_pipe(int ends[2], int capacity, int least);

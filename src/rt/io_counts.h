@@ -35,6 +35,14 @@ enum io_count {
     IO_SHUTDOWN_CALLS,
     IO_ERRORS,      /* of the calls above: failed otherwise */
     IO_SOFT_ERRORS, /* of the calls above: what became of some message before (datagram.h) */
+
+    /* Of io/stream_copy.h, by the way that the bytes took; and how many steps that were. */
+    IO_STREAM_SPLICES,
+    IO_STREAM_SPLICE_BYTES, /* through a pipe */
+    IO_STREAM_LENDS,
+    IO_STREAM_LEND_BYTES, /* written from where the reader had them */
+    IO_STREAM_COPIES,
+    IO_STREAM_COPY_BYTES, /* gathered, because they were little */
     IO_COUNTS,
 };
 

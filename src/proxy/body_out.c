@@ -1,23 +1,8 @@
 /* body_out: pulls from the message's body and sends.
  *
- *     reader_next   ─ lent bytes ─► socket_send        copied twice by the kernel, in and out
- *     reader_splice ─ a pipe ─────► splice_send        not at all
- *
- * Which way      Splicing is for bytes that nobody looks at (the reader says so), that are known to come, and
- *                that come in large pieces: it takes a system call more than a receive and a send do, and
- *                saves copying. So it begins where SPLICE_LEAST bytes are still unread, and a piece of less
- *                than LITTLE sends the body back to copying, until a copied run of a good part of a
- *                block shows that there is more to be had at once.
- * How much       As much at a time as the receiver takes at a time: `step` doubles when the peer took a whole
- *                one at once and halves when it did not, between a block and SPLICE_MAX. What a receiver
- *                does not take stays in the pipe, so this bounds the kernel's memory that a slow one
- *                pins. One that does not even take a block at once is served by copying for a while, and
- *                leaves its pipe to others. With a limit of the listener or under overload a
- *                step is never more than the block that copying would hold.
- * Chunked        Framing stays ours. The size of a piece is known once it is in the pipe: each is a chunk.
- * Whose turn     Both peers may be fast enough for us to go on without ever waiting. After TURN_COST
- *                others run, those among them that have something to read by now. A spliced byte costs
- *                about a quarter of a copied one. */
+ * Which way      io/splice_pace.h says when a body is spliced and how much at a time. With a limit of the
+ *                listener or under overload a step is never more than the block that copying would hold.
+ * Chunked        Framing stays ours. The size of a piece is known once it is in the pipe: each is a chunk. */
 #include "proxy/body_out.h"
 
 #include <errno.h>
@@ -26,18 +11,6 @@
 #include "io/sys.h"
 #include "proxy/downstream.h"
 #include "rt/io_counts.h"
-
-enum {
-    BODY_STEP = 64 * 1024, /* asked of the body at a time when copying */
-    TURN_COST = 64 * 1024, /* in copied bytes: 60 to 80 us */
-    SPLICED_PER_COST = 4,
-    SPLICE_LEAST = 16 * 1024, /* to begin with */
-    LITTLE = 4 * 1024,        /* not worth it, even in the middle */
-    LARGE_RUN = 8 * 1024,
-    STEP_LEAST = BLOCK_DATA_SIZE,
-    STEP_FIRST = 64 * 1024,
-    COPIES = 16, /* runs, for a receiver that takes little */
-};
 
 static struct iovec piece(const char *bytes, size_t len) {
     return (struct iovec){(void *)(uintptr_t)bytes, len};
@@ -52,10 +25,7 @@ int body_out_init(struct body_out *out, struct exchange *x, struct socket *socke
     out->message = message;
     out->transfer = transfer;
     out->length_left = out->body_bytes = 0;
-    out->step = STEP_FIRST;
-    out->copies = 0;
-    out->comes_large = true;
-    out->splices = false;
+    splice_pace_init(&out->pace);
     out->body_allowed = true;
     out->send_trailers = out->length_is_wrong = out->write_failed = false;
     out->connection = connection;
@@ -215,38 +185,20 @@ static int finish(struct body_out *out) {
 
 static size_t most_at_once(const struct exchange *x) {
     if (x->serving->purse || x->worker->overload.active)
-        return STEP_LEAST;
+        return SPLICE_PACE_STEP_LEAST;
     size_t limit = exchange_buffer_limit(x);
-    return limit < STEP_LEAST ? STEP_LEAST : limit < SPLICE_MAX ? limit : SPLICE_MAX;
+    return limit < SPLICE_PACE_STEP_LEAST ? SPLICE_PACE_STEP_LEAST
+           : limit < SPLICE_MAX           ? limit
+                                          : SPLICE_MAX;
 }
 
 /* How much to splice now; 0: the next bytes are copied. */
 static size_t splice_size(struct body_out *out, struct reader body) {
-    uint64_t unread = reader_unread(body);
-    if (unread < LITTLE || !out->comes_large || out->copies || !socket_can_splice(out->socket))
-        return 0;
-    if (!out->splices && unread < SPLICE_LEAST)
-        return 0;
-    if (unread == UINT64_MAX && out->body_bytes == 0)
-        return 0; /* nobody knows yet how it comes */
-    size_t size = most_at_once(out->x);
-    if (size > out->step)
-        size = out->step;
+    uint64_t unread = socket_can_splice(out->socket) ? reader_unread(body) : 0;
+    size_t size = unread ? splice_pace_size(&out->pace, unread, most_at_once(out->x)) : 0;
     if (out->transfer == HTTP1_SEND_LENGTH && size > out->length_left)
         size = (size_t)out->length_left; /* if it is too short, the byte behind it will tell */
-    return splice_pool_has_pipe(&out->x->worker->pipes) ? size : 0;
-}
-
-static void adapt(struct body_out *out, size_t moved, bool blocked) {
-    if (moved < LITTLE)
-        out->comes_large = false;
-    if (blocked) {
-        if (out->step == STEP_LEAST)
-            out->copies = COPIES;
-        out->step = out->step / 2 < STEP_LEAST ? STEP_LEAST : out->step / 2;
-    } else if (moved >= out->step) {
-        out->step = out->step * 2 > SPLICE_MAX ? SPLICE_MAX : out->step * 2;
-    }
+    return size && splice_pool_has_pipe(&out->x->worker->pipes) ? size : 0;
 }
 
 /* What is in the pipe. 0 or -errno. */
@@ -276,7 +228,7 @@ static int send_spliced(struct body_out *out, struct splice *splice) {
         out->write_failed = out->write_failed || rc != -ECANCELED;
         return rc;
     }
-    adapt(out, size, blocked);
+    splice_pace_spliced(&out->pace, size, blocked);
     if (!chunked)
         return 0;
     static const char crlf[] = "\r\n";
@@ -290,7 +242,7 @@ static ssize_t splice_some(struct body_out *out, struct reader body, size_t max)
     ASSERT(out->count == 0);
     struct splice splice = splice_begin(&out->x->worker->pipes);
     ssize_t n = reader_splice(body, &splice, max);
-    out->splices = n > 0;
+    splice_pace_took(&out->pace, n > 0 ? (size_t)n : 0);
     if (n > 0) {
         int rc = exchange_alive(out->x) ? send_spliced(out, &splice) : -ECANCELED;
         if (rc != 0)
@@ -310,7 +262,7 @@ static int whole(int rc) {
 /* Sends the next run of the body by copying: 0; 1: that was the rest; -errno. */
 static int copy_some(struct body_out *out, struct reader body, size_t *copied) {
     struct span run;
-    ssize_t n = reader_next(body, BODY_STEP, &run);
+    ssize_t n = reader_next(body, SPLICE_PACE_ASK, &run);
     if (n < 0)
         return (int)n;
     if (!exchange_alive(out->x))
@@ -323,13 +275,10 @@ static int copy_some(struct body_out *out, struct reader body, size_t *copied) {
     if (rc != 0)
         return rc;
     if (is_last) {
-        (void)reader_next(body, BODY_STEP, &run); /* lets it end */
+        (void)reader_next(body, SPLICE_PACE_ASK, &run); /* lets it end */
         return 1;
     }
-    if (run.len >= LARGE_RUN)
-        out->comes_large = true;
-    if (out->copies)
-        out->copies--;
+    splice_pace_copied(&out->pace, run.len);
     *copied = run.len;
     return 0;
 }
@@ -354,9 +303,9 @@ int body_out_send(struct body_out *out, bool may_park) {
             return n < 0 ? (int)n : whole(finish(out));
         }
         if (n > 0)
-            cost += (size_t)n / SPLICED_PER_COST;
+            cost += (size_t)n / SPLICE_PACE_PER_COST;
         /* Not behind the last byte: the answer to a request might pass us by, and find it not read whole. */
-        if (may_park && cost >= TURN_COST && reader_peek(body) != READER_END) {
+        if (may_park && cost >= SPLICE_PACE_TURN_COST && reader_peek(body) != READER_END) {
             cost = 0;
             rt_yield_to_events();
         }

@@ -12,6 +12,7 @@
 #pragma once
 #include "http/http1.h"
 #include "io/socket.h"
+#include "io/splice_pace.h"
 #include "proxy/exchange.h"
 
 enum { BODY_OUT_PIECES = 3 }; /* a chunk's size, its bytes, its end */
@@ -28,13 +29,11 @@ struct body_out {
     bool body_allowed;      /* false: a HEAD response, 204, 304: only the head goes out */
     bool send_trailers;
     bool length_is_wrong, write_failed;
-    bool comes_large, splices; /* the body's bytes, by the last of them */
-    uint8_t copies;            /* runs that are not to be spliced */
-    uint32_t step;             /* to be spliced at a time */
-    bool head_waits;           /* to be sent */
-    bool head_failed;          /* there is none to be had */
-    uint32_t head_bytes;       /* once it was */
-    int count;                 /* pieces that wait to be sent, behind the head */
+    struct splice_pace pace;
+    bool head_waits;     /* to be sent */
+    bool head_failed;    /* there is none to be had */
+    uint32_t head_bytes; /* once it was */
+    int count;           /* pieces that wait to be sent, behind the head */
     struct iovec iov[BODY_OUT_PIECES];
 };
 

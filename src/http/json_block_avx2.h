@@ -1,0 +1,70 @@
+/* json_block_avx2: 64 bytes in two vectors, asked for masks. Bit i of a mask is byte i. */
+#pragma once
+#include <immintrin.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct json_block {
+    __m256i lo, hi;
+};
+
+static inline struct json_block block_load(const char *bytes) {
+    return (struct json_block){_mm256_loadu_si256((const __m256i *)(const void *)bytes),
+                               _mm256_loadu_si256((const __m256i *)(const void *)(bytes + 32))};
+}
+
+static inline uint64_t block_bits(__m256i lo, __m256i hi) {
+    return (uint32_t)_mm256_movemask_epi8(lo) | (uint64_t)(uint32_t)_mm256_movemask_epi8(hi) << 32;
+}
+
+static inline uint64_t block_eq(struct json_block b, char c) {
+    __m256i v = _mm256_set1_epi8(c);
+    return block_bits(_mm256_cmpeq_epi8(b.lo, v), _mm256_cmpeq_epi8(b.hi, v));
+}
+
+/* With bit 5 of each byte set. */
+static inline struct json_block block_fold(struct json_block b) {
+    __m256i bit = _mm256_set1_epi8(0x20);
+    return (struct json_block){_mm256_or_si256(b.lo, bit), _mm256_or_si256(b.hi, bit)};
+}
+
+/* first <= byte <= first + more, unsigned. */
+static inline uint64_t block_range(struct json_block b, uint8_t first, uint8_t more) {
+    __m256i from = _mm256_set1_epi8((char)first), width = _mm256_set1_epi8((char)more);
+    __m256i lo = _mm256_sub_epi8(b.lo, from), hi = _mm256_sub_epi8(b.hi, from);
+    return block_bits(_mm256_cmpeq_epi8(_mm256_min_epu8(lo, width), lo),
+                      _mm256_cmpeq_epi8(_mm256_min_epu8(hi, width), hi));
+}
+
+static inline uint64_t block_high(struct json_block b) {
+    return block_bits(b.lo, b.hi);
+}
+
+static inline uint64_t block_blanks(struct json_block b) {
+    /* The low nibble says which blank a byte could be; a byte with the top bit set finds 0. */
+    const __m256i table =
+        _mm256_setr_epi8(' ', -1, -1, -1, -1, -1, -1, -1, -1, '\t', '\n', -1, -1, '\r', -1, -1, ' ',
+                         -1, -1, -1, -1, -1, -1, -1, -1, '\t', '\n', -1, -1, '\r', -1, -1);
+    return block_bits(_mm256_cmpeq_epi8(_mm256_shuffle_epi8(table, b.lo), b.lo),
+                      _mm256_cmpeq_epi8(_mm256_shuffle_epi8(table, b.hi), b.hi));
+}
+
+/* Whether a string that is open before these bytes goes on through them with nothing to look at: ASCII without
+ * quotes, backslashes and control bytes. */
+static inline bool block_is_plain_text(struct json_block b) {
+    __m256i quote = _mm256_set1_epi8('"'), escape = _mm256_set1_epi8('\\');
+    __m256i blank = _mm256_set1_epi8(' '); /* signed: what is not ASCII is less than that */
+    __m256i lo = _mm256_or_si256(
+        _mm256_or_si256(_mm256_cmpeq_epi8(b.lo, quote), _mm256_cmpeq_epi8(b.lo, escape)),
+        _mm256_cmpgt_epi8(blank, b.lo));
+    __m256i hi = _mm256_or_si256(
+        _mm256_or_si256(_mm256_cmpeq_epi8(b.hi, quote), _mm256_cmpeq_epi8(b.hi, escape)),
+        _mm256_cmpgt_epi8(blank, b.hi));
+    return _mm256_movemask_epi8(_mm256_or_si256(lo, hi)) == 0;
+}
+
+/* Bit i: how many bits up to i are set, modulo 2. */
+static inline uint64_t block_parity(uint64_t bits) {
+    __m128i product = _mm_clmulepi64_si128(_mm_cvtsi64_si128((int64_t)bits), _mm_set1_epi8(-1), 0);
+    return (uint64_t)_mm_cvtsi128_si64(product);
+}

@@ -1,0 +1,83 @@
+/* json_block_sse2: 64 bytes in four vectors; what every x86-64 has. */
+#pragma once
+#include <emmintrin.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct json_block {
+    __m128i v[4];
+};
+
+static inline struct json_block block_load(const char *bytes) {
+    struct json_block b;
+    for (int i = 0; i < 4; i++)
+        b.v[i] = _mm_loadu_si128((const __m128i *)(const void *)(bytes + (ptrdiff_t)16 * i));
+    return b;
+}
+
+static inline uint64_t block_bits(struct json_block b) {
+    uint64_t bits = 0;
+    for (int i = 0; i < 4; i++)
+        bits |= (uint64_t)(uint32_t)_mm_movemask_epi8(b.v[i]) << 16 * i;
+    return bits;
+}
+
+static inline uint64_t block_eq(struct json_block b, char c) {
+    for (int i = 0; i < 4; i++)
+        b.v[i] = _mm_cmpeq_epi8(b.v[i], _mm_set1_epi8(c));
+    return block_bits(b);
+}
+
+/* With bit 5 of each byte set. */
+static inline struct json_block block_fold(struct json_block b) {
+    for (int i = 0; i < 4; i++)
+        b.v[i] = _mm_or_si128(b.v[i], _mm_set1_epi8(0x20));
+    return b;
+}
+
+/* first <= byte <= first + more, unsigned. */
+static inline uint64_t block_range(struct json_block b, uint8_t first, uint8_t more) {
+    for (int i = 0; i < 4; i++) {
+        __m128i v = _mm_sub_epi8(b.v[i], _mm_set1_epi8((char)first));
+        b.v[i] = _mm_cmpeq_epi8(_mm_min_epu8(v, _mm_set1_epi8((char)more)), v);
+    }
+    return block_bits(b);
+}
+
+static inline uint64_t block_high(struct json_block b) {
+    return block_bits(b);
+}
+
+static inline uint64_t block_blanks(struct json_block b) {
+    for (int i = 0; i < 4; i++) {
+        __m128i v = b.v[i];
+        __m128i lines = _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('\n')),
+                                     _mm_cmpeq_epi8(v, _mm_set1_epi8('\r')));
+        __m128i gaps = _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8(' ')),
+                                    _mm_cmpeq_epi8(v, _mm_set1_epi8('\t')));
+        b.v[i] = _mm_or_si128(lines, gaps);
+    }
+    return block_bits(b);
+}
+
+/* Whether a string that is open before these bytes goes on through them with nothing to look at: ASCII without
+ * quotes, backslashes and control bytes. */
+static inline bool block_is_plain_text(struct json_block b) {
+    __m128i found = _mm_setzero_si128();
+    for (int i = 0; i < 4; i++) {
+        __m128i v = b.v[i];
+        __m128i marks = _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('"')),
+                                     _mm_cmpeq_epi8(v, _mm_set1_epi8('\\')));
+        /* Signed: what is not ASCII is less than a blank. */
+        __m128i others = _mm_cmplt_epi8(v, _mm_set1_epi8(' '));
+        found = _mm_or_si128(found, _mm_or_si128(marks, others));
+    }
+    return _mm_movemask_epi8(found) == 0;
+}
+
+/* Bit i: how many bits up to i are set, modulo 2. */
+static inline uint64_t block_parity(uint64_t bits) {
+    for (int shift = 1; shift < 64; shift *= 2)
+        bits ^= bits << shift;
+    return bits;
+}

@@ -1,0 +1,55 @@
+/* json_scan: a scan's beginning and end; the bytes in between are its kernel's. */
+#include "http/json_scan.h"
+
+#include "http/json_kernels.h"
+#include "http/json_match.h"
+
+const struct json_kernel *const *json_kernels(void) {
+    static const struct json_kernel *const all[] = {
+#ifdef __x86_64__
+        &json_kernel_avx2, &json_kernel_sse2,
+#endif
+        &json_kernel_words, NULL};
+#ifdef __x86_64__
+    bool fast = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") &&
+                __builtin_cpu_supports("lzcnt") && __builtin_cpu_supports("pclmul");
+    return fast ? all : all + 1;
+#else
+    return all;
+#endif
+}
+
+void json_scan_init(struct json_scan *scan, const struct json_paths *paths,
+                    const struct json_scan_options *options) {
+    scan->paths = paths;
+    scan->options = *options;
+    scan->verdict = JSON_MORE;
+    scan->offset = 0;
+    scan->carry = (struct json_carry){.before_value = 1};
+    scan->kinds[0] = UINT8_MAX; /* no container: nothing closes it */
+    json_match_init(scan);
+}
+
+enum json_verdict json_scan_feed(struct json_scan *scan, struct span bytes) {
+    if (scan->verdict != JSON_MORE || bytes.len == 0)
+        return scan->verdict;
+    scan->match.from = bytes.ptr;
+    enum json_verdict verdict = scan->paths->kernel->run(scan, bytes.ptr, bytes.len);
+    if (verdict == JSON_MORE)
+        json_match_keep(scan, bytes.ptr + bytes.len);
+    return verdict;
+}
+
+/* Whether the bytes so far are a whole document: a value that is over, with nothing open. */
+static bool is_complete(const struct json_carry *c) {
+    bool number_is_open = c->minus | c->sign | c->dot | c->exponent;
+    bool literal_is_open = c->literal && *c->literal != '\0';
+    return !c->in_string && c->depth == 0 && !c->before_value &&
+           !(c->scalar && (number_is_open || literal_is_open));
+}
+
+enum json_verdict json_scan_end(struct json_scan *scan) {
+    if (scan->verdict == JSON_MORE)
+        scan->verdict = is_complete(&scan->carry) ? JSON_DONE : JSON_BAD;
+    return scan->verdict;
+}

@@ -39,7 +39,7 @@ def _tables_kb(pid):
     return _sum_kb(pid, "status", r"^VmPTE:\s*(\d+) kB")
 
 
-def _at_rest(server, steady_s):
+def at_rest(server, steady_s):
     """Its memory in bytes and that of its page tables, once they have stopped changing."""
     deadline = time.monotonic() + REST_S
     reference, since = _memory_kb(server.pid), time.monotonic()
@@ -56,7 +56,7 @@ def _at_rest(server, steady_s):
 
 def _warm_and_rest(farm, server, steady_s):
     one_round(farm, server, connections=1, requests=16)  # what is only set up by the first ones
-    return _at_rest(server, steady_s)
+    return at_rest(server, steady_s)
 
 
 def idle_round(make, connections, steady_s):
@@ -67,7 +67,7 @@ def idle_round(make, connections, steady_s):
         server = make(farm)(farm.origin())
         before, tables_before = _warm_and_rest(farm, server, steady_s)
         with Driver(farm, server, connections=connections, idle=1) as driver:
-            after, tables_after = _at_rest(server, steady_s)
+            after, tables_after = at_rest(server, steady_s)
             said = driver.go()
     if said["still_open"] != connections:
         raise RuntimeError(f"{server.name} closed {connections - said['still_open']} idle connections")

@@ -4,6 +4,7 @@ Every process is started here, in the foreground, and ended by the id it got. Fi
 temporary directory that goes away with the Farm.
 """
 
+import argparse
 import ctypes
 import functools
 import json
@@ -38,10 +39,15 @@ _programs = tempfile.TemporaryDirectory(prefix="sluice-bench-programs-")  # goes
 
 
 @functools.cache
-def compiled(source, *flags):
-    """The path of a program of bench/native, compiled once: so it is there beside whatever SLUICE_BIN is."""
-    out = pathlib.Path(_programs.name) / pathlib.Path(source).stem
-    subprocess.run(["cc", "-std=gnu17", "-D_GNU_SOURCE", "-O2", *flags, "-o", out, NATIVE / source], check=True)
+def compiled(source, *words):
+    """The path of a program of bench/native, compiled once: so it is there beside whatever SLUICE_BIN is. words: flags,
+    further sources, and libraries."""
+    sources = [NATIVE / word for word in (source, *words) if word.endswith(".c")]
+    libraries = [word for word in words if word.startswith("-l")]
+    flags = [word for word in words if word.startswith("-") and word not in libraries]
+    out = pathlib.Path(_programs.name) / "".join([pathlib.Path(source).stem, *words])
+    command = ["cc", "-std=gnu17", "-D_GNU_SOURCE", "-O2", *flags, "-o", out, *sources, *libraries]
+    subprocess.run(command, check=True)
     return str(out)
 
 
@@ -340,6 +346,14 @@ backend origin
         binary = compiled("bare.c")
         command = [binary, str(port), str(origin.port), str(self.workers)]
         return self.start("bare", port, command, env)
+
+
+def program_argument(text):
+    """What --also takes: (name, path)."""
+    name, _, path = text.partition("=")
+    if not name.isidentifier() or not os.access(path, os.X_OK):
+        raise argparse.ArgumentTypeError(f"{text}: NAME=PATH is wanted, PATH being a program")
+    return name, str(pathlib.Path(path).resolve())
 
 
 def free_port():

@@ -25,11 +25,12 @@ import pathlib
 import shutil
 import sys
 
-import _http1_report
+import _report
 from _http1_calls import allocations, trace
 from _http1_idle import idle_round
+from _http1_report import AIMS, DRAWN
 from _load import case, cpu_ms_per_gb, cpu_us, interleave, median, proxy_busy, rps, user_us
-from _servers import CONNECTIONS, ROOT, SLUICE, Farm, envoy_binary, files_allowed
+from _servers import CONNECTIONS, ROOT, SLUICE, Farm, envoy_binary, files_allowed, program_argument
 from _turns import chosen, take_turns
 
 OUTPUT = ROOT / "build" / "bench" / "http1.json"
@@ -209,20 +210,15 @@ MEASURES = (
 CASES = ("small", "small512", "two", "latency", "large", "idle", "calls")
 
 
-def another(text):
-    name, _, path = text.partition("=")
-    if not name.isidentifier() or not os.access(path, os.X_OK):
-        raise argparse.ArgumentTypeError(f"{text}: NAME=PATH is wanted, PATH being a program")
-    return name, str(pathlib.Path(path).resolve())
-
-
 def parse():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage="./dev bench http1 [options]"
     )
     parser.add_argument("--case", nargs="*", metavar="CASE", help=f"only these: {' '.join(CASES)}")
     parser.add_argument("--only", nargs="*", metavar="SERVER", help="only these: sluice nginx haproxy envoy bare")
-    parser.add_argument("--also", nargs="*", default=[], type=another, metavar="NAME=BINARY", help="more Sluices")
+    parser.add_argument(
+        "--also", nargs="*", default=[], type=program_argument, metavar="NAME=BINARY", help="more Sluices"
+    )
     parser.add_argument("--rounds", type=int, help="15; two and large take half as many, idle at most 3")
     parser.add_argument("--seconds", type=float, help="1, of each server's turn; latency takes twice as long")
     parser.add_argument("--rate", type=int, default=0, help="of latency, instead of 70 %% of nginx's maximum")
@@ -255,16 +251,16 @@ def main():
         sys.exit("\n".join(failed) or "http1: nothing could be measured")
     if sys.stderr.isatty():
         print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
-    report["ratios"] = _http1_report.ratios(report["results"], lineup.ours)
+    report["ratios"] = _report.ratios(report["results"], lineup.ours, AIMS)
 
-    _http1_report.print_results(report["results"], lineup.names)
-    _http1_report.print_ratios(report["ratios"])
+    _report.print_results(report["results"], lineup.names)
+    _report.print_ratios(report["ratios"])
     if "calls" in report:
-        _http1_report.print_calls(report["calls"])
+        _report.print_table("calls per request", report["calls"], least=0.005)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(report, indent=2) + "\n")
     chart = options.output.with_suffix(".svg")
-    chart.write_text(_http1_report.draw(report["results"], lineup))
+    chart.write_text(_report.draw("HTTP/1.1 through a proxy", DRAWN, report["results"], lineup.names, lineup.ours))
     print(f"\nwritten: {os.path.relpath(options.output)}, {os.path.relpath(chart)}")
     if failed:
         sys.exit("\n".join(failed))

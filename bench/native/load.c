@@ -3,6 +3,8 @@
  *
  *     load port=N [path=/] [body=BYTES] [connections=64] [rate=PER-SECOND] [ms=N] [requests=N] [idle=1]
  *
+ * Built with -DLOAD_TLS, and tls_client.c, it speaks TLS: tls=1.2|1.3 [cipher=NAME].
+ *
  * It opens its connections and has a request answered on each, prints "ready" and waits for a line, so
  * that whoever measures can look at the server's clocks before and after, with nothing of the opening
  * between. The line of JSON that it prints at the end is of what came after, and the connections stay open until
@@ -26,12 +28,8 @@
  * own fault, since the machine let it sleep. Latencies below it say nothing about the server.
  *
  * Limits  OPENING connections are opened at once, or the server's queue of them overflows and the kernel
- *         tries again after a second. Source addresses are 127.0.1.1, .2 ... with PORTS_EACH connections
- *         each, since a pair of addresses has but some 28,000 ports. */
-#include <arpa/inet.h>
+ *         tries again after a second. */
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -42,17 +40,22 @@
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
+#include "driver.h"
 #include "histogram.h"
 #include "measure.h"
+#ifdef LOAD_TLS
+#include "wire_tls.h"
+#else
+#include "wire_plain.h"
+#endif
 
-enum { OPENING = 64, PORTS_EACH = 20000, HEAD_MAX = 2048, BATCH = 256, CONNECTIONS_MAX = 1 << 20 };
+enum { OPENING = 64, HEAD_MAX = 2048, BATCH = 256, CONNECTIONS_MAX = 1 << 20 };
 static const uint64_t ns_per_s = 1000000000, ns_per_ms = 1000000;
 static const uint64_t patience_ns = 20 * 1000000000ULL; /* for answers that are due */
 
 struct connection {
-    int fd;
+    struct wire wire;
     enum { IDLE, HEAD, BODY } state;
     bool is_another; /* than the one that was opened first */
     bool is_bad;     /* its answer had the wrong status or length */
@@ -80,8 +83,7 @@ static uint64_t sent, answered, warm_up; /* of the run */
 static uint64_t bad_status, bad_length, broken;
 
 static _Noreturn void fail(const char *what) {
-    fprintf(stderr, "load: %s: %s\n", what, strerror(errno));
-    exit(1);
+    driver_fail("load", what);
 }
 
 static uint64_t now_ns(void) {
@@ -103,21 +105,11 @@ static struct connection *pop_idle(void) {
 }
 
 static void open_one(struct connection *connection) {
-    unsigned number = (unsigned)(connection - connections);
-    struct sockaddr_in from = {.sin_family = AF_INET,
-                               .sin_addr.s_addr = htonl(0x7f000101 + number / PORTS_EACH)};
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = connection};
-    int on = 1;
-    connection->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (connection->fd < 0)
-        fail("socket");
-    /* The port is chosen when it connects, by both addresses. */
-    if (setsockopt(connection->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on) != 0 ||
-        bind(connection->fd, (void *)&from, sizeof from) != 0 ||
-        connect(connection->fd, (void *)&server, sizeof server) != 0 ||
-        setsockopt(connection->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) != 0 ||
-        epoll_ctl(epoll_fd, EPOLL_CTL_ADD, connection->fd, &event) != 0)
+    int fd = driver_connect(&server, (uint64_t)(connection - connections));
+    if (fd < 0 || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0)
         fail("connect");
+    wire_open(&connection->wire, fd);
 }
 
 static void send_on(struct connection *connection, uint64_t due_ns) {
@@ -127,7 +119,7 @@ static void send_on(struct connection *connection, uint64_t due_ns) {
     connection->is_bad = false;
     /* A request fits the buffer of a connection that has none under way. A connection that the server has
      * closed says so when it is read. */
-    ssize_t n = send(connection->fd, request, request_bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
+    ssize_t n = wire_send(&connection->wire, request, request_bytes);
     if (n >= 0 && (size_t)n != request_bytes)
         fail("send");
 }
@@ -146,7 +138,7 @@ static void finish(struct connection *connection) {
 static void replace(struct connection *connection, bool has_spoken) {
     bool is_lost = connection->state != IDLE;
     broken += is_lost || has_spoken;
-    close(connection->fd);
+    wire_close(&connection->wire);
     open_one(connection);
     connection->is_another = true;
     if (!is_lost)
@@ -229,7 +221,7 @@ static void take_answers(uint64_t wait_ns) {
         fail("epoll_pwait2");
     for (int i = 0; i < count; i++) {
         struct connection *connection = batch[i].data.ptr;
-        ssize_t n = recv(connection->fd, buffer, sizeof buffer, MSG_DONTWAIT);
+        ssize_t n = wire_receive(&connection->wire, buffer, sizeof buffer);
         if (n < 0 && errno == EAGAIN)
             continue;
         if (n <= 0 || !take_bytes(connection, buffer, (size_t)n))
@@ -310,7 +302,7 @@ static uint64_t still_open(void) {
     uint64_t count = 0;
     for (uint64_t i = 0; i < options.connections; i++) {
         char byte;
-        ssize_t n = recv(connections[i].fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+        ssize_t n = recv(connections[i].wire.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
         count += n < 0 && errno == EAGAIN && !connections[i].is_another;
     }
     return count;
@@ -333,10 +325,7 @@ static void report(uint64_t took_ns, uint64_t cpu_ns) {
 /* ---- options ---- */
 
 static bool read_option(const char *text) {
-    static const struct {
-        const char *name;
-        uint64_t *value;
-    } numbers[] = {
+    static const struct driver_number numbers[] = {
         {"port=", &options.port},         {"body=", &options.body},
         {"rate=", &options.rate},         {"ms=", &options.ms},
         {"requests=", &options.requests}, {"connections=", &options.connections},
@@ -346,15 +335,8 @@ static bool read_option(const char *text) {
         options.path = text + 5;
         return true;
     }
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
-        size_t length = strlen(numbers[i].name);
-        if (strncmp(text, numbers[i].name, length) != 0)
-            continue;
-        char *end;
-        *numbers[i].value = strtoull(text + length, &end, 10);
-        return end != text + length && *end == 0;
-    }
-    return false;
+    return driver_read_number(text, numbers, sizeof numbers / sizeof *numbers) ||
+           wire_read_option(text);
 }
 
 static bool read_options(int argc, char **argv) {
@@ -363,13 +345,11 @@ static bool read_options(int argc, char **argv) {
             return false;
     bool has_end = options.ms > 0 || (options.requests > 0 && options.rate == 0);
     return options.port > 0 && options.port < 1 << 16 && options.connections > 0 &&
-           options.connections <= CONNECTIONS_MAX && (has_end || options.idle);
+           options.connections <= CONNECTIONS_MAX && (has_end || options.idle) && wire_prepare();
 }
 
 static void prepare(void) {
-    server = (struct sockaddr_in){.sin_family = AF_INET,
-                                  .sin_port = htons((uint16_t)options.port),
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    server = driver_server(options.port);
     int bytes = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%u\r\n\r\n",
                          options.path, (unsigned)options.port);
     if (bytes < 0 || (size_t)bytes >= sizeof request) {
@@ -390,17 +370,10 @@ static void prepare(void) {
         (void)sched_setscheduler(0, SCHED_FIFO, &(struct sched_param){.sched_priority = 1});
 }
 
-/* Or for the end of the input. */
-static void wait_for_line(void) {
-    char byte = 0;
-    while (byte != '\n' && read(STDIN_FILENO, &byte, 1) == 1) {
-    }
-}
-
 int main(int argc, char **argv) {
     if (!read_options(argc, argv)) {
         fputs("usage: load port=N [path=/] [body=BYTES] [connections=64] [rate=PER-SECOND] "
-              "[ms=N] [requests=N] [idle=1]\n"
+              "[ms=N] [requests=N] [idle=1]" WIRE_USAGE "\n"
               "ms or, without a rate, requests must say when it ends\n",
               stderr);
         return 2;
@@ -411,7 +384,7 @@ int main(int argc, char **argv) {
         burst();
     puts("ready");
     (void)fflush(stdout);
-    wait_for_line();
+    driver_wait_for_line();
     sent = answered = 0;
     latency = (struct histogram){0};
     uint64_t wall = now_ns(), cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
@@ -421,6 +394,6 @@ int main(int argc, char **argv) {
         run_closed(wall);
     report(now_ns() - wall, clock_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu);
     (void)fflush(stdout);
-    wait_for_line();
+    driver_wait_for_line();
     return 0;
 }

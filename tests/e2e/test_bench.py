@@ -1,8 +1,10 @@
 """The benchmarks themselves: their figures are only as good as their being run."""
 
+import contextlib
 import itertools
 import json
 import shutil
+import socket
 import socketserver
 import subprocess
 import sys
@@ -11,7 +13,12 @@ from random import Random
 from xml.etree import ElementTree
 
 import pytest
-from harness import ROOT, SLUICE, is_sanitized
+from harness import ROOT, SLUICE, eventually, is_sanitized
+
+sys.path.insert(0, str(ROOT / "bench"))
+
+from _servers import free_port  # noqa: E402
+from _streams_servers import nginx_stream_module  # noqa: E402
 
 TOOLS = ("nginx", "haproxy", "strace", "cc")
 RT_PINNED = ("switch", "spawn", "chan_same_p", "chan_unbuffered", "chan_buffered")
@@ -86,6 +93,31 @@ def test_every_case_of_http1_is_measured_also_for_a_second_sluice(tmp_path):
     chart = ElementTree.parse(output.with_suffix(".svg")).getroot()
     labels = [text.text for text in chart.iter("{http://www.w3.org/2000/svg}text")]
     assert labels.count("other") == 9
+
+
+STREAM_PEERS = ("nginx", "haproxy", "bare")
+
+
+@needs_peers
+@needs_malloc
+@pytest.mark.skipif(not nginx_stream_module(), reason="./dev bench installs nginx's stream module")
+def test_a_quick_run_of_streams_measures_the_peers(tmp_path):
+    """One very short turn each; that bytes, backends and handshakes are the right ones is checked on the way."""
+    output = tmp_path / "streams.json"
+    command = [sys.executable, ROOT / "bench" / "streams.py", "--quick", "--seconds", "0.05", "--only", *STREAM_PEERS]
+    cases = ["passthrough", "sni", "handshakes", "https"]
+    subprocess.run([*command, "--case", *cases, "--output", output], check=True, timeout=120)
+
+    written = json.loads(output.read_text())
+    assert written["bench"] == "streams"
+    results = {result["case"]: result for result in written["results"]}
+    assert set(results["tcp_passthrough_cpu_ms_per_gb"]["values"]) == set(STREAM_PEERS)
+    for case in ("sni_connection_cpu_us", "tls13_rsa_cpu_us", "tls12_resumed_cpu_us", "https_small_cpu_us"):
+        assert set(results[case]["values"]) == {"nginx", "haproxy"}, case
+        assert all(value["median"] > 0 for value in results[case]["values"].values()), case
+    chart = ElementTree.parse(output.with_suffix(".svg")).getroot()
+    labels = [text.text for text in chart.iter("{http://www.w3.org/2000/svg}text")]
+    assert "bare" in labels
 
 
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody"
@@ -192,6 +224,144 @@ def test_a_server_that_stands_still_is_charged_for_all_that_fell_due(load):
     assert said["requests"] == 1000
     assert said["p99_us"] > 250_000
     assert said["mean_us"] > 20_000
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory):
+    """{name: path} of the programs that ask a TCP proxy for bytes."""
+    folder, native = tmp_path_factory.mktemp("streams"), ROOT / "bench" / "native"
+    command = ["cc", "-std=gnu17", "-D_GNU_SOURCE", "-O2"]
+    for name in ("stream_load", "stream_origin", "bare_tcp"):
+        subprocess.run([*command, "-o", folder / name, native / f"{name}.c"], check=True)
+    return {path.name: path for path in folder.iterdir()}
+
+
+class Taking(socketserver.ThreadingTCPServer):
+    """Between stream_load and its origin: `change` says what becomes of the bytes of an answer at a place; None ends
+    the connection."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, origin, change):
+        super().__init__(("127.0.0.1", 0), None)
+        self.origin, self.change = origin, change
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+
+    def finish_request(self, request, address):
+        with socket.create_connection(("127.0.0.1", self.origin)) as origin:
+            threading.Thread(target=self.pass_on, args=(request, origin), daemon=True).start()
+            place = 0
+            while (answer := origin.recv(65536)) and (changed := self.change(place, answer)) is not None:
+                request.sendall(changed)
+                place += len(answer)
+            request.shutdown(socket.SHUT_RDWR)
+
+    @staticmethod
+    def pass_on(request, origin):
+        with contextlib.suppress(OSError):  # the other direction has ended it
+            while asked := request.recv(65536):
+                origin.sendall(asked)
+
+    def handle_error(self, request, address):
+        pass  # who asked has gone
+
+    def __exit__(self, *_):
+        self.shutdown()
+        super().__exit__()
+
+
+@pytest.fixture
+def ask(programs, tmp_path):
+    """What stream_load says of an origin behind bytes that are changed on their way."""
+    hello = tmp_path / "hello"
+    hello.write_bytes(b"a" + (64).to_bytes(2, "big") + b"C".ljust(64))
+    port = free_port()
+    with subprocess.Popen([programs["stream_origin"], str(port)]) as origin:
+        eventually(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0, what="the origin")
+
+        def run(change, **options):
+            with Taking(port, change) as server:
+                words = [f"{name}={value}" for name, value in options.items()]
+                if options["mode"] == "exchange":
+                    words.append(f"hellos={hello}")
+                command = [programs["stream_load"], f"port={server.server_address[1]}", *words]
+                done = subprocess.run(command, input="\n", stdout=subprocess.PIPE, text=True, timeout=60, check=True)
+            return json.loads(done.stdout.removeprefix("ready\n"))
+
+        yield run
+        origin.terminate()
+
+
+def as_they_are(_, answer):
+    return answer
+
+
+def one_bit(place, answer):
+    """Of the byte at 100,000, or of the first of a short answer."""
+    at = 100_000 - place if place <= 100_000 < place + len(answer) else 0
+    if place and not at:
+        return answer
+    return answer[:at] + bytes([answer[at] ^ 1]) + answer[at + 1 :]
+
+
+def one_less(place, answer):
+    return answer[1:] if place == 0 else answer
+
+
+def nothing(place, answer):
+    return None
+
+
+@pytest.mark.parametrize(
+    ("change", "mode", "is_right"),
+    [
+        *((as_they_are, mode, True) for mode in ("bulk", "ping", "exchange")),
+        *((one_bit, mode, False) for mode in ("bulk", "ping", "exchange")),
+        *((nothing, mode, False) for mode in ("bulk", "ping", "exchange")),
+        (one_less, "exchange", False),
+    ],
+)
+def test_the_driver_of_streams_counts_bytes_that_are_wrong(ask, change, mode, is_right):
+    """On each of two connections one answer is looked at before, and six more are asked for."""
+    said = ask(change, mode=mode, connections=2, requests=6, bytes=300_000, verify=1)
+    assert said["requests"] == 6
+    assert (said["broken"] == 0) == is_right
+    if is_right and mode != "exchange":
+        assert said["bytes"] == 6 * (300_000 if mode == "bulk" else 64)
+
+
+def test_the_bare_forwarder_passes_on_every_byte_and_the_end_of_each_direction(programs):
+    """More than fits between the two ends, while nobody reads; then all of it comes, and after half of the stream has
+    ended the other half goes on."""
+    data = Random(2).randbytes(6 << 20)
+    with socket.create_server(("127.0.0.1", 0)) as origin:
+        port = free_port()
+        with subprocess.Popen([programs["bare_tcp"], str(port), str(origin.getsockname()[1])]) as forwarder:
+            client = eventually(lambda: try_to_connect(port), what="the forwarder")
+            server = origin.accept()[0]
+            sender = threading.Thread(target=lambda: (client.sendall(data), client.shutdown(socket.SHUT_WR)))
+            sender.start()
+            assert read_all(server) == data
+            server.sendall(data[::-1])
+            server.shutdown(socket.SHUT_WR)
+            assert read_all(client) == data[::-1]
+            sender.join()
+            client.close()
+            server.close()
+            forwarder.terminate()
+
+
+def try_to_connect(port):
+    try:
+        return socket.create_connection(("127.0.0.1", port), timeout=60)
+    except OSError:
+        return None
+
+
+def read_all(connection):
+    connection.settimeout(60)
+    return b"".join(iter(lambda: connection.recv(1 << 16), b""))
 
 
 HISTOGRAM = """

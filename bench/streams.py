@@ -1,0 +1,141 @@
+"""Streams of bytes through Sluice, nginx and HAProxy, beside a bare splice forwarder; TLS ended by them; and what
+Sluice's own readers and its JSON scanner cost beside others.
+
+    ./dev bench streams [--case CASE ...] [--only SERVER ...] [--also NAME=BINARY ...] [--rounds N] [--quick]
+
+As bench/http1.py does it: all servers of a case stay up with one worker each, rounds go from one to the next,
+and the CPU time is that of the proxy's processes, divided by what was done in the same interval. `bare`
+moves bytes by splice and does nothing else: what a TCP proxy cannot go below (bench/native/bare_tcp.c).
+
+  passthrough  16 connections on which 4 MiB come again and again
+  ping         64 connections, on each a message of 64 bytes to and fro
+  connections  connect, 64 bytes there and one back, close
+  sni          the same with a TLS ClientHello that is routed by the name in it to one of 16 backends
+  handshakes   TLS 1.3 and 1.2, full with keys of ECDSA P-256 and RSA 2048, and resumed
+  tls_bulk     1 MiB answers over TLS 1.3, three cipher suites, 16 connections
+  https        128 B answers over TLS 1.3, 64 connections
+  idle         memory of each of 10,000 connections that carried a message and stay open
+  copies       bytes that Sluice copies and splices for each that it passes on
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import shutil
+import sys
+
+import _report
+import _streams_copies
+import _streams_tcp
+import _streams_tls
+from _report import BEST, Aim
+from _servers import ROOT, program_argument
+from _streams_servers import Lineup
+from _turns import chosen
+
+OUTPUT = ROOT / "build" / "bench" / "streams.json"
+ROUNDS, SECONDS, QUICK_S = 10, 0.7, 0.1
+TOOLS = ("nginx", "haproxy", "openssl", "cc")
+# What measures a case, into rows of the report.
+MEASURES = {
+    "passthrough": _streams_tcp.passthrough,
+    "ping": _streams_tcp.ping,
+    "connections": _streams_tcp.connections,
+    "sni": _streams_tcp.sni,
+    "handshakes": _streams_tls.handshakes,
+    "tls_bulk": _streams_tls.bulk,
+    "https": _streams_tls.small,
+    "idle": _streams_tcp.idle,
+}
+AIMS = [
+    Aim("tcp_passthrough_cpu_ms_per_gb", "bare", 1.05),
+    Aim("tcp_passthrough_cpu_ms_per_gb", "haproxy", 1.0),
+    Aim("tcp_passthrough_cpu_ms_per_gb", "nginx", 1.0),
+    Aim("tcp_ping_cpu_us", "bare", None),
+    Aim("tcp_ping_cpu_us", BEST, 1.0),
+    Aim("tcp_connection_cpu_us", "bare", None),
+    Aim("tcp_connection_cpu_us", BEST, 1.0),
+    Aim("sni_connection_cpu_us", "haproxy", 1.0),
+    *(Aim(f"{name}_cpu_us", BEST, 1.0) for name, _, _ in _streams_tls.HANDSHAKES),
+    *(Aim(f"tls_{name}_cpu_ms_per_gb", BEST, 1.0) for name, _ in _streams_tls.CIPHERS),
+    Aim("https_small_cpu_us", BEST, 1.0),
+    Aim("tcp_idle_conn_bytes", "haproxy", 1.0),
+]
+DRAWN = {
+    "tcp_passthrough_cpu_ms_per_gb": "CPU of the proxy per GB of TCP",
+    "tcp_ping_cpu_us": "CPU per round trip of 64 bytes",
+    "tcp_connection_cpu_us": "CPU per connection, 64 bytes and one",
+    "sni_connection_cpu_us": "CPU per connection routed by its SNI",
+    "tls13_ecdsa_cpu_us": "CPU per handshake, TLS 1.3, ECDSA P-256",
+    "tls13_resumed_cpu_us": "CPU per handshake, TLS 1.3, resumed",
+    "tls12_ecdsa_cpu_us": "CPU per handshake, TLS 1.2, ECDSA P-256",
+    "tls12_resumed_cpu_us": "CPU per handshake, TLS 1.2, resumed",
+    "tls_aes128_cpu_ms_per_gb": "CPU per GB of HTTPS, AES-128-GCM",
+    "https_small_cpu_us": "CPU per HTTPS request of 128 B",
+    "tcp_idle_conn_bytes": "memory of an idle TCP connection",
+}
+
+
+def parse():
+    cases = [*MEASURES, "copies"]
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage="./dev bench streams [options]"
+    )
+    parser.add_argument("--case", nargs="*", metavar="CASE", help=f"only these: {' '.join(cases)}")
+    parser.add_argument("--only", nargs="*", metavar="SERVER", help="only these: sluice nginx haproxy bare")
+    parser.add_argument(
+        "--also", nargs="*", default=[], type=program_argument, metavar="NAME=BINARY", help="more Sluices"
+    )
+    parser.add_argument("--rounds", type=int, help=f"{ROUNDS}; idle at most {_streams_tcp.IDLE_ROUNDS}")
+    parser.add_argument("--seconds", type=float, help=f"{SECONDS}, of each server's turn")
+    parser.add_argument("--quick", action="store_true", help="one short round: shows that it runs")
+    parser.add_argument("--output", type=pathlib.Path, default=OUTPUT)
+    options = parser.parse_args()
+    options.rounds = options.rounds or (1 if options.quick else ROUNDS)
+    options.seconds = options.seconds or (QUICK_S if options.quick else SECONDS)
+    options.case = chosen("streams", options.case, cases)
+    return options
+
+
+def measure(lineup, options, report):
+    """What could not be measured and why; the rest is in the report all the same."""
+    failed = []
+    for name in options.case:
+        try:
+            if name == "copies":
+                report["copies"] = _streams_copies.table(lineup)
+            else:
+                report["results"] += MEASURES[name](lineup, options)
+        except RuntimeError as failure:
+            failed.append(f"streams: {name}: {failure}")
+    return failed
+
+
+def main():
+    options = parse()
+    for tool in TOOLS:
+        if not shutil.which(tool):
+            sys.exit(f"streams: {tool} is not installed; ./dev bench streams installs it")
+    lineup = Lineup(options)
+    report = {"bench": "streams", "rounds": options.rounds, "seconds": options.seconds, "results": []}
+    failed = measure(lineup, options, report)
+    if sys.stderr.isatty():
+        print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
+    report["ratios"] = _report.ratios(report["results"], lineup.ours, AIMS)
+    if report["results"]:
+        _report.print_results(report["results"], lineup.names)
+        _report.print_ratios(report["ratios"])
+    if "copies" in report:
+        _report.print_table("bytes per byte", report["copies"])
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(report, indent=2) + "\n")
+    chart = options.output.with_suffix(".svg")
+    chart.write_text(_report.draw("Streams through a proxy", DRAWN, report["results"], lineup.names, lineup.ours))
+    print(f"\nwritten: {os.path.relpath(options.output)}, {os.path.relpath(chart)}")
+    if failed:
+        sys.exit("\n".join(failed))
+
+
+if __name__ == "__main__":
+    main()

@@ -35,6 +35,8 @@ struct connection_info {
     uint32_t application_protocol_count;
     struct address *local,
         *remote; /* instead of the socket's own, by PROXY header or original destination */
+    struct span
+        tlvs; /* of a PROXY header, those that are to be passed on, as they stood there: proxy_tlv_next */
 
     /* Of the sniffer. flow_id 0: it did not look. */
     uint64_t flow_id;     /* distinct in the process, in the order of arrival on a P */

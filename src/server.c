@@ -42,7 +42,7 @@ static struct server {
     struct connection_limit *connections; /* of the process; NULL: no limit */
     bool counts_all;                      /* the admin's and those that ignore it, too */
     struct listener *admin;
-    struct hcm *admin_hcm;
+    struct listener_config admin_config;
     _Atomic int state; /* enum admin_state */
     _Atomic bool failing_healthcheck, stopping;
 } server;
@@ -150,16 +150,13 @@ static bool open_listeners(void) {
         int rc = 0;
         struct listener *listener = NULL;
         const struct listener_options options = {
-            .config = cfg->config,
-            .hcm = cfg->hcm,
+            .config = cfg,
             .snapshot = server.snapshot,
-            .memory_limit_bytes = cfg->memory_limit_bytes,
-            .connections_max = cfg->connections_max,
             .global = counts_globally(cfg->config->ignore_global_conn_limit),
             .ignores_global = cfg->config->ignore_global_conn_limit,
         };
         if (server.listener_count < LISTENERS_MAX)
-            listener = listener_open(&cfg->address, &options, &rc);
+            listener = listener_open(&options, &rc);
         if (!listener) {
             char text[ADDRESS_TEXT_MAX];
             address_text(&cfg->address, text);
@@ -182,31 +179,42 @@ static NOINLINE bool write_admin_address(const char *path) {
     return true;
 }
 
+/* NULL when memory is short, or with problems. */
+static struct filter_chain_table *build_admin_chain(const struct cfg_admin *cfg,
+                                                    struct cfg_problems *problems) {
+    struct hcm *hcm = hcm_build_admin(&filter_kind_admin, cfg, problems);
+    struct filter_chain_table *chains = hcm ? filter_chain_table_of_hcm(hcm) : NULL;
+    if (!chains)
+        hcm_free(hcm);
+    return chains;
+}
+
 static bool open_admin(void) {
     const struct cfg_admin *cfg = config_bootstrap(server.snapshot->config)->admin;
     if (!cfg || !cfg->address)
         return true;
     struct cfg_problems problems = {0};
-    struct address address;
-    if (!address_parse(cfg->address->host, (uint16_t)cfg->address->port_value, &address))
+    struct listener_config *config = &server.admin_config;
+    *config =
+        (struct listener_config){.name = SPAN_LIT("admin"), .connections_max = LISTENER_UNLIMITED};
+    if (!address_parse(cfg->address->host, (uint16_t)cfg->address->port_value, &config->address))
         cfg_problem_add(&problems, CFG_PROBLEM_INVALID, &cfg->address->mark,
                         "'%.*s' is no IP address", (int)cfg->address->host.len,
                         cfg->address->host.ptr);
     else
-        server.admin_hcm = hcm_build_admin(&filter_kind_admin, cfg, &problems);
+        config->chains = build_admin_chain(cfg, &problems);
     cfg_problems_print(&problems, stderr);
     bool refused = cfg_problems_refuse(&problems);
     cfg_problems_fini(&problems);
-    if (refused || !server.admin_hcm)
+    if (refused || !config->chains)
         return false;
     int rc = 0;
     const struct listener_options options = {
-        .hcm = server.admin_hcm,
-        .connections_max = LISTENER_UNLIMITED,
+        .config = config,
         .global = server.counts_all ? server.connections : NULL,
         .ignores_global = cfg->ignore_global_conn_limit,
     };
-    server.admin = listener_open(&address, &options, &rc);
+    server.admin = listener_open(&options, &rc);
     if (!server.admin) {
         LOG(log_main, LOG_CRITICAL, "admin: cannot bind %.*s:%u: %s", (int)cfg->address->host.len,
             cfg->address->host.ptr, cfg->address->port_value, strerror(-rc));
@@ -236,7 +244,8 @@ static void drain_on_p(struct rt_post *post) {
 static int64_t open_connections(void) {
     int64_t open = 0;
     for (unsigned i = 0; i < server.listener_count; i++)
-        open += stat_value(server.listeners[i]->stats.cx_active);
+        open += stat_value(server.listeners[i]->stats.cx_active) +
+                stat_value(server.listeners[i]->stats.pre_cx_active);
     return open;
 }
 

@@ -63,7 +63,7 @@ enum turn {
 };
 
 static bool heeds_overload(const struct listener *listener) {
-    return !listener->hcm->bypass_overload;
+    return !listener->bypass_overload;
 }
 
 /* ---- limits ---- */

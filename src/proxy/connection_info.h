@@ -46,6 +46,7 @@ struct connection_info {
     struct metadata *metadata;        /* dynamic, of the connection; NULL: none */
     struct network_stream *stream;    /* while network filters have it; else NULL */
     struct connection_memory *memory; /* private: what the spans point to */
+    uint32_t looked; /* private to downstream_pending.c: listener filters that are done */
 };
 
 /* The connection's own, which it gets now if it shares its chain's. NULL when memory is short. */

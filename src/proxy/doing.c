@@ -30,7 +30,7 @@ static unsigned add(const struct doing_labels *labels, struct label *out, unsign
     return count;
 }
 
-static_assert(LABELS_DESCRIBED_MAX >= 1 + 2 + DOING_LABELS_MAX,
+static_assert(LABELS_DESCRIBED_MAX >= 2 + 2 + DOING_LABELS_MAX,
               "a listener's, a route's, a filter's");
 
 static unsigned describe(const struct labels_describer *self, struct label *out, unsigned max) {

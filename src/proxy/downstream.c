@@ -1,4 +1,5 @@
-/* downstream: accepting, idling, reading heads, closing. Sending responses: downstream_send.c. */
+/* downstream: accepting, idling, reading heads, closing. Sending responses: downstream_send.c. What comes before
+ * HTTP, or instead of it: downstream_pending.c, downstream_open.c. */
 #include "proxy/downstream.h"
 
 #include <errno.h>
@@ -9,9 +10,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "proxy/descriptors.h"
-#include "proxy/downstream_head.h"
+#include "proxy/downstream_internal.h"
 #include "proxy/downstream_wait.h"
-#include "proxy/listener.h"
 #include "proxy/request_prepare.h"
 
 extern struct log_component log_http;
@@ -37,8 +37,7 @@ static struct serving *serving_new(void) {
     return s;
 }
 
-/* NULL when memory is short. */
-static struct serving *serving_get(struct downstream *d) {
+struct serving *downstream_serving_new(struct downstream *d, struct partial_head *head) {
     struct worker *worker = worker_at(d->p_index);
     struct serving *s = worker->servings;
     if (s) {
@@ -49,8 +48,8 @@ static struct serving *serving_get(struct downstream *d) {
         if (!s)
             return NULL;
     }
-    const struct hcm *hcm = d->listener->hcm;
-    struct quota *quota = d->listener->quota;
+    const struct hcm *hcm = d->info->chain->hcm;
+    struct quota *quota = d->info->listener->quota;
     s->downstream = d;
     s->worker = worker;
     s->hcm = hcm;
@@ -59,7 +58,7 @@ static struct serving *serving_get(struct downstream *d) {
     inbuf_init(&s->in, worker->blocks);
     s->purse = quota ? &quota->purses[d->p_index] : NULL;
     s->inviting = false;
-    s->head = d->state == DOWNSTREAM_HEAD ? d->head : NULL;
+    s->head = head;
     doing_init(&s->doing, &hcm->labels);
     d->serving = s;
     d->state = DOWNSTREAM_SERVING;
@@ -68,7 +67,7 @@ static struct serving *serving_get(struct downstream *d) {
 
 /* By its coroutine, or when there is none. The connection may have another one by now. The timer stays
  * armed, for whoever has it next. */
-static void serving_put(struct serving *s) {
+void downstream_serving_free(struct serving *s) {
     struct worker *worker = s->worker;
     inbuf_drop(&s->in);
     if (s->head)
@@ -87,7 +86,7 @@ static void serving_put(struct serving *s) {
 /* ---- accepting, idling, closing ---- */
 
 static const struct hcm *hcm_of(const struct downstream *d) {
-    return d->listener->hcm;
+    return d->info->chain->hcm;
 }
 
 static void count_bytes(struct downstream *d) {
@@ -98,45 +97,82 @@ static void count_bytes(struct downstream *d) {
     d->socket.rx_bytes = d->socket.tx_bytes = 0;
 }
 
-/* No coroutine of it goes on. */
-static void destroy(struct downstream *d) {
-    const struct hcm_stats *s = &hcm_of(d)->stats;
-    const struct listener_stats *of_listener = &d->listener->stats;
-    struct worker *worker = worker_at(d->p_index);
-    struct snapshot *snapshot = d->listener->snapshot;
+void downstream_begin(struct downstream *d) {
+    const struct hcm *hcm = hcm_of(d);
+    const struct listener_stats *of_listener = &d->info->listener->stats;
+    unsigned shard = d->p_index;
+    stat_inc(of_listener->cx_total, shard);
+    stat_inc(of_listener->cx_active, shard);
+    if (!hcm)
+        return;
+    stat_inc(hcm->stats.cx_total, shard);
+    stat_inc(hcm->stats.cx_active, shard);
+    stat_inc(hcm->stats.cx_http1_total, shard);
+    stat_inc(hcm->stats.cx_http1_active, shard);
+}
+
+static void count_end(struct downstream *d) {
+    const struct hcm *hcm = hcm_of(d);
+    const struct listener_stats *of_listener = &d->info->listener->stats;
     unsigned shard = d->p_index;
     uint64_t length_us = (uint64_t)(rt_now_ns() - d->opened_ns) / 1000;
+    stat_inc(of_listener->cx_destroy, shard);
+    stat_dec(of_listener->cx_active, shard);
+    stat_record_us(of_listener->cx_length_ms, shard, length_us);
+    if (!hcm)
+        return;
+    const struct hcm_stats *s = &hcm->stats;
     count_bytes(d);
     stat_inc(s->cx_destroy, shard);
     stat_inc(d->closed_by_peer ? s->cx_destroy_remote : s->cx_destroy_local, shard);
     stat_dec(s->cx_active, shard);
     stat_dec(s->cx_http1_active, shard);
     stat_record_us(s->cx_length_ms, shard, length_us);
-    stat_inc(of_listener->cx_destroy, shard);
-    stat_dec(of_listener->cx_active, shard);
-    stat_record_us(of_listener->cx_length_ms, shard, length_us);
+}
+
+void downstream_destroy(struct downstream *d) {
+    const struct connection_info *info = d->info;
+    const struct listener *listener = info->listener;
+    struct worker *worker = worker_at(d->p_index);
+    struct snapshot *snapshot = listener->snapshot;
     downstream_wait_leave(d);
-    if (d->state == DOWNSTREAM_HEAD)
+    if ((d->state == DOWNSTREAM_HEAD || d->state == DOWNSTREAM_PENDING) && d->head)
         downstream_head_free(d->head);
+    if (listener->config->log_count)
+        downstream_log(d);
+    if (info->stream)
+        downstream_stream_close(d);
+    if (info->chain)
+        count_end(d);
+    else
+        stat_dec(listener->stats.pre_cx_active, d->p_index);
     timer_disarm(&d->idle_timer);
     list_remove(&d->node);
     worker->downstream_count--;
     socket_close(&d->socket);
     descriptors_freed();
-    listener_leave(d->listener);
+    if (!info->shared)
+        connection_info_free((struct connection_info *)(uintptr_t)info);
+    listener_leave(listener);
     if (snapshot)
         snapshot_unref(snapshot);
     pool_put(&worker->downstream_pool, d);
 }
 
+void downstream_drop(struct downstream *d) {
+    LOG(log_http, LOG_ERROR, "out of memory: a connection is dropped");
+    stat_inc(d->info->listener->stats.cx_overload_reject, d->p_index);
+    downstream_destroy(d);
+}
+
 static void start_serving(struct downstream *d, bool has_come) {
-    struct serving *s =
-        serving_get(d); /* the idle timer stays armed and is moved on when it is over */
+    /* The idle timer stays armed and is moved on when it is over. */
+    struct serving *s = downstream_serving_new(d, d->state == DOWNSTREAM_HEAD ? d->head : NULL);
     /* The admin, whose connections have no snapshot, must answer while everybody else is too much. */
     struct go_options options = {
         .name = "downstream",
         .place = RT_HERE,
-        .priority = d->listener->snapshot ? RT_NORMAL : RT_HIGH,
+        .priority = d->info->listener->snapshot ? RT_NORMAL : RT_HIGH,
     };
     if (s)
         options.describer = &s->doing.describer;
@@ -147,10 +183,8 @@ static void start_serving(struct downstream *d, bool has_come) {
         return;
     }
     if (s)
-        serving_put(s);
-    LOG(log_http, LOG_ERROR, "out of memory: a connection is dropped");
-    stat_inc(d->listener->stats.cx_overload_reject, d->p_index);
-    destroy(d);
+        downstream_serving_free(s);
+    downstream_drop(d);
 }
 
 void downstream_start_serving(struct downstream *d) {
@@ -167,6 +201,13 @@ static void on_event(struct socket *socket, unsigned events) {
         }
         return;
     }
+    if (d->state >= DOWNSTREAM_PENDING) {
+        if (d->state == DOWNSTREAM_PENDING)
+            downstream_pending_event(d, events);
+        else if (d->state == DOWNSTREAM_STREAM)
+            downstream_stream_event(d, events);
+        return;
+    }
     if (d->state == DOWNSTREAM_HEAD) {
         bool look = downstream_head_receive(d);
         count_bytes(d);
@@ -181,14 +222,18 @@ static void on_event(struct socket *socket, unsigned events) {
         start_serving(d, true);
     } else if (gone) {
         d->closed_by_peer = true;
-        destroy(d);
+        downstream_destroy(d);
     }
 }
 
 static void idle_expired(struct timer *timer) {
     struct downstream *d = container_of(timer, struct downstream, idle_timer);
-    if (d->state == DOWNSTREAM_SERVING)
+    if (d->state == DOWNSTREAM_SERVING || d->state > DOWNSTREAM_PENDING)
         return;
+    if (d->state == DOWNSTREAM_PENDING) {
+        downstream_pending_expired(d);
+        return;
+    }
     if (d->state == DOWNSTREAM_WAITING) {
         downstream_wait_over(d);
         return;
@@ -199,7 +244,7 @@ static void idle_expired(struct timer *timer) {
         return;
     }
     stat_inc(hcm_of(d)->stats.cx_idle_timeout, d->p_index);
-    destroy(d);
+    downstream_destroy(d);
 }
 
 static int64_t idle_deadline(const struct downstream *d) {
@@ -213,7 +258,6 @@ static int64_t idle_deadline(const struct downstream *d) {
 
 void downstream_accept(struct worker *worker, int fd, const struct address *peer,
                        const struct listener *listener) {
-    const struct hcm_stats *s = &listener->hcm->stats;
     struct downstream *d = pool_get(&worker->downstream_pool);
     if (d)
         memset(d, 0, sizeof *d);
@@ -227,7 +271,7 @@ void downstream_accept(struct worker *worker, int fd, const struct address *peer
     }
     if (listener->snapshot)
         snapshot_ref(listener->snapshot);
-    d->listener = listener;
+    d->info = listener->first;
     d->p_index = (uint8_t)worker->index;
     d->opened_ns = rt_now_ns();
     d->id = worker_next_id(worker);
@@ -236,19 +280,18 @@ void downstream_accept(struct worker *worker, int fd, const struct address *peer
     timer_init(&d->idle_timer, idle_expired);
     list_push_back(&worker->downstreams, &d->node);
     worker->downstream_count++;
-    stat_inc(s->cx_total, worker->index);
-    stat_inc(s->cx_active, worker->index);
-    stat_inc(s->cx_http1_total, worker->index);
-    stat_inc(s->cx_http1_active, worker->index);
-    stat_inc(listener->stats.cx_total, worker->index);
-    stat_inc(listener->stats.cx_active, worker->index);
+    if (!listener->is_plain) {
+        downstream_pending_begin(d);
+        return;
+    }
+    downstream_begin(d);
     /* The first request is nearly always there already: try it, rather than wait for an edge. */
     downstream_start_serving(d);
 }
 
 /* The admin, whose connections have no snapshot, answers to the end: that is how one watches it. */
 static bool is_draining(const struct downstream *d) {
-    return worker_at(d->p_index)->draining && d->listener->snapshot;
+    return worker_at(d->p_index)->draining && d->info->listener->snapshot;
 }
 
 void downstream_drain_all(struct worker *worker) {
@@ -257,9 +300,13 @@ void downstream_drain_all(struct worker *worker) {
     for (struct list *at = worker->downstreams.next; at != &worker->downstreams; at = next) {
         next = at->next;
         struct downstream *d = container_of(at, struct downstream, node);
-        if (d->state == DOWNSTREAM_IDLE && is_draining(d)) {
+        if (!is_draining(d))
+            continue;
+        if (d->state == DOWNSTREAM_IDLE) {
             stat_inc(hcm_of(d)->stats.cx_drain_close, worker->index);
-            destroy(d);
+            downstream_destroy(d);
+        } else if (d->state == DOWNSTREAM_PENDING && !d->head) {
+            downstream_destroy(d); /* it has said nothing yet */
         }
     }
 }
@@ -269,12 +316,17 @@ void downstream_drain_all(struct worker *worker) {
 /* By the timer that ends it; without an idle timeout, since it was opened. One that is near its
  * max_connection_duration seems to idle for longer than it does: it is ending anyway. */
 static int64_t idle_since(const struct downstream *d) {
+    if (d->state == DOWNSTREAM_PENDING)
+        return d->opened_ns;
     int64_t timeout_ns = hcm_of(d)->idle_timeout_ns;
     return timeout_ns ? d->idle_timer.deadline_ns - timeout_ns : d->opened_ns;
 }
 
+/* Whoever is between two requests, or has sent nothing yet. A stream of which we know nothing is no such thing, even
+ * if nothing flows: its client could not know that it may try again. */
 static bool gives_way(const struct downstream *d, int64_t idle_since_ns) {
-    return d->state == DOWNSTREAM_IDLE && !d->listener->is_admin && idle_since(d) <= idle_since_ns;
+    bool idles = d->state == DOWNSTREAM_IDLE || (d->state == DOWNSTREAM_PENDING && !d->head);
+    return idles && !d->info->listener->is_admin && idle_since(d) <= idle_since_ns;
 }
 
 /* A list in order of idling would cost each request two other connections' cache lines. So the next
@@ -304,8 +356,8 @@ unsigned downstream_close_idle(struct worker *worker, unsigned max, int64_t idle
         oldest[at] = d;
     }
     for (unsigned i = 0; i < count; i++) {
-        stat_inc(oldest[i]->listener->stats.cx_descriptor_close, worker->index);
-        destroy(oldest[i]);
+        stat_inc(oldest[i]->info->listener->stats.cx_descriptor_close, worker->index);
+        downstream_destroy(oldest[i]);
     }
     return count;
 }
@@ -323,6 +375,12 @@ enum head_result {
     HEAD_NO_MEMORY, /* to read it into */
 };
 
+int64_t downstream_head_deadline(const struct hcm *hcm) {
+    int64_t limit_ns = hcm->request_headers_timeout_ns ? hcm->request_headers_timeout_ns
+                                                       : hcm->stream_idle_timeout_ns;
+    return limit_ns ? rt_now_ns() + limit_ns : RT_FOREVER;
+}
+
 /* There is a part of a head, and nothing more for now. */
 static COLD enum head_result keep_head(struct serving *s) {
     const struct hcm *hcm = s->hcm;
@@ -331,10 +389,7 @@ static COLD enum head_result keep_head(struct serving *s) {
         return HEAD_UNREAD;
     if (verdict == HEAD_IS_LATE)
         return HEAD_TIMEOUT;
-    int64_t limit_ns = hcm->request_headers_timeout_ns ? hcm->request_headers_timeout_ns
-                                                       : hcm->stream_idle_timeout_ns;
-    int64_t deadline_ns = limit_ns ? rt_now_ns() + limit_ns : RT_FOREVER;
-    if (verdict == HEAD_IS_LOST || downstream_head_keep(s, deadline_ns) != 0)
+    if (verdict == HEAD_IS_LOST || downstream_head_keep(s, downstream_head_deadline(hcm)) != 0)
         return HEAD_NO_MEMORY;
     return HEAD_PARTIAL;
 }
@@ -370,7 +425,7 @@ static void exchange_init(struct exchange *x, struct serving *s) {
     memset(x, 0, offsetof(struct exchange, arena)); /* what is behind it is set before it is read */
     x->downstream = s->downstream;
     x->serving = s;
-    x->snapshot = s->downstream->listener->snapshot;
+    x->snapshot = s->downstream->info->listener->snapshot;
     x->hcm = s->hcm;
     x->main = rt_self();
     x->shard = s->worker->index;
@@ -430,7 +485,7 @@ static COLD void refuse_for_memory(struct exchange *x, struct serving *s, enum r
     if (why == REFUSE_OVERLOAD)
         stat_inc(s->hcm->stats.rq_overload_close, x->shard);
     else if (!x->arena.refused) /* that has counted already */
-        stat_inc(s->downstream->listener->stats.rq_memory_limit, x->shard);
+        stat_inc(s->downstream->info->listener->stats.rq_memory_limit, x->shard);
     x->refused = true;
     if (whole) {
         x->is_grpc = request_is_grpc(x);
@@ -584,7 +639,7 @@ static enum serve_result serve_one(struct serving *s) {
             refuse_for_memory(&x, s, why, true);
     } else if (result == HEAD_UNREAD) {
         if (gave_way)
-            stat_inc(s->downstream->listener->stats.rq_memory_evicted, x.shard);
+            stat_inc(s->downstream->info->listener->stats.rq_memory_evicted, x.shard);
         refuse_for_memory(&x, s, gave_way ? REFUSE_QUOTA : s->downstream->refuse, false);
     } else if (result == HEAD_TIMEOUT) {
         refuse_head(&x, s, 408, SPAN_LIT("request_header_timeout"), true);
@@ -612,15 +667,14 @@ static COLD void await_head(struct serving *s) {
     struct partial_head *head = s->head;
     count_bytes(d);
     s->head = NULL;
-    serving_put(s);
+    downstream_serving_free(s);
     d->state = DOWNSTREAM_HEAD;
     d->head = head;
     timer_arm(&d->idle_timer, head->deadline_ns);
     downstream_head_waits(head);
 }
 
-static void serve(void *arg) {
-    struct serving *s = arg;
+void downstream_serve(struct serving *s) {
     struct downstream *d = s->downstream;
     enum serve_result result;
     do {
@@ -629,7 +683,7 @@ static void serve(void *arg) {
             break;
         }
         if (!downstream_admit(s)) {
-            serving_put(s);
+            downstream_serving_free(s);
             return;
         }
         result = serve_one(s);
@@ -646,11 +700,15 @@ static void serve(void *arg) {
     count_bytes(d);
     if (result == SERVE_LINGER)
         linger(s);
-    serving_put(s);
+    downstream_serving_free(s);
     if (result != SERVE_IDLE || is_draining(d)) {
-        destroy(d);
+        downstream_destroy(d);
         return;
     }
     d->state = DOWNSTREAM_IDLE;
     timer_arm(&d->idle_timer, idle_deadline(d));
+}
+
+static void serve(void *arg) {
+    downstream_serve(arg);
 }

@@ -1,8 +1,13 @@
-/* downstream: a client's connection and the coroutine that serves it while it has something to do.
+/* downstream: a client's connection, of any kind, and the coroutine that serves it while it has something to do.
  *
- *      accept ─► idle ──edge──► serving (a coroutine) ──nothing left──► idle
- *                 │ idle timeout, drain        │ close, error
- *                 └────────────► closed ◄──────┘
+ *     accept ─► pending ─► opening ─► stream ──────────────► closed       network filters have it
+ *                 │           └────────────────┐
+ *                 └─► idle ──edge──► serving (a coroutine) ──nothing left──► idle      HTTP has it
+ *                      │ idle timeout, drain        │ close, error
+ *                      └────────────► closed ◄──────┘
+ *
+ * A listener without listener filters has no pending connections, and one whose only filter chain is an HTTP
+ * connection manager and nothing else has none that are opened: its connections begin by being served.
  *
  * An idle connection is a struct downstream, three cache lines, and nothing else: no coroutine, no stack,
  * no block. Nor does one that has something to do while memory is short: it waits (downstream_wait.h). One
@@ -21,6 +26,7 @@
 #include "io/address.h"
 #include "io/inbuf.h"
 #include "io/socket.h"
+#include "proxy/connection_info.h"
 #include "proxy/exchange.h"
 #include "proxy/listener.h"
 #include "proxy/quota.h"
@@ -40,13 +46,16 @@ enum downstream_state {
     DOWNSTREAM_SERVING, /* a coroutine is on it */
     DOWNSTREAM_WAITING, /* downstream_wait.h: no coroutine */
     DOWNSTREAM_HEAD,    /* a part of a head is kept, downstream_head.h: nor here */
+    DOWNSTREAM_PENDING, /* listener filters look at it, downstream_pending.c: nor here */
+    DOWNSTREAM_OPENING, /* a coroutine makes it ready for its filter chain: downstream_open.c */
+    DOWNSTREAM_STREAM,  /* a network filter has it: it knows */
 };
 
 struct downstream {
     struct socket socket;
     union {
-        struct serving *serving;   /* while it is served */
-        struct partial_head *head; /* in DOWNSTREAM_HEAD */
+        struct serving *serving;   /* while it is served, or opened for that */
+        struct partial_head *head; /* in DOWNSTREAM_HEAD; in WAITING and PENDING it may be NULL */
     };
     uint8_t state; /* enum downstream_state */
     uint8_t p_index;
@@ -60,7 +69,7 @@ struct downstream {
     struct timer idle_timer; /* may be armed while serving, and then means nothing */
     /* What most requests do not look at. */
     uint64_t id;
-    const struct listener *listener;
+    const struct connection_info *info; /* never NULL */
     int64_t opened_ns;
     struct list node; /* of worker->downstreams; while waiting, of downstream_wait.c's queues */
     struct compact_address peer;
@@ -86,6 +95,11 @@ struct serving {
 
 /* Its own end. Asks the kernel, of IPv4 only once. */
 void downstream_local_address(struct downstream *d, struct address *out);
+/* What was connected to: that, unless a listener filter knows better. */
+void downstream_address(struct downstream *d, struct address *out);
+
+/* Whom it is for: the socket's peer, unless a listener filter knows better. */
+void downstream_remote_address(const struct downstream *d, struct address *out);
 
 /* Takes over fd, which has passed the listener's limits. Closes it when memory is short. */
 void downstream_accept(struct worker *worker, int fd, const struct address *peer,

@@ -3,13 +3,15 @@
 #include <string.h>
 
 #include "proxy/downstream.h"
+#include "proxy/listener.h"
 
 void downstream_local_address(struct downstream *d, struct address *out) {
     uint32_t known;
+
     memcpy(&known, d->local_v4, sizeof known);
     if (known != 0) {
         struct compact_address local = {.family = AF_INET,
-                                        .port = htons(address_port(&d->listener->address))};
+                                        .port = htons(address_port(&d->info->listener->address))};
         memcpy(local.ip, d->local_v4, sizeof d->local_v4);
         address_unpack(&local, out);
         return;
@@ -17,6 +19,20 @@ void downstream_local_address(struct downstream *d, struct address *out) {
     socket_local_address(&d->socket, out);
     if (out->len && out->sa.any.sa_family == AF_INET)
         memcpy(d->local_v4, &out->sa.v4.sin_addr, sizeof d->local_v4);
+}
+
+void downstream_address(struct downstream *d, struct address *out) {
+    if (d->info->local)
+        *out = *d->info->local;
+    else
+        downstream_local_address(d, out);
+}
+
+void downstream_remote_address(const struct downstream *d, struct address *out) {
+    if (d->info->remote)
+        *out = *d->info->remote;
+    else
+        address_unpack(&d->peer, out);
 }
 
 static struct span address_in_arena(struct exchange *x, const struct address *address) {
@@ -28,7 +44,7 @@ struct span exchange_downstream_local(struct exchange *x) {
     struct span *text = &x->info.downstream_local;
     if (span_is_none(*text) && x->downstream) {
         struct address address;
-        downstream_local_address(x->downstream, &address);
+        downstream_address(x->downstream, &address);
         *text = address_in_arena(x, &address);
     }
     return *text;
@@ -46,7 +62,9 @@ struct span exchange_downstream_direct_remote(struct exchange *x) {
 
 struct span exchange_downstream_remote(struct exchange *x) {
     struct span *text = &x->info.downstream_remote;
-    if (span_is_none(*text))
+    if (span_is_none(*text) && x->downstream && x->downstream->info->remote)
+        *text = address_in_arena(x, x->downstream->info->remote);
+    else if (span_is_none(*text))
         *text = exchange_downstream_direct_remote(x);
     return *text;
 }

@@ -6,6 +6,9 @@
  * that only its end counts, of which there is one. So all looks together parse LOOKS_MAX times the
  * limit of a head's size, however it is cut up.
  *
+ * Who waits for a listener filter is kept in the same way, by downstream_pending.c, and becomes a kept head when HTTP
+ * is what follows.
+ *
  * Rejected  Keeping the parser and its fields instead: they take more memory than most heads do, and
  *           each of them would have to be moved. A coroutine that is parked: two pages of stack, a page of
  *           its G, and a block. */
@@ -16,6 +19,7 @@
 #include <string.h>
 
 #include "proxy/downstream_wait.h"
+#include "proxy/filter_chain.h"
 
 enum { LOOKS_MAX = 128, SLACK_MIN = 64 };
 
@@ -70,19 +74,33 @@ static bool append(struct partial_head **at, struct span bytes) {
     return true;
 }
 
+static struct partial_head *head_new(struct downstream *d, size_t len, int64_t deadline_ns) {
+    struct partial_head *head = resized(NULL, (uint32_t)len);
+    if (!head)
+        return NULL;
+    head->downstream = d;
+    head->since_ns = rt_now_ns();
+    head->deadline_ns = deadline_ns;
+    head->verdict = HEAD_MAY_COME;
+    head->looks = 0;
+    head->begun = false;
+    head->len = 0;
+    count(worker_at(d->p_index), 1, size_of(head));
+    return head;
+}
+
+int downstream_head_append(struct downstream *d, struct partial_head **at, struct span bytes) {
+    if (!*at)
+        *at = head_new(d, bytes.len, RT_FOREVER);
+    return *at && append(at, bytes) ? 0 : -ENOMEM;
+}
+
 int downstream_head_keep(struct serving *s, int64_t deadline_ns) {
     struct span bytes = inbuf_bytes(&s->in);
     if (!s->head) {
-        s->head = resized(NULL, (uint32_t)bytes.len);
+        s->head = head_new(s->downstream, bytes.len, deadline_ns);
         if (!s->head)
             return -ENOMEM;
-        s->head->downstream = s->downstream;
-        s->head->since_ns = rt_now_ns();
-        s->head->deadline_ns = deadline_ns;
-        s->head->verdict = HEAD_MAY_COME;
-        s->head->looks = 0;
-        s->head->begun = false;
-        count(s->worker, 1, size_of(s->head));
     }
     s->head->len = 0;
     if (!append(&s->head, bytes))
@@ -120,7 +138,7 @@ static bool has_news(struct partial_head *head, uint32_t before) {
 }
 
 bool downstream_head_receive(struct downstream *d) {
-    size_t limit = d->listener->hcm->limits.head_bytes;
+    size_t limit = d->info->chain->hcm->limits.head_bytes;
     struct inbuf in;
     bool look = false;
     ssize_t n;

@@ -32,6 +32,9 @@ struct partial_head {
     char bytes[];
 };
 
+/* Appends bytes to what is kept; *at NULL: begins to keep. -ENOMEM: nothing has changed. */
+MUST_CHECK int downstream_head_append(struct downstream *d, struct partial_head **at,
+                                      struct span bytes);
 /* Moves the unused bytes of s->in to s->head, for as long as nothing comes: deadline_ns, which is not moved
  * by later pieces. -ENOMEM. */
 MUST_CHECK int downstream_head_keep(struct serving *s, int64_t deadline_ns);

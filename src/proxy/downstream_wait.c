@@ -48,12 +48,16 @@ enum { DOWNSTREAM_POLL_MS = 10 };
 /* ---- waiting ---- */
 
 static struct quota_purse *purse_of(const struct downstream *d) {
-    struct quota *quota = d->listener->quota;
+    struct quota *quota = d->info->listener->quota;
     return quota ? &quota->purses[d->p_index] : NULL;
 }
 
-static void wait_in(struct downstream *d, struct list *queue) {
+/* With what listener filters have kept of it, if anything. */
+static void wait_in(struct serving *s, struct list *queue) {
+    struct downstream *d = s->downstream;
     d->state = DOWNSTREAM_WAITING;
+    d->head = s->head;
+    s->head = NULL;
     list_remove(&d->node);
     list_push_back(queue, &d->node);
     timer_arm(&d->idle_timer, rt_now_ns() + WAIT_NS);
@@ -62,7 +66,7 @@ static void wait_in(struct downstream *d, struct list *queue) {
 void downstream_wait_leave(struct downstream *d) {
     if (d->state != DOWNSTREAM_WAITING)
         return;
-    d->state = DOWNSTREAM_IDLE;
+    d->state = d->head ? DOWNSTREAM_HEAD : DOWNSTREAM_IDLE;
     list_remove(&d->node);
     list_push_back(&worker_at(d->p_index)->downstreams, &d->node);
     struct quota_purse *purse = purse_of(d);
@@ -94,12 +98,12 @@ void downstream_release_held(struct worker *worker) {
 static bool charge(struct downstream *d, int64_t bytes) {
     if (!quota_take(purse_of(d), bytes))
         return false;
-    stat_add(d->listener->stats.memory_bytes, d->p_index, bytes);
+    stat_add(d->info->listener->stats.memory_bytes, d->p_index, bytes);
     return true;
 }
 
 static void give_back(struct downstream *d, int64_t bytes) {
-    stat_add(d->listener->stats.memory_bytes, d->p_index, -bytes);
+    stat_add(d->info->listener->stats.memory_bytes, d->p_index, -bytes);
     quota_give(purse_of(d), bytes);
 }
 
@@ -166,9 +170,9 @@ static bool admit_to_quota(struct serving *s) {
         s->downstream->charged = true;
         return true;
     }
-    stat_inc(s->downstream->listener->stats.rq_memory_wait, s->worker->index);
+    stat_inc(s->downstream->info->listener->stats.rq_memory_wait, s->worker->index);
     s->downstream->waits_for_quota = true;
-    wait_in(s->downstream, &purse->waiting);
+    wait_in(s, &purse->waiting);
     purse->waiting_count++;
     quota_starve(purse, true);
     if (!timer_is_armed(&purse->timer))
@@ -182,7 +186,7 @@ int downstream_charge_more(struct serving *s, size_t bytes) {
     int64_t until_ns = rt_now_ns() + WAIT_NS;
     while (!charge(s->downstream, (int64_t)bytes)) {
         if (rt_now_ns() >= until_ns) {
-            stat_inc(s->downstream->listener->stats.rq_memory_limit, s->worker->index);
+            stat_inc(s->downstream->info->listener->stats.rq_memory_limit, s->worker->index);
             return -ENOMEM;
         }
         int rc = rt_sleep_until(rt_now_ns() + DOWNSTREAM_POLL_MS * NS_PER_MS);
@@ -205,14 +209,15 @@ static bool must_be_held(const struct serving *s) {
 }
 
 bool downstream_admit_slowly(struct serving *s) {
-    /* What was read already is charged, and to be used up. */
-    if (s->downstream->refuse || inbuf_len(&s->in) || s->head)
+    /* What was read already is charged, and to be used up; but for what listener filters read. */
+    bool is_first = s->head && !s->downstream->charged && s->downstream->requests == 0;
+    if (s->downstream->refuse || inbuf_len(&s->in) || (s->head && !is_first))
         return true;
     if (must_be_held(s)) {
         s->downstream->waits_for_quota = false;
         if (s->downstream->charged) /* it waited for that before */
             downstream_release_slowly(s);
-        wait_in(s->downstream, &s->worker->held);
+        wait_in(s, &s->worker->held);
         return false;
     }
     return !s->purse || s->downstream->charged || admit_to_quota(s);
@@ -232,7 +237,7 @@ static bool payer_take(struct arena_payer *payer, size_t size) {
     struct serving *s = container_of(payer, struct serving, payer);
     if (charge(s->downstream, (int64_t)size))
         return true;
-    stat_inc(s->downstream->listener->stats.rq_memory_limit, s->worker->index);
+    stat_inc(s->downstream->info->listener->stats.rq_memory_limit, s->worker->index);
     return false;
 }
 

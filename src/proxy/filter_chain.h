@@ -12,20 +12,47 @@
 #include "proxy/network_filter.h"
 #include "proxy/transport_socket.h"
 
+struct cfg_listener;
 struct hcm;
 
 struct filter_chain {
+    struct hcm *hcm;             /* the last filter; NULL: another is */
     struct connection_info info; /* shared by its connections of which nothing else is known */
-    const struct cfg_filter_chain *config;
+    const struct cfg_filter_chain *config; /* NULL: the admin's */
     struct span name;
     struct transport_socket transport; /* kind NULL: bytes as they are */
     int64_t transport_timeout_ns;      /* transport_socket_connect_timeout; 0: none */
     struct network_filter *filters;    /* without an HTTP connection manager at the end */
     uint32_t filter_count;
-    struct hcm *hcm; /* the last filter; NULL: another is */
+    struct doing_labels labels; /* of coroutines that serve it */
 };
 
-struct filter_chain_table;
+/* All that is needed of a chain to serve with it is the HTTP connection manager. */
+static inline bool filter_chain_is_plain(const struct filter_chain *chain) {
+    return chain->hcm && chain->filter_count == 0 && !chain->transport.kind;
+}
+
+struct filter_chain_node;
+struct filter_chain_table {
+    struct filter_chain *chains; /* in the order of the configuration, the default one last */
+    uint32_t count;
+    /* Has every connection, without being looked for; NULL: there is none such. */
+    const struct filter_chain *only;
+    const struct filter_chain *fallback; /* default_filter_chain, or NULL */
+    struct filter_chain_node *root;      /* private to filter_chain_match.c */
+};
+
+/* All chains of a listener. Off the Ps; NULL and problems on error. `owner` names transport sockets in statistics. */
+struct filter_chain_table *filter_chain_table_build(const struct cfg_listener *config,
+                                                    const struct snapshot *snapshot,
+                                                    struct span owner,
+                                                    struct cfg_problems *problems);
+/* One chain, which takes hcm over (transferred, on success): the admin's. NULL when memory is short. */
+struct filter_chain_table *filter_chain_table_of_hcm(struct hcm *hcm);
+void filter_chain_table_free(struct filter_chain_table *table);
+/* Before the listener accepts: what its connections share. */
+void filter_chain_table_attach(struct filter_chain_table *table,
+                               const struct listener *listener BORROWED_BY(table));
 
 /* The listener's chain for a connection; NULL: none matches, it is to be closed. local, remote: the addresses that
  * count, restored ones if there are any; direct: the socket's peer. */
@@ -34,3 +61,7 @@ const struct filter_chain *filter_chain_find(const struct filter_chain_table *ta
                                              const struct address *local,
                                              const struct address *remote,
                                              const struct address *direct);
+
+/* Private: filter_chain_match.c. The chains' conditions become the table's maps. Conflicts are problems. */
+void filter_chain_index(struct filter_chain_table *table, struct cfg_problems *problems);
+void filter_chain_index_free(struct filter_chain_node *root);

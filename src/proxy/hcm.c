@@ -208,6 +208,7 @@ struct hcm *hcm_build(const struct cfg_hcm *config, const struct snapshot *snaps
     init_stats(&hcm->stats, config->stat_prefix);
     note_slots(hcm);
     doing_labels_add(&hcm->labels, "listener", hcm->listener_name);
+    doing_labels_add(&hcm->labels, "filter_chain", filter_chain_name);
     build_filters(hcm, problems);
     build_logs(hcm, config->access_log, config->access_log_count, problems);
     if (config->route_config && hcm->filters) {

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -25,25 +26,76 @@ static void listener_event(struct socket *socket, unsigned events) {
         accept_now(container_of(socket, struct listener_fd, socket));
 }
 
+static int set_int(int fd, int level, int name, int value) {
+    return setsockopt(fd, level, name, &value, sizeof value) == 0 ? 0 : -errno;
+}
+
+/* Those of the configuration that are for now. *what is which one failed. */
+static int set_options(int fd, const struct cfg_listener *cfg, bool v6,
+                       enum cfg_socket_option_state now, const char **what) {
+    int rc = 0;
+    for (size_t i = 0; cfg && rc == 0 && i < cfg->socket_options_count; i++) {
+        const struct cfg_socket_option *option = &cfg->socket_options[i];
+        if (option->state != (int)now)
+            continue;
+        if (option->value_case == CFG_SOCKET_OPTION_INT)
+            rc = set_int(fd, (int)option->level, (int)option->name, (int)option->int_value);
+        else if (setsockopt(fd, (int)option->level, (int)option->name, option->buf_value.ptr,
+                            (socklen_t)option->buf_value.len) != 0)
+            rc = -errno;
+        *what = rc != 0 ? "socket_options" : *what;
+    }
+    if (rc == 0 && now == CFG_SOCKET_BEFORE_BIND && cfg && cfg->transparent.set) {
+        rc = set_int(fd, v6 ? IPPROTO_IPV6 : IPPROTO_IP, v6 ? IPV6_TRANSPARENT : IP_TRANSPARENT,
+                     cfg->transparent.value);
+        *what = rc != 0 ? "transparent" : *what;
+    }
+    if (rc == 0 && now == CFG_SOCKET_BEFORE_BIND && cfg && cfg->freebind.set) {
+        rc = set_int(fd, v6 ? IPPROTO_IPV6 : IPPROTO_IP, v6 ? IPV6_FREEBIND : IP_FREEBIND,
+                     cfg->freebind.value);
+        *what = rc != 0 ? "freebind" : *what;
+    }
+    if (rc == 0 && now == CFG_SOCKET_LISTENING && cfg && cfg->tcp_fast_open_queue_length.set) {
+        rc = set_int(fd, IPPROTO_TCP, TCP_FASTOPEN, (int)cfg->tcp_fast_open_queue_length.value);
+        *what = rc != 0 ? "tcp_fast_open_queue_length" : *what;
+    }
+    return rc;
+}
+
 /* A socket that listens. *reuse_port: each P is to get one of its own; false afterwards when the kernel,
  * or a filter before it, does not allow that. */
-static int bind_one(const struct address *address, bool *reuse_port, bool v6_only, int backlog) {
+static int bind_one(const struct address *address, const struct cfg_listener *cfg,
+                    bool *reuse_port) {
+    bool v6_only_value = !(cfg && cfg->address->ipv4_compat);
+    int backlog = cfg && cfg->tcp_backlog_size.set ? (int)cfg->tcp_backlog_size.value : BACKLOG;
+    bool v6 = address->sa.any.sa_family == AF_INET6;
+    const char *what = NULL;
     int fd = sys_stream_socket(address->sa.any.sa_family);
     if (fd < 0)
         return fd;
-    int on = 1, v6_only_value = v6_only;
+    int on = 1;
     sys_set_nodelay(fd); /* what is accepted inherits it */
     (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (address->sa.any.sa_family == AF_INET6)
-        (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6_only_value, sizeof v6_only_value);
+    if (v6)
+        (void)set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, v6_only_value);
     if (*reuse_port && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) != 0)
         *reuse_port = false;
-    if (bind(fd, &address->sa.any, address->len) != 0 || listen(fd, backlog) != 0) {
-        int rc = -errno;
-        close(fd);
-        return rc;
-    }
-    return fd;
+    int rc = set_options(fd, cfg, v6, CFG_SOCKET_BEFORE_BIND, &what);
+    if (rc == 0 && bind(fd, &address->sa.any, address->len) != 0)
+        rc = -errno;
+    if (rc == 0)
+        rc = set_options(fd, cfg, v6, CFG_SOCKET_BOUND, &what);
+    if (rc == 0 && listen(fd, backlog) != 0)
+        rc = -errno;
+    if (rc == 0)
+        rc = set_options(fd, cfg, v6, CFG_SOCKET_LISTENING, &what);
+    if (rc == 0)
+        return fd;
+    (void)close(fd); /* nothing was sent on it */
+    if (what)
+        LOG(log_listener, LOG_ERROR, "listener '%.*s': %s: %s", (int)cfg->name.len, cfg->name.ptr,
+            what, strerror(-rc));
+    return rc;
 }
 
 static int share(int fd) {
@@ -53,13 +105,13 @@ static int share(int fd) {
 
 /* One descriptor for each P: sockets of their own where they may share the port, else all the same one.
  * *bound is the address they have, with the port that the kernel chose. */
-static int open_fds(struct listener *listener, struct address *bound, bool reuse_port, bool v6_only,
-                    int backlog) {
+static int open_fds(struct listener *listener, struct address *bound, bool reuse_port) {
+    const struct cfg_listener *cfg = listener->config->config;
     bool wanted = reuse_port;
     for (unsigned i = 0; i < listener->count; i++) {
         struct listener_fd *lfd = &listener->fds[i];
         bool own = i == 0 || reuse_port;
-        int fd = own ? bind_one(bound, &reuse_port, v6_only, backlog) : share(listener->fds[0].fd);
+        int fd = own ? bind_one(bound, cfg, &reuse_port) : share(listener->fds[0].fd);
         if (fd < 0) {
             while (i-- > 0)
                 close(listener->fds[i].fd);
@@ -109,6 +161,11 @@ static void init_stats(struct listener *listener) {
             listener_stat(listener, STAT_COUNTER, "downstream_cx_descriptor_wait"),
         .cx_descriptor_close =
             listener_stat(listener, STAT_COUNTER, "downstream_cx_descriptor_close"),
+        .pre_cx_active = listener_stat(listener, STAT_GAUGE, "downstream_pre_cx_active"),
+        .pre_cx_timeout = listener_stat(listener, STAT_COUNTER, "downstream_pre_cx_timeout"),
+        .no_filter_chain_match = listener_stat(listener, STAT_COUNTER, "no_filter_chain_match"),
+        .cx_transport_connect_timeout =
+            listener_stat(listener, STAT_COUNTER, "downstream_cx_transport_socket_connect_timeout"),
         .cx_length_ms = listener_stat(listener, STAT_HISTOGRAM, "downstream_cx_length_ms"),
     };
     if (!listener->quota)
@@ -118,20 +175,22 @@ static void init_stats(struct listener *listener) {
     stats->rq_memory_wait = listener_stat(listener, STAT_COUNTER, "downstream_rq_memory_wait");
     stats->rq_memory_evicted =
         listener_stat(listener, STAT_COUNTER, "downstream_rq_memory_evicted");
+    stats->cx_memory_limit = listener_stat(listener, STAT_COUNTER, "downstream_cx_memory_limit");
     stats->memory_bytes = listener_stat(listener, STAT_GAUGE, "memory_bytes");
 }
 
 /* False: there is no memory. */
 static bool init_limits(struct listener *listener, const struct listener_options *options) {
-    if (options->memory_limit_bytes)
+    const struct listener_config *config = options->config;
+    if (config->memory_limit_bytes)
         listener->quota =
-            quota_new((int64_t)options->memory_limit_bytes, rt_p_count(), downstream_quota_room);
-    if (options->connections_max != LISTENER_UNLIMITED)
-        listener->limit = connection_limit_new(options->connections_max);
+            quota_new((int64_t)config->memory_limit_bytes, rt_p_count(), downstream_quota_room);
+    if (config->connections_max != LISTENER_UNLIMITED)
+        listener->limit = connection_limit_new(config->connections_max);
     listener->global = options->global;
     listener->ignores_global = options->ignores_global;
-    return (!options->memory_limit_bytes || listener->quota) &&
-           (options->connections_max == LISTENER_UNLIMITED || listener->limit);
+    return (!config->memory_limit_bytes || listener->quota) &&
+           (config->connections_max == LISTENER_UNLIMITED || listener->limit);
 }
 
 static void name_it(struct listener *listener, const struct cfg_listener *cfg) {
@@ -143,20 +202,30 @@ static void name_it(struct listener *listener, const struct cfg_listener *cfg) {
                  cfg ? listener->address_text : "admin");
 }
 
-struct listener *listener_open(const struct address *address,
-                               const struct listener_options *options, int *rc) {
-    const struct cfg_listener *cfg = options->config;
+/* What a new connection begins with. */
+static void init_chains(struct listener *listener) {
+    struct filter_chain_table *chains = listener->config->chains;
+    const struct filter_chain *only = listener->config->filter_count ? NULL : chains->only;
+    filter_chain_table_attach(chains, listener);
+    listener->undecided = (struct connection_info){.listener = listener, .shared = true};
+    listener->first = only ? &only->info : &listener->undecided;
+    listener->is_plain = only && filter_chain_is_plain(only);
+}
+
+struct listener *listener_open(const struct listener_options *options, int *rc) {
+    const struct cfg_listener *cfg = options->config->config;
     unsigned count = cfg ? rt_p_count() : 1; /* P 0 serves the admin */
     bool reuse_port =
         count > 1 && !(cfg && cfg->enable_reuse_port.set && !cfg->enable_reuse_port.value);
-    int backlog = cfg && cfg->tcp_backlog_size.set ? (int)cfg->tcp_backlog_size.value : BACKLOG;
     struct listener *listener = calloc(1, sizeof *listener + count * sizeof(struct listener_fd));
     if (!listener || !init_limits(listener, options)) {
         *rc = -ENOMEM;
         goto fail;
     }
-    listener->hcm = options->hcm;
+    listener->config = options->config;
     listener->is_admin = !cfg;
+    listener->bypass_overload = !cfg || cfg->bypass_overload_manager;
+    init_chains(listener);
     listener->count = count;
     listener->accepts_per_turn = cfg && cfg->max_connections_to_accept_per_socket_event.set
                                      ? cfg->max_connections_to_accept_per_socket_event.value
@@ -165,9 +234,8 @@ struct listener *listener_open(const struct address *address,
         listener->fds[i] = (struct listener_fd){.listener = listener, .p_index = i, .fd = -1};
         timer_init(&listener->fds[i].retry, accept_retry);
     }
-    bool v6_only = !(cfg && cfg->address->ipv4_compat);
-    listener->address = *address;
-    *rc = open_fds(listener, &listener->address, reuse_port, v6_only, backlog);
+    listener->address = options->config->address;
+    *rc = open_fds(listener, &listener->address, reuse_port);
     if (*rc < 0)
         goto fail;
     name_it(listener, cfg);

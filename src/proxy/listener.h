@@ -8,6 +8,7 @@
 #pragma once
 #include "base/stats.h"
 #include "io/socket.h"
+#include "proxy/connection_info.h"
 #include "proxy/connection_limit.h"
 #include "proxy/quota.h"
 #include "proxy/snapshot.h"
@@ -16,6 +17,10 @@
 struct listener_stats { /* listener.<address>.* */
     struct statistic *cx_total, *cx_active, *cx_destroy, *cx_overflow, *cx_length_ms,
         *cx_overload_reject, *global_cx_overflow;
+    /* Of connections whose filter chain is not chosen yet, or for which there is none. */
+    struct statistic *pre_cx_active, *pre_cx_timeout, *no_filter_chain_match;
+    struct statistic *cx_transport_connect_timeout;
+    struct statistic *cx_memory_limit;  /* not opened because of the quota */
     struct statistic *cx_no_descriptor; /* turned away for want of a descriptor */
     struct statistic *cx_descriptor_wait, *cx_descriptor_close;
     struct statistic *rq_memory_limit; /* requests answered with 503 because of the quota */
@@ -46,7 +51,11 @@ struct listener {
     char name[128];         /* the configured name, else the address */
     struct address address; /* as bound: a port of 0 is resolved */
     char address_text[ADDRESS_TEXT_MAX];
-    const struct hcm *hcm;
+    const struct listener_config *config;
+    struct connection_info undecided; /* shared by connections whose filter chain is not chosen */
+    const struct connection_info *first; /* what is known of a new one: that, or its chain */
+    bool is_plain; /* all are served with one chain, an HTTP connection manager and nothing else */
+    bool bypass_overload;
     struct snapshot *snapshot; /* leased; NULL for the admin's */
     struct listener_stats stats;
     struct quota *quota;             /* NULL: no limit; lives as long as the process */
@@ -62,18 +71,14 @@ struct listener {
 #define LISTENER_UNLIMITED UINT64_MAX
 
 struct listener_options {
-    const struct cfg_listener *config; /* NULL: it is the admin's */
-    const struct hcm *hcm;
-    struct snapshot *snapshot;   /* is leased; NULL: the admin's */
-    uint64_t memory_limit_bytes; /* 0: none */
-    uint64_t connections_max;    /* or LISTENER_UNLIMITED */
+    const struct listener_config *config; /* borrowed of the snapshot, or for ever */
+    struct snapshot *snapshot;            /* is leased; NULL: the admin's */
     struct connection_limit *global;
     bool ignores_global;
 };
 
 /* Binds and listens; accepting starts with listener_start. NULL and *rc = -errno on error. */
-struct listener *listener_open(const struct address *address,
-                               const struct listener_options *options, int *rc);
+struct listener *listener_open(const struct listener_options *options, int *rc);
 /* Inside rt_run: each P begins to accept. */
 void listener_start(struct listener *listener);
 /* On a P whose overload is over: takes the connections that waited meanwhile. */

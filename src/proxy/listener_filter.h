@@ -43,9 +43,11 @@ struct listener_filter_kind {
 struct listener_filter {
     const struct listener_filter_kind *kind;
     struct span name;
-    void *config; /* owned */
+    void *config;                                  /* owned */
+    const struct cfg_listener_predicate *disabled; /* for these connections; NULL: for none */
 };
 
+enum { LISTENER_FILTER_KINDS_MAX = 32 };
 /* main registers them at start, before the first config is built. */
 void listener_filter_register(const struct listener_filter_kind *kind BORROWED_BY(program));
 /* NULL: there is none that takes that configuration. */

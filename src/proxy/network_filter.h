@@ -11,13 +11,13 @@
  * Errors   open: -errno closes the connection; the filter has counted why. */
 #pragma once
 #include "config/config.h"
-#include "io/inbuf.h"
-#include "io/reader.h"
-#include "io/writer.h"
+#include "io/socket_stream.h"
 #include "proxy/connection_info.h"
+#include "proxy/doing.h"
 #include "proxy/stream_info.h"
 
 struct network_filter;
+struct snapshot;
 struct worker;
 
 struct network_stream {
@@ -25,17 +25,22 @@ struct network_stream {
     struct worker *worker;
     struct connection_info *info; /* owned by the connection, to be written to */
     struct inbuf in;              /* what was read of the client and not used yet */
-    /* While nobody wrapped them they are the socket's own: then bytes may pass without being looked at. */
+    /* While nobody wrapped them they are the socket's own, below: then bytes may pass without being looked at. */
     struct reader reader;
     struct writer writer;
+    struct socket_reader socket_reader; /* without a limit of time, until a filter says one */
+    struct socket_writer socket_writer;
     struct span cluster;    /* where to, if a filter says so (sni_cluster); absent: as configured */
     struct stream_info log; /* for the access log */
-    void *selves[];         /* of each filter, by index: what open left there */
+    struct doing doing;     /* of the coroutine that serves it, and of others: doing_init_like */
+    uint32_t open_count;    /* private, as the rest */
+    struct partial_head *kept; /* memory of `in`, or NULL */
+    void *selves[];            /* of each filter, by index: what open left there */
 };
 
 enum network_result {
-    NETWORK_DONE,  /* the connection is over: it is closed by whoever called */
-    NETWORK_TAKEN, /* it goes on without a coroutine: downstream_end ends it */
+    NETWORK_DONE, /* the connection is over: it is closed by whoever called */
+    NETWORK_TAKEN, /* it goes on without this coroutine: network_stream_end ends it, or has ended it */
 };
 
 struct network_filter_itab {
@@ -44,7 +49,11 @@ struct network_filter_itab {
     int (*open)(struct network_stream *n, const struct network_filter *filter, void **self);
     /* Of the last filter, and of no other: until the connection is over. */
     enum network_result (*serve)(struct network_stream *n, void *self);
-    /* The connection is over; for each whose open returned 0, in reverse order. May be NULL; must not park. */
+    /* Of the last filter, from its serve on: the client sent something, or its end (bits of socket_event_fn), while no
+     * coroutine waited for that. A scheduler callback; it may end the stream if nothing serves it. May be NULL. */
+    void (*event)(struct network_stream *n, void *self, unsigned events);
+    /* The connection is over, reader and writer are closed; for each whose open returned 0, in reverse order. May be
+     * NULL; must not park. */
     void (*close)(struct network_stream *n, void *self);
 };
 
@@ -52,14 +61,16 @@ struct network_filter_itab {
 struct network_filter_kind {
     const struct network_filter_itab *itab;
     const struct cfg_schema *schema;
+    /* Its open wraps reader or writer. Not in front of an HTTP connection manager, which reads the socket itself. */
+    bool wraps;
     /* Off the Ps. The snapshot answers whether clusters exist. -EINVAL with the problems reported. */
     int (*build)(const struct cfg_any *typed_config, const struct snapshot *snapshot,
                  struct cfg_problems *problems, void **config);
     void (*free_config)(void *config);
 };
 
-/* One entry of a filter chain, part of a snapshot. The HTTP connection manager is the last of its chain and has no
- * kind: see filter_chain.h. */
+/* One entry of a filter chain, part of a snapshot. The HTTP connection manager is the last of its chain and none of
+ * these: see filter_chain.h. */
 struct network_filter {
     const struct network_filter_kind *kind;
     struct span name;
@@ -67,7 +78,10 @@ struct network_filter {
     void *config; /* owned */
 };
 
+enum { NETWORK_FILTER_KINDS_MAX = 32 };
+/* main registers them at start, before the first config is built. */
 void network_filter_register(const struct network_filter_kind *kind BORROWED_BY(program));
+/* NULL: there is none that takes that configuration. */
 const struct network_filter_kind *network_filter_find(const struct cfg_schema *schema);
 
 /* Ends a connection that was taken (NETWORK_TAKEN): closes filters and socket, frees n. Also of one that a coroutine

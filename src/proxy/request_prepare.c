@@ -139,7 +139,7 @@ static int forwarded_at_edge(struct exchange *x, struct span xff) {
     struct header_map *headers = &x->request.headers;
     uint32_t hops = x->hcm->config->xff_num_trusted_hops;
     struct address peer, client;
-    address_unpack(&x->downstream->peer, &peer);
+    downstream_remote_address(x->downstream, &peer);
     if (hops > 0 && !span_is_none(xff) && address_from_xff(xff, hops - 1, &client))
         set_remote(x, &client);
     else

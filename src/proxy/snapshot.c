@@ -4,9 +4,8 @@
 
 #include "base/clock.h"
 #include "config/runtime_layers.h"
-#include "config/tls_config.h"
 
-enum { LISTENER_MEMORY_MIN = 1 << 20 };
+enum { LISTENER_MEMORY_MIN = 1 << 20, LISTENER_FILTERS_TIMEOUT_S = 15 };
 
 static int compare_names(struct span a, struct span b) {
     size_t shorter = a.len < b.len ? a.len : b.len;
@@ -70,64 +69,6 @@ static void build_clusters(struct snapshot *snapshot, const struct cfg_static_re
               compare_clusters);
 }
 
-/* What the tables know already and nothing does yet. */
-static void refuse_fields(const struct cfg_listener *cfg, const struct cfg_filter_chain *chain,
-                          struct cfg_problems *problems) {
-    const struct {
-        const char *name;
-        bool is_there;
-    } fields[] = {
-        {"listener_filters", cfg->listener_filters_count > 0},
-        {"access_log of a listener", cfg->access_log_count > 0},
-        {"socket_options, transparent, freebind and tcp_fast_open_queue_length",
-         cfg->socket_options_count > 0 || cfg->transparent.set || cfg->freebind.set ||
-             cfg->tcp_fast_open_queue_length.set},
-        {"filter_chain_match", chain->filter_chain_match != NULL},
-        {"transport_socket_connect_timeout", chain->transport_socket_connect_timeout.set},
-    };
-    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
-        if (fields[i].is_there)
-            cfg_problem_add(problems, CFG_PROBLEM_UNSUPPORTED, &cfg->mark, "no %s in this release",
-                            fields[i].name);
-}
-
-/* The one HTTP connection manager of a listener. */
-static const struct cfg_hcm *find_hcm(const struct cfg_listener *cfg, struct span *chain_name,
-                                      struct cfg_problems *problems) {
-    size_t chains = cfg->filter_chains_count + (cfg->default_filter_chain ? 1 : 0);
-    if (chains != 1) {
-        cfg_problem_add(problems, chains ? CFG_PROBLEM_UNSUPPORTED : CFG_PROBLEM_INVALID,
-                        &cfg->mark,
-                        "a listener has exactly one filter chain in this release, "
-                        "this one has %zu",
-                        chains);
-        return NULL;
-    }
-    const struct cfg_filter_chain *chain =
-        cfg->filter_chains_count ? &cfg->filter_chains[0] : cfg->default_filter_chain;
-    refuse_fields(cfg, chain, problems);
-    *chain_name = chain->name;
-    if (chain->transport_socket && chain->transport_socket->has_typed_config &&
-        chain->transport_socket->typed_config.schema != &cfg_schema_raw_buffer) {
-        cfg_problem_add(problems, CFG_PROBLEM_UNSUPPORTED, &chain->transport_socket->mark,
-                        "only envoy.transport_sockets.raw_buffer is supported yet");
-        return NULL;
-    }
-    if (chain->filters_count != 1 || chain->filters[0].typed_config.schema != &cfg_schema_hcm) {
-        cfg_problem_add(problems, CFG_PROBLEM_UNSUPPORTED,
-                        chain->filters_count ? &chain->filters[0].mark : &chain->mark,
-                        "a filter chain holds one envoy.filters.network.http_connection_manager "
-                        "in this release");
-        return NULL;
-    }
-    const struct cfg_hcm *hcm = chain->filters[0].typed_config.message;
-    if (!hcm->route_config) {
-        cfg_problem_add(problems, CFG_PROBLEM_INVALID, &hcm->mark, "route_config is missing");
-        return NULL;
-    }
-    return hcm;
-}
-
 /* metadata.filter_metadata["sluice.memory"]: what Envoy has no field for, where it accepts anything. */
 static uint64_t memory_limit(const struct cfg_listener *cfg, struct cfg_problems *problems) {
     static const double bytes_max = (double)(UINT64_C(1) << 50);
@@ -159,6 +100,45 @@ static uint64_t memory_limit(const struct cfg_listener *cfg, struct cfg_problems
         return 0;
     }
     return (uint64_t)bytes;
+}
+
+static void build_listener_filters(struct listener_config *listener,
+                                   struct cfg_problems *problems) {
+    const struct cfg_listener *cfg = listener->config;
+    listener->filters_timeout_ns = cfg->listener_filters_timeout.set
+                                       ? cfg->listener_filters_timeout.ns
+                                       : LISTENER_FILTERS_TIMEOUT_S * NS_PER_S;
+    listener->filters = calloc(cfg->listener_filters_count + 1, sizeof *listener->filters);
+    if (!listener->filters) {
+        problems->lost = true;
+        return;
+    }
+    for (size_t i = 0; i < cfg->listener_filters_count; i++) {
+        const struct cfg_listener_filter *entry = &cfg->listener_filters[i];
+        const struct listener_filter_kind *kind = listener_filter_find(entry->typed_config.schema);
+        if (!kind) {
+            cfg_problem_add(problems, CFG_PROBLEM_UNSUPPORTED, &entry->mark,
+                            "listener filter '%.*s': its typed_config is of no filter that this "
+                            "release has",
+                            (int)entry->name.len, entry->name.ptr);
+            continue;
+        }
+        struct listener_filter *filter = &listener->filters[listener->filter_count];
+        *filter = (struct listener_filter){
+            .kind = kind, .name = entry->name, .disabled = entry->filter_disabled};
+        if (!kind->build || kind->build(&entry->typed_config, problems, &filter->config) == 0)
+            listener->filter_count++;
+    }
+}
+
+static void build_logs(struct listener_config *listener, struct cfg_problems *problems) {
+    const struct cfg_listener *cfg = listener->config;
+    listener->logs = calloc(cfg->access_log_count + 1, sizeof *listener->logs);
+    for (size_t i = 0; listener->logs && i < cfg->access_log_count; i++) {
+        struct access_log *log = access_log_build(&cfg->access_log[i], problems);
+        if (log)
+            listener->logs[listener->log_count++] = log;
+    }
 }
 
 static void build_listener(struct snapshot *snapshot, const struct cfg_listener *cfg,
@@ -193,16 +173,15 @@ static void build_listener(struct snapshot *snapshot, const struct cfg_listener 
     if (cfg_runtime_listener_limit(config_bootstrap(snapshot->config)->layered_runtime, cfg->name,
                                    &listener->connections_max) < 0)
         problems->lost = true;
-    struct span chain_name = span_none();
-    const struct cfg_hcm *hcm = find_hcm(cfg, &chain_name, problems);
-    if (!hcm)
-        return;
-    uint32_t limit = cfg->per_connection_buffer_limit_bytes.set
-                         ? cfg->per_connection_buffer_limit_bytes.value
-                         : 1024 * 1024;
-    listener->hcm = hcm_build(hcm, snapshot, cfg->name, chain_name, limit, problems);
-    if (listener->hcm)
-        listener->hcm->bypass_overload = cfg->bypass_overload_manager;
+    /* As on Envoy, where the address is a part of the name. */
+    char owner[ADDRESS_TEXT_MAX + sizeof "listener."] = "listener.";
+    address_text(&listener->address, owner + strlen(owner));
+    for (char *c = owner; *c; c++)
+        if (*c == ':')
+            *c = '_';
+    listener->chains = filter_chain_table_build(cfg, snapshot, span_of(owner), problems);
+    build_listener_filters(listener, problems);
+    build_logs(listener, problems);
     snapshot->listener_count++;
 }
 
@@ -236,11 +215,24 @@ struct snapshot *snapshot_ref(struct snapshot *snapshot) {
     return snapshot;
 }
 
+static void free_listener(struct listener_config *listener) {
+    filter_chain_table_free(listener->chains);
+    for (uint32_t i = 0; i < listener->filter_count; i++) {
+        struct listener_filter *filter = &listener->filters[i];
+        if (filter->kind->free_config)
+            filter->kind->free_config(filter->config);
+    }
+    free(listener->filters);
+    for (uint32_t i = 0; i < listener->log_count; i++)
+        access_log_free(listener->logs[i]);
+    free(listener->logs);
+}
+
 void snapshot_unref(struct snapshot *snapshot) {
     if (!snapshot || atomic_fetch_sub_explicit(&snapshot->refs, 1, memory_order_acq_rel) != 1)
         return;
     for (uint32_t i = 0; i < snapshot->listener_count; i++)
-        hcm_free(snapshot->listeners[i].hcm);
+        free_listener(&snapshot->listeners[i]);
     for (uint32_t i = 0; i < snapshot->cluster_count; i++)
         cluster_unref(snapshot->clusters[i]);
     free(snapshot->listeners);

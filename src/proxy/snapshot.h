@@ -12,15 +12,22 @@
 
 #include "io/address.h"
 #include "proxy/cluster.h"
+#include "proxy/filter_chain.h"
 #include "proxy/hcm.h"
+#include "proxy/listener_filter.h"
 
 struct listener_config {
-    const struct cfg_listener *config;
+    const struct cfg_listener *config; /* NULL: the admin's */
     struct span name;
     struct address address;
     uint64_t memory_limit_bytes; /* 0: none */
     uint64_t connections_max;    /* UINT64_MAX: no limit */
-    struct hcm *hcm;
+    struct filter_chain_table *chains;
+    struct listener_filter *filters;
+    uint32_t filter_count;
+    int64_t filters_timeout_ns; /* of all of them; 0: none */
+    struct access_log **logs;   /* of its connections */
+    uint32_t log_count;
 };
 
 struct snapshot {

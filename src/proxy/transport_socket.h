@@ -43,5 +43,8 @@ struct transport_socket {
     void *config; /* owned */
 };
 
+enum { TRANSPORT_SOCKET_KINDS_MAX = 16 };
+/* main registers them at start, before the first config is built. */
 void transport_socket_register(const struct transport_socket_kind *kind BORROWED_BY(program));
+/* NULL: there is none that takes that configuration. */
 const struct transport_socket_kind *transport_socket_find(const struct cfg_schema *schema);

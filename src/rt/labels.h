@@ -15,7 +15,7 @@
 #include "rt/rt.h"
 
 enum {
-    LABELS_DESCRIBED_MAX = 6, /* of one describer */
+    LABELS_DESCRIBED_MAX = 7, /* of one describer */
     LABELS_MAX = 12,          /* those, and more for users; they are one line */
 };
 

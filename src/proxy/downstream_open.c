@@ -1,0 +1,231 @@
+/* downstream_open: a connection whose filter chain is more than an HTTP connection manager.
+ *
+ *     downstream_open ─► coroutine: transport socket ─► filters open ─┬─► the last one serves ─► closed
+ *                                                                     │       └─ taken: goes on without
+ *                                                                     └─► downstream_serve (HTTP)
+ *
+ * One coroutine from the handshake on, in straight lines: it is the one that serves then. With an HTTP connection
+ * manager it is the serving's, which is there from the start, and what listener filters have kept of the bytes becomes
+ * the head's beginning; network filters in front of it live on beside it, until the connection ends. Without one it is
+ * the network stream's.
+ *
+ * Memory   Where the listener has a quota, a connection that is no plain HTTP is charged STREAM_CHARGE from here to
+ *          its end, if network filters have it: two blocks, one for each direction. It is not known when they use
+ *          them. The head of an HTTP request behind them is charged as any other.
+ * Overload A handshake, or a stream, that begins while requests are refused is closed instead. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "proxy/downstream_internal.h"
+
+LOG_COMPONENT(connection, "connection");
+
+/* ---- what a connection has of its own ---- */
+
+struct connection_info *connection_info_own(struct downstream *d) {
+    if (!d->info->shared)
+        return (struct connection_info *)(uintptr_t)d->info;
+    struct connection_info *info = calloc(1, sizeof *info);
+    if (!info)
+        return NULL;
+    info->chain = d->info->chain;
+    info->listener = d->info->listener;
+    d->info = info;
+    return info;
+}
+
+/* What was kept becomes unused bytes of `in`, which is empty. In a block, unless they are too many for one: then they
+ * stay where they are, and *kept is not to be freed before `in` is dropped. */
+static int put_kept(struct inbuf *in, struct partial_head **kept) {
+    struct partial_head *head = *kept;
+    if (!head)
+        return 0;
+    if (head->len >= BLOCK_DATA_SIZE) {
+        in->data = head->bytes;
+        in->end = in->cap = head->len;
+        return 0;
+    }
+    int rc = inbuf_put(in, NULL, span_make(head->bytes, head->len), 0);
+    if (rc == 0) {
+        downstream_head_free(head);
+        *kept = NULL;
+    }
+    return rc;
+}
+
+static void free_kept(struct partial_head *head) {
+    if (head)
+        downstream_head_free(head);
+}
+
+static struct network_stream *stream_new(struct downstream *d) {
+    struct connection_info *info = connection_info_own(d);
+    const struct filter_chain *chain = d->info->chain;
+    struct worker *worker = worker_at(d->p_index);
+    struct network_stream *n =
+        info ? calloc(1, sizeof *n + chain->filter_count * sizeof n->selves[0]) : NULL;
+    if (!n)
+        return NULL;
+    n->connection = d;
+    n->worker = worker;
+    n->info = info;
+    inbuf_init(&n->in, worker->blocks);
+    socket_reader_init(&n->socket_reader, &d->socket, &n->in, "bytes of the client", RT_FOREVER);
+    socket_writer_init(&n->socket_writer, &d->socket, "room at the client", RT_FOREVER);
+    n->reader = socket_reader(&n->socket_reader);
+    n->writer = socket_writer(&n->socket_writer);
+    n->log.start_ns = d->opened_ns;
+    n->log.start_wall_ns = worker_wall_ns(worker, rt_now_ns()) - (rt_now_ns() - d->opened_ns);
+    n->log.connection_id = d->id;
+    n->log.listener_name = info->listener->config->name;
+    n->log.filter_chain = chain->name;
+    doing_init(&n->doing, &chain->labels);
+    info->stream = n;
+    return n;
+}
+
+void downstream_stream_close(struct downstream *d) {
+    struct connection_info *info = connection_info_own(d); /* it has one */
+    struct network_stream *n = info->stream;
+    reader_close(n->reader);
+    writer_close(n->writer);
+    while (n->open_count > 0) {
+        const struct network_filter *filter = &info->chain->filters[--n->open_count];
+        if (filter->kind->itab->close)
+            filter->kind->itab->close(n, n->selves[filter->index]);
+    }
+    inbuf_drop(&n->in);
+    free_kept(n->kept);
+    info->stream = NULL;
+    free(n);
+}
+
+/* ---- opening ---- */
+
+/* Uses up *kept. */
+static int accept_transport(struct downstream *d, struct partial_head **kept) {
+    const struct filter_chain *chain = d->info->chain;
+    const struct transport_socket *transport = &chain->transport;
+    int64_t deadline_ns =
+        chain->transport_timeout_ns ? rt_now_ns() + chain->transport_timeout_ns : RT_FOREVER;
+    struct inbuf in;
+    inbuf_init(&in, worker_at(d->p_index)->blocks);
+    int rc = put_kept(&in, kept);
+    if (rc == 0)
+        rc = transport->kind->itab->accept(transport->config, d, &in, deadline_ns);
+    if (rc == -ETIMEDOUT)
+        stat_inc(d->info->listener->stats.cx_transport_connect_timeout, d->p_index);
+    inbuf_drop(&in);
+    free_kept(*kept);
+    *kept = NULL;
+    return rc;
+}
+
+static int open_filters(struct downstream *d) {
+    const struct filter_chain *chain = d->info->chain;
+    struct network_stream *n = d->info->stream;
+    for (uint32_t i = 0; i < chain->filter_count; i++) {
+        const struct network_filter *filter = &chain->filters[i];
+        n->selves[i] = filter->config;
+        if (filter->kind->itab->open) {
+            int rc = filter->kind->itab->open(n, filter, &n->selves[i]);
+            if (rc != 0)
+                return rc;
+        }
+        n->open_count++;
+    }
+    return 0;
+}
+
+static void open_http(void *arg) {
+    struct serving *s = arg;
+    struct downstream *d = s->downstream;
+    int rc = d->info->chain->transport.kind ? accept_transport(d, &s->head) : 0;
+    if (rc == 0)
+        rc = open_filters(d);
+    if (rc == 0) {
+        if (s->head)
+            s->head->deadline_ns = downstream_head_deadline(s->hcm);
+        d->state = DOWNSTREAM_SERVING;
+        downstream_serve(s);
+        return;
+    }
+    downstream_serving_free(s);
+    downstream_destroy(d);
+}
+
+static void open_stream(void *arg) {
+    struct network_stream *n = arg;
+    struct downstream *d = n->connection;
+    const struct filter_chain *chain = n->info->chain;
+    const struct network_filter *last = &chain->filters[chain->filter_count - 1];
+    int rc = chain->transport.kind ? accept_transport(d, &n->kept) : 0;
+    if (rc == 0)
+        rc = put_kept(&n->in, &n->kept);
+    if (rc == 0)
+        rc = open_filters(d);
+    if (rc == 0) {
+        d->state = DOWNSTREAM_STREAM;
+        if (last->kind->itab->serve(n, n->selves[last->index]) == NETWORK_TAKEN)
+            return;
+    }
+    network_stream_end(n);
+}
+
+void network_stream_end(struct network_stream *n) {
+    struct downstream *d = n->connection;
+    labels_describe_by(NULL); /* the coroutine's, which may be the one that calls */
+    downstream_destroy(d);
+}
+
+static bool is_overloaded(const struct downstream *d) {
+    const struct listener *listener = d->info->listener;
+    return !listener->bypass_overload &&
+           worker_overload(worker_at(d->p_index), OVERLOAD_STOP_REQUESTS);
+}
+
+void downstream_open(struct downstream *d, struct partial_head *kept) {
+    const struct filter_chain *chain = d->info->chain;
+    struct go_options options = {.name = "downstream", .place = RT_HERE};
+    struct network_stream *n = NULL;
+    struct serving *s = NULL;
+    d->state = DOWNSTREAM_OPENING;
+    d->head = NULL;
+    if (is_overloaded(d)) {
+        stat_inc(d->info->listener->stats.cx_overload_reject, d->p_index);
+        free_kept(kept);
+        downstream_destroy(d);
+        return;
+    }
+    if (chain->filter_count) {
+        n = stream_new(d);
+        if (!n)
+            goto no_memory;
+        n->kept = chain->hcm ? NULL : kept;
+        options.describer = &n->doing.describer;
+    }
+    if (chain->hcm) {
+        s = downstream_serving_new(d, kept);
+        if (!s)
+            goto no_memory;
+        d->state = DOWNSTREAM_OPENING;
+        options.describer = &s->doing.describer;
+    }
+    if (go_with(&options, chain->hcm ? open_http : open_stream, s ? (void *)s : n) == 0)
+        return;
+no_memory:
+    if (s)
+        downstream_serving_free(s); /* and what was kept */
+    else if (!n || chain->hcm)
+        free_kept(kept);
+    downstream_drop(d);
+}
+
+void downstream_stream_event(struct downstream *d, unsigned events) {
+    struct network_stream *n = d->info->stream;
+    const struct filter_chain *chain = d->info->chain;
+    const struct network_filter *last = &chain->filters[chain->filter_count - 1];
+    if (last->kind->itab->event)
+        last->kind->itab->event(n, n->selves[last->index], events);
+}

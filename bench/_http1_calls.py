@@ -42,20 +42,21 @@ def _attach(server):
     return tracer
 
 
-def trace(farm, server, requests):
-    """{system call: calls per request} of a server under load; None where tracing is forbidden."""
-    with Driver(farm, server, requests=requests) as driver:
+def trace(server, asker, done):
+    """{system call: calls per unit} of a server while the asker asks, done(what it says) being the units; None where
+    tracing is forbidden."""
+    with asker:
         tracer = _attach(server)
         if not tracer:
             return None
-        said = driver.go()
+        said = asker.go()
         tracer.send_signal(signal.SIGINT)
         table = tracer.communicate(timeout=30)[1]
     calls = {}
     for line in table.splitlines():
         fields = line.split()
         if len(fields) >= 5 and re.fullmatch(r"[\d.]+", fields[0]) and fields[-1] != "total":
-            calls[fields[-1]] = int(fields[3]) / said["requests"]
+            calls[fields[-1]] = int(fields[3]) / done(said)
     return calls
 
 

@@ -81,11 +81,12 @@ def print_table(title, columns, least=0.0):
     """columns: {name: {row: number}}. Rows of which no number comes to the least are left out."""
     rows = sorted({row for column in columns.values() for row in column})
     width = max(12, *(len(name) + 2 for name in columns))
-    print(f"\n{title:24}" + "".join(f"{name:>{width}}" for name in columns))
+    first = max(24, len(title) + 1)
+    print(f"\n{title:{first}}" + "".join(f"{name:>{width}}" for name in columns))
     for row in rows:
         numbers = [column.get(row, 0) for column in columns.values()]
         if max(numbers) >= least:
-            print(f"{row:24}" + "".join(f"{number:{width}.2f}" for number in numbers))
+            print(f"{row:{first}}" + "".join(f"{number:{width}.2f}" for number in numbers))
 
 
 # ---- drawn --------------------------------------------------------------------------------------

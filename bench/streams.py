@@ -15,6 +15,7 @@ moves bytes by splice and does nothing else: what a TCP proxy cannot go below (b
   tls_bulk     1 MiB answers over TLS 1.3, three cipher suites, 16 connections
   https        128 B answers over TLS 1.3, 64 connections
   idle         memory of each of 10,000 connections that carried a message and stay open
+  calls        system calls per round trip, connection, handshake, request and MB
   copies       bytes that Sluice copies and splices for each that it passes on
 """
 
@@ -26,6 +27,7 @@ import shutil
 import sys
 
 import _report
+import _streams_calls
 import _streams_copies
 import _streams_tcp
 import _streams_tls
@@ -78,7 +80,7 @@ DRAWN = {
 
 
 def parse():
-    cases = [*MEASURES, "copies"]
+    cases = [*MEASURES, "calls", "copies"]
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage="./dev bench streams [options]"
     )
@@ -105,6 +107,8 @@ def measure(lineup, options, report):
         try:
             if name == "copies":
                 report["copies"] = _streams_copies.table(lineup)
+            elif name == "calls":
+                report["results"] += _streams_calls.count(lineup, options, report)
             else:
                 report["results"] += MEASURES[name](lineup, options)
         except RuntimeError as failure:
@@ -126,6 +130,8 @@ def main():
     if report["results"]:
         _report.print_results(report["results"], lineup.names)
         _report.print_ratios(report["ratios"])
+    for what, calls in report.get("calls", {}).items():
+        _report.print_table(f"calls: {what}", calls, least=0.005)
     if "copies" in report:
         _report.print_table("bytes per byte", report["copies"])
     options.output.parent.mkdir(parents=True, exist_ok=True)

@@ -32,8 +32,7 @@ static const struct cfg_field route_tls_fields[] = {
     WRAPPER(struct cfg_route_tls, 1, presented, CFG_BOOL,
             .doc = "Whether the client has shown a certificate."),
     WRAPPER(struct cfg_route_tls, 2, validated, CFG_BOOL,
-            .doc = "Whether it was verified. Without a certificate there is nothing to verify: "
-                   "neither true nor false matches."),
+            .doc = "Whether it was verified; where there is none it was not."),
 };
 static const struct cfg_schema route_tls_schema = {
     .name = "envoy.config.route.v3.RouteMatch.TlsContextMatchOptions",

@@ -132,7 +132,7 @@ static const struct cfg_schema certificate_schema = {
 
 static const struct cfg_field ticket_keys_fields[] = {
     LIST(struct cfg_ticket_keys, 1, keys, struct cfg_data_source, cfg_schema_data_source,
-         .rules = CFG_REQUIRED,
+         .rules = CFG_REQUIRED | CFG_MAX_ITEMS, .max = 16,
          .doc = "80 random bytes each. The first one encrypts new tickets, all of them decrypt."),
 };
 static const struct cfg_schema ticket_keys_schema = {

@@ -1,9 +1,8 @@
 /* access_log: a sink and a line format, built from one access_log entry. */
-#include <errno.h>
-#include <fcntl.h>
-#include <stdlib.h>
-#include <unistd.h>
 
+#include <stdlib.h>
+
+#include "config/data_source.h"
 #include "proxy/access_log_internal.h"
 
 /* Envoy's default, with its newline. */
@@ -25,54 +24,15 @@ struct access_log {
 
 /* ---- the format ---- */
 
-/* The whole file in malloc memory; a problem on error. */
-static NOINLINE char *read_format_file(struct span path, const struct cfg_mark *mark,
-                                       struct cfg_problems *problems, size_t *len) {
-    char *buf = malloc(FORMAT_FILE_MAX);
-    int fd = open(path.ptr, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 || !buf ? -1 : 1;
-    *len = 0;
-    while (n > 0 && *len < FORMAT_FILE_MAX) {
-        n = read(fd, buf + *len, FORMAT_FILE_MAX - *len);
-        *len += n > 0 ? (size_t)n : 0;
-    }
-    int error = n > 0 ? EFBIG : errno;
-    if (fd >= 0)
-        (void)close(fd); /* only read */
-    if (n == 0)
-        return buf;
-    cfg_problem_add(problems, CFG_PROBLEM_INVALID, mark, "text_format_source: %s: %s", path.ptr,
-                    strerror(error));
-    free(buf);
-    return NULL;
-}
-
 static bool build_source(struct access_log *log, const struct cfg_data_source *source,
                          const struct cfg_mark *mark, struct cfg_problems *problems) {
-    char *file = NULL;
-    struct span text = SPAN_LIT("");
-    if (source->specifier_case == 1) {
-        size_t len;
-        file = read_format_file(source->filename, mark, problems, &len);
-        if (!file)
-            return false;
-        text = span_make(file, len);
-    } else if (source->specifier_case == 2) {
-        text = source->inline_bytes;
-    } else if (source->specifier_case == 3) {
-        text = source->inline_string;
-    } else if (source->specifier_case == CFG_DATA_ENVIRONMENT) {
-        const char *value = getenv(source->environment_variable.ptr);
-        if (!value) {
-            cfg_problem_add(problems, CFG_PROBLEM_INVALID, mark,
-                            "text_format_source: there is no environment variable %s",
-                            source->environment_variable.ptr);
-            return false;
-        }
-        text = span_of(value);
-    }
-    log->text = format_compile(text, mark, problems);
-    free(file);
+    size_t len;
+    char *text =
+        cfg_data_source_read(source, "text_format_source", FORMAT_FILE_MAX, mark, problems, &len);
+    if (!text)
+        return false;
+    log->text = format_compile(span_make(text, len), mark, problems);
+    free(text);
     return log->text != NULL;
 }
 

@@ -1,0 +1,195 @@
+/* file_watch.c: however a file comes to be another one, who watches it is told; of its neighbours he hears nothing. */
+#include "../rt/rt_story.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "../file_tree.h"
+#include "io/file_watch.h"
+#include "rt/foreign.h"
+
+static int seen;     /* calls of `changed` */
+static int released; /* of `release` */
+static char last[32], expected[32];
+static const char *watched_path;
+
+static char *path_of(const char *name) {
+    static char paths[4][256];
+    static unsigned next;
+    char *path = paths[next++ % 4];
+    snprintf(path, sizeof paths[0], "%s/%s", root, name);
+    return path;
+}
+
+/* As a reader of certificates: it looks what is there now. */
+static void changed(void *arg) {
+    FILE *file = fopen(watched_path, "r");
+    memset(last, 0, sizeof last);
+    if (file) {
+        size_t n = fread(last, 1, sizeof last - 1, file);
+        CHECK(n < sizeof last);
+        fclose(file);
+    }
+    seen++;
+}
+
+static void release(void *arg) {
+    released++;
+}
+
+static struct file_watch *watch(const char *file, const char *directory) {
+    static char kept[256];
+    snprintf(kept, sizeof kept, "%s", path_of(file));
+    watched_path = kept;
+    struct span files[] = {span_of(kept)}, directories[] = {span_of(directory)};
+    const struct file_watch_options options = {.files = files,
+                                               .file_count = 1,
+                                               .directories = directories,
+                                               .directory_count = directory ? 1 : 0,
+                                               .changed = changed,
+                                               .release = release};
+    int rc;
+    struct file_watch *added = file_watch_add(&options, &rc);
+    CHECK(added);
+    CHECK(file_watch_run() == 0);
+    STORY_AWAIT(seen > 0); /* the first look */
+    return added;
+}
+
+static void expect(const char *text) {
+    snprintf(expected, sizeof expected, "%s", text);
+    STORY_AWAIT(strcmp(last, expected) == 0);
+}
+
+static void replace(const char *name, const char *text) {
+    char next[64];
+    snprintf(next, sizeof next, "/%s.next", name);
+    write_file(next, text);
+    CHECK(rename(path_of(next + 1), path_of(name)) == 0);
+}
+
+static void link_over(const char *target, const char *name) {
+    char *next = path_of("link.next");
+    CHECK(symlink(target, next) == 0);
+    CHECK(rename(next, path_of(name)) == 0);
+}
+
+static void files_story(void *arg) {
+    struct file_watch *added = watch("plain", NULL);
+    write_file("/plain", "written in place");
+    expect("written in place");
+    replace("plain", "renamed over");
+    expect("renamed over");
+    CHECK(unlink(path_of("plain")) == 0);
+    write_file("/plain", "made anew");
+    expect("made anew");
+    file_watch_remove(added);
+    STORY_AWAIT(released == 1);
+    rt_stop(0);
+}
+static void a_file_that_is_written_replaced_or_made_anew(void **state) {
+    story(1, files_story);
+}
+
+/* ..data -> ..one, cert -> ..data/cert; then ..data -> ..two takes its place. */
+static void kubernetes_story(void *arg) {
+    write_file("/k/..one/cert", "one");
+    write_file("/k/..two/cert", "two");
+    write_file("/k/..three/cert", "three");
+    link_over("..one", "k/..data");
+    link_over("..data/cert", "k/cert");
+    struct file_watch *added = watch("k/cert", NULL);
+    expect("one");
+    link_over("..two", "k/..data");
+    expect("two");
+    write_file("/k/..two/cert", "two, edited"); /* where the new link leads to is watched */
+    expect("two, edited");
+    link_over("..three", "k/..data");
+    expect("three");
+    file_watch_remove(added);
+    rt_stop(0);
+}
+static void a_symbolic_link_that_leads_elsewhere(void **state) {
+    story(1, kubernetes_story);
+}
+
+/* The directory itself is behind a link. */
+static void linked_directory_story(void *arg) {
+    write_file("/d/v1/cert", "v1");
+    write_file("/d/v2/cert", "v2");
+    link_over("v1", "d/current");
+    struct file_watch *added = watch("d/current/cert", NULL);
+    link_over("v2", "d/current");
+    expect("v2");
+    file_watch_remove(added);
+    rt_stop(0);
+}
+static void a_link_to_the_directory(void **state) {
+    story(1, linked_directory_story);
+}
+
+static void neighbours_story(void *arg) {
+    write_file("/n/mine", "mine");
+    struct file_watch *added = watch("n/mine", NULL);
+    int before = seen;
+    for (int i = 0; i < 20; i++)
+        write_file("/n/others", "others");
+    write_file("/n/mine", "mine, changed"); /* behind all of those events */
+    expect("mine, changed");
+    CHECK(seen <=
+          before + 2); /* one for what was written, and one if it was looked at while it was */
+    file_watch_remove(added);
+    rt_stop(0);
+}
+static void other_files_of_the_directory_are_nothing(void **state) {
+    story(1, neighbours_story);
+}
+
+static void directory_story(void *arg) {
+    write_file("/w/trigger", "");
+    write_file("/elsewhere/cert", "old");
+    struct file_watch *added = watch("elsewhere/cert", path_of("w"));
+    int before = seen;
+    write_file("/w/any", "");
+    STORY_AWAIT(seen > before);
+    file_watch_remove(added);
+    rt_stop(0);
+}
+static void anything_in_a_watched_directory(void **state) {
+    story(1, directory_story);
+}
+
+/* What is not there is no error: it is told of when the directory's other files change. */
+static void missing_story(void *arg) {
+    write_file("/m/there", "");
+    struct file_watch *added = watch("m/not-yet", NULL);
+    write_file("/m/not-yet", "now");
+    expect("now");
+    file_watch_remove(added);
+    STORY_AWAIT(released == 1);
+    struct span nowhere = SPAN_INIT("/nowhere/at/all");
+    const struct file_watch_options options = {
+        .files = &nowhere, .file_count = 1, .changed = changed, .release = release};
+    int rc;
+    added = file_watch_add(&options, &rc);
+    CHECK(added);
+    file_watch_remove(added);
+    STORY_AWAIT(released == 2);
+    rt_stop(0);
+}
+static void a_file_that_is_not_there_yet(void **state) {
+    story(1, missing_story);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_file_that_is_written_replaced_or_made_anew),
+        cmocka_unit_test(a_symbolic_link_that_leads_elsewhere),
+        cmocka_unit_test(a_link_to_the_directory),
+        cmocka_unit_test(other_files_of_the_directory_are_nothing),
+        cmocka_unit_test(anything_in_a_watched_directory),
+        cmocka_unit_test(a_file_that_is_not_there_yet),
+    };
+    return cmocka_run_group_tests(tests, make_root, remove_root);
+}

@@ -374,6 +374,7 @@ struct format_subject format_of_exchange(struct exchange *x) {
     return (struct format_subject){.exchange = x,
                                    .info = &x->info,
                                    .downstream = x->downstream,
+                                   .connection = x->downstream ? x->downstream->info : NULL,
                                    .shard = x->shard,
                                    .event = FORMAT_EVENT_DOWNSTREAM_END};
 }

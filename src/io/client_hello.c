@@ -12,14 +12,13 @@
  * I1  A part has all of its bytes: the first pass has seen the message's last one.
  * I2  in_record <= what is there behind `at`; 0 with bytes left means that a record's head comes next.
  *
- * What is malformed is as BoringSSL has it, whose verdict is Envoy's: the shape of everything, the lists of
- * extensions whose meaning it knows, a version and a compression method that a server can take. Differences, each
- * towards more that is TLS, so that the server that gets it answers with its own alert:
- *   - a fallback (TLS_FALLBACK_SCSV) is not judged: which versions the server has is not known here;
- *   - a server name with bytes that no host name has (control characters, blanks, 8 bits) is not a malformed
- *     message, it is no name: it would go to logs and headers.
- * And towards less: more than CLIENT_HELLO_EXTENSIONS_MAX extensions; a hello in the format of SSL 2; alerts in
- * front of it.
+ * What is malformed is what keeps BoringSSL from asking who is meant, whose verdict is Envoy's: a message, a list of
+ * extensions, a server name or an encrypted hello of the wrong shape, an extension that comes twice. What else a server
+ * would not take (versions, compression, the other extensions) is its own to refuse, with its own alert. Differences:
+ *   - a version in front that is none of TLS 1.0 to 1.3 is not TLS; Envoy closes the connection;
+ *   - a server name with bytes that no host name has (control characters, blanks, 8 bits) is no name, while the message
+ *     is one: it would go to logs and headers;
+ *   - more than CLIENT_HELLO_EXTENSIONS_MAX extensions are too many, and alerts in front of it are not skipped.
  *
  * Rejected  Putting the message together in a buffer first: it needs one of 16 KiB for each connection that is
  *           being looked at, while nearly every message lies in one record. */
@@ -34,23 +33,14 @@ enum {
     RANDOM_BYTES = 32,
     SESSION_ID_MAX = 32,
     MAJOR_VERSION = 3,
+    EMPTY_RECORDS_MAX = 32, /* in a row */
 };
 
 enum extension {
     EXT_SERVER_NAME = 0,
-    EXT_STATUS_REQUEST = 5,
-    EXT_SUPPORTED_GROUPS = 10,
-    EXT_POINT_FORMATS = 11,
-    EXT_SIGNATURE_ALGORITHMS = 13,
     EXT_PROTOCOLS = 16,
-    EXT_CERTIFICATE_TIMESTAMP = 18,
-    EXT_EXTENDED_MASTER_SECRET = 23,
-    EXT_EARLY_DATA = 42,
     EXT_SUPPORTED_VERSIONS = 43,
-    EXT_PSK_MODES = 45,
-    EXT_NEXT_PROTOCOL = 13172,
     EXT_ECH = 0xfe0d,
-    EXT_RENEGOTIATION = 0xff01,
 };
 
 /* ---- parts ---- */
@@ -110,12 +100,6 @@ static bool take_list16(struct client_hello_part *part, struct client_hello_part
     return take_u16(part, &n) && take_part(part, n, out);
 }
 
-/* Nothing but a list of numbers of two bytes, at least one. */
-static bool is_list_of_u16(struct client_hello_part part) {
-    struct client_hello_part list;
-    return take_list16(&part, &list) && part.left == 0 && list.left > 0 && list.left % 2 == 0;
-}
-
 /* ---- extensions ---- */
 
 static bool is_grease(uint16_t value) {
@@ -156,76 +140,32 @@ static void read_protocols(struct client_hello_part part, struct client_hello *h
     hello->protocols = list;
 }
 
-/* The highest that it has in common with a server of TLS 1.0 to 1.3; false: none, or malformed. */
-static bool read_versions(struct client_hello_part part, struct client_hello *hello) {
+/* The highest of those known; malformed ones are as none. */
+static void read_versions(struct client_hello_part part, struct client_hello *hello) {
     struct client_hello_part list;
+    uint16_t version;
     if (!take_list8(&part, &list) || part.left != 0 || list.left == 0 || list.left % 2 != 0)
-        return false;
+        return;
     hello->has_supported_versions = true;
-    uint16_t best = 0, version;
+    hello->version = 0;
     while (take_u16(&list, &version)) {
         hello->has_grease |= is_grease(version);
-        if (version >= TLS_1_0 && version <= TLS_1_3 && version > best)
-            best = version;
+        if (version >= TLS_1_0 && version <= TLS_1_3 && version > hello->version)
+            hello->version = version;
     }
-    hello->version = best;
-    return best != 0;
 }
 
-static bool is_status_request(struct client_hello_part part) {
-    const uint8_t ocsp = 1;
-    struct client_hello_part responders, extensions;
-    uint8_t type;
-    return take_u8(&part, &type) &&
-           (type != ocsp ||
-            (take_list16(&part, &responders) && take_list16(&part, &extensions) && part.left == 0));
-}
-
-/* A list of one byte each, with the one that every curve has: uncompressed. */
-static bool is_point_formats(struct client_hello_part part) {
-    struct client_hello_part list;
-    uint8_t format;
-    if (!take_list8(&part, &list) || part.left != 0)
-        return false;
-    while (take_u8(&list, &format))
-        if (format == 0)
-            return true;
-    return false;
-}
-
+/* RFC 9849 5: the outer one has a key and what is encrypted with it. */
 static bool is_ech(struct client_hello_part part) {
-    const uint8_t outer = 0, inner = 1;
-    uint8_t type;
-    return take_u8(&part, &type) && (type == outer || (type == inner && part.left == 0));
-}
-
-/* Whether the content of an extension has the shape that a server insists on. Some it does not look at if the
- * version is 1.3, which has no use for them. */
-static bool is_well_formed(uint16_t type, struct client_hello_part content, bool is_tls_1_3) {
-    struct client_hello_part list;
-    switch (type) {
-    case EXT_STATUS_REQUEST:
-        return is_status_request(content);
-    case EXT_SUPPORTED_GROUPS:
-    case EXT_SIGNATURE_ALGORITHMS:
-        return is_list_of_u16(content);
-    case EXT_POINT_FORMATS:
-        return is_tls_1_3 || is_point_formats(content);
-    case EXT_EXTENDED_MASTER_SECRET:
-        return is_tls_1_3 || content.left == 0;
-    case EXT_CERTIFICATE_TIMESTAMP:
-    case EXT_EARLY_DATA:
-    case EXT_NEXT_PROTOCOL:
-        return content.left == 0;
-    case EXT_PSK_MODES:
-        return take_list8(&content, &list) && content.left == 0 && list.left > 0;
-    case EXT_ECH:
-        return is_ech(content);
-    case EXT_RENEGOTIATION: /* of a first handshake */
-        return is_tls_1_3 || (take_list8(&content, &list) && list.left == 0 && content.left == 0);
-    default:
-        return true;
-    }
+    const uint8_t outer = 0;
+    struct client_hello_part key, payload;
+    uint16_t kdf, aead;
+    uint8_t type, config_id;
+    if (!take_u8(&part, &type))
+        return false;
+    return type != outer ||
+           (take_u16(&part, &kdf) && take_u16(&part, &aead) && take_u8(&part, &config_id) &&
+            take_list16(&part, &key) && take_list16(&part, &payload) && part.left == 0);
 }
 
 struct extensions {
@@ -238,7 +178,6 @@ static bool next_extension(struct client_hello_part *rest, uint16_t *type,
     return take_u16(rest, type) && take_list16(rest, content);
 }
 
-/* The list as such, and what of it the version depends on. */
 static bool read_extensions(struct extensions *extensions, struct client_hello *hello) {
     struct client_hello_part rest = extensions->all, content;
     while (rest.left > 0) {
@@ -250,25 +189,16 @@ static bool read_extensions(struct extensions *extensions, struct client_hello *
                 return false;
         extensions->types[count] = type;
         hello->extension_count++;
-        if (type == EXT_SERVER_NAME && !read_server_name(content, hello))
-            return false;
-        if (type == EXT_SUPPORTED_VERSIONS && !read_versions(content, hello))
+        hello->has_ech |= type == EXT_ECH;
+        hello->has_grease |= is_grease(type);
+        if ((type == EXT_SERVER_NAME && !read_server_name(content, hello)) ||
+            (type == EXT_ECH && !is_ech(content)))
             return false;
         if (type == EXT_PROTOCOLS)
             read_protocols(content, hello);
-        hello->has_ech |= type == EXT_ECH;
-        hello->has_grease |= is_grease(type);
+        if (type == EXT_SUPPORTED_VERSIONS)
+            read_versions(content, hello);
     }
-    return true;
-}
-
-static bool check_extensions(struct client_hello_part rest, const struct client_hello *hello) {
-    struct client_hello_part content;
-    uint16_t type;
-    while (rest.left > 0)
-        if (!next_extension(&rest, &type, &content) ||
-            !is_well_formed(type, content, hello->version == TLS_1_3))
-            return false;
     return true;
 }
 
@@ -276,18 +206,8 @@ static bool check_extensions(struct client_hello_part rest, const struct client_
 
 /* Of a client that says no more than the version in front: 1.2 is the last one that is said there. */
 static bool take_legacy_version(struct client_hello *hello) {
-    if (hello->legacy_version < TLS_1_0)
-        return false;
     hello->version = hello->legacy_version < TLS_1_2 ? hello->legacy_version : TLS_1_2;
-    return true;
-}
-
-static bool has_null_compression(struct client_hello_part methods) {
-    uint8_t method;
-    while (take_u8(&methods, &method))
-        if (method == 0)
-            return true;
-    return false;
+    return hello->legacy_version >= TLS_1_0 && hello->legacy_version <= TLS_1_3;
 }
 
 static void count_ciphers(struct client_hello_part list, struct client_hello *hello) {
@@ -300,17 +220,15 @@ static void count_ciphers(struct client_hello_part list, struct client_hello *he
 static bool read_message(struct client_hello_part message, struct client_hello *hello) {
     struct client_hello_part session_id, ciphers, methods;
     struct extensions extensions = {.all = {NULL, 0, 0}};
-    if (!take_u16(&message, &hello->legacy_version) || !take(&message, RANDOM_BYTES, NULL) ||
-        !take_list8(&message, &session_id) || session_id.left > SESSION_ID_MAX ||
-        !take_list16(&message, &ciphers) || ciphers.left == 0 || ciphers.left % 2 != 0 ||
-        !take_list8(&message, &methods) || !has_null_compression(methods))
+    if (!take_u16(&message, &hello->legacy_version) || !take_legacy_version(hello) ||
+        !take(&message, RANDOM_BYTES, NULL) || !take_list8(&message, &session_id) ||
+        session_id.left > SESSION_ID_MAX || !take_list16(&message, &ciphers) || ciphers.left == 0 ||
+        ciphers.left % 2 != 0 || !take_list8(&message, &methods) || methods.left == 0)
         return false;
     if (message.left > 0 && (!take_list16(&message, &extensions.all) || message.left != 0))
         return false;
     count_ciphers(ciphers, hello);
-    return read_extensions(&extensions, hello) &&
-           (hello->has_supported_versions || take_legacy_version(hello)) &&
-           check_extensions(extensions.all, hello);
+    return read_extensions(&extensions, hello);
 }
 
 /* The message's own head, over as many records as it takes: type and length. */
@@ -341,7 +259,7 @@ static enum client_hello_verdict find_end(struct span bytes, uint32_t *message_b
     const uint8_t *start = (const uint8_t *)bytes.ptr;
     struct head head = {.have = 0};
     enum client_hello_verdict known = CLIENT_HELLO_MORE;
-    size_t at = 0, gathered = 0;
+    size_t at = 0, gathered = 0, empty = 0;
     while (at < bytes.len) {
         size_t have = bytes.len - at;
         if (!is_record_head(start + at, have))
@@ -350,6 +268,9 @@ static enum client_hello_verdict find_end(struct span bytes, uint32_t *message_b
             return CLIENT_HELLO_MORE;
         size_t size = (size_t)start[at + 3] << 8 | start[at + 4];
         at += RECORD_HEAD;
+        empty = size == 0 ? empty + 1 : 0;
+        if (empty > EMPTY_RECORDS_MAX)
+            return CLIENT_HELLO_NONE;
         size_t here = size < bytes.len - at ? size : bytes.len - at;
         for (size_t i = 0; i < here && head.have < MESSAGE_HEAD; i++)
             head.bytes[head.have++] = start[at + i];

@@ -37,7 +37,7 @@ struct client_hello_part {
 
 struct client_hello {
     uint16_t legacy_version;
-    uint16_t version; /* the highest that it offers, of those known: TLS_1_0 .. TLS_1_3 */
+    uint16_t version; /* the highest that it offers, of TLS_1_0 .. TLS_1_3; 0: none of them */
     uint16_t cipher_count;
     uint16_t extension_count;
     uint32_t wire_bytes; /* of the records, up to the message's last byte */

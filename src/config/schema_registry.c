@@ -1,4 +1,5 @@
 /* schema_registry: which messages may stand in an Any, and a walk over all tables. */
+#include "config/listener_filter_config.h"
 #include "config/network_config.h"
 #include "config/schema_tables.h"
 #include "config/tls_config.h"
@@ -29,6 +30,11 @@ static const struct cfg_any_type any_types[] = {
      "envoy.resource_monitors.global_downstream_max_connections"},
     {&cfg_schema_downstream_tls, CFG_SLOT_TRANSPORT_SOCKET, "envoy.transport_sockets.tls"},
     {&cfg_schema_upstream_tls, CFG_SLOT_TRANSPORT_SOCKET, "envoy.transport_sockets.tls"},
+    {&cfg_schema_tls_inspector, CFG_SLOT_LISTENER_FILTER, "envoy.filters.listener.tls_inspector"},
+    {&cfg_schema_http_inspector, CFG_SLOT_LISTENER_FILTER, "envoy.filters.listener.http_inspector"},
+    {&cfg_schema_proxy_protocol, CFG_SLOT_LISTENER_FILTER, "envoy.filters.listener.proxy_protocol"},
+    {&cfg_schema_original_dst, CFG_SLOT_LISTENER_FILTER, "envoy.filters.listener.original_dst"},
+    {&cfg_schema_sniffer, CFG_SLOT_LISTENER_FILTER, "sluice.filters.listener.sniffer"},
     {&cfg_schema_raw_buffer, CFG_SLOT_TRANSPORT_SOCKET, "envoy.transport_sockets.raw_buffer"},
 };
 

@@ -2,6 +2,8 @@
 
 #include <arpa/inet.h>
 #include <ifaddrs.h>
+#include <linux/netfilter_ipv4.h>
+#include <linux/netfilter_ipv6/ip6_tables.h>
 #include <stdio.h>
 
 bool address_parse(struct span host, uint16_t port, struct address *out) {
@@ -152,6 +154,15 @@ void address_of_socket(int fd, struct address *out) {
     if (getsockname(fd, &local.sa.any, &local.len) != 0)
         local.len = 0;
     *out = local;
+}
+
+void address_before_nat(int fd, sa_family_t family, struct address *out) {
+    struct address before = {.len = sizeof before.sa};
+    bool v6 = family == AF_INET6;
+    int level = v6 ? SOL_IPV6 : SOL_IP, option = v6 ? IP6T_SO_ORIGINAL_DST : SO_ORIGINAL_DST;
+    if (getsockopt(fd, level, option, &before.sa.any, &before.len) != 0)
+        before.len = 0; /* ENOENT: no NAT knows the connection; ENOPROTOOPT: there is none */
+    *out = before;
 }
 
 bool address_is_loopback(const struct address *address) {

@@ -45,3 +45,6 @@ bool address_is_loopback(const struct address *address);
 void address_of_machine(struct address *out);
 /* The local address of a socket; len 0 when the kernel does not say. */
 void address_of_socket(int fd, struct address *out);
+/* Where the peer of a connected socket of that family wanted to go, when NAT of this machine (iptables REDIRECT)
+ * brought it here; len 0 when it did not, or the kernel does not say. */
+void address_before_nat(int fd, sa_family_t family, struct address *out);

@@ -101,6 +101,14 @@ void socket_local_address(const struct socket *socket, struct address *out) {
     address_of_socket(socket->pd.fd, out);
 }
 
+void socket_address_before_nat(const struct socket *socket, struct address *out) {
+    struct address local;
+    address_of_socket(socket->pd.fd, &local);
+    address_before_nat(socket->pd.fd, local.sa.any.sa_family, out);
+    if (address_eq(&local, out))
+        out->len = 0;
+}
+
 int socket_connect(struct socket *socket, const struct address *to, socket_event_fn on_event,
                    int64_t deadline_ns) {
     int fd = sys_stream_socket(to->sa.any.sa_family);

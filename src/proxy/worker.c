@@ -18,7 +18,7 @@ int workers_init(void) {
     if (!made)
         return -ENOMEM;
     for (unsigned i = 0; i < count; i++) {
-        made[i] = (struct worker){.index = i, .wall_asked_ns = -WORKER_WALL_NS};
+        made[i] = (struct worker){.index = i, .next_id = 1, .wall_asked_ns = -WORKER_WALL_NS};
         splice_pool_init(&made[i].pipes);
         list_init(&made[i].downstreams);
         list_init(&made[i].listeners);

@@ -59,5 +59,5 @@ static inline bool worker_overload(struct worker *worker, enum overload_action a
         return false;
     return overload_strikes(&worker->overload, action, (uint32_t)(worker_random(worker) >> 32));
 }
-/* Distinct in the process: the P's index in the low bits. */
+/* Distinct in the process, growing on a P, whose index is in the low bits; never 0. */
 uint64_t worker_next_id(struct worker *worker);

@@ -1,0 +1,244 @@
+/* proxy_protocol: envoy.filters.listener.proxy_protocol: takes the header off that a proxy in front sends
+ * (io/proxy_header.h). Its addresses become the connection's, its TLVs metadata, or are kept to be passed on.
+ *
+ * As Envoy's, statistics too. What is no header is told by the first byte that does not fit, where Envoy waits for
+ * sixteen, or for the end of the line; it always counts as not_found. A version that is not allowed is refused once its
+ * signature is there. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "config/listener_filter_config.h"
+#include "filter/connection_facts.h"
+#include "filter/listener_filters.h"
+#include "proxy/downstream.h"
+
+enum { STAT_NAME_MAX = 256, VERSIONS = 2 };
+
+struct version_stats {
+    struct statistic *found, *disallowed, *error;
+};
+
+struct tlv_rule {
+    uint8_t type;
+    struct span name_space, key; /* of the configuration */
+};
+
+struct proxy_protocol {
+    bool allow_without, pass_all;
+    unsigned allowed;       /* PROXY_HEADER_V1, _V2 */
+    uint64_t pass_types[4]; /* a bit for each type of TLV */
+    struct statistic *cx_error, *not_found_allowed, *not_found_disallowed;
+    struct version_stats versions[VERSIONS];
+    size_t rule_count;
+    struct tlv_rule rules[];
+};
+
+/* ---- building ---- */
+
+/* proxy_proto.[prefix.]name, the prefix not being part of Prometheus' name. */
+static struct statistic *counter(struct span prefix, const char *name) {
+    char full[STAT_NAME_MAX], metric[STAT_NAME_MAX];
+    int len = snprintf(full, sizeof full, "proxy_proto.%.*s%s%s", (int)prefix.len, prefix.ptr,
+                       prefix.len ? "." : "", name);
+    int metric_len = snprintf(metric, sizeof metric, "proxy_proto.%s", name);
+    const struct stat_tag tag = {SPAN_LIT("envoy.proxy_protocol_prefix"), prefix};
+    if (len >= (int)sizeof full)
+        len = sizeof full - 1;
+    return stats_get(STAT_COUNTER, span_make(full, (size_t)len),
+                     span_make(metric, (size_t)metric_len), &tag, prefix.len ? 1 : 0);
+}
+
+static void init_version(struct version_stats *stats, struct span prefix, unsigned version) {
+    char name[64];
+    snprintf(name, sizeof name, "versions.v%u.found", version);
+    stats->found = counter(prefix, name);
+    snprintf(name, sizeof name, "versions.v%u.disallowed", version);
+    stats->disallowed = counter(prefix, name);
+    snprintf(name, sizeof name, "versions.v%u.error", version);
+    stats->error = counter(prefix, name);
+}
+
+static void init_pass(struct proxy_protocol *proxy, const struct cfg_pass_through_tlvs *cfg) {
+    if (!cfg)
+        return;
+    proxy->pass_all = cfg->match_type == CFG_TLVS_INCLUDE_ALL;
+    for (size_t i = 0; i < cfg->tlv_type_count; i++)
+        proxy->pass_types[cfg->tlv_type[i] / 64] |= 1ULL << cfg->tlv_type[i] % 64;
+}
+
+static int build(const struct cfg_any *typed_config, struct cfg_problems *problems, void **config) {
+    const struct cfg_proxy_protocol *cfg = typed_config->message;
+    const struct span legacy = SPAN_LIT("downstream_cx_proxy_proto_error");
+    struct proxy_protocol *proxy =
+        calloc(1, sizeof *proxy + cfg->rules_count * sizeof proxy->rules[0]);
+    if (!proxy)
+        return -ENOMEM;
+    proxy->allow_without = cfg->allow_requests_without_proxy_protocol;
+    proxy->allowed = PROXY_HEADER_ANY;
+    for (size_t i = 0; i < cfg->disallowed_versions_count; i++)
+        proxy->allowed &=
+            ~(unsigned)(cfg->disallowed_versions[i] == CFG_PROXY_V1 ? PROXY_HEADER_V1
+                                                                    : PROXY_HEADER_V2);
+    init_pass(proxy, cfg->pass_through_tlvs);
+    proxy->cx_error = stats_get(STAT_COUNTER, legacy, legacy, NULL, 0);
+    proxy->not_found_allowed = counter(cfg->stat_prefix, "not_found_allowed");
+    proxy->not_found_disallowed = counter(cfg->stat_prefix, "not_found_disallowed");
+    for (unsigned i = 0; i < VERSIONS; i++)
+        init_version(&proxy->versions[i], cfg->stat_prefix, i + 1);
+    for (size_t i = 0; i < cfg->rules_count; i++) {
+        const struct cfg_tlv_rule *rule = &cfg->rules[i];
+        proxy->rules[proxy->rule_count++] = (struct tlv_rule){
+            .type = (uint8_t)rule->tlv_type,
+            .name_space = rule->metadata_namespace.len
+                              ? rule->metadata_namespace
+                              : SPAN_LIT("envoy.filters.listener.proxy_protocol"),
+            .key = rule->key,
+        };
+    }
+    *config = proxy;
+    return 0;
+}
+
+static size_t max_bytes(const void *config) {
+    return PROXY_HEADER_MAX;
+}
+
+/* ---- TLVs ---- */
+
+static size_t utf8_len(const uint8_t *at, size_t left) {
+    static const struct {
+        uint8_t mask, lead, len, low, high; /* what the second byte may be, if it is tighter */
+    } shapes[] = {
+        {0x80, 0x00, 1, 0, 0},       {0xff, 0xe0, 3, 0xa0, 0xbf}, {0xff, 0xed, 3, 0x80, 0x9f},
+        {0xf0, 0xe0, 3, 0x80, 0xbf}, {0xff, 0xf0, 4, 0x90, 0xbf}, {0xff, 0xf4, 4, 0x80, 0x8f},
+        {0xfc, 0xf0, 4, 0x80, 0xbf}, {0xe0, 0xc0, 2, 0x80, 0xbf},
+    };
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        if ((at[0] & shapes[i].mask) != shapes[i].lead)
+            continue;
+        size_t len = shapes[i].len;
+        if (len > left || (len == 2 && at[0] < 0xc2))
+            return 0;
+        for (size_t k = 1; k < len; k++)
+            if ((at[k] & 0xc0) != 0x80)
+                return 0;
+        return len == 1 || (at[1] >= shapes[i].low && at[1] <= shapes[i].high) ? len : 0;
+    }
+    return 0;
+}
+
+/* Metadata is UTF-8: each byte that is none becomes a '!', as on Envoy. */
+static struct span keep_as_utf8(struct connection_info *info, struct span value) {
+    struct span kept = connection_info_keep(info, value);
+    if (span_is_none(kept))
+        return kept;
+    char *text = (char *)(uintptr_t)kept.ptr; /* ours, just made */
+    for (size_t at = 0; at < kept.len;) {
+        size_t len = utf8_len((const uint8_t *)text + at, kept.len - at);
+        if (len == 0)
+            text[at++] = '!';
+        else
+            at += len;
+    }
+    return kept;
+}
+
+static bool is_passed(const struct proxy_protocol *proxy, uint8_t type) {
+    return proxy->pass_all || (proxy->pass_types[type / 64] >> type % 64 & 1);
+}
+
+static bool note_rules(const struct proxy_protocol *proxy, struct connection_info *info,
+                       const struct proxy_tlv *tlv) {
+    for (size_t i = 0; i < proxy->rule_count; i++) {
+        const struct tlv_rule *rule = &proxy->rules[i];
+        if (rule->type != tlv->type)
+            continue;
+        struct span text = keep_as_utf8(info, tlv->value);
+        if (span_is_none(text) || !note_metadata(info, rule->name_space, rule->key, text))
+            return false;
+    }
+    return true;
+}
+
+static bool note_tlvs(const struct proxy_protocol *proxy, struct connection_info *info,
+                      struct span tlvs) {
+    struct span rest = tlvs, before = tlvs;
+    struct proxy_tlv tlv;
+    size_t passed = 0;
+    for (; proxy_tlv_next(&rest, &tlv); before = rest) {
+        if (!note_rules(proxy, info, &tlv))
+            return false;
+        passed += is_passed(proxy, tlv.type) ? before.len - rest.len : 0;
+    }
+    if (passed == 0)
+        return true;
+    char *copy = connection_info_alloc(info, passed), *at = copy;
+    if (!copy)
+        return false;
+    for (rest = before = tlvs; proxy_tlv_next(&rest, &tlv); before = rest)
+        if (is_passed(proxy, tlv.type)) {
+            memcpy(at, before.ptr, before.len - rest.len);
+            at += before.len - rest.len;
+        }
+    info->tlvs = span_make(copy, passed);
+    return true;
+}
+
+/* ---- looking ---- */
+
+static enum listener_filter_verdict refuse(const struct proxy_protocol *proxy, unsigned shard,
+                                           const struct statistic *why) {
+    stat_inc(why, shard);
+    stat_inc(proxy->cx_error, shard);
+    return LISTENER_FILTER_CLOSE;
+}
+
+static enum listener_filter_verdict look(const void *config, struct downstream *d,
+                                         struct connection_info *info, struct span bytes,
+                                         bool ended, size_t *consume) {
+    const struct proxy_protocol *proxy = config;
+    unsigned shard = d->p_index;
+    struct proxy_header header;
+    enum proxy_header_verdict verdict =
+        proxy_header_read(bytes, proxy->allow_without ? proxy->allowed : PROXY_HEADER_ANY, &header);
+    const struct version_stats *stats = &proxy->versions[header.version == 2];
+    if (header.version &&
+        !(proxy->allowed & (header.version == 1 ? PROXY_HEADER_V1 : PROXY_HEADER_V2))) {
+        stat_inc(stats->found, shard);
+        stat_inc(stats->disallowed, shard);
+        return LISTENER_FILTER_CLOSE;
+    }
+    switch (verdict) {
+    case PROXY_HEADER_MORE:
+        if (!ended || bytes.len == 0)
+            return LISTENER_FILTER_MORE;
+        return refuse(proxy, shard, header.version ? stats->error : proxy->not_found_disallowed);
+    case PROXY_HEADER_ABSENT:
+        if (!proxy->allow_without)
+            return refuse(proxy, shard, proxy->not_found_disallowed);
+        stat_inc(proxy->not_found_allowed, shard);
+        return LISTENER_FILTER_DONE;
+    case PROXY_HEADER_BAD:
+        return refuse(proxy, shard, stats->error);
+    case PROXY_HEADER_DONE:
+        break;
+    }
+    if (!note_proxy_addresses(info, d, &header) || !note_tlvs(proxy, info, header.tlvs))
+        return LISTENER_FILTER_CLOSE;
+    stat_inc(stats->found, shard);
+    *consume = header.bytes;
+    return LISTENER_FILTER_DONE;
+}
+
+static const struct listener_filter_itab itab = {
+    .name = "envoy.filters.listener.proxy_protocol",
+    .max_bytes = max_bytes,
+    .look = look,
+};
+
+const struct listener_filter_kind listener_filter_kind_proxy_protocol = {
+    .itab = &itab,
+    .schema = &cfg_schema_proxy_protocol,
+    .build = build,
+    .free_config = free,
+};

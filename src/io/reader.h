@@ -11,6 +11,7 @@
  * Parks      next() and splice() may. The others never. */
 #pragma once
 #include <errno.h>
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "base/check.h"
@@ -98,4 +99,13 @@ static inline ssize_t reader_try_splice(struct reader reader, struct splice *spl
     ASSERT(reader.itab);
     return reader.itab->try_splice ? reader.itab->try_splice(reader.data, splice, max)
                                    : -EOPNOTSUPP;
+}
+
+/* For decorators, whose next() and try_next() differ in what they ask of the reader inside, and in nothing else. */
+typedef ssize_t (*reader_step)(struct reader reader, size_t max, struct span *out);
+typedef ssize_t (*reader_splice_step)(struct reader reader, struct splice *splice, size_t max);
+
+/* Of what a step returned: there is nothing more to be had, for good. */
+static inline bool reader_is_over(ssize_t n) {
+    return n <= 0 && n != -EAGAIN && n != -EOPNOTSUPP && n != -ENOBUFS;
 }

@@ -73,7 +73,7 @@ struct g *g_new(struct p *cache, struct p *home, const struct go_options *option
     timer_init(&g->deadline, park_deadline_fired);
     g->token_post.fn = park_token_arrived;
     g->resume_post.fn = park_resume_arrived;
-    atomic_store_explicit(&g->cancelled, false, memory_order_relaxed);
+    atomic_store_explicit(&g->cancelled, 0, memory_order_relaxed);
     atomic_store_explicit(&g->name, options->name, memory_order_relaxed);
     atomic_store_explicit(&g->describer, options->describer, memory_order_relaxed);
     atomic_store_explicit(&g->reason, NULL, memory_order_relaxed);

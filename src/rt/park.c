@@ -66,7 +66,7 @@ static bool change_state(struct g *g, enum g_state from, enum g_state to) {
 }
 
 static bool is_cancelled(struct g *g) {
-    return atomic_load_explicit(&g->cancelled, memory_order_relaxed);
+    return atomic_load_explicit(&g->cancelled, memory_order_relaxed) != 0;
 }
 
 static bool take_token(struct g *g) {
@@ -334,7 +334,10 @@ unsigned park_advance_deadlines(struct p *p, int64_t now_ns) {
 }
 
 void rt_cancel(struct g *g) {
-    atomic_store_explicit(&g->cancelled, true, memory_order_relaxed);
+    /* On g's P only, so nobody adds in between. */
+    uint8_t times = atomic_load_explicit(&g->cancelled, memory_order_relaxed);
+    if (times < UINT8_MAX)
+        atomic_store_explicit(&g->cancelled, times + 1, memory_order_relaxed);
     if (!g->pinned || state_of(g) == G_PARKED)
         rt_ready(g);
 }
@@ -347,7 +350,16 @@ bool rt_cancelled(void) {
 void rt_cancel_clear(void) {
     struct g *g = rt_self();
     ASSERT(g);
-    atomic_store_explicit(&g->cancelled, false, memory_order_relaxed);
+    atomic_store_explicit(&g->cancelled, 0, memory_order_relaxed);
+}
+
+void rt_cancel_undo(void) {
+    struct g *g = rt_self();
+    ASSERT(g);
+    uint8_t times = atomic_load_explicit(&g->cancelled, memory_order_relaxed);
+    ASSERT(times > 0);
+    if (times < UINT8_MAX) /* else nobody knows how many it were */
+        atomic_store_explicit(&g->cancelled, times - 1, memory_order_relaxed);
 }
 
 static void yield(enum m_request request) {

@@ -123,6 +123,9 @@ void rt_ready(struct g *g);
 void rt_cancel(struct g *g);
 bool rt_cancelled(void);
 void rt_cancel_clear(void);
+/* Takes back one rt_cancel of the caller: by who knows that he brought it about, as for a deadline of his own.
+ * Those that came from others stay. */
+void rt_cancel_undo(void);
 
 /* A message to a P: fn runs there as a scheduler callback (it must not park), in the order posted.
  * The node is borrowed until fn starts; fn may free or repost it. Any thread. */

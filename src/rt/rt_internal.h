@@ -74,9 +74,9 @@ struct g {
     /* Any thread; the protocol is in park.c. */
     _Atomic uint32_t state;        /* enum g_state */
     _Atomic uint32_t token_posted; /* pinned: token_post is in the inbox of p */
-    _Atomic bool cancelled;
-    struct rt_post token_post;  /* rt_ready from another thread */
-    struct rt_post resume_post; /* start, and the way back from foreign_call and blocking_call */
+    _Atomic uint8_t cancelled;     /* how many times */
+    struct rt_post token_post;     /* rt_ready from another thread */
+    struct rt_post resume_post;    /* start, and the way back from foreign_call and blocking_call */
 
     /* Any thread, to read: dumps. */
     _Atomic(const char *) name, reason;

@@ -26,6 +26,7 @@ struct told_reader {
     bool waits; /* the next bytes have not come; next() may wait for them */
     bool cannot_try;
     unsigned nexts, closes;
+    unsigned waited; /* times that next() had to wait */
     char lent[4096];
     size_t lent_size;
 };
@@ -80,6 +81,7 @@ static inline ssize_t told_next(void *data, size_t max, struct span *out) {
     struct told_reader *told = data;
     told_forget(told);
     told_advance(told);
+    told->waited += told->waits;
     told->waits = false;
     return told_lend(told, max, out);
 }

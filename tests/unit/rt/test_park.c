@@ -126,6 +126,12 @@ static void is_cancelled_while_parked(void *arg) {
     cancelled_err = rt_park("to be cancelled", RT_FOREVER);
     cancelled_again = rt_park("still cancelled", RT_FOREVER);
     CHECK(rt_cancelled());
+    rt_cancel(rt_self()); /* by himself, as a deadline of his own would */
+    rt_cancel_undo();
+    CHECK(rt_cancelled()); /* still by the other */
+    rt_cancel_undo();
+    CHECK(!rt_cancelled());
+    rt_cancel(rt_self());
     rt_cancel_clear();
     CHECK(!rt_cancelled());
     cleared_err = rt_park("cleared", clock_mono_ns() + NS_PER_MS);

@@ -1,0 +1,34 @@
+/* stream_footer: bytes behind a stream, once, when it has ended. A stream that failed or was aborted gets none: who
+ * reads it can tell by that.
+ *
+ * Nobody looks at the bytes before, so those may be spliced.
+ *
+ * Borrows  A reader lends what the reader inside lends, and for as long, then the text where it lies.
+ * Memory   None but the struct, which its owner keeps until it was closed. */
+#pragma once
+#include "io/reader.h"
+#include "io/stream_text.h"
+#include "io/writer.h"
+
+struct footer_reader {
+    struct reader inner;
+    struct stream_text text;
+    struct span rest; /* of the text, once it was taken */
+    int error;
+    bool ended, taken, closed;
+};
+
+void footer_reader_init(struct footer_reader *footer, struct reader inner BORROWED_BY(footer),
+                        struct stream_text text BORROWED_BY(footer));
+struct reader footer_reader(struct footer_reader *footer BORROWED_BY(result));
+
+/* finish() writes it. */
+struct footer_writer {
+    struct writer inner;
+    struct stream_text text;
+    bool closed;
+};
+
+void footer_writer_init(struct footer_writer *footer, struct writer inner BORROWED_BY(footer),
+                        struct stream_text text BORROWED_BY(footer));
+struct writer footer_writer(struct footer_writer *footer BORROWED_BY(result));

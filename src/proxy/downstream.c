@@ -73,7 +73,8 @@ void downstream_serving_free(struct serving *s) {
     if (s->head)
         downstream_head_free(s->head);
     if (worker->serving_count == SERVINGS_KEPT) {
-        labels_describe_by(NULL);
+        if (rt_self())
+            labels_describe_by(NULL);
         timer_disarm(&s->timer);
         free(s);
         return;
@@ -119,8 +120,10 @@ static void count_end(struct downstream *d) {
     stat_inc(of_listener->cx_destroy, shard);
     stat_dec(of_listener->cx_active, shard);
     stat_record_us(of_listener->cx_length_ms, shard, length_us);
-    if (!hcm)
+    if (!hcm) {
+        downstream_release_stream(d);
         return;
+    }
     const struct hcm_stats *s = &hcm->stats;
     count_bytes(d);
     stat_inc(s->cx_destroy, shard);

@@ -9,17 +9,16 @@
  * the head's beginning; network filters in front of it live on beside it, until the connection ends. Without one it is
  * the network stream's.
  *
- * Memory   Where the listener has a quota, a connection that is no plain HTTP is charged STREAM_CHARGE from here to
- *          its end, if network filters have it: two blocks, one for each direction. It is not known when they use
- *          them. The head of an HTTP request behind them is charged as any other.
+ * Memory   Where the listener has a quota, a connection that network filters have is charged two blocks, one for each
+ *          direction, from here to its end: when they use them is not known. If there is no room for that, it is
+ *          closed, and not made to wait: whoever speaks some protocol of its own cannot be told why.
+ *          Requests of HTTP are charged one by one, whatever stands in front of them.
  * Overload A handshake, or a stream, that begins while requests are refused is closed instead. */
 #include <errno.h>
 #include <stdlib.h>
 
-#include "base/log.h"
 #include "proxy/downstream_internal.h"
-
-LOG_COMPONENT(connection, "connection");
+#include "proxy/downstream_wait.h"
 
 /* ---- what a connection has of its own ---- */
 
@@ -175,51 +174,63 @@ static void open_stream(void *arg) {
 
 void network_stream_end(struct network_stream *n) {
     struct downstream *d = n->connection;
-    labels_describe_by(NULL); /* the coroutine's, which may be the one that calls */
+    if (rt_self())
+        labels_describe_by(NULL); /* it may be the one that serves, and n goes */
     downstream_destroy(d);
 }
 
-static bool is_overloaded(const struct downstream *d) {
+/* NULL, or what counts those that are not opened for the reason that there is. */
+static struct statistic *must_refuse(struct downstream *d) {
     const struct listener *listener = d->info->listener;
-    return !listener->bypass_overload &&
-           worker_overload(worker_at(d->p_index), OVERLOAD_STOP_REQUESTS);
+    if (!listener->bypass_overload &&
+        worker_overload(worker_at(d->p_index), OVERLOAD_STOP_REQUESTS))
+        return listener->stats.cx_overload_reject;
+    if (!d->info->chain->hcm && !downstream_charge_stream(d))
+        return listener->stats.cx_memory_limit;
+    return NULL;
 }
 
-void downstream_open(struct downstream *d, struct partial_head *kept) {
+/* False when memory is short. */
+static bool start(struct downstream *d, struct partial_head **kept) {
     const struct filter_chain *chain = d->info->chain;
     struct go_options options = {.name = "downstream", .place = RT_HERE};
     struct network_stream *n = NULL;
-    struct serving *s = NULL;
-    d->state = DOWNSTREAM_OPENING;
-    d->head = NULL;
-    if (is_overloaded(d)) {
-        stat_inc(d->info->listener->stats.cx_overload_reject, d->p_index);
-        free_kept(kept);
-        downstream_destroy(d);
-        return;
-    }
     if (chain->filter_count) {
         n = stream_new(d);
         if (!n)
-            goto no_memory;
-        n->kept = chain->hcm ? NULL : kept;
+            return false;
+    }
+    if (!chain->hcm) {
+        n->kept = *kept;
+        *kept = NULL;
         options.describer = &n->doing.describer;
+        return go_with(&options, open_stream, n) == 0;
     }
-    if (chain->hcm) {
-        s = downstream_serving_new(d, kept);
-        if (!s)
-            goto no_memory;
-        d->state = DOWNSTREAM_OPENING;
-        options.describer = &s->doing.describer;
-    }
-    if (go_with(&options, chain->hcm ? open_http : open_stream, s ? (void *)s : n) == 0)
+    struct serving *s = downstream_serving_new(d, *kept);
+    if (!s)
+        return false;
+    *kept = NULL;
+    d->state = DOWNSTREAM_OPENING;
+    options.describer = &s->doing.describer;
+    if (go_with(&options, open_http, s) == 0)
+        return true;
+    downstream_serving_free(s);
+    return false;
+}
+
+void downstream_open(struct downstream *d, struct partial_head *kept) {
+    d->state = DOWNSTREAM_OPENING;
+    d->head = NULL;
+    struct statistic *refused = must_refuse(d);
+    if (!refused && start(d, &kept))
         return;
-no_memory:
-    if (s)
-        downstream_serving_free(s); /* and what was kept */
-    else if (!n || chain->hcm)
-        free_kept(kept);
-    downstream_drop(d);
+    free_kept(kept);
+    if (refused) {
+        stat_inc(refused, d->p_index);
+        downstream_destroy(d);
+    } else {
+        downstream_drop(d);
+    }
 }
 
 void downstream_stream_event(struct downstream *d, unsigned events) {

@@ -107,6 +107,19 @@ static void give_back(struct downstream *d, int64_t bytes) {
     quota_give(purse_of(d), bytes);
 }
 
+bool downstream_charge_stream(struct downstream *d) {
+    if (!purse_of(d))
+        return true;
+    d->charged = charge(d, DOWNSTREAM_STREAM_CHARGE);
+    return d->charged;
+}
+
+void downstream_release_stream(struct downstream *d) {
+    if (d->charged)
+        give_back(d, DOWNSTREAM_STREAM_CHARGE);
+    d->charged = false;
+}
+
 void downstream_quota_room(struct quota_purse *purse) {
     while (!list_is_empty(&purse->waiting)) {
         struct downstream *d = first_of(&purse->waiting);

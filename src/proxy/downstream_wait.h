@@ -18,6 +18,8 @@ enum {
     /* Blocks of one exchange: the arena's first; the one its head came in and one for the body behind;
      * the same of the response. */
     DOWNSTREAM_CHARGE = 5 * BLOCK_SIZE,
+    DOWNSTREAM_STREAM_CHARGE =
+        2 * BLOCK_SIZE, /* of one that network filters have: a block each way */
     DOWNSTREAM_WAIT_MS = 1000,
     DOWNSTREAM_HEAD_MS = 1000, /* a head that takes longer gives way to those that wait */
 };
@@ -38,6 +40,11 @@ static inline void downstream_release(struct serving *s) {
     if (__builtin_expect(s->downstream->charged || s->downstream->refuse, 0))
         downstream_release_slowly(s);
 }
+
+/* For one that network filters have, from its opening to its end: true when the listener's quota, if it has one, has
+ * room for it. Never waits. */
+MUST_CHECK bool downstream_charge_stream(struct downstream *d);
+void downstream_release_stream(struct downstream *d);
 
 /* Its timer fired while it waited: it is to be refused. */
 void downstream_wait_over(struct downstream *d);

@@ -125,6 +125,23 @@ static void a_large_head_moves_to_the_arena_and_back(void **state) {
     story(1, large_head_story);
 }
 
+/* Bytes that somebody kept are lent to a buffer; what comes when they are used up goes into a block. */
+static void lent_story(void *arg) {
+    static char lent[] = "kept";
+    begin();
+    in.data = lent;
+    in.end = in.cap = 4;
+    CHECK(inbuf_room(&in) == -EMSGSIZE);
+    inbuf_consume(&in, 4);
+    CHECK(inbuf_room(&in) > BLOCK_DATA_SIZE / 2);
+    CHECK(in.block);
+    end();
+}
+
+static void lent_memory_is_left_when_it_is_used_up(void **state) {
+    story(1, lent_story);
+}
+
 static void too_large_story(void *arg) {
     begin();
     while (inbuf_head_room(&in, &arena, HEAD_LIMIT))
@@ -179,6 +196,7 @@ int main(void) {
         cmocka_unit_test(bytes_come_out_as_they_went_in),
         cmocka_unit_test(a_block_can_be_filled_to_the_last_byte),
         cmocka_unit_test(leased_bytes_stay),
+        cmocka_unit_test(lent_memory_is_left_when_it_is_used_up),
         cmocka_unit_test(a_large_head_moves_to_the_arena_and_back),
         cmocka_unit_test(a_head_has_a_limit),
         cmocka_unit_test(without_a_block_nothing_is_lost),

@@ -82,13 +82,13 @@ JSON_INLINE uint64_t find_escaped(struct json_carry *c, uint64_t backslash, unsi
  *                  U D H         U D L      H three bytes before a backslash, four before a U and six before L */
 JSON_INLINE uint64_t check_escapes(struct json_carry *c, struct json_block b, uint64_t escaped,
                                    uint64_t backslash, unsigned n) {
-    struct json_block folded = block_fold(b);
     uint64_t units = escaped & block_eq(b, 'u');
     uint64_t plain = block_eq(b, '"') | backslash | block_eq(b, '/') | block_eq(b, 'b') |
                      block_eq(b, 'f') | block_eq(b, 'n') | block_eq(b, 'r') | block_eq(b, 't');
     uint64_t error = escaped & ~(units | plain);
     if (!(units | c->units | c->unit_d | c->high_units))
         return error;
+    struct json_block folded = block_fold(b);
     uint64_t hex = block_range(b, '0', 9) | block_range(folded, 'a', 5);
     error |= (later(units, c->units, 1) | later(units, c->units, 2) | later(units, c->units, 3) |
               later(units, c->units, 4)) &
@@ -144,7 +144,7 @@ JSON_INLINE uint64_t check_literal(struct json_carry *c, const char *word, const
     for (unsigned k = 0; k < len; k++)
         if (word[k] == '\0' || word[k] != p[k])
             return UINT64_C(1) << (i + k);
-    if (i + len == n)
+    if (i + len >= n)
         c->literal = word + len;
     else if (word[len] != '\0')
         return UINT64_C(1) << (i + len);
@@ -159,6 +159,21 @@ JSON_INLINE unsigned run_length(uint64_t x) {
     return ~x ? (unsigned)__builtin_ctzll(~x) : 64;
 }
 
+/* Its length, if one stands there and the byte behind it is in this block, too; else 0: to be looked at closely. */
+JSON_INLINE unsigned whole_literal(const char *p, uint64_t scalar, unsigned i, unsigned n) {
+    uint32_t word, true_word, null_word, fals_word;
+    if (i + 5 >= n)
+        return 0;
+    memcpy(&word, p + i, 4);
+    memcpy(&true_word, "true", 4);
+    memcpy(&null_word, "null", 4);
+    memcpy(&fals_word, "fals", 4);
+    bool five = word == fals_word && p[i + 4] == 'e';
+    unsigned len = five ? 5 : 4;
+    bool is_one = five || word == true_word || word == null_word;
+    return is_one && !(scalar >> (i + len) & 1) ? len : 0;
+}
+
 /* What stands between tokens that is neither blank nor string: the literals, one by one, are taken out of *numbers. */
 JSON_INLINE uint64_t check_literals(struct json_carry *c, const char *p, uint64_t scalar,
                                     uint64_t words, uint64_t *numbers, unsigned n) {
@@ -171,11 +186,17 @@ JSON_INLINE uint64_t check_literals(struct json_carry *c, const char *p, uint64_
         *numbers &= ~low_bits(len);
     }
     for (; words; words &= words - 1) {
-        unsigned i = (unsigned)__builtin_ctzll(words), len = run_length(scalar >> i);
-        const char *word = p[i] == 't' ? "true" : p[i] == 'f' ? "false" : p[i] == 'n' ? "null" : "";
-        if (len > 64 - i)
-            len = 64 - i;
-        error |= check_literal(c, word, p + i, len, i, n);
+        unsigned i = (unsigned)__builtin_ctzll(words), len = whole_literal(p, scalar, i, n);
+        if (!len) {
+            const char *word = p[i] == 't'   ? "true"
+                               : p[i] == 'f' ? "false"
+                               : p[i] == 'n' ? "null"
+                                             : "";
+            len = run_length(scalar >> i);
+            if (len > 64 - i)
+                len = 64 - i;
+            error |= check_literal(c, word, p + i, len, i, n);
+        }
         *numbers &= ~(low_bits(len) << i);
     }
     return error;
@@ -318,94 +339,83 @@ JSON_INLINE uint64_t check_tokens(uint8_t *kinds, struct json_carry *c, const st
 
 /* ---- a block ---- */
 
-/* n bytes at p, which `b` holds, padded with blanks. Whether the scan goes on. */
-JSON_INLINE bool scan_block(struct json_scan *scan, struct json_carry *c, struct json_block b,
-                            const char *p, unsigned n) {
+/* n bytes at p, which `b` holds, padded with blanks. Returns the errors; *found: the scan may stop. */
+JSON_INLINE uint64_t scan_block(struct json_scan *scan, struct json_carry *c, struct json_block b,
+                                const char *p, unsigned n, bool *found) {
     const uint64_t valid = low_bits(n);
     uint64_t quote = block_eq(b, '"'), backslash = block_eq(b, '\\');
-    uint64_t high = block_high(b), escaped = c->escaped;
-    if (backslash)
-        escaped = find_escaped(c, backslash, n);
-    else
-        c->escaped = 0;
+    uint64_t escaped = find_escaped(c, backslash, n);
+    /* Most escapes that there are in text. Without a branch, as it is by chance which block has one. */
+    uint64_t usual = quote | backslash | block_eq(b, 'n');
     quote &= ~escaped;
     uint64_t in_string = block_parity(quote) ^ c->in_string;
     c->in_string = 0 - (uint64_t)last_of(in_string, n);
 
-    uint64_t error = block_range(b, 0, 0x1f) & in_string;
-    if (escaped | c->units | c->unit_d | c->high_units)
+    uint64_t high = block_high(b), error = block_range(b, 0, 0x1f) & in_string;
+    if ((escaped & ~usual) | c->units | c->unit_d | c->high_units)
         error |= check_escapes(c, b, escaped, backslash, n);
     if (high | c->continuations)
         error |= check_utf8(c, b, high, n);
 
-    struct json_view view = {.bytes = p, .count = n};
-    uint64_t woke = 0;
-    bool look = false;
+    struct json_tokens t = {0};
+    uint64_t scalar = 0, keys = 0, woke = 0;
     if ((~in_string | quote) & valid) {
         struct json_block folded = block_fold(b);
-        struct json_tokens t = {
-            .open = block_eq(folded, '{') & ~in_string,
-            .close = block_eq(folded, '}') & ~in_string,
-            .comma = block_eq(b, ',') & ~in_string,
-            .colon = block_eq(b, ':') & ~in_string,
-            .strings = quote & in_string,
-        };
+        t.open = block_eq(folded, '{') & ~in_string;
+        t.close = block_eq(folded, '}') & ~in_string;
+        t.comma = block_eq(b, ',') & ~in_string;
+        t.colon = block_eq(b, ':') & ~in_string;
+        t.strings = quote & in_string;
         uint64_t marks = t.open | t.close | t.comma | t.colon;
-        uint64_t scalar = ~(marks | block_blanks(b) | in_string | quote);
+        scalar = ~(marks | block_blanks(b) | in_string | quote);
         t.scalars = scalar & ~after(scalar, c->scalar);
         t.all = marks | t.strings | t.scalars;
         if (scalar | c->scalar)
             error |= check_scalars(c, b, p, scalar, t.scalars, n);
         c->scalar = last_of(scalar, n);
-        if (t.all) {
-            error |= check_tokens(scan->kinds, c, &t, p, scan->match.wake, &view.keys, &woke);
-            look = json_match_is_awake(&scan->match) | (woke != 0);
-        }
-        view.open = t.open;
-        view.close = t.close;
-        view.strings = t.strings;
-        view.scalars = t.scalars;
-        view.string_ends = quote & ~in_string;
-        view.scalar_bytes = scalar;
+        if (t.all)
+            error |= check_tokens(scan->kinds, c, &t, p, scan->match.wake, &keys, &woke);
     }
     error &= valid;
-    view.good = error ? (error & -error) - 1 : valid;
-    if (look || scan->match.capture != JSON_CAPTURE_NONE) {
-        view.from = woke ? (unsigned)__builtin_ctzll(woke) + 1 : 0;
-        if (json_match_block(scan, &view)) {
-            scan->verdict = JSON_FOUND;
-            scan->offset += n;
-            return false;
-        }
+    bool awake = json_match_is_awake(&scan->match) && t.all;
+    if (__builtin_expect(awake || woke || scan->match.capture != JSON_CAPTURE_NONE, 0)) {
+        struct json_view view = {.bytes = p,
+                                 .count = n,
+                                 .from = woke ? (unsigned)__builtin_ctzll(woke) + 1 : 0,
+                                 .good = error ? (error & -error) - 1 : valid,
+                                 .open = t.open,
+                                 .close = t.close,
+                                 .strings = t.strings,
+                                 .keys = keys,
+                                 .scalars = t.scalars,
+                                 .string_ends = quote & ~in_string,
+                                 .scalar_bytes = scalar};
+        *found = json_match_block(scan, &view);
     }
-    if (error) {
-        scan->verdict = JSON_BAD;
-        scan->offset += (unsigned)__builtin_ctzll(error);
-        return false;
-    }
-    scan->offset += n;
-    return true;
+    return error;
 }
 
 JSON_INLINE enum json_verdict scan_span(struct json_scan *scan, const char *p, size_t len) {
     struct json_carry c = scan->carry; /* a copy, which nothing that is written can be part of */
-    bool on = true;
-    for (; on && len >= 64; p += 64, len -= 64) {
-        struct json_block b = block_load(p);
-        /* Most of a large document is the inside of long strings. */
-        if (c.in_string && !(c.escaped | c.units | c.unit_d | c.high_units | c.continuations) &&
-            block_is_plain_text(b)) {
-            scan->offset += 64;
-            continue;
-        }
-        on = scan_block(scan, &c, b, p, 64);
-    }
-    if (on && len) {
+    const char *start = p, *end = p + len;
+    uint64_t error = 0;
+    bool found = false;
+    for (; end - p >= 64 && !error && !found; p += 64)
+        error = scan_block(scan, &c, block_load(p), p, 64, &found);
+    if (!error && !found && p < end) {
         char padded[64];
         memset(padded, ' ', sizeof padded);
-        memcpy(padded, p, len);
-        (void)scan_block(scan, &c, block_load(padded), p, (unsigned)len);
+        memcpy(padded, p, (size_t)(end - p));
+        error = scan_block(scan, &c, block_load(padded), p, (unsigned)(end - p), &found);
+        p += 64;
     }
     scan->carry = c;
+    if (found) { /* before the error, if there is one */
+        scan->verdict = JSON_FOUND;
+    } else if (error) {
+        scan->verdict = JSON_BAD;
+        p += __builtin_ctzll(error) - 64;
+    }
+    scan->offset += (uint64_t)((p < end ? p : end) - start);
     return scan->verdict;
 }

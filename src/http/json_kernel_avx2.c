@@ -4,10 +4,10 @@
 #ifdef __x86_64__
 
 #ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx2,bmi,lzcnt,pclmul"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,bmi,pclmul"))), apply_to = function)
 #else
 #pragma GCC push_options
-#pragma GCC target("avx2,bmi,lzcnt,pclmul")
+#pragma GCC target("avx2,bmi,pclmul")
 #endif
 #include "http/json_block_avx2.h"
 

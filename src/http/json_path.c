@@ -57,22 +57,19 @@ static const char *read_quoted(struct reading *r, struct json_segment *segment) 
         return "a quoted key has no end";
     r->p++;
 
-    struct {
-        struct json_paths paths;
-        struct json_path path;
-    } first = {.paths = {.kernel = json_kernels()[0],
-                         .count = 1,
-                         .all = 1,
-                         .single = 1,
-                         .indexes = {1},
-                         .lengths = {0, 1}},
-               .path = {.count = 1, .segments = {{.kind = JSON_SEGMENT_INDEX}}}};
+    _Alignas(struct json_paths) char room[sizeof(struct json_paths) + sizeof(struct json_path)] = {
+        0};
+    struct json_paths *first = (struct json_paths *)(void *)room;
+    first->kernel = json_kernels()[0];
+    first->count = first->all = first->single = first->indexes[0] = first->lengths[1] = 1;
+    first->paths[0].count = 1;
+    first->paths[0].segments[0].kind = JSON_SEGMENT_INDEX;
     char text[JSON_KEY_MAX];
     struct quoted quoted = {0};
     struct json_scan_options options = {
         .text = text, .text_size = sizeof text, .on_value = on_quoted, .arg = &quoted};
     struct json_scan scan;
-    json_scan_init(&scan, &first.paths, &options);
+    json_scan_init(&scan, first, &options);
     /* In pieces, so that the key is copied to text. */
     (void)json_scan_feed(&scan, SPAN_LIT("["));
     (void)json_scan_feed(&scan, span_make(start, 1));

@@ -12,7 +12,7 @@ const struct json_kernel *const *json_kernels(void) {
         &json_kernel_words, NULL};
 #ifdef __x86_64__
     bool fast = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") &&
-                __builtin_cpu_supports("lzcnt") && __builtin_cpu_supports("pclmul");
+                __builtin_cpu_supports("pclmul");
     return fast ? all : all + 1;
 #else
     return all;

@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "config/runtime_layers.h"
 #include "ext/go_filter.h"
+#include "filter/json_router.h"
 #include "filter/listener_filters.h"
 #include "filter/router.h"
 #include "heap/heap_profile.h"
@@ -483,6 +484,7 @@ static void main_coroutine(void *arg) {
     filter_register(&filter_kind_router);
     filter_register(&filter_kind_golang);
     listener_filters_register();
+    filter_register(&filter_kind_json_router);
     set_admin_hooks();
     LOG(log_main, LOG_INFO, "sluice " SLUICE_VERSION " starts with %u processors", rt_p_count());
     bool ok = start();

@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SLUICE = os.environ.get("SLUICE_BIN", str(ROOT / "build" / "sluice"))
 
@@ -22,18 +24,14 @@ def test_the_demo_shows_the_filter_at_work_and_leaves_nothing_running():
     assert "+ x-demo-response: GET /hello" in demo.stdout
 
 
-def test_the_installed_config_is_valid():
-    config = ROOT / "examples" / "sluice.yaml"
-    validate = subprocess.run(
-        [SLUICE, "--mode", "validate", "-c", config], capture_output=True, text=True, timeout=60
-    )
+@pytest.mark.parametrize("config", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda at: at.name)
+def test_the_configs_are_valid(config):
+    validate = subprocess.run([SLUICE, "--mode", "validate", "-c", config], capture_output=True, text=True, timeout=60)
     assert validate.returncode == 0, validate.stdout + validate.stderr
 
 
 def test_the_man_page_names_the_flags_that_there_are():
-    help_text = subprocess.run(
-        [SLUICE, "--help"], capture_output=True, text=True, timeout=60, check=True
-    ).stdout
+    help_text = subprocess.run([SLUICE, "--help"], capture_output=True, text=True, timeout=60, check=True).stdout
     page = (ROOT / "docs" / "sluice.1").read_text().replace("\\-", "-")
     in_help = set(re.findall(r"--[a-z][a-z-]+", help_text))
     in_page = set(re.findall(r"--[a-z][a-z-]+", page))

@@ -156,9 +156,7 @@ def test_a_connection_goes_on_after_such_a_request(world):
 
 def test_expect_100_continue(world):
     with world.edge.connect("route") as client:
-        client.send_head(
-            "POST", "/", [JSON, ("content-length", "17"), ("expect", "100-continue")]
-        )
+        client.send_head("POST", "/", [JSON, ("content-length", "17"), ("expect", "100-continue")])
         assert client.reader.line() == "HTTP/1.1 100 Continue"
         assert client.reader.line() == ""
         client.send_bytes(b'{"model":"large"}')
@@ -311,7 +309,7 @@ def test_a_client_that_leaves_while_it_is_waited_for(world):
 def test_bad_framing_is_an_answer(world):
     with world.edge.connect("route") as client:
         client.send_head("POST", "/", [JSON, ("transfer-encoding", "chunked")])
-        client.send_bytes(b"5\r\n{\"mod\r\nnonsense\r\n")
+        client.send_bytes(b'5\r\n{"mod\r\nnonsense\r\n')
         assert client.read_reply().status == 400
 
 

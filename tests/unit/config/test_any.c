@@ -40,7 +40,8 @@ static void extensions_that_are_not_built_in_are_named(void **state) {
 #define FILTER_PATH HCM_PATH "http_filters[0].typed_config"
 #define FILTERS_WE_HAVE                                                                            \
     "supported are: envoy.extensions.filters.http.router.v3.Router, "                              \
-    "envoy.extensions.filters.http.golang.v3alpha.Config\n"
+    "envoy.extensions.filters.http.golang.v3alpha.Config, "                                        \
+    "sluice.filters.http.json_router.v3.JsonRouter\n"
     refused(FILTER("{\"@type\": " TYPE "envoy.extensions.filters.http.cors.v3.Cors}"),
             FILTER_PATH ".@type: the HTTP filter envoy.extensions.filters.http.cors.v3.Cors is not "
                         "supported yet; " FILTERS_WE_HAVE);

@@ -20,6 +20,7 @@
 #include "ext/go_filter.h"
 #include "filter/json_router.h"
 #include "filter/listener_filters.h"
+#include "filter/network_filters.h"
 #include "filter/router.h"
 #include "heap/heap_profile.h"
 #include "proxy/descriptors.h"
@@ -485,6 +486,7 @@ static void main_coroutine(void *arg) {
     filter_register(&filter_kind_golang);
     listener_filters_register();
     filter_register(&filter_kind_json_router);
+    network_filters_register();
     set_admin_hooks();
     LOG(log_main, LOG_INFO, "sluice " SLUICE_VERSION " starts with %u processors", rt_p_count());
     bool ok = start();

@@ -38,6 +38,7 @@ struct socket;
 enum {
     SOCKET_INPUT = POLL_EVENT_IN,                     /* bytes, an end or an error to receive */
     SOCKET_HUNG_UP = POLL_EVENT_HUP | POLL_EVENT_ERR, /* the peer sends no more, or is gone */
+    SOCKET_BROKEN = POLL_EVENT_ERR, /* of these: nothing passes either way any more */
 };
 /* Something came while no coroutine waited for input; `events` has bits of the above, or of both. A
  * scheduler callback: it must not park. It may close this or any other socket of the P, and whatever else

@@ -73,3 +73,11 @@ void stream_copy_end(struct stream_copy *copy);
 static inline size_t stream_copy_held(const struct stream_copy *copy) {
     return copy->splice.held + copy->lent.len + (size_t)(copy->end - copy->start);
 }
+
+/* What a copy has learnt of how its bytes come: for whoever ends one and begins another of the same stream. */
+static inline struct splice_pace stream_copy_pace(const struct stream_copy *copy) {
+    return copy->pace;
+}
+static inline void stream_copy_set_pace(struct stream_copy *copy, struct splice_pace pace) {
+    copy->pace = pace;
+}

@@ -48,6 +48,8 @@ static void init_stats(struct cluster *cluster) {
         {&s->cx_destroy_local, STAT_COUNTER, "upstream_cx_destroy_local"},
         {&s->cx_destroy_remote, STAT_COUNTER, "upstream_cx_destroy_remote"},
         {&s->cx_destroy_with_active_rq, STAT_COUNTER, "upstream_cx_destroy_with_active_rq"},
+        {&s->cx_paused, STAT_COUNTER, "upstream_flow_control_paused_reading_total"},
+        {&s->cx_resumed, STAT_COUNTER, "upstream_flow_control_resumed_reading_total"},
         {&s->cx_idle_timeout, STAT_COUNTER, "upstream_cx_idle_timeout"},
         {&s->cx_max_requests, STAT_COUNTER, "upstream_cx_max_requests"},
         {&s->cx_no_descriptor, STAT_COUNTER, "upstream_cx_no_descriptor"},

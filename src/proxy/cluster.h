@@ -63,7 +63,7 @@ struct cluster_stats {
         *cx_overflow, *cx_destroy, *cx_destroy_local, *cx_destroy_remote, *cx_idle_timeout,
         *cx_none_healthy, *cx_rx_bytes, *cx_tx_bytes, *cx_connect_ms, *cx_length_ms,
         *cx_protocol_error, *cx_pool_overflow, *cx_destroy_with_active_rq, *cx_max_requests,
-        *cx_no_descriptor, *cx_connect_attempts_exceeded;
+        *cx_no_descriptor, *cx_connect_attempts_exceeded, *cx_paused, *cx_resumed;
     struct statistic *rq_total, *rq_active, *rq_completed, *rq_pending_total, *rq_pending_active,
         *rq_pending_overflow, *rq_pending_failure_eject, *rq_timeout, *rq_rx_reset, *rq_tx_reset,
         *rq_cancelled, *rq_time, *rq_maintenance_mode;

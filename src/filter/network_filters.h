@@ -1,0 +1,17 @@
+/* network_filters: small filters of connections, each in a file of its own. */
+#pragma once
+#include "proxy/network_filter.h"
+
+/* envoy.filters.network.sni_cluster: the cluster is what the client asked for as server. */
+extern const struct network_filter_kind network_filter_kind_sni_cluster;
+/* envoy.filters.network.connection_limit */
+extern const struct network_filter_kind network_filter_kind_connection_limit;
+/* envoy.filters.network.local_ratelimit: so many new connections in a time. */
+extern const struct network_filter_kind network_filter_kind_rate_limit;
+/* envoy.filters.network.echo */
+extern const struct network_filter_kind network_filter_kind_echo;
+/* envoy.filters.network.direct_response: sends something and closes. */
+extern const struct network_filter_kind network_filter_kind_direct_response;
+
+/* All that there are. At start, before a config is built. */
+void network_filters_register(void);

@@ -165,6 +165,13 @@ void address_before_nat(int fd, sa_family_t family, struct address *out) {
     *out = before;
 }
 
+void address_of_peer(int fd, struct address *out) {
+    struct address peer = {.len = sizeof peer.sa};
+    if (getpeername(fd, &peer.sa.any, &peer.len) != 0)
+        peer.len = 0;
+    *out = peer;
+}
+
 bool address_is_loopback(const struct address *address) {
     if (address->len == 0)
         return false;

@@ -48,3 +48,5 @@ void address_of_socket(int fd, struct address *out);
 /* Where the peer of a connected socket of that family wanted to go, when NAT of this machine (iptables REDIRECT)
  * brought it here; len 0 when it did not, or the kernel does not say. */
 void address_before_nat(int fd, sa_family_t family, struct address *out);
+/* The peer's, likewise. */
+void address_of_peer(int fd, struct address *out);

@@ -109,6 +109,10 @@ void socket_address_before_nat(const struct socket *socket, struct address *out)
         out->len = 0;
 }
 
+void socket_remote_address(const struct socket *socket, struct address *out) {
+    address_of_peer(socket->pd.fd, out);
+}
+
 int socket_connect(struct socket *socket, const struct address *to, socket_event_fn on_event,
                    int64_t deadline_ns) {
     int fd = sys_stream_socket(to->sa.any.sa_family);

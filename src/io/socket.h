@@ -85,6 +85,8 @@ MUST_CHECK int socket_take_fd(struct socket *socket, struct inbuf *in);
 
 /* Its own end; len 0 when the kernel does not say. */
 void socket_local_address(const struct socket *socket, struct address *out);
+/* The peer's, likewise. */
+void socket_remote_address(const struct socket *socket, struct address *out);
 /* Where the peer wanted to go before NAT brought it here; len 0: here, or the kernel does not say. */
 void socket_address_before_nat(const struct socket *socket, struct address *out);
 

@@ -39,7 +39,8 @@ struct transport_itab {
 
 struct transport {
     const struct transport_itab *itab;
-    size_t owed;    /* see try_send; 0 after a send that was given up */
-    bool has_bytes; /* there may be something to receive without any more of the wire */
-    bool ended;     /* the peer has said that it sends no more, and all before that was received */
+    size_t owed; /* see try_send; 0 after a send that was given up */
+    bool
+        has_bytes; /* there may be something to receive, an end and an error included, without more of the wire */
+    bool ended; /* the peer has said that it sends no more, and all before that was received */
 };

@@ -45,12 +45,8 @@ enum extension {
 
 /* ---- parts ---- */
 
-/* n bytes of the part, to `into` unless it is NULL. False: it has fewer. */
-static bool take(struct client_hello_part *part, size_t n, void *into) {
-    if (n > part->left)
-        return false;
-    uint8_t *to = into;
-    part->left -= (uint32_t)n;
+/* What take is for: the bytes may lie in several records. */
+static NOINLINE void gather(struct client_hello_part *part, size_t n, uint8_t *to) {
     while (n > 0) {
         if (part->in_record == 0) { /* maybe an empty one: then once more */
             part->in_record = (uint32_t)part->at[3] << 8 | part->at[4];
@@ -66,14 +62,29 @@ static bool take(struct client_hello_part *part, size_t n, void *into) {
         part->in_record -= (uint32_t)run;
         n -= run;
     }
+}
+
+/* n bytes of the part, to `into` unless it is NULL. False: it has fewer. */
+static inline bool take(struct client_hello_part *part, size_t n, void *into) {
+    if (n > part->left)
+        return false;
+    part->left -= (uint32_t)n;
+    if (n > part->in_record) {
+        gather(part, n, into);
+        return true;
+    }
+    if (into)
+        memcpy(into, part->at, n);
+    part->at += n;
+    part->in_record -= (uint32_t)n;
     return true;
 }
 
-static bool take_u8(struct client_hello_part *part, uint8_t *out) {
+static inline bool take_u8(struct client_hello_part *part, uint8_t *out) {
     return take(part, 1, out);
 }
 
-static bool take_u16(struct client_hello_part *part, uint16_t *out) {
+static inline bool take_u16(struct client_hello_part *part, uint16_t *out) {
     uint8_t bytes[2];
     if (!take(part, 2, bytes))
         return false;

@@ -7,7 +7,31 @@
 
 #include <cmocka.h>
 
+#include <errno.h>
+
 #include "io/address.h"
+
+int __wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *len);
+int __real_getsockopt(int fd, int level, int option, void *value, socklen_t *len);
+
+/* What NAT tells of a connection; len 0: it knows none. */
+static struct {
+    struct address before;
+    int level, option;
+} nat;
+
+int __wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *len) {
+    if (level != SOL_IP && level != SOL_IPV6)
+        return __real_getsockopt(fd, level, option, value, len);
+    nat.level = level;
+    nat.option = option;
+    errno = ENOENT;
+    if (nat.before.len == 0)
+        return -1;
+    memcpy(value, &nat.before.sa, nat.before.len < *len ? nat.before.len : *len);
+    *len = nat.before.len;
+    return 0;
+}
 
 static struct address parsed(const char *host, uint16_t port) {
     struct address address;
@@ -74,12 +98,30 @@ static void test_none_stays_none(void **state) {
     assert_int_equal(back.len, 0);
 }
 
+static void test_where_it_went_before_nat(void **state) {
+    struct address got = parsed("9.9.9.9", 9);
+    nat.before.len = 0;
+    address_before_nat(0, AF_INET, &got);
+    assert_int_equal(got.len, 0);
+    nat.before = parsed("203.0.113.7", 8443);
+    address_before_nat(0, AF_INET, &got);
+    assert_true(address_eq(&got, &nat.before));
+    assert_int_equal(nat.level, SOL_IP);
+    assert_int_equal(nat.option, 80);
+    nat.before = parsed("2001:db8::7", 8443);
+    address_before_nat(0, AF_INET6, &got);
+    assert_true(address_eq(&got, &nat.before));
+    assert_int_equal(nat.level, SOL_IPV6);
+    assert_int_equal(nat.option, 80);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_text_is_what_a_log_shows),
         cmocka_unit_test(test_no_address_has_no_text),
         cmocka_unit_test(test_packed_and_unpacked_it_is_the_same),
         cmocka_unit_test(test_none_stays_none),
+        cmocka_unit_test(test_where_it_went_before_nat),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -142,7 +142,9 @@ NOINLINE void sys_set_reset_on_close(int fd) {
 NOINLINE int sys_pipe(int ends[2], int capacity, int least) {
     if (pipe2(ends, O_NONBLOCK | O_CLOEXEC) != 0)
         return -errno;
-    int granted = fcntl(ends[1], F_SETPIPE_SZ, capacity);
+    int granted = -1;
+    for (; granted < 0 && capacity >= least; capacity /= 2)
+        granted = fcntl(ends[1], F_SETPIPE_SZ, capacity);
     if (granted < 0)
         granted = fcntl(ends[1], F_GETPIPE_SZ);
     if (granted >= least)

@@ -47,7 +47,8 @@ void sys_set_nodelay(int fd);
 /* SO_LINGER of 0 s; failure does not matter on sockets that are not TCP. */
 void sys_set_reset_on_close(int fd);
 /* A pipe, non-blocking and close-on-exec: ends[0] is read from. Its capacity is `capacity` where the kernel
- * allows that, else what it is by itself; -ENOSPC if that is below `least` (pipe-user-pages-soft). */
+ * allows that, else what of a half of it, a quarter and so on it does, or what it is by itself; -ENOSPC if that is
+ * below `least` (pipe-max-size, pipe-user-pages-soft). */
 MUST_CHECK int sys_pipe(int ends[2], int capacity, int least);
 /* Moves up to max bytes; one of the two is a pipe. more: others follow at once, see MSG_MORE. */
 MUST_CHECK ssize_t sys_splice(int from, int to, size_t max, bool more);

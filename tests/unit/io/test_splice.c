@@ -4,9 +4,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "../rt/rt_story.h"
 #include "io/splice.h"
@@ -53,6 +56,24 @@ ssize_t __real_sys_send_ahead(int fd, const void *from, size_t size);
 ssize_t __wrap_sys_send_ahead(int fd, const void *from, size_t size);
 ssize_t __wrap_sys_send_ahead(int fd, const void *from, size_t size) {
     return __real_sys_send_ahead(fd, from, part(size, fault.out_most));
+}
+
+/* A user without privileges has no pipe above pipe-max-size, and gets the largest that he may have. */
+static void test_a_pipe_is_as_large_as_may_be(void **state) {
+    int most = 0, status;
+    FILE *file = fopen("/proc/sys/fs/pipe-max-size", "re");
+    if (!file || fscanf(file, "%d", &most) != 1 || most < SPLICE_PIPE_LEAST || most > 1 << 26)
+        skip();
+    (void)fclose(file);
+    pid_t child = fork();
+    if (child == 0) {
+        int ends[2];
+        bool is_nobody = getuid() != 0 || setuid(65534) == 0;
+        bool is_made = is_nobody && sys_pipe(ends, most * 8, SPLICE_PIPE_LEAST) == 0;
+        _exit(is_made && fcntl(ends[1], F_GETPIPE_SZ) == most ? 0 : 1);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
 }
 
 /* ---- Connections ---- */
@@ -585,6 +606,7 @@ static void test_an_urgent_byte_is_no_dead_end(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_pipe_is_as_large_as_may_be),
         cmocka_unit_test(test_a_stream_passes),
         cmocka_unit_test(test_a_stream_passes_through_small_buffers),
         cmocka_unit_test(test_a_stream_passes_in_small_pieces),

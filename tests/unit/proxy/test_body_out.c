@@ -226,7 +226,7 @@ static void turns_copied_story(void *arg) {
     rt_stop(0);
 }
 static void turns_spliced_story(void *arg) {
-    stream_beside_others(true, 2 * 256 * 1024);
+    stream_beside_others(true, 2 * SPLICE_MAX);
     rt_stop(0);
 }
 

@@ -106,7 +106,7 @@ static void read_body(struct wire_body *body) {
         uint64_t unread = reader_unread(reader);
         ssize_t n;
         if (unread > 0 && below(4) != 0) {
-            n = splice_and_look(reader, at, 1 + below(SPLICE_MAX));
+            n = splice_and_look(reader, at, 1 + below(256 * 1024));
             CHECK(n < 0 || (uint64_t)n <= unread);
             if (n == -ENOBUFS)
                 continue;

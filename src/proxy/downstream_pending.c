@@ -99,10 +99,15 @@ static size_t wanted(const struct listener_filter *filter) {
     return itab->max_bytes ? itab->max_bytes(filter->config) : 0;
 }
 
-static void consume(struct partial_head *head, size_t n) {
+static void consume(struct downstream *d, size_t n) {
+    struct partial_head *head = d->head;
     ASSERT(n <= head->len);
     head->len -= (uint32_t)n;
     memmove(head->bytes, head->bytes + n, head->len);
+    if (head->len > 0)
+        return;
+    downstream_head_free(head);
+    d->head = NULL;
 }
 
 /* The filter whose turn it is, with what has come. */
@@ -117,7 +122,7 @@ static enum listener_filter_verdict look(struct downstream *d, struct connection
     if (verdict == LISTENER_FILTER_MORE && (ended || len >= max))
         verdict = LISTENER_FILTER_DONE;
     if (verdict == LISTENER_FILTER_DONE && used > 0)
-        consume(d->head, used);
+        consume(d, used);
     return verdict;
 }
 

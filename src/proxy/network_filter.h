@@ -50,7 +50,9 @@ struct network_filter_itab {
     /* Of the last filter, and of no other: until the connection is over. */
     enum network_result (*serve)(struct network_stream *n, void *self);
     /* Of the last filter, from its serve on: the client sent something, or its end (bits of socket_event_fn), while no
-     * coroutine waited for that. A scheduler callback; it may end the stream if nothing serves it. May be NULL. */
+     * coroutine waited for that. What came before is not told again, so a filter that gives up its coroutine looks at
+     * n->in and asks socket_has_input first. A scheduler callback; it may end the stream if no coroutine serves it.
+     * May be NULL. */
     void (*event)(struct network_stream *n, void *self, unsigned events);
     /* The connection is over, reader and writer are closed; for each whose open returned 0, in reverse order. May be
      * NULL; must not park. */

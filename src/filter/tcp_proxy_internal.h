@@ -47,6 +47,7 @@ struct tcp_flow { /* one way */
     struct splice_pace pace; /* while there is no work */
     uint8_t state;           /* enum tcp_flow_state */
     bool busy;               /* it has a coroutine */
+    bool bulk;               /* much came at a time, the last time */
 };
 
 enum tcp_end {

@@ -35,6 +35,8 @@
 #include "proxy/worker.h"
 #include "rt/labels.h"
 
+enum { MESSAGE_MAX = 4096 }; /* bytes that are worth a way of their own, and no splicing */
+
 struct tcp_work {
     struct stream_copy copy;
     union { /* the upstream's end of it */
@@ -351,14 +353,56 @@ static void run(void *arg) {
     leave(s);
 }
 
+/* A message that is all there is and goes at once, which is what most of them do: all that the general way is made
+ * for is not needed. False: what is left, in the buffer or in the kernel, goes that way. */
+static bool pass_little(struct tcp_session *s, enum tcp_way way) {
+    struct tcp_flow *flow = &s->flows[way];
+    struct socket *from = client_of(s), *to = &s->upstream->socket;
+    struct inbuf *in = &s->n->in;
+    if (way == TCP_TO_CLIENT) {
+        to = from;
+        from = &s->upstream->socket;
+        in = &s->upstream->in;
+    }
+    if (flow->bulk || inbuf_len(in))
+        return false;
+    ssize_t got = socket_try_receive(from, in);
+    if (got <= 0) {
+        inbuf_idle(in);
+        after_run(s, way,
+                  got == 0         ? STREAM_END
+                  : got == -EAGAIN ? STREAM_READ_WAITS
+                                   : STREAM_READ_FAILED);
+        return true;
+    }
+    flow->bulk = got > MESSAGE_MAX;
+    struct iovec piece = {in->data + in->start, (size_t)got};
+    ssize_t sent = flow->bulk ? -EAGAIN : socket_try_send(to, &piece, 1);
+    if (sent > 0)
+        inbuf_consume(in, (size_t)sent);
+    note_bytes(s);
+    if (sent < 0 && sent != -EAGAIN) {
+        after_run(s, way, STREAM_WRITE_FAILED);
+        return true;
+    }
+    inbuf_idle(in);
+    return sent == got && !socket_has_input(from);
+}
+
 /* What there is, without waiting. */
 static void pass_on(struct tcp_session *s, enum tcp_way way) {
+    struct tcp_flow *flow = &s->flows[way];
+    if (pass_little(s, way))
+        return;
     struct tcp_work *work = get_work(s, way);
     if (!work) {
         over(s, TCP_BREAKS);
         return;
     }
-    after_run(s, way, stream_copy_run(&work->copy, STREAM_TRY));
+    enum stream_result result = stream_copy_run(&work->copy, STREAM_TRY);
+    if (work->copy.bytes <= MESSAGE_MAX)
+        flow->bulk = false;
+    after_run(s, way, result);
 }
 
 /* ---- events ---- */

@@ -5,6 +5,9 @@
 
 struct cfg_access_log;
 struct cfg_data_source;
+struct cfg_log_format;
+struct cfg_pass_through_tlvs;
+struct cfg_transport_socket;
 
 struct cfg_token_bucket { /* type.v3.TokenBucket */
     struct cfg_mark mark;
@@ -73,6 +76,28 @@ struct cfg_no_fields { /* sni_cluster, echo */
     struct cfg_mark mark;
 };
 
+/* ---- PROXY headers to upstreams ---- */
+struct cfg_added_tlv { /* core.v3.TlvEntry */
+    struct cfg_mark mark;
+    uint32_t type;
+    struct span value;
+    struct cfg_log_format *format_string; /* instead of value */
+};
+struct cfg_proxy_header { /* core.v3.ProxyProtocolConfig */
+    struct cfg_mark mark;
+    int version;                                     /* enum cfg_proxy_version */
+    struct cfg_pass_through_tlvs *pass_through_tlvs; /* NULL: none */
+    struct cfg_added_tlv *added_tlvs;
+    size_t added_tlvs_count;
+};
+struct cfg_upstream_proxy_protocol { /* ProxyProtocolUpstreamTransport */
+    struct cfg_mark mark;
+    struct cfg_proxy_header *config; /* NULL: version 1 */
+    struct cfg_transport_socket *transport_socket;
+    bool allow_unspecified_address; /* inert: addresses are always known */
+};
+
+extern const struct cfg_schema cfg_schema_upstream_proxy_protocol;
 extern const struct cfg_schema cfg_schema_tcp_proxy;
 extern const struct cfg_schema cfg_schema_sni_cluster;
 extern const struct cfg_schema cfg_schema_network_connection_limit;

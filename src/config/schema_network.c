@@ -1,8 +1,10 @@
 /* schema_network: the network filters that are built in, but for the HTTP connection manager. */
 #include "config/network_config.h"
 
+#include "config/listener_filter_config.h"
 #include "config/load.h"
 #include "config/schema_tables.h"
+#include "config/tls_config.h"
 
 enum { MS = 1000 * 1000 };
 
@@ -100,11 +102,13 @@ static const struct cfg_field log_options_fields[] = {
     FIELD(struct cfg_tcp_log_options, 2, flush_access_log_on_connected, CFG_BOOL,
           .doc = "A line is written, too, when the upstream is connected."),
 };
+static const struct cfg_missing log_options_missing[] = {{3, "flush_access_log_on_start"}};
 static const struct cfg_schema log_options_schema = {
     .name = TCP_PROXY ".TcpAccessLogOptions",
     .doc = "When a line of the access log is written.",
     .size = sizeof(struct cfg_tcp_log_options),
     FIELDS(log_options_fields),
+    MISSING(log_options_missing),
 };
 
 #define SPECIFIER ONEOF(struct cfg_tcp_proxy, cluster_specifier), .rules = CFG_ONEOF_REQUIRED
@@ -134,9 +138,18 @@ static const struct cfg_field tcp_proxy_fields[] = {
             .default_text = "no wait", .doc = "How long to wait before the next attempt."),
 };
 static const struct cfg_missing tcp_proxy_missing[] = {
-    {3, "downstream_idle_timeout"}, {4, "upstream_idle_timeout"},
-    {9, "metadata_match"},          {11, "hash_policy"},
-    {12, "tunneling_config"},       {14, "on_demand"},
+    {3, "downstream_idle_timeout"},
+    {4, "upstream_idle_timeout"},
+    {9, "metadata_match"},
+    {11, "hash_policy"},
+    {12, "tunneling_config"},
+    {14, "on_demand"},
+    {19, "proxy_protocol_tlvs"},
+    {20, "max_downstream_connection_duration_jitter_percentage"},
+    {21, "upstream_connect_mode"},
+    {22, "max_early_data_bytes"},
+    {23, "proxy_protocol_tlv_merge_policy"},
+    {24, "check_drain_close"},
 };
 static void check_tcp_proxy(struct cfg_loader *loader, const struct cfg_tree *node,
                             const struct cfg_path *path, void *message) {
@@ -238,4 +251,79 @@ const struct cfg_schema cfg_schema_network_direct_response = {
     .size = sizeof(struct cfg_network_direct_response),
     MARK(struct cfg_network_direct_response),
     FIELDS(direct_response_fields),
+};
+
+/* ---- PROXY headers to upstreams ---- */
+
+static const struct cfg_field added_tlv_fields[] = {
+    FIELD(struct cfg_added_tlv, 1, type, CFG_U32, WITHIN(0, 255), .doc = "Its type."),
+    FIELD(struct cfg_added_tlv, 2, value, CFG_BYTES, .doc = "Its value, as base64."),
+    POINTER(struct cfg_added_tlv, 3, format_string, struct cfg_log_format, cfg_schema_log_format,
+            .doc = "Instead of value, text with operators of the connection, such as "
+                   "%FILTER_STATE(sluice.flow_id)%."),
+};
+static void check_added_tlv(struct cfg_loader *loader, const struct cfg_tree *node,
+                            const struct cfg_path *path, void *message) {
+    const struct cfg_added_tlv *tlv = message;
+    const struct cfg_log_format *format = tlv->format_string;
+    if (format && tlv->value.len)
+        cfg_report(loader, CFG_PROBLEM_INVALID, node, path,
+                   "value and format_string cannot both be set");
+    if (!format && tlv->value.len == 0)
+        cfg_report(loader, CFG_PROBLEM_INVALID, node, path,
+                   "one of value, format_string is required");
+    if (format && format->format_case == CFG_LOG_JSON)
+        cfg_report(loader, CFG_PROBLEM_UNSUPPORTED, node, path,
+                   "format_string is text: json_format is not supported here");
+}
+static const struct cfg_schema added_tlv_schema = {
+    .name = "envoy.config.core.v3.TlvEntry",
+    .doc = "A TLV of a PROXY header of version 2.",
+    .size = sizeof(struct cfg_added_tlv),
+    MARK(struct cfg_added_tlv),
+    FIELDS(added_tlv_fields),
+    .check = check_added_tlv,
+};
+
+static const struct cfg_field proxy_header_fields[] = {
+    ENUM(struct cfg_proxy_header, 1, version, cfg_enum_proxy_version, .default_text = "V1",
+         .doc = "Of the header."),
+    POINTER(struct cfg_proxy_header, 2, pass_through_tlvs, struct cfg_pass_through_tlvs,
+            cfg_schema_pass_through_tlvs, .default_text = "none",
+            .doc = "TLVs of the client's own header, which a listener filter kept."),
+    LIST(struct cfg_proxy_header, 3, added_tlvs, struct cfg_added_tlv, added_tlv_schema,
+         .doc = "TLVs to add; they are put instead of those of the same type that are passed on."),
+};
+static void check_proxy_header(struct cfg_loader *loader, const struct cfg_tree *node,
+                               const struct cfg_path *path, void *message) {
+    const struct cfg_proxy_header *header = message;
+    if (header->version == CFG_PROXY_V1 && (header->pass_through_tlvs || header->added_tlvs_count))
+        cfg_report(loader, CFG_PROBLEM_INVALID, node, path,
+                   "a header of version V1 has no TLVs: say version V2");
+}
+static const struct cfg_schema proxy_header_schema = {
+    .name = "envoy.config.core.v3.ProxyProtocolConfig",
+    .doc = "A PROXY header.",
+    .size = sizeof(struct cfg_proxy_header),
+    MARK(struct cfg_proxy_header),
+    FIELDS(proxy_header_fields),
+    .check = check_proxy_header,
+};
+
+static const struct cfg_field upstream_proxy_protocol_fields[] = {
+    POINTER(struct cfg_upstream_proxy_protocol, 1, config, struct cfg_proxy_header,
+            proxy_header_schema, .default_text = "version V1", .doc = "What the header says."),
+    POINTER(struct cfg_upstream_proxy_protocol, 2, transport_socket, struct cfg_transport_socket,
+            cfg_schema_transport_socket, .rules = CFG_REQUIRED, .doc = "What comes behind it."),
+    FIELD(struct cfg_upstream_proxy_protocol, 3, allow_unspecified_address, CFG_BOOL,
+          .status = CFG_INERT, .doc = "A client's addresses are always known."),
+};
+static const struct cfg_missing upstream_proxy_protocol_missing[] = {{4, "tlv_as_pool_key"}};
+const struct cfg_schema cfg_schema_upstream_proxy_protocol = {
+    .name = "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport",
+    .doc = "Tells upstreams who the client is: see [tcp-proxy.md](tcp-proxy.md).",
+    .size = sizeof(struct cfg_upstream_proxy_protocol),
+    MARK(struct cfg_upstream_proxy_protocol),
+    FIELDS(upstream_proxy_protocol_fields),
+    MISSING(upstream_proxy_protocol_missing),
 };

@@ -37,6 +37,8 @@ static const struct cfg_any_type any_types[] = {
     {&cfg_schema_proxy_protocol, CFG_SLOT_LISTENER_FILTER, "envoy.filters.listener.proxy_protocol"},
     {&cfg_schema_original_dst, CFG_SLOT_LISTENER_FILTER, "envoy.filters.listener.original_dst"},
     {&cfg_schema_sniffer, CFG_SLOT_LISTENER_FILTER, "sluice.filters.listener.sniffer"},
+    {&cfg_schema_upstream_proxy_protocol, CFG_SLOT_TRANSPORT_SOCKET,
+     "envoy.transport_sockets.upstream_proxy_protocol"},
     {&cfg_schema_raw_buffer, CFG_SLOT_TRANSPORT_SOCKET, "envoy.transport_sockets.raw_buffer"},
 };
 

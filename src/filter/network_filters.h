@@ -13,5 +13,5 @@ extern const struct network_filter_kind network_filter_kind_echo;
 /* envoy.filters.network.direct_response: sends something and closes. */
 extern const struct network_filter_kind network_filter_kind_direct_response;
 
-/* All that there are. At start, before a config is built. */
+/* All that there are, and the transport socket that tells upstreams of clients. At start, before a config is built. */
 void network_filters_register(void);

@@ -32,6 +32,7 @@ import (
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/downstream_connections/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/fixed_heap/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/injected_resource/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/proxy_protocol/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/raw_buffer/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
@@ -155,6 +156,20 @@ var younger = map[protoreflect.FullName][]field{
 		{Number: 4, Name: "close_connection_on_client_hello_parsing_errors", Shape: "singular", Type: "bool"},
 		{Number: 5, Name: "max_client_hello_size", Shape: "singular", Type: "google.protobuf.UInt32Value"},
 	},
+	"envoy.config.core.v3.ProxyProtocolConfig": {
+		{Number: 3, Name: "added_tlvs", Shape: "repeated", Type: "envoy.config.core.v3.TlvEntry"},
+	},
+	"envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy": {
+		{Number: 19, Name: "proxy_protocol_tlvs"},
+		{Number: 20, Name: "max_downstream_connection_duration_jitter_percentage"},
+		{Number: 21, Name: "upstream_connect_mode"},
+		{Number: 22, Name: "max_early_data_bytes"},
+		{Number: 23, Name: "proxy_protocol_tlv_merge_policy"},
+		{Number: 24, Name: "check_drain_close"},
+	},
+	"envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.TcpAccessLogOptions": {
+		{Number: 3, Name: "flush_access_log_on_start"},
+	},
 	"envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol":              {{Number: 6, Name: "tlv_location"}},
 	"envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol.KeyValuePair": {{Number: 3, Name: "value_string_encoding"}},
 }
@@ -172,9 +187,9 @@ func wanted(m protoreflect.MessageDescriptor, number protoreflect.FieldNumber) (
 	return field{}, false
 }
 
-// Messages of our own, which Envoy does not have.
+// Messages of our own, which Envoy does not have, and one that is younger than go.mod's.
 func isOurs(name protoreflect.FullName) bool {
-	return strings.HasPrefix(string(name), "sluice.")
+	return strings.HasPrefix(string(name), "sluice.") || name == "envoy.config.core.v3.TlvEntry"
 }
 
 func find[D protoreflect.Descriptor](t *testing.T, name protoreflect.FullName) (D, bool) {

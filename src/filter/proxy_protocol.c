@@ -35,27 +35,25 @@ struct proxy_protocol {
 
 /* ---- building ---- */
 
-/* proxy_proto.[prefix.]name, the prefix not being part of Prometheus' name. */
-static struct statistic *counter(struct span prefix, const char *name) {
-    char full[STAT_NAME_MAX], metric[STAT_NAME_MAX];
-    int len = snprintf(full, sizeof full, "proxy_proto.%.*s%s%s", (int)prefix.len, prefix.ptr,
-                       prefix.len ? "." : "", name);
+/* proxy_proto.[PREFIX.][versions.vN.]NAME, of which Envoy makes the metric proxy_proto.NAME and two tags. version:
+ * 0 for what is of none. */
+static struct statistic *counter(struct span prefix, unsigned version, const char *name) {
+    char full[STAT_NAME_MAX], metric[64], digit[2] = {(char)('0' + version), '\0'};
+    struct stat_tag tags[2];
+    uint32_t tag_count = 0;
+    int len = snprintf(full, sizeof full, "proxy_proto.%.*s%s%s%s%s%s", (int)prefix.len, prefix.ptr,
+                       prefix.len ? "." : "", version ? "versions.v" : "", version ? digit : "",
+                       version ? "." : "", name);
     int metric_len = snprintf(metric, sizeof metric, "proxy_proto.%s", name);
-    const struct stat_tag tag = {SPAN_LIT("envoy.proxy_protocol_prefix"), prefix};
     if (len >= (int)sizeof full)
         len = sizeof full - 1;
+    if (prefix.len)
+        tags[tag_count++] = (struct stat_tag){SPAN_LIT("envoy.proxy_protocol_prefix"), prefix};
+    if (version)
+        tags[tag_count++] =
+            (struct stat_tag){SPAN_LIT("envoy.proxy_protocol_version"), span_make(digit, 1)};
     return stats_get(STAT_COUNTER, span_make(full, (size_t)len),
-                     span_make(metric, (size_t)metric_len), &tag, prefix.len ? 1 : 0);
-}
-
-static void init_version(struct version_stats *stats, struct span prefix, unsigned version) {
-    char name[64];
-    snprintf(name, sizeof name, "versions.v%u.found", version);
-    stats->found = counter(prefix, name);
-    snprintf(name, sizeof name, "versions.v%u.disallowed", version);
-    stats->disallowed = counter(prefix, name);
-    snprintf(name, sizeof name, "versions.v%u.error", version);
-    stats->error = counter(prefix, name);
+                     span_make(metric, (size_t)metric_len), tags, tag_count);
 }
 
 static void init_pass(struct proxy_protocol *proxy, const struct cfg_pass_through_tlvs *cfg) {
@@ -81,10 +79,14 @@ static int build(const struct cfg_any *typed_config, struct cfg_problems *proble
                                                                     : PROXY_HEADER_V2);
     init_pass(proxy, cfg->pass_through_tlvs);
     proxy->cx_error = stats_get(STAT_COUNTER, legacy, legacy, NULL, 0);
-    proxy->not_found_allowed = counter(cfg->stat_prefix, "not_found_allowed");
-    proxy->not_found_disallowed = counter(cfg->stat_prefix, "not_found_disallowed");
+    proxy->not_found_allowed = counter(cfg->stat_prefix, 0, "not_found_allowed");
+    proxy->not_found_disallowed = counter(cfg->stat_prefix, 0, "not_found_disallowed");
     for (unsigned i = 0; i < VERSIONS; i++)
-        init_version(&proxy->versions[i], cfg->stat_prefix, i + 1);
+        proxy->versions[i] = (struct version_stats){
+            .found = counter(cfg->stat_prefix, i + 1, "found"),
+            .disallowed = counter(cfg->stat_prefix, i + 1, "disallowed"),
+            .error = counter(cfg->stat_prefix, i + 1, "error"),
+        };
     for (size_t i = 0; i < cfg->rules_count; i++) {
         const struct cfg_tlv_rule *rule = &cfg->rules[i];
         proxy->rules[proxy->rule_count++] = (struct tlv_rule){

@@ -299,6 +299,21 @@ def test_going_on_after_the_time(both):
         assert sluice == envoy == "raw"
 
 
+def test_metrics_have_the_same_names_and_tags():
+    filters = [proxy_protocol(stat_prefix="front"), tls_inspector(), http_inspector()]
+    listeners = [inspected("a", filters, [chain("any")]), inspected("b", [proxy_protocol()], [chain("any")])]
+    seen = []
+    for program in (envoy_binary(), SLUICE):
+        flags = ["--use-dynamic-base-id"] if program != SLUICE else []
+        one = Proxy(bootstrap(listeners), program=program, flags=flags, level="warning")
+        with contextlib.ExitStack() as stack:
+            stack.callback(one.kill)
+            lines = one.admin("/stats/prometheus").splitlines()
+        families = ("envoy_proxy_proto_", "envoy_tls_inspector_", "envoy_http_inspector_", "envoy_downstream_cx_proxy")
+        seen.append(sorted(line for line in lines if line.startswith(families) and "bytes_processed" not in line))
+    assert seen[1] == seen[0]
+
+
 COUNTED = ("tls_inspector.", "http_inspector.", "proxy_proto.versions.v2", "proxy_proto.not_found_allowed")
 
 

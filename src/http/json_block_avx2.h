@@ -28,12 +28,29 @@ static inline struct json_block block_fold(struct json_block b) {
     return (struct json_block){_mm256_or_si256(b.lo, bit), _mm256_or_si256(b.hi, bit)};
 }
 
+/* byte >= first, unsigned. */
+static inline uint64_t block_from(struct json_block b, uint8_t first) {
+    __m256i from = _mm256_set1_epi8((char)first);
+    return block_bits(_mm256_cmpeq_epi8(_mm256_max_epu8(b.lo, from), b.lo),
+                      _mm256_cmpeq_epi8(_mm256_max_epu8(b.hi, from), b.hi));
+}
+
 /* first <= byte <= first + more, unsigned. */
 static inline uint64_t block_range(struct json_block b, uint8_t first, uint8_t more) {
     __m256i from = _mm256_set1_epi8((char)first), width = _mm256_set1_epi8((char)more);
     __m256i lo = _mm256_sub_epi8(b.lo, from), hi = _mm256_sub_epi8(b.hi, from);
     return block_bits(_mm256_cmpeq_epi8(_mm256_min_epu8(lo, width), lo),
                       _mm256_cmpeq_epi8(_mm256_min_epu8(hi, width), hi));
+}
+
+static inline uint64_t block_controls(struct json_block b) {
+    __m256i last = _mm256_set1_epi8(0x1f);
+    return block_bits(_mm256_cmpeq_epi8(_mm256_min_epu8(b.lo, last), b.lo),
+                      _mm256_cmpeq_epi8(_mm256_min_epu8(b.hi, last), b.hi));
+}
+
+static inline bool block_has_high(struct json_block b) {
+    return _mm256_movemask_epi8(_mm256_or_si256(b.lo, b.hi)) != 0;
 }
 
 static inline uint64_t block_high(struct json_block b) {
@@ -47,20 +64,6 @@ static inline uint64_t block_blanks(struct json_block b) {
                          -1, -1, -1, -1, -1, -1, -1, -1, '\t', '\n', -1, -1, '\r', -1, -1);
     return block_bits(_mm256_cmpeq_epi8(_mm256_shuffle_epi8(table, b.lo), b.lo),
                       _mm256_cmpeq_epi8(_mm256_shuffle_epi8(table, b.hi), b.hi));
-}
-
-/* Whether a string that is open before these bytes goes on through them with nothing to look at: ASCII without
- * quotes, backslashes and control bytes. */
-static inline bool block_is_plain_text(struct json_block b) {
-    __m256i quote = _mm256_set1_epi8('"'), escape = _mm256_set1_epi8('\\');
-    __m256i blank = _mm256_set1_epi8(' '); /* signed: what is not ASCII is less than that */
-    __m256i lo = _mm256_or_si256(
-        _mm256_or_si256(_mm256_cmpeq_epi8(b.lo, quote), _mm256_cmpeq_epi8(b.lo, escape)),
-        _mm256_cmpgt_epi8(blank, b.lo));
-    __m256i hi = _mm256_or_si256(
-        _mm256_or_si256(_mm256_cmpeq_epi8(b.hi, quote), _mm256_cmpeq_epi8(b.hi, escape)),
-        _mm256_cmpgt_epi8(blank, b.hi));
-    return _mm256_movemask_epi8(_mm256_or_si256(lo, hi)) == 0;
 }
 
 /* Bit i: how many bits up to i are set, modulo 2. */

@@ -35,6 +35,13 @@ static inline struct json_block block_fold(struct json_block b) {
     return b;
 }
 
+/* byte >= first, unsigned. */
+static inline uint64_t block_from(struct json_block b, uint8_t first) {
+    for (int i = 0; i < 4; i++)
+        b.v[i] = _mm_cmpeq_epi8(_mm_max_epu8(b.v[i], _mm_set1_epi8((char)first)), b.v[i]);
+    return block_bits(b);
+}
+
 /* first <= byte <= first + more, unsigned. */
 static inline uint64_t block_range(struct json_block b, uint8_t first, uint8_t more) {
     for (int i = 0; i < 4; i++) {
@@ -42,6 +49,17 @@ static inline uint64_t block_range(struct json_block b, uint8_t first, uint8_t m
         b.v[i] = _mm_cmpeq_epi8(_mm_min_epu8(v, _mm_set1_epi8((char)more)), v);
     }
     return block_bits(b);
+}
+
+static inline uint64_t block_controls(struct json_block b) {
+    for (int i = 0; i < 4; i++)
+        b.v[i] = _mm_cmpeq_epi8(_mm_min_epu8(b.v[i], _mm_set1_epi8(0x1f)), b.v[i]);
+    return block_bits(b);
+}
+
+static inline bool block_has_high(struct json_block b) {
+    return _mm_movemask_epi8(
+               _mm_or_si128(_mm_or_si128(b.v[0], b.v[1]), _mm_or_si128(b.v[2], b.v[3]))) != 0;
 }
 
 static inline uint64_t block_high(struct json_block b) {
@@ -58,21 +76,6 @@ static inline uint64_t block_blanks(struct json_block b) {
         b.v[i] = _mm_or_si128(lines, gaps);
     }
     return block_bits(b);
-}
-
-/* Whether a string that is open before these bytes goes on through them with nothing to look at: ASCII without
- * quotes, backslashes and control bytes. */
-static inline bool block_is_plain_text(struct json_block b) {
-    __m128i found = _mm_setzero_si128();
-    for (int i = 0; i < 4; i++) {
-        __m128i v = b.v[i];
-        __m128i marks = _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('"')),
-                                     _mm_cmpeq_epi8(v, _mm_set1_epi8('\\')));
-        /* Signed: what is not ASCII is less than a blank. */
-        __m128i others = _mm_cmplt_epi8(v, _mm_set1_epi8(' '));
-        found = _mm_or_si128(found, _mm_or_si128(marks, others));
-    }
-    return _mm_movemask_epi8(found) == 0;
 }
 
 /* Bit i: how many bits up to i are set, modulo 2. */

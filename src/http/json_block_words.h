@@ -59,11 +59,29 @@ static inline uint64_t block_not_less(uint64_t v, unsigned from) {
     return (low + BLOCK_ONES * (256 - from)) & v & BLOCK_TOPS;
 }
 
+/* byte >= first, unsigned. */
+static inline uint64_t block_from(struct json_block b, uint8_t first) {
+    for (int i = 0; i < 8; i++)
+        b.v[i] = block_not_less(b.v[i], first);
+    return block_bits(b);
+}
+
 /* first <= byte <= first + more, unsigned. */
 static inline uint64_t block_range(struct json_block b, uint8_t first, uint8_t more) {
     for (int i = 0; i < 8; i++)
         b.v[i] = block_not_less(b.v[i], first) & ~block_not_less(b.v[i], first + more + 1u);
     return block_bits(b);
+}
+
+static inline uint64_t block_controls(struct json_block b) {
+    return block_range(b, 0, 0x1f);
+}
+
+static inline bool block_has_high(struct json_block b) {
+    uint64_t all = 0;
+    for (int i = 0; i < 8; i++)
+        all |= b.v[i];
+    return (all & BLOCK_TOPS) != 0;
 }
 
 static inline uint64_t block_high(struct json_block b) {
@@ -75,16 +93,6 @@ static inline uint64_t block_blanks(struct json_block b) {
         b.v[i] = block_zeros(b.v[i] ^ BLOCK_ONES * ' ') | block_zeros(b.v[i] ^ BLOCK_ONES * '\t') |
                  block_zeros(b.v[i] ^ BLOCK_ONES * '\n') | block_zeros(b.v[i] ^ BLOCK_ONES * '\r');
     return block_bits(b);
-}
-
-/* Whether a string that is open before these bytes goes on through them with nothing to look at: ASCII without
- * quotes, backslashes and control bytes. */
-static inline bool block_is_plain_text(struct json_block b) {
-    uint64_t found = 0;
-    for (int i = 0; i < 8; i++)
-        found |= block_zeros(b.v[i] ^ BLOCK_ONES * '"') | block_zeros(b.v[i] ^ BLOCK_ONES * '\\') |
-                 ~block_not_less(b.v[i], ' ') | b.v[i];
-    return (found & BLOCK_TOPS) == 0;
 }
 
 /* Bit i: how many bits up to i are set, modulo 2. */

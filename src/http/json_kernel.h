@@ -36,8 +36,8 @@
 
 #define JSON_INLINE static inline __attribute__((always_inline))
 
-/* Where containers' kinds are noted; of the outermost level, none. */
-enum { KIND_ARRAY, KIND_OBJECT, KIND_NONE };
+/* Of containers. */
+enum { KIND_ARRAY, KIND_OBJECT }; /* bit 5 of their brackets */
 
 /* A mask whose bit i+1 is bit i of x; bit 0 is the last byte's. */
 JSON_INLINE uint64_t after(uint64_t x, uint64_t last) {
@@ -77,62 +77,82 @@ JSON_INLINE uint64_t find_escaped(struct json_carry *c, uint64_t backslash, unsi
     return escaped;
 }
 
-/* u, four digits; and of those that are halves of a pair, U+D800 to DFFF, a high one comes first and a low one right
- * behind it:     \ u d 8 x x \ u d c x x
- *                  U D H         U D L      H three bytes before a backslash, four before a U and six before L */
-JSON_INLINE uint64_t check_escapes(struct json_carry *c, struct json_block b, uint64_t escaped,
-                                   uint64_t backslash, unsigned n) {
-    uint64_t units = escaped & block_eq(b, 'u');
-    uint64_t plain = block_eq(b, '"') | backslash | block_eq(b, '/') | block_eq(b, 'b') |
-                     block_eq(b, 'f') | block_eq(b, 'n') | block_eq(b, 'r') | block_eq(b, 't');
-    uint64_t error = escaped & ~(units | plain);
-    if (!(units | c->units | c->unit_d | c->high_units))
-        return error;
+/* Halves of surrogates: a high one comes first and a low one right behind it.
+ *
+ *     \ u d 8 x x \ u d c x x     H three bytes before a backslash, four before a u, and six before L
+ *         D H         D L */
+JSON_INLINE uint64_t check_halves(struct json_carry *c, struct json_block b, uint64_t units,
+                                  uint64_t unit_d, uint64_t backslash, unsigned n) {
     struct json_block folded = block_fold(b);
-    uint64_t hex = block_range(b, '0', 9) | block_range(folded, 'a', 5);
-    error |= (later(units, c->units, 1) | later(units, c->units, 2) | later(units, c->units, 3) |
-              later(units, c->units, 4)) &
-             ~hex;
-    uint64_t unit_d = later(units, c->units, 1) & block_eq(folded, 'd');
-    uint64_t second = later(unit_d, c->unit_d, 1);
+    uint8_t d_before = c->pairs >> 8 & 0xff, high_before = (uint8_t)(c->pairs >> 16);
+    uint64_t second = later(unit_d, d_before, 1), error;
     uint64_t high = second & (block_range(b, '8', 1) | block_range(folded, 'a', 1));
     uint64_t low = second & block_range(folded, 'c', 3);
-    error |= later(high, c->high_units, 3) & ~backslash;
-    error |= later(high, c->high_units, 4) & ~units;
-    error |= later(high, c->high_units, 6) ^ low;
-    c->units = last_8(units, c->units, n);
-    c->unit_d = last_8(unit_d, c->unit_d, n);
-    c->high_units = last_8(high, c->high_units, n);
+    error = later(high, high_before, 3) & ~backslash;
+    error |= later(high, high_before, 4) & ~units;
+    error |= later(high, high_before, 6) ^ low;
+    c->pairs = (c->pairs & 0xff) | (uint32_t)last_8(unit_d, d_before, n) << 8 |
+               (uint32_t)last_8(high, high_before, n) << 16;
     return error;
 }
 
-/* A lead byte and as many continuations as it says; no overlong forms, no surrogates, nothing above U+10FFFF. */
-JSON_INLINE uint64_t check_utf8(struct json_carry *c, struct json_block b, uint64_t high,
-                                unsigned n) {
-    uint64_t lead = block_range(b, 0xc0, 0x3f), not_lead = high & ~lead;
-    uint64_t lead_3_4 = block_range(b, 0xe0, 0x1f), lead_4 = block_range(b, 0xf0, 0x0f);
-    uint64_t due = lead << 1 | lead_3_4 << 2 | lead_4 << 3 | c->continuations;
-    uint64_t error = (due ^ not_lead) | (lead & ~block_range(b, 0xc2, 0x32)); /* C2 to F4 */
-    uint64_t from_a0 = block_range(b, 0xa0, 0x5f);
-    uint64_t e0 = block_eq(b, (char)0xe0), ed = block_eq(b, (char)0xed);
+/* Bytes behind a backslash that are not usual: \u and four digits, or one of the others. */
+JSON_INLINE uint64_t check_escapes(struct json_carry *c, struct json_block b, uint64_t escaped,
+                                   uint64_t usual, uint64_t backslash, unsigned n) {
+    uint64_t units = escaped & block_eq(b, 'u'), error = 0;
+    escaped &= ~(units | usual);
+    if (escaped)
+        error = escaped & ~(block_eq(b, '/') | block_eq(b, 'b') | block_eq(b, 'f') |
+                            block_eq(b, 'r') | block_eq(b, 't'));
+    if (!(units | c->pairs))
+        return error;
+    struct json_block folded = block_fold(b);
+    uint8_t before = c->pairs & 0xff;
+    uint64_t hex = block_range(b, '0', 9) | block_range(folded, 'a', 5);
+    uint64_t first = later(units, before, 1), unit_d = first & block_eq(folded, 'd');
+    error |= (first | later(units, before, 2) | later(units, before, 3) | later(units, before, 4)) &
+             ~hex;
+    if (unit_d | c->pairs >> 8)
+        error |= check_halves(c, b, units, unit_d, backslash, n);
+    c->pairs = (c->pairs & ~UINT32_C(0xff)) | last_8(units, before, n);
+    return error;
+}
+
+/* Of E0 and F0 not all second bytes are right, as they would be overlong forms, nor of ED and F4: surrogates, and
+ * what is above U+10FFFF. */
+JSON_INLINE uint64_t check_second_bytes(struct json_carry *c, struct json_block b, uint64_t e0,
+                                        uint64_t ed, uint64_t lead_4, unsigned n) {
+    uint64_t from_a0 = block_from(b, 0xa0), error = 0, f0 = 0, f4 = 0;
     error |= after(e0, c->lead_e0) & ~from_a0;
     error |= after(ed, c->lead_ed) & from_a0;
-    uint64_t f0 = 0, f4 = 0;
     if (lead_4 | c->lead_f0 | c->lead_f4) {
-        uint64_t from_90 = block_range(b, 0x90, 0x6f);
+        uint64_t from_90 = block_from(b, 0x90);
         f0 = block_eq(b, (char)0xf0);
         f4 = block_eq(b, (char)0xf4);
+        error |= block_from(b, 0xf5);
         error |= after(f0, c->lead_f0) & ~from_90;
         error |= after(f4, c->lead_f4) & from_90;
     }
-    c->continuations =
-        (uint8_t)((beyond(lead, 1, n) | beyond(lead_3_4, 2, n) | beyond(lead_4, 3, n) |
-                   (n < 3 ? (uint64_t)c->continuations >> n : 0)) &
-                  7);
     c->lead_e0 = last_of(e0, n);
     c->lead_ed = last_of(ed, n);
     c->lead_f0 = last_of(f0, n);
     c->lead_f4 = last_of(f4, n);
+    return error;
+}
+
+/* A lead byte and as many continuations as it says. C0 and C1 lead to overlong forms only. */
+JSON_INLINE uint64_t check_utf8(struct json_carry *c, struct json_block b, unsigned n) {
+    uint64_t lead = block_from(b, 0xc0), not_lead = block_high(b) & ~lead;
+    uint64_t lead_3_4 = block_from(b, 0xe0), lead_4 = block_from(b, 0xf0);
+    uint64_t due = lead << 1 | lead_3_4 << 2 | lead_4 << 3 | c->continuations;
+    uint64_t error = (due ^ not_lead) | (lead & ~block_from(b, 0xc2));
+    uint64_t e0 = block_eq(b, (char)0xe0), ed = block_eq(b, (char)0xed);
+    if (e0 | ed | lead_4 | (uint64_t)(c->lead_e0 | c->lead_ed | c->lead_f0 | c->lead_f4))
+        error |= check_second_bytes(c, b, e0, ed, lead_4, n);
+    c->continuations =
+        (uint8_t)((beyond(lead, 1, n) | beyond(lead_3_4, 2, n) | beyond(lead_4, 3, n) |
+                   (n < 3 ? (uint64_t)c->continuations >> n : 0)) &
+                  7);
     return error;
 }
 
@@ -207,45 +227,55 @@ JSON_INLINE uint64_t check_literals(struct json_carry *c, const char *p, uint64_
  *   N2  dot: a digit before and after;  e: a digit before, a digit or a sign after
  *   N3  a zero at the start, or behind the minus there: no digit comes next
  *   N4  the digits behind a dot do not end in a dot, those behind an e neither in a dot nor in an e:
- *       so there is one of each at most, and in this order */
-JSON_INLINE uint64_t check_numbers(struct json_carry *c, struct json_block b, uint64_t numbers,
-                                   uint64_t starts, uint64_t digits, unsigned n) {
-    uint64_t error = 0;
-    uint64_t zero = block_eq(b, '0') & starts;
-    if ((numbers & ~digits) |
-        (uint64_t)(c->minus | c->sign | c->dot | c->exponent | c->fraction_run | c->exponent_run)) {
-        struct json_block folded = block_fold(b);
-        uint64_t minus = numbers & block_eq(b, '-'), plus = numbers & block_eq(b, '+');
-        uint64_t dot = numbers & block_eq(b, '.'), e = numbers & block_eq(folded, 'e');
-        uint64_t sign = minus | plus;
-        uint64_t after_digit = after(digits, c->digit), after_e = after(e, c->exponent);
-        uint64_t after_dot = after(dot, c->dot), leading = minus & starts;
-        uint64_t exponent_sign = sign & after_e;
+ *       so there is one of each at most, and in this order
+ * Exponents are rare, so what is only about them is apart. */
+struct json_numbers {
+    uint64_t bytes, starts, digits, minus, dot;
+};
 
-        error |= numbers & ~(digits | sign | dot | e);
-        error |= (minus & ~(starts | after_e)) | (plus & ~after_e);
-        error |= after(leading, c->minus) & ~digits;
-        error |= after(exponent_sign, c->sign) & ~digits;
-        error |= (dot & ~after_digit) | (after_dot & ~digits);
-        error |= (e & ~after_digit) | (after_e & ~(digits | sign));
-        zero |= after(leading, c->minus) & block_eq(b, '0');
+/* Digits from `first` on: the bytes behind them, which are none. *open: they go on behind this block. */
+JSON_INLINE uint64_t ends_of_runs(uint64_t digits, uint64_t first, uint8_t *open, unsigned n) {
+    uint64_t sum;
+    bool on = __builtin_add_overflow(digits, (first & digits) | *open, &sum);
+    sum &= ~digits;
+    *open = n < 64 ? sum >> n & 1 : on;
+    return sum;
+}
 
-        uint64_t fraction = (after_dot & digits) | c->fraction_run, fraction_end;
-        uint64_t power = ((after_e | after(exponent_sign, c->sign)) & digits) | c->exponent_run;
-        uint64_t power_end;
-        bool fraction_on = __builtin_add_overflow(digits, fraction, &fraction_end);
-        bool power_on = __builtin_add_overflow(digits, power, &power_end);
-        fraction_end &= ~digits;
-        power_end &= ~digits;
-        error |= (fraction_end & dot) | (power_end & (dot | e));
-        c->fraction_run = n < 64 ? fraction_end >> n & 1 : fraction_on;
-        c->exponent_run = n < 64 ? power_end >> n & 1 : power_on;
-        c->minus = last_of(leading, n);
-        c->sign = last_of(exponent_sign, n);
-        c->dot = last_of(dot, n);
-        c->exponent = last_of(e, n);
-    }
+JSON_INLINE uint64_t check_exponents(struct json_carry *c, struct json_block b,
+                                     const struct json_numbers *number, uint64_t *signs,
+                                     unsigned n) {
+    uint64_t plus = number->bytes & block_eq(b, '+');
+    uint64_t e = number->bytes & block_eq(block_fold(b), 'e');
+    uint64_t after_e = after(e, c->exponent), sign = (number->minus | plus) & after_e;
+    uint64_t error = number->bytes & ~(number->digits | number->minus | number->dot | plus | e);
+    error |= plus & ~after_e;
+    error |= e & ~after(number->digits, c->digit);
+    error |= after_e & ~(number->digits | sign);
+    uint64_t power = after_e | after(sign, c->sign);
+    error |= ends_of_runs(number->digits, power, &c->exponent_run, n) & (number->dot | e);
+    c->exponent = last_of(e, n);
+    c->sign = last_of(sign, n);
+    *signs = sign;
+    return error;
+}
+
+JSON_INLINE uint64_t check_numbers(struct json_carry *c, struct json_block b,
+                                   const struct json_numbers *number, unsigned n) {
+    uint64_t digits = number->digits, dot = number->dot, signs = 0, error = 0;
+    uint64_t leading = number->minus & number->starts;
+    if ((number->bytes & ~(digits | number->minus | dot)) |
+        (uint64_t)(c->exponent | c->sign | c->exponent_run))
+        error = check_exponents(c, b, number, &signs, n);
+    uint64_t zero = block_eq(b, '0') & (number->starts | after(leading, c->minus));
+    error |= number->minus & ~(number->starts | signs);
+    error |= after(leading | signs | dot, c->needs_digit) & ~digits;
+    error |= dot & ~after(digits, c->digit);
+    error |= ends_of_runs(digits, after(dot, c->dot), &c->fraction_run, n) & dot;
     error |= after(zero, c->zero) & digits;
+    c->minus = last_of(leading, n);
+    c->needs_digit = last_of(leading | signs | dot, n);
+    c->dot = last_of(dot, n);
     c->zero = last_of(zero, n);
     c->digit = last_of(digits, n);
     return error;
@@ -253,13 +283,18 @@ JSON_INLINE uint64_t check_numbers(struct json_carry *c, struct json_block b, ui
 
 JSON_INLINE uint64_t check_scalars(struct json_carry *c, struct json_block b, const char *p,
                                    uint64_t scalar, uint64_t starts, unsigned n) {
-    uint64_t numbers = scalar, digits = block_range(b, '0', 9) & scalar, error = 0;
-    uint64_t words = starts & ~digits;
-    if (words)
-        words &= ~block_eq(b, '-');
-    if (words || c->literal)
-        error = check_literals(c, p, scalar, words, &numbers, n);
-    return error | check_numbers(c, b, numbers, starts & numbers, digits & numbers, n);
+    struct json_numbers number = {.bytes = scalar,
+                                  .digits = block_range(b, '0', 9) & scalar,
+                                  .minus = block_eq(b, '-') & scalar};
+    uint64_t words = starts & ~(number.digits | number.minus), error = 0;
+    if (words || c->literal) {
+        error = check_literals(c, p, scalar, words, &number.bytes, n);
+        number.minus &= number.bytes;
+        number.digits &= number.bytes;
+    }
+    number.starts = starts & number.bytes;
+    number.dot = block_eq(b, '.') & number.bytes;
+    return error | check_numbers(c, b, &number, n);
 }
 
 /* ---- tokens ---- */
@@ -269,9 +304,13 @@ struct json_tokens {
     uint64_t all;
 };
 
-/* Tokens whose predecessor is in the set; `last`: whether the last one of the blocks before is. */
-JSON_INLINE uint64_t follow(const struct json_tokens *t, uint64_t set, uint64_t last) {
-    return (after(set, last) + ~t->all) & t->all;
+/* Tokens whose predecessor is in the set. *last: whether the last token so far is. If it is, the 1 behind it
+ * ripples out at the top, for there is no token to stop it. */
+JSON_INLINE uint64_t follow(const struct json_tokens *t, uint64_t set, uint8_t *last) {
+    uint64_t sum;
+    bool out = __builtin_add_overflow(after(set, *last), ~t->all, &sum);
+    *last = (uint8_t)(out | set >> 63);
+    return sum & t->all;
 }
 
 /* T6. Returns the errors; *in_object: the bytes that stand in an object, its brackets apart. *woke: the first
@@ -279,14 +318,14 @@ JSON_INLINE uint64_t follow(const struct json_tokens *t, uint64_t set, uint64_t 
 JSON_INLINE uint64_t pair_brackets(uint8_t *kinds, struct json_carry *c,
                                    const struct json_tokens *t, const char *p, unsigned wake,
                                    uint64_t *in_object, uint64_t *woke) {
-    uint64_t rest = t->open | t->close, error = 0;
-    unsigned depth = c->depth;
+    uint64_t error = 0, rest = t->open | t->close;
+    uint64_t object = c->in_object, turns = 0;
+    unsigned depth = c->depth, noted = wake < JSON_DEPTH_MAX ? wake : 0;
     if (depth == 0) /* a comma before the first bracket */
         error |= t->comma & ((rest & -rest) - 1);
-    uint64_t object = c->in_object, turns = 0;
     for (; rest; rest &= rest - 1) {
         uint64_t bit = rest & -rest;
-        uint8_t kind = p[__builtin_ctzll(rest)] & 0x20 ? KIND_OBJECT : KIND_ARRAY;
+        uint8_t kind = (uint8_t)p[__builtin_ctzll(rest)] >> 5 & 1; /* of [ and ], { and } */
         if (t->open & bit) {
             if (depth == JSON_DEPTH_MAX) {
                 error |= bit;
@@ -299,12 +338,16 @@ JSON_INLINE uint64_t pair_brackets(uint8_t *kinds, struct json_carry *c,
                 break;
             }
             kind = kinds[--depth];
-            if (depth == 0)
-                error |= t->comma & -bit;
-            if (depth == wake && !*woke)
-                *woke = bit;
+            if (depth <= noted) {
+                if (depth == wake && !*woke)
+                    *woke = bit;
+                if (depth == 0) {
+                    error |= t->comma & -bit;
+                    kind = KIND_ARRAY;
+                }
+            }
         }
-        uint64_t now = kind == KIND_OBJECT ? ~UINT64_C(0) : 0;
+        uint64_t now = 0 - (uint64_t)kind;
         turns |= (now ^ object) & bit;
         object = now;
     }
@@ -319,21 +362,15 @@ JSON_INLINE uint64_t check_tokens(uint8_t *kinds, struct json_carry *c, const st
                                   const char *p, unsigned wake, uint64_t *keys, uint64_t *woke) {
     uint64_t values = t->open | t->strings | t->scalars, in_object;
     uint64_t before_value = t->open | t->comma | t->colon;
-    uint64_t expected = follow(t, before_value, c->before_value);
+    uint64_t expected = follow(t, before_value, &c->before_value);
     uint64_t error = (expected & ~(values | t->close)) | (values & ~expected);
-    error |= expected & t->close & ~follow(t, t->open, c->after_open);
+    error |= expected & t->close & ~follow(t, t->open, &c->after_open);
     error |= pair_brackets(kinds, c, t, p, wake, &in_object, woke);
     uint64_t before_key = (t->open | t->comma) & in_object;
-    uint64_t key = follow(t, before_key, c->before_key);
+    uint64_t key = follow(t, before_key, &c->before_key);
     error |= key & ~(t->strings | t->close);
     *keys = key & t->strings;
-    error |= follow(t, *keys, c->before_colon) ^ t->colon;
-
-    unsigned last = 63 - (unsigned)__builtin_clzll(t->all);
-    c->before_value = before_value >> last & 1;
-    c->after_open = t->open >> last & 1;
-    c->before_key = before_key >> last & 1;
-    c->before_colon = *keys >> last & 1;
+    error |= follow(t, *keys, &c->before_colon) ^ t->colon;
     return error;
 }
 
@@ -351,34 +388,35 @@ JSON_INLINE uint64_t scan_block(struct json_scan *scan, struct json_carry *c, st
     uint64_t in_string = block_parity(quote) ^ c->in_string;
     c->in_string = 0 - (uint64_t)last_of(in_string, n);
 
-    uint64_t high = block_high(b), error = block_range(b, 0, 0x1f) & in_string;
-    if ((escaped & ~usual) | c->units | c->unit_d | c->high_units)
-        error |= check_escapes(c, b, escaped, backslash, n);
-    if (high | c->continuations)
-        error |= check_utf8(c, b, high, n);
-
-    struct json_tokens t = {0};
-    uint64_t scalar = 0, keys = 0, woke = 0;
-    if ((~in_string | quote) & valid) {
-        struct json_block folded = block_fold(b);
-        t.open = block_eq(folded, '{') & ~in_string;
-        t.close = block_eq(folded, '}') & ~in_string;
-        t.comma = block_eq(b, ',') & ~in_string;
-        t.colon = block_eq(b, ':') & ~in_string;
-        t.strings = quote & in_string;
-        uint64_t marks = t.open | t.close | t.comma | t.colon;
-        scalar = ~(marks | block_blanks(b) | in_string | quote);
-        t.scalars = scalar & ~after(scalar, c->scalar);
-        t.all = marks | t.strings | t.scalars;
-        if (scalar | c->scalar)
-            error |= check_scalars(c, b, p, scalar, t.scalars, n);
-        c->scalar = last_of(scalar, n);
-        if (t.all)
-            error |= check_tokens(scan->kinds, c, &t, p, scan->match.wake, &keys, &woke);
-    }
+    uint64_t error = block_controls(b) & in_string;
+    if ((escaped & ~usual) | c->pairs)
+        error |= check_escapes(c, b, escaped, usual, backslash, n);
+    if (block_has_high(b) | c->continuations)
+        error |= check_utf8(c, b, n);
     error &= valid;
+    uint64_t outside = (~in_string | quote) & valid;
+    if (!outside) /* the inside of a long string, as most of a large document */
+        return error;
+
+    struct json_block folded = block_fold(b);
+    struct json_tokens t = {
+        .open = block_eq(folded, '{') & ~in_string,
+        .close = block_eq(folded, '}') & ~in_string,
+        .comma = block_eq(b, ',') & ~in_string,
+        .colon = block_eq(b, ':') & ~in_string,
+        .strings = quote & in_string,
+    };
+    uint64_t marks = t.open | t.close | t.comma | t.colon, keys = 0, woke = 0;
+    uint64_t scalar = ~(marks | block_blanks(b) | in_string | quote);
+    t.scalars = scalar & ~after(scalar, c->scalar);
+    t.all = marks | t.strings | t.scalars;
+    if (scalar | c->scalar)
+        error |= check_scalars(c, b, p, scalar, t.scalars, n) & valid;
+    c->scalar = last_of(scalar, n);
+    if (t.all)
+        error |= check_tokens(scan->kinds, c, &t, p, scan->match.wake, &keys, &woke) & valid;
     bool awake = json_match_is_awake(&scan->match) && t.all;
-    if (__builtin_expect(awake || woke || scan->match.capture != JSON_CAPTURE_NONE, 0)) {
+    if (awake || woke || scan->match.capture != JSON_CAPTURE_NONE) {
         struct json_view view = {.bytes = p,
                                  .count = n,
                                  .from = woke ? (unsigned)__builtin_ctzll(woke) + 1 : 0,

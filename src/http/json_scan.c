@@ -42,7 +42,7 @@ enum json_verdict json_scan_feed(struct json_scan *scan, struct span bytes) {
 
 /* Whether the bytes so far are a whole document: a value that is over, with nothing open. */
 static bool is_complete(const struct json_carry *c) {
-    bool number_is_open = c->minus | c->sign | c->dot | c->exponent;
+    bool number_is_open = c->needs_digit | c->exponent;
     bool literal_is_open = c->literal && *c->literal != '\0';
     return !c->in_string && c->depth == 0 && !c->before_value &&
            !(c->scalar && (number_is_open || literal_is_open));

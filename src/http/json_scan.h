@@ -64,10 +64,12 @@ struct json_carry {
     uint64_t in_string, in_object; /* all ones, or 0 */
     const char *literal; /* what must follow of true, false or null; NULL: in none of them */
     uint8_t escaped;     /* bits of the last byte: see there */
-    uint8_t scalar, digit, zero, minus, sign, dot, exponent, fraction_run, exponent_run;
+    uint8_t scalar, digit, zero, minus, needs_digit, sign, dot, exponent, fraction_run,
+        exponent_run;
     uint8_t before_value, after_open, before_key, before_colon;
-    uint8_t units, unit_d, high_units; /* of the last 8 bytes, the last one on top */
-    uint8_t continuations;             /* bits of the next 3 */
+    uint32_t
+        pairs; /* halves of surrogates: three times bits of the last 8 bytes, the last one on top */
+    uint8_t continuations; /* bits of the next 3 */
     uint8_t lead_e0, lead_ed, lead_f0, lead_f4;
     uint16_t depth;
 };

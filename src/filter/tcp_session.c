@@ -286,6 +286,9 @@ static int pass_end(struct tcp_session *s, enum tcp_way way) {
 /* What a run of the copy came to. */
 static void after_run(struct tcp_session *s, enum tcp_way way, enum stream_result result) {
     struct tcp_flow *flow = &s->flows[way];
+    /* The kernel tells of a reset once, and then that there is nothing more: the other way had that. */
+    if (result == STREAM_END && s->flows[!way].state == TCP_BROKEN)
+        result = STREAM_READ_FAILED;
     if (result == STREAM_END && pass_end(s, way) != 0)
         result = STREAM_WRITE_FAILED;
     if (s->end)

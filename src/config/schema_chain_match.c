@@ -1,4 +1,5 @@
 /* schema_chain_match: conditions on connections: filter chains', listener filters'. */
+#include "config/load.h"
 #include "config/schema_tables.h"
 
 static const struct cfg_field cidr_fields[] = {
@@ -79,11 +80,20 @@ static const struct cfg_field predicate_set_fields[] = {
     LIST(struct cfg_listener_predicate_set, 1, rules, struct cfg_listener_predicate,
          cfg_schema_listener_predicate, .rules = CFG_REQUIRED, .doc = "Two or more."),
 };
+static void check_set(struct cfg_loader *loader, const struct cfg_tree *node,
+                      const struct cfg_path *path, void *message) {
+    const struct cfg_listener_predicate_set *set = message;
+    if (set->rules_count == 1)
+        cfg_report(loader, CFG_PROBLEM_INVALID, node, path,
+                   "has one rule, and needs two or more: write that rule by itself");
+}
+
 static const struct cfg_schema predicate_set_schema = {
     .name = "envoy.config.listener.v3.ListenerFilterChainMatchPredicate.MatchSet",
     .doc = "Several conditions.",
     .size = sizeof(struct cfg_listener_predicate_set),
     FIELDS(predicate_set_fields),
+    .check = check_set,
 };
 
 #define RULE ONEOF(struct cfg_listener_predicate, rule)

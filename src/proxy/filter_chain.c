@@ -168,6 +168,19 @@ static bool has_conditions(const struct cfg_filter_chain_match *match) {
             match->source_ports_count);
 }
 
+/* Envoy takes it as well, and says nothing. */
+static void warn_if_blind(const struct cfg_listener *config, const struct cfg_filter_chain *chain,
+                          struct cfg_problems *problems) {
+    const struct cfg_filter_chain_match *match = chain->filter_chain_match;
+    bool asks = match && (match->server_names_count || match->application_protocols_count ||
+                          span_eq(match->transport_protocol, SPAN_LIT("tls")));
+    if (asks && config->listener_filters_count == 0)
+        cfg_problem_add(problems, CFG_PROBLEM_WARNING, &match->mark,
+                        "no connection will match: what a client asks for is known only if the "
+                        "listener's listener_filters have one that looks, such as "
+                        "envoy.filters.listener.tls_inspector");
+}
+
 struct filter_chain_table *filter_chain_table_build(const struct cfg_listener *config,
                                                     const struct snapshot *snapshot,
                                                     struct span owner,
@@ -188,9 +201,11 @@ struct filter_chain_table *filter_chain_table_build(const struct cfg_listener *c
         bool is_default = i == config->filter_chains_count;
         if (is_default)
             table->fallback = &table->chains[i];
-        build_chain(&table->chains[i],
-                    is_default ? config->default_filter_chain : &config->filter_chains[i], config,
-                    snapshot, owner, problems);
+        const struct cfg_filter_chain *chain =
+            is_default ? config->default_filter_chain : &config->filter_chains[i];
+        build_chain(&table->chains[i], chain, config, snapshot, owner, problems);
+        if (!is_default)
+            warn_if_blind(config, chain, problems);
     }
     if (config->filter_chains_count == 0)
         table->only = table->fallback;

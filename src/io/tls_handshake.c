@@ -157,6 +157,8 @@ static int handshake(struct tls *tls, struct inbuf *in, int64_t deadline_ns,
         tls_free(tls);
         return rc;
     }
+    if (!tls->context->is_server)
+        tls_sessions_renew(tls);
     free(tls->unsent);
     tls->unsent = NULL;
     tls->unsent_room = tls->unsent_at = 0;

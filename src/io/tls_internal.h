@@ -81,6 +81,7 @@ void tls_verifier_fini(struct tls_verifier *verifier);
 
 void tls_tickets_use(SSL_CTX *ctx);
 
+struct tls;
 struct tls_sessions { /* of a client's context; the last at the end */
     pthread_mutex_t lock;
     unsigned count, max;
@@ -92,6 +93,8 @@ struct tls_sessions { /* of a client's context; the last at the end */
 void tls_sessions_init(struct tls_sessions *sessions, unsigned max);
 void tls_sessions_fini(struct tls_sessions *sessions);
 void tls_sessions_use(SSL_CTX *ctx);
+/* After a handshake: OpenSSL does not tell of a new ticket that came with the resumption of an old session. */
+void tls_sessions_renew(struct tls *tls);
 /* Owned by the caller; NULL: none. */
 SSL_SESSION *tls_sessions_take(struct tls_sessions *sessions, const char *key);
 

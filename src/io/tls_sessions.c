@@ -49,6 +49,23 @@ static int keep(SSL *ssl, SSL_SESSION *session) {
     return 1;
 }
 
+void tls_sessions_renew(struct tls *tls) {
+    struct tls_sessions *sessions = &tls->context->sessions;
+    SSL_SESSION *session = SSL_get1_session(tls->ssl), *old = NULL;
+    if (session && sessions->max && SSL_session_reused(tls->ssl) &&
+        SSL_SESSION_get_protocol_version(session) < TLS1_3_VERSION) {
+        (void)pthread_mutex_lock(&sessions->lock);
+        for (unsigned i = sessions->count; !old && i-- > 0;)
+            if (strcmp(sessions->kept[i].key, tls->session_key) == 0) {
+                old = sessions->kept[i].session;
+                sessions->kept[i].session = session;
+            }
+        (void)pthread_mutex_unlock(&sessions->lock);
+        session = old ? old : session;
+    }
+    SSL_SESSION_free(session);
+}
+
 SSL_SESSION *tls_sessions_take(struct tls_sessions *sessions, const char *key) {
     SSL_SESSION *found = NULL;
     char *dropped = NULL;

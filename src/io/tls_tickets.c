@@ -142,7 +142,9 @@ static int ticket_key(SSL *ssl, unsigned char name[16], unsigned char *iv, EVP_C
     }
     int rc = set_keys(tickets, &key, iv, cipher, mac, encrypts);
     OPENSSL_cleanse(&key, sizeof key);
-    return rc == TICKET_GOOD && found > 0 ? TICKET_RENEW : rc;
+    /* A TLS 1.3 client uses a ticket once. */
+    bool renews = found > 0 || (!encrypts && SSL_version(ssl) >= TLS1_3_VERSION);
+    return rc == TICKET_GOOD && renews ? TICKET_RENEW : rc;
 }
 
 void tls_tickets_use(SSL_CTX *ctx) {

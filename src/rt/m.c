@@ -89,6 +89,8 @@ static void *m_main(void *arg) {
         m_put_spare(m);
     }
     profile_thread_end(&profiled);
+    atomic_store_explicit(&m->ended_tid, atomic_load_explicit(&m->tid, memory_order_relaxed),
+                          memory_order_relaxed); /* before m_ended, which releases it */
     atomic_store_explicit(&m->tid, 0, memory_order_relaxed);
     pthread_mutex_lock(&spare_lock);
     m_count--;
@@ -199,11 +201,21 @@ void m_count_all(struct rt_stats *out) {
     pthread_mutex_unlock(&spare_lock);
 }
 
+/* What libraries keep for a thread they free at its very end, which must not race with the exit of the process. */
+static void wait_gone(struct m *m, void *arg) {
+    const int64_t *deadline_ns = arg;
+    int tid = atomic_load_explicit(&m->ended_tid, memory_order_relaxed);
+    while (tid && syscall(SYS_tgkill, getpid(), tid, 0) == 0 && clock_mono_ns() < *deadline_ns)
+        (void)sched_yield(); /* it is a matter of microseconds */
+}
+
 bool m_wait_stopped(int64_t deadline_ns) {
     for (;;) {
         uint32_t running = atomic_load_explicit(&running_count, memory_order_acquire);
-        if (running <= foreign_count())
+        if (running <= foreign_count()) {
+            m_each(wait_gone, &deadline_ns);
             return true;
+        }
         if (clock_mono_ns() >= deadline_ns)
             return false;
         struct timespec ms = {.tv_nsec = NS_PER_MS};

@@ -144,6 +144,7 @@ struct m {
 
     /* backtrace.c: set once by the thread itself; the protocol of a question is there. */
     _Atomic pid_t tid;
+    _Atomic int ended_tid;           /* when nothing of ours runs on it any more */
     uintptr_t stack_low, stack_high; /* of the thread's own stack */
     _Atomic uint32_t sample_state;
     struct backtrace sample;

@@ -1,0 +1,347 @@
+/* Handshakes that do not go as they should: bytes one at a time, peers that stop, speak something else or lie, deadlines
+ * and cancellation at every point. Whatever happens, the socket can be closed and nothing is left. */
+#include <openssl/ssl.h>
+
+#include "io/tls_internal.h"
+#include "rt/sync.h"
+#include "tls_story.h"
+
+/* ---- Byte by byte ---- */
+
+/* What two sides say passes through here, `at_once` bytes at a time; each step lets both look. */
+struct relay {
+    int fds[2]; /* to the client, to the server */
+    size_t at_once;
+    size_t limit[2]; /* then it stops passing that way on */
+    size_t passed[2];
+    bool stop, done;
+};
+
+static NOINLINE bool pass(struct relay *relay, int from) {
+    char bytes[4096];
+    size_t left = relay->limit[from] - relay->passed[from];
+    size_t size = relay->at_once < left ? relay->at_once : left;
+    if (size > sizeof bytes)
+        size = sizeof bytes;
+    ssize_t n = size ? peer_receives(relay->fds[from], bytes, size) : -EAGAIN;
+    if (n == 0)
+        (void)shutdown(relay->fds[!from], SHUT_WR); /* again and again does no harm */
+    if (n <= 0)
+        return false;
+    peer_sends(relay->fds[!from], bytes, (size_t)n);
+    relay->passed[from] += (size_t)n;
+    return true;
+}
+
+static void relays(void *arg) {
+    struct relay *relay = arg;
+    while (!relay->stop) {
+        bool any = pass(relay, 0);
+        any = pass(relay, 1) || any;
+        if (any)
+            rt_yield_to_events();
+        else
+            CHECK(rt_sleep_until(clock_mono_ns() + NS_PER_MS / 10) == 0);
+    }
+    relay->done = true;
+}
+
+static struct relay relay;
+
+static void open_relayed(size_t at_once, size_t from_client, size_t from_server) {
+    int of_client[2], of_server[2];
+    unix_pair(of_client);
+    unix_pair(of_server);
+    open_side(&client, of_client[0], NULL);
+    open_side(&server, of_server[0], NULL);
+    relay = (struct relay){.fds = {of_client[1], of_server[1]},
+                           .at_once = at_once,
+                           .limit = {from_client, from_server}};
+    CHECK(go_here("relay", relays, &relay) == 0);
+}
+
+static void end_relay(void) {
+    relay.stop = true;
+    STORY_AWAIT(relay.done);
+    peer_closes(relay.fds[0]);
+    peer_closes(relay.fds[1]);
+}
+
+static void bytes_story(void *arg) {
+    plain_contexts();
+    open_relayed(1, SIZE_MAX, SIZE_MAX);
+    CHECK(go_here("server", accepts, &server) == 0);
+    connects();
+    STORY_AWAIT(server.done);
+    CHECK(server.rc == 0);
+    CHECK(client.rc == 0);
+    speak_both_ways();
+    close_pair();
+    end_relay();
+    end_story();
+}
+
+static void a_handshake_may_come_byte_by_byte(void **state) {
+    story(1, bytes_story);
+}
+
+/* ---- Peers that stop ---- */
+
+/* How much each side says in a whole handshake. */
+static void measure(size_t *from_client, size_t *from_server) {
+    open_relayed(SIZE_MAX, SIZE_MAX, SIZE_MAX);
+    CHECK(go_here("server", accepts, &server) == 0);
+    connects();
+    STORY_AWAIT(server.done);
+    CHECK(server.rc == 0 && client.rc == 0);
+    STORY_AWAIT(relay.passed[0] > 0 && relay.passed[1] > 0);
+    *from_client = relay.passed[0];
+    *from_server = relay.passed[1];
+    close_pair();
+    end_relay();
+}
+
+/* Bytes stop after `limit` of the client's: the server waits until it is told not to. */
+static void stop_at(size_t limit, bool cancel) {
+    open_relayed(SIZE_MAX, limit, SIZE_MAX);
+    server.deadline_ns = cancel ? RT_FOREVER : rt_now_ns() + NS_PER_MS;
+    CHECK(go_here("server", accepts, &server) == 0);
+    if (limit) {
+        client.deadline_ns = rt_now_ns() + 20 * NS_PER_MS;
+        connects();
+    }
+    if (cancel && !server.done) {
+        STORY_AWAIT(relay.passed[0] == limit && server_coroutine);
+        rt_cancel(server_coroutine);
+    }
+    STORY_AWAIT(server.done);
+    CHECK(server.rc == (cancel ? -ECANCELED : -ETIMEDOUT));
+    CHECK(server.fault.kind == TLS_FAULT_SOCKET);
+    CHECK(!server.socket.transport);
+    CHECK(server.socket.rx_bytes == 0);
+    close_pair();
+    end_relay();
+    server.deadline_ns = client.deadline_ns = 0;
+}
+
+static void stops_story(void *arg) {
+    size_t from_client, from_server;
+    plain_contexts();
+    measure(&from_client, &from_server);
+    for (size_t limit = 0; limit < from_client; limit += limit < 8 ? 4 : from_client / 6) {
+        stop_at(limit, false);
+        stop_at(limit, true);
+    }
+    end_story();
+}
+
+static void a_peer_that_stops_anywhere_is_waited_for_until_the_deadline(void **state) {
+    story(1, stops_story);
+}
+
+static void cut_story(void *arg) {
+    static const size_t cuts[] = {0, 1, 5, 6, 100, 200};
+    plain_contexts();
+    for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++) {
+        open_relayed(SIZE_MAX, cuts[i], SIZE_MAX);
+        CHECK(go_here("server", accepts, &server) == 0);
+        client.deadline_ns = rt_now_ns() + NS_PER_MS;
+        connects();
+        CHECK(client.rc == -ETIMEDOUT);
+        STORY_AWAIT(relay.passed[0] == cuts[i]);
+        peer_ends(relay.fds[1]);
+        STORY_AWAIT(server.done);
+        CHECK(server.rc == -ECONNRESET);
+        CHECK(server.fault.kind == TLS_FAULT_SOCKET);
+        close_pair();
+        end_relay();
+    }
+    client.deadline_ns = 0;
+    end_story();
+}
+
+static void a_peer_that_goes_is_told_from_one_that_is_late(void **state) {
+    story(1, cut_story);
+}
+
+/* ---- Peers that speak something else ---- */
+
+static void rubbish_story(void *arg) {
+    static const struct {
+        const char *bytes;
+        size_t size;
+        const char *says;
+    } cases[] = {
+        {"GET / HTTP/1.1\r\nhost: a\r\n\r\n", 27, "HTTP_REQUEST"},
+        {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 24, "TLS_error:|"},
+        {"\x16\x03\x01\xff\xff rest", 10, "TLS_error:|"},      /* a record too long */
+        {"\x16\x03\x01\x00\x04\x01\x00\x00\x00", 9, "LENGTH"}, /* an empty ClientHello */
+        {"\x16\x03\x01\x00\x04\x01\xff\xff\xff", 9, "EXCESSIVE_MESSAGE_SIZE"}, /* one of 16 MB */
+        {"\x15\x03\x01\x00\x02\x02\x28", 7, "TLS_error:|"},                    /* a fatal alert */
+        {"\x17\x03\x03\x00\x01x", 6, "TLS_error:|"},                           /* data before all */
+        {"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 16, "TLS_error:|"},
+    };
+    plain_contexts();
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int fds[2];
+        unix_pair(fds);
+        open_side(&server, fds[0], NULL);
+        peer_sends(fds[1], cases[i].bytes, cases[i].size);
+        accepts(&server);
+        if (!strstr(server.fault.text, cases[i].says))
+            fprintf(stderr, "%zu: %d %s\n", i, server.rc, server.fault.text);
+        CHECK(server.rc == -EPROTO);
+        CHECK(server.fault.kind == TLS_FAULT_PROTOCOL);
+        CHECK(strstr(server.fault.text, cases[i].says));
+        close_side(&server);
+        peer_closes(fds[1]);
+
+        unix_pair(fds); /* as a server's answer */
+        open_side(&client, fds[0], NULL);
+        peer_sends(fds[1], cases[i].bytes, cases[i].size);
+        connects();
+        CHECK(client.rc == -EPROTO);
+        CHECK(strstr(client.fault.text, "TLS_error:|"));
+        close_side(&client);
+        peer_closes(fds[1]);
+    }
+    end_story();
+}
+
+static void whoever_speaks_something_else_is_refused_with_a_reason(void **state) {
+    story(1, rubbish_story);
+}
+
+/* ---- What a sniffer has read, and what comes behind the handshake ---- */
+
+static void connects_and_asks(void *arg) {
+    connects();
+    CHECK(client.rc == 0);
+    says(&client, "asked at once");
+    client.done = true;
+}
+
+static void sniffed_story(void *arg) {
+    plain_contexts();
+    for (size_t sniffed = 0; sniffed < 200; sniffed += 57) {
+        open_pair();
+        CHECK(go_here("client", connects_and_asks, NULL) == 0);
+        while (inbuf_len(&server.in) < sniffed) /* as much as it asked for, or more */
+            CHECK(socket_receive(&server.socket, &server.in, "sniffs", story_soon()) > 0);
+        accepts(&server);
+        CHECK(server.rc == 0);
+        CHECK(inbuf_len(&server.in) == 0);
+        CHECK(blocks_in_use() == 0);
+        hears(&server, "asked at once");
+        STORY_AWAIT(client.done);
+        speak_both_ways();
+        close_pair();
+        if (sniffed == 0)
+            continue;
+        /* What the client says with its last message is there before any edge. */
+        open_relayed(SIZE_MAX, SIZE_MAX, SIZE_MAX);
+        relay.limit[0] = sniffed; /* then all the rest at once */
+        CHECK(go_here("client", connects_and_asks, NULL) == 0);
+        CHECK(go_here("server", accepts, &server) == 0);
+        STORY_AWAIT(relay.passed[0] == sniffed || client.done);
+        relay.limit[0] = SIZE_MAX;
+        STORY_AWAIT(server.done && client.done);
+        CHECK(server.rc == 0);
+        hears(&server, "asked at once");
+        close_pair();
+        end_relay();
+    }
+    end_story();
+}
+
+static void bytes_read_before_and_behind_the_handshake_are_not_lost(void **state) {
+    story(1, sniffed_story);
+}
+
+/* ---- Private keys elsewhere ---- */
+
+static void blocking_story(void *arg) {
+    struct tls_options of_server = server_options(), of_client = client_options();
+    of_server.blocking_keys = true;
+    contexts(&of_server, &of_client);
+    for (int i = 0; i < 3; i++) {
+        shake_hands_well();
+        speak_both_ways();
+        close_pair();
+    }
+    end_story();
+}
+
+static void handshakes_may_run_on_threads_that_block(void **state) {
+    story(1, blocking_story);
+}
+
+/* ---- Many at once, on several Ps ---- */
+
+enum { PAIRS = 16 };
+static struct many { struct side server, client; } many[PAIRS];
+static _Atomic unsigned well;
+
+static void one_accepts(void *arg) {
+    struct many *one = arg;
+    struct side *side = &one->server;
+    side->rc = tls_accept(&side->socket, side->context, &side->in, story_soon(), &side->fault);
+    CHECK(side->rc == 0);
+    hears(side, "question");
+    says(side, "answer");
+    side->done = true;
+}
+
+static void one_connects(void *arg) {
+    struct many *one = arg;
+    int fds[2];
+    unix_pair(fds);
+    open_side(&one->server, fds[0], NULL);
+    open_side(&one->client, fds[1], NULL);
+    one->server.context = server.context;
+    CHECK(go_here("server", one_accepts, one) == 0);
+    struct side *side = &one->client;
+    side->rc = tls_connect(&side->socket, client.context, &to_server, &side->in, story_soon(),
+                           &side->fault);
+    CHECK(side->rc == 0);
+    says(side, "question");
+    hears(side, "answer");
+    STORY_AWAIT(one->server.done);
+    CHECK(tls_peer_identity(&side->socket));
+    close_side(&one->client);
+    close_side(&one->server);
+    atomic_fetch_add(&well, 1);
+}
+
+static void many_story(void *arg) {
+    struct tls_tickets *tickets = tls_tickets_new(NULL, 0);
+    struct tls_options of_server = server_options(), of_client = client_options();
+    of_server.tickets = tickets;
+    of_client.max_sessions = 4;
+    contexts(&of_server, &of_client);
+    for (unsigned round = 1; round <= 3; round++) {
+        for (unsigned i = 0; i < PAIRS; i++)
+            CHECK(go_on(i % rt_p_count(), "pair", one_connects, &many[i]) == 0);
+        STORY_AWAIT(atomic_load(&well) == round * PAIRS);
+        tls_tickets_rotate(tickets);
+    }
+    tls_tickets_unref(tickets);
+    end_story();
+}
+
+static void contexts_serve_all_ps(void **state) {
+    story(3, many_story);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_handshake_may_come_byte_by_byte),
+        cmocka_unit_test(a_peer_that_stops_anywhere_is_waited_for_until_the_deadline),
+        cmocka_unit_test(a_peer_that_goes_is_told_from_one_that_is_late),
+        cmocka_unit_test(whoever_speaks_something_else_is_refused_with_a_reason),
+        cmocka_unit_test(bytes_read_before_and_behind_the_handshake_are_not_lost),
+        cmocka_unit_test(handshakes_may_run_on_threads_that_block),
+        cmocka_unit_test(contexts_serve_all_ps),
+    };
+    return cmocka_run_group_tests(tests, tls_story_setup, tls_story_teardown);
+}

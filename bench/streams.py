@@ -16,6 +16,7 @@ moves bytes by splice and does nothing else: what a TCP proxy cannot go below (b
   https        128 B answers over TLS 1.3, 64 connections
   idle         memory of each of 10,000 connections that carried a message and stay open
   calls        system calls per round trip, connection, handshake, request and MB
+  json         a value of a JSON body: bench/_streams_json.py
   copies       bytes that Sluice copies and splices for each that it passes on
 """
 
@@ -29,6 +30,7 @@ import sys
 import _report
 import _streams_calls
 import _streams_copies
+import _streams_json
 import _streams_tcp
 import _streams_tls
 from _report import BEST, Aim
@@ -49,6 +51,7 @@ MEASURES = {
     "tls_bulk": _streams_tls.bulk,
     "https": _streams_tls.small,
     "idle": _streams_tcp.idle,
+    "json": _streams_json.run,
 }
 AIMS = [
     Aim("tcp_passthrough_cpu_ms_per_gb", "bare", 1.05),
@@ -63,6 +66,8 @@ AIMS = [
     *(Aim(f"tls_{name}_cpu_ms_per_gb", BEST, 1.0) for name, _ in _streams_tls.CIPHERS),
     Aim("https_small_cpu_us", BEST, 1.0),
     Aim("tcp_idle_conn_bytes", "haproxy", 1.0),
+    *(Aim(f"json_{place}_gb_per_s", "simdjson", 0.7) for place in ("early", "late")),
+    *(Aim(f"json_records_{place}_gb_per_s", "simdjson", None) for place in ("early", "late")),
 ]
 DRAWN = {
     "tcp_passthrough_cpu_ms_per_gb": "CPU of the proxy per GB of TCP",
@@ -128,7 +133,11 @@ def main():
         print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
     report["ratios"] = _report.ratios(report["results"], lineup.ours, AIMS)
     if report["results"]:
-        _report.print_results(report["results"], lineup.names)
+        proxied = [row for row in report["results"] if not row["case"].startswith("json_")]
+        scanned = [row for row in report["results"] if row["case"].startswith("json_")]
+        for rows, names in ((proxied, lineup.names), (scanned, _streams_json.NAMES)):
+            if rows:
+                _report.print_results(rows, names)
         _report.print_ratios(report["ratios"])
     for what, calls in report.get("calls", {}).items():
         _report.print_table(f"calls: {what}", calls, least=0.005)

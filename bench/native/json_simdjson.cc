@@ -1,6 +1,6 @@
-/* bench_json_simdjson: the same with simdjson's on-demand parser.
+/* json_simdjson: the same with simdjson's on-demand parser.
  *
- *     bench_json_simdjson FILE KEY SECONDS [HOW]    prints a line of JSON (json_peers.h)
+ *     json_simdjson FILE KEY SECONDS [HOW]    prints a line of JSON (json_peers.h)
  *
  *   in_place   the whole document is in memory, with the bytes of padding behind it that simdjson reads
  *   copied     it comes in spans, which are copied into such a buffer first: what a proxy would have to do
@@ -47,8 +47,6 @@ static bool copied(struct json_document *document) {
     return ok;
 }
 
-static volatile uint64_t none;
-
 int main(int argc, char **argv) {
     struct json_document document = {};
     if (argc < 4 || !json_load(&document, argv[1])) {
@@ -58,5 +56,5 @@ int main(int argc, char **argv) {
     document.key = argv[2];
     bool copies = argc > 4 && strcmp(argv[4], "copied") == 0;
     return json_measure(copies ? "simdjson_copied" : "simdjson", copies ? copied : in_place,
-                        &document, strtod(argv[3], NULL), &none);
+                        &document, strtod(argv[3], NULL));
 }

@@ -4,47 +4,55 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* Written out: as a loop the vectors would live in memory. */
+#define BLOCK_EACH(i) _Pragma("GCC unroll 4") for (int i = 0; i < 4; i++)
+
 struct json_block {
     __m128i v[4];
 };
 
 static inline struct json_block block_load(const char *bytes) {
     struct json_block b;
-    for (int i = 0; i < 4; i++)
+    BLOCK_EACH(i) {
         b.v[i] = _mm_loadu_si128((const __m128i *)(const void *)(bytes + (ptrdiff_t)16 * i));
+    }
     return b;
 }
 
 static inline uint64_t block_bits(struct json_block b) {
     uint64_t bits = 0;
-    for (int i = 0; i < 4; i++)
+    BLOCK_EACH(i) {
         bits |= (uint64_t)(uint32_t)_mm_movemask_epi8(b.v[i]) << 16 * i;
+    }
     return bits;
 }
 
 static inline uint64_t block_eq(struct json_block b, char c) {
-    for (int i = 0; i < 4; i++)
+    BLOCK_EACH(i) {
         b.v[i] = _mm_cmpeq_epi8(b.v[i], _mm_set1_epi8(c));
+    }
     return block_bits(b);
 }
 
 /* With bit 5 of each byte set. */
 static inline struct json_block block_fold(struct json_block b) {
-    for (int i = 0; i < 4; i++)
+    BLOCK_EACH(i) {
         b.v[i] = _mm_or_si128(b.v[i], _mm_set1_epi8(0x20));
+    }
     return b;
 }
 
 /* byte >= first, unsigned. */
 static inline uint64_t block_from(struct json_block b, uint8_t first) {
-    for (int i = 0; i < 4; i++)
+    BLOCK_EACH(i) {
         b.v[i] = _mm_cmpeq_epi8(_mm_max_epu8(b.v[i], _mm_set1_epi8((char)first)), b.v[i]);
+    }
     return block_bits(b);
 }
 
 /* first <= byte <= first + more, unsigned. */
 static inline uint64_t block_range(struct json_block b, uint8_t first, uint8_t more) {
-    for (int i = 0; i < 4; i++) {
+    BLOCK_EACH(i) {
         __m128i v = _mm_sub_epi8(b.v[i], _mm_set1_epi8((char)first));
         b.v[i] = _mm_cmpeq_epi8(_mm_min_epu8(v, _mm_set1_epi8((char)more)), v);
     }
@@ -52,8 +60,9 @@ static inline uint64_t block_range(struct json_block b, uint8_t first, uint8_t m
 }
 
 static inline uint64_t block_controls(struct json_block b) {
-    for (int i = 0; i < 4; i++)
+    BLOCK_EACH(i) {
         b.v[i] = _mm_cmpeq_epi8(_mm_min_epu8(b.v[i], _mm_set1_epi8(0x1f)), b.v[i]);
+    }
     return block_bits(b);
 }
 
@@ -67,7 +76,7 @@ static inline uint64_t block_high(struct json_block b) {
 }
 
 static inline uint64_t block_blanks(struct json_block b) {
-    for (int i = 0; i < 4; i++) {
+    BLOCK_EACH(i) {
         __m128i v = b.v[i];
         __m128i lines = _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('\n')),
                                      _mm_cmpeq_epi8(v, _mm_set1_epi8('\r')));

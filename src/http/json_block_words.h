@@ -5,6 +5,9 @@
 #include <stdint.h>
 #include <string.h>
 
+/* Written out: as a loop the words would live in memory. */
+#define BLOCK_EACH(i) _Pragma("GCC unroll 8") for (int i = 0; i < 8; i++)
+
 struct json_block {
     uint64_t v[8]; /* the first byte in the lowest bits */
 };
@@ -15,16 +18,18 @@ struct json_block {
 static inline struct json_block block_load(const char *bytes) {
     struct json_block b;
     memcpy(b.v, bytes, sizeof b.v);
-    for (int i = 0; i < 8; i++)
+    BLOCK_EACH(i) {
         b.v[i] = le64toh(b.v[i]);
+    }
     return b;
 }
 
 /* The top bit of each byte. The product has them side by side in its top byte: no two of them meet in it. */
 static inline uint64_t block_bits(struct json_block b) {
     uint64_t bits = 0;
-    for (int i = 0; i < 8; i++)
+    BLOCK_EACH(i) {
         bits |= ((b.v[i] & BLOCK_TOPS) >> 7) * UINT64_C(0x0102040810204080) >> 56 << 8 * i;
+    }
     return bits;
 }
 
@@ -34,15 +39,17 @@ static inline uint64_t block_zeros(uint64_t v) {
 }
 
 static inline uint64_t block_eq(struct json_block b, char c) {
-    for (int i = 0; i < 8; i++)
+    BLOCK_EACH(i) {
         b.v[i] = block_zeros(b.v[i] ^ BLOCK_ONES * (uint8_t)c);
+    }
     return block_bits(b);
 }
 
 /* With bit 5 of each byte set. */
 static inline struct json_block block_fold(struct json_block b) {
-    for (int i = 0; i < 8; i++)
+    BLOCK_EACH(i) {
         b.v[i] |= BLOCK_ONES * 0x20;
+    }
     return b;
 }
 
@@ -61,15 +68,17 @@ static inline uint64_t block_not_less(uint64_t v, unsigned from) {
 
 /* byte >= first, unsigned. */
 static inline uint64_t block_from(struct json_block b, uint8_t first) {
-    for (int i = 0; i < 8; i++)
+    BLOCK_EACH(i) {
         b.v[i] = block_not_less(b.v[i], first);
+    }
     return block_bits(b);
 }
 
 /* first <= byte <= first + more, unsigned. */
 static inline uint64_t block_range(struct json_block b, uint8_t first, uint8_t more) {
-    for (int i = 0; i < 8; i++)
+    BLOCK_EACH(i) {
         b.v[i] = block_not_less(b.v[i], first) & ~block_not_less(b.v[i], first + more + 1u);
+    }
     return block_bits(b);
 }
 
@@ -79,8 +88,9 @@ static inline uint64_t block_controls(struct json_block b) {
 
 static inline bool block_has_high(struct json_block b) {
     uint64_t all = 0;
-    for (int i = 0; i < 8; i++)
+    BLOCK_EACH(i) {
         all |= b.v[i];
+    }
     return (all & BLOCK_TOPS) != 0;
 }
 
@@ -89,9 +99,10 @@ static inline uint64_t block_high(struct json_block b) {
 }
 
 static inline uint64_t block_blanks(struct json_block b) {
-    for (int i = 0; i < 8; i++)
+    BLOCK_EACH(i) {
         b.v[i] = block_zeros(b.v[i] ^ BLOCK_ONES * ' ') | block_zeros(b.v[i] ^ BLOCK_ONES * '\t') |
                  block_zeros(b.v[i] ^ BLOCK_ONES * '\n') | block_zeros(b.v[i] ^ BLOCK_ONES * '\r');
+    }
     return block_bits(b);
 }
 

@@ -18,6 +18,7 @@ from harness import ROOT, SLUICE, eventually, is_sanitized
 sys.path.insert(0, str(ROOT / "bench"))
 
 from _servers import free_port  # noqa: E402
+import _streams_json  # noqa: E402
 from _streams_servers import nginx_stream_module  # noqa: E402
 
 TOOLS = ("nginx", "haproxy", "strace", "cc")
@@ -118,6 +119,21 @@ def test_a_quick_run_of_streams_measures_the_peers(tmp_path):
     chart = ElementTree.parse(output.with_suffix(".svg")).getroot()
     labels = [text.text for text in chart.iter("{http://www.w3.org/2000/svg}text")]
     assert "bare" in labels
+
+
+def test_the_documents_of_the_json_bench_are_found_through(tmp_path, monkeypatch):
+    """Early and late, by every way of the scanner's program; and the program says when there is nothing to find."""
+    monkeypatch.setattr(_streams_json, "SIZE", 1 << 15)
+    ours = _streams_json.scanners()
+    for make in (_streams_json.message, _streams_json.record):
+        for place, document in _streams_json.documents(make).items():
+            path = tmp_path / f"{make.__name__}-{place}"
+            path.write_text(document)
+            said = [_streams_json.measure(words, path, 0.001) for words in ours.values()]
+            assert all(each["bytes"] == len(document) > 1 << 15 for each in said)
+            path.write_text(document.replace('"model"', '"muddle"'))
+            with pytest.raises(subprocess.CalledProcessError):
+                _streams_json.measure(ours["sluice"], path, 0.001)
 
 
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody"

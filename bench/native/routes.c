@@ -131,7 +131,7 @@ static NOINLINE unsigned look_up_all(const struct route_table *table,
                                      const struct request *requests, unsigned count) {
     unsigned found = 0;
     for (unsigned i = 0; i < count; i++) {
-        const struct route_entry *entry = route_match(table, &requests[i].headers, 0);
+        const struct route_entry *entry = route_match(table, &requests[i].headers, 0, 0);
         found += entry && entry->config == requests[i].expected;
     }
     return found;

@@ -44,9 +44,11 @@
 #include <stdlib.h>
 
 #include "ext/ext_handles.h"
+#include "proxy/downstream.h"
 #include "proxy/exchange.h"
 #include "proxy/hcm.h"
 #include "proxy/route.h"
+#include "proxy/tls_info.h"
 
 void ext_stream_init(struct ext_stream *stream) {
     memset(stream, 0, sizeof(*stream));
@@ -142,6 +144,7 @@ static void info_snapshot_locked(struct ext_stream *stream, struct exchange *x) 
     info->upstream_remote = from->upstream_remote;
     info->routes = x->hcm->routes;
     info->random = x->random;
+    info->peer = x->downstream ? tls_peer_bits(&x->downstream->socket) : 0;
 }
 
 int ext_side_lend(struct ext_stream *stream, struct exchange *x, enum ext_direction direction,
@@ -387,7 +390,7 @@ void ext_stream_clear_route_locked(struct ext_stream *stream, bool refresh) {
         err = ext_edits_apply(side->edits, EXT_REQUEST, &map, NULL);
     if (!err) {
         const struct route_entry *route =
-            route_match(stream->info.routes, &map, stream->info.random);
+            route_match(stream->info.routes, &map, stream->info.random, stream->info.peer);
         stream->info.route_name = route ? route->name : span_make("", 0);
     }
     arena_fini(&arena);

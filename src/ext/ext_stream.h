@@ -71,6 +71,7 @@ struct ext_info {
     /* Immutable, so any thread may match: a refreshed route is known to the caller at once. */
     const struct route_table *routes;
     uint64_t random;
+    unsigned peer; /* of the client's certificate, as route_match wants it */
 };
 
 struct ext_side {

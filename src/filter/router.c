@@ -14,6 +14,8 @@
 
 #include "base/clock.h"
 #include "filter/router_internal.h"
+#include "http/authority.h"
+#include "proxy/tls_info.h"
 
 static void *router_create(struct exchange *x, const struct filter_factory *factory) {
     struct router *r = arena_alloc(&x->arena, sizeof *r);
@@ -94,8 +96,32 @@ static void note_upstream(struct router *r) {
         x->info.upstream_remote = r->host->text;
         x->info.upstream_host_name = r->host->hostname.len ? r->host->hostname : r->host->text;
     }
-    if (r->served)
+    if (r->served) {
         x->info.upstream_local = span_make(r->served->local_text, r->served->local_len);
+        if (r->served->socket.transport)
+            x->info.upstream_tls = upstream_tls_copy(&r->served->socket, &x->arena);
+    }
+}
+
+/* The name that the request's host gives to TLS; an IP is none that can be asked for, but can be checked. */
+static NOINLINE enum upstream_failure get_by_host(struct router *r,
+                                                  struct upstream_trouble *trouble) {
+    struct transport_wishes wishes = {.server_name = span_of("")};
+    const struct upstream_wants wants = {.wishes = &wishes, .deadline_ns = RT_FOREVER};
+    const struct cfg_auto_sni *automatic = r->cluster->config->upstream_http_protocol_options;
+    const struct header_map *headers = &r->x->request.headers;
+    struct span authority = span_none();
+    if (automatic->override_auto_sni_header.len)
+        authority = header_get_name(headers, automatic->override_auto_sni_header);
+    if (authority.len == 0)
+        authority = header_get(headers, HDR_AUTHORITY);
+    struct span host = authority_host(authority);
+    struct address address;
+    if (automatic->auto_sni && !address_parse_loose(host, &address))
+        wishes.server_name = host;
+    if (automatic->auto_san_validation)
+        wishes.verify_name = host;
+    return upstream_get(r->cluster, r->x->shard, &wants, &r->host, &r->upstream, trouble);
 }
 
 static bool admit(struct router *r) {
@@ -107,22 +133,28 @@ static bool admit(struct router *r) {
         return true;
     }
     stat_inc(cluster->stats.rq_pending_overflow, shard);
-    router_connect_failure(r, UPSTREAM_OVERFLOW, 0);
+    router_connect_failure(r, UPSTREAM_OVERFLOW, NULL);
     return false;
 }
 
-static void forward(struct router *r, const struct route_entry *route) {
+static __attribute__((always_inline)) inline void forward(struct router *r,
+                                                          const struct route_entry *route) {
     struct exchange *x = r->x;
+    static const struct upstream_wants plain = {.deadline_ns = RT_FOREVER};
     int rc = 0;
+    struct upstream_trouble trouble;
+    trouble.failure[0] = '\0';
     router_start_timeout(r); /* nobody waits for a connection for ever */
     enum upstream_failure failure =
-        upstream_get(r->cluster, x->shard, RT_FOREVER, &r->host, &r->upstream, &rc);
+        r->cluster->asks_by_host
+            ? get_by_host(r, &trouble)
+            : upstream_get(r->cluster, x->shard, &plain, &r->host, &r->upstream, &trouble);
     r->served = r->upstream;
     if (!is_here_whole(x))
         router_stop_timeout(r); /* its time begins when it is */
     note_upstream(r);
     if (failure != UPSTREAM_OK) {
-        router_connect_failure(r, failure, rc);
+        router_connect_failure(r, failure, &trouble);
         return;
     }
     if (!exchange_alive(x)) { /* it ended while a place in the pool was handed to it */

@@ -47,8 +47,9 @@ void router_reply_simple(struct router *r, unsigned status, struct span body, st
                          uint32_t flags);
 void router_redirect(struct router *r, const struct route_entry *route);
 void router_direct_response(struct router *r, const struct route_entry *route);
-/* rc: the negative errno value behind UPSTREAM_CONNECT_FAILED. */
-void router_connect_failure(struct router *r, enum upstream_failure failure, int rc);
+/* trouble: of UPSTREAM_CONNECT_FAILED. */
+void router_connect_failure(struct router *r, enum upstream_failure failure,
+                            const struct upstream_trouble *trouble);
 /* rc: why there is no response head, as router_read_head or router_send_request said it. */
 void router_response_failure(struct router *r, int rc);
 /* The route's timeout, counted from now unless it runs already. */

@@ -91,7 +91,8 @@ static void upstream_reset(struct router *r, unsigned status, const char *reason
     router_reply_simple(r, status, body, underscored(&x->arena, details), flags);
 }
 
-void router_connect_failure(struct router *r, enum upstream_failure failure, int rc) {
+void router_connect_failure(struct router *r, enum upstream_failure failure,
+                            const struct upstream_trouble *trouble) {
     struct exchange *x = r->x;
     switch (failure) {
     case UPSTREAM_NO_HOST:
@@ -118,8 +119,9 @@ void router_connect_failure(struct router *r, enum upstream_failure failure, int
         upstream_reset(r, 503, "connection timeout", span_none(), FLAG_UPSTREAM_CONNECTION_FAILURE);
         break;
     case UPSTREAM_CONNECT_FAILED: {
-        struct span why =
-            arena_printf(&x->arena, "delayed connect error: %s", strerrordesc_np(-rc));
+        struct span why = trouble->failure[0] ? span_of(trouble->failure)
+                                              : arena_printf(&x->arena, "delayed connect error: %s",
+                                                             strerrordesc_np(-trouble->rc));
         upstream_reset(r, 503, "remote connection failure", why, FLAG_UPSTREAM_CONNECTION_FAILURE);
         break;
     }

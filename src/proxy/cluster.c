@@ -164,12 +164,39 @@ static struct host_set *static_hosts(const struct cfg_cluster *cfg, struct cfg_p
     return set;
 }
 
+static int build_transport(struct cluster *cluster, struct cfg_problems *problems) {
+    const struct cfg_transport_socket *config = cluster->config->transport_socket;
+    if (!config || !config->has_typed_config ||
+        config->typed_config.schema == &cfg_schema_raw_buffer)
+        return 0; /* bytes as they are */
+    const struct transport_socket_kind *kind = transport_socket_find(config->typed_config.schema);
+    if (!kind || !kind->itab->connect) {
+        cfg_problem_add(problems, CFG_PROBLEM_UNSUPPORTED, &config->mark,
+                        "transport_socket '%.*s': its typed_config is of none that a cluster of "
+                        "this release has",
+                        (int)config->name.len, config->name.ptr);
+        return -EINVAL;
+    }
+    struct span label =
+        cluster->config->alt_stat_name.len ? cluster->config->alt_stat_name : cluster->name;
+    char *owner;
+    int len = asprintf(&owner, "cluster.%.*s", (int)label.len, label.ptr);
+    if (len < 0) {
+        problems->lost = true;
+        return -ENOMEM;
+    }
+    int rc = kind->build(&config->typed_config, cluster->config_ref, span_make(owner, (size_t)len),
+                         problems, &cluster->transport.config);
+    free(owner);
+    if (rc == 0)
+        cluster->transport.kind = kind;
+    const struct cfg_auto_sni *automatic = cluster->config->upstream_http_protocol_options;
+    cluster->asks_by_host = automatic && (automatic->auto_sni || automatic->auto_san_validation);
+    return rc;
+}
+
 struct cluster *cluster_build(struct config *config, const struct cfg_cluster *cfg,
                               struct cfg_problems *problems) {
-    if (cfg->transport_socket && cfg->transport_socket->has_typed_config &&
-        cfg->transport_socket->typed_config.schema != &cfg_schema_raw_buffer)
-        cfg_problem_add(problems, CFG_PROBLEM_UNSUPPORTED, &cfg->transport_socket->mark,
-                        "only envoy.transport_sockets.raw_buffer is supported yet");
     unsigned locals = rt_p_count();
     size_t size = sizeof(struct cluster) + locals * sizeof(struct cluster_local);
     struct cluster *cluster = aligned_alloc(64, (size + 63) / 64 * 64);
@@ -195,6 +222,10 @@ struct cluster *cluster_build(struct config *config, const struct cfg_cluster *c
     } else {
         dns_check(cfg, problems);
     }
+    if (build_transport(cluster, problems) != 0) {
+        cluster_unref(cluster);
+        return NULL;
+    }
     return cluster;
 }
 
@@ -209,6 +240,8 @@ void cluster_unref(struct cluster *cluster) {
     for (unsigned i = 0; i < cluster->local_count; i++)
         host_set_unref(cluster->local[i].hosts);
     host_set_unref(cluster->published);
+    if (cluster->transport.kind && cluster->transport.kind->free_config)
+        cluster->transport.kind->free_config(cluster->transport.config);
     config_unref(cluster->config_ref);
     free(cluster);
 }

@@ -38,6 +38,9 @@ struct connection_info {
     struct span
         tlvs; /* of a PROXY header, those that are to be passed on, as they stood there: proxy_tlv_next */
 
+    /* Of the transport socket, if it came to nothing: %DOWNSTREAM_TRANSPORT_FAILURE_REASON%. */
+    struct span transport_failure;
+
     /* Of the sniffer. flow_id 0: it did not look. */
     uint64_t flow_id;     /* distinct in the process, in the order of arrival on a P */
     int64_t timestamp_ns; /* wall clock, when the connection was accepted */

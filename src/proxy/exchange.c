@@ -17,6 +17,7 @@
 #include "proxy/local_reply.h"
 #include "proxy/metadata.h"
 #include "proxy/route.h"
+#include "proxy/tls_info.h"
 
 LOG_COMPONENT(http, "http");
 
@@ -252,8 +253,9 @@ static void stop_timers(struct exchange *x) {
 const struct route_entry *exchange_route(struct exchange *x) {
     if (!x->route_chosen) {
         x->route_chosen = true;
-        x->route =
-            x->hcm->routes ? route_match(x->hcm->routes, &x->request.headers, x->random) : NULL;
+        x->route = x->hcm->routes ? route_match(x->hcm->routes, &x->request.headers, x->random,
+                                                tls_peer_bits(&x->downstream->socket))
+                                  : NULL;
         if (x->route) {
             doing_route(x->doing, &x->route->labels);
             x->info.route_name = x->route->name;

@@ -17,6 +17,7 @@ enum format_op_kind {
     OP_QUERY_PARAM,
     OP_METADATA,     /* dynamic */
     OP_FILTER_STATE, /* which: enum format_filter_state */
+    OP_TLS,          /* which: enum format_tls, part: enum format_tls_side */
 };
 
 enum format_field {
@@ -81,6 +82,30 @@ enum format_filter_state {
     STATE_TIMESTAMP,
     STATE_SRC_PORT,
     STATE_PROTOCOL
+};
+
+enum format_tls {
+    TLS_VERSION,
+    TLS_CIPHER,
+    TLS_SESSION_ID,
+    TLS_SUBJECT,
+    TLS_ISSUER,
+    TLS_SERIAL,
+    TLS_FINGERPRINT_1,
+    TLS_FINGERPRINT_256,
+    TLS_URI_SANS,
+    TLS_DNS_SANS,
+    TLS_IP_SANS,
+    TLS_EMAIL_SANS,
+    TLS_PEM,
+    TLS_VALID_FROM, /* these two take a format of times */
+    TLS_VALID_TO,
+    TLS_FAILURE,
+};
+enum format_tls_side {
+    TLS_PEER,     /* the client's connection, and its certificate */
+    TLS_LOCAL,    /* the certificate that we showed to it */
+    TLS_UPSTREAM, /* the upstream's connection, and its certificate */
 };
 
 enum format_grpc { GRPC_CAMEL, GRPC_SNAKE, GRPC_NUMBER };
@@ -167,7 +192,7 @@ void time_format_write(const struct time_format *format, int64_t wall_ns, struct
 enum format_value_kind format_put_text(struct format_out *out, struct span text, size_t max_len);
 /* As it stands between the quotes of a JSON string: what was appended behind start. */
 void format_encode_json(struct format_out *out, size_t start);
-/* OP_ADDRESS, OP_METADATA and OP_FILTER_STATE. */
+/* OP_ADDRESS, OP_METADATA, OP_FILTER_STATE and OP_TLS. */
 enum format_value_kind format_put_address(const struct format_op *op,
                                           const struct format_subject *of, struct format_out *out);
 enum format_value_kind format_put_metadata(const struct format_op *op,
@@ -175,6 +200,9 @@ enum format_value_kind format_put_metadata(const struct format_op *op,
 enum format_value_kind format_put_filter_state(const struct format_op *op,
                                                const struct format_subject *of,
                                                struct format_out *out);
+
+enum format_value_kind format_put_tls(const struct format_op *op, const struct format_subject *of,
+                                      struct format_out *out);
 
 /* As protobuf prints a double: 7, 0.5, 1e+30. */
 void format_put_number(struct format_out *out, double number);

@@ -287,6 +287,14 @@ static bool parse_argument(struct parser *p, const struct format_command *comman
         return parse_metadata(p, op);
     case OP_FILTER_STATE:
         return parse_filter_state(p, op);
+    case OP_TLS: {
+        bool is_time = command->which == TLS_VALID_FROM || command->which == TLS_VALID_TO;
+        const char *error = "out of memory";
+        if (!is_time || time_format_compile(p->argument, false, &op->time, &error) == 0)
+            return true;
+        refuse(p, error);
+        return false;
+    }
     case OP_ADDRESS:
         return true;
     }

@@ -431,6 +431,8 @@ enum format_value_kind format_op_write(const struct format_op *op, const struct 
         return format_put_metadata(op, of, out);
     case OP_FILTER_STATE:
         return format_put_filter_state(op, of, out);
+    case OP_TLS:
+        return format_put_tls(op, of, out);
     }
     return FORMAT_ABSENT;
 }

@@ -6,6 +6,8 @@
 
 #include "http/authority.h"
 #include "http/path.h"
+#include "proxy/client_cert.h"
+#include "proxy/downstream.h"
 
 static COLD void refuse(struct exchange *x, unsigned status, struct span body, struct span details,
                         bool close) {
@@ -134,6 +136,15 @@ static struct span host_text(struct exchange *x, const struct address *address) 
     return text ? span_make(text, address_host_text(address, text)) : span_none();
 }
 
+/* The transports that a client's connection can have are all secret: there is TLS only. */
+static bool is_secure(const struct exchange *x) {
+    return x->downstream->socket.transport != NULL;
+}
+
+static struct span scheme_of(const struct exchange *x) {
+    return is_secure(x) ? SPAN_LIT("https") : SPAN_LIT("http");
+}
+
 /* We are the first hop: what the peer says of others is not believed, but for what trusted ones added. */
 static int forwarded_at_edge(struct exchange *x, struct span xff) {
     struct header_map *headers = &x->request.headers;
@@ -149,7 +160,7 @@ static int forwarded_at_edge(struct exchange *x, struct span xff) {
         rc = header_append(headers, HDR_X_FORWARDED_FOR, SPAN_LIT("x-forwarded-for"),
                            host_text(x, address_is_loopback(&peer) ? &x->hcm->machine : &peer));
     if (rc == 0 && (hops == 0 || !header_has(headers, HDR_X_FORWARDED_PROTO)))
-        rc = header_set_id(headers, HDR_X_FORWARDED_PROTO, SPAN_LIT("http"));
+        rc = header_set_id(headers, HDR_X_FORWARDED_PROTO, scheme_of(x));
     if (rc == 0 && client.len) {
         struct span text = host_text(x, &client);
         rc = span_is_none(text) ? -ENOMEM
@@ -168,7 +179,7 @@ static int forwarded(struct exchange *x) {
         set_remote(x, &address);
     return header_has(headers, HDR_X_FORWARDED_PROTO)
                ? 0
-               : header_set_id(headers, HDR_X_FORWARDED_PROTO, SPAN_LIT("http"));
+               : header_set_id(headers, HDR_X_FORWARDED_PROTO, scheme_of(x));
 }
 
 /* Fields that steer Envoy's router, believed only from an internal peer. */
@@ -279,14 +290,17 @@ void request_prepare(struct exchange *x, const struct http1_head *head) {
     if (!check_version(x, head) || !check_host(x, head) || !check_path(x) || !check_underscores(x))
         return;
     http1_strip_hop_by_hop(headers);
+    int rc = is_secure(x) ? header_set_id(headers, HDR_SCHEME, SPAN_LIT("https")) : 0;
     x->is_grpc = request_is_grpc(x);
     remove_internal_fields(x);
-    header_remove_id(headers, HDR_X_FORWARDED_CLIENT_CERT);
     if (!x->hcm->config->proxy_100_continue)
         header_remove_id(headers, HDR_EXPECT);
-    int rc = strip_host_port(x);
+    if (rc == 0)
+        rc = strip_host_port(x);
     if (rc == 0)
         rc = forwarded(x);
+    if (rc == 0)
+        rc = client_cert_forward(x);
     if (rc == 0)
         rc = request_id(x);
     if (rc == 0 && x->hcm->config->add_user_agent.set && x->hcm->config->add_user_agent.value &&

@@ -56,9 +56,10 @@ void route_table_free(struct route_table *table);
  * wildcard, then "*") that matches; NULL when none does. random decides runtime fractions and
  * weighted clusters: each of those has an entry of its own, so all that is asked of the entry later
  * is about the cluster that was chosen here. Allocates nothing. A virtual host's require_tls gives
- * the entry of a redirect to https. */
+ * the entry of a redirect to https. peer: bits of tls_info.h, of the client's certificate. */
 const struct route_entry *route_match(const struct route_table *table,
-                                      const struct header_map *headers, uint64_t random);
+                                      const struct header_map *headers, uint64_t random,
+                                      unsigned peer);
 
 /* Envoy's order: most specific first (weighted cluster, route, virtual host, table); with
  * most_specific_header_mutations_wins weighted cluster, table, virtual host, route. Values are formatted (%REQ(..)% and so on).

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "proxy/regex.h"
 #include "proxy/route_internal.h"
+#include "proxy/tls_info.h"
 
 enum { DIRECT_BODY_MAX = 4096 }; /* Envoy's default of max_direct_response_body_size_bytes */
 #define DEFAULT_TIMEOUT_NS (15 * NS_PER_S)
@@ -35,6 +36,15 @@ static void build_match(struct route_builder *builder, const struct cfg_route_ma
         route_problem(builder, &match->mark, "a path specifier is required");
     }
     route->grpc = match->grpc;
+    if (match->tls_context) {
+        const struct cfg_bool *asked[] = {&match->tls_context->presented,
+                                          &match->tls_context->validated};
+        static const uint8_t bits[] = {PEER_CERTIFICATE_PRESENTED, PEER_CERTIFICATE_VALIDATED};
+        for (unsigned i = 0; i < 2; i++) {
+            route->peer_mask |= asked[i]->set ? bits[i] : 0;
+            route->peer_want |= asked[i]->set && asked[i]->value ? bits[i] : 0;
+        }
+    }
     if (match->runtime_fraction) {
         static const uint32_t denominators[] = {100, 10000, 1000000};
         int which = match->runtime_fraction->denominator;

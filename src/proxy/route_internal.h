@@ -160,6 +160,7 @@ struct route {
     struct span path; /* prefix or whole */
     const struct regex *path_regex;
     bool grpc;
+    uint8_t peer_mask, peer_want; /* of the bits about the client's certificate */
     uint32_t fraction_numerator, fraction_denominator; /* denominator 0: none */
     const struct header_matcher *headers;
     size_t header_count;
@@ -204,8 +205,9 @@ struct route_request {
     const struct header_map *headers;
     struct span path, just_path; /* with the query, and without */
     uint64_t random;
+    unsigned peer;
 };
-/* Path, fraction, headers, query: all that is asked of a request. */
+/* Path, fraction, headers, query, certificate: all that is asked of a request. */
 bool route_matches(const struct route *route, const struct route_request *request);
 /* The first of the list that matches; NULL: none. */
 const struct route *route_first_of_all(const struct route_vhost *vhost,

@@ -36,6 +36,8 @@ bool route_matches(const struct route *route, const struct route_request *reques
     if (route->fraction_denominator > 0 &&
         request->random % route->fraction_denominator >= route->fraction_numerator)
         return false;
+    if ((request->peer & route->peer_mask) != route->peer_want)
+        return false;
     if (route->grpc && !is_grpc(request->headers))
         return false;
     if (route->header_count > 0 &&
@@ -72,7 +74,8 @@ static bool needs_tls(const struct route_vhost *vhost, const struct header_map *
 }
 
 const struct route_entry *route_match(const struct route_table *table,
-                                      const struct header_map *headers, uint64_t random) {
+                                      const struct header_map *headers, uint64_t random,
+                                      unsigned peer) {
     struct span host = header_get(headers, HDR_AUTHORITY);
     if (table->config->ignore_port_in_host_matching)
         host.len = route_port_start(host);
@@ -84,7 +87,7 @@ const struct route_entry *route_match(const struct route_table *table,
     struct span path = header_get(headers, HDR_PATH);
     if (span_is_none(path))
         return NULL;
-    const struct route_request request = {headers, path, route_just_path(path), random};
+    const struct route_request request = {headers, path, route_just_path(path), random, peer};
     const struct route *route = vhost->index ? route_index_find(vhost->index, vhost, &request)
                                              : route_first_of_all(vhost, &request);
     return route ? choose(route, random) : NULL;

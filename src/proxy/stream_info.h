@@ -30,6 +30,8 @@ enum response_flag {
     FLAG_DNS_FAILURE = 1 << 16,                      /* DF */
 };
 
+struct upstream_tls;
+
 struct stream_info {
     int64_t start_wall_ns;       /* %START_TIME% */
     int64_t start_ns;            /* monotonic, as all below; 0: did not happen */
@@ -54,6 +56,7 @@ struct stream_info {
     struct span upstream_local, upstream_remote;     /* "ip:port"; absent: none */
     struct span upstream_cluster, upstream_host_name;
     struct span upstream_transport_failure;
+    const struct upstream_tls *upstream_tls; /* NULL: no TLS there */
     uint32_t upstream_attempts;
     uint64_t connection_id; /* where there is no connection: exchange_connection_id */
     uint64_t stream_id;

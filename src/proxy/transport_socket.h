@@ -12,6 +12,8 @@
 /* What an upstream's transport may want to know of whom it is for. */
 struct transport_wishes {
     struct span server_name; /* to be sent instead of the configured one; absent: that */
+    struct span verify_name; /* the certificate must have; absent: as configured */
+    struct span host_name;   /* of the endpoint, by upstream.c; absent: it has none */
     const struct span *application_protocols; /* instead of the configured ones */
     uint32_t application_protocol_count;
     const struct downstream *downstream; /* whose addresses a PROXY header has; NULL: nobody's */

@@ -10,6 +10,7 @@
 #include "proxy/upstream.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -41,6 +42,8 @@ void upstream_unref(struct upstream *u) {
     if (--u->leases > 0)
         return;
     host_unref(u->host);
+    if (u->server_name)
+        free(u->server_name);
     pool_put(&worker_at(u->p_index)->upstream_pool, u);
 }
 
@@ -128,9 +131,24 @@ static void start_idling(struct host_pool *pool, struct upstream *u, int64_t tim
     timer_arm(&pool->idle_timer, u->idle_until_ns);
 }
 
-static struct upstream *take_idle(struct host *host, unsigned p_index) {
-    struct list *node = host->pools[p_index].idle.next;
-    if (node == &host->pools[p_index].idle)
+static bool is_for(const struct upstream *u, const struct transport_wishes *wishes) {
+    return u->server_name && span_eq(span_of(u->server_name), wishes->server_name);
+}
+
+static NOINLINE struct list *find_idle(struct list *head, const struct transport_wishes *wishes) {
+    struct list *node = head->next;
+    while (node != head && !is_for(container_of(node, struct upstream, node), wishes))
+        node = node->next;
+    return node;
+}
+
+/* wishes NULL: any will do, as all of a cluster were opened with the same. */
+static inline struct upstream *take_idle(struct host *host, unsigned p_index,
+                                         const struct transport_wishes *wishes) {
+    struct list *head = &host->pools[p_index].idle;
+    struct list *node =
+        __builtin_expect(wishes != NULL, false) ? find_idle(head, wishes) : head->next;
+    if (node == head)
         return NULL;
     struct upstream *u = container_of(node, struct upstream, node);
     leave_pool(u);
@@ -148,10 +166,12 @@ static struct upstream *hand_out(struct upstream *u, struct host **host_out) {
 /* At the breaker's limit an idle connection to any healthy host beats waiting for the one in turn:
  * nothing else might ever wake the waiter. */
 static struct upstream *take_any_idle(struct cluster *cluster, unsigned p_index,
+                                      const struct transport_wishes *wishes,
                                       struct host **host_out) {
     struct host_set *set = cluster->local[p_index].hosts;
     for (uint32_t i = 0; i < set->count; i++) {
-        struct upstream *u = set->hosts[i]->healthy ? take_idle(set->hosts[i], p_index) : NULL;
+        struct upstream *u =
+            set->hosts[i]->healthy ? take_idle(set->hosts[i], p_index, wishes) : NULL;
         if (u)
             return hand_out(u, host_out);
     }
@@ -180,13 +200,16 @@ static int connect_to(struct upstream *u, struct cluster *cluster, const struct 
 static int connect_transport(struct upstream *u, struct cluster *cluster, const struct host *host,
                              const struct upstream_wants *wants, int64_t deadline_ns,
                              char failure[256]) {
-    static const struct transport_wishes none = {0};
     const struct transport_socket *transport = &cluster->transport;
     int rc = connect_to(u, cluster, host, wants, deadline_ns);
     if (rc != 0 || !transport->kind)
         return rc;
-    rc = transport->kind->itab->connect(
-        transport->config, &u->socket, wants->wishes ? wants->wishes : &none, deadline_ns, failure);
+    struct transport_wishes wishes = {.server_name = span_none()};
+    if (wants->wishes)
+        wishes = *wants->wishes;
+    wishes.host_name = host->hostname;
+    rc = transport->kind->itab->connect(transport->config, &u->socket, &wishes, deadline_ns,
+                                        failure);
     if (rc != 0)
         socket_close(&u->socket);
     return rc;
@@ -289,14 +312,20 @@ enum upstream_failure upstream_open(struct cluster *cluster, unsigned p_index,
 /* ---- the pool ---- */
 
 static enum upstream_failure open_pooled(struct cluster *cluster, struct host *host,
-                                         unsigned p_index, int64_t deadline_ns,
-                                         struct upstream **out, int *rc) {
-    const struct upstream_wants wants = {.on_event = idle_event, .deadline_ns = deadline_ns};
-    char failure[256];
+                                         unsigned p_index, const struct upstream_wants *wants,
+                                         struct upstream **out, struct upstream_trouble *trouble) {
+    const struct upstream_wants pooled = {
+        .on_event = idle_event, .wishes = wants->wishes, .deadline_ns = wants->deadline_ns};
     stat_inc(cluster->stats.rq_pending_total, p_index);
     stat_inc(cluster->stats.cx_http1_total, p_index);
     atomic_fetch_add_explicit(&cluster->connections, 1, memory_order_relaxed);
-    return open_connection(cluster, host, p_index, &wants, out, rc, failure);
+    enum upstream_failure failed =
+        open_connection(cluster, host, p_index, &pooled, out, &trouble->rc, trouble->failure);
+    if (failed == UPSTREAM_OK && wants->wishes) {
+        struct span name = wants->wishes->server_name;
+        (*out)->server_name = strndup(name.ptr, name.len); /* without, it is nobody else's */
+    }
+    return failed;
 }
 
 static enum upstream_failure wait_for_room(struct cluster *cluster, unsigned p_index,
@@ -324,20 +353,24 @@ static enum upstream_failure wait_for_room(struct cluster *cluster, unsigned p_i
 /* There is no idle connection to the host in turn: one is opened, or waited for. A host is leased while the
  * coroutine may park. */
 static NOINLINE enum upstream_failure get_slowly(struct cluster *cluster, struct host *host,
-                                                 unsigned p_index, int64_t deadline_ns,
+                                                 unsigned p_index,
+                                                 const struct upstream_wants *wants,
                                                  struct host **host_out, struct upstream **out,
-                                                 int *rc) {
+                                                 struct upstream_trouble *trouble) {
     for (;;) {
         host_ref(host);
         host_unref(*host_out); /* of an earlier round */
         *host_out = host;
         uint32_t open = atomic_load_explicit(&cluster->connections, memory_order_relaxed);
         if (open < cluster->max_connections || cluster->local[p_index].open_count == 0)
-            return open_pooled(cluster, host, p_index, deadline_ns, out, rc);
-        *out = take_any_idle(cluster, p_index, host_out);
+            return open_pooled(cluster, host, p_index, wants, out, trouble);
+        *out = take_any_idle(cluster, p_index, wants->wishes, host_out);
         if (*out)
             return UPSTREAM_OK;
-        enum upstream_failure failure = wait_for_room(cluster, p_index, deadline_ns);
+        /* Those that idle for another name give way: nobody might ever take them. */
+        if (wants->wishes && upstream_close_idle(cluster, p_index, 0, 1, INT64_MAX) > 0)
+            continue;
+        enum upstream_failure failure = wait_for_room(cluster, p_index, wants->deadline_ns);
         if (failure != UPSTREAM_OK)
             return failure;
         host = cluster_choose(cluster, p_index);
@@ -345,7 +378,7 @@ static NOINLINE enum upstream_failure get_slowly(struct cluster *cluster, struct
             stat_inc(cluster->stats.cx_none_healthy, p_index);
             return UPSTREAM_NO_HOST;
         }
-        struct upstream *u = take_idle(host, p_index);
+        struct upstream *u = take_idle(host, p_index, wants->wishes);
         if (u) {
             *out = hand_out(u, host_out);
             return UPSTREAM_OK;
@@ -353,16 +386,17 @@ static NOINLINE enum upstream_failure get_slowly(struct cluster *cluster, struct
     }
 }
 
-enum upstream_failure upstream_get(struct cluster *cluster, unsigned p_index, int64_t deadline_ns,
-                                   struct host **host_out, struct upstream **out, int *rc) {
+enum upstream_failure upstream_get(struct cluster *cluster, unsigned p_index,
+                                   const struct upstream_wants *wants, struct host **host_out,
+                                   struct upstream **out, struct upstream_trouble *trouble) {
     struct host *host = cluster_choose(cluster, p_index);
     if (!host) {
         stat_inc(cluster->stats.cx_none_healthy, p_index);
         return UPSTREAM_NO_HOST;
     }
-    struct upstream *u = take_idle(host, p_index);
+    struct upstream *u = take_idle(host, p_index, wants->wishes);
     if (!u)
-        return get_slowly(cluster, host, p_index, deadline_ns, host_out, out, rc);
+        return get_slowly(cluster, host, p_index, wants, host_out, out, trouble);
     *out = u;
     *host_out = host;
     u->leases++;
@@ -404,7 +438,7 @@ void upstream_close(struct upstream *u, bool local) {
 void upstream_retire_pool(struct host *host, unsigned p_index) {
     struct upstream *u;
     host->pools[p_index].retired = true;
-    while ((u = take_idle(host, p_index)))
+    while ((u = take_idle(host, p_index, NULL)))
         destroy(u, true);
 }
 

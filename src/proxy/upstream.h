@@ -33,6 +33,7 @@ struct upstream {
     uint16_t p_index;
     uint16_t local_len;
     char local_text[ADDRESS_TEXT_MAX]; /* "ip:port" */
+    char *server_name;                 /* owned: of the wishes it was opened with; NULL: none */
 };
 
 enum upstream_failure {
@@ -45,18 +46,24 @@ enum upstream_failure {
     UPSTREAM_DEADLINE,  /* the request's own deadline passed first */
 };
 
-/* deadline_ns bounds the whole wait. *host must be NULL; it is set as soon as one was chosen, also on
- * failure. After UPSTREAM_OK it is *out's, which the caller leases; else it is leased, for host_unref.
- * *rc is the errno-like cause of a failed connect. */
-MUST_CHECK enum upstream_failure upstream_get(struct cluster *cluster, unsigned p_index,
-                                              int64_t deadline_ns, struct host **host,
-                                              struct upstream **out, int *rc);
-/* How a connection of the caller's own is to be. */
+/* How a connection is to be. */
 struct upstream_wants {
-    socket_event_fn on_event;              /* it may be called before upstream_open returns */
-    const struct transport_wishes *wishes; /* borrowed until it returns */
+    socket_event_fn
+        on_event; /* it may be called before upstream_open returns; not upstream_get's */
+    /* Borrowed until it returns; NULL: none. A pooled connection was opened for the same server_name. */
+    const struct transport_wishes *wishes;
     int64_t deadline_ns; /* of the whole; the cluster's connect_timeout holds too */
 };
+struct upstream_trouble { /* of UPSTREAM_CONNECT_FAILED */
+    int rc;
+    char failure[256]; /* its transport's words, if it was that which failed; else empty */
+};
+/* *host must be NULL; it is set as soon as one was chosen, also on failure. After UPSTREAM_OK it is *out's, which
+ * the caller leases; else it is leased, for host_unref. */
+MUST_CHECK enum upstream_failure upstream_get(struct cluster *cluster, unsigned p_index,
+                                              const struct upstream_wants *wants,
+                                              struct host **host, struct upstream **out,
+                                              struct upstream_trouble *trouble);
 /* What became of it. */
 struct upstream_opened {
     struct upstream *upstream; /* UPSTREAM_OK, else NULL. Owned, and leased */

@@ -168,7 +168,7 @@ const char *routes_pick(const struct routes *routes, const char *lines) {
     struct story story;
     story_begin(&story, lines);
     assert_non_null(routes->table);
-    const struct route_entry *entry = route_match(routes->table, &story.x.request.headers, 0);
+    const struct route_entry *entry = route_match(routes->table, &story.x.request.headers, 0, 0);
     const char *name = entry ? entry->name.ptr : "none"; /* of the config: NUL-terminated */
     story_end(&story);
     return name ? name : "";

@@ -441,10 +441,10 @@ static void mistakes_are_told_with_their_place(void **state) {
          "PLAIN/TYPED."},
         {"%CLUSTER_METADATA(a:b)%", CFG_PROBLEM_UNSUPPORTED,
          "format: %CLUSTER_METADATA% at position 0 is not supported"},
-        {"x %DOWNSTREAM_PEER_URI_SAN%", CFG_PROBLEM_UNSUPPORTED,
-         "format: %DOWNSTREAM_PEER_URI_SAN% at position 2 is not supported"},
-        {"%DOWNSTREAM_LOCAL_DNS_SAN%", CFG_PROBLEM_UNSUPPORTED,
-         "format: %DOWNSTREAM_LOCAL_DNS_SAN% at position 0 is not supported"},
+        {"x %DOWNSTREAM_PEER_CHAIN_SERIALS%", CFG_PROBLEM_UNSUPPORTED,
+         "format: %DOWNSTREAM_PEER_CHAIN_SERIALS% at position 2 is not supported"},
+        {"%UPSTREAM_LOCAL_DNS_SAN%", CFG_PROBLEM_UNSUPPORTED,
+         "format: %UPSTREAM_LOCAL_DNS_SAN% at position 0 is not supported"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct cfg_problems problems = {0};

@@ -57,7 +57,7 @@ static void clusters_must_exist(void **state) {
     assert_string_equal(r.problems, "");
     struct story story;
     story_begin(&story, "GET /");
-    assert_null(route_match(r.table, &story.x.request.headers, 0)->cluster);
+    assert_null(route_match(r.table, &story.x.request.headers, 0, 0)->cluster);
     story_end(&story);
     routes_free(&r);
 }
@@ -100,7 +100,7 @@ static void a_substitution_that_cannot_work_is_told(void **state) {
     assert_false(r.refused);
     struct story story;
     story_begin(&story, "GET /x");
-    const struct route_entry *entry = route_match(r.table, &story.x.request.headers, 0);
+    const struct route_entry *entry = route_match(r.table, &story.x.request.headers, 0, 0);
     assert_int_equal(route_rewrite_request(entry, &story.x), 0);
     assert_string_equal(header_get(&story.x.request.headers, HDR_PATH).ptr, "/x");
     story_end(&story);
@@ -137,7 +137,7 @@ static void direct_bodies_are_read_and_bounded(void **state) {
     routes_load(&r, yaml);
     struct story story;
     story_begin(&story, "GET /");
-    const struct route_entry *entry = route_match(r.table, &story.x.request.headers, 0);
+    const struct route_entry *entry = route_match(r.table, &story.x.request.headers, 0, 0);
     assert_true(span_eq(entry->direct_body, SPAN_LIT("from a file")));
     story_end(&story);
     routes_free(&r);
@@ -222,7 +222,7 @@ static void four_levels_of_filter_configs(void **state) {
     struct story story;
     const void *configs[4];
     story_begin(&story, "GET /all");
-    const struct route_entry *entry = route_match(r.table, &story.x.request.headers, 0);
+    const struct route_entry *entry = route_match(r.table, &story.x.request.headers, 0, 0);
     assert_int_equal(route_filter_configs(entry, 0, configs), 0);
     assert_int_equal(route_filter_configs(entry, 7, configs), 0);
     assert_int_equal(route_filter_configs(entry, 1, configs), 4);
@@ -232,7 +232,7 @@ static void four_levels_of_filter_configs(void **state) {
     assert_string_equal(configs[3], "weighted");
     story_end(&story);
     story_begin(&story, "GET /other");
-    entry = route_match(r.table, &story.x.request.headers, 0);
+    entry = route_match(r.table, &story.x.request.headers, 0, 0);
     assert_int_equal(route_filter_configs(entry, 1, configs), 2);
     story_end(&story);
     routes_free(&r);
@@ -274,7 +274,7 @@ static void four_levels_of_filter_configs(void **state) {
 static void check_labels(const struct routes *r, const char *lines, const char *expected) {
     struct story story;
     story_begin(&story, lines);
-    const struct route_entry *route = route_match(r->table, &story.x.request.headers, 0);
+    const struct route_entry *route = route_match(r->table, &story.x.request.headers, 0, 0);
     assert_non_null(route);
     char text[512] = "";
     for (unsigned i = 0; i < route->labels.count; i++) {

@@ -135,7 +135,7 @@ static unsigned compare(const struct routes *r, struct story *const stories, uns
         put_request_path(path);
         struct span whole = span_of(path);
         const struct route_request request = {&stories[roll(3)].x.request.headers, whole,
-                                              route_just_path(whole), roll(100)};
+                                              route_just_path(whole), roll(100), 0};
         long expected = number_of(vhost, route_first_of_all(vhost, &request));
         long got = number_of(vhost, route_index_find(vhost->index, vhost, &request));
         if (got != expected)
@@ -202,7 +202,7 @@ static void routes_of_other_paths_are_not_asked(void **state) {
     struct story story;
     story_begin(&story, "GET /");
     const struct route_request request = {&story.x.request.headers, SPAN_LIT("/4"), SPAN_LIT("/4"),
-                                          0};
+                                          0, 0};
     assert_int_equal(number_of(vhost, route_first_of_all(vhost, &request)), 3);
     assert_int_equal(number_of(vhost, route_index_find(vhost->index, vhost, &request)), 4);
     story_end(&story);

@@ -244,7 +244,7 @@ static void a_fraction_takes_its_share(void **state) {
     story_begin(&story, "GET /");
     unsigned tenth = 0;
     for (uint64_t random = 0; random < 1000; random++)
-        tenth += route_match(r.table, &story.x.request.headers, random)->name.ptr[0] == 't';
+        tenth += route_match(r.table, &story.x.request.headers, random, 0)->name.ptr[0] == 't';
     assert_int_equal(tenth, 100);
     story_end(&story);
     routes_free(&r);
@@ -260,7 +260,7 @@ static void weights_share_the_requests(void **state) {
     story_begin(&story, "GET /");
     unsigned up = 0;
     for (uint64_t random = 0; random < 1000; random++) {
-        const struct route_entry *entry = route_match(r.table, &story.x.request.headers, random);
+        const struct route_entry *entry = route_match(r.table, &story.x.request.headers, random, 0);
         struct span name = route_cluster_name(entry, &story.x.request.headers);
         assert_non_null(entry->cluster);
         up += span_eq(name, SPAN_LIT("up"));
@@ -276,7 +276,7 @@ static void a_header_can_name_the_cluster(void **state) {
     routes_load(&r, ONE_HOST "  - {match: {prefix: /}, route: {cluster_header: X-Cluster}}\n");
     struct story story;
     story_begin(&story, "GET /\nx-cluster: one\nx-cluster: two");
-    const struct route_entry *entry = route_match(r.table, &story.x.request.headers, 0);
+    const struct route_entry *entry = route_match(r.table, &story.x.request.headers, 0, 0);
     assert_true(span_eq(route_cluster_name(entry, &story.x.request.headers), SPAN_LIT("one")));
     story_end(&story);
     story_begin(&story, "GET /");
@@ -296,7 +296,7 @@ static void an_entry_tells_its_limits(void **state) {
                 "  - {match: {path: /gone}, redirect: {response_code: PERMANENT_REDIRECT}}\n");
     struct story story;
     story_begin(&story, "GET /default");
-    const struct route_entry *entry = route_match(r.table, &story.x.request.headers, 0);
+    const struct route_entry *entry = route_match(r.table, &story.x.request.headers, 0, 0);
     assert_int_equal(entry->timeout_ns, 15000000000);
     assert_int_equal(entry->idle_timeout_ns, -1);
     assert_non_null(entry->cluster);
@@ -305,23 +305,23 @@ static void an_entry_tells_its_limits(void **state) {
     assert_int_equal(route_status(entry), 0);
     story_end(&story);
     story_begin(&story, "GET /set");
-    entry = route_match(r.table, &story.x.request.headers, 0);
+    entry = route_match(r.table, &story.x.request.headers, 0, 0);
     assert_int_equal(entry->timeout_ns, 0);
     assert_int_equal(entry->idle_timeout_ns, 2500000000);
     story_end(&story);
     story_begin(&story, "GET /direct");
-    entry = route_match(r.table, &story.x.request.headers, 0);
+    entry = route_match(r.table, &story.x.request.headers, 0, 0);
     assert_int_equal(route_status(entry), 418);
     assert_true(span_eq(entry->direct_body, SPAN_LIT("short")));
     story_end(&story);
     story_begin(&story, "GET /gone");
-    assert_int_equal(route_status(route_match(r.table, &story.x.request.headers, 0)), 308);
+    assert_int_equal(route_status(route_match(r.table, &story.x.request.headers, 0, 0)), 308);
     story_end(&story);
     routes_free(&r);
 }
 
 static const char *location(const struct routes *r, struct story *story) {
-    const struct route_entry *entry = route_match(r->table, &story->x.request.headers, 0);
+    const struct route_entry *entry = route_match(r->table, &story->x.request.headers, 0, 0);
     assert_int_equal(entry->config->action_case, CFG_ACTION_REDIRECT);
     assert_int_equal(route_status(entry), 301);
     return route_redirect_location(entry, &story->x).ptr;
@@ -339,7 +339,7 @@ static void require_tls_redirects_what_came_without(void **state) {
     story_begin(&story, "GET /x?y\n:authority: all.com:80");
     assert_string_equal(location(&r, &story), "https://all.com:80/x?y");
     const void *configs[4];
-    const struct route_entry *entry = route_match(r.table, &story.x.request.headers, 0);
+    const struct route_entry *entry = route_match(r.table, &story.x.request.headers, 0, 0);
     assert_int_equal(route_filter_configs(entry, 0, configs), 0);
     assert_int_equal(route_mutate_response(entry, &story.x), 0);
     story_end(&story);

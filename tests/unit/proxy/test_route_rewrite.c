@@ -18,7 +18,7 @@ static void rewrite(const char *routes, struct story *story, const char *request
     routes_load(&r, yaml);
     assert_string_equal(r.problems, "");
     story_begin(story, request);
-    const struct route_entry *entry = route_match(r.table, &story->x.request.headers, 0);
+    const struct route_entry *entry = route_match(r.table, &story->x.request.headers, 0, 0);
     assert_non_null(entry);
     assert_int_equal(route_rewrite_request(entry, &story->x), 0);
     /* The table may go: rewritten values of this test are compared at once, but literals belong to
@@ -111,7 +111,7 @@ static void check_location(const char *match, const char *redirect, const char *
     assert_string_equal(r.problems, "");
     struct story story;
     story_begin(&story, request);
-    const struct route_entry *entry = route_match(r.table, &story.x.request.headers, 0);
+    const struct route_entry *entry = route_match(r.table, &story.x.request.headers, 0, 0);
     assert_non_null(entry);
     assert_string_equal(route_redirect_location(entry, &story.x).ptr, expected);
     story_end(&story);
@@ -182,7 +182,7 @@ static void mutate(const char *yaml, struct routes *r, struct story *story, cons
     story_begin(story, request);
     if (response)
         story_add(story, &story->x.response.headers, ":status: 200\ndate: today\nx-up: one");
-    const struct route_entry *entry = route_match(r->table, &story->x.request.headers, 0);
+    const struct route_entry *entry = route_match(r->table, &story->x.request.headers, 0, 0);
     assert_non_null(entry);
     assert_int_equal(response ? route_mutate_response(entry, &story->x)
                               : route_mutate_request(entry, &story->x),
@@ -296,7 +296,7 @@ static void a_value_that_may_not_go_on_the_wire_is_an_error(void **state) {
                 "    request_headers_to_add: [{header: {key: x-a, value: '%ROUTE_NAME%'}}]\n");
     story_begin(&story, "GET /");
     story.x.info.route_name = SPAN_LIT("two\r\nlines");
-    const struct route_entry *entry = route_match(r.table, &story.x.request.headers, 0);
+    const struct route_entry *entry = route_match(r.table, &story.x.request.headers, 0, 0);
     assert_int_equal(route_mutate_request(entry, &story.x), -EINVAL);
     story_end(&story);
     routes_free(&r);

@@ -22,7 +22,9 @@
 #include "filter/listener_filters.h"
 #include "filter/network_filters.h"
 #include "filter/router.h"
+#include "filter/transport_tls.h"
 #include "heap/heap_profile.h"
+#include "io/file_watch.h"
 #include "proxy/descriptors.h"
 #include "proxy/downstream.h"
 #include "proxy/filter_registry.h"
@@ -465,6 +467,10 @@ static bool start(void) {
     if (server.overload)
         overload_start(server.overload, server.snapshot);
     warm_clusters();
+    if (file_watch_run() != 0) {
+        LOG(log_main, LOG_CRITICAL, "out of memory at start");
+        return false;
+    }
     if (!open_listeners())
         return false;
     for (unsigned i = 0; i < server.listener_count; i++)
@@ -487,6 +493,8 @@ static void main_coroutine(void *arg) {
     listener_filters_register();
     filter_register(&filter_kind_json_router);
     network_filters_register();
+    transport_socket_register(&transport_tls_downstream);
+    transport_socket_register(&transport_tls_upstream);
     set_admin_hooks();
     LOG(log_main, LOG_INFO, "sluice " SLUICE_VERSION " starts with %u processors", rt_p_count());
     bool ok = start();

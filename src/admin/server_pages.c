@@ -210,16 +210,6 @@ void page_memory(const struct query *query, struct page *page) {
 }
 
 /* No TLS yet, so no certificates. */
-void page_certs(const struct query *query, struct page *page) {
-    page->content_type = content_type_json;
-    struct json json = {.out = &page->body, .style = JSON_PRETTY};
-    json_open(&json, '{');
-    json_key(&json, "certificates");
-    json_open(&json, '[');
-    json_close(&json, ']');
-    json_close(&json, '}');
-}
-
 /* What Envoy says with --disable-hot-restart. */
 void page_hot_restart_version(const struct query *query, struct page *page) {
     text_puts(&page->body, "disabled");

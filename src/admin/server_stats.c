@@ -5,6 +5,7 @@
 #include "admin/page.h"
 #include "base/clock.h"
 #include "base/stats.h"
+#include "filter/transport_tls.h"
 #include "rt/foreign.h"
 #include "rt/io_counts.h"
 #include "rt/rt.h"
@@ -109,6 +110,10 @@ void server_stats_refresh(void) {
     set(STAT_GAUGE, "server.memory_physical_size", memory.physical);
     set(STAT_GAUGE, "server.total_connections", connections > 0 ? (uint64_t)connections : 0);
 
+    int64_t days = transport_tls_days_left();
+    if (days == INT64_MAX) /* as Envoy, without any certificate */
+        days = UINT32_MAX;
+    set(STAT_GAUGE, "server.days_until_first_cert_expiring", days > 0 ? (uint64_t)days : 0);
     set_io();
 
     struct rt_stats rt;

@@ -75,7 +75,7 @@ struct walk {
     int error;
 };
 
-static void note(struct walk *walk, const char *directory, const char *name) {
+static void note_place(struct walk *walk, const char *directory, const char *name) {
     int number = inotify_add_watch(descriptor, directory, EVENTS);
     if (number < 0) {
         if (errno != ENOENT && errno != ENOTDIR && errno != EACCES)
@@ -127,7 +127,7 @@ static void walk_file(struct walk *walk, const char *path) {
             return;
         ssize_t n = readlink(whole, target, sizeof target - 1);
         if (n >= 0 || is_last)
-            note(walk, directory, name);
+            note_place(walk, directory, name);
         if (n < 0) {
             if (is_last)
                 return;
@@ -186,7 +186,7 @@ static NOINLINE bool walk_locked(struct file_watch *watch, int *rc) {
     for (char **file = watch->files; *file; file++)
         walk_file(&walk, *file);
     for (char **directory = watch->directories; *directory; directory++)
-        note(&walk, *directory, NULL);
+        note_place(&walk, *directory, NULL);
     bool differs = !same_places(watch, &walk);
     struct place *old = watch->places;
     size_t old_count = watch->place_count;
@@ -365,14 +365,9 @@ static void look_at(struct file_watch *watch) {
     unref(watch);
 }
 
-static void run(void *arg) {
+static void await_changes(void *arg) {
     struct poll_fd pd;
-    pthread_mutex_lock(&lock);
-    if (descriptor < 0)
-        descriptor = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
-    int fd = descriptor;
-    pthread_mutex_unlock(&lock);
-    int rc = fd < 0 ? -EMFILE : poll_open(&pd, fd, NULL);
+    int rc = poll_open(&pd, descriptor, NULL);
     while (rc == 0) {
         for (struct file_watch *watch; (watch = next_marked());)
             look_at(watch);
@@ -386,6 +381,11 @@ static void run(void *arg) {
 }
 
 int file_watch_run(void) {
+    pthread_mutex_lock(&lock);
+    bool has_watches = descriptor >= 0;
+    pthread_mutex_unlock(&lock);
+    if (!has_watches)
+        return 0;
     const struct go_options options = {.name = "file changes", .place = RT_ON_P};
-    return go_with(&options, run, NULL);
+    return go_with(&options, await_changes, NULL);
 }

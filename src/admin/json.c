@@ -4,6 +4,8 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "base/utf8.h"
+
 static void new_line(struct json *json) {
     if (json->style == JSON_PRETTY)
         text_printf(json->out, "\n%*s", (int)json->depth, "");

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "admin/histogram_view.h"
+#include "base/utf8.h"
 
 struct series {
     const struct statistic *stat;

@@ -36,6 +36,3 @@ static inline struct span text_span(const struct text *text) {
 /* The shortest decimal that reads back as value, NUL-terminated: "0.5", "3600000", "nan". */
 enum { DOUBLE_TEXT_MAX = 40 };
 void double_format(double value, char out[DOUBLE_TEXT_MAX]);
-
-/* Length of the well-formed UTF-8 sequence that s starts with; 0 when it starts with none. */
-size_t utf8_sequence(struct span s);

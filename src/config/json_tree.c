@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/utf8.h"
+
 #include "config/tree.h"
 
 struct json_reader {
@@ -154,7 +156,7 @@ static bool read_string(struct json_reader *r, struct span *out) {
     r->at++;
     text[len] = '\0';
     *out = span_make(text, len);
-    if (!cfg_utf8_valid(*out))
+    if (!utf8_is_valid(*out))
         return fail(r, span_of("not valid JSON: a string that is not UTF-8")) != NULL;
     return true;
 }

@@ -26,32 +26,6 @@ const char *cfg_tree_kind_name(const struct cfg_tree *node) {
     return "?";
 }
 
-bool cfg_utf8_valid(struct span text) {
-    const unsigned char *p = (const unsigned char *)text.ptr;
-    size_t i = 0;
-    while (i < text.len) {
-        unsigned lead = p[i];
-        if (lead < 0x80) {
-            i++;
-            continue;
-        }
-        size_t extra = lead >= 0xF0 ? 3 : lead >= 0xE0 ? 2 : 1;
-        if (lead < 0xC2 || lead > 0xF4 || text.len - i <= extra)
-            return false;
-        /* The second byte's range excludes overlong forms, surrogates and what is past U+10FFFF. */
-        unsigned low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
-        unsigned high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
-        if (p[i + 1] < low || p[i + 1] > high)
-            return false;
-        for (size_t k = 2; k <= extra; k++) {
-            if ((p[i + k] & 0xC0) != 0x80)
-                return false;
-        }
-        i += extra + 1;
-    }
-    return true;
-}
-
 bool cfg_tree_is_zero(const struct cfg_tree *node) {
     if (node->kind != NODE_PLAIN && node->kind != NODE_STRING)
         return false;

@@ -66,5 +66,3 @@ struct cfg_tree *cfg_json_parse(struct cfg_arena *arena, struct span file BORROW
                                 struct span text, enum cfg_json_scalars scalars,
                                 struct cfg_parse_error *error);
 
-/* True when text is valid UTF-8, which protobuf strings must be. */
-bool cfg_utf8_valid(struct span text);

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/utf8.h"
 #include "config/listener_filter_config.h"
 #include "filter/connection_facts.h"
 #include "filter/listener_filters.h"
@@ -107,28 +108,6 @@ static size_t max_bytes(const void *config) {
 
 /* ---- TLVs ---- */
 
-static size_t utf8_len(const uint8_t *at, size_t left) {
-    static const struct {
-        uint8_t mask, lead, len, low, high; /* what the second byte may be, if it is tighter */
-    } shapes[] = {
-        {0x80, 0x00, 1, 0, 0},       {0xff, 0xe0, 3, 0xa0, 0xbf}, {0xff, 0xed, 3, 0x80, 0x9f},
-        {0xf0, 0xe0, 3, 0x80, 0xbf}, {0xff, 0xf0, 4, 0x90, 0xbf}, {0xff, 0xf4, 4, 0x80, 0x8f},
-        {0xfc, 0xf0, 4, 0x80, 0xbf}, {0xe0, 0xc0, 2, 0x80, 0xbf},
-    };
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
-        if ((at[0] & shapes[i].mask) != shapes[i].lead)
-            continue;
-        size_t len = shapes[i].len;
-        if (len > left || (len == 2 && at[0] < 0xc2))
-            return 0;
-        for (size_t k = 1; k < len; k++)
-            if ((at[k] & 0xc0) != 0x80)
-                return 0;
-        return len == 1 || (at[1] >= shapes[i].low && at[1] <= shapes[i].high) ? len : 0;
-    }
-    return 0;
-}
-
 /* Metadata is UTF-8: each byte that is none becomes a '!', as on Envoy. */
 static struct span keep_as_utf8(struct connection_info *info, struct span value) {
     struct span kept = connection_info_keep(info, value);
@@ -136,7 +115,7 @@ static struct span keep_as_utf8(struct connection_info *info, struct span value)
         return kept;
     char *text = (char *)(uintptr_t)kept.ptr; /* ours, just made */
     for (size_t at = 0; at < kept.len;) {
-        size_t len = utf8_len((const uint8_t *)text + at, kept.len - at);
+        size_t len = utf8_sequence(span_from(kept, at));
         if (len == 0)
             text[at++] = '!';
         else

@@ -68,27 +68,6 @@ static void doubles_are_as_short_as_they_can_be(void **state) {
     }
 }
 
-static void utf8_is_told_from_what_is_none(void **state) {
-    static const struct {
-        const char *bytes;
-        size_t want;
-    } cases[] = {{"a", 1},
-                 {"\xc3\xa4", 2},
-                 {"\xe2\x82\xac", 3},
-                 {"\xf0\x9f\x98\x80", 4},
-                 {"\x80", 0},             /* a continuation byte first */
-                 {"\xc0\xaf", 0},         /* overlong "/" */
-                 {"\xe0\x80\xaf", 0},     /* overlong */
-                 {"\xed\xa0\x80", 0},     /* a surrogate */
-                 {"\xf4\x90\x80\x80", 0}, /* beyond U+10FFFF */
-                 {"\xe2\x82", 0},         /* cut off */
-                 {"\xe2\x28\xa1", 0},
-                 {"\xff", 0}};
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        assert_int_equal(utf8_sequence(span_of(cases[i].bytes)), cases[i].want);
-    assert_int_equal(utf8_sequence(span_make("", 0)), 0);
-}
-
 static void json_is_laid_out_as_protobuf_does(void **state) {
     struct text out = {0};
     struct json json = {.out = &out, .style = JSON_PRETTY};
@@ -184,7 +163,6 @@ int main(void) {
         cmocka_unit_test(text_grows_as_it_is_written),
         cmocka_unit_test(a_failed_text_takes_nothing_more),
         cmocka_unit_test(doubles_are_as_short_as_they_can_be),
-        cmocka_unit_test(utf8_is_told_from_what_is_none),
         cmocka_unit_test(json_is_laid_out_as_protobuf_does),
         cmocka_unit_test(json_in_one_line_has_no_blanks),
         cmocka_unit_test(no_string_breaks_out_of_json),

@@ -11,6 +11,7 @@ from _streams_servers import NAMES, StreamFarm, client_hello, hellos_file, host
 from _turns import take_turns
 
 BULK_CONNECTIONS = 16  # bounds what the proxies buffer
+BULK_BYTES, BULK_QUICK = 4 << 20, 1 << 20  # of a request
 IDLE, IDLE_QUICK, IDLE_ROUNDS = 10_000, 300, 3
 STEADY_S, STEADY_QUICK_S = 1.0, 0.2
 IDLE_FILES = 200  # descriptors that a proxy needs beside those of its connections
@@ -35,6 +36,7 @@ def passthrough(lineup, options):
             options.seconds,
             warm_up=VERIFIED,
             mode="bulk",
+            bytes=BULK_QUICK if options.quick else BULK_BYTES,
             connections=BULK_CONNECTIONS,
         )
     return [

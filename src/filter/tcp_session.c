@@ -147,8 +147,7 @@ static void flag(struct tcp_session *s, uint32_t flag) {
 /* One side was reset. */
 static void over_by_reset(struct tcp_session *s, bool by_client) {
     if (!s->end)
-        flag(s, by_client ? FLAG_DOWNSTREAM_CONNECTION_TERMINATION
-                          : FLAG_UPSTREAM_CONNECTION_TERMINATION);
+        flag(s, by_client ? FLAG_DOWNSTREAM_CONNECTION_TERMINATION : FLAG_UPSTREAM_REMOTE_RESET);
     if (by_client)
         s->n->connection->closed_by_peer = true;
     over(s, TCP_BREAKS);

@@ -235,6 +235,9 @@ static enum upstream_failure count_failed(struct cluster *cluster, struct host_p
     leave_host(pool);
     cluster->local[p_index].open_count--;
     stat_dec(s->cx_active, p_index);
+    stat_inc(s->cx_destroy, p_index);
+    stat_inc(rc == -ECANCELED || rc == -ETIMEDOUT ? s->cx_destroy_local : s->cx_destroy_remote,
+             p_index);
     bump(&pool->counters.cx_active, -1);
     wait_queue_wake_one(&cluster->local[p_index].pending);
     if (rc == -ECANCELED)

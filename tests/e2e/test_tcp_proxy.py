@@ -283,7 +283,7 @@ def test_a_reset_passes_as_a_reset(story, by_client, state):
     reset(breaks)
     assert is_reset(sees)
     sees.close()
-    assert logged(story, name)[0] == ("DC" if by_client else "UC")
+    assert logged(story, name)[0] == ("DC" if by_client else "UR")
 
 
 def test_an_answer_that_comes_before_the_request_is_through_is_passed_on(story):

@@ -9,7 +9,7 @@ import pytest
 from harness import cluster, direct, encode_chunk, eventually, is_sanitized, listener, to
 
 MEGABYTE = 1 << 20
-LARGE = (16 if is_sanitized() else 100) * MEGABYTE
+LARGE = (32 if is_sanitized() else 100) * MEGABYTE
 BLOCK = bytes(i * 7 % 251 for i in range(MEGABYTE + 13))  # no round number
 GROWTH_KB = 8 * 1024  # what a proxy may grow by, however much passes through
 
@@ -182,18 +182,25 @@ class Meter:
         return self.sent
 
 
+def little(sock, which):
+    """Of a test's own end: the kernel's buffers of both connections together hold LARGE bytes, else, at times."""
+    sock.setsockopt(socket.SOL_SOCKET, which, 1 << 16)
+
+
 def test_a_slow_client_holds_back_the_origin(proxy, origins):
     """The origin's sender blocks once the sockets between are full, and the proxy keeps next to
     nothing of it; when the client reads on, all of it arrives."""
     meter = Meter()
 
     def answer(exchange):
+        little(exchange.sock, socket.SO_SNDBUF)
         exchange.send(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % LARGE)
         meter.run(exchange.send, LARGE)
 
     edge = proxy([listener("edge", [to()])], [cluster("origin", origins(answer).port)])
     before = edge.rss_kb()
     with edge.connect() as client:
+        little(client.sock, socket.SO_RCVBUF)
         client.send("GET", "/")
         assert client.read_head()[0] == "200"
         assert meter.wait_until_stuck() < LARGE
@@ -207,6 +214,7 @@ def test_a_slow_origin_holds_back_the_client(proxy, origins):
     received = []
 
     def answer(exchange):
+        little(exchange.sock, socket.SO_RCVBUF)
         go_on.wait(60)
         received.append(digest_read(exchange.reader.file.read, LARGE))
         exchange.reply(200, b"thanks")
@@ -215,6 +223,7 @@ def test_a_slow_origin_holds_back_the_client(proxy, origins):
     before = edge.rss_kb()
     meter = Meter()
     with edge.connect() as client:
+        little(client.sock, socket.SO_SNDBUF)
         client.send_head("POST", "/", [("content-length", str(LARGE))])
         writer = in_background(meter.run, client.send_bytes, LARGE)
         assert meter.wait_until_stuck() < LARGE

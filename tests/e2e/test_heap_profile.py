@@ -431,7 +431,7 @@ def test_the_flame_graph_has_memory_with_labels(held):
     data = ask(held.edge, "/debug/flame?profile=heap&gc=1").json()
     functions = check_flame(data, coroutines=False)
     assert data["unit"] == "bytes"
-    assert "serve" in functions
+    assert "downstream_serve" in functions
     assert "edge" in {labels.get("listener") for _, _, labels, *_ in data["stacks"]}
     assert "sampled: one byte in 1 on average\n" in data["notes"]
     allocated = ask(held.edge, "/debug/flame?profile=allocs").json()

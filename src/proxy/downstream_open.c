@@ -106,8 +106,8 @@ void downstream_stream_close(struct downstream *d) {
 static int accept_transport(struct downstream *d, struct partial_head **kept) {
     const struct filter_chain *chain = d->info->chain;
     const struct transport_socket *transport = &chain->transport;
-    int64_t deadline_ns =
-        chain->transport_timeout_ns ? rt_now_ns() + chain->transport_timeout_ns : RT_FOREVER;
+    /* Running since the chain was chosen. */
+    int64_t deadline_ns = chain->transport_timeout_ns ? d->idle_timer.deadline_ns : RT_FOREVER;
     struct inbuf in;
     inbuf_init(&in, worker_at(d->p_index)->blocks);
     int rc = put_kept(&in, kept);

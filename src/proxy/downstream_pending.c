@@ -1,6 +1,6 @@
 /* downstream_pending: from accept to the choice of a filter chain.
  *
- *     accept ─► look ──all are done──► choose ─► HTTP, or opening
+ *     accept ─► look ──all are done──► choose ─► HTTP, or opening, or quiet ──bytes──► opening
  *               ▲  │ one wants more         └──none matches──► closed
  *        bytes  │  ▼
  *              kept ──time is over──► closed, or choose (continue_on_listener_filters_timeout)
@@ -13,6 +13,8 @@
  * Bytes are kept as those of a head that comes in pieces (downstream_head.h). So when HTTP is next they are
  * the beginning of such a head, and nothing is copied.
  *
+ * Quiet  The client of a transport (TLS) speaks first. Until it does, there is nothing to open: so a chain is chosen, and
+ *        the connection counts as one, but it has no coroutine either.
  * End    A peer that sends no more may still be served: it is asked what can be known, with `ended`. Who never sent
  *        anything has ended without a word, and is closed. */
 #include <errno.h>
@@ -46,6 +48,35 @@ static const struct filter_chain *find_chain(struct downstream *d) {
     return filter_chain_find(chains, d->info, &local, &remote, &direct);
 }
 
+/* Appends what has come to what is kept, of at most `max` bytes. > 0: how much; 0: the end; -EAGAIN, or another error. */
+static ssize_t receive(struct downstream *d, size_t max) {
+    char room[RECEIVE_BYTES];
+    struct inbuf in = {.data = room, .cap = (uint32_t)(max < sizeof room ? max : sizeof room)};
+    ssize_t n = socket_try_receive(&d->socket, &in);
+    if (n <= 0)
+        return n;
+    int rc = downstream_head_append(d, &d->head, inbuf_bytes(&in));
+    return rc == 0 ? n : rc;
+}
+
+/* The peer, or memory, has ended. */
+static void end(struct downstream *d, ssize_t n) {
+    if (n == -ENOMEM) {
+        downstream_drop(d);
+        return;
+    }
+    d->closed_by_peer = true;
+    downstream_destroy(d);
+}
+
+static void open_if_it_spoke(struct downstream *d) {
+    ssize_t n = receive(d, RECEIVE_BYTES);
+    if (n > 0)
+        downstream_open(d, d->head);
+    else if (n != -EAGAIN)
+        end(d, n);
+}
+
 static void choose(struct downstream *d) {
     const struct listener_stats *stats = &d->info->listener->stats;
     const struct filter_chain *chain = find_chain(d);
@@ -61,8 +92,12 @@ static void choose(struct downstream *d) {
         connection_info_own(d)->chain = chain;
     stat_dec(stats->pre_cx_active, d->p_index);
     downstream_begin(d);
+    if (chain->transport_timeout_ns && chain->transport.kind)
+        timer_arm(&d->idle_timer, rt_now_ns() + chain->transport_timeout_ns);
     if (filter_chain_is_plain(chain))
         serve_http(d);
+    else if (chain->transport.kind && !d->head)
+        open_if_it_spoke(d);
     else
         downstream_open(d, d->head);
 }
@@ -141,29 +176,15 @@ static enum step look_all(struct downstream *d, bool ended) {
     return STEP_CHOOSE;
 }
 
-/* > 0: how much has come; 0: the end; -EAGAIN, or another error. */
-static ssize_t receive(struct downstream *d) {
-    char room[RECEIVE_BYTES];
-    size_t max = wanted(&d->info->listener->config->filters[d->info->looked]);
-    size_t left = max - (d->head ? d->head->len : 0);
-    struct inbuf in = {.data = room, .cap = (uint32_t)(left < sizeof room ? left : sizeof room)};
-    ssize_t n = socket_try_receive(&d->socket, &in);
-    if (n <= 0)
-        return n;
-    int rc = downstream_head_append(d, &d->head, inbuf_bytes(&in));
-    return rc == 0 ? n : rc;
-}
-
 /* Something may have come. */
 static void carry_on(struct downstream *d) {
     for (;;) {
-        ssize_t n = receive(d);
+        size_t max = wanted(&d->info->listener->config->filters[d->info->looked]);
+        ssize_t n = receive(d, max - (d->head ? d->head->len : 0));
         if (n == -EAGAIN)
             return; /* an event will tell */
-        bool nothing = n == 0 && !d->head;
-        if (n < 0 || nothing) {
-            d->closed_by_peer = true;
-            downstream_destroy(d);
+        if (n < 0 || (n == 0 && !d->head)) {
+            end(d, n);
             return;
         }
         enum step step = look_all(d, n == 0);
@@ -199,12 +220,21 @@ void downstream_pending_begin(struct downstream *d) {
 }
 
 void downstream_pending_event(struct downstream *d, unsigned events) {
-    if (events & (SOCKET_INPUT | SOCKET_HUNG_UP))
+    if (!(events & (SOCKET_INPUT | SOCKET_HUNG_UP)))
+        return;
+    if (d->info->chain)
+        open_if_it_spoke(d);
+    else
         carry_on(d);
 }
 
 void downstream_pending_expired(struct downstream *d) {
     const struct listener *listener = d->info->listener;
+    if (d->info->chain) {
+        stat_inc(listener->stats.cx_transport_connect_timeout, d->p_index);
+        downstream_destroy(d);
+        return;
+    }
     stat_inc(listener->stats.pre_cx_timeout, d->p_index);
     if (listener->config->config->continue_on_listener_filters_timeout)
         choose(d);

@@ -172,7 +172,9 @@ static void configure(const char *more, const char *chains) {
     int rc = config_load_text(SPAN_LIT("t.yaml"), span_of(text), span_none(), &config, &problems);
     if (rc == 0)
         snapshot = snapshot_build(config, NULL, &problems);
-    cfg_problems_print(&problems, stderr);
+    if (!snapshot)
+        cfg_problems_print(&problems, stderr);
+    cfg_problems_fini(&problems);
     CHECK(snapshot);
 }
 
@@ -476,6 +478,48 @@ static void transport_story(void *arg) {
     over();
 }
 
+/* Its client speaks first; while it does not, there is no coroutine. */
+static void quiet_story(void *arg) {
+    configure("", CHAIN("a", "transport_socket_connect_timeout: 3600s, ", ECHO));
+    snapshot->listeners[0].chains->chains[0].transport.kind = &hello_kind;
+    serve();
+    int fd = connected(), gone = connected(), drained = connected();
+    struct worker *worker = worker_here();
+    STORY_AWAIT(value(listener->stats.cx_active) == 3);
+    for (struct list *at = worker->downstreams.next; at != &worker->downstreams; at = at->next)
+        CHECK(container_of(at, struct downstream, node)->state == DOWNSTREAM_PENDING);
+    CHECK(value(listener->stats.pre_cx_active) == 0);
+    CHECK(close(gone) == 0);
+    STORY_AWAIT(value(listener->stats.cx_active) == 2);
+    say(fd, "h\n");
+    STORY_AWAIT(strcmp(noted, "hello ") == 0);
+    say(fd, "x");
+    hear(fd, "x");
+    downstream_drain_all(worker);
+    hear_end(drained);
+    say(fd, "y");
+    hear(fd, "y");
+    CHECK(close(fd) == 0);
+    STORY_AWAIT(worker->downstream_count == 0);
+    CHECK(value(listener->stats.cx_transport_connect_timeout) == 0);
+    over();
+}
+
+static void quiet_for_too_long_story(void *arg) {
+    configure("", CHAIN("a", "transport_socket_connect_timeout: 0.01s, ", ECHO));
+    snapshot->listeners[0].chains->chains[0].transport.kind = &hello_kind;
+    serve();
+    hear_end(connected());
+    CHECK(value(listener->stats.cx_transport_connect_timeout) == 1);
+    CHECK(noted[0] == '\0');
+    over();
+}
+
+static void a_transport_waits_for_its_first_byte_without_a_coroutine(void **state) {
+    story(1, quiet_story);
+    story(1, quiet_for_too_long_story);
+}
+
 static void a_transport_comes_before_filters(void **state) {
     story(1, transport_story);
 }
@@ -569,6 +613,7 @@ int main(void) {
         cmocka_unit_test(filters_close_in_reverse),
         cmocka_unit_test(a_filter_may_take_a_connection),
         cmocka_unit_test(a_transport_comes_before_filters),
+        cmocka_unit_test(a_transport_waits_for_its_first_byte_without_a_coroutine),
         cmocka_unit_test(draining_ends_those_who_said_nothing),
         cmocka_unit_test(only_silence_gives_way),
         cmocka_unit_test(streams_are_charged),

@@ -5,6 +5,7 @@ rows are here too, with both verdicts, so that a difference that goes away is no
 
 import contextlib
 import pathlib
+import socket
 
 import pytest
 
@@ -29,6 +30,8 @@ from first_bytes import (
 )
 from harness import SLUICE, LogFile, Proxy, bootstrap
 from test_listener_filters import CHAINS_OF_PROTOCOLS, CHAINS_OF_TLS, LIES, TEN, V1
+from tcp_support import Upstream, connect, to_the_end
+from test_passthrough import accepting, telling
 from twins import envoy_binary
 
 TIMEOUT = {"listener_filters_timeout": "0.5s"}
@@ -285,6 +288,37 @@ def test_values_of_tlvs_as_the_log_of_connections_has_them(tmp_path):
                 ask(one.port(), proxy_v2(V4_PAIR + tlv(0xE0, value)) + GET)
             lines.append(log.lines(one, len(values)))
     assert lines[1] == lines[0]
+
+
+def test_headers_that_go_out_are_the_same():
+    tlvs = tlv(0xE0, b"not kept") + tlv(0xE1, b"one") + tlv(0xE2, b"two") + tlv(0xE1, b"again")
+    sent = [V1, proxy_v2(), proxy_v2(V6_PAIR, family=0x21), proxy_v2(V4_PAIR + tlvs)]
+    said = []
+    for program in (envoy_binary(), SLUICE):
+        upstream = Upstream()
+        clusters = [
+            telling(upstream.port, "V1", name="v1"),
+            telling(upstream.port, "V2", name="v2", tlvs=[]),
+            telling(upstream.port, "V2", name="some", tlvs=[0xE2], added=[{"type": 0xE5, "value": "YWRkZWQ="}]),
+        ]
+        listeners = [accepting(name) for name in ("v1", "v2", "some")]
+        flags = ["--use-dynamic-base-id"] if program != SLUICE else []
+        with contextlib.ExitStack() as stack:
+            one = Proxy(bootstrap(listeners, clusters), program=program, flags=flags, level="warning")
+            stack.callback(one.kill)
+            stack.callback(upstream.close)
+            said.append([told(one, upstream, name, header) for name in ("v1", "v2", "some") for header in sent])
+    assert said[1] == said[0]
+
+
+def told(one, upstream, listener, header):
+    """All that the upstream gets. The end comes when it is connected: before, Envoy would take it for a client that
+    has gone."""
+    with connect(one, listener) as client:
+        client.sendall(header + b"hello")
+        with upstream.accept() as end:
+            client.shutdown(socket.SHUT_WR)
+            return to_the_end(end)
 
 
 def test_inspectors_in_a_row(both):

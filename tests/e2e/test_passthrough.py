@@ -1,16 +1,24 @@
-"""Connections passed through by what their first bytes say: TLS by the name that the client asks for, never opened on
-the way."""
+"""Connections passed through by what their first bytes say, and what is told to the next hop: TLS by the name that the
+client asks for, never opened on the way; PROXY headers that come in and go out."""
 
 import socket
 import ssl
+import struct
 import subprocess
 import threading
 
 import pytest
 
-from first_bytes import inspected, sniffer, tls_inspector
-from harness import cluster
+from first_bytes import V2, V4_PAIR, V6_PAIR, inspected, proxy_protocol, proxy_v2, sniffer, tls_inspector, tlv
+from harness import TYPE, cluster
 from tcp_support import Upstream, connect, receive, tcp_proxy
+
+V1 = b"PROXY TCP4 10.1.2.3 127.0.0.1 80 443\r\n"
+TRANSPORT = TYPE + "envoy.extensions.transport_sockets."
+RAW = {"name": "raw", "typed_config": {"@type": TRANSPORT + "raw_buffer.v3.RawBuffer"}}
+
+
+# ---- TLS by name ------------------------------------------------------------
 
 
 class TlsServer:
@@ -95,3 +103,77 @@ def test_tls_goes_to_the_host_that_it_is_for(proxy, servers, filters):
     done = subprocess.run(command, input=b"s_client", capture_output=True, timeout=60, check=False)
     assert done.stdout == b"one.test None s_client"
     plain.close()
+
+
+# ---- PROXY headers in and out -----------------------------------------------
+
+
+def telling(port, version, *, name, tlvs=None, added=()):
+    config = {"version": version}
+    if tlvs is not None:
+        config["pass_through_tlvs"] = {"match_type": "INCLUDE", "tlv_type": tlvs} if tlvs else {}
+    if added:
+        config["added_tlvs"] = list(added)
+    transport = {
+        "@type": TRANSPORT + "proxy_protocol.v3.ProxyProtocolUpstreamTransport",
+        "config": config,
+        "transport_socket": RAW,
+    }
+    return cluster(name, port, transport_socket={"name": "told", "typed_config": transport})
+
+
+def accepting(name, **options):
+    kept = {"pass_through_tlvs": {"match_type": "INCLUDE", "tlv_type": [0xE1, 0xE2]}}
+    return inspected(name, [proxy_protocol(**kept, **options)], [{"name": name, "filters": [tcp_proxy(name)]}])
+
+
+def relay(edge, upstream, listener, sent, size):
+    """What the upstream gets of it: the header, and the five bytes behind."""
+    with connect(edge, listener) as client:
+        client.sendall(sent + b"hello")
+        with upstream.accept() as end:
+            got = receive(end, size + 5)
+            assert got[-5:] == b"hello"
+            end.sendall(b"heard")
+            assert receive(client, 5) == b"heard"
+            return got[:-5]
+
+
+def test_what_a_header_says_is_said_on(proxy):
+    upstream = Upstream()
+    edge = proxy(
+        [accepting("v1"), accepting("v2"), accepting("some")],
+        [
+            telling(upstream.port, "V1", name="v1"),
+            telling(upstream.port, "V2", name="v2", tlvs=[]),
+            telling(upstream.port, "V2", name="some", tlvs=[0xE2], added=[{"type": 0xE5, "value": "YWRkZWQ="}]),
+        ],
+    )
+    tlvs = tlv(0xE0, b"not kept") + tlv(0xE1, b"one") + tlv(0xE2, b"two") + tlv(0xE1, b"")
+    with_tlvs = proxy_v2(V4_PAIR + tlvs)
+    for header in (V1, proxy_v2(), with_tlvs):
+        assert relay(edge, upstream, "v1", header, len(V1)) == V1
+    assert relay(edge, upstream, "v2", V1, 28) == proxy_v2()
+    assert relay(edge, upstream, "v2", proxy_v2(V6_PAIR, family=0x21), 52) == proxy_v2(V6_PAIR, family=0x21)
+    kept = tlv(0xE1, b"one") + tlv(0xE2, b"two") + tlv(0xE1, b"")
+    assert relay(edge, upstream, "v2", with_tlvs, 28 + len(kept)) == proxy_v2(V4_PAIR + kept)
+    some = tlv(0xE5, b"added") + tlv(0xE2, b"two")
+    assert relay(edge, upstream, "some", with_tlvs, 28 + len(some)) == proxy_v2(V4_PAIR + some)
+    large = tlv(0xE1, bytes(30000)) + tlv(0xE2, bytes(30000))
+    assert relay(edge, upstream, "v2", proxy_v2(V4_PAIR + large), 28 + len(large)) == proxy_v2(V4_PAIR + large)
+    upstream.close()
+
+
+def test_without_one_the_connection_itself_is_told_of(proxy):
+    upstream = Upstream()
+    edge = proxy(
+        [accepting("v2", allow_requests_without_proxy_protocol=True)],
+        [telling(upstream.port, "V2", name="v2", tlvs=[])],
+    )
+    with connect(edge) as client:
+        client.sendall(b"hello")
+        with upstream.accept() as end:
+            got = receive(end, 28 + 5)
+        ports = struct.pack(">HH", client.getsockname()[1], edge.port())
+    assert got == V2 + b"\x21\x11\0\x0c" + socket.inet_aton("127.0.0.1") * 2 + ports + b"hello"
+    upstream.close()

@@ -181,12 +181,18 @@ static int back_off(const struct tcp_session *s, uint32_t failures) {
     return rt_sleep_until(clock_mono_ns() + wait_ns);
 }
 
+static bool is_logged(const struct tcp_session *s) {
+    return s->proxy->log_count || s->n->info->listener->config->log_count;
+}
+
 static bool connect_to(struct tcp_session *s, struct cluster *cluster) {
     struct stream_info *log = &s->n->log;
     unsigned shard = s->n->worker->index;
     const struct transport_wishes wishes = {.downstream = s->n->connection};
-    const struct upstream_wants wants = {
-        .on_event = tcp_session_upstream_event, .wishes = &wishes, .deadline_ns = RT_FOREVER};
+    const struct upstream_wants wants = {.on_event = tcp_session_upstream_event,
+                                         .wishes = &wishes,
+                                         .deadline_ns = RT_FOREVER,
+                                         .without_local = !is_logged(s)};
     for (uint32_t failures = 0; failures < s->proxy->attempts_max; failures++) {
         struct upstream_opened opened;
         if (failures && back_off(s, failures) != 0)

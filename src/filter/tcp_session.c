@@ -275,11 +275,15 @@ static void way_broke(struct tcp_session *s, enum tcp_way way) {
         pass_on(s, !way);
 }
 
-/* The end goes behind all that was written. 0 or -errno. */
+/* The end goes behind all that was written. 0 or -errno. The second one of a session goes without saying: the socket
+ * is closed now, and nothing of it is unread. */
 static int pass_end(struct tcp_session *s, enum tcp_way way) {
-    if (way == TCP_TO_UPSTREAM)
-        return socket_shutdown(&s->upstream->socket);
-    return s->plain ? socket_shutdown(client_of(s)) : writer_finish(s->n->writer);
+    struct socket *to = way == TCP_TO_UPSTREAM ? &s->upstream->socket : client_of(s);
+    if (!s->plain && way == TCP_TO_CLIENT)
+        return writer_finish(s->n->writer);
+    if (s->flows[!way].state == TCP_ENDED && socket_can_splice(to))
+        return 0; /* a transport has an end of its own to say */
+    return socket_shutdown(to);
 }
 
 /* What a run of the copy came to. */

@@ -283,9 +283,11 @@ static enum upstream_failure open_connection(struct cluster *cluster, struct hos
     u->p_index = (uint16_t)p_index;
     u->opened_ns = start_ns;
     inbuf_init(&u->in, rt_blocks());
-    struct address local;
-    socket_local_address(&u->socket, &local);
-    u->local_len = (uint16_t)address_text(&local, u->local_text);
+    if (!wants->without_local) {
+        struct address local;
+        socket_local_address(&u->socket, &local);
+        u->local_len = (uint16_t)address_text(&local, u->local_text);
+    }
     stat_record_us(cluster->stats.cx_connect_ms, p_index,
                    (uint64_t)(rt_now_ns() - start_ns) / 1000);
     *out = u;

@@ -53,6 +53,7 @@ struct upstream_wants {
     /* Borrowed until it returns; NULL: none. A pooled connection was opened for the same server_name. */
     const struct transport_wishes *wishes;
     int64_t deadline_ns; /* of the whole; the cluster's connect_timeout holds too */
+    bool without_local;  /* nobody asks for local_text */
 };
 struct upstream_trouble { /* of UPSTREAM_CONNECT_FAILED */
     int rc;

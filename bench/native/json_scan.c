@@ -31,7 +31,7 @@ static bool scan(struct json_document *document) {
                                         .arg = document};
     struct json_scan scan;
     document->found[0] = '\0';
-    json_scan_init(&scan, paths, &options);
+    json_scan_init(&scan, paths, options);
     for (size_t at = 0; at < document->len; at += span_size) {
         size_t n = document->len - at < span_size ? document->len - at : span_size;
         if (json_scan_feed(&scan, span_make(document->bytes + at, n)) != JSON_MORE)

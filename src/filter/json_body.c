@@ -136,9 +136,10 @@ ssize_t json_body_pull(struct json_body *body, struct exchange *x, size_t max, s
     int rc = keep_lent(body, x);
     if (rc != 0)
         return rc;
-    ssize_t n = reader_next(body->inner, max < PULL_MAX ? max : PULL_MAX, out);
+    struct span bytes;
+    ssize_t n = reader_next(body->inner, max < PULL_MAX ? max : PULL_MAX, &bytes);
     body->ended = n == 0;
     if (n > 0)
-        body->lent = *out;
+        *out = body->lent = bytes;
     return n;
 }

@@ -140,7 +140,7 @@ static int scan_body(struct look *look, struct json_body *body) {
                                         .stop_when_found = !config->read_whole_body,
                                         .on_value = on_value,
                                         .arg = look};
-    json_scan_init(&look->scan, look->router->paths, &options);
+    json_scan_init(&look->scan, look->router->paths, options);
     enum json_verdict verdict = JSON_MORE;
     while (verdict == JSON_MORE) {
         struct span bytes;

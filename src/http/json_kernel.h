@@ -376,9 +376,9 @@ JSON_INLINE uint64_t check_tokens(uint8_t *kinds, struct json_carry *c, const st
 
 /* ---- a block ---- */
 
-/* n bytes at p, which `b` holds, padded with blanks. Returns the errors; *found: the scan may stop. */
+/* n bytes at p of the span, which `b` holds, padded with blanks. Returns the errors; *found: the scan may stop. */
 JSON_INLINE uint64_t scan_block(struct json_scan *scan, struct json_carry *c, struct json_block b,
-                                const char *p, unsigned n, bool *found) {
+                                const char *span, const char *p, unsigned n, bool *found) {
     const uint64_t valid = low_bits(n);
     uint64_t quote = block_eq(b, '"'), backslash = block_eq(b, '\\');
     uint64_t escaped = find_escaped(c, backslash, n);
@@ -417,7 +417,8 @@ JSON_INLINE uint64_t scan_block(struct json_scan *scan, struct json_carry *c, st
         error |= check_tokens(scan->kinds, c, &t, p, scan->match.wake, &keys, &woke) & valid;
     bool awake = json_match_is_awake(&scan->match) && t.all;
     if (awake || woke || scan->match.capture != JSON_CAPTURE_NONE) {
-        struct json_view view = {.bytes = p,
+        struct json_view view = {.span = span,
+                                 .at = (size_t)(p - span),
                                  .count = n,
                                  .from = woke ? (unsigned)__builtin_ctzll(woke) + 1 : 0,
                                  .good = error ? (error & -error) - 1 : valid,
@@ -439,12 +440,12 @@ JSON_INLINE enum json_verdict scan_span(struct json_scan *scan, const char *p, s
     uint64_t error = 0;
     bool found = false;
     for (; end - p >= 64 && !error && !found; p += 64)
-        error = scan_block(scan, &c, block_load(p), p, 64, &found);
+        error = scan_block(scan, &c, block_load(p), start, p, 64, &found);
     if (!error && !found && p < end) {
         char padded[64];
         memset(padded, ' ', sizeof padded);
         memcpy(padded, p, (size_t)(end - p));
-        error = scan_block(scan, &c, block_load(padded), p, (unsigned)(end - p), &found);
+        error = scan_block(scan, &c, block_load(padded), start, p, (unsigned)(end - p), &found);
         p += 64;
     }
     scan->carry = c;

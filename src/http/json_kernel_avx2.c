@@ -1,7 +1,7 @@
 /* json_kernel_avx2: the scanner for x86-64 with AVX2, BMI and carry-less multiplication: Haswell, 2013. */
 #include "http/json_kernels.h"
 
-#ifdef __x86_64__
+#ifdef JSON_HAS_VECTORS
 
 #ifdef __clang__
 #pragma clang attribute push(__attribute__((target("avx2,bmi,pclmul"))), apply_to = function)

@@ -1,7 +1,7 @@
 /* json_kernel_sse2: the scanner for any x86-64. */
 #include "http/json_kernels.h"
 
-#ifdef __SSE2__
+#ifdef JSON_HAS_VECTORS
 
 #include "http/json_block_sse2.h"
 

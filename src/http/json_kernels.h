@@ -2,7 +2,11 @@
 #pragma once
 #include "http/json_scan.h"
 
-#ifdef __x86_64__
+#if defined(__x86_64__) && defined(__SSE2__)
+#define JSON_HAS_VECTORS
+#endif
+
+#ifdef JSON_HAS_VECTORS
 extern const struct json_kernel json_kernel_avx2, json_kernel_sse2;
 #endif
 extern const struct json_kernel json_kernel_words;

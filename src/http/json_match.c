@@ -28,7 +28,7 @@ void json_match_init(struct json_scan *scan) {
     m->wake = scan->paths->all ? JSON_AWAKE : JSON_WAKE_NEVER;
     m->capture = JSON_CAPTURE_NONE;
     m->pieces = false;
-    m->from = NULL;
+    m->from = 0;
 }
 
 /* Who has use for a value. A scan that goes to the end tells repetitions, too. */
@@ -106,11 +106,11 @@ static enum json_kind scalar_kind(char first) {
     }
 }
 
-/* What was captured ends before `end`. */
-static void captured(struct json_scan *scan, const char *end) {
+/* What was captured ends before byte `end` of the span. */
+static void captured(struct json_scan *scan, const char *span, size_t end) {
     struct json_match *m = &scan->match;
     enum json_capture what = m->capture;
-    struct span text = span_make(m->from, (size_t)(end - m->from));
+    struct span text = span_make(span + m->from, end - m->from);
     bool too_long = false;
     m->capture = JSON_CAPTURE_NONE;
     if (m->pieces || (what != JSON_CAPTURE_SCALAR && memchr(text.ptr, '\\', text.len))) {
@@ -130,7 +130,7 @@ static void captured(struct json_scan *scan, const char *end) {
         tell(scan, m->pending, m->kind, text, too_long);
 }
 
-void json_match_keep(struct json_scan *scan, const char *end) {
+void json_match_keep(struct json_scan *scan, struct span span) {
     struct json_match *m = &scan->match;
     if (m->capture == JSON_CAPTURE_NONE)
         return;
@@ -140,7 +140,7 @@ void json_match_keep(struct json_scan *scan, const char *end) {
                        key ? JSON_KEY_MAX : scan->options.text_size);
         m->pieces = true;
     }
-    json_text_add(&m->text, span_make(m->from, (size_t)(end - m->from)));
+    json_text_add(&m->text, span_from(span, m->from));
 }
 
 /* ---- walking ---- */
@@ -162,7 +162,7 @@ static bool capture_here(struct json_scan *scan, const struct json_view *view, u
     unsigned end = end_of(view, scan->match.capture, i);
     if (end == 64 || !(view->good >> end & 1))
         return false;
-    captured(scan, view->bytes + end);
+    captured(scan, view->span, view->at + end);
     return true;
 }
 
@@ -206,7 +206,7 @@ static unsigned walk_value(struct json_scan *scan, const struct json_view *view,
     uint64_t bit = UINT64_C(1) << i;
     uint32_t paths = next_value(scan), ends = paths & scan->paths->lengths[m->level];
     if (view->open & bit) {
-        bool array = view->bytes[i] == '[';
+        bool array = view->span[view->at + i] == '[';
         tell(scan, ends, array ? JSON_ARRAY : JSON_OBJECT, span_none(), false);
         paths &= ~ends;
         if (!paths)
@@ -219,15 +219,15 @@ static unsigned walk_value(struct json_scan *scan, const struct json_view *view,
     m->pending = ends;
     m->capture = view->strings & bit ? JSON_CAPTURE_STRING : JSON_CAPTURE_SCALAR;
     unsigned start = m->capture == JSON_CAPTURE_STRING ? i + 1 : i;
-    m->from = view->bytes + start;
-    m->kind = view->strings & bit ? JSON_STRING : scalar_kind(view->bytes[i]);
+    m->from = view->at + start;
+    m->kind = view->strings & bit ? JSON_STRING : scalar_kind(view->span[view->at + i]);
     return capture_here(scan, view, start) ? leave(scan) : 0;
 }
 
 static void walk_key(struct json_scan *scan, const struct json_view *view, unsigned i) {
     struct json_match *m = &scan->match;
     m->capture = JSON_CAPTURE_KEY;
-    m->from = view->bytes + i + 1;
+    m->from = view->at + i + 1;
     (void)capture_here(scan, view, i + 1);
 }
 

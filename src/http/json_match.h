@@ -11,7 +11,8 @@ enum { JSON_AWAKE = UINT16_MAX, JSON_WAKE_NEVER = UINT16_MAX - 1 };
 
 /* Up to 64 bytes of the span, bit i of a mask being byte i. */
 struct json_view {
-    const char *bytes;
+    const char *span; /* the span's start */
+    size_t at;        /* of the first of them in it */
     unsigned count;
     unsigned from; /* what lies before is nobody's concern */
     uint64_t good; /* bytes before the first that cannot be */
@@ -29,4 +30,4 @@ static inline bool json_match_is_awake(const struct json_match *match) {
 bool json_match_block(struct json_scan *scan, const struct json_view *view);
 void json_match_init(struct json_scan *scan);
 /* The span is over: keeps what is captured of it. */
-void json_match_keep(struct json_scan *scan, const char *end);
+void json_match_keep(struct json_scan *scan, struct span span);

@@ -69,7 +69,7 @@ static const char *read_quoted(struct reading *r, struct json_segment *segment) 
     struct json_scan_options options = {
         .text = text, .text_size = sizeof text, .on_value = on_quoted, .arg = &quoted};
     struct json_scan scan;
-    json_scan_init(&scan, first, &options);
+    json_scan_init(&scan, first, options);
     /* In pieces, so that the key is copied to text. */
     (void)json_scan_feed(&scan, SPAN_LIT("["));
     (void)json_scan_feed(&scan, span_make(start, 1));

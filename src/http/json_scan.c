@@ -6,11 +6,11 @@
 
 const struct json_kernel *const *json_kernels(void) {
     static const struct json_kernel *const all[] = {
-#ifdef __x86_64__
+#ifdef JSON_HAS_VECTORS
         &json_kernel_avx2, &json_kernel_sse2,
 #endif
         &json_kernel_words, NULL};
-#ifdef __x86_64__
+#ifdef JSON_HAS_VECTORS
     bool fast = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") &&
                 __builtin_cpu_supports("pclmul");
     return fast ? all : all + 1;
@@ -20,9 +20,9 @@ const struct json_kernel *const *json_kernels(void) {
 }
 
 void json_scan_init(struct json_scan *scan, const struct json_paths *paths,
-                    const struct json_scan_options *options) {
+                    struct json_scan_options options) {
     scan->paths = paths;
-    scan->options = *options;
+    scan->options = options;
     scan->verdict = JSON_MORE;
     scan->offset = 0;
     scan->carry = (struct json_carry){.before_value = 1};
@@ -33,10 +33,10 @@ void json_scan_init(struct json_scan *scan, const struct json_paths *paths,
 enum json_verdict json_scan_feed(struct json_scan *scan, struct span bytes) {
     if (scan->verdict != JSON_MORE || bytes.len == 0)
         return scan->verdict;
-    scan->match.from = bytes.ptr;
+    scan->match.from = 0;
     enum json_verdict verdict = scan->paths->kernel->run(scan, bytes.ptr, bytes.len);
     if (verdict == JSON_MORE)
-        json_match_keep(scan, bytes.ptr + bytes.len);
+        json_match_keep(scan, bytes);
     return verdict;
 }
 

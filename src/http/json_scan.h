@@ -85,7 +85,7 @@ struct json_match {
     uint16_t level, wake;
     uint8_t capture, kind; /* enum json_capture; enum json_kind of the value that is captured */
     bool pieces;           /* of what is captured, text holds the beginning */
-    const char *from;      /* where in this span it goes on */
+    size_t from;           /* where in this span it goes on */
     struct json_text text;
     char key[JSON_KEY_MAX];
 };
@@ -101,7 +101,7 @@ struct json_scan {
 };
 
 void json_scan_init(struct json_scan *scan, const struct json_paths *paths BORROWED_BY(scan),
-                    const struct json_scan_options *options BORROWED_BY(scan));
+                    struct json_scan_options options BORROWED_BY(scan));
 /* The next bytes. After a verdict other than JSON_MORE the same comes again. */
 enum json_verdict json_scan_feed(struct json_scan *scan, struct span bytes);
 /* There are no more: JSON_DONE, JSON_FOUND if that was told before, or JSON_BAD. */

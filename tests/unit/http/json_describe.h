@@ -74,7 +74,7 @@ static inline const char *describe_scan(struct json_story *story, const struct j
     memset(&scan, 0xa5, sizeof scan);
     story->len = 0;
     paths->kernel = kernel;
-    json_scan_init(&scan, paths, &options);
+    json_scan_init(&scan, paths, options);
     for (size_t at = 0, n = first; at < input.len; at += n, n = step) {
         if (n > input.len - at)
             n = input.len - at;

@@ -23,12 +23,15 @@ static NOINLINE bool pass(struct relay *relay, int from) {
     size_t size = relay->at_once < left ? relay->at_once : left;
     if (size > sizeof bytes)
         size = sizeof bytes;
-    ssize_t n = size ? peer_receives(relay->fds[from], bytes, size) : -EAGAIN;
+    ssize_t n = size ? recv(relay->fds[from], bytes, size, MSG_PEEK) : -1;
     if (n == 0)
         (void)shutdown(relay->fds[!from], SHUT_WR); /* again and again does no harm */
     if (n <= 0)
         return false;
-    peer_sends(relay->fds[!from], bytes, (size_t)n);
+    n = send(relay->fds[!from], bytes, (size_t)n, MSG_NOSIGNAL); /* maybe there is no room now */
+    if (n <= 0)
+        return false;
+    CHECK(peer_receives(relay->fds[from], bytes, (size_t)n) == n);
     relay->passed[from] += (size_t)n;
     return true;
 }

@@ -9,7 +9,7 @@ from _servers import LARGE_BYTES
 from _streams_load import Asker
 from _streams_servers import StreamFarm, hellos_file
 from _streams_tcp import SHORT, program, sni_hellos
-from _streams_tls import LARGE_CONNECTIONS, load_program
+from _streams_tls import load_program
 
 MESSAGE_BYTES = 64
 COUNTERS = {
@@ -50,7 +50,7 @@ def of_streams(farm, start):
     def count(path, server, passed, **options):
         found[path] = per_byte(server, Asker(farm, server, program(), **options), passed)
 
-    count("L4, bulk", plain, lambda said: said["bytes"], mode="bulk", connections=4, requests=16)
+    count("L4, bulk", plain, lambda said: said["bytes"], mode="bulk", connections=2, requests=8)
     count("L4, messages", plain, lambda said: 2 * said["bytes"], mode="ping", requests=20000)
     for path, server, kind in (("L4, short", plain, "short"), ("L4, by SNI", routed, "sni")):
         file = farm.dir / f"hellos-{kind}"
@@ -65,7 +65,7 @@ def of_http(farm, start):
     """The same of bodies of 1 MiB, without and with TLS before them."""
     origin = farm.origin()
     plain, secure = start(farm, "http", origin), start(farm, "tls", origin, "ecdsa")
-    wish = {"path": "/large", "connections": LARGE_CONNECTIONS, "requests": 64}
+    wish = {"path": "/large", "connections": 2, "requests": 32}
     over_tls = Asker(farm, secure, load_program(), body=LARGE_BYTES, tls="1.3", **wish)
 
     def passed(said):

@@ -7,7 +7,7 @@ from _streams_load import busy, cpu_ms_per_gb, cpu_us, gb_per_second, interleave
 from _streams_servers import StreamFarm
 
 OPENSSL = ("tls_client.c", "-lssl", "-lcrypto")
-LARGE_CONNECTIONS = 16
+LARGE_CONNECTIONS, LARGE_QUICK = 16, 2
 # What a handshake is called, the key of the server, and what the driver wants of it. Both kinds of key cost
 # the same where a session is resumed.
 HANDSHAKES = (
@@ -66,7 +66,7 @@ def bulk(lineup, options):
                 options.seconds,
                 path="/large",
                 body=LARGE_BYTES,
-                connections=LARGE_CONNECTIONS,
+                connections=LARGE_QUICK if options.quick else LARGE_CONNECTIONS,
                 tls="1.3",
                 cipher=cipher,
             )

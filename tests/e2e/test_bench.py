@@ -147,6 +147,24 @@ def test_the_documents_of_the_json_bench_are_found_through(tmp_path, monkeypatch
                 _streams_json.measure(ours["sluice"], path, 0.001)
 
 
+@needs_peers
+@needs_stream_peers
+@needs_malloc
+def test_the_end_of_tls_is_measured_and_what_is_copied_is_counted(tmp_path):
+    """That all handshakes are of the version and kind that was asked for is checked on the way."""
+    cases = ("handshakes", "tls_bulk", "copies")
+    written, results = streams(tmp_path, *cases, only=("sluice", "nginx"))
+    handshakes = [f"tls1{version}_{kind}" for version in (2, 3) for kind in ("ecdsa", "rsa", "resumed")]
+    for case in (*(f"{name}_cpu_us" for name in handshakes), "tls_chacha_cpu_ms_per_gb"):
+        assert set(results[case]["values"]) == {"sluice", "nginx"}, case
+        assert all(value["median"] > 0 for value in results[case]["values"].values()), case
+    copies = written["copies"]
+    assert copies["L4, bulk"]["spliced"] > 0.9
+    assert copies["L4, bulk"]["copied"] < 0.001
+    assert copies["HTTPS, 1 MiB"]["spliced"] == 0
+    assert 0.9 < copies["HTTPS, 1 MiB"]["received"]
+
+
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody"
 
 

@@ -23,6 +23,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 NATIVE = ROOT / "bench" / "native"
 SLUICE = os.environ.get("SLUICE_BIN", str(ROOT / "build" / "sluice"))
 BUILT = pathlib.Path(SLUICE).resolve().parent / "bench" / "native"  # the programs of bench/native
+PLAIN = ROOT / "build" / "bench" / "native"  # the same of the plain build: the release build has but Sluice
 TYPE = "type.googleapis.com/envoy.extensions.filters"
 CONNECTIONS = 64
 # What the servers are configured for, where they want to know. Plenty: HAProxy lets idle connections to the
@@ -49,6 +50,12 @@ def compiled(source, *words):
     command = ["cc", "-std=gnu17", "-D_GNU_SOURCE", "-O2", *flags, "-o", out, *sources, *libraries]
     subprocess.run(command, check=True)
     return str(out)
+
+
+def built(name):
+    """The path of a program that meson built, beside SLUICE_BIN or else in the plain build."""
+    beside = BUILT / name
+    return beside if beside.is_file() else PLAIN / name
 
 
 def envoy_binary():

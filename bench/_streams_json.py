@@ -25,7 +25,7 @@ import subprocess
 import tempfile
 
 from _load import case
-from _servers import BUILT, NATIVE, compiled, settle
+from _servers import NATIVE, built, compiled, settle
 from _turns import PATIENCE_S, take_turns
 
 KEY, VALUE = "model", "gpt-4o"
@@ -99,7 +99,7 @@ def has_header(name, language):
 
 def scanners():
     """{name: command, with the file's place open}."""
-    scan = [BUILT / "bench_json_scan", "{}", KEY, "{seconds}"]
+    scan = [built("bench_json_scan"), "{}", KEY, "{seconds}"]
     kernels = ("sse2", "words") if platform.machine() == "x86_64" else ()
     others = {f"sluice_{kernel}": [*scan, "spans", kernel] for kernel in kernels}
     return {"sluice": [*scan, "spans"], **others, "until": [*scan, "until"]}

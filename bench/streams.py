@@ -25,6 +25,7 @@ import json
 import os
 import pathlib
 import shutil
+import subprocess
 import sys
 
 import _report
@@ -116,7 +117,7 @@ def measure(lineup, options, report):
                 report["results"] += _streams_calls.count(lineup, options, report)
             else:
                 report["results"] += MEASURES[name](lineup, options)
-        except RuntimeError as failure:
+        except (RuntimeError, OSError, subprocess.SubprocessError) as failure:
             failed.append(f"streams: {name}: {failure}")
     return failed
 

@@ -29,7 +29,7 @@ static const struct cfg_schema *child(const struct cfg_schema *schema, struct sp
 /* A message, with its type in front when it stands in an Any. */
 static void put_message(struct dump *dump, const struct cfg_schema *schema, const void *message,
                         bool with_type) {
-    char *text = cfg_to_json(schema, message, DUMP_INDENT);
+    char *text = cfg_to_json_without_secrets(schema, message, DUMP_INDENT);
     if (!text) {
         dump->json.out->failed = true;
         return;

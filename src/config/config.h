@@ -59,9 +59,12 @@ struct config *config_ref(struct config *config);
 void config_unref(struct config *config);
 const struct cfg_bootstrap *config_bootstrap(const struct config *config);
 
-/* JSON in protobuf's mapping (snake_case), for /config_dump. Owned, free with free(); NULL when
- * memory is short. message is one of the structs of schema. */
+/* JSON in protobuf's mapping (snake_case). Owned, free with free(); NULL when memory is short. message is one of the
+ * structs of schema. */
 char *cfg_to_json(const struct cfg_schema *schema, const void *message, unsigned indent);
+/* The same for people's eyes, /config_dump: keys and passwords that stand in the configuration itself are left out. */
+char *cfg_to_json_without_secrets(const struct cfg_schema *schema, const void *message,
+                                  unsigned indent);
 
 /* The message in protobuf's wire format, deterministic. Owned, free with free(); NULL when memory
  * is short. */

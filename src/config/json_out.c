@@ -11,6 +11,8 @@ struct printer {
     unsigned indent; /* spaces per level; 0: one line */
     unsigned level;
     bool is_first; /* nothing yet in the innermost object or list */
+    bool hides;    /* what is secret */
+    bool secret;   /* that is within such a message */
 };
 
 static void new_line(struct printer *p) {
@@ -183,8 +185,18 @@ static void print_any(struct printer *p, const struct cfg_any *any) {
     close(p, '}');
 }
 
+/* Where it is kept may be known: the name of a file or of an environment variable. */
+static bool is_hidden(const struct printer *p, const struct cfg_field *field) {
+    return p->secret &&
+           (strcmp(field->name, "inline_string") == 0 || strcmp(field->name, "inline_bytes") == 0);
+}
+
 static void print_scalar(struct printer *p, const struct cfg_field *field, const void *value) {
     struct cfg_buf *buf = p->buf;
+    if (is_hidden(p, field)) {
+        cfg_json_string(buf, SPAN_LIT("[redacted]"));
+        return;
+    }
     int32_t i32 = 0;
     uint32_t u32 = 0;
     int64_t i64 = 0;
@@ -253,6 +265,7 @@ static void print_value(struct printer *p, const struct cfg_field *field, const 
     }
     switch (field->type) {
     case CFG_MESSAGE:
+        p->secret |= p->hides && (field->rules & CFG_SECRET);
         if (field->schema->is_well_known) {
             print_value(p, &field->schema->fields[0], value);
             break;
@@ -260,6 +273,7 @@ static void print_value(struct printer *p, const struct cfg_field *field, const 
         open(p, '{');
         print_fields(p, field->schema, value);
         close(p, '}');
+        p->secret &= !(field->rules & CFG_SECRET);
         break;
     case CFG_ANY:
         print_any(p, value);
@@ -372,6 +386,16 @@ void cfg_json_message(struct cfg_buf *buf, const struct cfg_schema *schema, cons
     open(&p, '{');
     print_fields(&p, schema, message);
     close(&p, '}');
+}
+
+char *cfg_to_json_without_secrets(const struct cfg_schema *schema, const void *message,
+                                  unsigned indent) {
+    struct cfg_buf buf = {0};
+    struct printer p = {.buf = &buf, .indent = indent, .hides = true};
+    open(&p, '{');
+    print_fields(&p, schema, message);
+    close(&p, '}');
+    return cfg_buf_take(&buf);
 }
 
 char *cfg_to_json(const struct cfg_schema *schema, const void *message, unsigned indent) {

@@ -100,6 +100,7 @@ enum cfg_rule {
     CFG_OPEN_ENUM = 1 << 10,     /* numbers without a name pass; ours are closed (defined_only) */
     CFG_MAX_ITEMS = 1 << 11,     /* max items */
     CFG_NUL_OK = 1 << 12,        /* a string may hold NUL bytes; else they are refused */
+    CFG_SECRET = 1 << 15,        /* texts in this message are shown to nobody: /config_dump */
     CFG_ONLY_FALSE = 1 << 14,    /* true is what Envoy has and this release has not */
     CFG_PRESENT = 1 << 13,       /* must be written, whatever its value (proto2's required) */
 };

@@ -109,9 +109,10 @@ static const struct cfg_field certificate_fields[] = {
             cfg_schema_data_source, .rules = CFG_REQUIRED,
             .doc = "The certificate and those between it and the root, as PEM, in this order."),
     POINTER(struct cfg_tls_certificate, 2, private_key, struct cfg_data_source,
-            cfg_schema_data_source, .rules = CFG_REQUIRED, .doc = "Its private key, as PEM."),
+            cfg_schema_data_source, .rules = CFG_REQUIRED | CFG_SECRET,
+            .doc = "Its private key, as PEM."),
     POINTER(struct cfg_tls_certificate, 3, password, struct cfg_data_source, cfg_schema_data_source,
-            .doc = "What private_key is encrypted with."),
+            .rules = CFG_SECRET, .doc = "What private_key is encrypted with."),
     POINTER(struct cfg_tls_certificate, 6, private_key_provider, struct cfg_private_key_provider,
             provider_schema, .doc = "Who signs with private_key, if not the worker itself."),
     WATCHED(struct cfg_tls_certificate, 7),
@@ -132,7 +133,7 @@ static const struct cfg_schema certificate_schema = {
 
 static const struct cfg_field ticket_keys_fields[] = {
     LIST(struct cfg_ticket_keys, 1, keys, struct cfg_data_source, cfg_schema_data_source,
-         .rules = CFG_REQUIRED | CFG_MAX_ITEMS, .max = 16,
+         .rules = CFG_REQUIRED | CFG_MAX_ITEMS | CFG_SECRET, .max = 16,
          .doc = "80 random bytes each. The first one encrypts new tickets, all of them decrypt."),
 };
 static const struct cfg_schema ticket_keys_schema = {
@@ -213,7 +214,8 @@ static const struct cfg_field validation_fields[] = {
     FIELD(struct cfg_validation_context, 14, only_verify_leaf_cert_crl, CFG_BOOL,
           .doc = "Look up only the last certificate of a chain in crl."),
     LIST(struct cfg_validation_context, 15, match_typed_subject_alt_names, struct cfg_san_matcher,
-         san_matcher_schema, .doc = "Names of which a certificate must have one."),
+         san_matcher_schema, .doc = "Names of which a certificate must have one. With any, or with hashes, a client "
+                "must have a certificate."),
     WRAPPER(struct cfg_validation_context, 16, max_verify_depth, CFG_U32, WITHIN(0, 100),
             .default_text = "100",
             .doc = "How many certificates may stand between a certificate and its root."),
@@ -422,11 +424,11 @@ static const struct cfg_field downstream_fields[] = {
     ENUM(struct cfg_downstream_tls, 8, ocsp_staple_policy, staple_enum,
          .default_text = "LENIENT_STAPLING", .doc = "What is done about OCSP responses: nothing."),
     WRAPPER(struct cfg_downstream_tls, 9, full_scan_certs_on_sni_mismatch, CFG_BOOL,
-            .default_text = "false",
-            .doc = "A server name that no certificate has gets the first one whose key the client "
-                   "can use, not just the first one."),
+            .status = CFG_INERT,
+            .doc = "As if true: a server name that no certificate has gets the first one whose key "
+                   "the client can use."),
     FIELD(struct cfg_downstream_tls, 10, disable_stateful_session_resumption, CFG_BOOL,
-          .doc = "No sessions by id, which is what clients without tickets resume."),
+          .status = CFG_INERT, .doc = "As if true: sessions are resumed by tickets only."),
     FIELD(struct cfg_downstream_tls, 11, prefer_client_ciphers, CFG_BOOL,
           .doc = "The client's order of cipher suites counts, not ours."),
 };
@@ -464,7 +466,7 @@ static const struct cfg_field upstream_fields[] = {
     FIELD(struct cfg_upstream_tls, 3, allow_renegotiation, CFG_BOOL, .rules = CFG_ONLY_FALSE,
           .doc = "Let servers negotiate anew."),
     WRAPPER(struct cfg_upstream_tls, 4, max_session_keys, CFG_U32, .default_text = "1",
-            .doc = "How many sessions are kept per endpoint and worker to be resumed; 0: none."),
+            .doc = "How many sessions are kept to be resumed, at most 64; 0: none."),
     FIELD(struct cfg_upstream_tls, 6, auto_host_sni, CFG_BOOL,
           .doc = "Ask for the endpoint's hostname, where it has one."),
     FIELD(struct cfg_upstream_tls, 7, auto_sni_san_validation, CFG_BOOL,

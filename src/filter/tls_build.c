@@ -269,8 +269,11 @@ struct tls_context *tls_build(const struct tls_build *build, const struct tls_ma
     options.cipher_count = ciphers.count;
     set_params(build->common->tls_params, &options);
     if (build->downstream) {
-        options.require_peer_certificate = build->downstream->require_client_certificate.set &&
-                                           build->downstream->require_client_certificate.value;
+        /* As on Envoy: whoever asks for a certain one asks for one. */
+        options.require_peer_certificate = (build->downstream->require_client_certificate.set &&
+                                            build->downstream->require_client_certificate.value) ||
+                                           validation.names || validation.hashes.count ||
+                                           validation.spkis.count;
         options.prefer_client_ciphers = build->downstream->prefer_client_ciphers;
         if (build->downstream->session_timeout.set)
             options.session_timeout_s =

@@ -59,11 +59,7 @@ def test_versions_ciphers_and_protocols(proxy, authority, pair):
                 pair,
                 common={
                     "alpn_protocols": ["h2", "http/1.1"],
-                    "tls_params": {
-                        "cipher_suites": [
-                            "[ECDHE-ECDSA-AES256-GCM-SHA384|ECDHE-ECDSA-CHACHA20-POLY1305]"
-                        ]
-                    },
+                    "tls_params": {"cipher_suites": ["[ECDHE-ECDSA-AES256-GCM-SHA384|ECDHE-ECDSA-CHACHA20-POLY1305]"]},
                 },
                 hcm={"access_log": [log.config]},
             )
@@ -93,9 +89,7 @@ def test_versions_ciphers_and_protocols(proxy, authority, pair):
 
 def test_a_version_alone(proxy, authority, pair):
     params = {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"}
-    edge = proxy(
-        [tls_listener("main", [direct(200, "x")], pair, common={"tls_params": params})]
-    )
+    edge = proxy([tls_listener("main", [direct(200, "x")], pair, common={"tls_params": params})])
     with TlsClient(edge.port(), client_context(authority)) as client:
         assert client.sock.version() == "TLSv1.3"
     with pytest.raises(OSError):
@@ -201,7 +195,7 @@ def strict(module_proxy, authority, pair):
         [
             asking("required"),
             asking("optional", required=False),
-            asking("named", **san),
+            asking("named", required=False, **san),
             asking("pinned", verify_certificate_hash=[friend.sha256()]),
             asking("lenient", trust_chain_verification="ACCEPT_UNTRUSTED"),
             asking("timeless", allow_expired_certificate=True),
@@ -255,6 +249,7 @@ def test_who_is_let_in(strict, authority, stranger, version):
     assert come("optional", foe) == ["fail_verify_error"]
     assert come("named", strict.friend) == "validated"
     assert come("named", other) == ["fail_verify_san"]
+    assert come("named") == ["fail_verify_no_cert"]  # whoever asks for a name asks for a certificate
     assert come("pinned", strict.friend) == "validated"
     assert come("pinned", other) == ["fail_verify_cert_hash"]
     assert come("lenient", foe) == "presented"
@@ -344,9 +339,7 @@ def test_https_is_what_the_request_came_by(proxy, origin, authority, pair):
 
 def test_a_large_body_both_ways(proxy, origin, authority, pair):
     """More than a record, more than a buffer, more than the kernel takes at once."""
-    edge = proxy(
-        [tls_listener("main", [to(timeout="0s")], pair)], [cluster("origin", origin.port)]
-    )
+    edge = proxy([tls_listener("main", [to(timeout="0s")], pair)], [cluster("origin", origin.port)])
     body = bytes(range(256)) * 8192
     for version in (V1_2, V1_3):
         with TlsClient(edge.port(), client_context(authority, version=version)) as client:
@@ -467,3 +460,6 @@ def test_a_locked_key_and_secrets_by_name(proxy, authority, pair, tmp_path):
     edge = proxy(None, config=config)
     assert admitted(edge, "main", authority, pair) == "x"
     assert admitted(edge, "main", authority) is None
+    dump = edge.admin("/config_dump")
+    assert '"inline_string": "[redacted]"' in dump and '"secret"' not in dump  # the password
+    assert str(locked) in dump

@@ -119,9 +119,7 @@ def test_whom_we_believe(proxy, origin, authority):
         "showing": secured("showing", strict.port, {**good, "tls_certificates": [ours.config()]}),
         "stranger": secured("stranger", origin.port, bad),
         "misnamed": secured("misnamed", origin.port, trusting(authority, "other.test")),
-        "misasked": secured(
-            "misasked", origin.port, good, sni="other.test", auto_sni_san_validation=True
-        ),
+        "misasked": secured("misasked", origin.port, good, sni="other.test", auto_sni_san_validation=True),
         "late": secured("late", expired.port, good),
         "mishosted": secured("mishosted", origin.port, good, http={"auto_san_validation": True}),
     }
@@ -151,9 +149,7 @@ def test_whom_we_believe(proxy, origin, authority):
 
 
 def test_the_log_says_why(proxy, origin, authority, tmp_path):
-    log = LogFile(
-        tmp_path / "why", "%RESPONSE_FLAGS% %UPSTREAM_TRANSPORT_FAILURE_REASON% %RESPONSE_CODE_DETAILS%"
-    )
+    log = LogFile(tmp_path / "why", "%RESPONSE_FLAGS% %UPSTREAM_TRANSPORT_FAILURE_REASON% %RESPONSE_CODE_DETAILS%")
     stranger = Authority("somebody else")
     plain = socket.create_server(("127.0.0.1", 0))
 
@@ -209,18 +205,14 @@ def test_a_server_that_never_shakes_hands(proxy):
     """connect_timeout is for the handshake, too."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         made = secured("silent", silent.getsockname()[1])
-        edge = proxy(
-            [listener("main", [to("silent")])], [{**made, "connect_timeout": "0.3s"}]
-        )
+        edge = proxy([listener("main", [to("silent")])], [{**made, "connect_timeout": "0.3s"}])
         reply = edge.get("/")
         assert (reply.status, reply.body[-18:]) == (503, b"connection timeout")
     assert edge.stat("cluster.silent.upstream_cx_connect_timeout") == 1
 
 
 def test_large_bodies_over_tls(proxy, origin, authority):
-    edge = proxy(
-        [listener("main", [to("c", timeout="0s")])], [secured("c", origin.port, trusting(authority))]
-    )
+    edge = proxy([listener("main", [to("c", timeout="0s")])], [secured("c", origin.port, trusting(authority))])
     body = bytes(range(256)) * 8192
     with edge.connect() as client:
         assert client.ask("POST", "/", body=body).body == body

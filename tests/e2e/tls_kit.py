@@ -14,9 +14,7 @@ TLS = TYPE + "envoy.extensions.transport_sockets.tls.v3."
 
 
 def openssl(*args, text=None):
-    done = subprocess.run(
-        ["openssl", *map(str, args)], input=text, capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run(["openssl", *map(str, args)], input=text, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -36,9 +34,7 @@ class Pair:
         }
 
     def sha256(self):
-        return openssl("x509", "-in", self.chain, "-noout", "-fingerprint", "-sha256").split("=")[
-            1
-        ].strip()
+        return openssl("x509", "-in", self.chain, "-noout", "-fingerprint", "-sha256").split("=")[1].strip()
 
 
 class Authority:
@@ -67,9 +63,7 @@ class Authority:
         self.serial += 1
         names = [f"subjectAltName={','.join(sans)}"] if sans else []
         signed_by = ["-CA", self.ca.chain, "-CAkey", self.ca.key]
-        return self._make(
-            file or f"leaf{self.serial}", subject, names, signed_by, days=days, more=more
-        )
+        return self._make(file or f"leaf{self.serial}", subject, names, signed_by, days=days, more=more)
 
     def issue_expired(self, *sans):
         """One whose time was a month of 2020. Only `openssl ca` signs for times of the caller's choice."""

@@ -87,6 +87,10 @@ func origin() {
 		io.Copy(io.Discard, os.Stdin)
 		os.Exit(0)
 	}()
+	if cert := os.Getenv("PEERS_CERT"); cert != "" { // over TLS
+		fmt.Fprintln(os.Stderr, http.ServeTLS(listener, mux, cert, os.Getenv("PEERS_KEY")))
+		return
+	}
 	fmt.Fprintln(os.Stderr, http.Serve(listener, mux))
 }
 

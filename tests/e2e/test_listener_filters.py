@@ -334,9 +334,11 @@ def test_the_sniffer_tells_all_apart_and_stamps_them(proxy, tmp_path):
     assert (stats["sniffer.redis_found"], stats["sniffer.tls_found"], stats["sniffer.unknown"]) == (6, 3, 3)
 
 
-def test_the_sniffer_takes_a_header_off_if_it_is_to_be_believed(proxy):
+def test_the_sniffer_takes_a_header_off_if_it_is_to_be_believed(proxy, tmp_path):
+    log = LogFile(tmp_path / "log", "%FILTER_STATE(sluice.src_port)% %FILTER_STATE(sluice.protocol)%")
     chains = [*CHAINS_OF_TLS, *CHAINS_OF_PROTOCOLS, chain("unknown")]
-    edge = proxy([inspected("any", [sniffer(accept_proxy_protocol=True)], chains)])
+    filters = [sniffer(accept_proxy_protocol=True)]
+    edge = proxy([inspected("any", filters, chains, access_log=[log.config])], flags=["--concurrency", "1"])
     port = edge.port()
     for header in (V1, proxy_v2(), proxy_v2(V4_PAIR + tlv(0xE0, bytes(3000)))):
         answer = ask(port, header + GET)
@@ -348,6 +350,8 @@ def test_the_sniffer_takes_a_header_off_if_it_is_to_be_believed(proxy):
     assert ask(port, proxy_v2(command=0x11) + GET).chain == "closed"
     assert edge.stat("sniffer.proxy_found") == 10
     assert edge.stat("sniffer.proxy_error") == 1
+    lines = log.lines(edge, 10)
+    assert lines[:3] == ["80 http/1.1", "80 tls", "80 redis"]
 
 
 # ---- those who do not send it -----------------------------------------------

@@ -194,6 +194,14 @@ static void time_passed(struct timer *timer) {
 
 /* ---- one way ---- */
 
+/* Of those who are read; 0: none. */
+static uint32_t buffer_limit(const struct tcp_session *s, enum tcp_way way) {
+    const struct cfg_listener *listener = s->n->info->listener->config->config;
+    if (way == TCP_TO_CLIENT)
+        return s->upstream->cluster->buffer_limit;
+    return listener->per_connection_buffer_limit_bytes.value; /* 0 as well if it is not set */
+}
+
 static struct tcp_work *get_work(struct tcp_session *s, enum tcp_way way) {
     struct tcp_flow *flow = &s->flows[way];
     struct network_stream *n = s->n;
@@ -213,8 +221,9 @@ static struct tcp_work *get_work(struct tcp_session *s, enum tcp_way way) {
     stream_copy_init(&work->copy, from, to, &n->worker->pipes);
     stream_copy_set_pace(&work->copy, flow->pace);
     work->copy.moved = moved;
-    if (u->cluster->buffer_limit)
-        work->copy.step_max = u->cluster->buffer_limit;
+    uint32_t limit = buffer_limit(s, way);
+    if (limit)
+        work->copy.step_max = limit;
     work->session = s;
     work->way = (uint8_t)way;
     flow->work = work;

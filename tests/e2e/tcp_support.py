@@ -118,9 +118,9 @@ def pieces(seed, size):
 class Sender(threading.Thread):
     """Sends pieces(seed, size), then its end."""
 
-    def __init__(self, sock, seed, size):
+    def __init__(self, sock, seed, size, *, ends=True):
         super().__init__(daemon=True)
-        self.sock, self.seed, self.size = sock, seed, size
+        self.sock, self.seed, self.size, self.ends = sock, seed, size, ends
         self.error = None
         self.start()
 
@@ -128,17 +128,18 @@ class Sender(threading.Thread):
         try:
             for piece in pieces(self.seed, self.size):
                 self.sock.sendall(piece)
-            self.sock.shutdown(socket.SHUT_WR)
+            if self.ends:
+                self.sock.shutdown(socket.SHUT_WR)
         except OSError as error:
             self.error = error
 
 
 class Receiver(threading.Thread):
-    """Receives to the end; `digest` tells what."""
+    """Receives to the end, or so many bytes; `digest` tells what."""
 
-    def __init__(self, sock):
+    def __init__(self, sock, size=None):
         super().__init__(daemon=True)
-        self.sock = sock
+        self.sock, self.wanted = sock, size
         self.hash = hashlib.sha256()
         self.size = 0
         self.error = None
@@ -146,7 +147,7 @@ class Receiver(threading.Thread):
 
     def run(self):
         try:
-            while piece := self.sock.recv(1 << 18):
+            while self.size != self.wanted and (piece := self.sock.recv(1 << 18)):
                 self.hash.update(piece)
                 self.size += len(piece)
         except OSError as error:

@@ -438,6 +438,27 @@ def test_a_long_connection_is_logged_while_it_lasts(story):
     upstream.close()
 
 
+def test_draining_lets_connections_end_by_themselves(proxy):
+    upstream = Upstream()
+    edge = proxy(
+        [tcp_edge("plain")], [cluster("origin", upstream.port)], flags=[*ONE, "--drain-time-s", "60"], level="info"
+    )
+    client, server = through(edge, upstream)
+    edge.process.terminate()
+    edge.wait_for_log("draining: 1 connections open")
+    with pytest.raises(ConnectionRefusedError):
+        while True:  # the listener closes a moment later
+            socket.create_connection(("127.0.0.1", edge.port("plain")), timeout=20).close()
+    for _ in range(3):
+        client.sendall(b"still")
+        assert receive(server, 5) == b"still"
+    client.close()
+    assert server.recv(1) == b""
+    server.close()
+    assert edge.process.wait(20) == 0
+    upstream.close()
+
+
 # ---- small filters ----
 
 

@@ -37,7 +37,8 @@ static struct serving *serving_new(void) {
     return s;
 }
 
-struct serving *downstream_serving_new(struct downstream *d, struct partial_head *head) {
+/* NULL when memory is short. */
+static inline struct serving *serving_get(struct downstream *d, struct partial_head *head) {
     struct worker *worker = worker_at(d->p_index);
     struct serving *s = worker->servings;
     if (s) {
@@ -63,6 +64,10 @@ struct serving *downstream_serving_new(struct downstream *d, struct partial_head
     d->serving = s;
     d->state = DOWNSTREAM_SERVING;
     return s;
+}
+
+struct serving *downstream_serving_new(struct downstream *d, struct partial_head *head) {
+    return serving_get(d, head);
 }
 
 /* By its coroutine, or when there is none. The connection may have another one by now. The timer stays
@@ -170,7 +175,7 @@ void downstream_drop(struct downstream *d) {
 
 static void start_serving(struct downstream *d, bool has_come) {
     /* The idle timer stays armed and is moved on when it is over. */
-    struct serving *s = downstream_serving_new(d, d->state == DOWNSTREAM_HEAD ? d->head : NULL);
+    struct serving *s = serving_get(d, d->state == DOWNSTREAM_HEAD ? d->head : NULL);
     /* The admin, whose connections have no snapshot, must answer while everybody else is too much. */
     struct go_options options = {
         .name = "downstream",

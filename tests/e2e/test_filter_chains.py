@@ -12,6 +12,7 @@ import pytest
 from first_bytes import GET, ask, chain, hello, inspected, proxy_protocol, server_name, tls_inspector
 from harness import LogFile, address, bootstrap, direct, eventually, listener, run
 from tcp_support import NETWORK, connect, network_filter, receive, tcp_listener, to_the_end
+from tls_kit import Authority, TlsClient, client_context, tls_listener
 
 ONE = ["--concurrency", "1"]
 
@@ -209,6 +210,28 @@ def test_slow_clients_pin_their_bytes(proxy):
         sock.close()
     edge.wait_for_stat(pre, 0)
     eventually(lambda: pinned(edge) == before, what="nothing pinned")
+    assert edge.leaks() == {}
+
+
+def test_silent_clients_of_tls_pin_nothing(proxy):
+    """Their handshake begins with their first byte; and one that idles after a request is an idle one of HTTP."""
+    authority = Authority()
+    edge = proxy([tls_listener("edge", [direct(200, "here")], authority.issue("DNS:a.test"))], flags=ONE)
+    context = client_context(authority)
+    with TlsClient(edge.port(), context) as first:  # what is made once, is made
+        assert first.ask("GET", "/").status == 200
+    edge.wait_for_stat("http.edge.downstream_cx_active", 0)
+    before = pinned(edge)
+    silent = [connect(edge) for _ in range(50)]
+    edge.wait_for_stat("http.edge.downstream_cx_active", 50)
+    with TlsClient(edge.port(), context) as served:
+        assert served.ask("GET", "/").status == 200
+        eventually(lambda: pinned(edge) == before, what="nothing pinned")
+        silent[0] = context.wrap_socket(silent[0], server_hostname="a.test")
+        silent[0].sendall(GET)
+        assert silent[0].recv(12) == b"HTTP/1.1 200"
+    for sock in silent:
+        sock.close()
     assert edge.leaks() == {}
 
 

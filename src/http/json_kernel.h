@@ -224,7 +224,8 @@ JSON_INLINE uint64_t check_literals(struct json_carry *c, const char *p, uint64_
 
 /* -?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?  as rules on neighbours:
  *   N1  minus: at the start, or behind the e; plus: behind the e; a digit comes next
- *   N2  dot: a digit before and after;  e: a digit before, a digit or a sign after
+ *   N2  dot: a digit comes next;  e: a digit or a sign. Behind nothing but a digit, by N1, by this one, and as a
+ *       scalar that begins with neither digit nor minus is taken for a literal
  *   N3  a zero at the start, or behind the minus there: no digit comes next
  *   N4  the digits behind a dot do not end in a dot, those behind an e neither in a dot nor in an e:
  *       so there is one of each at most, and in this order
@@ -250,7 +251,6 @@ JSON_INLINE uint64_t check_exponents(struct json_carry *c, struct json_block b,
     uint64_t after_e = after(e, c->exponent), sign = (number->minus | plus) & after_e;
     uint64_t error = number->bytes & ~(number->digits | number->minus | number->dot | plus | e);
     error |= plus & ~after_e;
-    error |= e & ~after(number->digits, c->digit);
     error |= after_e & ~(number->digits | sign);
     uint64_t power = after_e | after(sign, c->sign);
     error |= ends_of_runs(number->digits, power, &c->exponent_run, n) & (number->dot | e);
@@ -270,14 +270,12 @@ JSON_INLINE uint64_t check_numbers(struct json_carry *c, struct json_block b,
     uint64_t zero = block_eq(b, '0') & (number->starts | after(leading, c->minus));
     error |= number->minus & ~(number->starts | signs);
     error |= after(leading | signs | dot, c->needs_digit) & ~digits;
-    error |= dot & ~after(digits, c->digit);
     error |= ends_of_runs(digits, after(dot, c->dot), &c->fraction_run, n) & dot;
     error |= after(zero, c->zero) & digits;
     c->minus = last_of(leading, n);
     c->needs_digit = last_of(leading | signs | dot, n);
     c->dot = last_of(dot, n);
     c->zero = last_of(zero, n);
-    c->digit = last_of(digits, n);
     return error;
 }
 

@@ -64,8 +64,7 @@ struct json_carry {
     uint64_t in_string, in_object; /* all ones, or 0 */
     const char *literal; /* what must follow of true, false or null; NULL: in none of them */
     uint8_t escaped;     /* bits of the last byte: see there */
-    uint8_t scalar, digit, zero, minus, needs_digit, sign, dot, exponent, fraction_run,
-        exponent_run;
+    uint8_t scalar, zero, minus, needs_digit, sign, dot, exponent, fraction_run, exponent_run;
     uint8_t before_value, after_open, before_key, before_colon;
     uint32_t
         pairs; /* halves of surrogates: three times bits of the last 8 bytes, the last one on top */

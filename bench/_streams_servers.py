@@ -22,6 +22,7 @@ TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3"
 CERTIFICATES = {"ecdsa": ("ec", "ec_paramgen_curve:P-256"), "rsa": ("rsa", "rsa_keygen_bits:2048")}
 CURVES = ("X25519", "P-256")
 PIPE_BYTES = 1 << 20
+CONNECTIONS_MAX = 1 << 20
 
 
 def host(number):
@@ -60,10 +61,13 @@ def address(port):
 
 
 def cluster(name, port):
+    """As many connections as come: Envoy's default is 1,024."""
     endpoint = {"endpoint": {"address": address(port)}}
+    most = dict.fromkeys(("max_connections", "max_pending_requests", "max_requests"), CONNECTIONS_MAX)
     return {
         "name": name,
         "type": "STATIC",
+        "circuit_breakers": {"thresholds": [most]},
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
     }
 

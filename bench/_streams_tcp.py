@@ -14,7 +14,7 @@ BULK_CONNECTIONS = 16  # bounds what the proxies buffer
 BULK_BYTES, BULK_QUICK = 4 << 20, 1 << 20  # of a request
 IDLE, IDLE_QUICK, IDLE_ROUNDS = 10_000, 300, 3
 STEADY_S, STEADY_QUICK_S = 1.0, 0.2
-IDLE_FILES = 200  # descriptors that a proxy needs beside those of its connections
+IDLE_FILES = 1200  # descriptors that a proxy keeps for other things than connections
 SHORT = b"C".ljust(64, b".")
 VERIFIED = {"mode": "bulk", "verify": 1, "connections": 4, "requests": 8, "ms": 0}
 

@@ -35,6 +35,7 @@ enum {
     HELLOS_MAX = 64,
     HELLO_BYTES_MAX = 4096,
     CONNECTIONS_MAX = 1 << 20,
+    BROKEN_MAX = 1000, /* then no more are opened */
 };
 static const uint64_t ns_per_ms = 1000000;
 static const uint64_t patience_ns = 20 * 1000000000ULL; /* for answers that are due */
@@ -47,8 +48,8 @@ struct hello {
 
 struct connection {
     int fd;
-    bool is_busy, is_another; /* than the one that was opened first */
-    bool has_byte;            /* an exchange's answer */
+    bool is_busy;
+    bool has_byte; /* an exchange's answer */
     const struct hello *hello;
     uint64_t got; /* of the answer */
 };
@@ -117,15 +118,21 @@ static void finish(struct connection *connection, bool is_right) {
         close(connection->fd);
 }
 
-/* Ended before its answer was whole, or said what nobody asked for. */
+/* Ended before its answer was whole, or said what nobody asked for. Idle ones stay closed, and still_open tells. */
 static void replace(struct connection *connection) {
     if (connection->is_busy)
         finish(connection, false);
     else
-        broken += mode != IDLE; /* of which still_open tells */
+        broken += mode != IDLE;
     close(connection->fd);
+    connection->fd = -1;
+    if (mode == IDLE)
+        return;
+    if (broken > BROKEN_MAX) {
+        fprintf(stderr, "stream_load: more than %d connections were closed or wrong\n", BROKEN_MAX);
+        exit(1);
+    }
     open_one(connection);
-    connection->is_another = true;
 }
 
 static void take_exchange(struct connection *connection) {
@@ -232,7 +239,7 @@ static uint64_t still_open(void) {
     for (uint64_t i = 0; mode != EXCHANGE && i < options.connections; i++) {
         char byte;
         ssize_t n = recv(connections[i].fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-        count += n < 0 && errno == EAGAIN && !connections[i].is_another;
+        count += n < 0 && errno == EAGAIN;
     }
     return count;
 }

@@ -54,7 +54,8 @@ struct place {
 struct file_watch {
     struct list node; /* of `watches` */
     unsigned refs;
-    bool removed, marked;
+    _Atomic bool removed; /* also read without the lock, between two looks */
+    bool marked;
     char **files, **directories; /* NULL-terminated, owned */
     struct place *places;
     size_t place_count;
@@ -281,9 +282,7 @@ struct file_watch *file_watch_add(const struct file_watch_options *options, int 
 }
 
 void file_watch_remove(struct file_watch *watch) {
-    pthread_mutex_lock(&lock);
     watch->removed = true;
-    pthread_mutex_unlock(&lock);
     unref(watch);
 }
 

@@ -140,6 +140,8 @@ struct text {
 };
 
 static void put_bytes(struct text *text, const void *bytes, size_t size) {
+    if (size == 0)
+        return; /* then there may be no pointer, either */
     if (text->size + size > text->room) {
         size_t room = 2 * (text->size + size) + 256;
         char *grown = text->failed ? NULL : realloc(text->bytes, room);
@@ -164,11 +166,13 @@ static void put_hex(struct text *text, const unsigned char *bytes, size_t size) 
 
 static void put_name(struct text *text, X509_NAME *name) {
     BIO *out = BIO_new(BIO_s_mem());
-    char *bytes;
-    if (!out || X509_NAME_print_ex(out, name, 0, XN_FLAG_RFC2253 & ~ASN1_STRFLGS_ESC_MSB) < 0)
+    if (!out || X509_NAME_print_ex(out, name, 0, XN_FLAG_RFC2253 & ~ASN1_STRFLGS_ESC_MSB) < 0) {
         text->failed = true;
-    else
-        put_bytes(text, bytes, (size_t)BIO_get_mem_data(out, &bytes));
+    } else {
+        char *bytes;
+        long size = BIO_get_mem_data(out, &bytes);
+        put_bytes(text, bytes, (size_t)size);
+    }
     BIO_free(out);
 }
 
@@ -241,7 +245,7 @@ bool tls_sans_read(X509 *certificate, struct tls_sans *out) {
         text.failed = !out->sans;
         if (out->sans)
             out->count = put_sans(&text, names, out->sans);
-        point_sans(out->sans, out->count, text.bytes);
+        point_sans(out->sans, out->count, text.bytes ? text.bytes : "");
     }
     GENERAL_NAMES_free(names);
     ERR_clear_error();

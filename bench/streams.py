@@ -15,6 +15,7 @@ moves bytes by splice and does nothing else: what a TCP proxy cannot go below (b
   tls_bulk     1 MiB answers over TLS 1.3, three cipher suites, 16 connections
   https        128 B answers over TLS 1.3, 64 connections
   idle         memory of each of 10,000 connections that carried a message and stay open
+  iface        readers and writers beside Go's: a call, a copy of nothing, an observer of 1 MiB bodies
   calls        system calls per round trip, connection, handshake, request and MB
   json         a value of a JSON body: bench/_streams_json.py
   copies       bytes that Sluice copies and splices for each that it passes on
@@ -31,6 +32,7 @@ import sys
 import _report
 import _streams_calls
 import _streams_copies
+import _streams_iface
 import _streams_json
 import _streams_tcp
 import _streams_tls
@@ -52,6 +54,7 @@ MEASURES = {
     "tls_bulk": _streams_tls.bulk,
     "https": _streams_tls.small,
     "idle": _streams_tcp.idle,
+    "iface": _streams_iface.run,
     "json": _streams_json.run,
 }
 AIMS = [
@@ -67,6 +70,9 @@ AIMS = [
     *(Aim(f"tls_{name}_cpu_ms_per_gb", BEST, 1.0) for name, _ in _streams_tls.CIPHERS),
     Aim("https_small_cpu_us", BEST, 1.0),
     Aim("tcp_idle_conn_bytes", "haproxy", 1.0),
+    Aim("iface_call_ns", "go", 1.0),
+    Aim("stream_copy_dispatch_ns", "go", 1.0),
+    Aim("body_hook_ns", "no hook", 1.01),
     *(Aim(f"json_{place}_gb_per_s", "simdjson", 0.7) for place in ("early", "late")),
     *(Aim(f"json_records_{place}_gb_per_s", "simdjson", None) for place in ("early", "late")),
 ]
@@ -134,9 +140,15 @@ def main():
         print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
     report["ratios"] = _report.ratios(report["results"], lineup.ours, AIMS)
     if report["results"]:
-        proxied = [row for row in report["results"] if not row["case"].startswith("json_")]
-        scanned = [row for row in report["results"] if row["case"].startswith("json_")]
-        for rows, names in ((proxied, lineup.names), (scanned, _streams_json.NAMES)):
+        groups = [
+            (("json_",), _streams_json.NAMES),
+            (_streams_iface.PREFIXES, _streams_iface.NAMES),
+            (("",), lineup.names),
+        ]
+        rest = report["results"]
+        for prefixes, names in groups:
+            rows = [row for row in rest if row["case"].startswith(prefixes)]
+            rest = [row for row in rest if row not in rows]
             if rows:
                 _report.print_results(rows, names)
         _report.print_ratios(report["ratios"])

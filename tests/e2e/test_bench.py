@@ -442,6 +442,21 @@ def test_percentiles_are_told_within_a_hundredth(tmp_path):
         assert abs(value - exact) <= exact / 100, share
 
 
+@needs_peers
+def test_readers_and_writers_are_measured_beside_gos(tmp_path):
+    """A few operations each; what is judged is what is counted and not timed."""
+    output = tmp_path / "streams.json"
+    command = [sys.executable, ROOT / "bench" / "streams.py", "--quick", "--case", "iface", "--output", output]
+    subprocess.run(command, check=True, timeout=120)
+    results = {result["case"]: result["values"] for result in json.loads(output.read_text())["results"]}
+    for case in ("iface_call", "stream_copy_dispatch", "body_plain", "body_hook"):
+        assert results[f"{case}_allocations"]["sluice"]["max"] == 0, case
+    for who in ("sluice", "go"):
+        assert results["body_readall_allocations"][who]["min"] > 10
+        assert who in results["hook_added_us"]
+        assert who in results["readall_added_us"]
+
+
 def test_the_runtimes_bench_runs_every_case_on_both_sides(tmp_path):
     """A few operations of each, so that a case that hangs or breaks is found here; no figure is judged."""
     output = tmp_path / "rt.json"

@@ -1,0 +1,3 @@
+module sluice.dev/bench/streams_go
+
+go 1.22

@@ -302,6 +302,9 @@ struct cfg_any_type {
     enum cfg_any_slot slot;
     const char *extension; /* "envoy.filters.http.router" */
 };
+/* Besides those that are built in: by programs that bring extensions of their own, before the first load. */
+enum { CFG_ADDED_TYPES_MAX = 32 };
+void cfg_any_type_add(const struct cfg_any_type *type BORROWED_BY(program));
 const struct cfg_any_type *cfg_any_type_find(struct span full_name);
 const struct cfg_any_type *cfg_any_type_at(size_t index); /* NULL past the end */
 /* Struct, Duration, the wrappers, TypedStruct ...: types every payload may have. */

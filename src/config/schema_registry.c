@@ -42,14 +42,26 @@ static const struct cfg_any_type any_types[] = {
     {&cfg_schema_raw_buffer, CFG_SLOT_TRANSPORT_SOCKET, "envoy.transport_sockets.raw_buffer"},
 };
 
+static const struct cfg_any_type *added[CFG_ADDED_TYPES_MAX];
+static size_t added_count;
+
+void cfg_any_type_add(const struct cfg_any_type *type) {
+    ASSERT(added_count < CFG_ADDED_TYPES_MAX);
+    added[added_count++] = type;
+}
+
 const struct cfg_any_type *cfg_any_type_at(size_t index) {
-    return index < COUNT_OF(any_types) ? &any_types[index] : NULL;
+    if (index < COUNT_OF(any_types))
+        return &any_types[index];
+    index -= COUNT_OF(any_types);
+    return index < added_count ? added[index] : NULL;
 }
 
 const struct cfg_any_type *cfg_any_type_find(struct span full_name) {
-    for (size_t i = 0; i < COUNT_OF(any_types); i++) {
-        if (span_eq(full_name, span_of(any_types[i].schema->name)))
-            return &any_types[i];
+    const struct cfg_any_type *type;
+    for (size_t i = 0; (type = cfg_any_type_at(i)); i++) {
+        if (span_eq(full_name, span_of(type->schema->name)))
+            return type;
     }
     return NULL;
 }
@@ -76,7 +88,8 @@ static void visit(struct walk *walk, const struct cfg_schema *schema) {
 size_t cfg_schema_all(const struct cfg_schema **out, size_t capacity) {
     struct walk walk = {.out = out, .capacity = capacity};
     visit(&walk, &cfg_schema_bootstrap);
-    for (size_t i = 0; i < COUNT_OF(any_types); i++)
-        visit(&walk, any_types[i].schema);
+    const struct cfg_any_type *type;
+    for (size_t i = 0; (type = cfg_any_type_at(i)); i++)
+        visit(&walk, type->schema);
     return walk.count;
 }

@@ -12,6 +12,7 @@
 #include "io/stream_peek.h"
 #include "io/stream_prefix.h"
 #include "io/stream_rate.h"
+#include "io/stream_tee.h"
 #include "io_story.h"
 #include "stream_story.h"
 
@@ -197,6 +198,32 @@ static void test_an_observer_sees_them_where_they_lie(void **state) {
     story(1, seeing_story);
 }
 
+/* A footer comes also where the end was seen by splicing. */
+static void spliced_end_story(void *arg) {
+    struct footer_reader footer;
+    struct span out;
+    open_line();
+    footer_reader_init(&footer, socket_reader(&from), stream_text_of(SPAN_LIT("-- end")));
+    struct reader reader = footer_reader(&footer);
+    peer_ends(feeds);
+    STORY_AWAIT(socket_has_input(&in_socket));
+    struct splice splice = splice_begin(&pipes);
+    CHECK(reader_unread(reader) == UINT64_MAX);
+    CHECK(reader_splice(reader, &splice, 1000) == -ENOBUFS);
+    splice_end(&splice);
+    CHECK(reader_unread(reader) == 0);
+    CHECK(reader_peek(reader) == READER_READY);
+    CHECK(reader_next(reader, 1000, &out) == 6 && memcmp(out.ptr, "-- end", 6) == 0);
+    CHECK(reader_next(reader, 1000, &out) == 0);
+    reader_close(reader);
+    close_line();
+    rt_stop(0);
+}
+
+static void test_a_footer_comes_behind_what_was_spliced(void **state) {
+    story(1, spliced_end_story);
+}
+
 /* Whatever room the reader of a prefix has. */
 static void small_room_story(void *arg) {
     struct span text = SPAN_LIT("X-Trace-ID: 4bf92f3577b34da6\n"), rest = SPAN_LIT("payload");
@@ -253,6 +280,111 @@ static void one_call_story(void *arg) {
 
 static void test_a_prefix_costs_no_call(void **state) {
     story(1, one_call_story);
+}
+
+/* ---- What is copied ---- */
+
+/* The table of docs/architecture.md: bytes that are copied in memory for those that pass, on each way. */
+enum way {
+    SPLICED,
+    LENT,
+    COUNTED,
+    HOOKED,
+    PREFIXED,
+    LITTLE,
+    PEEKED_IN_ONE,
+    PEEKED_IN_TWO,
+    TEED,
+    BUFFERED,
+    WAYS
+};
+
+static uint64_t copied_on(enum way way) {
+    static char got[TOLD_BYTES_MAX], side_got[TOLD_BYTES_MAX];
+    struct told_writer told, side;
+    struct told_reader little;
+    struct count_reader count;
+    struct hook_reader hook;
+    struct prefix_reader prefix;
+    struct peek_reader peek;
+    struct tee_reader tee;
+    struct buffer_reader buffer;
+    struct span seen;
+    told_writer_init(&told, got);
+    told_writer_init(&side, side_got);
+    open_line();
+    struct reader reader = socket_reader(&from);
+    struct writer writer = way == SPLICED ? socket_writer(&to) : told_writer(&told);
+    uint64_t before = counted(IO_COPIED_BYTES), expected = BYTES;
+    if (way == PEEKED_IN_TWO) {
+        peer_sends(feeds, bytes, 100);
+        peek_reader_init(&peek, reader);
+        CHECK(peek_reader_look(&peek, 100, &seen) == 100);
+        peer_sends(feeds, bytes + 100, BYTES - 100);
+        CHECK(peek_reader_look(&peek, 128, &seen) == 128);
+        reader = peek_reader(&peek);
+    } else if (way == LITTLE) {
+        told_reader_init(&little, span_make(bytes, 1000));
+        little.runs[0] = 10;
+        little.run_count = 1;
+        reader = told_reader(&little);
+        expected = 1000;
+    } else {
+        peer_sends(feeds, bytes, BYTES);
+    }
+    peer_ends(feeds);
+    STORY_AWAIT(socket_has_input(&in_socket));
+    switch (way) {
+    case COUNTED:
+        count_reader_init(&count, reader);
+        reader = count_reader(&count);
+        break;
+    case HOOKED:
+        hook_reader_init(&hook, reader, (struct stream_observer){.bytes = see});
+        reader = hook_reader(&hook);
+        shown = 0;
+        break;
+    case PREFIXED:
+        prefix_reader_init(&prefix, reader, stream_text_of(SPAN_LIT("X-Trace-ID: 1\n")));
+        reader = prefix_reader(&prefix);
+        expected += 14;
+        break;
+    case PEEKED_IN_ONE:
+        peek_reader_init(&peek, reader);
+        CHECK(peek_reader_look(&peek, 128, &seen) >= 128);
+        reader = peek_reader(&peek);
+        break;
+    case TEED:
+        tee_reader_init(&tee, reader, told_writer(&side), TEE_FAILS);
+        reader = tee_reader(&tee);
+        break;
+    case BUFFERED:
+        buffer_reader_init(&buffer, reader, BYTES);
+        reader = buffer_reader(&buffer);
+        break;
+    default:
+        break;
+    }
+    CHECK((pass(reader, writer) > 0) == (way == SPLICED));
+    CHECK(way == SPLICED || told.size == expected);
+    uint64_t copied = counted(IO_COPIED_BYTES) - before;
+    close_line();
+    return copied;
+}
+
+static void copies_story(void *arg) {
+    static const uint64_t table[WAYS] = {
+        [LITTLE] = 1000 - 10,        /* the last run is written from where it lies */
+        [PEEKED_IN_TWO] = 128 + 128, /* to be shown in one piece, and to go out with what follows */
+        [BUFFERED] = BYTES,
+    };
+    for (enum way way = 0; way < WAYS; way++)
+        CHECK(copied_on(way) == table[way]);
+    rt_stop(0);
+}
+
+static void test_what_is_copied_on_each_way(void **state) {
+    story(1, copies_story);
 }
 
 /* ---- Limits ---- */
@@ -432,8 +564,10 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_who_does_not_look_lets_it_be_spliced),
         cmocka_unit_test(test_an_observer_sees_them_where_they_lie),
+        cmocka_unit_test(test_a_footer_comes_behind_what_was_spliced),
         cmocka_unit_test(test_a_prefix_is_whole_in_any_room),
         cmocka_unit_test(test_a_prefix_costs_no_call),
+        cmocka_unit_test(test_what_is_copied_on_each_way),
         cmocka_unit_test(test_limits_are_exact),
         cmocka_unit_test(test_a_buffer_holds_all_or_nothing),
         cmocka_unit_test(test_a_deadline_ends_any_wait),

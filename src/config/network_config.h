@@ -72,6 +72,14 @@ struct cfg_network_direct_response {
     struct cfg_mark mark;
     struct cfg_data_source *response;
 };
+struct cfg_inject_texts { /* sluice...Inject.Texts */
+    struct cfg_mark mark;
+    struct span prefix, footer;
+};
+struct cfg_inject { /* sluice.extensions.filters.network.inject.v1.Inject */
+    struct cfg_mark mark;
+    struct cfg_inject_texts *to_upstream, *to_client;
+};
 struct cfg_no_fields { /* sni_cluster, echo */
     struct cfg_mark mark;
 };
@@ -104,3 +112,4 @@ extern const struct cfg_schema cfg_schema_network_connection_limit;
 extern const struct cfg_schema cfg_schema_network_rate_limit;
 extern const struct cfg_schema cfg_schema_echo;
 extern const struct cfg_schema cfg_schema_network_direct_response;
+extern const struct cfg_schema cfg_schema_inject;

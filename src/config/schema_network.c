@@ -327,3 +327,53 @@ const struct cfg_schema cfg_schema_upstream_proxy_protocol = {
     FIELDS(upstream_proxy_protocol_fields),
     MISSING(upstream_proxy_protocol_missing),
 };
+
+/* ---- inject ---- */
+
+#define INJECT "sluice.extensions.filters.network.inject.v1.Inject"
+
+static const struct cfg_field inject_texts_fields[] = {
+    FIELD(struct cfg_inject_texts, 1, prefix, CFG_STRING, .default_text = "nothing",
+          .doc = "Goes before the first byte, also when there is none."),
+    FIELD(struct cfg_inject_texts, 2, footer, CFG_STRING, .default_text = "nothing",
+          .doc = "Goes behind the last byte, when the stream has ended; one that broke gets none."),
+};
+static void check_inject_texts(struct cfg_loader *loader, const struct cfg_tree *node,
+                               const struct cfg_path *path, void *message) {
+    const struct cfg_inject_texts *texts = message;
+    if (texts->prefix.len == 0 && texts->footer.len == 0)
+        cfg_report(loader, CFG_PROBLEM_INVALID, node, path,
+                   "there is nothing to inject: set prefix, footer or both");
+}
+static const struct cfg_schema inject_texts_schema = {
+    .name = INJECT ".Texts",
+    .doc = "Texts with values of the connection: the operators are those of access logs. A text is "
+           "made when it goes out.",
+    .size = sizeof(struct cfg_inject_texts),
+    MARK(struct cfg_inject_texts),
+    FIELDS(inject_texts_fields),
+    .check = check_inject_texts,
+};
+
+static const struct cfg_field inject_fields[] = {
+    POINTER(struct cfg_inject, 1, to_upstream, struct cfg_inject_texts, inject_texts_schema,
+            .default_text = "nothing", .doc = "Around what the client sends."),
+    POINTER(struct cfg_inject, 2, to_client, struct cfg_inject_texts, inject_texts_schema,
+            .default_text = "nothing", .doc = "Around what the client gets."),
+};
+static void check_inject(struct cfg_loader *loader, const struct cfg_tree *node,
+                         const struct cfg_path *path, void *message) {
+    const struct cfg_inject *inject = message;
+    if (!inject->to_upstream && !inject->to_client)
+        cfg_report(loader, CFG_PROBLEM_INVALID, node, path,
+                   "there is nothing to inject: set to_upstream, to_client or both");
+}
+const struct cfg_schema cfg_schema_inject = {
+    .name = INJECT,
+    .doc = "Puts texts with values of the connection into its bytes: a trace header, a tenant, a "
+           "tag.",
+    .size = sizeof(struct cfg_inject),
+    MARK(struct cfg_inject),
+    FIELDS(inject_fields),
+    .check = check_inject,
+};

@@ -16,6 +16,7 @@ static const struct cfg_any_type any_types[] = {
     {&cfg_schema_echo, CFG_SLOT_NETWORK_FILTER, "envoy.filters.network.echo"},
     {&cfg_schema_network_direct_response, CFG_SLOT_NETWORK_FILTER,
      "envoy.filters.network.direct_response"},
+    {&cfg_schema_inject, CFG_SLOT_NETWORK_FILTER, "sluice.filters.network.inject"},
     {&cfg_schema_router, CFG_SLOT_HTTP_FILTER, "envoy.filters.http.router"},
     {&cfg_schema_golang, CFG_SLOT_HTTP_FILTER, "envoy.filters.http.golang"},
     {&cfg_schema_golang_per_route, CFG_SLOT_PER_ROUTE, "envoy.filters.http.golang"},

@@ -10,5 +10,6 @@ void network_filters_register(void) {
     network_filter_register(&network_filter_kind_rate_limit);
     network_filter_register(&network_filter_kind_echo);
     network_filter_register(&network_filter_kind_direct_response);
+    network_filter_register(&network_filter_kind_inject);
     transport_socket_register(&transport_upstream_proxy_protocol);
 }

@@ -12,6 +12,8 @@ extern const struct network_filter_kind network_filter_kind_rate_limit;
 extern const struct network_filter_kind network_filter_kind_echo;
 /* envoy.filters.network.direct_response: sends something and closes. */
 extern const struct network_filter_kind network_filter_kind_direct_response;
+/* sluice.filters.network.inject: texts before and behind the bytes. */
+extern const struct network_filter_kind network_filter_kind_inject;
 
 /* All that there are, and the transport socket that tells upstreams of clients. At start, before a config is built. */
 void network_filters_register(void);

@@ -1,0 +1,245 @@
+#include "io/stream_deflate.h"
+
+#include <zlib.h>
+
+#include "io/zlib_memory.h"
+#include "rt/rt.h"
+
+enum {
+    ASK = 64 * 1024,
+    AREA = 296 * 1024, /* a state of 6 KiB, a window of 64, and tables */
+    MEM_LEVEL = 8,     /* zlib's default */
+};
+
+/* ---- Deflating ---- */
+
+static int deflater_init(struct deflater *deflater, enum zlib_format format, int level,
+                         enum deflate_flush flush) {
+    ASSERT(level >= Z_BEST_SPEED);
+    ASSERT(level <= Z_BEST_COMPRESSION);
+    ASSERT(format != ZLIB_AUTO);
+    int bits = format == ZLIB_RAW ? -MAX_WBITS : format == ZLIB_ZLIB ? MAX_WBITS : MAX_WBITS + 16;
+    z_stream *z = zlib_memory_new(AREA);
+    if (!z)
+        return -ENOMEM;
+    if (deflateInit2(z, level, Z_DEFLATED, bits, MEM_LEVEL, Z_DEFAULT_STRATEGY) != Z_OK) {
+        zlib_memory_free(z);
+        return -ENOMEM;
+    }
+    zlib_memory_seal(z);
+    *deflater = (struct deflater){.z = z, .flush = flush};
+    return 0;
+}
+
+static void deflater_fini(struct deflater *deflater) {
+    if (deflater->z)
+        (void)deflateEnd(deflater->z);
+    zlib_memory_free(deflater->z);
+    deflater->z = NULL;
+}
+
+/* What comes out for *in, of which it uses up what it can. how: Z_NO_FLUSH, or what is to come out besides: until it
+ * says 0. */
+static size_t deflater_run(struct deflater *deflater, struct span *in, char *out, size_t room,
+                           int how) {
+    z_stream *z = deflater->z;
+    uInt size = in->len < UINT32_MAX ? (uInt)in->len : UINT32_MAX;
+    z->next_in = (z_const Bytef *)(uintptr_t)in->ptr;
+    z->avail_in = size;
+    z->next_out = (Bytef *)out;
+    z->avail_out = (uInt)room;
+    int rc = deflate(z, how);
+    ASSERT(rc == Z_OK || rc == Z_BUF_ERROR || rc == Z_STREAM_END); /* the rest are our mistakes */
+    size_t made = room - z->avail_out, used = size - z->avail_in;
+    deflater->in_bytes += used;
+    deflater->out_bytes += made;
+    *in = span_from(*in, used);
+    deflater->full = z->avail_out == 0;
+    deflater->finished = rc == Z_STREAM_END;
+    if (used)
+        deflater->dirty = true;
+    if (how == Z_SYNC_FLUSH && !deflater->full)
+        deflater->dirty = false;
+    return made;
+}
+
+/* ---- Reading ---- */
+
+int deflate_reader_init(struct deflate_reader *deflate, struct reader inner,
+                        enum zlib_format format, int level, enum deflate_flush flush) {
+    *deflate = (struct deflate_reader){.inner = inner};
+    return deflater_init(&deflate->deflater, format, level, flush);
+}
+
+static void drop_block(struct deflate_reader *deflate) {
+    if (deflate->block)
+        block_put(rt_blocks(), deflate->block);
+    deflate->block = NULL;
+    deflate->start = deflate->end = 0;
+}
+
+/* What zlib is to be asked now; -1: nothing, the reader inside has to be asked. */
+static int what_to_do(const struct deflate_reader *deflate) {
+    const struct deflater *deflater = &deflate->deflater;
+    if (deflate->in.len)
+        return Z_NO_FLUSH;
+    if (deflate->inner_ended)
+        return Z_FINISH;
+    if (deflater->flush == DEFLATE_FLUSHES && deflater->dirty &&
+        reader_peek(deflate->inner) == READER_MAY_PARK)
+        return Z_SYNC_FLUSH;
+    return deflater->full ? Z_NO_FLUSH : -1;
+}
+
+/* > 0: there is something in the block; 0: the end; -errno. */
+static inline ssize_t fill(struct deflate_reader *deflate, reader_step step) {
+    if (deflate->error)
+        return deflate->error;
+    while (!deflate->deflater.finished) {
+        int what = what_to_do(deflate);
+        if (what >= 0) {
+            if (!deflate->block)
+                deflate->block = block_get(rt_blocks());
+            if (!deflate->block)
+                return deflate->error = -ENOMEM;
+            deflate->start = 0;
+            deflate->end = (uint32_t)deflater_run(&deflate->deflater, &deflate->in,
+                                                  deflate->block->data, BLOCK_DATA_SIZE, what);
+            if (deflate->end)
+                return deflate->end;
+            continue;
+        }
+        drop_block(deflate);
+        ssize_t n = step(deflate->inner, ASK, &deflate->in);
+        if (n > 0)
+            continue;
+        deflate->in = span_make("", 0);
+        if (n == 0)
+            deflate->inner_ended = true;
+        else if (reader_is_over(n))
+            return deflate->error = (int)n;
+        else
+            return n;
+    }
+    drop_block(deflate);
+    return 0;
+}
+
+static inline ssize_t pull(struct deflate_reader *deflate, size_t max, struct span *out,
+                           reader_step step) {
+    *out = span_make("", 0);
+    if (deflate->start == deflate->end) {
+        ssize_t n = fill(deflate, step);
+        if (n <= 0)
+            return n;
+    }
+    size_t n = deflate->end - deflate->start;
+    if (n > max)
+        n = max;
+    *out = span_make(deflate->block->data + deflate->start, n);
+    deflate->start += (uint32_t)n;
+    return (ssize_t)n;
+}
+
+static ssize_t next(void *data, size_t max, struct span *out) {
+    return pull(data, max, out, reader_next);
+}
+
+static ssize_t try_next(void *data, size_t max, struct span *out) {
+    return pull(data, max, out, reader_try_next);
+}
+
+static enum reader_peek peek(void *data) {
+    const struct deflate_reader *deflate = data;
+    if (deflate->start < deflate->end || deflate->error)
+        return READER_READY;
+    return deflate->deflater.finished ? READER_END : READER_MAY_PARK;
+}
+
+static void close_reader(void *data) {
+    struct deflate_reader *deflate = data;
+    drop_block(deflate);
+    deflate->in = span_none();
+    if (deflate->closed)
+        return;
+    deflate->closed = true;
+    if (!deflate->error)
+        deflate->error = -ECANCELED;
+    deflater_fini(&deflate->deflater);
+    reader_close(deflate->inner);
+}
+
+struct reader deflate_reader(struct deflate_reader *deflate) {
+    static const struct reader_itab itab = {
+        .next = next, .close = close_reader, .peek = peek, .try_next = try_next};
+    return (struct reader){&itab, deflate};
+}
+
+/* ---- Writing ---- */
+
+int deflate_writer_init(struct deflate_writer *deflate, struct writer inner,
+                        enum zlib_format format, int level, enum deflate_flush flush) {
+    *deflate = (struct deflate_writer){.inner = inner};
+    return deflater_init(&deflate->deflater, format, level, flush);
+}
+
+/* Until all of `in` is used up, and what `how` says is out. */
+static int write_through(struct deflate_writer *deflate, struct block *block, struct span in,
+                         int how) {
+    do {
+        size_t n = deflater_run(&deflate->deflater, &in, block->data, BLOCK_DATA_SIZE, how);
+        int rc = n ? writer_write_span(deflate->inner, span_make(block->data, n)) : 0;
+        if (rc != 0)
+            return rc;
+    } while (in.len || deflate->deflater.full || (how == Z_FINISH && !deflate->deflater.finished));
+    return 0;
+}
+
+static int write_with(struct deflate_writer *deflate, const struct iovec *pieces, int count,
+                      int how) {
+    if (deflate->error)
+        return deflate->error;
+    struct block *block = block_get(rt_blocks());
+    if (!block)
+        return deflate->error = -ENOMEM;
+    for (int i = 0; i < count && deflate->error == 0; i++)
+        if (pieces[i].iov_len)
+            deflate->error = write_through(
+                deflate, block, span_make(pieces[i].iov_base, pieces[i].iov_len), Z_NO_FLUSH);
+    if (deflate->error == 0 && how != Z_NO_FLUSH)
+        deflate->error = write_through(deflate, block, span_make("", 0), how);
+    block_put(rt_blocks(), block);
+    return deflate->error;
+}
+
+static int write_pieces(void *data, struct iovec *pieces, int count) {
+    struct deflate_writer *deflate = data;
+    bool flushes = deflate->deflater.flush == DEFLATE_FLUSHES && writer_size_of(pieces, count);
+    return write_with(deflate, pieces, count, flushes ? Z_SYNC_FLUSH : Z_NO_FLUSH);
+}
+
+static int finish(void *data) {
+    struct deflate_writer *deflate = data;
+    int rc = write_with(deflate, NULL, 0, Z_FINISH);
+    return rc != 0 ? rc : writer_finish(deflate->inner);
+}
+
+static void abort_writer(void *data) {
+    const struct deflate_writer *deflate = data;
+    writer_abort(deflate->inner);
+}
+
+static void close_writer(void *data) {
+    struct deflate_writer *deflate = data;
+    if (deflate->closed)
+        return;
+    deflate->closed = true;
+    deflater_fini(&deflate->deflater);
+    writer_close(deflate->inner);
+}
+
+struct writer deflate_writer(struct deflate_writer *deflate) {
+    static const struct writer_itab itab = {
+        .write = write_pieces, .finish = finish, .abort = abort_writer, .close = close_writer};
+    return (struct writer){&itab, deflate};
+}

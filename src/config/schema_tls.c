@@ -214,7 +214,8 @@ static const struct cfg_field validation_fields[] = {
     FIELD(struct cfg_validation_context, 14, only_verify_leaf_cert_crl, CFG_BOOL,
           .doc = "Look up only the last certificate of a chain in crl."),
     LIST(struct cfg_validation_context, 15, match_typed_subject_alt_names, struct cfg_san_matcher,
-         san_matcher_schema, .doc = "Names of which a certificate must have one. With any, or with hashes, a client "
+         san_matcher_schema,
+         .doc = "Names of which a certificate must have one. With any, or with hashes, a client "
                 "must have a certificate."),
     WRAPPER(struct cfg_validation_context, 16, max_verify_depth, CFG_U32, WITHIN(0, 100),
             .default_text = "100",

@@ -65,4 +65,3 @@ enum cfg_json_scalars {
 struct cfg_tree *cfg_json_parse(struct cfg_arena *arena, struct span file BORROWED_BY(result),
                                 struct span text, enum cfg_json_scalars scalars,
                                 struct cfg_parse_error *error);
-

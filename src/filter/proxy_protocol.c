@@ -110,18 +110,19 @@ static size_t max_bytes(const void *config) {
 
 /* Metadata is UTF-8: each byte that is none becomes a '!', as on Envoy. */
 static struct span keep_as_utf8(struct connection_info *info, struct span value) {
-    struct span kept = connection_info_keep(info, value);
-    if (span_is_none(kept))
-        return kept;
-    char *text = (char *)(uintptr_t)kept.ptr; /* ours, just made */
-    for (size_t at = 0; at < kept.len;) {
-        size_t len = utf8_sequence(span_from(kept, at));
+    char *text = connection_info_alloc(info, value.len);
+    if (!text)
+        return span_none();
+    if (value.len)
+        memcpy(text, value.ptr, value.len);
+    for (size_t at = 0; at < value.len;) {
+        size_t len = utf8_sequence(span_from(value, at));
         if (len == 0)
             text[at++] = '!';
         else
             at += len;
     }
-    return kept;
+    return span_make(text, value.len);
 }
 
 static bool is_passed(const struct proxy_protocol *proxy, uint8_t type) {

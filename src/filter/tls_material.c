@@ -53,7 +53,8 @@ static struct tls_bytes read_source(struct reading *reading, const struct cfg_da
         reading->failed = true;
         return none;
     }
-    return (struct tls_bytes){.bytes = span_make(bytes, len),
+    return (struct tls_bytes){.memory = bytes,
+                              .bytes = span_make(bytes, len),
                               .source = is_file ? source->filename : SPAN_LIT("<inline>")};
 }
 
@@ -228,11 +229,11 @@ int tls_material_read(const struct cfg_tls_common *common,
 }
 
 static void release(struct tls_bytes *bytes) {
-    if (span_is_none(bytes->bytes))
+    if (!bytes->memory)
         return;
     /* Keys and passwords lie nowhere longer than they must. */
-    explicit_bzero((char *)(uintptr_t)bytes->bytes.ptr, bytes->bytes.len);
-    free((char *)(uintptr_t)bytes->bytes.ptr);
+    explicit_bzero(bytes->memory, bytes->bytes.len);
+    free(bytes->memory);
 }
 
 void tls_material_fini(struct tls_material *material) {

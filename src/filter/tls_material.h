@@ -13,6 +13,7 @@ enum {
 }; /* bytes of a file: the usual bundle of all authorities has a quarter of it */
 
 struct tls_bytes {
+    char *memory;       /* owned; NULL: not given */
     struct span bytes;  /* NUL-terminated beyond; absent: not given */
     struct span source; /* how messages call it: the file's path, or "<inline>", as Envoy does */
 };

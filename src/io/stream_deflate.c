@@ -1,7 +1,5 @@
 #include "io/stream_deflate.h"
 
-#include <zlib.h>
-
 #include "io/zlib_memory.h"
 #include "rt/rt.h"
 
@@ -44,7 +42,7 @@ static size_t deflater_run(struct deflater *deflater, struct span *in, char *out
                            int how) {
     z_stream *z = deflater->z;
     uInt size = in->len < UINT32_MAX ? (uInt)in->len : UINT32_MAX;
-    z->next_in = (z_const Bytef *)(uintptr_t)in->ptr;
+    z->next_in = (const Bytef *)in->ptr;
     z->avail_in = size;
     z->next_out = (Bytef *)out;
     z->avail_out = (uInt)room;

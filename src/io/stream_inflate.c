@@ -7,8 +7,6 @@
  * Nothing is held while the reader inside is waited for but zlib's own memory. */
 #include "io/stream_inflate.h"
 
-#include <zlib.h>
-
 #include "io/zlib_memory.h"
 #include "rt/rt.h"
 
@@ -78,25 +76,33 @@ static int end_member(struct inflater *inflater) {
     return inflateReset(inflater->z) == Z_OK ? 0 : -EPROTO;
 }
 
-ssize_t inflater_run(struct inflater *inflater, struct span *in, char *out, size_t room) {
+/* zlib's answer. */
+static int inflate_once(struct inflater *inflater, struct span *in, char *out, size_t room,
+                        size_t *made) {
     z_stream *z = inflater->z;
+    uInt size = in->len < UINT32_MAX ? (uInt)in->len : UINT32_MAX;
+    z->next_in = (const Bytef *)in->ptr;
+    z->avail_in = size;
+    z->next_out = (Bytef *)out;
+    z->avail_out = (uInt)room;
+    int rc = inflate(z, Z_NO_FLUSH);
+    *made = room - z->avail_out;
+    inflater->in_bytes += size - z->avail_in;
+    inflater->out_bytes += *made;
+    *in = span_from(*in, size - z->avail_in);
+    inflater->full = z->avail_out == 0 && rc != Z_STREAM_END;
+    return rc;
+}
+
+ssize_t inflater_run(struct inflater *inflater, struct span *in, char *out, size_t room) {
     while (inflater->error == 0 && (in->len || inflater->full)) {
         if (inflater->finished)
             return fail(inflater, -EPROTO); /* something follows */
         if (inflater->format == ZLIB_AUTO)
             inflater->format = (uint8_t)*in->ptr == GZIP_FIRST_BYTE ? ZLIB_GZIP : ZLIB_ZLIB;
         inflater->between = inflater->between && in->len == 0;
-        uInt size = in->len < UINT32_MAX ? (uInt)in->len : UINT32_MAX;
-        z->next_in = (z_const Bytef *)(uintptr_t)in->ptr;
-        z->avail_in = size;
-        z->next_out = (Bytef *)out;
-        z->avail_out = (uInt)room;
-        int rc = inflate(z, Z_NO_FLUSH);
-        size_t made = room - z->avail_out;
-        inflater->in_bytes += size - z->avail_in;
-        inflater->out_bytes += made;
-        *in = span_from(*in, size - z->avail_in);
-        inflater->full = z->avail_out == 0 && rc != Z_STREAM_END;
+        size_t made;
+        int rc = inflate_once(inflater, in, out, room, &made);
         if (rc == Z_STREAM_END)
             rc = end_member(inflater);
         else if (rc == Z_MEM_ERROR)

@@ -47,7 +47,8 @@ struct inflater { /* private, but for the counts */
 MUST_CHECK int inflater_init(struct inflater *inflater, enum zlib_format format,
                              struct inflate_limits limits);
 /* What comes out for *in, of which it uses up what it can: > 0: how much; 0: it wants more; -errno, sticky. */
-MUST_CHECK ssize_t inflater_run(struct inflater *inflater, struct span *in, char *out, size_t room);
+MUST_CHECK ssize_t inflater_run(struct inflater *inflater, struct span *in BORROWED_BY(inflater),
+                                char *out, size_t room);
 /* Nothing more goes in, and inflater_run said 0: 0 if the stream is whole, or the sticky error. */
 MUST_CHECK int inflater_end(struct inflater *inflater);
 void inflater_fini(struct inflater *inflater);

@@ -7,6 +7,7 @@
 #pragma once
 #include <stddef.h>
 
+#define ZLIB_CONST /* what is read is not written to */
 #include <zlib.h>
 
 #include "base/check.h"

@@ -32,14 +32,16 @@ const struct upstream_tls *upstream_tls_copy(struct socket *socket, struct arena
     if (!copy)
         return NULL;
     char id[64];
-    size_t id_len = tls_session_id(socket, id);
+    struct span session_id = arena_copy(arena, span_make(id, tls_session_id(socket, id)));
+    if (span_is_none(session_id))
+        return NULL;
     *copy = (struct upstream_tls){
-        .version = facts.version, .cipher = facts.cipher, .session_id = span_make(id, id_len)};
+        .version = facts.version, .cipher = facts.cipher, .session_id = session_id};
     const struct tls_identity *peer = tls_peer_identity(socket);
     copy->has_certificate = peer != NULL;
     copy->pem = tls_peer_pem(socket);
     bool copied = copy_span(arena, &copy->version) && copy_span(arena, &copy->cipher) &&
-                  copy_span(arena, &copy->session_id) && copy_span(arena, &copy->pem) &&
+                  copy_span(arena, &copy->pem) &&
                   (!peer || copy_identity(arena, peer, &copy->peer));
     return copied ? copy : NULL;
 }

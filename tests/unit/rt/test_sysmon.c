@@ -340,10 +340,16 @@ static void slow_quick_story(void *arg) {
     CHECK(totals().slow_quicks == 1);
     foreign_call_quick("sleeps", breaks_its_promise, rt_self());
     CHECK(totals().slow_quicks == 2);
-    for (int i = 0; i < 1000 * 1000; i++) /* across some ticks */
-        foreign_call_quick("keeps it", nothing, NULL);
 #ifndef RT_HAS_TSAN /* where it does not always keep it: its switches take locks and map memory */
-    CHECK(totals().slow_quicks == 2);
+    /* What the machine, or one below it, takes from a thread in a call is charged to that. It does not do so always. */
+    uint64_t before;
+    int attempts = 0;
+    do {
+        CHECK(attempts++ < 5);
+        before = totals().slow_quicks;
+        for (int i = 0; i < 1000 * 1000; i++) /* across some ticks */
+            foreign_call_quick("keeps it", nothing, NULL);
+    } while (totals().slow_quicks != before);
 #endif
     rt_stop(0);
 }

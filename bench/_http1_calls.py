@@ -9,7 +9,7 @@ import struct
 import subprocess
 import time
 
-from _load import WARM_UP_REQUESTS, Driver, one_round
+from _load import WARM_UP_REQUESTS, http_asker, one_round
 from _servers import compiled, process_tree
 
 ATTACH_S = 20
@@ -79,7 +79,7 @@ def allocations(farm, origin, make, requests):
         one_round(farm, server, requests=WARM_UP_REQUESTS)
         if count() == 0:
             raise RuntimeError(f"{server.name} has an allocator that count_malloc.c does not see")
-        with Driver(farm, server, requests=requests) as driver:
+        with http_asker(farm, server, requests=requests) as driver:
             before = count()
             said = driver.go()
             return (count() - before) / said["requests"]

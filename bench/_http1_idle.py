@@ -16,7 +16,7 @@ import pathlib
 import re
 import time
 
-from _load import Driver, one_round
+from _load import http_asker, one_round
 from _servers import CONNECTIONS, Farm, process_tree
 
 STEADY_KB = 16  # at rest is who changed by no more for so many seconds
@@ -66,7 +66,7 @@ def idle_round(make, connections, steady_s):
     with Farm(clients=connections) as farm:
         server = make(farm)(farm.origin())
         before, tables_before = _warm_and_rest(farm, server, steady_s)
-        with Driver(farm, server, connections=connections, idle=1) as driver:
+        with http_asker(farm, server, connections=connections, idle=1) as driver:
             after, tables_after = at_rest(server, steady_s)
             said = driver.go()
     if said["still_open"] != connections:

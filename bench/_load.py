@@ -1,66 +1,26 @@
 """Requests to the servers of a Farm, in turns, and what they cost: bench/native/load.c asks."""
 
-import json
 import statistics
-import subprocess
 
-from _servers import CONNECTIONS, LARGE_BYTES, SMALL_BYTES, compiled, cpu_clock, cpu_ticks, settle
+from _asker import Asker
+from _servers import CONNECTIONS, LARGE_BYTES, SMALL_BYTES, compiled, cpu_clock, cpu_ticks
 from _turns import summary, take_turns
 
 BODIES = {"/": SMALL_BYTES, "/large": LARGE_BYTES}
 WARM_UP_REQUESTS = 2000
-PATIENCE_S = 60
 
 
-class Driver:
-    """A load.c whose connections are open and have been used. It asks when it is told to go."""
-
-    def __init__(self, farm, server, path="/", connections=CONNECTIONS, **options):
-        self.server = server
-        options |= {"path": path, "body": BODIES[path], "connections": connections, "port": server.port}
-        program = compiled("load.c")
-        self.process = subprocess.Popen(
-            [program, *(f"{name}={value}" for name, value in options.items())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=lambda: settle(farm.drivers),
-        )
-
-    def __enter__(self):
-        if self.process.stdout.readline() != "ready\n":
-            raise self._failure(self.process.communicate(timeout=PATIENCE_S)[1])
-        return self
-
-    def __exit__(self, failure, *_):
-        if failure:
-            self.process.kill()
-        self.process.communicate(timeout=PATIENCE_S)  # the end of its input is the end of it
-
-    def _failure(self, why):
-        return RuntimeError(f"{self.server.name}: {why.strip()}")
-
-    def go(self):
-        """What load.c says in the end; its connections stay open. Every answer was the right one."""
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        out = self.process.stdout.readline()
-        if not out:
-            raise self._failure(self.process.communicate(timeout=PATIENCE_S)[1])
-        said = json.loads(out)
-        wrong = {name: said[name] for name in ("bad_status", "bad_length", "broken") if said[name]}
-        if wrong:
-            raise self._failure(f"of {said['requests']} requests some were answered wrongly: {wrong}")
-        return said
+def http_asker(farm, server, path="/", connections=CONNECTIONS, **options):
+    """load.c, whose connections are open and have been used."""
+    return Asker(farm, server, compiled("load.c"), path=path, body=BODIES[path], connections=connections, **options)
 
 
 def one_round(farm, server, **options):
     """What load.c says, and the CPU time of the server meanwhile."""
-    with Driver(farm, server, **options) as driver:
+    with http_asker(farm, server, **options) as asker:
         user, system = cpu_ticks(server.pid)
         cpu = cpu_clock(server.pid)
-        said = driver.go()
+        said = asker.go()
         said["cpu"] = cpu_clock(server.pid) - cpu
         user_after, system_after = cpu_ticks(server.pid)
     ticks = user_after - user + system_after - system

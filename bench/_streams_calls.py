@@ -6,7 +6,7 @@ import shutil
 from _http1_calls import trace
 from _load import case
 from _servers import CONNECTIONS, LARGE_BYTES, SMALL_BYTES, compiled
-from _streams_load import Asker
+from _asker import Asker
 from _streams_servers import NAMES, StreamFarm, hellos_file
 from _streams_tcp import BULK_CONNECTIONS, SHORT, program, sni_hellos
 from _streams_tls import CIPHERS, HANDSHAKES, LARGE_CONNECTIONS, OPENSSL, load_program
@@ -27,11 +27,18 @@ def of_streams(lineup, farm, count):
     """(what is counted, its unit, the servers, what asks them, what counts the units)."""
     origin, many = farm.stream_origin(), farm.stream_origin(NAMES)
     plain = lineup.all(farm, "tcp", origin)
-    yield "passthrough", "MB", lineup.all(farm, "tcp", origin, bulk=True), program(), megabytes, {
-        "mode": "bulk",
-        "connections": BULK_CONNECTIONS,
-        "requests": max(BULK_CONNECTIONS, count // LARGE_SHARE),
-    }
+    yield (
+        "passthrough",
+        "MB",
+        lineup.all(farm, "tcp", origin, bulk=True),
+        program(),
+        megabytes,
+        {
+            "mode": "bulk",
+            "connections": BULK_CONNECTIONS,
+            "requests": max(BULK_CONNECTIONS, count // LARGE_SHARE),
+        },
+    )
     yield "ping", "round trip", plain, program(), one, {"mode": "ping", "connections": CONNECTIONS, "requests": count}
     for name, servers, hellos in (
         ("connection", plain, [(b"a", SHORT)]),

@@ -4,9 +4,9 @@ itself, not timed. What asking for the counters adds to them is taken off."""
 import re
 import urllib.request
 
-from _load import Driver
+from _load import http_asker
 from _servers import LARGE_BYTES
-from _streams_load import Asker
+from _asker import Asker
 from _streams_servers import StreamFarm, hellos_file
 from _streams_tcp import SHORT, program, sni_hellos
 from _streams_tls import load_program
@@ -36,9 +36,7 @@ def per_byte(server, asker, passed):
         first, before = counters(server), counters(server)
         said = asker.go()
         after = counters(server)
-    return {
-        row: (after[i] - before[i] - (before[i] - first[i])) / passed(said) for i, row in enumerate(COUNTERS)
-    }
+    return {row: (after[i] - before[i] - (before[i] - first[i])) / passed(said) for i, row in enumerate(COUNTERS)}
 
 
 def of_streams(farm, start):
@@ -72,7 +70,7 @@ def of_http(farm, start):
         return said["requests"] * LARGE_BYTES
 
     return {
-        "HTTP, 1 MiB": per_byte(plain, Driver(farm, plain, **wish), passed),
+        "HTTP, 1 MiB": per_byte(plain, http_asker(farm, plain, **wish), passed),
         "HTTPS, 1 MiB": per_byte(secure, over_tls, passed),
     }
 

@@ -6,7 +6,8 @@ import os
 from _http1_idle import at_rest
 from _load import case
 from _servers import CONNECTIONS, compiled, files_allowed, process_tree
-from _streams_load import Asker, busy, cpu_ms_per_gb, cpu_us, gb_per_second, interleave, one_turn, per_second
+from _asker import Asker
+from _streams_load import busy, cpu_ms_per_gb, cpu_us, gb_per_second, interleave, one_turn, per_second
 from _streams_servers import NAMES, StreamFarm, client_hello, hellos_file, host
 from _turns import take_turns
 

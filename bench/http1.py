@@ -29,7 +29,7 @@ import _report
 from _http1_calls import allocations, trace
 from _http1_idle import idle_round
 from _http1_report import AIMS, DRAWN
-from _load import Driver, case, cpu_ms_per_gb, cpu_us, interleave, median, proxy_busy, rps, user_us
+from _load import http_asker, case, cpu_ms_per_gb, cpu_us, interleave, median, proxy_busy, rps, user_us
 from _servers import CONNECTIONS, ROOT, SLUICE, Farm, envoy_binary, files_allowed, program_argument
 from _turns import chosen, take_turns
 
@@ -138,7 +138,7 @@ def large(farm, servers, options):
 
 def count_calls(farm, lineup, servers, report, requests):
     traced = {
-        server.name: trace(server, Driver(farm, server, requests=requests), lambda said: said["requests"])
+        server.name: trace(server, http_asker(farm, server, requests=requests), lambda said: said["requests"])
         for server in servers
     }
     lines = []

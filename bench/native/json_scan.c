@@ -63,6 +63,7 @@ int main(int argc, char **argv) {
     paths = json_paths_new(&path, 1, &problem, &bad);
     if (!paths) {
         (void)fprintf(stderr, "%s: %s\n", argv[2], problem);
+        free(document.bytes);
         return 2;
     }
     paths->kernel = kernel;
@@ -71,5 +72,8 @@ int main(int argc, char **argv) {
         span_size = document.len;
     char name[64];
     (void)snprintf(name, sizeof name, "scan_%s_%s", how, kernel->name);
-    return json_measure(name, scan, &document, strtod(argv[3], NULL));
+    int status = json_measure(name, scan, &document, strtod(argv[3], NULL));
+    json_paths_free(paths);
+    free(document.bytes);
+    return status;
 }

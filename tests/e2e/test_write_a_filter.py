@@ -55,7 +55,7 @@ def test_the_example_sums_bodies_as_they_pass(proxy, origins, tmp_path):
         client.send("GET", "/broken/5000")
         assert client.read_to_end().endswith(body_of(5000))
     want.append("/broken/5000 - -")
-    assert log.lines(edge, len(want)) == want
+    assert sorted(log.lines(edge, len(want))) == sorted(want)  # connections may be on several processors
 
 
 def test_the_page_shows_the_example():

@@ -77,7 +77,7 @@ static ssize_t end_next(void *data, size_t max, struct span *out) {
 
 static int devour(void *data, struct iovec *pieces, int count) {
     uint64_t *bytes = data;
-    *bytes += writer_size_of(pieces, count);
+    *bytes += pieces_size(pieces, count);
     return 0;
 }
 

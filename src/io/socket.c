@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include "io/pieces.h"
 #include "io/socket_raw.h"
 #include "io/sys.h"
 #include "rt/io_counts.h"
@@ -306,13 +307,6 @@ bool socket_has_unread(struct socket *socket) {
 
 /* ---- Sending ---- */
 
-static size_t size_of(const struct iovec *pieces, int count) {
-    size_t size = 0;
-    for (int i = 0; i < count; i++)
-        size += pieces[i].iov_len;
-    return size;
-}
-
 static NOINLINE ssize_t send_through(struct socket *socket, const struct iovec *pieces,
                                      int piece_count, size_t size) {
     ssize_t n = socket->transport->itab->try_send(socket, pieces, piece_count, size);
@@ -377,7 +371,7 @@ static inline bool put_off(struct socket *socket, const struct iovec *pieces, in
 
 ssize_t socket_try_send(struct socket *socket, const struct iovec *pieces, int count) {
     ASSERT(count <= SYS_PIECES_MAX);
-    size_t size = size_of(pieces, count);
+    size_t size = pieces_size(pieces, count);
     if (size == 0)
         return 0;
     if (!has_transport(socket) && put_off(socket, pieces, count, size))
@@ -431,22 +425,10 @@ static inline ssize_t send_some(struct socket *socket, const struct iovec *piece
     }
 }
 
-static void advance(struct iovec **pieces, int *count, size_t sent) {
-    while (*count > 0 && sent >= (*pieces)->iov_len) {
-        sent -= (*pieces)->iov_len;
-        ++*pieces;
-        --*count;
-    }
-    if (*count > 0) {
-        (*pieces)->iov_base = (char *)(*pieces)->iov_base + sent;
-        (*pieces)->iov_len -= sent;
-    }
-}
-
 int socket_send(struct socket *socket, struct iovec *pieces, int count, const char *reason,
                 int64_t stall_ns) {
     ASSERT(count <= SOCKET_PIECES_MAX);
-    size_t left = size_of(pieces, count);
+    size_t left = pieces_size(pieces, count);
     if (left && !has_transport(socket) && put_off(socket, pieces, count, left))
         return 0;
     while (left) {
@@ -457,7 +439,7 @@ int socket_send(struct socket *socket, struct iovec *pieces, int count, const ch
         }
         left -= (size_t)n;
         if (left)
-            advance(&pieces, &count, (size_t)n);
+            pieces_advance(&pieces, &count, (size_t)n);
     }
     return 0;
 }
@@ -477,7 +459,7 @@ int socket_send_slices(struct socket *socket, struct slice *slices, int count, c
         int piece_count = count < AT_ONCE ? count : AT_ONCE;
         for (int i = 0; i < piece_count; i++)
             pieces[i] = (struct iovec){(void *)(uintptr_t)slices[i].bytes.ptr, slices[i].bytes.len};
-        size_t size = size_of(pieces, piece_count);
+        size_t size = pieces_size(pieces, piece_count);
         n = size ? send_some(socket, pieces, piece_count, size, reason, stall_ns) : 0;
         if (n < 0)
             break;

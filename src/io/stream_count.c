@@ -75,7 +75,7 @@ static ssize_t note_written(struct count_writer *count, ssize_t n) {
 
 static int write_pieces(void *data, struct iovec *pieces, int n_pieces) {
     struct count_writer *count = data;
-    size_t size = writer_size_of(pieces, n_pieces);
+    size_t size = pieces_size(pieces, n_pieces);
     int rc = writer_write(count->inner, pieces, n_pieces);
     if (rc == 0)
         count->bytes += size;

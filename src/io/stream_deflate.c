@@ -212,7 +212,7 @@ static int write_with(struct deflate_writer *deflate, const struct iovec *pieces
 
 static int write_pieces(void *data, struct iovec *pieces, int count) {
     struct deflate_writer *deflate = data;
-    bool flushes = deflate->deflater.flush == DEFLATE_FLUSHES && writer_size_of(pieces, count);
+    bool flushes = deflate->deflater.flush == DEFLATE_FLUSHES && pieces_size(pieces, count);
     return write_with(deflate, pieces, count, flushes ? Z_SYNC_FLUSH : Z_NO_FLUSH);
 }
 

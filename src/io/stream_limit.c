@@ -107,7 +107,7 @@ static ssize_t took(struct limit_writer *limit, ssize_t n) {
 
 static int write_pieces(void *data, struct iovec *pieces, int count) {
     struct limit_writer *limit = data;
-    size_t size = writer_size_of(pieces, count);
+    size_t size = pieces_size(pieces, count);
     int rc = fits(limit, size);
     if (rc == 0)
         rc = writer_write(limit->inner, pieces, count);
@@ -118,7 +118,7 @@ static int write_pieces(void *data, struct iovec *pieces, int count) {
 
 static ssize_t try_write(void *data, const struct iovec *pieces, int count) {
     struct limit_writer *limit = data;
-    int rc = fits(limit, writer_size_of(pieces, count));
+    int rc = fits(limit, pieces_size(pieces, count));
     return rc != 0 ? rc : took(limit, writer_try_write(limit->inner, pieces, count));
 }
 

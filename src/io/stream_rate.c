@@ -165,21 +165,9 @@ static size_t allowed(const struct rate_bucket *bucket, const struct iovec *piec
     return size;
 }
 
-static void advance(struct iovec **pieces, int *count, size_t n) {
-    while (*count > 0 && n >= (*pieces)->iov_len) {
-        n -= (*pieces)->iov_len;
-        ++*pieces;
-        --*count;
-    }
-    if (*count > 0) {
-        (*pieces)->iov_base = (char *)(*pieces)->iov_base + n;
-        (*pieces)->iov_len -= n;
-    }
-}
-
 static int write_pieces(void *data, struct iovec *pieces, int count) {
     struct rate_writer *rate = data;
-    advance(&pieces, &count, 0);
+    pieces_advance(&pieces, &count, 0);
     while (count > 0 && rate->error == 0) {
         rate->error = wait_for_tokens(rate->bucket, "rate of writes");
         if (rate->error)
@@ -189,7 +177,7 @@ static int write_pieces(void *data, struct iovec *pieces, int count) {
         size_t size = allowed(rate->bucket, pieces, count, now, &now_count);
         rate->error = writer_write(rate->inner, now, now_count);
         if (rate->error == 0)
-            advance(&pieces, &count, (size_t)take(rate->bucket, (ssize_t)size));
+            pieces_advance(&pieces, &count, (size_t)take(rate->bucket, (ssize_t)size));
     }
     return rate->error;
 }

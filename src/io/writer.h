@@ -12,10 +12,10 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <sys/types.h>
-#include <sys/uio.h>
 
 #include "base/check.h"
 #include "base/span.h"
+#include "io/pieces.h"
 
 struct splice;
 
@@ -91,12 +91,4 @@ static inline void writer_abort(struct writer writer) {
 static inline void writer_close(struct writer writer) {
     if (writer.itab->close)
         writer.itab->close(writer.data);
-}
-
-/* Of all the pieces. */
-static inline size_t writer_size_of(const struct iovec *pieces, int count) {
-    size_t size = 0;
-    for (int i = 0; i < count; i++)
-        size += pieces[i].iov_len;
-    return size;
 }

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 
+#include "io/pieces.h"
 #include "io/splice.h"
 #include "io/sys.h"
 #include "proxy/downstream.h"
@@ -80,10 +81,7 @@ static NOINLINE int send_large_head(struct body_out *out, int count) {
 /* The kernel did not take all at once. What is left in the P's room is somebody else's with the first
  * park. */
 static NOINLINE int send_rest(struct body_out *out, struct iovec *iov, int count, size_t sent) {
-    for (; count > 0 && sent >= iov->iov_len; iov++, count--)
-        sent -= iov->iov_len;
-    iov->iov_base = (char *)iov->iov_base + sent;
-    iov->iov_len -= sent;
+    pieces_advance(&iov, &count, sent);
     const char *room = out->x->worker->head_room, *at = iov->iov_base;
     if (at >= room && at < room + HTTP1_SMALL_ROOM) {
         struct span copy = arena_copy(&out->x->arena, span_make(at, iov->iov_len));

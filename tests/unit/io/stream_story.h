@@ -161,7 +161,7 @@ static inline ssize_t told_take(struct told_writer *told, const struct iovec *pi
 
 static inline int told_write(void *data, struct iovec *pieces, int count) {
     struct told_writer *told = data;
-    size_t size = writer_size_of(pieces, count);
+    size_t size = pieces_size(pieces, count);
     ssize_t n = told_take(told, pieces, count, size);
     memset(pieces, 0, (size_t)count * sizeof *pieces); /* used up */
     if (n < 0)

@@ -512,7 +512,7 @@ static int write_some(struct writer writer, struct span *rest, bool tries) {
         pieces[i] = (struct iovec){(void *)(uintptr_t)left.ptr, n};
         left = span_from(left, n);
     }
-    size_t size = writer_size_of(pieces, count);
+    size_t size = pieces_size(pieces, count);
     ssize_t n = tries ? writer_try_write(writer, pieces, count) : -EOPNOTSUPP;
     if (n == -EOPNOTSUPP) {
         int rc = writer_write(writer, pieces, count);

@@ -65,15 +65,8 @@ static size_t deflater_run(struct deflater *deflater, struct span *in, char *out
 
 int deflate_reader_init(struct deflate_reader *deflate, struct reader inner,
                         enum zlib_format format, int level, enum deflate_flush flush) {
-    *deflate = (struct deflate_reader){.inner = inner};
+    *deflate = (struct deflate_reader){.layer.inner = inner};
     return deflater_init(&deflate->deflater, format, level, flush);
-}
-
-static void drop_block(struct deflate_reader *deflate) {
-    if (deflate->block)
-        block_put(rt_blocks(), deflate->block);
-    deflate->block = NULL;
-    deflate->start = deflate->end = 0;
 }
 
 /* What zlib is to be asked now; -1: nothing, the reader inside has to be asked. */
@@ -84,7 +77,7 @@ static int what_to_do(const struct deflate_reader *deflate) {
     if (deflate->inner_ended)
         return Z_FINISH;
     if (deflater->flush == DEFLATE_FLUSHES && deflater->dirty &&
-        reader_peek(deflate->inner) == READER_MAY_PARK)
+        reader_peek(deflate->layer.inner) == READER_MAY_PARK)
         return Z_SYNC_FLUSH;
     return deflater->full ? Z_NO_FLUSH : -1;
 }
@@ -96,19 +89,17 @@ static inline ssize_t fill(struct deflate_reader *deflate, reader_step step) {
     while (!deflate->deflater.finished) {
         int what = what_to_do(deflate);
         if (what >= 0) {
-            if (!deflate->block)
-                deflate->block = block_get(rt_blocks());
-            if (!deflate->block)
+            char *room = stream_block_room(&deflate->made);
+            if (!room)
                 return deflate->error = -ENOMEM;
-            deflate->start = 0;
-            deflate->end = (uint32_t)deflater_run(&deflate->deflater, &deflate->in,
-                                                  deflate->block->data, BLOCK_DATA_SIZE, what);
-            if (deflate->end)
-                return deflate->end;
+            size_t n = deflater_run(&deflate->deflater, &deflate->in, room, BLOCK_DATA_SIZE, what);
+            stream_block_fill(&deflate->made, n);
+            if (n)
+                return (ssize_t)n;
             continue;
         }
-        drop_block(deflate);
-        ssize_t n = step(deflate->inner, ASK, &deflate->in);
+        stream_block_drop(&deflate->made);
+        ssize_t n = step(deflate->layer.inner, ASK, &deflate->in);
         if (n > 0)
             continue;
         deflate->in = span_make("", 0);
@@ -119,24 +110,19 @@ static inline ssize_t fill(struct deflate_reader *deflate, reader_step step) {
         else
             return n;
     }
-    drop_block(deflate);
+    stream_block_drop(&deflate->made);
     return 0;
 }
 
 static inline ssize_t pull(struct deflate_reader *deflate, size_t max, struct span *out,
                            reader_step step) {
     *out = span_make("", 0);
-    if (deflate->start == deflate->end) {
+    if (stream_block_is_empty(&deflate->made)) {
         ssize_t n = fill(deflate, step);
         if (n <= 0)
             return n;
     }
-    size_t n = deflate->end - deflate->start;
-    if (n > max)
-        n = max;
-    *out = span_make(deflate->block->data + deflate->start, n);
-    deflate->start += (uint32_t)n;
-    return (ssize_t)n;
+    return stream_block_lend(&deflate->made, max, out);
 }
 
 static ssize_t next(void *data, size_t max, struct span *out) {
@@ -149,22 +135,21 @@ static ssize_t try_next(void *data, size_t max, struct span *out) {
 
 static enum reader_peek peek(void *data) {
     const struct deflate_reader *deflate = data;
-    if (deflate->start < deflate->end || deflate->error)
+    if (!stream_block_is_empty(&deflate->made) || deflate->error)
         return READER_READY;
     return deflate->deflater.finished ? READER_END : READER_MAY_PARK;
 }
 
 static void close_reader(void *data) {
     struct deflate_reader *deflate = data;
-    drop_block(deflate);
+    stream_block_drop(&deflate->made);
     deflate->in = span_none();
-    if (deflate->closed)
+    if (deflate->layer.closed)
         return;
-    deflate->closed = true;
     if (!deflate->error)
         deflate->error = -ECANCELED;
     deflater_fini(&deflate->deflater);
-    reader_close(deflate->inner);
+    reader_layer_close(data);
 }
 
 struct reader deflate_reader(struct deflate_reader *deflate) {
@@ -177,7 +162,7 @@ struct reader deflate_reader(struct deflate_reader *deflate) {
 
 int deflate_writer_init(struct deflate_writer *deflate, struct writer inner,
                         enum zlib_format format, int level, enum deflate_flush flush) {
-    *deflate = (struct deflate_writer){.inner = inner};
+    *deflate = (struct deflate_writer){.layer.inner = inner};
     return deflater_init(&deflate->deflater, format, level, flush);
 }
 
@@ -186,7 +171,7 @@ static int write_through(struct deflate_writer *deflate, struct block *block, st
                          int how) {
     do {
         size_t n = deflater_run(&deflate->deflater, &in, block->data, BLOCK_DATA_SIZE, how);
-        int rc = n ? writer_write_span(deflate->inner, span_make(block->data, n)) : 0;
+        int rc = n ? writer_write_span(deflate->layer.inner, span_make(block->data, n)) : 0;
         if (rc != 0)
             return rc;
     } while (in.len || deflate->deflater.full || (how == Z_FINISH && !deflate->deflater.finished));
@@ -219,25 +204,21 @@ static int write_pieces(void *data, struct iovec *pieces, int count) {
 static int finish(void *data) {
     struct deflate_writer *deflate = data;
     int rc = write_with(deflate, NULL, 0, Z_FINISH);
-    return rc != 0 ? rc : writer_finish(deflate->inner);
-}
-
-static void abort_writer(void *data) {
-    const struct deflate_writer *deflate = data;
-    writer_abort(deflate->inner);
+    return rc != 0 ? rc : writer_finish(deflate->layer.inner);
 }
 
 static void close_writer(void *data) {
     struct deflate_writer *deflate = data;
-    if (deflate->closed)
+    if (deflate->layer.closed)
         return;
-    deflate->closed = true;
     deflater_fini(&deflate->deflater);
-    writer_close(deflate->inner);
+    writer_layer_close(data);
 }
 
 struct writer deflate_writer(struct deflate_writer *deflate) {
-    static const struct writer_itab itab = {
-        .write = write_pieces, .finish = finish, .abort = abort_writer, .close = close_writer};
+    static const struct writer_itab itab = {.write = write_pieces,
+                                            .finish = finish,
+                                            .abort = writer_layer_abort,
+                                            .close = close_writer};
     return (struct writer){&itab, deflate};
 }

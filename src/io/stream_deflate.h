@@ -8,9 +8,9 @@
  * Memory    Some 290 KiB by malloc, from init to close, and a block of the P while there is something in it. Reads
  *           and writes allocate nothing. */
 #pragma once
-#include "io/reader.h"
+#include "io/stream_block.h"
 #include "io/stream_inflate.h"
-#include "io/writer.h"
+#include "io/stream_layer.h"
 
 enum deflate_flush { DEFLATE_AT_END, DEFLATE_FLUSHES };
 
@@ -24,13 +24,12 @@ struct deflater { /* private, but for the counts */
 };
 
 struct deflate_reader {
-    struct reader inner;
+    struct reader_layer layer;
     struct deflater deflater;
     struct span in;
-    struct block *block;
-    uint32_t start, end;
+    struct stream_block made;
     int error;
-    bool inner_ended, closed;
+    bool inner_ended;
 };
 
 /* level: 1 (fast) to 9 (small). 0 or -ENOMEM: then it must not be used, and inner is still the caller's. */
@@ -41,10 +40,9 @@ struct reader deflate_reader(struct deflate_reader *deflate BORROWED_BY(result))
 
 /* finish() writes the end. Only a coroutine can write. */
 struct deflate_writer {
-    struct writer inner;
+    struct writer_layer layer;
     struct deflater deflater;
     int error;
-    bool closed;
 };
 
 MUST_CHECK int deflate_writer_init(struct deflate_writer *deflate,

@@ -6,16 +6,13 @@
  * Borrows  A reader lends what the reader inside lends, and for as long, then the text where it lies.
  * Memory   None but the struct, which its owner keeps until it was closed. */
 #pragma once
-#include "io/reader.h"
+#include "io/stream_layer.h"
 #include "io/stream_text.h"
-#include "io/writer.h"
 
 struct footer_reader {
-    struct reader inner;
+    struct reader_layer layer;
     struct stream_text text;
-    struct span rest; /* of the text, once it was taken */
-    int error;
-    bool ended, taken, closed;
+    bool ended;
 };
 
 void footer_reader_init(struct footer_reader *footer, struct reader inner BORROWED_BY(footer),
@@ -24,9 +21,8 @@ struct reader footer_reader(struct footer_reader *footer BORROWED_BY(result));
 
 /* finish() writes it. */
 struct footer_writer {
-    struct writer inner;
+    struct writer_layer layer;
     struct stream_text text;
-    bool closed;
 };
 
 void footer_writer_init(struct footer_writer *footer, struct writer inner BORROWED_BY(footer),

@@ -12,12 +12,12 @@ static void tell_end(const struct stream_observer *observer, bool *ended, int er
 
 void hook_reader_init(struct hook_reader *hook, struct reader inner,
                       struct stream_observer observer) {
-    *hook = (struct hook_reader){.inner = inner, .observer = observer};
+    *hook = (struct hook_reader){.layer.inner = inner, .observer = observer};
 }
 
 static inline ssize_t pull(struct hook_reader *hook, size_t max, struct span *out,
                            reader_step step) {
-    ssize_t n = step(hook->inner, max, out);
+    ssize_t n = step(hook->layer.inner, max, out);
     if (n > 0)
         hook->observer.bytes(hook->observer.arg, *out);
     else if (reader_is_over(n))
@@ -33,23 +33,15 @@ static ssize_t try_next(void *data, size_t max, struct span *out) {
     return pull(data, max, out, reader_try_next);
 }
 
-static enum reader_peek peek(void *data) {
-    const struct hook_reader *hook = data;
-    return reader_peek(hook->inner);
-}
-
 static void close_reader(void *data) {
     struct hook_reader *hook = data;
-    if (hook->closed)
-        return;
-    hook->closed = true;
     tell_end(&hook->observer, &hook->ended, -ECANCELED);
-    reader_close(hook->inner);
+    reader_layer_close(data);
 }
 
 struct reader hook_reader(struct hook_reader *hook) {
     static const struct reader_itab itab = {
-        .next = next, .close = close_reader, .peek = peek, .try_next = try_next};
+        .next = next, .close = close_reader, .peek = reader_layer_peek, .try_next = try_next};
     return (struct reader){&itab, hook};
 }
 
@@ -57,7 +49,7 @@ struct reader hook_reader(struct hook_reader *hook) {
 
 void hook_writer_init(struct hook_writer *hook, struct writer inner,
                       struct stream_observer observer) {
-    *hook = (struct hook_writer){.inner = inner, .observer = observer};
+    *hook = (struct hook_writer){.layer.inner = inner, .observer = observer};
 }
 
 static void show(const struct hook_writer *hook, const struct iovec *pieces, int count,
@@ -74,7 +66,7 @@ static int write_pieces(void *data, struct iovec *pieces, int count) {
     struct hook_writer *hook = data;
     if (!hook->ended)
         show(hook, pieces, count, SIZE_MAX);
-    int rc = writer_write(hook->inner, pieces, count);
+    int rc = writer_write(hook->layer.inner, pieces, count);
     if (rc != 0)
         tell_end(&hook->observer, &hook->ended, rc);
     return rc;
@@ -82,7 +74,7 @@ static int write_pieces(void *data, struct iovec *pieces, int count) {
 
 static ssize_t try_write(void *data, const struct iovec *pieces, int count) {
     struct hook_writer *hook = data;
-    ssize_t n = writer_try_write(hook->inner, pieces, count);
+    ssize_t n = writer_try_write(hook->layer.inner, pieces, count);
     if (n > 0)
         show(hook, pieces, count, (size_t)n);
     else if (n != 0 && reader_is_over(n))
@@ -92,7 +84,7 @@ static ssize_t try_write(void *data, const struct iovec *pieces, int count) {
 
 static int finish(void *data) {
     struct hook_writer *hook = data;
-    int rc = writer_finish(hook->inner);
+    int rc = writer_finish(hook->layer.inner);
     tell_end(&hook->observer, &hook->ended, rc);
     return rc;
 }
@@ -100,16 +92,13 @@ static int finish(void *data) {
 static void abort_writer(void *data) {
     struct hook_writer *hook = data;
     tell_end(&hook->observer, &hook->ended, -ECANCELED);
-    writer_abort(hook->inner);
+    writer_layer_abort(data);
 }
 
 static void close_writer(void *data) {
     struct hook_writer *hook = data;
-    if (hook->closed)
-        return;
-    hook->closed = true;
     tell_end(&hook->observer, &hook->ended, -ECANCELED);
-    writer_close(hook->inner);
+    writer_layer_close(data);
 }
 
 struct writer hook_writer(struct hook_writer *hook) {

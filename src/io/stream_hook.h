@@ -7,8 +7,7 @@
  * Borrows  A reader lends what the reader inside lends, and for as long.
  * Memory   None but the struct, which its owner keeps until it was closed. */
 #pragma once
-#include "io/reader.h"
-#include "io/writer.h"
+#include "io/stream_layer.h"
 
 struct stream_observer {
     /* Borrows the bytes until it returns, and leaves them as they are. Must not park. */
@@ -20,9 +19,9 @@ struct stream_observer {
 };
 
 struct hook_reader {
-    struct reader inner;
+    struct reader_layer layer;
     struct stream_observer observer;
-    bool ended, closed;
+    bool ended;
 };
 
 void hook_reader_init(struct hook_reader *hook, struct reader inner BORROWED_BY(hook),
@@ -30,9 +29,9 @@ void hook_reader_init(struct hook_reader *hook, struct reader inner BORROWED_BY(
 struct reader hook_reader(struct hook_reader *hook BORROWED_BY(result));
 
 struct hook_writer {
-    struct writer inner;
+    struct writer_layer layer;
     struct stream_observer observer;
-    bool ended, closed;
+    bool ended;
 };
 
 void hook_writer_init(struct hook_writer *hook, struct writer inner BORROWED_BY(hook),

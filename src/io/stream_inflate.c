@@ -129,29 +129,19 @@ int inflater_end(struct inflater *inflater) {
 
 int inflate_reader_init(struct inflate_reader *inflate, struct reader inner,
                         enum zlib_format format, struct inflate_limits limits) {
-    *inflate = (struct inflate_reader){.inner = inner};
+    *inflate = (struct inflate_reader){.layer.inner = inner};
     return inflater_init(&inflate->inflater, format, limits);
-}
-
-static void drop_block(struct inflate_reader *inflate) {
-    if (inflate->block)
-        block_put(rt_blocks(), inflate->block);
-    inflate->block = NULL;
-    inflate->start = inflate->end = 0;
 }
 
 /* Fills the block from what is there: > 0, 0 or -errno. */
 static ssize_t fill_block(struct inflate_reader *inflate) {
     if (!inflate->in.len && !inflate->inflater.full)
         return 0;
-    if (!inflate->block)
-        inflate->block = block_get(rt_blocks());
-    if (!inflate->block)
+    char *room = stream_block_room(&inflate->made);
+    if (!room)
         return fail(&inflate->inflater, -ENOMEM);
-    ssize_t n =
-        inflater_run(&inflate->inflater, &inflate->in, inflate->block->data, BLOCK_DATA_SIZE);
-    inflate->start = 0;
-    inflate->end = n > 0 ? (uint32_t)n : 0;
+    ssize_t n = inflater_run(&inflate->inflater, &inflate->in, room, BLOCK_DATA_SIZE);
+    stream_block_fill(&inflate->made, n > 0 ? (size_t)n : 0);
     return n;
 }
 
@@ -163,8 +153,8 @@ static inline ssize_t fill(struct inflate_reader *inflate, reader_step step) {
         ssize_t n = fill_block(inflate);
         if (n != 0)
             return n;
-        drop_block(inflate);
-        n = step(inflate->inner, ASK, &inflate->in);
+        stream_block_drop(&inflate->made);
+        n = step(inflate->layer.inner, ASK, &inflate->in);
         if (n < 0) {
             inflate->in = span_none();
             return reader_is_over(n) ? fail(&inflate->inflater, (int)n) : n;
@@ -179,20 +169,15 @@ static inline ssize_t fill(struct inflate_reader *inflate, reader_step step) {
 static inline ssize_t pull(struct inflate_reader *inflate, size_t max, struct span *out,
                            reader_step step) {
     *out = span_make("", 0);
-    if (inflate->start == inflate->end) {
+    if (stream_block_is_empty(&inflate->made)) {
         ssize_t n = fill(inflate, step);
         if (n <= 0) {
             if (reader_is_over(n))
-                drop_block(inflate);
+                stream_block_drop(&inflate->made);
             return n;
         }
     }
-    size_t n = inflate->end - inflate->start;
-    if (n > max)
-        n = max;
-    *out = span_make(inflate->block->data + inflate->start, n);
-    inflate->start += (uint32_t)n;
-    return (ssize_t)n;
+    return stream_block_lend(&inflate->made, max, out);
 }
 
 static ssize_t next(void *data, size_t max, struct span *out) {
@@ -205,20 +190,19 @@ static ssize_t try_next(void *data, size_t max, struct span *out) {
 
 static enum reader_peek peek(void *data) {
     const struct inflate_reader *inflate = data;
-    if (inflate->start < inflate->end || inflate->inflater.error)
+    if (!stream_block_is_empty(&inflate->made) || inflate->inflater.error)
         return READER_READY;
     return inflate->ended ? READER_END : READER_MAY_PARK;
 }
 
 static void close_reader(void *data) {
     struct inflate_reader *inflate = data;
-    drop_block(inflate);
+    stream_block_drop(&inflate->made);
     inflate->in = span_none();
-    if (inflate->closed)
+    if (inflate->layer.closed)
         return;
-    inflate->closed = true;
     inflater_fini(&inflate->inflater);
-    reader_close(inflate->inner);
+    reader_layer_close(data);
 }
 
 struct reader inflate_reader(struct inflate_reader *inflate) {
@@ -231,14 +215,14 @@ struct reader inflate_reader(struct inflate_reader *inflate) {
 
 int inflate_writer_init(struct inflate_writer *inflate, struct writer inner,
                         enum zlib_format format, struct inflate_limits limits) {
-    *inflate = (struct inflate_writer){.inner = inner};
+    *inflate = (struct inflate_writer){.layer.inner = inner};
     return inflater_init(&inflate->inflater, format, limits);
 }
 
 static int write_through(struct inflate_writer *inflate, struct block *block, struct span in) {
     ssize_t n;
     while ((n = inflater_run(&inflate->inflater, &in, block->data, BLOCK_DATA_SIZE)) > 0) {
-        int rc = writer_write_span(inflate->inner, span_make(block->data, (size_t)n));
+        int rc = writer_write_span(inflate->layer.inner, span_make(block->data, (size_t)n));
         if (rc != 0)
             return rc;
     }
@@ -264,25 +248,21 @@ static int finish(void *data) {
     struct inflate_writer *inflate = data;
     if (inflate->error == 0)
         inflate->error = inflater_end(&inflate->inflater);
-    return inflate->error ? inflate->error : writer_finish(inflate->inner);
-}
-
-static void abort_writer(void *data) {
-    const struct inflate_writer *inflate = data;
-    writer_abort(inflate->inner);
+    return inflate->error ? inflate->error : writer_finish(inflate->layer.inner);
 }
 
 static void close_writer(void *data) {
     struct inflate_writer *inflate = data;
-    if (inflate->closed)
+    if (inflate->layer.closed)
         return;
-    inflate->closed = true;
     inflater_fini(&inflate->inflater);
-    writer_close(inflate->inner);
+    writer_layer_close(data);
 }
 
 struct writer inflate_writer(struct inflate_writer *inflate) {
-    static const struct writer_itab itab = {
-        .write = write_pieces, .finish = finish, .abort = abort_writer, .close = close_writer};
+    static const struct writer_itab itab = {.write = write_pieces,
+                                            .finish = finish,
+                                            .abort = writer_layer_abort,
+                                            .close = close_writer};
     return (struct writer){&itab, inflate};
 }

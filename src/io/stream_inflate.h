@@ -10,9 +10,8 @@
  * Memory    48 KiB by malloc, from init to close, and a block of the P while there is something in it. Reads and
  *           writes allocate nothing. */
 #pragma once
-#include "io/reader.h"
-#include "io/writer.h"
-#include "mem/block.h"
+#include "io/stream_block.h"
+#include "io/stream_layer.h"
 
 enum zlib_format {
     ZLIB_RAW,
@@ -54,12 +53,11 @@ MUST_CHECK int inflater_end(struct inflater *inflater);
 void inflater_fini(struct inflater *inflater);
 
 struct inflate_reader {
-    struct reader inner;
+    struct reader_layer layer;
     struct inflater inflater;
     struct span in; /* the rest of what the reader inside lent */
-    struct block *block;
-    uint32_t start, end; /* of what is to be lent from there */
-    bool ended, closed;
+    struct stream_block made;
+    bool ended;
 };
 
 /* 0 or -ENOMEM: then it must not be used, and inner is still the caller's. */
@@ -71,10 +69,9 @@ struct reader inflate_reader(struct inflate_reader *inflate BORROWED_BY(result))
 /* What is written is compressed, what the writer inside gets is not. finish() of a stream that is cut off is -EPROTO,
  * and that of the writer inside is not called. Only a coroutine can write. */
 struct inflate_writer {
-    struct writer inner;
+    struct writer_layer layer;
     struct inflater inflater;
     int error;
-    bool closed;
 };
 
 MUST_CHECK int inflate_writer_init(struct inflate_writer *inflate,

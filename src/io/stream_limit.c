@@ -6,7 +6,7 @@
 
 void limit_reader_init(struct limit_reader *limit, struct reader inner, uint64_t max,
                        enum limit_then then) {
-    *limit = (struct limit_reader){.inner = inner, .left = max, .then = then};
+    *limit = (struct limit_reader){.layer.inner = inner, .left = max, .then = then};
 }
 
 static size_t at_most(const struct limit_reader *limit, size_t max) {
@@ -25,8 +25,8 @@ static inline ssize_t pull(struct limit_reader *limit, size_t max, struct span *
     if (limit->error || (limit->left == 0 && limit->then == LIMIT_ENDS))
         return limit->error;
     if (limit->left)
-        return take(limit, step(limit->inner, at_most(limit, max), out));
-    ssize_t n = step(limit->inner, 1, out); /* is there one more? */
+        return take(limit, step(limit->layer.inner, at_most(limit, max), out));
+    ssize_t n = step(limit->layer.inner, 1, out); /* is there one more? */
     if (n > 0) {
         *out = span_make("", 0);
         n = limit->error = -EMSGSIZE;
@@ -48,36 +48,28 @@ static enum reader_peek peek(void *data) {
         return READER_READY;
     if (limit->left == 0 && limit->then == LIMIT_ENDS)
         return READER_END;
-    return reader_peek(limit->inner);
+    return reader_peek(limit->layer.inner);
 }
 
 static uint64_t unread(void *data) {
     const struct limit_reader *limit = data;
-    uint64_t inner = limit->error || limit->left == 0 ? 0 : reader_unread(limit->inner);
+    uint64_t inner = limit->error || limit->left == 0 ? 0 : reader_unread(limit->layer.inner);
     return inner < limit->left ? inner : limit->left;
 }
 
 static ssize_t splice_in(void *data, struct splice *splice, size_t max) {
     struct limit_reader *limit = data;
-    return take(limit, reader_splice(limit->inner, splice, at_most(limit, max)));
+    return take(limit, reader_splice(limit->layer.inner, splice, at_most(limit, max)));
 }
 
 static ssize_t try_splice_in(void *data, struct splice *splice, size_t max) {
     struct limit_reader *limit = data;
-    return take(limit, reader_try_splice(limit->inner, splice, at_most(limit, max)));
-}
-
-static void close_reader(void *data) {
-    struct limit_reader *limit = data;
-    if (limit->closed)
-        return;
-    limit->closed = true;
-    reader_close(limit->inner);
+    return take(limit, reader_try_splice(limit->layer.inner, splice, at_most(limit, max)));
 }
 
 struct reader limit_reader(struct limit_reader *limit) {
     static const struct reader_itab itab = {.next = next,
-                                            .close = close_reader,
+                                            .close = reader_layer_close,
                                             .peek = peek,
                                             .unread = unread,
                                             .splice = splice_in,
@@ -89,7 +81,7 @@ struct reader limit_reader(struct limit_reader *limit) {
 /* ---- Writing ---- */
 
 void limit_writer_init(struct limit_writer *limit, struct writer inner, uint64_t max) {
-    *limit = (struct limit_writer){.inner = inner, .left = max};
+    *limit = (struct limit_writer){.layer.inner = inner, .left = max};
 }
 
 /* 0, or the sticky error: it is more than may be written. */
@@ -110,7 +102,7 @@ static int write_pieces(void *data, struct iovec *pieces, int count) {
     size_t size = pieces_size(pieces, count);
     int rc = fits(limit, size);
     if (rc == 0)
-        rc = writer_write(limit->inner, pieces, count);
+        rc = writer_write(limit->layer.inner, pieces, count);
     if (rc == 0)
         limit->left -= size;
     return rc;
@@ -119,53 +111,35 @@ static int write_pieces(void *data, struct iovec *pieces, int count) {
 static ssize_t try_write(void *data, const struct iovec *pieces, int count) {
     struct limit_writer *limit = data;
     int rc = fits(limit, pieces_size(pieces, count));
-    return rc != 0 ? rc : took(limit, writer_try_write(limit->inner, pieces, count));
-}
-
-static bool can_splice(void *data) {
-    const struct limit_writer *limit = data;
-    return writer_can_splice(limit->inner);
+    return rc != 0 ? rc : took(limit, writer_try_write(limit->layer.inner, pieces, count));
 }
 
 static ssize_t splice_out(void *data, struct splice *splice) {
     struct limit_writer *limit = data;
     int rc = fits(limit, splice->held);
-    return rc != 0 ? rc : took(limit, writer_splice(limit->inner, splice));
+    return rc != 0 ? rc : took(limit, writer_splice(limit->layer.inner, splice));
 }
 
 static ssize_t try_splice_out(void *data, struct splice *splice) {
     struct limit_writer *limit = data;
     int rc = fits(limit, splice->held);
-    return rc != 0 ? rc : took(limit, writer_try_splice(limit->inner, splice));
+    return rc != 0 ? rc : took(limit, writer_try_splice(limit->layer.inner, splice));
 }
 
 /* What was too much was not written, so this is no whole stream. */
 static int finish(void *data) {
     const struct limit_writer *limit = data;
-    return limit->error ? limit->error : writer_finish(limit->inner);
-}
-
-static void abort_writer(void *data) {
-    const struct limit_writer *limit = data;
-    writer_abort(limit->inner);
-}
-
-static void close_writer(void *data) {
-    struct limit_writer *limit = data;
-    if (limit->closed)
-        return;
-    limit->closed = true;
-    writer_close(limit->inner);
+    return limit->error ? limit->error : writer_finish(limit->layer.inner);
 }
 
 struct writer limit_writer(struct limit_writer *limit) {
     static const struct writer_itab itab = {.write = write_pieces,
                                             .try_write = try_write,
-                                            .can_splice = can_splice,
+                                            .can_splice = writer_layer_can_splice,
                                             .splice = splice_out,
                                             .try_splice = try_splice_out,
                                             .finish = finish,
-                                            .abort = abort_writer,
-                                            .close = close_writer};
+                                            .abort = writer_layer_abort,
+                                            .close = writer_layer_close};
     return (struct writer){&itab, limit};
 }

@@ -3,8 +3,7 @@
  * Borrows  A reader lends what the reader inside lends, and for as long.
  * Memory   None but the struct, which its owner keeps until it was closed. */
 #pragma once
-#include "io/reader.h"
-#include "io/writer.h"
+#include "io/stream_layer.h"
 
 enum limit_then {
     LIMIT_ENDS,  /* the stream ends there; what follows is left to whoever owns the reader inside */
@@ -12,11 +11,10 @@ enum limit_then {
 };
 
 struct limit_reader {
-    struct reader inner;
+    struct reader_layer layer;
     uint64_t left; /* public, to be read */
     enum limit_then then;
     int error;
-    bool closed;
 };
 
 void limit_reader_init(struct limit_reader *limit, struct reader inner BORROWED_BY(limit),
@@ -25,10 +23,9 @@ struct reader limit_reader(struct limit_reader *limit BORROWED_BY(result));
 
 /* A write that would be too much is -EMSGSIZE, and nothing of it is written. */
 struct limit_writer {
-    struct writer inner;
+    struct writer_layer layer;
     uint64_t left; /* public, to be read */
     int error;
-    bool closed;
 };
 
 void limit_writer_init(struct limit_writer *limit, struct writer inner BORROWED_BY(limit),

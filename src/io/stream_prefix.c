@@ -2,40 +2,21 @@
 
 #include <string.h>
 
-/* 0, or the sticky error. */
-static int take(struct stream_text *text, struct span *rest, bool *taken, int *error) {
-    if (!*taken) {
-        *taken = true;
-        *rest = stream_text_take(text);
-        if (span_is_none(*rest))
-            *error = -ENOMEM;
-    }
-    return *error;
-}
-
 /* ---- Reading ---- */
 
 void prefix_reader_init(struct prefix_reader *prefix, struct reader inner,
                         struct stream_text text) {
-    *prefix = (struct prefix_reader){.inner = inner, .text = text};
-}
-
-static int take_text(struct prefix_reader *prefix) {
-    return take(&prefix->text, &prefix->rest, &prefix->taken, &prefix->error);
+    *prefix = (struct prefix_reader){.layer.inner = inner, .text = text};
 }
 
 static inline ssize_t pull(struct prefix_reader *prefix, size_t max, struct span *out,
                            reader_step step) {
     *out = span_make("", 0);
-    int rc = take_text(prefix);
+    int rc = stream_text_begin(&prefix->text);
     if (rc != 0)
         return rc;
-    if (!prefix->rest.len)
-        return step(prefix->inner, max, out);
-    size_t n = prefix->rest.len < max ? prefix->rest.len : max;
-    *out = span_make(prefix->rest.ptr, n);
-    prefix->rest = span_from(prefix->rest, n);
-    return (ssize_t)n;
+    return prefix->text.rest.len ? stream_text_lend(&prefix->text, max, out)
+                                 : step(prefix->layer.inner, max, out);
 }
 
 static ssize_t next(void *data, size_t max, struct span *out) {
@@ -48,40 +29,26 @@ static ssize_t try_next(void *data, size_t max, struct span *out) {
 
 static enum reader_peek peek(void *data) {
     struct prefix_reader *prefix = data;
-    return take_text(prefix) != 0 || prefix->rest.len ? READER_READY : reader_peek(prefix->inner);
+    return stream_text_begin(&prefix->text) != 0 || prefix->text.rest.len
+               ? READER_READY
+               : reader_peek(prefix->layer.inner);
 }
 
 static uint64_t unread(void *data) {
     const struct prefix_reader *prefix = data;
-    return !prefix->taken || prefix->error || prefix->rest.len ? 0 : reader_unread(prefix->inner);
-}
-
-static ssize_t splice_in(void *data, struct splice *splice, size_t max) {
-    struct prefix_reader *prefix = data;
-    return reader_splice(prefix->inner, splice, max);
-}
-
-static ssize_t try_splice_in(void *data, struct splice *splice, size_t max) {
-    struct prefix_reader *prefix = data;
-    return reader_try_splice(prefix->inner, splice, max);
-}
-
-static void close_reader(void *data) {
-    struct prefix_reader *prefix = data;
-    if (prefix->closed)
-        return;
-    prefix->closed = true;
-    reader_close(prefix->inner);
+    return !prefix->text.begun || prefix->text.error || prefix->text.rest.len
+               ? 0
+               : reader_unread(prefix->layer.inner);
 }
 
 struct reader prefix_reader(struct prefix_reader *prefix) {
     static const struct reader_itab itab = {.next = next,
-                                            .close = close_reader,
+                                            .close = reader_layer_close,
                                             .peek = peek,
                                             .unread = unread,
-                                            .splice = splice_in,
+                                            .splice = reader_layer_splice,
                                             .try_next = try_next,
-                                            .try_splice = try_splice_in};
+                                            .try_splice = reader_layer_try_splice};
     return (struct reader){&itab, prefix};
 }
 
@@ -91,11 +58,7 @@ enum { TOGETHER = 15 }; /* pieces that go out with the text by one call */
 
 void prefix_writer_init(struct prefix_writer *prefix, struct writer inner,
                         struct stream_text text) {
-    *prefix = (struct prefix_writer){.inner = inner, .text = text};
-}
-
-static int take_text_of(struct prefix_writer *prefix) {
-    return take(&prefix->text, &prefix->rest, &prefix->taken, &prefix->error);
+    *prefix = (struct prefix_writer){.layer.inner = inner, .text = text};
 }
 
 static struct iovec piece_of(struct span bytes) {
@@ -104,38 +67,38 @@ static struct iovec piece_of(struct span bytes) {
 
 /* The text alone, all of it: 0 or -errno. */
 static int write_text(struct prefix_writer *prefix) {
-    int rc = take_text_of(prefix);
-    struct span text = prefix->rest;
-    prefix->rest = span_none();
-    return rc == 0 && text.len ? writer_write_span(prefix->inner, text) : rc;
+    int rc = stream_text_begin(&prefix->text);
+    struct span text = prefix->text.rest;
+    prefix->text.rest = span_none();
+    return rc == 0 && text.len ? writer_write_span(prefix->layer.inner, text) : rc;
 }
 
 static int write_pieces(void *data, struct iovec *pieces, int count) {
     struct prefix_writer *prefix = data;
-    int rc = take_text_of(prefix);
+    int rc = stream_text_begin(&prefix->text);
     if (rc != 0)
         return rc;
-    if (prefix->rest.len && count <= TOGETHER) {
-        struct iovec all[1 + TOGETHER] = {piece_of(prefix->rest)};
+    if (prefix->text.rest.len && count <= TOGETHER) {
+        struct iovec all[1 + TOGETHER] = {piece_of(prefix->text.rest)};
         memcpy(all + 1, pieces, (size_t)count * sizeof *pieces);
-        prefix->rest = span_none();
-        return writer_write(prefix->inner, all, 1 + count);
+        prefix->text.rest = span_none();
+        return writer_write(prefix->layer.inner, all, 1 + count);
     }
     rc = write_text(prefix);
-    return rc != 0 ? rc : writer_write(prefix->inner, pieces, count);
+    return rc != 0 ? rc : writer_write(prefix->layer.inner, pieces, count);
 }
 
 /* 0: the text is out; or as try_write. */
 static ssize_t try_text(struct prefix_writer *prefix) {
-    int rc = take_text_of(prefix);
+    int rc = stream_text_begin(&prefix->text);
     if (rc != 0)
         return rc;
-    while (prefix->rest.len) {
-        struct iovec text = piece_of(prefix->rest);
-        ssize_t n = writer_try_write(prefix->inner, &text, 1);
+    while (prefix->text.rest.len) {
+        struct iovec text = piece_of(prefix->text.rest);
+        ssize_t n = writer_try_write(prefix->layer.inner, &text, 1);
         if (n < 0)
             return n;
-        prefix->rest = span_from(prefix->rest, (size_t)n);
+        prefix->text.rest = span_from(prefix->text.rest, (size_t)n);
     }
     return 0;
 }
@@ -143,53 +106,35 @@ static ssize_t try_text(struct prefix_writer *prefix) {
 static ssize_t try_write(void *data, const struct iovec *pieces, int count) {
     struct prefix_writer *prefix = data;
     ssize_t rc = try_text(prefix);
-    return rc != 0 ? rc : writer_try_write(prefix->inner, pieces, count);
-}
-
-static bool can_splice(void *data) {
-    const struct prefix_writer *prefix = data;
-    return writer_can_splice(prefix->inner);
+    return rc != 0 ? rc : writer_try_write(prefix->layer.inner, pieces, count);
 }
 
 static ssize_t splice_out(void *data, struct splice *splice) {
     struct prefix_writer *prefix = data;
     int rc = write_text(prefix);
-    return rc != 0 ? rc : writer_splice(prefix->inner, splice);
+    return rc != 0 ? rc : writer_splice(prefix->layer.inner, splice);
 }
 
 static ssize_t try_splice_out(void *data, struct splice *splice) {
     struct prefix_writer *prefix = data;
     ssize_t rc = try_text(prefix);
-    return rc != 0 ? rc : writer_try_splice(prefix->inner, splice);
+    return rc != 0 ? rc : writer_try_splice(prefix->layer.inner, splice);
 }
 
 static int finish(void *data) {
     struct prefix_writer *prefix = data;
     int rc = write_text(prefix);
-    return rc != 0 ? rc : writer_finish(prefix->inner);
-}
-
-static void abort_writer(void *data) {
-    const struct prefix_writer *prefix = data;
-    writer_abort(prefix->inner);
-}
-
-static void close_writer(void *data) {
-    struct prefix_writer *prefix = data;
-    if (prefix->closed)
-        return;
-    prefix->closed = true;
-    writer_close(prefix->inner);
+    return rc != 0 ? rc : writer_finish(prefix->layer.inner);
 }
 
 struct writer prefix_writer(struct prefix_writer *prefix) {
     static const struct writer_itab itab = {.write = write_pieces,
                                             .try_write = try_write,
-                                            .can_splice = can_splice,
+                                            .can_splice = writer_layer_can_splice,
                                             .splice = splice_out,
                                             .try_splice = try_splice_out,
                                             .finish = finish,
-                                            .abort = abort_writer,
-                                            .close = close_writer};
+                                            .abort = writer_layer_abort,
+                                            .close = writer_layer_close};
     return (struct writer){&itab, prefix};
 }

@@ -6,16 +6,12 @@
  * Borrows  A reader lends the text where it lies, then what the reader inside lends, and for as long.
  * Memory   None but the struct, which its owner keeps until it was closed. */
 #pragma once
-#include "io/reader.h"
+#include "io/stream_layer.h"
 #include "io/stream_text.h"
-#include "io/writer.h"
 
 struct prefix_reader {
-    struct reader inner;
+    struct reader_layer layer;
     struct stream_text text;
-    struct span rest; /* of the text, once it was taken */
-    int error;
-    bool taken, closed;
 };
 
 void prefix_reader_init(struct prefix_reader *prefix, struct reader inner BORROWED_BY(prefix),
@@ -24,11 +20,8 @@ struct reader prefix_reader(struct prefix_reader *prefix BORROWED_BY(result));
 
 /* It goes out with the first bytes that are written, or at the end of a stream that has none. */
 struct prefix_writer {
-    struct writer inner;
+    struct writer_layer layer;
     struct stream_text text;
-    struct span rest;
-    int error;
-    bool taken, closed;
 };
 
 void prefix_writer_init(struct prefix_writer *prefix, struct writer inner BORROWED_BY(prefix),

@@ -72,18 +72,18 @@ static size_t at_most(const struct rate_bucket *bucket, size_t max) {
 /* ---- Reading ---- */
 
 void rate_reader_init(struct rate_reader *rate, struct reader inner, struct rate_bucket *bucket) {
-    *rate = (struct rate_reader){.inner = inner, .bucket = bucket};
+    *rate = (struct rate_reader){.layer.inner = inner, .bucket = bucket};
 }
 
 static ssize_t next(void *data, size_t max, struct span *out) {
     struct rate_reader *rate = data;
     *out = span_make("", 0);
-    if (rate->error == 0 && reader_peek(rate->inner) != READER_END)
+    if (rate->error == 0 && reader_peek(rate->layer.inner) != READER_END)
         rate->error = wait_for_tokens(rate->bucket, "rate of reads");
     if (rate->error)
         return rate->error;
     size_t most = rate->bucket->tokens > 0 ? at_most(rate->bucket, max) : max; /* at the end */
-    return take(rate->bucket, reader_next(rate->inner, most, out));
+    return take(rate->bucket, reader_next(rate->layer.inner, most, out));
 }
 
 static ssize_t try_next(void *data, size_t max, struct span *out) {
@@ -92,21 +92,21 @@ static ssize_t try_next(void *data, size_t max, struct span *out) {
     if (rate->error)
         return rate->error;
     if (!fill(rate->bucket))
-        return reader_peek(rate->inner) == READER_END ? 0 : -EOPNOTSUPP;
-    return take(rate->bucket, reader_try_next(rate->inner, at_most(rate->bucket, max), out));
+        return reader_peek(rate->layer.inner) == READER_END ? 0 : -EOPNOTSUPP;
+    return take(rate->bucket, reader_try_next(rate->layer.inner, at_most(rate->bucket, max), out));
 }
 
 static enum reader_peek peek(void *data) {
     const struct rate_reader *rate = data;
     if (rate->error)
         return READER_READY;
-    enum reader_peek inner = reader_peek(rate->inner);
+    enum reader_peek inner = reader_peek(rate->layer.inner);
     return inner == READER_READY && rate->bucket->tokens <= 0 ? READER_MAY_PARK : inner;
 }
 
 static uint64_t unread(void *data) {
     const struct rate_reader *rate = data;
-    return rate->error ? 0 : reader_unread(rate->inner);
+    return rate->error ? 0 : reader_unread(rate->layer.inner);
 }
 
 static ssize_t splice_in(void *data, struct splice *splice, size_t max) {
@@ -115,27 +115,20 @@ static ssize_t splice_in(void *data, struct splice *splice, size_t max) {
         rate->error = wait_for_tokens(rate->bucket, "rate of reads");
     if (rate->error)
         return rate->error;
-    return take(rate->bucket, reader_splice(rate->inner, splice, at_most(rate->bucket, max)));
+    return take(rate->bucket, reader_splice(rate->layer.inner, splice, at_most(rate->bucket, max)));
 }
 
 static ssize_t try_splice_in(void *data, struct splice *splice, size_t max) {
     struct rate_reader *rate = data;
     if (rate->error || !fill(rate->bucket))
         return -EOPNOTSUPP;
-    return take(rate->bucket, reader_try_splice(rate->inner, splice, at_most(rate->bucket, max)));
-}
-
-static void close_reader(void *data) {
-    struct rate_reader *rate = data;
-    if (rate->closed)
-        return;
-    rate->closed = true;
-    reader_close(rate->inner);
+    return take(rate->bucket,
+                reader_try_splice(rate->layer.inner, splice, at_most(rate->bucket, max)));
 }
 
 struct reader rate_reader(struct rate_reader *rate) {
     static const struct reader_itab itab = {.next = next,
-                                            .close = close_reader,
+                                            .close = reader_layer_close,
                                             .peek = peek,
                                             .unread = unread,
                                             .splice = splice_in,
@@ -149,7 +142,7 @@ struct reader rate_reader(struct rate_reader *rate) {
 enum { AT_ONCE = 16 };
 
 void rate_writer_init(struct rate_writer *rate, struct writer inner, struct rate_bucket *bucket) {
-    *rate = (struct rate_writer){.inner = inner, .bucket = bucket};
+    *rate = (struct rate_writer){.layer.inner = inner, .bucket = bucket};
 }
 
 /* The first of the pieces, as far as there are tokens and room in `out`; *count is of those. How many bytes. */
@@ -175,7 +168,7 @@ static int write_pieces(void *data, struct iovec *pieces, int count) {
         struct iovec now[AT_ONCE];
         int now_count;
         size_t size = allowed(rate->bucket, pieces, count, now, &now_count);
-        rate->error = writer_write(rate->inner, now, now_count);
+        rate->error = writer_write(rate->layer.inner, now, now_count);
         if (rate->error == 0)
             pieces_advance(&pieces, &count, (size_t)take(rate->bucket, (ssize_t)size));
     }
@@ -198,12 +191,7 @@ static ssize_t try_write(void *data, const struct iovec *pieces, int count) {
     int now_count;
     if (allowed(rate->bucket, pieces, count, now, &now_count) == 0)
         return 0;
-    return tried(rate, writer_try_write(rate->inner, now, now_count));
-}
-
-static bool can_splice(void *data) {
-    const struct rate_writer *rate = data;
-    return writer_can_splice(rate->inner);
+    return tried(rate, writer_try_write(rate->layer.inner, now, now_count));
 }
 
 /* The size of a pipe's content is not ours to cut: what is more than the tokens is owed, and paid by waiting before
@@ -212,7 +200,7 @@ static ssize_t splice_out(void *data, struct splice *splice) {
     struct rate_writer *rate = data;
     if (rate->error == 0)
         rate->error = wait_for_tokens(rate->bucket, "rate of writes");
-    return rate->error ? rate->error : tried(rate, writer_splice(rate->inner, splice));
+    return rate->error ? rate->error : tried(rate, writer_splice(rate->layer.inner, splice));
 }
 
 static ssize_t try_splice_out(void *data, struct splice *splice) {
@@ -221,35 +209,22 @@ static ssize_t try_splice_out(void *data, struct splice *splice) {
         return rate->error;
     if (!fill(rate->bucket))
         return -EOPNOTSUPP;
-    return tried(rate, writer_try_splice(rate->inner, splice));
+    return tried(rate, writer_try_splice(rate->layer.inner, splice));
 }
 
 static int finish(void *data) {
     struct rate_writer *rate = data;
-    return rate->error ? rate->error : writer_finish(rate->inner);
-}
-
-static void abort_writer(void *data) {
-    const struct rate_writer *rate = data;
-    writer_abort(rate->inner);
-}
-
-static void close_writer(void *data) {
-    struct rate_writer *rate = data;
-    if (rate->closed)
-        return;
-    rate->closed = true;
-    writer_close(rate->inner);
+    return rate->error ? rate->error : writer_finish(rate->layer.inner);
 }
 
 struct writer rate_writer(struct rate_writer *rate) {
     static const struct writer_itab itab = {.write = write_pieces,
                                             .try_write = try_write,
-                                            .can_splice = can_splice,
+                                            .can_splice = writer_layer_can_splice,
                                             .splice = splice_out,
                                             .try_splice = try_splice_out,
                                             .finish = finish,
-                                            .abort = abort_writer,
-                                            .close = close_writer};
+                                            .abort = writer_layer_abort,
+                                            .close = writer_layer_close};
     return (struct writer){&itab, rate};
 }

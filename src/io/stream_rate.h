@@ -10,8 +10,7 @@
  *          coroutine such a stream gets on only while there are tokens (-EOPNOTSUPP).
  * Memory   None but the structs, which their owner keeps until all that use them were closed. */
 #pragma once
-#include "io/reader.h"
-#include "io/writer.h"
+#include "io/stream_layer.h"
 
 struct rate_bucket { /* private; of one P */
     uint64_t rate_per_s;
@@ -25,10 +24,9 @@ struct rate_bucket { /* private; of one P */
 void rate_bucket_init(struct rate_bucket *bucket, uint64_t rate_per_s, uint32_t burst);
 
 struct rate_reader {
-    struct reader inner;
+    struct reader_layer layer;
     struct rate_bucket *bucket;
     int error;
-    bool closed;
 };
 
 void rate_reader_init(struct rate_reader *rate, struct reader inner BORROWED_BY(rate),
@@ -36,10 +34,9 @@ void rate_reader_init(struct rate_reader *rate, struct reader inner BORROWED_BY(
 struct reader rate_reader(struct rate_reader *rate BORROWED_BY(result));
 
 struct rate_writer {
-    struct writer inner;
+    struct writer_layer layer;
     struct rate_bucket *bucket;
     int error;
-    bool closed;
 };
 
 void rate_writer_init(struct rate_writer *rate, struct writer inner BORROWED_BY(rate),

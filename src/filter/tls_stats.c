@@ -46,6 +46,7 @@ int tls_stats_init(struct tls_stats *stats, struct span owner) {
         {&stats->fail_verify_error, "ssl.fail_verify_error"},
         {&stats->fail_verify_san, "ssl.fail_verify_san"},
         {&stats->fail_verify_cert_hash, "ssl.fail_verify_cert_hash"},
+        {&stats->truncated, "ssl.end_without_close_notify"},
         {&stats->update_failed, "ssl.context_update_failed"},
     };
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)

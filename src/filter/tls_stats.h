@@ -20,7 +20,8 @@ struct tls_stats {
     char prefix[16], tag[32]; /* "listener", "envoy.listener_address" */
     char *owner;              /* "127.0.0.1_443"; owned */
     const struct statistic *connection_error, *handshake, *session_reused, *no_certificate,
-        *fail_verify_no_cert, *fail_verify_error, *fail_verify_san, *fail_verify_cert_hash;
+        *fail_verify_no_cert, *fail_verify_error, *fail_verify_san, *fail_verify_cert_hash,
+        *truncated;
     const struct statistic *update, *update_failed;
     struct tls_name_counts ciphers, versions, curves, sigalgs;
 };

@@ -267,6 +267,7 @@ static int build_transport_tls(const struct cfg_any *typed_config, const struct 
     }
     c->owner = strndup(owner.ptr, owner.len);
     int rc = c->owner ? tls_stats_init(&c->stats, owner) : -ENOMEM;
+    c->build.truncated = c->stats.truncated;
     if (rc == 0)
         rc = prepare(c, typed_config, problems);
     if (rc != 0) {

@@ -16,7 +16,9 @@
  *     first the next time. What the user is not told to be sent of it is `owed` (transport.h): he
  *     comes again with the same bytes, and those are only flushed. Of a send that was given up the rest
  *     stays in unsent, because half a record must not be followed by another.
- * T4  After an error there is no more OpenSSL: it says so again and again, from `error`.
+ * T4  OpenSSL takes the end of the wire for an end (SSL_OP_IGNORE_UNEXPECTED_EOF): it would not write any more
+ *     otherwise, and who ends his way so still wants his answer. That it was not said is kept (truncated).
+ * T5  After an error there is no more OpenSSL: it says so again and again, from `error`.
  *
  * Threads  The P's, but for the handshake, which runs on other threads and so touches no socket (tls_handshake.c).
  *
@@ -33,6 +35,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/stats.h"
 #include "io/tls_internal.h"
 #include "rt/rt.h"
 
@@ -244,6 +247,11 @@ static void fail(struct tls *tls, int error) {
         tls->failure = strdup(text);
 }
 
+/* OpenSSL waits for the rest of one. */
+static bool is_inside_record(const SSL *ssl) {
+    return SSL_has_pending(ssl) || strcmp(SSL_rstate_string(ssl), "RB") == 0;
+}
+
 /* What a read that gave nothing came to: -EAGAIN, 0 or an error. Takes the errors. */
 static NOINLINE ssize_t nothing_read(struct tls *tls) {
     tls->transport.has_bytes = false;
@@ -252,15 +260,19 @@ static NOINLINE ssize_t nothing_read(struct tls *tls) {
         int rc = flush(tls); /* an answer to what it read, as of a key update */
         return rc == 0 ? -EAGAIN : rc;
     }
-    if (why == SSL_ERROR_ZERO_RETURN) {
+    bool cut_off = tls->raw_ended && is_inside_record(tls->ssl);
+    if (why == SSL_ERROR_ZERO_RETURN && !cut_off) {
         tls->rx = TLS_RX_END;
+        tls->transport.truncated = tls->raw_ended;
+        if (tls->raw_ended && tls->context->truncated)
+            stat_inc(tls->context->truncated, rt_p_index());
         tls->transport.has_bytes = true;
         tls->transport.ended = true;
         return 0;
     }
-    bool truncated =
-        tls->raw_ended && ERR_GET_REASON(ERR_peek_error()) == SSL_R_UNEXPECTED_EOF_WHILE_READING;
-    fail(tls, tls->raw_error ? tls->raw_error : truncated ? -ECONNRESET : -EPROTO);
+    if (cut_off)
+        ERR_raise(ERR_LIB_SSL, SSL_R_UNEXPECTED_EOF_WHILE_READING);
+    fail(tls, tls->raw_error ? tls->raw_error : cut_off ? -ECONNRESET : -EPROTO);
     (void)flush(tls); /* the alert, if it goes; the error is reported anyway */
     return tls->error;
 }

@@ -12,9 +12,10 @@
  * Errors     Of the handshake: those of socket.h, -ENOMEM, -EPROTO: they do not come to terms, and
  *            -ECONNRESET: the peer went away; *fault says more. The socket is then of no more use
  *            than to be closed. Afterwards what a socket's functions say: -EPROTO (the peer broke the
- *            protocol, or sent an alert: tls_failure_text), and -ECONNRESET where the peer's bytes end
- *            without the close_notify that says they are all (truncation; Envoy takes that for an
- *            end). 0 is a true end. What comes behind a close_notify is ignored.
+ *            protocol, or sent an alert: tls_failure_text), and -ECONNRESET where the wire ends in the
+ *            middle of a record. 0 is an end: by close_notify, behind which all is ignored, or by a wire that ends
+ *            between two records, which is what many peers do and what an attacker can. Whoever has nothing but
+ *            the end to tell that he has everything asks transport.truncated (transport.h) which of them it was.
  * Closing    socket_shutdown and socket_close send close_notify. Each direction ends by itself.
  * Counts     socket.rx_bytes and tx_bytes are the bytes inside (as Envoy counts). */
 #pragma once
@@ -28,6 +29,7 @@
 #include "io/inbuf.h"
 
 struct socket;
+struct statistic;
 struct tls_context;
 struct tls_tickets;
 
@@ -109,6 +111,8 @@ struct tls_options {
     unsigned max_sessions;
     /* Secrets of connections, for debugging, in NSS format, appended to the file. NULL: none. */
     const char *key_log_path;
+    /* Counts ends without close_notify. NULL: nothing does. */
+    const struct statistic *truncated;
     /* NULL: of all. On the connection's P. */
     bool (*key_log_wanted)(void *arg, const struct address *local, const struct address *remote);
     void *key_log_arg; /* kept by the context */

@@ -237,7 +237,8 @@ static SSL_CTX *new_ctx(struct tls_context *context, const struct tls_options *o
     SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
                               SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_read_ahead(ctx, 1);
-    SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
+    SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
+                                 SSL_OP_IGNORE_UNEXPECTED_EOF); /* tls.c looks for itself */
     if (!options->prefer_client_ciphers)
         SSL_CTX_set_options(ctx, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
     if (!set_versions(ctx, options, error) || !set_ciphers(ctx, options, error) ||
@@ -503,6 +504,7 @@ struct tls_context *tls_context_new(const struct tls_options *options, char erro
     context->is_server = options->is_server;
     context->blocking_keys = options->blocking_keys;
     context->key_log_fd = -1;
+    context->truncated = options->truncated;
     context->tickets = options->tickets ? tls_tickets_ref(options->tickets) : NULL;
     tls_sessions_init(&context->sessions, options->max_sessions);
     struct builder b = {

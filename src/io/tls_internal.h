@@ -113,6 +113,7 @@ struct tls_context {
     int key_log_fd; /* -1: none */
     bool (*key_log_wanted)(void *arg, const struct address *local, const struct address *remote);
     void *key_log_arg;
+    const struct statistic *truncated; /* may be NULL */
     struct tls_identity *certificates, *authorities;
     size_t certificate_count, authority_count;
     void (*on_free)(void *arg);

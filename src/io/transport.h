@@ -42,5 +42,6 @@ struct transport {
     size_t owed; /* see try_send; 0 after a send that was given up */
     bool
         has_bytes; /* there may be something to receive, an end and an error included, without more of the wire */
-    bool ended; /* the peer has said that it sends no more, and all before that was received */
+    bool ended;     /* the peer has said that it sends no more, and all before that was received */
+    bool truncated; /* ended, but only the wire says so, which anybody between can make it do */
 };

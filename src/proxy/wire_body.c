@@ -28,7 +28,9 @@ static int about_to_wait(struct wire_body *body) {
 
 /* There is nothing more to be had from the socket: 0, when that ends the body, or the sticky error. */
 static int ended(struct wire_body *body, ssize_t rc) {
-    if (rc == 0 && body->framing == HTTP1_BODY_UNTIL_CLOSE) {
+    /* RFC 9112, section 9.8: where nothing but the end says that it is all, the end must have been said. */
+    bool truncated = body->socket->transport && body->socket->transport->truncated;
+    if (rc == 0 && body->framing == HTTP1_BODY_UNTIL_CLOSE && !truncated) {
         body->done = true;
         return 0;
     }

@@ -1,12 +1,23 @@
 """TLS on both: whose certificate is shown, who is let in, what is counted, logged and said further on."""
 
 import re
+import socket
 import ssl
 
 import pytest
 
-from harness import SLUICE, LogFile, Origin, Proxy, bootstrap, cluster, eventually, to
-from tls_kit import Authority, TlsClient, TlsOrigin, client_context, tls_listener, upstream_transport
+from harness import SLUICE, LogFile, Origin, Proxy, bootstrap, cluster, eventually, listener, to
+from tcp_support import Upstream, connect, tcp_edge, tcp_listener, tcp_proxy, to_the_end
+from tls_kit import (
+    Authority,
+    TlsClient,
+    TlsOrigin,
+    client_context,
+    end_wire,
+    tls_listener,
+    transport,
+    upstream_transport,
+)
 from twins import envoy_binary
 
 OPERATORS = [
@@ -158,3 +169,77 @@ def test_tls_is_the_same(peers, tmp_path):
     assert ours[0] == theirs[0]
     assert ours[1] == theirs[1]
     assert ours[2] == theirs[2]
+
+
+def what_ends_without_close_notify(program, peers):
+    """What each side sees of it, and what a client makes of responses that end so."""
+    upstream = Upstream()
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(peers.shown[0].chain, peers.shown[0].key)
+
+    def answer(exchange):
+        length = b"content-length: 9\r\n" if exchange.request.path == "/length" else b""
+        exchange.send(b"HTTP/1.1 200 OK\r\n" + length + b"\r\nall of it")
+        end_wire(exchange.sock)
+        raise OSError
+
+    origin = TlsOrigin(peers.shown[0], answer)
+    proxy = Proxy(
+        bootstrap(
+            [
+                tcp_listener(
+                    "in",
+                    tcp_proxy("plain"),
+                    chain={"transport_socket": transport({"tls_certificates": [peers.shown[0].config()]})},
+                ),
+                tcp_edge("out", "secured"),
+                listener("http", [to("origin")]),
+            ],
+            [
+                cluster("plain", upstream.port),
+                cluster("secured", upstream.port, transport_socket=upstream_transport()),
+                cluster("origin", origin.port, transport_socket=upstream_transport()),
+            ],
+        ),
+        program=program,
+        flags=[*([] if program == SLUICE else ["--use-dynamic-base-id"]), "--concurrency", "1"],
+    )
+    seen = []
+    try:
+        for name in ("in", "out"):
+            client = connect(proxy, name)
+            if name == "in":
+                context = client_context(peers.authority)
+                client = context.wrap_socket(client, server_hostname="a.test", suppress_ragged_eofs=False)
+            behind = upstream.accept()
+            if name == "out":
+                behind = server.wrap_socket(behind, server_side=True, suppress_ragged_eofs=False)
+            speaks, other = (client, behind) if name == "in" else (behind, client)
+            speaks.sendall(b"all I have")
+            end_wire(speaks)
+            seen.append(to_the_end(other))
+            other.sendall(b"an answer")
+            other.shutdown(socket.SHUT_WR)
+            seen.append(to_the_end(speaks))
+            client.close()
+            behind.close()
+        for path in ("/length", "/end"):
+            with proxy.connect("http") as client:
+                client.send("GET", path)
+                try:
+                    seen.append(client.read_reply().body)
+                except Exception as error:
+                    seen.append(type(error).__name__)
+        return seen
+    finally:
+        proxy.stop()
+        origin.close()
+        upstream.close()
+
+
+def test_ends_without_close_notify_are_the_same_where_something_else_tells(peers):
+    """But a response that has nothing else to tell its end by is not whole here: RFC 9112, section 9.8."""
+    theirs = what_ends_without_close_notify(envoy_binary(), peers)
+    ours = what_ends_without_close_notify(SLUICE, peers)
+    assert ours[:-1] == theirs[:-1]
+    assert (theirs[-1], ours[-1]) == (b"all of it", "Gone")

@@ -21,7 +21,7 @@ from tcp_support import (
     to_the_end,
 )
 from test_tcp_proxy_header import TRANSPORT
-from tls_kit import Authority, client_context, transport, upstream_transport
+from tls_kit import Authority, client_context, end_wire, transport, upstream_transport
 
 MB = 1 << 20
 SIDES = [("in", True, False), ("out", False, True), ("both", True, True)]
@@ -107,6 +107,36 @@ def test_bulk_arrives_through_tls_and_so_does_its_end(story, side):
     else:
         upstream.shutdown(socket.SHUT_WR)
     assert to_the_end(client) == b""
+    client.close()
+    upstream.close()
+
+
+UNSAID = "ssl.end_without_close_notify"
+
+
+def test_an_end_without_close_notify_is_passed_on_as_an_end(story):
+    """As Envoy does. The other way goes on, and it is counted where it came from."""
+    names = (f"listener.127.0.0.1_0.{UNSAID}", f"cluster.secure.{UNSAID}")
+    before = [story.edge.stat(name) for name in names]
+    client, upstream = secured(story, "in", True, False)
+    client.sendall(b"all I have")
+    end_wire(client)
+    assert to_the_end(upstream) == b"all I have"
+    upstream.sendall(b"an answer")
+    upstream.shutdown(socket.SHUT_WR)
+    assert to_the_end(client) == b"an answer"  # which ends with close_notify: ragged ends are errors here
+    assert [story.edge.stat(name) for name in names] == [before[0] + 1, before[1]]
+    client.close()
+    upstream.close()
+
+    client, upstream = secured(story, "out", False, True)
+    upstream.sendall(b"all I have")
+    end_wire(upstream)
+    assert to_the_end(client) == b"all I have"
+    client.sendall(b"an answer")
+    client.shutdown(socket.SHUT_WR)
+    assert to_the_end(upstream) == b"an answer"
+    assert [story.edge.stat(name) for name in names] == [before[0] + 1, before[1] + 1]
     client.close()
     upstream.close()
 

@@ -246,4 +246,5 @@ def test_a_body_that_ends_with_the_connection(proxy, authority, how):
             with pytest.raises(Exception) as caught:
                 client.read_reply()
             assert type(caught.value).__name__ == "Gone"
+    assert edge.stat("cluster.c.ssl.end_without_close_notify") == (how == "truncated")
     made.close()

@@ -187,5 +187,10 @@ class TlsOrigin(Origin):
         super()._serve(secured)
 
 
+def end_wire(sock):
+    """Ends what this side sends without close_notify. SSLSocket.shutdown would also forget all about TLS."""
+    socket.socket.shutdown(sock, socket.SHUT_WR)
+
+
 def plain_connection(port):
     return socket.create_connection(("127.0.0.1", port), timeout=20)

@@ -231,15 +231,45 @@ static void truncation_story(void *arg) {
     says(&client, "and so");
     shut_wire(&client);
     hears(&server, "and so");
-    CHECK(receive_of(&server) == -ECONNRESET);
-    CHECK(receive_of(&server) == -ECONNRESET);
-    CHECK(strstr(tls_failure_text(&server.socket), "UNEXPECTED_EOF_WHILE_READING"));
+    CHECK(receive_of(&server) == 0);
+    CHECK(receive_of(&server) == 0);
+    CHECK(server.socket.transport->truncated);
+    CHECK(socket_hung_up(&server.socket));
+    says(&server, "an answer all the same");
+    hears(&client, "an answer all the same");
+    CHECK(socket_shutdown(&server.socket) == 0);
+    CHECK(receive_of(&client) == 0);
+    CHECK(!client.socket.transport->truncated);
     close_pair();
     end_story();
 }
 
-static void an_end_without_notice_is_no_end(void **state) {
+static void an_end_without_notice_is_an_end_that_can_be_told(void **state) {
     story(1, truncation_story);
+}
+
+static void garbage(struct side *from, const void *bytes, size_t size);
+
+/* Of a record there are its header in part, its header, and some of what it says. */
+static void cut_story(void *arg) {
+    static const size_t sizes[] = {3, 5, 20};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        plain_contexts();
+        shake_hands_well();
+        says(&client, "and so");
+        garbage(&client, "\x17\x03\x03\x00\x30 which will not come to an end", sizes[i]);
+        shut_wire(&client);
+        hears(&server, "and so");
+        CHECK(receive_of(&server) == -ECONNRESET);
+        CHECK(receive_of(&server) == -ECONNRESET);
+        CHECK(strstr(tls_failure_text(&server.socket), "UNEXPECTED_EOF_WHILE_READING"));
+        close_pair();
+    }
+    end_story();
+}
+
+static void an_end_inside_a_record_is_none(void **state) {
+    story(1, cut_story);
 }
 
 /* Bytes on the client's wire that its TLS knows nothing of. */
@@ -435,7 +465,8 @@ int main(void) {
         cmocka_unit_test(a_kernel_that_takes_little_delays_and_loses_nothing),
         cmocka_unit_test(what_does_not_go_now_goes_later_and_once),
         cmocka_unit_test(each_direction_ends_by_itself),
-        cmocka_unit_test(an_end_without_notice_is_no_end),
+        cmocka_unit_test(an_end_without_notice_is_an_end_that_can_be_told),
+        cmocka_unit_test(an_end_inside_a_record_is_none),
         cmocka_unit_test(garbage_ends_a_connection_and_says_why),
         cmocka_unit_test(what_comes_behind_an_end_is_ignored),
         cmocka_unit_test(errors_of_the_wire_are_the_users),

@@ -6,18 +6,6 @@
 
 /* ---- addresses ---- */
 
-/* What counts as the client's end or ours, behind a PROXY header or a redirect. */
-static void restored(const struct format_subject *of, bool local, struct address *out) {
-    const struct address *instead =
-        of->connection ? (local ? of->connection->local : of->connection->remote) : NULL;
-    if (instead)
-        *out = *instead;
-    else if (local)
-        downstream_local_address(of->downstream, out);
-    else
-        address_unpack(&of->downstream->peer, out);
-}
-
 /* text, of ADDRESS_TEXT_MAX, may hold it. */
 static struct span address_of(const struct format_subject *of, int which, char *text) {
     struct exchange *x = of->exchange;
@@ -30,12 +18,12 @@ static struct span address_of(const struct format_subject *of, int which, char *
     case ADDRESS_DOWNSTREAM_LOCAL:
         if (x)
             return exchange_downstream_local(x);
-        restored(of, true, &address);
+        downstream_address(of->downstream, &address);
         break;
     case ADDRESS_DOWNSTREAM_REMOTE:
         if (x)
             return exchange_downstream_remote(x);
-        restored(of, false, &address);
+        downstream_remote_address(of->downstream, &address);
         break;
     case ADDRESS_DOWNSTREAM_DIRECT_REMOTE:
         if (x)
@@ -168,7 +156,7 @@ enum format_value_kind format_put_filter_state(const struct format_op *op,
         return FORMAT_JSON;
     case STATE_SRC_PORT: {
         struct address remote;
-        restored(of, false, &remote);
+        downstream_remote_address(of->downstream, &remote);
         format_put_u64(out, address_port(&remote));
         return FORMAT_JSON;
     }

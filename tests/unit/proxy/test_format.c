@@ -346,6 +346,7 @@ static void a_connection_has_values_too(void **state) {
     assert_true(address_parse(SPAN_LIT("2001:db8::1"), 99, &restored));
     address_pack(&peer, &d.peer);
     struct connection_info info = {.server_name = SPAN_LIT("a.example")};
+    d.info = &info;
     struct stream_info log = {.bytes_sent = 5, .flags = FLAG_NO_HEALTHY_UPSTREAM};
     const struct format_subject of = {.info = &log,
                                       .downstream = &d,

@@ -209,7 +209,6 @@ void page_memory(const struct query *query, struct page *page) {
     json_close(&json, '}');
 }
 
-/* No TLS yet, so no certificates. */
 /* What Envoy says with --disable-hot-restart. */
 void page_hot_restart_version(const struct query *query, struct page *page) {
     text_puts(&page->body, "disabled");

@@ -73,3 +73,13 @@ size_t span_put_u64(char out[SPAN_U64_DIGITS_MAX], uint64_t value) {
     memcpy(out, digits + at, sizeof digits - at);
     return sizeof digits - at;
 }
+
+size_t span_put_hex(char *out, const void *bytes, size_t size) {
+    static const char digits[] = "0123456789abcdef";
+    const unsigned char *at = bytes;
+    for (size_t i = 0; i < size; i++) {
+        out[2 * i] = digits[at[i] >> 4];
+        out[2 * i + 1] = digits[at[i] & 15];
+    }
+    return 2 * size;
+}

@@ -80,3 +80,6 @@ bool span_to_u64(struct span s, uint64_t *out);
 /* value in decimal digits into out, without a NUL; returns how many. */
 enum { SPAN_U64_DIGITS_MAX = 20 };
 size_t span_put_u64(char out[SPAN_U64_DIGITS_MAX], uint64_t value);
+
+/* Two digits for each byte, of small letters, without a NUL; returns how many. */
+size_t span_put_hex(char *out, const void *bytes, size_t size);

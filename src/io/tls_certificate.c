@@ -156,14 +156,6 @@ static void put_bytes(struct text *text, const void *bytes, size_t size) {
     text->size += size;
 }
 
-static void put_hex(struct text *text, const unsigned char *bytes, size_t size) {
-    static const char digits[] = "0123456789abcdef";
-    for (size_t i = 0; i < size; i++) {
-        char pair[2] = {digits[bytes[i] >> 4], digits[bytes[i] & 15]};
-        put_bytes(text, pair, 2);
-    }
-}
-
 static void put_name(struct text *text, X509_NAME *name) {
     BIO *out = BIO_new(BIO_s_mem());
     if (!out || X509_NAME_print_ex(out, name, 0, XN_FLAG_RFC2253 & ~ASN1_STRFLGS_ESC_MSB) < 0) {
@@ -274,7 +266,8 @@ static void put_digest(struct text *text, X509 *certificate, const EVP_MD *md) {
     unsigned size = 0;
     if (X509_digest(certificate, md, digest, &size) != 1)
         text->failed = true;
-    put_hex(text, digest, size);
+    char hex[2 * EVP_MAX_MD_SIZE];
+    put_bytes(text, hex, span_put_hex(hex, digest, size));
 }
 
 static void put_serial(struct text *text, X509 *certificate) {

@@ -89,18 +89,11 @@ NOINLINE bool tls_facts(const struct socket *socket, struct tls_facts *out) {
 }
 
 NOINLINE size_t tls_session_id(const struct socket *socket, char out[64]) {
-    static const char digits[] = "0123456789abcdef";
     const struct tls *tls = tls_if(socket);
     const SSL_SESSION *session = tls ? SSL_get_session(tls->ssl) : NULL;
     unsigned size = 0;
     const unsigned char *id = session ? SSL_SESSION_get_id(session, &size) : NULL;
-    if (size > 32)
-        size = 32;
-    for (unsigned i = 0; i < size; i++) {
-        out[2 * i] = digits[id[i] >> 4];
-        out[2 * i + 1] = digits[id[i] & 15];
-    }
-    return 2 * (size_t)size;
+    return span_put_hex(out, id, size < 32 ? size : 32);
 }
 
 static const struct tls_identity *identity_once(struct tls_identity **kept, X509 *certificate) {

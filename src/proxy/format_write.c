@@ -243,11 +243,10 @@ static enum format_value_kind put_uuid(struct format_out *out) {
     raw[8] = (unsigned char)((raw[8] & 0x3f) | 0x80);
     char text[36];
     char *at = text;
-    for (unsigned i = 0; i < 16; i++) {
+    for (unsigned i = 0; i < 16; i += 2) {
         if (i == 4 || i == 6 || i == 8 || i == 10)
             *at++ = '-';
-        *at++ = "0123456789abcdef"[raw[i] >> 4];
-        *at++ = "0123456789abcdef"[raw[i] & 15];
+        at += span_put_hex(at, raw + i, 2);
     }
     return format_put_text(out, span_make(text, sizeof(text)), SIZE_MAX);
 }

@@ -89,6 +89,15 @@ static void numbers_are_written_as_they_are_read(void **state) {
     }
 }
 
+static void bytes_are_written_as_pairs_of_digits(void **state) {
+    static const unsigned char bytes[] = {0x00, 0x0f, 0xf0, 0x9a, 0xff};
+    char text[2 * sizeof bytes + 1] = "";
+    assert_true(span_put_hex(text, NULL, 0) == 0);
+    assert_true(text[0] == '\0');
+    assert_true(span_put_hex(text, bytes, sizeof bytes) == 2 * sizeof bytes);
+    assert_string_equal(text, "000ff09aff");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(absent_and_empty_differ),
@@ -97,6 +106,7 @@ int main(void) {
         cmocka_unit_test(tokens_include_empty_ones),
         cmocka_unit_test(numbers_are_digits_and_nothing_else),
         cmocka_unit_test(numbers_are_written_as_they_are_read),
+        cmocka_unit_test(bytes_are_written_as_pairs_of_digits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "config/data_source.h"
 #include "config/listener_filter_config.h"
 #include "config/network_config.h"
 #include "config/tls_config.h"
@@ -19,10 +18,7 @@
 #include "proxy/format.h"
 #include "proxy/network_filter.h"
 
-enum {
-    FORMAT_FILE_MAX = 64 * 1024,
-    TLVS_MAX = 128, /* of a header; what the client's own has beyond is left out */
-};
+enum { TLVS_MAX = 128 }; /* of a header; what the client's own has beyond is left out */
 
 struct added_tlv {
     uint8_t type;
@@ -63,15 +59,9 @@ static void init_passes(struct upstream_proxy_protocol *proxy,
 
 static struct format *build_format(const struct cfg_log_format *config,
                                    struct cfg_problems *problems) {
-    if (config->format_case != CFG_LOG_TEXT_SOURCE)
-        return format_compile(config->text_format, &config->mark, problems);
-    size_t len;
-    char *text = cfg_data_source_read(config->text_format_source, "text_format_source",
-                                      FORMAT_FILE_MAX, &config->mark, problems, &len);
-    struct format *format =
-        text ? format_compile(span_make(text, len), &config->mark, problems) : NULL;
-    free(text);
-    return format;
+    return config->format_case == CFG_LOG_TEXT_SOURCE
+               ? format_compile_source(config->text_format_source, &config->mark, problems)
+               : format_compile(config->text_format, &config->mark, problems);
 }
 
 /* False: a problem was reported. */

@@ -2,7 +2,6 @@
 
 #include <stdlib.h>
 
-#include "config/data_source.h"
 #include "proxy/access_log_internal.h"
 
 /* Envoy's default, with its newline. */
@@ -13,8 +12,6 @@
     "\"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" \"%REQ(X-REQUEST-ID)%\" "                    \
     "\"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\"\n"
 
-enum { FORMAT_FILE_MAX = 1024 * 1024 };
-
 struct access_log {
     struct log_sink *sink;
     struct format *text;        /* or */
@@ -23,18 +20,6 @@ struct access_log {
 };
 
 /* ---- the format ---- */
-
-static bool build_source(struct access_log *log, const struct cfg_data_source *source,
-                         const struct cfg_mark *mark, struct cfg_problems *problems) {
-    size_t len;
-    char *text =
-        cfg_data_source_read(source, "text_format_source", FORMAT_FILE_MAX, mark, problems, &len);
-    if (!text)
-        return false;
-    log->text = format_compile(span_make(text, len), mark, problems);
-    free(text);
-    return log->text != NULL;
-}
 
 static bool build_log_format(struct access_log *log, const struct cfg_log_format *config,
                              const struct cfg_mark *sink_mark, struct cfg_problems *problems) {
@@ -50,7 +35,8 @@ static bool build_log_format(struct access_log *log, const struct cfg_log_format
             json_template_build(config->json_format, config->omit_empty_values, mark, problems);
         return log->json != NULL;
     case CFG_LOG_TEXT_SOURCE:
-        return build_source(log, config->text_format_source, mark, problems);
+        log->text = format_compile_source(config->text_format_source, mark, problems);
+        return log->text != NULL;
     default:
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, mark, "a format is required");
         return false;

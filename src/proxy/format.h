@@ -37,6 +37,10 @@ struct format_subject format_of_stream(struct network_stream *n, enum format_eve
 /* NULL and a problem on error. `empty` is what an absent value prints: "-" in logs, "" in headers. */
 struct format *format_compile(struct span text, const struct cfg_mark *mark,
                               struct cfg_problems *problems);
+/* What is in a `text_format_source`, of up to FORMAT_FILE_MAX bytes. Off the Ps: it may be a file. */
+enum { FORMAT_FILE_MAX = 1024 * 1024 };
+struct format *format_compile_source(const struct cfg_data_source *source,
+                                     const struct cfg_mark *mark, struct cfg_problems *problems);
 void format_free(struct format *format);
 
 /* A growable buffer in malloc memory. */

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "config/data_source.h"
 #include "proxy/format_internal.h"
 
 /* ---- arguments ---- */
@@ -467,6 +468,16 @@ struct format *format_compile(struct span text, const struct cfg_mark *mark,
         format = NULL;
     }
     free(literal.data);
+    return format;
+}
+
+struct format *format_compile_source(const struct cfg_data_source *source,
+                                     const struct cfg_mark *mark, struct cfg_problems *problems) {
+    size_t len;
+    char *text =
+        cfg_data_source_read(source, "text_format_source", FORMAT_FILE_MAX, mark, problems, &len);
+    struct format *format = text ? format_compile(span_make(text, len), mark, problems) : NULL;
+    free(text);
     return format;
 }
 

@@ -5,6 +5,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proxy/downstream.h"
+
+struct connection_info *connection_info_own(struct downstream *d) {
+    if (!d->info->shared)
+        return (struct connection_info *)(uintptr_t)d->info;
+    struct connection_info *info = calloc(1, sizeof *info);
+    if (!info)
+        return NULL;
+    info->chain = d->info->chain;
+    info->listener = d->info->listener;
+    d->info = info;
+    return info;
+}
+
 struct connection_memory {
     struct connection_memory *next;
     _Alignas(16) char bytes[];

@@ -22,18 +22,6 @@
 
 /* ---- what a connection has of its own ---- */
 
-struct connection_info *connection_info_own(struct downstream *d) {
-    if (!d->info->shared)
-        return (struct connection_info *)(uintptr_t)d->info;
-    struct connection_info *info = calloc(1, sizeof *info);
-    if (!info)
-        return NULL;
-    info->chain = d->info->chain;
-    info->listener = d->info->listener;
-    d->info = info;
-    return info;
-}
-
 /* What was kept becomes unused bytes of `in`, which is empty. In a block, unless they are too many for one: then they
  * stay where they are, and *kept is not to be freed before `in` is dropped. */
 static int put_kept(struct inbuf *in, struct partial_head **kept) {

@@ -1,10 +1,12 @@
 /* What contexts are made of: certificates and who is shown which, what is asked of a peer and how it fails, sessions
  * that are resumed, and configurations that are refused with a text that helps. */
+#include "tls_story.h"
+
 #include <fcntl.h>
 #include <openssl/ssl.h>
 
+#include "../file_tree.h"
 #include "io/tls_internal.h"
-#include "tls_story.h"
 
 static struct cert other_authority, a_test, star_test, rsa_a_test, client_cert, expired, stranger,
     plain;
@@ -34,7 +36,7 @@ static int setup(void **state) {
                                             .issuer = &other_authority});
     cert_make(&plain, (struct cert_wish){
                           .common_name = "plain.test", .issuer = &authority, .password = "secret"});
-    return 0;
+    return make_root(state);
 }
 
 static int teardown(void **state) {
@@ -42,7 +44,8 @@ static int teardown(void **state) {
                           &client_cert,     &expired, &stranger,  &plain};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         cert_free(all[i]);
-    return tls_story_teardown(state);
+    (void)tls_story_teardown(state);
+    return remove_root(state);
 }
 
 /* ---- Which certificate ---- */
@@ -490,8 +493,8 @@ static bool wanted(void *arg, const struct address *local, const struct address 
 }
 
 static void key_log_story(void *arg) {
-    char path[] = "/tmp/tls-keys-XXXXXX";
-    CHECK(close(mkstemp(path)) == 0);
+    char path[sizeof root + 16];
+    snprintf(path, sizeof path, "%s/keys", root);
     struct tls_options of_server = server_options(), of_client = client_options();
     of_server.key_log_path = path;
     of_server.key_log_wanted = wanted;
@@ -508,11 +511,11 @@ static void key_log_story(void *arg) {
     }
     CHECK(strstr(text, "CLIENT_HANDSHAKE_TRAFFIC_SECRET "));
     CHECK(strstr(text, "SERVER_TRAFFIC_SECRET_0 "));
-    CHECK(unlink(path) == 0);
     end_story();
 }
 
 static void keys_are_logged_when_wanted(void **state) {
+    write_file("/keys", "");
     story(1, key_log_story);
 }
 

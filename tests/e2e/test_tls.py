@@ -1,5 +1,6 @@
 """TLS with clients: what is spoken, whose certificate is shown, who is let in, and what is said of it further on."""
 
+import re
 import socket
 import ssl
 import struct
@@ -347,7 +348,59 @@ def test_a_large_body_both_ways(proxy, origin, authority, pair):
             assert client.ask("POST", "/", body=[body[:70000], body[70000:]]).body == body
 
 
+# ---- keys elsewhere ----
+
+
+def test_private_keys_are_used_on_threads_of_their_own_if_asked(proxy, authority, pair):
+    """Handshakes then are no calls of the worker, but for the rest they are the same."""
+    elsewhere = transport(
+        {"tls_certificates": [pair.config(private_key_provider={"provider_name": "sluice.private_keys.blocking_call"})]}
+    )
+    made = tls_listener("elsewhere", [direct(200, "x")])
+    made["filter_chains"][0]["transport_socket"] = elsewhere
+    edge = proxy([made, tls_listener("here", [direct(200, "x")], pair)], flags=["--concurrency", "1"])
+
+    def calls_of(listener):
+        before = edge.stat("rt.p0.foreign_calls")
+        clients = [TlsClient(edge.port(listener), client_context(authority)) for _ in range(10)]
+        for client in clients:
+            assert client.ask("GET", "/").body == b"x"
+            client.close()
+        return edge.stat("rt.p0.foreign_calls") - before
+
+    assert calls_of("here") >= 10
+    assert calls_of("elsewhere") < 10
+    assert edge.stat("rt.blocking_threads") >= 1
+    assert ssl_stat(edge, "handshake") == 20
+
+
 # ---- bad manners ----
+
+
+def test_why_a_handshake_failed_is_in_the_log_of_connections(proxy, authority, pair, stranger, tmp_path):
+    """As Envoy's listener access log: what OpenSSL said, as one word; of one that went well there is nothing to say."""
+    log = LogFile(tmp_path / "why", "%DOWNSTREAM_TRANSPORT_FAILURE_REASON%")
+    made = tls_listener(
+        "main",
+        [direct(200, "x")],
+        pair,
+        common={"validation_context": authority.trusted()},
+        tls={"require_client_certificate": True},
+    )
+    edge = proxy([{**made, "access_log": [log.config]}])
+    with plain_connection(edge.port()) as plain:
+        plain.sendall(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+        while plain.recv(100):
+            pass
+    assert re.fullmatch(
+        r"TLS_error:\|\d+:SSL_routines:OPENSSL_internal:HTTP_REQUEST:TLS_error_end", log.lines(edge, 1)[0]
+    )
+    assert admitted(edge, "main", authority, stranger.issue("DNS:foe.test")) is None
+    assert ":CERTIFICATE_VERIFY_FAILED:" in log.lines(edge, 2)[1]
+    assert admitted(edge, "main", authority) is None
+    assert ":PEER_DID_NOT_RETURN_A_CERTIFICATE:" in log.lines(edge, 3)[2]
+    assert admitted(edge, "main", authority, pair) == "x"
+    assert log.lines(edge, 4)[3] == "-"
 
 
 def test_a_handshake_that_does_not_end(proxy, authority, pair):

@@ -1,6 +1,8 @@
 /* Handshakes that do not go as they should: bytes one at a time, peers that stop, speak something else or lie, deadlines
  * and cancellation at every point. Whatever happens, the socket can be closed and nothing is left. */
 #include <openssl/ssl.h>
+#include <sched.h>
+#include <stdatomic.h>
 
 #include "io/tls_internal.h"
 #include "rt/sync.h"
@@ -293,6 +295,46 @@ static void handshakes_may_run_on_threads_that_block(void **state) {
     story(1, blocking_story);
 }
 
+static _Atomic bool is_looking, may_go_on;
+
+/* As long as a key of any size may take to sign: runs where signing does. */
+static bool looks_for_long(void *arg, const struct tls_san *sans, size_t count) {
+    is_looking = true;
+    while (!may_go_on)
+        sched_yield();
+    return true;
+}
+
+static void slow_step_story(void *arg) {
+    struct tls_options of_server = server_options(), of_client = client_options();
+    struct tls_validation of_clients = validation;
+    of_clients.match = looks_for_long;
+    of_server.validation = &of_clients;
+    of_server.require_peer_certificate = of_server.blocking_keys = true;
+    of_client.certificates = certificates;
+    of_client.certificate_count = 1;
+    contexts(&of_server, &of_client);
+    open_pair();
+    CHECK(go_here("server", accepts, &server) == 0);
+    connects(); /* of 1.3, so the client is done before the server has looked */
+    CHECK(client.rc == 0);
+    STORY_AWAIT(is_looking); /* this is the same P, and goes on */
+    struct rt_stats stats;
+    rt_stats(&stats);
+    CHECK(stats.blocking_busy == 1); /* and the step never had it */
+    CHECK(!server.done);
+    may_go_on = true;
+    STORY_AWAIT(server.done);
+    CHECK(server.rc == 0);
+    speak_both_ways();
+    close_pair();
+    end_story();
+}
+
+static void a_slow_step_holds_up_nobody_of_its_p(void **state) {
+    story(1, slow_step_story);
+}
+
 /* ---- Many at once, on several Ps ---- */
 
 enum { PAIRS = 16 };
@@ -358,6 +400,7 @@ int main(void) {
         cmocka_unit_test(whoever_speaks_something_else_is_refused_with_a_reason),
         cmocka_unit_test(bytes_read_before_and_behind_the_handshake_are_not_lost),
         cmocka_unit_test(handshakes_may_run_on_threads_that_block),
+        cmocka_unit_test(a_slow_step_holds_up_nobody_of_its_p),
         cmocka_unit_test(contexts_serve_all_ps),
     };
     return cmocka_run_group_tests(tests, tls_story_setup, tls_story_teardown);

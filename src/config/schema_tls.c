@@ -429,7 +429,7 @@ static const struct cfg_field downstream_fields[] = {
             .doc = "As if true: a server name that no certificate has gets the first one whose key "
                    "the client can use."),
     FIELD(struct cfg_downstream_tls, 10, disable_stateful_session_resumption, CFG_BOOL,
-          .status = CFG_INERT, .doc = "As if true: sessions are resumed by tickets only."),
+          .doc = "Keep no sessions of TLS 1.2 for clients that take no tickets."),
     FIELD(struct cfg_downstream_tls, 11, prefer_client_ciphers, CFG_BOOL,
           .doc = "The client's order of cipher suites counts, not ours."),
 };

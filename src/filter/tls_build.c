@@ -251,6 +251,7 @@ struct tls_context *tls_build(const struct tls_build *build, const struct tls_ma
         .alpn = build->alpn,
         .alpn_count = build->alpn_count,
         .tickets = build->tickets,
+        .session_cache = build->session_cache,
         .truncated = build->truncated,
         .on_free = detach,
     };

@@ -12,8 +12,9 @@ struct tls_build {
     struct config *config;
     const struct span *alpn; /* instead of what is configured: what can be served */
     size_t alpn_count;
-    struct tls_tickets *tickets;       /* NULL: no resumption */
-    const struct statistic *truncated; /* as of tls_options */
+    struct tls_tickets *tickets;             /* NULL: no resumption by them */
+    struct tls_session_cache *session_cache; /* NULL: none by id */
+    const struct statistic *truncated;       /* as of tls_options */
 };
 
 /* NULL with problems reported: what is wrong, where in the configuration it comes from, and what would be right. A

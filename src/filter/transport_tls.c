@@ -5,8 +5,8 @@
  *       └─ file_watch: changed       └─► a log line and a counter; the one that works stays
  *
  * A context is built whole before it takes the old one's place, so there is no moment without one, and connections keep
- * the one they began with. Ticket keys of our own making outlive it: a client that resumes is not turned away because a
- * certificate was renewed.
+ * the one they began with. Ticket keys of our own making, and sessions that are kept by id, outlive it: a client that
+ * resumes is not turned away because a certificate was renewed.
  *
  * Threads  `lock` of each guards `context` and `material`. It is held for some loads and stores, never over a park or
  *          over building, and a handshake costs ten thousand times as much. The list of all of them has its own lock. */
@@ -48,6 +48,8 @@ static void free_transport(struct transport_tls *c) {
         tls_context_unref(c->context);
     if (c->build.tickets)
         tls_tickets_unref(c->build.tickets);
+    if (c->build.session_cache)
+        tls_session_cache_unref(c->build.session_cache);
     tls_material_fini(&c->material);
     tls_stats_fini(&c->stats);
     config_unref(c->build.config);
@@ -241,6 +243,11 @@ static int prepare(struct transport_tls *c, const struct cfg_any *typed_config,
             keys[count] = c->material.ticket_keys[count].bytes;
         c->build.tickets = tls_tickets_new(keys, count);
         if (!c->build.tickets)
+            return -ENOMEM;
+    }
+    if (c->build.downstream && !c->build.downstream->disable_stateful_session_resumption) {
+        c->build.session_cache = tls_session_cache_new(TLS_SESSION_CACHE_BYTES);
+        if (!c->build.session_cache)
             return -ENOMEM;
     }
     c->context = tls_build(&c->build, &c->material, problems);

@@ -31,6 +31,7 @@
 struct socket;
 struct statistic;
 struct tls_context;
+struct tls_session_cache;
 struct tls_tickets;
 
 enum {
@@ -39,8 +40,10 @@ enum {
     TLS_TICKET_KEY_SIZE = 80,
     TLS_TICKET_KEYS_MAX = 16,
     TLS_CERTIFICATES_MAX = 1024,
-    TLS_ALPN_MAX = 255,   /* bytes of all names with their lengths */
-    TLS_SESSIONS_MAX = 64 /* kept by a client's context */
+    TLS_ALPN_MAX = 255,    /* bytes of all names with their lengths */
+    TLS_SESSIONS_MAX = 64, /* kept by a client's context */
+    TLS_SESSION_CACHE_BYTES =
+        4 << 20 /* for over ten thousand sessions without clients' certificates */
 };
 
 /* ---- Certificates, as facts ---- */
@@ -104,8 +107,9 @@ struct tls_options {
     size_t alpn_count;
     bool prefer_client_ciphers;
     bool blocking_keys; /* handshakes of a server run in blocking_call: for keys that take long */
-    /* Server: NULL: no resumption. Leased. */
+    /* Server: resumption by ticket, and by id (TLS 1.2). NULL: none. Leased. */
     struct tls_tickets *tickets;
+    struct tls_session_cache *session_cache;
     uint32_t session_timeout_s; /* 0: 7200 */
     /* Client: how many sessions it keeps for resumption; 0: none. */
     unsigned max_sessions;
@@ -142,6 +146,12 @@ struct tls_tickets *tls_tickets_ref(struct tls_tickets *tickets);
 void tls_tickets_unref(struct tls_tickets *tickets);
 /* Makes a new key now, if its keys are of its own making; the one before it still decrypts. */
 void tls_tickets_rotate(struct tls_tickets *tickets);
+
+/* What a server keeps of sessions of TLS 1.2 whose clients take no tickets: so many bytes at most, of all contexts that
+ * share one. They resume each other's sessions, if they ask the same of a peer. NULL: memory is short. */
+MUST_CHECK struct tls_session_cache *tls_session_cache_new(size_t bytes_max);
+struct tls_session_cache *tls_session_cache_ref(struct tls_session_cache *cache);
+void tls_session_cache_unref(struct tls_session_cache *cache);
 
 /* ---- Connections ---- */
 

@@ -225,6 +225,8 @@ static void set_sessions(struct tls_context *context, SSL_CTX *ctx,
         SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);
         SSL_CTX_set_num_tickets(ctx, 0);
     }
+    if (context->session_cache)
+        tls_session_cache_use(context->session_cache, ctx);
 }
 
 static SSL_CTX *new_ctx(struct tls_context *context, const struct tls_options *options,
@@ -506,6 +508,8 @@ struct tls_context *tls_context_new(const struct tls_options *options, char erro
     context->key_log_fd = -1;
     context->truncated = options->truncated;
     context->tickets = options->tickets ? tls_tickets_ref(options->tickets) : NULL;
+    context->session_cache =
+        options->session_cache ? tls_session_cache_ref(options->session_cache) : NULL;
     tls_sessions_init(&context->sessions, options->max_sessions);
     struct builder b = {
         .context = context, .options = options, .defaults = {-1, -1}, .error = error};
@@ -547,6 +551,8 @@ void tls_context_unref(struct tls_context *context) {
     tls_sessions_fini(&context->sessions);
     if (context->tickets)
         tls_tickets_unref(context->tickets);
+    if (context->session_cache)
+        tls_session_cache_unref(context->session_cache);
     if (context->key_log_fd >= 0)
         (void)close(context->key_log_fd);
     free_identities(context->certificates, context->certificate_count);

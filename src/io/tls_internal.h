@@ -77,9 +77,11 @@ MUST_CHECK bool tls_verifier_init(struct tls_context *context, SSL_CTX *ctx,
 void tls_verifier_use(struct tls_context *context, SSL_CTX *ctx, const struct tls_options *options);
 void tls_verifier_fini(struct tls_verifier *verifier);
 
-/* ---- tls_tickets.c, tls_sessions.c ---- */
+/* ---- tls_tickets.c, tls_session_cache.c, tls_sessions.c ---- */
 
 void tls_tickets_use(SSL_CTX *ctx);
+/* Kept by ctx, whose context has a lease of it. */
+void tls_session_cache_use(struct tls_session_cache *cache, SSL_CTX *ctx);
 
 struct tls;
 struct tls_sessions { /* of a client's context; the last at the end */
@@ -106,7 +108,8 @@ struct tls_context {
     SSL_CTX *ctx; /* with the default certificates */
     struct tls_names names;
     struct tls_verifier verifier;
-    struct tls_tickets *tickets;
+    struct tls_tickets *tickets;             /* leased, as the next; may be NULL */
+    struct tls_session_cache *session_cache; /* may be NULL */
     struct tls_sessions sessions;
     unsigned char alpn[TLS_ALPN_MAX];
     unsigned alpn_size;

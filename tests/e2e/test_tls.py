@@ -123,6 +123,9 @@ def resumes(edge, port_name, session, version, authority, name="a.test", context
         return client.sock.session_reused, client.sock.session
 
 
+WITHOUT = {"disable_stateless_session_resumption": True, "disable_stateful_session_resumption": True}
+
+
 @pytest.mark.parametrize("version", [V1_2, V1_3], ids=["1.2", "1.3"])
 def test_sessions_are_resumed_by_ticket(proxy, authority, pair, tmp_path, version):
     """Also at another listener that has the key, and after the key was rotated; not without tickets."""
@@ -140,7 +143,7 @@ def test_sessions_are_resumed_by_ticket(proxy, authority, pair, tmp_path, versio
             tls_listener("rotated", routes, pair, tls=tickets(1, 0)),
             tls_listener("other", routes, pair, tls=tickets(2)),
             tls_listener("own", routes, pair),
-            tls_listener("none", routes, pair, tls={"disable_stateless_session_resumption": True}),
+            tls_listener("none", routes, pair, tls=WITHOUT),
         ]
     )
     context = client_context(authority, version=version)
@@ -162,6 +165,38 @@ def test_sessions_are_resumed_by_ticket(proxy, authority, pair, tmp_path, versio
     _, none = ask("none")
     assert not ask("none", none)[0]
     assert ssl_stat(edge, "session_reused") >= 5
+
+
+def test_sessions_are_resumed_by_id(proxy, authority, pair):
+    """For clients of TLS 1.2 without tickets, and where there are none; on any worker, unless it is turned off."""
+    routes = [direct(200, "x")]
+    edge = proxy(
+        [
+            tls_listener("main", routes, pair),
+            tls_listener("stateful", routes, pair, tls={"disable_stateless_session_resumption": True}),
+            tls_listener("stateless", routes, pair, tls={"disable_stateful_session_resumption": True}),
+            tls_listener("none", routes, pair, tls=WITHOUT),
+        ],
+        flags=["--concurrency", "2"],
+    )
+    frugal = client_context(authority, version=V1_2)
+    frugal.options |= ssl.OP_NO_TICKET
+    usual = client_context(authority, version=V1_2)
+    newer = client_context(authority, version=V1_3)
+
+    def comes_back(name, context):
+        version = context.maximum_version
+        _, session = resumes(edge, name, None, version, authority, context=context)
+        assert session.has_ticket == (context is not frugal and name in ("main", "stateless"))
+        return {resumes(edge, name, session, version, authority, context=context)[0] for _ in range(6)}
+
+    assert comes_back("main", frugal) == comes_back("stateful", frugal) == {True}
+    assert comes_back("main", usual) == comes_back("stateful", usual) == {True}
+    assert comes_back("main", newer) == {True}
+    assert comes_back("stateless", frugal) == comes_back("none", frugal) == {False}
+    assert comes_back("stateless", usual) == {True}
+    assert comes_back("none", usual) == {False}
+    assert ssl_stat(edge, "session_reused") == 36
 
 
 # ---- clients' certificates ----

@@ -447,6 +447,95 @@ static void sessions_are_resumed_while_their_keys_last(void **state) {
     story(1, sessions_story);
 }
 
+/* As a client that knows nothing of tickets: the server gives none. */
+static void by_id_story(void *arg) {
+    struct tls_session_cache *cache = tls_session_cache_new(TLS_SESSION_CACHE_BYTES);
+    CHECK(cache);
+    struct tls_options of_server = server_options(), of_client = client_options();
+    of_server.session_cache = cache;
+    of_server.max_version = TLS_1_2;
+    of_client.max_sessions = 1;
+    contexts(&of_server, &of_client);
+    CHECK(!resumes());
+    CHECK(resumes());
+    CHECK(resumes()); /* as often as it likes */
+
+    /* A certificate that was renewed changes nothing; whoever asks for more of a client asks anew. */
+    tls_context_unref(server.context);
+    server.context = context_of(&of_server);
+    CHECK(resumes());
+    tls_context_unref(server.context);
+    asked = (struct tls_validation){.ca = span_of(authority.pem)};
+    of_server.validation = &asked;
+    server.context = context_of(&of_server);
+    CHECK(!resumes());
+    tls_context_unref(server.context);
+
+    /* After an alert that ends a connection its session is nobody's any more. */
+    of_server.validation = NULL;
+    server.context = context_of(&of_server);
+    CHECK(!resumes());
+    CHECK(resumes());
+    shake_hands_well();
+    CHECK(facts_of(&server).resumed);
+    struct iovec nonsense = {(char[]){"\x17\x03\x03\x00\x20 this is not what was encrypted.."}, 37};
+    CHECK(socket_raw_try_send(&client.socket, &nonsense, 1, 37) == 37);
+    CHECK(socket_receive(&server.socket, &server.in, "receives", story_soon()) == -EPROTO);
+    close_pair();
+    CHECK(!resumes());
+    tls_context_unref(server.context);
+
+    /* Of 1.3 only tickets resume. */
+    of_server.max_version = TLS_AUTO;
+    server.context = context_of(&of_server);
+    CHECK(!resumes());
+    CHECK(!resumes());
+    end_contexts();
+    tls_session_cache_unref(cache);
+    rt_stop(0);
+}
+
+static void sessions_are_resumed_by_id(void **state) {
+    story(1, by_id_story);
+}
+
+/* Sessions of three names; then which of them are resumed, asked in the same order. */
+static void remember_three(size_t room, bool resumed[3]) {
+    static const struct span names[] = {SPAN_INIT("server.test"), SPAN_INIT("b.test"),
+                                        SPAN_INIT("c.test")};
+    struct tls_session_cache *cache = tls_session_cache_new(room);
+    struct tls_options of_server = server_options(), of_client = client_options();
+    of_server.max_version = TLS_1_2;
+    of_server.session_cache = cache;
+    of_client.max_sessions = 3;
+    contexts(&of_server, &of_client);
+    for (int i = 0; i < 3; i++) {
+        to_server.server_name = names[i];
+        CHECK(!resumes());
+    }
+    for (int i = 3; i-- > 0;) { /* the latest first: what is not resumed is kept again */
+        to_server.server_name = names[i];
+        resumed[i] = resumes();
+    }
+    to_server.server_name = names[0];
+    end_contexts();
+    tls_session_cache_unref(cache);
+}
+
+/* A session takes some 230 bytes. The third pushes the first out; and what fits nowhere is not kept. */
+static void little_room_story(void *arg) {
+    bool resumed[3];
+    remember_three(600, resumed);
+    CHECK(!resumed[0] && resumed[1] && resumed[2]);
+    remember_three(200, resumed);
+    CHECK(!resumed[0] && !resumed[1] && !resumed[2]);
+    rt_stop(0);
+}
+
+static void the_cache_of_sessions_has_an_end(void **state) {
+    story(1, little_room_story);
+}
+
 static void shared_story(void *arg) {
     char keys[2][TLS_TICKET_KEY_SIZE];
     memset(keys[0], 'a', sizeof keys[0]);
@@ -597,6 +686,8 @@ int main(void) {
         cmocka_unit_test(a_server_is_who_the_client_asks_for),
         cmocka_unit_test(both_take_what_both_know),
         cmocka_unit_test(sessions_are_resumed_while_their_keys_last),
+        cmocka_unit_test(sessions_are_resumed_by_id),
+        cmocka_unit_test(the_cache_of_sessions_has_an_end),
         cmocka_unit_test(processes_with_the_same_keys_resume_each_others_sessions),
         cmocka_unit_test(keys_are_logged_when_wanted),
         cmocka_unit_test(bad_configurations_are_told_what_would_be_right),

@@ -372,6 +372,27 @@ static void one_connects(void *arg) {
     atomic_fetch_add(&well, 1);
 }
 
+/* Each P resumes what others have kept, and makes room for its own. */
+static void many_by_id_story(void *arg) {
+    struct tls_session_cache *cache = tls_session_cache_new(2000);
+    struct tls_options of_server = server_options(), of_client = client_options();
+    of_server.session_cache = cache;
+    of_server.max_version = TLS_1_2;
+    of_client.max_sessions = 4;
+    contexts(&of_server, &of_client);
+    for (unsigned round = 1; round <= 3; round++) {
+        for (unsigned i = 0; i < PAIRS; i++)
+            CHECK(go_on(i % rt_p_count(), "pair", one_connects, &many[i]) == 0);
+        STORY_AWAIT(atomic_load(&well) == round * PAIRS);
+    }
+    tls_session_cache_unref(cache);
+    end_story();
+}
+
+static void sessions_by_id_are_of_all_ps(void **state) {
+    story(3, many_by_id_story);
+}
+
 static void many_story(void *arg) {
     struct tls_tickets *tickets = tls_tickets_new(NULL, 0);
     struct tls_options of_server = server_options(), of_client = client_options();
@@ -402,6 +423,7 @@ int main(void) {
         cmocka_unit_test(handshakes_may_run_on_threads_that_block),
         cmocka_unit_test(a_slow_step_holds_up_nobody_of_its_p),
         cmocka_unit_test(contexts_serve_all_ps),
+        cmocka_unit_test(sessions_by_id_are_of_all_ps),
     };
     return cmocka_run_group_tests(tests, tls_story_setup, tls_story_teardown);
 }

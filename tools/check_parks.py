@@ -31,31 +31,78 @@ ALLOWED = {
     "parse": "foreign code, called on the thread's own stack",
 }
 
-FUNCTION = re.compile(r"<([^>]*)>:$")
-DIRECT = re.compile(r"\t(?:call|jmp)\s+.*<([^>+@]+)(@plt)?(?:\+0x[0-9a-f]+)?>$")
+SYMBOL = re.compile(r"([0-9a-f]+) (.{7}) \S+\t[0-9a-f]+\s+(?:\.\w+ )?(.+)$")
+FUNCTION = re.compile(r"([0-9a-f]+) <([^>]*)>:$")
+DIRECT = re.compile(r"\t(?:call|j\w+)\s+([0-9a-f]+) <([^>+@]+)(@plt)?(?:\+0x([0-9a-f]+))?>$")
 INDIRECT = re.compile(r"\tcall\s+\*")
 SEGMENT = re.compile(r"%fs:(0x[0-9a-f]+)?")
+COLD = ".cold"
 
 
 def base_name(symbol):
-    """Parts and clones of a function (f.cold, f.constprop.0) are that function."""
+    """Clones of a function (f.constprop.0) are allowed what that is."""
     return symbol.partition(".")[0]
 
 
+class Names:
+    """What is called what. Files have static functions of the same names, so a function is its address; the
+    table of symbols has those of a file behind the file's name."""
+
+    def __init__(self):
+        self.file = None, ""  # a number of its own, since files of several folders share a name
+        self.functions = {}  # address: name
+        self.files = {}  # address: of a static function, its file's name
+        self.addresses = {}  # (the file's number, or None of a global one; name): address
+        self.cold = []  # (address, the file's number, name of whose part it is)
+
+    def add(self, address, flags, name):
+        if flags.endswith("f"):
+            self.file = len(self.addresses), name
+        elif flags.endswith("F"):
+            number = self.file[0] if flags.startswith("l") else None
+            self.functions[address] = name
+            self.addresses[number, name] = address
+            if number is not None:
+                self.files[address] = self.file[1]
+            if name.endswith(COLD):
+                self.cold.append((address, self.file[0], name.removesuffix(COLD)))
+
+    def parts(self):
+        """{address of what a compiler has put apart: that of the function it is of}"""
+        found = {}
+        for address, number, name in self.cold:
+            whole = self.addresses.get((number, name), self.addresses.get((None, name)))
+            if whole is not None:
+                found[address] = whole
+        return found
+
+    def describe(self, address):
+        name = base_name(self.functions.get(address, "?"))
+        return f"{name} ({self.files[address]})" if address in self.files else name
+
+
 def read_functions(lines):
-    """({function: those it calls}, {functions that call through pointers}, {function: what it addresses})"""
+    """(names, {function: those it calls}, {functions that call through pointers}, {function: what it addresses})"""
+    names = Names()
     calls = collections.defaultdict(set)
     through_pointers = set()
     addresses = collections.defaultdict(set)
+    parts = None
     here = None
     for line in lines:
         if match := FUNCTION.match(line):
-            here = base_name(match.group(1))
+            if parts is None:  # the table of symbols comes before
+                parts = names.parts()
+            here = int(match.group(1), 16)
+            names.functions.setdefault(here, match.group(2))
+            here = parts.get(here, here)
         elif here is None:
-            continue
+            if match := SYMBOL.match(line):
+                names.add(int(match.group(1), 16), match.group(2), match.group(3))
         elif match := DIRECT.search(line):
-            callee = base_name(match.group(1))
-            if callee == "__errno_location":
+            callee = int(match.group(1), 16) - int(match.group(4) or "0", 16)
+            callee = parts.get(callee, callee)
+            if match.group(2) == "__errno_location":
                 addresses[here].add("errno")
             elif callee != here:
                 calls[here].add(callee)
@@ -63,15 +110,15 @@ def read_functions(lines):
             through_pointers.add(here)
         if here and (match := SEGMENT.search(line)) and match.group(1) != CANARY:
             addresses[here].add(match.group(0))
-    return calls, through_pointers, addresses
+    return names, calls, through_pointers, addresses
 
 
-def that_reach(target, calls):
+def that_reach(targets, calls):
     callers = collections.defaultdict(set)
     for function, callees in calls.items():
         for callee in callees:
             callers[callee].add(function)
-    found, todo = set(), [target]
+    found, todo = set(), list(targets)
     while todo:
         for caller in callers[todo.pop()] - found:
             found.add(caller)
@@ -81,27 +128,32 @@ def that_reach(target, calls):
 
 def offenders(lines):
     """[(function, what it addresses, how it may park)]"""
-    calls, through_pointers, addresses = read_functions(lines)
-    if not any(SWITCH in callees for callees in calls.values()):
+    names, calls, through_pointers, addresses = read_functions(lines)
+    switches = {address for address, name in names.functions.items() if name == SWITCH}
+    if not any(switches & callees for callees in calls.values()):
         raise ValueError(f"nothing calls {SWITCH}: was the program stripped?")
-    parking = that_reach(SWITCH, calls)
+    parking = that_reach(switches, calls)
     found = []
-    for function in sorted(addresses.keys() - ALLOWED.keys()):
+    for function in addresses:
+        if base_name(names.functions[function]) in ALLOWED:
+            continue
         if function in parking or function in through_pointers:
             how = "may park" if function in parking else "calls through a pointer"
-            found.append((function, ", ".join(sorted(addresses[function])), how))
-    return found
+            found.append((names.describe(function), ", ".join(sorted(addresses[function])), how))
+    return sorted(found)
+
+
+def read_program(program):
+    """Its symbols, then its instructions."""
+    return subprocess.run(
+        ["objdump", "-t", "-d", "--no-show-raw-insn", program], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
 
 
 def main(arguments):
     if len(arguments) != 1:
         sys.exit(__doc__.splitlines()[2])
-    dump = subprocess.run(
-        ["objdump", "-d", "--no-show-raw-insn", "--no-addresses", arguments[0]],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.splitlines()
+    dump = read_program(arguments[0])
     if not any("x86-64" in line for line in dump[:5]):
         print("check_parks: not a program for x86-64, which is all that is read here")
         return 0

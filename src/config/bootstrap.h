@@ -487,12 +487,18 @@ struct cfg_router { /* extensions.filters.http.router.v3.Router */
     bool respect_expected_rq_timeout;
 };
 
+struct cfg_go_probe { /* sluice.golang.v3.Probe */
+    bool disabled;
+    struct cfg_duration timeout;
+};
 struct cfg_golang { /* extensions.filters.http.golang.v3alpha.Config */
     struct cfg_mark mark;
     struct span library_id, library_path, plugin_name;
     bool has_plugin_config;
     struct cfg_any plugin_config;
-    int merge_policy; /* read nowhere, as on Envoy */
+    int merge_policy;                  /* read nowhere, as on Envoy */
+    struct span gogc, go_memory_limit; /* ours */
+    struct cfg_go_probe probe;         /* ours */
 };
 struct cfg_golang_router_plugin {
     struct cfg_mark mark;
@@ -588,6 +594,7 @@ struct cfg_bootstrap {
 extern const struct cfg_schema cfg_schema_bootstrap;
 extern const struct cfg_schema cfg_schema_hcm;
 extern const struct cfg_schema cfg_schema_router;
+extern const struct cfg_schema cfg_schema_go_probe;
 extern const struct cfg_schema cfg_schema_golang;
 extern const struct cfg_schema cfg_schema_golang_per_route;
 extern const struct cfg_schema cfg_schema_fixed_heap;

@@ -116,6 +116,9 @@ struct cfg_enum {
     size_t count;
 };
 
+/* A field of ours in a message of Envoy's has a number from here on, where Envoy will never have one. */
+enum { CFG_OWN_FIELD = 50000 };
+
 struct cfg_field {
     uint32_t number;
     const char *name; /* snake_case, as in the .proto */

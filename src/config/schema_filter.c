@@ -1,6 +1,9 @@
 /* schema_filter: the HTTP filters that are built in: the router and Go. */
 #include "config/schema_tables.h"
 
+#include "base/unit.h"
+#include "config/load.h"
+
 /* ---- router ---- */
 
 static const struct cfg_field router_fields[] = {
@@ -38,6 +41,22 @@ static const struct cfg_enum_value merge_policy_values[] = {
 static const struct cfg_enum merge_policy_enum = ENUM_TABLE(
     "envoy.extensions.filters.http.golang.v3alpha.Config.MergePolicy", merge_policy_values);
 
+static const struct cfg_field go_probe_fields[] = {
+    FIELD(struct cfg_go_probe, 1, disabled, CFG_BOOL, .default_text = "false",
+          .doc = "Load the library and its configuration at once: what is wrong with them may end "
+                 "the proxy. `--mode validate` probes all the same."),
+    FIELD(struct cfg_go_probe, 2, timeout, CFG_DURATION, WITHIN(1000000, INT64_MAX),
+          .default_text = "10s",
+          .doc = "How long the library may take to start, and as long for each of its "
+                 "configurations."),
+};
+const struct cfg_schema cfg_schema_go_probe = {
+    .name = "sluice.golang.v3.Probe",
+    .doc = "A process of its own in which a Go library and its configurations are tried first.",
+    .size = sizeof(struct cfg_go_probe),
+    FIELDS(go_probe_fields),
+};
+
 static const struct cfg_field golang_fields[] = {
     FIELD(struct cfg_golang, 1, library_id, CFG_STRING, .rules = CFG_REQUIRED,
           .doc = "Name of the library; one that is loaded is not loaded again."),
@@ -51,13 +70,51 @@ static const struct cfg_field golang_fields[] = {
     ENUM(struct cfg_golang, 5, merge_policy, merge_policy_enum,
          .default_text = "MERGE_VIRTUALHOST_ROUTER_FILTER", .status = CFG_INERT,
          .doc = "Read nowhere, as on Envoy: configs are always merged."),
+    FIELD(struct cfg_golang, CFG_OWN_FIELD + 1, gogc, CFG_STRING,
+          .doc = "Not in Envoy. GOGC for this library: a percentage, or `off`. Counts when the "
+                 "library is loaded."),
+    FIELD(struct cfg_golang, CFG_OWN_FIELD + 2, go_memory_limit, CFG_STRING,
+          .doc =
+              "Not in Envoy. GOMEMLIMIT for this library, e.g. `512MiB`. Counts when the library "
+              "is loaded."),
+    INLINE(struct cfg_golang, CFG_OWN_FIELD + 3, probe, struct cfg_go_probe, cfg_schema_go_probe,
+           .doc = "Not in Envoy. How the library is tried before it is loaded."),
 };
+/* As Go reads them: it ends the process over a GOMEMLIMIT that it does not understand. */
+static bool is_gogc(struct span text) {
+    static const struct unit percent[] = {{SPAN_INIT(""), 1}, {{NULL, 0}, 0}};
+    int64_t value;
+    return span_eq(text, SPAN_LIT("off")) || unit_parse(text, percent, INT32_MAX, &value);
+}
+
+static bool is_go_memory_limit(struct span text) {
+    static const struct unit bare[] = {{SPAN_INIT(""), 1}, {{NULL, 0}, 0}};
+    int64_t value;
+    return span_eq(text, SPAN_LIT("off")) || unit_parse(text, bare, INT64_MAX, &value) ||
+           unit_parse(text, unit_bytes, INT64_MAX, &value);
+}
+
+static void golang_check(struct cfg_loader *loader, const struct cfg_tree *node,
+                         const struct cfg_path *path, void *message) {
+    const struct cfg_golang *cfg = message;
+    if (!span_is_none(cfg->gogc) && !is_gogc(cfg->gogc))
+        cfg_report(loader, CFG_PROBLEM_INVALID, node, path,
+                   "gogc '%.*s': must be a percentage such as \"50\", or off", (int)cfg->gogc.len,
+                   cfg->gogc.ptr);
+    if (!span_is_none(cfg->go_memory_limit) && !is_go_memory_limit(cfg->go_memory_limit))
+        cfg_report(loader, CFG_PROBLEM_INVALID, node, path,
+                   "go_memory_limit '%.*s': must be a number of bytes, perhaps with B, KiB, MiB, "
+                   "GiB or TiB behind it, or off",
+                   (int)cfg->go_memory_limit.len, cfg->go_memory_limit.ptr);
+}
+
 const struct cfg_schema cfg_schema_golang = {
     .name = "envoy.extensions.filters.http.golang.v3alpha.Config",
     .doc = "A filter written in Go with Envoy's SDK.",
     .size = sizeof(struct cfg_golang),
     MARK(struct cfg_golang),
     FIELDS(golang_fields),
+    .check = golang_check,
 };
 
 #define OVERRIDE ONEOF(struct cfg_golang_router_plugin, override)

@@ -140,7 +140,8 @@ int go_config_new(const struct cfg_any *typed_config, struct cfg_problems *probl
         return -EINVAL;
     }
     char why[GO_LIBRARY_WHY_MAX];
-    struct go_library *library = go_library_get(cfg->library_id, cfg->library_path, why);
+    const struct go_library_wish wish = {cfg->gogc, cfg->go_memory_limit};
+    struct go_library *library = go_library_get(cfg->library_id, cfg->library_path, &wish, why);
     if (why[0])
         cfg_problem_add(problems, library ? CFG_PROBLEM_WARNING : CFG_PROBLEM_INVALID, &cfg->mark,
                         "%s", why);

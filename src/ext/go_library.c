@@ -1,7 +1,13 @@
 /* go_library: loads in this order. (1) Look into the file: no code of the library has run, so a
  * refusal costs nothing. (2) dlopen, RTLD_NOW so that a missing symbol is an error here and not a
- * death later, RTLD_LOCAL because all Go libraries export the same names. (3) Re-take SIGURG, which
- * the runtime that has just started took for itself. (4) Find the functions.
+ * death later, RTLD_LOCAL because all Go libraries export the same names; with the environment that is
+ * for this library (go_environ.h). (3) Wait until its Go runtime has started, which it does on a thread of its
+ * own, behind dlopen's return. (4) Find the functions.
+ *
+ * SIGURG   The new runtime takes the signal for itself at some moment of its start, and from then on swallows
+ *          what the other runtimes preempt their threads with. Init functions may take seconds, and a
+ *          collection in another library would stand still for as long; so while we wait the signal
+ *          is taken back every few milliseconds.
  *
  * The dynamic loader knows a file by inode, so two library_ids can be one Go runtime with one set of
  * maps. It must then also be one set of seats: libraries are told apart by their handle. */
@@ -13,6 +19,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
+#include "ext/go_environ.h"
 #include "ext/go_log.h"
 #include "rt/foreign.h"
 #include "rt/signals.h"
@@ -62,7 +70,118 @@ static uint32_t seat_count(void) {
     return (p_count ? p_count : RT_P_MAX) * SEATS_PER_P;
 }
 
+/* ---- its start ---- */
+
+enum { TAKE_SIGNALS_MS = 2 };
+
+struct start {
+    uintptr_t (*wait)(
+        void); /* of Go's C part: returns when the runtime is there and init is done */
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool done;
+};
+
+static void *wait_for_start(void *arg) {
+    struct start *start = arg;
+    (void)start->wait(); /* a context for tracebacks, which nobody sets */
+    pthread_mutex_lock(&start->lock);
+    start->done = true;
+    pthread_cond_signal(&start->changed);
+    pthread_mutex_unlock(&start->lock);
+    return NULL;
+}
+
+static void take_signals(const char *path) {
+    int err = signals_after_dlopen();
+    if (err)
+        LOG(log_golang, LOG_WARN, "signals after loading %s: %s", path, strerror(-err));
+}
+
+static void take_signals_until_done(struct start *start, const char *path) {
+    pthread_mutex_lock(&start->lock);
+    while (!start->done) {
+        int64_t until_ns = clock_mono_ns() + TAKE_SIGNALS_MS * NS_PER_MS;
+        struct timespec until = {until_ns / NS_PER_S, until_ns % NS_PER_S};
+        (void)pthread_cond_clockwait(&start->changed, &start->lock, CLOCK_MONOTONIC, &until);
+        take_signals(path);
+    }
+    pthread_mutex_unlock(&start->lock);
+}
+
+static void await_start(void *handle, const char *path) {
+    struct start start = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    function(handle, "_cgo_wait_runtime_init_done", &start.wait);
+    pthread_t thread;
+    if (start.wait && pthread_create(&thread, NULL, wait_for_start, &start) == 0) {
+        take_signals_until_done(&start, path);
+        (void)pthread_join(thread, NULL); /* it has nothing left to do */
+    } else if (start.wait) {
+        (void)start.wait();
+    }
+    take_signals(path);
+}
+
+/* The handle, or NULL and the reason in why. */
+static void *open_library(const char *path, const struct go_elf *elf,
+                          const struct go_library_wish *wish, char why[GO_LIBRARY_WHY_MAX]) {
+    struct go_environ environ = {.no_cgocheck = elf->has_network || elf->has_cluster_specifier,
+                                 .gogc = wish->gogc,
+                                 .memory_limit = wish->memory_limit};
+    int err = go_environ_begin(&environ);
+    if (err) {
+        (void)snprintf(why, GO_LIBRARY_WHY_MAX,
+                       "cannot load %s: there is no room for its environment (%s): start the proxy "
+                       "with GODEBUG=cgocheck=0, and with GOGC= and GOMEMLIMIT= if they are set "
+                       "for it",
+                       path, strerror(-err));
+        return NULL;
+    }
+    void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (handle)
+        await_start(handle, path);
+    else
+        (void)snprintf(why, GO_LIBRARY_WHY_MAX, "cannot load %s: %s", path, dlerror());
+    go_environ_end();
+    return handle;
+}
+
+static char *text_or_empty(struct span s) {
+    return text_of(span_is_none(s) ? SPAN_LIT("") : s);
+}
+
+static void library_free(struct go_library *library) {
+    if (!library)
+        return;
+    free(library->path);
+    free(library->id);
+    free(library->gogc);
+    free(library->memory_limit);
+    free(library);
+}
+
+static struct go_library *library_new(void *handle, const struct go_elf *elf, struct span id,
+                                      const char *path, const struct go_library_wish *wish) {
+    struct go_library *library = calloc(1, sizeof(*library));
+    if (!library)
+        return NULL;
+    library->handle = handle;
+    library->elf = *elf;
+    library->concurrency = seat_count();
+    library->path = strdup(path);
+    library->id = text_of(id);
+    library->gogc = text_or_empty(wish->gogc);
+    library->memory_limit = text_or_empty(wish->memory_limit);
+    if (!library->path || !library->id || !library->gogc || !library->memory_limit) {
+        library_free(library);
+        return NULL;
+    }
+    find_functions(library);
+    return library;
+}
+
 static struct go_library *library_load(struct span id, const char *path,
+                                       const struct go_library_wish *wish,
                                        char why[GO_LIBRARY_WHY_MAX]) {
     struct go_elf elf;
     char elf_why[GO_ELF_WHY_MAX];
@@ -70,29 +189,17 @@ static struct go_library *library_load(struct span id, const char *path,
         (void)snprintf(why, GO_LIBRARY_WHY_MAX, "cannot load %s: %s", path, elf_why);
         return NULL;
     }
-    void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (!handle) {
-        (void)snprintf(why, GO_LIBRARY_WHY_MAX, "cannot load %s: %s", path, dlerror());
+    void *handle = open_library(path, &elf, wish, why);
+    if (!handle)
         return NULL;
-    }
-    int err = signals_after_dlopen();
-    if (err)
-        LOG(log_golang, LOG_WARN, "signals after loading %s: %s", path, strerror(-err));
     for (struct go_library *library = libraries; library; library = library->next)
         if (library->handle == handle)
             return library;
-    struct go_library *library = calloc(1, sizeof(*library));
-    if (!library || !(library->path = strdup(path)) || !(library->id = text_of(id))) {
-        if (library)
-            free(library->path);
-        free(library);
+    struct go_library *library = library_new(handle, &elf, id, path, wish);
+    if (!library) {
         (void)snprintf(why, GO_LIBRARY_WHY_MAX, "cannot load %s: out of memory", path);
         return NULL;
     }
-    library->handle = handle;
-    library->elf = elf;
-    library->concurrency = seat_count();
-    find_functions(library);
     library->next = libraries;
     libraries = library;
     LOG(log_golang, LOG_INFO, "loaded %s: SDK %s, %s, %u seats", path,
@@ -109,9 +216,25 @@ static char *path_of(struct span path) {
     return out;
 }
 
+/* What a library that is loaded was asked to be, and is not. */
+static void compare_wish(const struct go_library *library, const struct go_library_wish *wish,
+                         char why[GO_LIBRARY_WHY_MAX]) {
+    bool same = (span_is_none(wish->gogc) || span_eq(wish->gogc, span_of(library->gogc))) &&
+                (span_is_none(wish->memory_limit) ||
+                 span_eq(wish->memory_limit, span_of(library->memory_limit)));
+    if (!same)
+        (void)snprintf(why, GO_LIBRARY_WHY_MAX,
+                       "%s is loaded with gogc '%s' and go_memory_limit '%s' already, which count "
+                       "until the proxy is started again",
+                       library->path, library->gogc, library->memory_limit);
+}
+
 struct go_library *go_library_get(struct span library_id, struct span path_span,
+                                  const struct go_library_wish *wish,
                                   char why[GO_LIBRARY_WHY_MAX]) {
+    static const struct go_library_wish none;
     struct go_library *library = NULL;
+    wish = wish ? wish : &none;
     why[0] = 0;
     char *path = path_of(path_span);
     pthread_mutex_lock(&lock);
@@ -120,11 +243,12 @@ struct go_library *go_library_get(struct span library_id, struct span path_span,
         entry = entry->next;
     if (entry) {
         library = entry->library;
+        compare_wish(library, wish, why);
         if (path && strcmp(entry->path, path) != 0)
             (void)snprintf(why, GO_LIBRARY_WHY_MAX,
                            "library_id %s is loaded from %s already; %s is not loaded", entry->id,
                            entry->path, path);
-    } else if (path && (library = library_load(library_id, path, why))) {
+    } else if (path && (library = library_load(library_id, path, wish, why))) {
         entry = calloc(1, sizeof(*entry));
         if (entry && (entry->id = text_of(library_id))) {
             entry->path = path;

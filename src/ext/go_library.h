@@ -17,16 +17,25 @@ struct go_library {
     void *handle;
     char *id; /* the first library_id that it was loaded by */
     char *path;
+    char *gogc, *memory_limit; /* what it was loaded with; empty: the process's */
     struct go_elf elf;
     struct go_functions fn;
     uint32_t concurrency;               /* announced; the number of seats */
     struct seat_table *seats[RT_P_MAX]; /* made by each P at its first use */
 };
 
-/* NULL with a sentence in why. A sentence together with a library is a warning; *why is empty
+/* What only counts when the library is loaded; a later, different wish is a warning. Absent spans leave it
+ * to the process's environment. */
+struct go_library_wish {
+    struct span gogc;         /* GOGC: "50", "off" */
+    struct span memory_limit; /* GOMEMLIMIT: "512MiB" */
+};
+
+/* Returns when the library's Go runtime has started and all its init functions are done. wish: NULL for none.
+ * NULL with a sentence in why. A sentence together with a library is a warning; *why is empty
  * otherwise. */
 struct go_library *go_library_get(struct span library_id, struct span path,
-                                  char why[GO_LIBRARY_WHY_MAX]);
+                                  const struct go_library_wish *wish, char why[GO_LIBRARY_WHY_MAX]);
 
 /* All that are loaded, by next, the last one first; the list only grows, at its head. Any thread. */
 struct go_library *go_library_first(void);

@@ -81,7 +81,7 @@ static void levels_are_parsed_and_merged_once(void **state) {
 
 static void a_library_that_is_none_is_refused(void **state) {
     char why[GO_LIBRARY_WHY_MAX];
-    assert_null(go_library_get(SPAN_LIT("id"), SPAN_LIT("no-such-file.so"), why));
+    assert_null(go_library_get(SPAN_LIT("id"), SPAN_LIT("no-such-file.so"), NULL, why));
     assert_non_null(strstr(why, "cannot load ./no-such-file.so: No such file"));
 }
 

@@ -1,0 +1,110 @@
+package main
+
+/*
+#include <signal.h>
+#include <stddef.h>
+
+// A crash in C code on the thread that calls.
+static void c_crash(void) { *(volatile int *)8 = 1; }
+*/
+import "C"
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"strings"
+
+	"github.com/envoyproxy/envoy/contrib/golang/common/go/api"
+	"github.com/envoyproxy/envoy/contrib/golang/filters/http/source/go/pkg/http"
+	"google.golang.org/protobuf/types/known/anypb"
+)
+
+func init() {
+	http.RegisterHttpFilterFactoryAndConfigParser("misbehave", newMisbehaving, &misbehaving{})
+	http.RegisterHttpFilterFactoryAndConfigParser("environ", newEnvironFilter, http.NullParser)
+	misbehave(os.Getenv("SLUICE_TEST_INIT"))
+}
+
+// --- plugin "misbehave" ---
+
+// misbehave does what a broken library does: the word says where its author was careless.
+func misbehave(how string) {
+	switch how {
+	case "panic":
+		panic("careless: " + how)
+	case "hang":
+		select {}
+	case "exit":
+		fmt.Fprintln(os.Stderr, "careless: cannot reach the database")
+		os.Exit(3)
+	case "crash":
+		C.c_crash()
+	case "loud":
+		line := strings.Repeat("x", 1023) + "\n"
+		for i := 0; i < 4096; i++ {
+			os.Stderr.WriteString(line)
+		}
+		panic("careless: " + how)
+	}
+}
+
+// misbehaving is the configuration: for "parse", "merge" and "factory" how they go
+// wrong. With "only_probe" they do in a probe only.
+type misbehaving struct{ fields map[string]interface{} }
+
+func (m *misbehaving) act(where string) {
+	if m.fields["only_probe"] == true && os.Getenv("SLUICE_PROBE") == "" {
+		return
+	}
+	how, _ := m.fields[where].(string)
+	misbehave(how)
+}
+
+func (*misbehaving) Parse(any *anypb.Any, _ api.ConfigCallbackHandler) (interface{}, error) {
+	fields, err := structOf(any)
+	if err != nil {
+		return nil, err
+	}
+	conf := &misbehaving{fields}
+	if conf.fields["parse"] == "error" {
+		return nil, errors.New("careless: not like this")
+	}
+	conf.act("parse")
+	return conf, nil
+}
+
+func (*misbehaving) Merge(parent, child interface{}) interface{} {
+	child.(*misbehaving).act("merge")
+	return child
+}
+
+func newMisbehaving(config interface{}, callbacks api.FilterCallbackHandler) api.StreamFilter {
+	config.(*misbehaving).act("factory")
+	// What factories may ask is answered in a probe as well.
+	callbacks.StreamInfo().DownstreamRemoteAddress()
+	callbacks.StreamInfo().Protocol()
+	return &api.PassThroughStreamFilter{}
+}
+
+// --- plugin "environ" ---
+
+type environFilter struct{ api.PassThroughStreamFilter }
+
+func newEnvironFilter(_ interface{}, _ api.FilterCallbackHandler) api.StreamFilter {
+	return &environFilter{}
+}
+
+// EncodeHeaders tells what the library's Go runtime was started with.
+func (*environFilter) EncodeHeaders(header api.ResponseHeaderMap, _ bool) api.StatusType {
+	percent := debug.SetGCPercent(100)
+	debug.SetGCPercent(percent)
+	header.Set("x-gogc", fmt.Sprint(percent))
+	header.Set("x-memory-limit", fmt.Sprint(debug.SetMemoryLimit(-1)))
+	header.Set("x-env-gogc", os.Getenv("GOGC"))
+	header.Set("x-env-godebug", os.Getenv("GODEBUG"))
+	header.Set("x-env-path", os.Getenv("PATH"))
+	header.Set("x-env-probe", os.Getenv("SLUICE_PROBE"))
+	return api.Continue
+}

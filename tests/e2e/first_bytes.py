@@ -139,9 +139,9 @@ class Answer:
         self.said = json.loads(fields.get("x-said", "{}"))
 
 
-def ask(port, *pieces, half_close=False, timeout_s=20):
+def ask(port, *pieces, host="127.0.0.1", half_close=False, timeout_s=20):
     """Sends the pieces, each with a system call, so mostly a packet, of its own, and reads one answer."""
-    with socket.create_connection(("127.0.0.1", port), timeout=timeout_s) as sock:
+    with socket.create_connection((host, port), timeout=timeout_s) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         data = b""
         try:

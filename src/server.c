@@ -48,6 +48,7 @@ static struct server {
     bool counts_all;                      /* the admin's and those that ignore it, too */
     struct listener *admin;
     struct listener_config admin_config;
+    struct listener_address admin_address;
     _Atomic int state; /* enum admin_state */
     _Atomic bool failing_healthcheck, stopping;
 } server;
@@ -154,6 +155,7 @@ static bool open_listeners(void) {
             continue;
         int rc = 0;
         struct listener *listener = NULL;
+        char text[ADDRESS_TEXT_MAX] = "any address";
         const struct listener_options options = {
             .config = cfg,
             .snapshot = server.snapshot,
@@ -161,10 +163,8 @@ static bool open_listeners(void) {
             .ignores_global = cfg->config->ignore_global_conn_limit,
         };
         if (server.listener_count < LISTENERS_MAX)
-            listener = listener_open(&options, &rc);
+            listener = listener_open(&options, &rc, text);
         if (!listener) {
-            char text[ADDRESS_TEXT_MAX];
-            address_text(&cfg->address, text);
             LOG(log_main, LOG_CRITICAL, "listener '%.*s': cannot bind %s: %s", (int)cfg->name.len,
                 cfg->name.ptr, text, rc ? strerror(-rc) : "too many listeners");
             return false;
@@ -200,9 +200,13 @@ static bool open_admin(void) {
         return true;
     struct cfg_problems problems = {0};
     struct listener_config *config = &server.admin_config;
-    *config =
-        (struct listener_config){.name = SPAN_LIT("admin"), .connections_max = LISTENER_UNLIMITED};
-    if (!address_parse(cfg->address->host, (uint16_t)cfg->address->port_value, &config->address))
+    *config = (struct listener_config){.name = SPAN_LIT("admin"),
+                                       .connections_max = LISTENER_UNLIMITED,
+                                       .addresses = &server.admin_address,
+                                       .address_count = 1};
+    server.admin_address = (struct listener_address){.ipv4_compat = cfg->address->ipv4_compat};
+    if (!address_parse(cfg->address->host, (uint16_t)cfg->address->port_value,
+                       &server.admin_address.address))
         cfg_problem_add(&problems, CFG_PROBLEM_INVALID, &cfg->address->mark,
                         "'%.*s' is no IP address", (int)cfg->address->host.len,
                         cfg->address->host.ptr);
@@ -219,10 +223,10 @@ static bool open_admin(void) {
         .global = server.counts_all ? server.connections : NULL,
         .ignores_global = cfg->ignore_global_conn_limit,
     };
-    server.admin = listener_open(&options, &rc);
+    char text[ADDRESS_TEXT_MAX];
+    server.admin = listener_open(&options, &rc, text);
     if (!server.admin) {
-        LOG(log_main, LOG_CRITICAL, "admin: cannot bind %.*s:%u: %s", (int)cfg->address->host.len,
-            cfg->address->host.ptr, cfg->address->port_value, strerror(-rc));
+        LOG(log_main, LOG_CRITICAL, "admin: cannot bind %s: %s", text, strerror(-rc));
         return false;
     }
     return !server.options->admin_address_path ||
@@ -321,7 +325,9 @@ static struct config *hook_config(int64_t *since_wall_ns) {
 static void hook_each_listener(admin_listener_fn fn, void *arg) {
     for (unsigned i = 0; i < server.listener_count; i++) {
         const struct listener *at = server.listeners[i];
-        struct admin_listener listener = {.name = span_of(at->name), .address = at->address};
+        struct admin_listener listener = {.name = span_of(at->name),
+                                          .addresses = at->addresses,
+                                          .address_count = at->address_count};
         if (at->quota) {
             int64_t bytes = stat_value(at->stats.memory_bytes);
             listener.memory_limit_bytes = (uint64_t)at->quota->limit_bytes;
@@ -445,10 +451,17 @@ static bool take_signals(void) {
     return true;
 }
 
+static void say_addresses_of(const struct listener *listener) {
+    char text[ADDRESS_TEXT_MAX];
+    for (unsigned i = 0; i < listener->address_count; i++) {
+        address_text(&listener->addresses[i], text);
+        LOG(log_main, LOG_INFO, "listener '%s' on %s", listener->name, text);
+    }
+}
+
 static void say_addresses(void) {
     for (unsigned i = 0; i < server.listener_count; i++)
-        LOG(log_main, LOG_INFO, "listener '%s' on %s", server.listeners[i]->name,
-            server.listeners[i]->address_text);
+        say_addresses_of(server.listeners[i]);
     if (server.admin)
         LOG(log_main, LOG_INFO, "admin on http://%s/", server.admin->address_text);
 }

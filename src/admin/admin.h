@@ -28,7 +28,8 @@ enum admin_state { /* Envoy's numbers: the value of server.state */
 
 struct admin_listener {
     struct span name;
-    struct address address;                    /* as bound: its port is never 0 */
+    const struct address *addresses; /* as bound: no port is 0; one at least */
+    size_t address_count;
     uint64_t memory_limit_bytes, memory_bytes; /* limit 0: none, and then nothing is counted */
 };
 

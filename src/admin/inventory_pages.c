@@ -14,10 +14,9 @@ static void put_address(struct text *out, const struct address *address) {
     text_put(out, span_make(text, address_text(address, text)));
 }
 
-static void json_address(struct json *json, const char *key, const struct address *address) {
+static void json_address_value(struct json *json, const struct address *address) {
     char host[ADDRESS_TEXT_MAX];
     size_t len = address_host_text(address, host);
-    json_key(json, key);
     json_open(json, '{');
     json_key(json, "socket_address");
     json_open(json, '{');
@@ -28,21 +27,35 @@ static void json_address(struct json *json, const char *key, const struct addres
     json_close(json, '}');
 }
 
+static void json_address(struct json *json, const char *key, const struct address *address) {
+    json_key(json, key);
+    json_address_value(json, address);
+}
+
 /* ---- listeners ---- */
 
 static void put_listener(const struct admin_listener *listener, void *arg) {
     struct text *out = arg;
-    text_put(out, listener->name);
-    text_puts(out, "::");
-    put_address(out, &listener->address);
-    text_putc(out, '\n');
+    for (size_t i = 0; i < listener->address_count; i++) {
+        text_put(out, listener->name);
+        text_puts(out, "::");
+        put_address(out, &listener->addresses[i]);
+        text_putc(out, '\n');
+    }
 }
 
 static void json_listener(const struct admin_listener *listener, void *arg) {
     struct json *json = arg;
     json_open(json, '{');
     json_field(json, "name", listener->name);
-    json_address(json, "local_address", &listener->address);
+    json_address(json, "local_address", &listener->addresses[0]);
+    if (listener->address_count > 1) {
+        json_key(json, "additional_local_addresses");
+        json_open(json, '[');
+        for (size_t i = 1; i < listener->address_count; i++)
+            json_address_value(json, &listener->addresses[i]);
+        json_close(json, ']');
+    }
     json_close(json, '}');
 }
 

@@ -93,10 +93,22 @@ struct cfg_socket_option { /* config.core.v3.SocketOption */
     int state; /* enum cfg_socket_option_state */
 };
 
+struct cfg_socket_options { /* config.core.v3.SocketOptionsOverride */
+    struct cfg_socket_option *socket_options;
+    size_t socket_options_count;
+};
+struct cfg_additional_address { /* config.listener.v3.AdditionalAddress */
+    struct cfg_mark mark;
+    struct cfg_address *address;
+    struct cfg_socket_options *socket_options; /* NULL: the listener's */
+};
+
 struct cfg_listener { /* config.listener.v3.Listener */
     struct cfg_mark mark;
     struct span name; /* default: its address */
     struct cfg_address *address;
+    struct cfg_additional_address *additional_addresses;
+    size_t additional_addresses_count;
     struct span stat_prefix;
     struct cfg_filter_chain *filter_chains;
     size_t filter_chains_count;

@@ -90,6 +90,32 @@ static const struct cfg_enum_value traffic_direction_values[] = {
 static const struct cfg_enum traffic_direction_enum =
     ENUM_TABLE("envoy.config.core.v3.TrafficDirection", traffic_direction_values);
 
+static const struct cfg_field socket_options_fields[] = {
+    LIST(struct cfg_socket_options, 1, socket_options, struct cfg_socket_option,
+         cfg_schema_socket_option, .doc = "All that are set."),
+};
+static const struct cfg_schema socket_options_schema = {
+    .name = "envoy.config.core.v3.SocketOptionsOverride",
+    .doc = "Socket options in the place of others.",
+    .size = sizeof(struct cfg_socket_options),
+    FIELDS(socket_options_fields),
+};
+
+static const struct cfg_field additional_address_fields[] = {
+    POINTER(struct cfg_additional_address, 1, address, struct cfg_address, cfg_schema_address,
+            .rules = CFG_REQUIRED, .doc = "Where to listen, too."),
+    POINTER(struct cfg_additional_address, 2, socket_options, struct cfg_socket_options,
+            socket_options_schema, .default_text = "the listener's",
+            .doc = "Set there instead of the listener's socket_options, even if it has none."),
+};
+static const struct cfg_schema additional_address_schema = {
+    .name = "envoy.config.listener.v3.AdditionalAddress",
+    .doc = "One more address of a listener.",
+    .size = sizeof(struct cfg_additional_address),
+    MARK(struct cfg_additional_address),
+    FIELDS(additional_address_fields),
+};
+
 static const struct cfg_field listener_fields[] = {
     FIELD(struct cfg_listener, 1, name, CFG_STRING, .default_text = "its address",
           .doc = "For logs, statistics and the admin; unique."),
@@ -137,6 +163,9 @@ static const struct cfg_field listener_fields[] = {
     FIELD(struct cfg_listener, 31, ignore_global_conn_limit, CFG_BOOL,
           .doc = "The limit of connections of the whole process does not concern this listener: "
                  "see [connections.md](connections.md)."),
+    LIST(struct cfg_listener, 33, additional_addresses, struct cfg_additional_address,
+         additional_address_schema,
+         .doc = "Where else to listen. All else, statistics included, is the same for all."),
     WRAPPER(struct cfg_listener, 34, max_connections_to_accept_per_socket_event, CFG_U32,
             .default_text = "16", WITHIN(1, UINT32_MAX),
             .doc = "So many are accepted in one go; then everybody else has a turn."),
@@ -148,7 +177,7 @@ static const struct cfg_missing listener_missing[] = {
     {18, "udp_listener_config"},       {19, "api_listener"},
     {20, "connection_balance_config"}, {21, "reuse_port"},
     {27, "internal_listener"},         {30, "enable_mptcp"},
-    {32, "filter_chain_matcher"},      {33, "additional_addresses"},
+    {32, "filter_chain_matcher"},
 };
 const struct cfg_schema cfg_schema_listener = {
     .name = "envoy.config.listener.v3.Listener",

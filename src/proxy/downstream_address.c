@@ -10,14 +10,14 @@ void downstream_local_address(struct downstream *d, struct address *out) {
 
     memcpy(&known, d->local_v4, sizeof known);
     if (known != 0) {
-        struct compact_address local = {.family = AF_INET,
-                                        .port = htons(address_port(&d->info->listener->address))};
+        struct compact_address local = {
+            .family = AF_INET, .port = htons(address_port(&d->info->listener->addresses[0]))};
         memcpy(local.ip, d->local_v4, sizeof d->local_v4);
         address_unpack(&local, out);
         return;
     }
     socket_local_address(&d->socket, out);
-    if (out->len && out->sa.any.sa_family == AF_INET)
+    if (out->len && out->sa.any.sa_family == AF_INET && d->info->listener->has_one_port)
         memcpy(d->local_v4, &out->sa.v4.sin_addr, sizeof d->local_v4);
 }
 

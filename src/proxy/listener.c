@@ -31,11 +31,12 @@ static int set_int(int fd, int level, int name, int value) {
 }
 
 /* Those of the configuration that are for now. *what is which one failed. */
-static int set_options(int fd, const struct cfg_listener *cfg, bool v6,
+static int set_options(int fd, const struct cfg_listener *cfg, const struct listener_address *as,
                        enum cfg_socket_option_state now, const char **what) {
+    bool v6 = as->address.sa.any.sa_family == AF_INET6;
     int rc = 0;
-    for (size_t i = 0; cfg && rc == 0 && i < cfg->socket_options_count; i++) {
-        const struct cfg_socket_option *option = &cfg->socket_options[i];
+    for (size_t i = 0; rc == 0 && i < as->socket_option_count; i++) {
+        const struct cfg_socket_option *option = &as->socket_options[i];
         if (option->state != (int)now)
             continue;
         if (option->value_case == CFG_SOCKET_OPTION_INT)
@@ -65,8 +66,7 @@ static int set_options(int fd, const struct cfg_listener *cfg, bool v6,
 /* A socket that listens. *reuse_port: each P is to get one of its own; false afterwards when the kernel,
  * or a filter before it, does not allow that. */
 static int bind_one(const struct address *address, const struct cfg_listener *cfg,
-                    bool *reuse_port) {
-    bool v6_only_value = !(cfg && cfg->address->ipv4_compat);
+                    const struct listener_address *as, bool *reuse_port) {
     int backlog = cfg && cfg->tcp_backlog_size.set ? (int)cfg->tcp_backlog_size.value : BACKLOG;
     bool v6 = address->sa.any.sa_family == AF_INET6;
     const char *what = NULL;
@@ -77,18 +77,18 @@ static int bind_one(const struct address *address, const struct cfg_listener *cf
     sys_set_nodelay(fd); /* what is accepted inherits it */
     (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (v6)
-        (void)set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, v6_only_value);
+        (void)set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, !as->ipv4_compat);
     if (*reuse_port && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) != 0)
         *reuse_port = false;
-    int rc = set_options(fd, cfg, v6, CFG_SOCKET_BEFORE_BIND, &what);
+    int rc = set_options(fd, cfg, as, CFG_SOCKET_BEFORE_BIND, &what);
     if (rc == 0 && bind(fd, &address->sa.any, address->len) != 0)
         rc = -errno;
     if (rc == 0)
-        rc = set_options(fd, cfg, v6, CFG_SOCKET_BOUND, &what);
+        rc = set_options(fd, cfg, as, CFG_SOCKET_BOUND, &what);
     if (rc == 0 && listen(fd, backlog) != 0)
         rc = -errno;
     if (rc == 0)
-        rc = set_options(fd, cfg, v6, CFG_SOCKET_LISTENING, &what);
+        rc = set_options(fd, cfg, as, CFG_SOCKET_LISTENING, &what);
     if (rc == 0)
         return fd;
     (void)close(fd); /* nothing was sent on it */
@@ -103,21 +103,22 @@ static int share(int fd) {
     return copy < 0 ? -errno : copy;
 }
 
-/* One descriptor for each P: sockets of their own where they may share the port, else all the same one.
- * *bound is the address they have, with the port that the kernel chose. */
-static int open_fds(struct listener *listener, struct address *bound, bool reuse_port) {
+/* Of one address a descriptor for each P: sockets of their own where they may share the port, else all the same one.
+ * The address becomes what it is bound to, with the port that the kernel chose. */
+static int open_address(struct listener *listener, unsigned which, bool reuse_port) {
     const struct cfg_listener *cfg = listener->config->config;
+    const struct listener_address *as = &listener->config->addresses[which];
+    struct address *bound = &listener->addresses[which];
+    unsigned per_address = listener->count / listener->address_count;
+    struct listener_fd *fds = &listener->fds[which * per_address];
     bool wanted = reuse_port;
-    for (unsigned i = 0; i < listener->count; i++) {
-        struct listener_fd *lfd = &listener->fds[i];
+    *bound = as->address;
+    for (unsigned i = 0; i < per_address; i++) {
         bool own = i == 0 || reuse_port;
-        int fd = own ? bind_one(bound, cfg, &reuse_port) : share(listener->fds[0].fd);
-        if (fd < 0) {
-            while (i-- > 0)
-                close(listener->fds[i].fd);
+        int fd = own ? bind_one(bound, cfg, as, &reuse_port) : share(fds[0].fd);
+        if (fd < 0)
             return fd;
-        }
-        lfd->fd = fd;
+        fds[i].fd = fd;
         if (i == 0)
             address_of_socket(fd, bound); /* the others join the port that 0 became */
     }
@@ -126,6 +127,23 @@ static int open_fds(struct listener *listener, struct address *bound, bool reuse
         address_text(bound, text);
         LOG(log_listener, LOG_WARN,
             "SO_REUSEPORT was refused: all workers accept from one socket at %s", text);
+    }
+    return 0;
+}
+
+static int open_fds(struct listener *listener, bool reuse_port, char where[ADDRESS_TEXT_MAX]) {
+    listener->has_one_port = true;
+    for (unsigned i = 0; i < listener->address_count; i++) {
+        int rc = open_address(listener, i, reuse_port);
+        if (rc < 0) {
+            address_text(&listener->config->addresses[i].address, where);
+            for (unsigned k = 0; k < listener->count; k++)
+                if (listener->fds[k].fd >= 0)
+                    (void)close(listener->fds[k].fd); /* nothing was sent on it */
+            return rc;
+        }
+        if (address_port(&listener->addresses[i]) != address_port(&listener->addresses[0]))
+            listener->has_one_port = false;
     }
     return 0;
 }
@@ -194,7 +212,7 @@ static bool init_limits(struct listener *listener, const struct listener_options
 }
 
 static void name_it(struct listener *listener, const struct cfg_listener *cfg) {
-    address_text(&listener->address, listener->address_text);
+    address_text(&listener->addresses[0], listener->address_text);
     if (cfg && cfg->name.len)
         snprintf(listener->name, sizeof listener->name, "%.*s", (int)cfg->name.len, cfg->name.ptr);
     else
@@ -212,13 +230,18 @@ static void init_chains(struct listener *listener) {
     listener->is_plain = only && filter_chain_is_plain(only);
 }
 
-struct listener *listener_open(const struct listener_options *options, int *rc) {
+struct listener *listener_open(const struct listener_options *options, int *rc,
+                               char where[ADDRESS_TEXT_MAX]) {
     const struct cfg_listener *cfg = options->config->config;
-    unsigned count = cfg ? rt_p_count() : 1; /* P 0 serves the admin */
+    unsigned per_address = cfg ? rt_p_count() : 1; /* P 0 serves the admin */
+    unsigned count = per_address * options->config->address_count;
     bool reuse_port =
-        count > 1 && !(cfg && cfg->enable_reuse_port.set && !cfg->enable_reuse_port.value);
+        per_address > 1 && !(cfg && cfg->enable_reuse_port.set && !cfg->enable_reuse_port.value);
     struct listener *listener = calloc(1, sizeof *listener + count * sizeof(struct listener_fd));
-    if (!listener || !init_limits(listener, options)) {
+    if (listener)
+        listener->addresses = calloc(options->config->address_count, sizeof *listener->addresses);
+    address_text(&options->config->addresses[0].address, where);
+    if (!listener || !listener->addresses || !init_limits(listener, options)) {
         *rc = -ENOMEM;
         goto fail;
     }
@@ -227,15 +250,16 @@ struct listener *listener_open(const struct listener_options *options, int *rc) 
     listener->bypass_overload = !cfg || cfg->bypass_overload_manager;
     init_chains(listener);
     listener->count = count;
+    listener->address_count = options->config->address_count;
     listener->accepts_per_turn = cfg && cfg->max_connections_to_accept_per_socket_event.set
                                      ? cfg->max_connections_to_accept_per_socket_event.value
                                      : ACCEPTS_PER_TURN;
     for (unsigned i = 0; i < count; i++) {
-        listener->fds[i] = (struct listener_fd){.listener = listener, .p_index = i, .fd = -1};
+        listener->fds[i] =
+            (struct listener_fd){.listener = listener, .p_index = i % per_address, .fd = -1};
         timer_init(&listener->fds[i].retry, accept_retry);
     }
-    listener->address = options->config->address;
-    *rc = open_fds(listener, &listener->address, reuse_port);
+    *rc = open_fds(listener, reuse_port, where);
     if (*rc < 0)
         goto fail;
     name_it(listener, cfg);
@@ -246,6 +270,7 @@ fail:
     if (listener) {
         quota_free(listener->quota);
         free(listener->limit);
+        free(listener->addresses);
     }
     free(listener);
     return NULL;
@@ -289,7 +314,7 @@ static void post_to_all(struct listener *listener, void (*fn)(struct rt_post *))
         struct listener_message *message = malloc(sizeof *message);
         ASSERT(message); /* a few bytes at start and stop */
         *message = (struct listener_message){.post.fn = fn, .lfd = &listener->fds[i]};
-        rt_post(i, &message->post);
+        rt_post(listener->fds[i].p_index, &message->post);
     }
 }
 

@@ -1,4 +1,4 @@
-/* listener: listening sockets, one per P by SO_REUSEPORT where the kernel and the config allow it,
+/* listener: listening sockets, for each address one per P by SO_REUSEPORT where the kernel and the config allow it,
  * else one that all Ps poll.
  *
  * Ownership  A listener owns its descriptors; each carries the index of its P, so that a set of them
@@ -48,9 +48,11 @@ struct listener_fd {
 };
 
 struct listener {
-    char name[128];         /* the configured name, else the address */
-    struct address address; /* as bound: a port of 0 is resolved */
-    char address_text[ADDRESS_TEXT_MAX];
+    char name[128];            /* the configured name, else the address */
+    struct address *addresses; /* as bound: a port of 0 is resolved; owned */
+    unsigned address_count;
+    bool has_one_port;                   /* all of them have the same */
+    char address_text[ADDRESS_TEXT_MAX]; /* of the first one */
     const struct listener_config *config;
     struct connection_info undecided; /* shared by connections whose filter chain is not chosen */
     const struct connection_info *first; /* what is known of a new one: that, or its chain */
@@ -64,7 +66,7 @@ struct listener {
     bool ignores_global;             /* it counts there, without being held to it */
     uint32_t accepts_per_turn;
     bool is_admin;
-    unsigned count;
+    unsigned count; /* of descriptors: for each address one for each P */
     struct listener_fd fds[];
 };
 
@@ -77,8 +79,10 @@ struct listener_options {
     bool ignores_global;
 };
 
-/* Binds and listens; accepting starts with listener_start. NULL and *rc = -errno on error. */
-struct listener *listener_open(const struct listener_options *options, int *rc);
+/* Binds and listens; accepting starts with listener_start. NULL and *rc = -errno on error; where: the address that it
+ * was about. */
+struct listener *listener_open(const struct listener_options *options, int *rc,
+                               char where[ADDRESS_TEXT_MAX]);
 /* Inside rt_run: each P begins to accept. */
 void listener_start(struct listener *listener);
 /* On a P whose overload is over: takes the connections that waited meanwhile. */

@@ -141,6 +141,54 @@ static void build_logs(struct listener_config *listener, struct cfg_problems *pr
     }
 }
 
+/* The listener, of those before it and itself, that has it already; NULL: it is free. */
+static const struct listener_config *owner_of(const struct snapshot *snapshot,
+                                              const struct listener_config *last,
+                                              const struct address *address) {
+    for (const struct listener_config *at = snapshot->listeners; at <= last; at++)
+        for (uint32_t i = 0; i < at->address_count; i++)
+            if (address_port(address) != 0 && address_eq(&at->addresses[i].address, address))
+                return at;
+    return NULL;
+}
+
+/* False: there is a problem that makes it useless to look further. */
+static bool build_addresses(const struct snapshot *snapshot, struct listener_config *listener,
+                            struct cfg_problems *problems) {
+    const struct cfg_listener *cfg = listener->config;
+    listener->addresses = calloc(cfg->additional_addresses_count + 1, sizeof *listener->addresses);
+    if (!listener->addresses) {
+        problems->lost = true;
+        return false;
+    }
+    for (size_t i = 0; i <= cfg->additional_addresses_count; i++) {
+        const struct cfg_additional_address *more = i ? &cfg->additional_addresses[i - 1] : NULL;
+        const struct cfg_address *from = more ? more->address : cfg->address;
+        struct listener_address address = {
+            .ipv4_compat = from->ipv4_compat,
+            .socket_options = cfg->socket_options,
+            .socket_option_count = cfg->socket_options_count,
+        };
+        if (more && more->socket_options) {
+            address.socket_options = more->socket_options->socket_options;
+            address.socket_option_count = more->socket_options->socket_options_count;
+        }
+        if (!address_parse(from->host, (uint16_t)from->port_value, &address.address)) {
+            cfg_problem_add(problems, CFG_PROBLEM_INVALID, &from->mark,
+                            "'%.*s' is no IP address; a listener takes one, such as 0.0.0.0",
+                            (int)from->host.len, from->host.ptr);
+            return false;
+        }
+        const struct listener_config *owner = owner_of(snapshot, listener, &address.address);
+        if (owner)
+            cfg_problem_add(problems, CFG_PROBLEM_INVALID, more ? &more->mark : &cfg->mark,
+                            "the address is taken by the listener of line %u",
+                            owner->config->mark.line);
+        listener->addresses[listener->address_count++] = address;
+    }
+    return true;
+}
+
 static void build_listener(struct snapshot *snapshot, const struct cfg_listener *cfg,
                            struct cfg_problems *problems) {
     struct listener_config *listener = &snapshot->listeners[snapshot->listener_count];
@@ -149,25 +197,16 @@ static void build_listener(struct snapshot *snapshot, const struct cfg_listener 
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark, "the listener has no address");
         return;
     }
-    if (!address_parse(cfg->address->host, (uint16_t)cfg->address->port_value,
-                       &listener->address)) {
-        cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->address->mark,
-                        "'%.*s' is no IP address; a listener takes one, such as 0.0.0.0",
-                        (int)cfg->address->host.len, cfg->address->host.ptr);
+    if (!build_addresses(snapshot, listener, problems)) {
+        free(listener->addresses);
         return;
     }
-    for (uint32_t i = 0; i < snapshot->listener_count; i++) {
+    for (uint32_t i = 0; i < snapshot->listener_count; i++)
         if (cfg->name.len && span_eq(snapshot->listeners[i].name, cfg->name))
             cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark,
                             "the name '%.*s' is taken by the listener of line %u",
                             (int)cfg->name.len, cfg->name.ptr,
                             snapshot->listeners[i].config->mark.line);
-        if (address_port(&listener->address) != 0 &&
-            address_eq(&snapshot->listeners[i].address, &listener->address))
-            cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark,
-                            "the address is taken by the listener of line %u",
-                            snapshot->listeners[i].config->mark.line);
-    }
     listener->memory_limit_bytes = memory_limit(cfg, problems);
     listener->connections_max = UINT64_MAX;
     if (cfg_runtime_listener_limit(config_bootstrap(snapshot->config)->layered_runtime, cfg->name,
@@ -175,7 +214,7 @@ static void build_listener(struct snapshot *snapshot, const struct cfg_listener 
         problems->lost = true;
     /* As on Envoy, where the address is a part of the name. */
     char owner[ADDRESS_TEXT_MAX + sizeof "listener."] = "listener.";
-    address_text(&listener->address, owner + strlen(owner));
+    address_text(&listener->addresses[0].address, owner + strlen(owner));
     for (char *c = owner; *c; c++)
         if (*c == ':')
             *c = '_';
@@ -226,6 +265,7 @@ static void free_listener(struct listener_config *listener) {
     for (uint32_t i = 0; i < listener->log_count; i++)
         access_log_free(listener->logs[i]);
     free(listener->logs);
+    free(listener->addresses);
 }
 
 void snapshot_unref(struct snapshot *snapshot) {

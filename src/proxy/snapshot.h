@@ -16,10 +16,18 @@
 #include "proxy/hcm.h"
 #include "proxy/listener_filter.h"
 
+struct listener_address {
+    struct address address;
+    bool ipv4_compat;
+    const struct cfg_socket_option *socket_options; /* borrowed of the config */
+    size_t socket_option_count;
+};
+
 struct listener_config {
     const struct cfg_listener *config; /* NULL: the admin's */
     struct span name;
-    struct address address;
+    struct listener_address *addresses; /* the first one is what it is called by */
+    uint32_t address_count;
     uint64_t memory_limit_bytes; /* 0: none */
     uint64_t connections_max;    /* UINT64_MAX: no limit */
     struct filter_chain_table *chains;

@@ -209,7 +209,7 @@ class Proxy:
         ports = {}
         for line in self.admin("/listeners").splitlines():
             name, _, where = line.partition("::")
-            ports[name] = int(where.rpartition(":")[2])
+            ports.setdefault(name, int(where.rpartition(":")[2]))  # the first of its addresses
         return ports
 
     def port(self, name=None):

@@ -26,9 +26,11 @@ static struct address address(const char *host, uint16_t port) {
 }
 
 static void each_listener(admin_listener_fn fn, void *arg) {
+    const struct address main[] = {address("127.0.0.1", 10000), address("::1", 10002)};
+    const struct address odd = address("::1", 10001);
     const struct admin_listener listeners[] = {
-        {SPAN_LIT("main"), address("127.0.0.1", 10000), 1 << 20, 80 << 10},
-        {SPAN_LIT("odd\"name"), address("::1", 10001), 0, 0},
+        {SPAN_LIT("main"), main, 2, 1 << 20, 80 << 10},
+        {SPAN_LIT("odd\"name"), &odd, 1, 0, 0},
     };
     for (size_t i = 0; i < sizeof listeners / sizeof *listeners; i++)
         fn(&listeners[i], arg);

@@ -140,7 +140,8 @@ static void home_is_a_page_that_needs_nothing_else(void **state) {
 /* ---- listeners and clusters ---- */
 
 static void listeners_are_listed(void **state) {
-    assert_get("/listeners", 200, "main::127.0.0.1:10000\nodd\"name::[::1]:10001\n");
+    assert_get("/listeners", 200,
+               "main::127.0.0.1:10000\nmain::[::1]:10002\nodd\"name::[::1]:10001\n");
     struct page page = ask("GET", "/listeners?format=json");
     assert_string_equal(page.body.data, "{\n"
                                         " \"listener_statuses\": [\n"
@@ -151,7 +152,15 @@ static void listeners_are_listed(void **state) {
                                         "     \"address\": \"127.0.0.1\",\n"
                                         "     \"port_value\": 10000\n"
                                         "    }\n"
-                                        "   }\n"
+                                        "   },\n"
+                                        "   \"additional_local_addresses\": [\n"
+                                        "    {\n"
+                                        "     \"socket_address\": {\n"
+                                        "      \"address\": \"::1\",\n"
+                                        "      \"port_value\": 10002\n"
+                                        "     }\n"
+                                        "    }\n"
+                                        "   ]\n"
                                         "  },\n"
                                         "  {\n"
                                         "   \"name\": \"odd\\\"name\",\n"

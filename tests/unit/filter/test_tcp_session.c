@@ -96,9 +96,10 @@ static void serve(const char *before, const char *more) {
     CHECK(snapshot);
     cluster = snapshot->clusters[0];
     cluster_start(snapshot->clusters[0]);
+    char where[ADDRESS_TEXT_MAX];
     const struct listener_options options = {.config = &snapshot->listeners[0],
                                              .snapshot = snapshot};
-    listener = listener_open(&options, &rc);
+    listener = listener_open(&options, &rc, where);
     CHECK(listener);
     listener_start(listener);
     rt_yield(); /* both were posted */
@@ -113,7 +114,7 @@ static NOINLINE int connected(void) {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     int on = 1;
     CHECK(fd >= 0);
-    CHECK(connect(fd, &listener->address.sa.any, listener->address.len) == 0 ||
+    CHECK(connect(fd, &listener->addresses[0].sa.any, listener->addresses[0].len) == 0 ||
           errno == EINPROGRESS);
     CHECK(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0);
     return fd;

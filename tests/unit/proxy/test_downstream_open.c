@@ -190,9 +190,10 @@ static void look_with(const struct listener_filter_kind *first,
 
 static void serve(void) {
     int rc;
+    char where[ADDRESS_TEXT_MAX];
     const struct listener_options options = {.config = &snapshot->listeners[0],
                                              .snapshot = snapshot};
-    listener = listener_open(&options, &rc);
+    listener = listener_open(&options, &rc, where);
     CHECK(listener);
     listener_start(listener);
 }
@@ -201,7 +202,7 @@ static int connected(void) {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     int on = 1;
     CHECK(fd >= 0);
-    CHECK(connect(fd, &listener->address.sa.any, listener->address.len) == 0 ||
+    CHECK(connect(fd, &listener->addresses[0].sa.any, listener->addresses[0].len) == 0 ||
           errno == EINPROGRESS);
     CHECK(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0);
     return fd;

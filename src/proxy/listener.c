@@ -148,7 +148,7 @@ static int open_fds(struct listener *listener, bool reuse_port, char where[ADDRE
     return 0;
 }
 
-/* listener.ADDRESS.x with the address as a tag; the admin's is listener.admin.x, without. */
+/* listener.ADDRESS.x, or what stat_prefix has instead of the address, as a tag; the admin's is listener.admin.x, without. */
 static struct statistic *listener_stat(const struct listener *listener, enum stat_kind kind,
                                        const char *what) {
     if (listener->is_admin) {
@@ -156,6 +156,9 @@ static struct statistic *listener_stat(const struct listener *listener, enum sta
         snprintf(name, sizeof name, "listener.admin.%s", what);
         return stats_get(kind, span_of(name), span_of(name), NULL, 0);
     }
+    struct span prefix = listener->config->config->stat_prefix;
+    if (prefix.len)
+        return stats_get_tagged(kind, "listener", "envoy.listener_address", prefix, what);
     char label[ADDRESS_TEXT_MAX];
     snprintf(label, sizeof label, "%s", listener->address_text);
     for (char *c = label; *c; c++) /* as Envoy writes an address in a stat's name */

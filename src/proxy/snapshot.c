@@ -1,5 +1,6 @@
 #include "proxy/snapshot.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -189,6 +190,21 @@ static bool build_addresses(const struct snapshot *snapshot, struct listener_con
     return true;
 }
 
+/* "listener.127.0.0.1_80", malloc'ed: as on Envoy, where the address is a part of the name. NULL: no memory. */
+static char *stats_owner(const struct listener_config *listener) {
+    struct span prefix = listener->config->stat_prefix;
+    char text[ADDRESS_TEXT_MAX], *owner = NULL;
+    if (prefix.len)
+        return asprintf(&owner, "listener.%.*s", (int)prefix.len, prefix.ptr) < 0 ? NULL : owner;
+    address_text(&listener->addresses[0].address, text);
+    if (asprintf(&owner, "listener.%s", text) < 0)
+        return NULL;
+    for (char *c = owner; *c; c++)
+        if (*c == ':')
+            *c = '_';
+    return owner;
+}
+
 static void build_listener(struct snapshot *snapshot, const struct cfg_listener *cfg,
                            struct cfg_problems *problems) {
     struct listener_config *listener = &snapshot->listeners[snapshot->listener_count];
@@ -212,13 +228,12 @@ static void build_listener(struct snapshot *snapshot, const struct cfg_listener 
     if (cfg_runtime_listener_limit(config_bootstrap(snapshot->config)->layered_runtime, cfg->name,
                                    &listener->connections_max) < 0)
         problems->lost = true;
-    /* As on Envoy, where the address is a part of the name. */
-    char owner[ADDRESS_TEXT_MAX + sizeof "listener."] = "listener.";
-    address_text(&listener->addresses[0].address, owner + strlen(owner));
-    for (char *c = owner; *c; c++)
-        if (*c == ':')
-            *c = '_';
-    listener->chains = filter_chain_table_build(cfg, snapshot, span_of(owner), problems);
+    char *owner = stats_owner(listener);
+    if (owner)
+        listener->chains = filter_chain_table_build(cfg, snapshot, span_of(owner), problems);
+    else
+        problems->lost = true;
+    free(owner);
     build_listener_filters(listener, problems);
     build_logs(listener, problems);
     snapshot->listener_count++;

@@ -99,3 +99,10 @@ def test_an_address_that_cannot_be_had_is_named():
         none = [on(made, {"address": at("localhost", port)})]
         done = run("--mode", "validate", config={"static_resources": {"listeners": none}})
         assert done.returncode == 1 and "'localhost' is no IP address" in done.stderr
+
+
+def test_statistics_are_called_by_stat_prefix(proxy):
+    edge = proxy([listener("main", [direct(200, "x")], stat_prefix="front")])
+    assert edge.get("/").status == 200
+    assert edge.stat("listener.front.downstream_cx_total") == 1
+    assert not [name for name in edge.stats() if name.startswith("listener.127")]

@@ -17,6 +17,7 @@
 #include "admin/symbols.h"
 #include "base/clock.h"
 #include "config/runtime_layers.h"
+#include "ext/go_cluster.h"
 #include "ext/go_filter.h"
 #include "filter/json_router.h"
 #include "filter/listener_filters.h"
@@ -503,6 +504,7 @@ static void main_coroutine(void *arg) {
     access_log_set_flush_interval(server.options->flush_interval_ms);
     filter_register(&filter_kind_router);
     filter_register(&filter_kind_golang);
+    cluster_specifier_register(&cluster_specifier_kind_golang);
     listener_filters_register();
     filter_register(&filter_kind_json_router);
     network_filters_register();

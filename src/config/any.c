@@ -72,6 +72,8 @@ static const char *slot_name(enum cfg_any_slot slot) {
         return "listener filter";
     case CFG_SLOT_TRANSPORT_SOCKET:
         return "transport socket";
+    case CFG_SLOT_CLUSTER_SPECIFIER:
+        return "cluster specifier plugin";
     case CFG_SLOT_PAYLOAD:
         break;
     }

@@ -185,7 +185,21 @@ struct cfg_weighted_clusters {
     struct span runtime_key_prefix; /* inert */
 };
 
-enum cfg_cluster_case { CFG_CLUSTER_NAME = 1, CFG_CLUSTER_HEADER = 2, CFG_CLUSTER_WEIGHTED = 3 };
+struct cfg_cluster_specifier_plugin { /* route.v3.ClusterSpecifierPlugin */
+    struct cfg_mark mark;
+    struct span name; /* of `extension`, as the next */
+    struct cfg_any typed_config;
+    bool has_typed_config;
+    bool is_optional; /* inert */
+};
+
+enum cfg_cluster_case {
+    CFG_CLUSTER_NAME = 1,
+    CFG_CLUSTER_HEADER = 2,
+    CFG_CLUSTER_WEIGHTED = 3,
+    CFG_CLUSTER_PLUGIN = 37,
+    CFG_CLUSTER_INLINE_PLUGIN = 39,
+};
 enum cfg_host_rewrite_case {
     CFG_HOST_REWRITE_LITERAL = 6,
     CFG_HOST_REWRITE_AUTO = 7,
@@ -196,6 +210,8 @@ struct cfg_route_action {
     int cluster_specifier_case;
     struct span cluster, cluster_header;
     struct cfg_weighted_clusters *weighted_clusters;
+    struct span cluster_specifier_plugin;
+    struct cfg_cluster_specifier_plugin *inline_cluster_specifier_plugin;
     int cluster_not_found_response_code; /* 0 SERVICE_UNAVAILABLE, 1 NOT_FOUND, 2 500 */
     struct cfg_duration timeout;         /* default 15 s, 0 = none */
     struct cfg_duration idle_timeout;    /* default: the HCM's stream_idle_timeout */
@@ -276,6 +292,8 @@ struct cfg_route_configuration {
     size_t request_headers_to_remove_count, response_headers_to_remove_count;
     bool most_specific_header_mutations_wins;
     struct cfg_bool validate_clusters; /* default true for static configs */
+    struct cfg_cluster_specifier_plugin *cluster_specifier_plugins;
+    size_t cluster_specifier_plugins_count;
     bool ignore_port_in_host_matching;
     struct cfg_per_filter *typed_per_filter_config;
     size_t typed_per_filter_config_count;

@@ -83,6 +83,7 @@ enum cfg_any_slot {
     CFG_SLOT_RESOURCE_MONITOR,
     CFG_SLOT_LISTENER_FILTER,
     CFG_SLOT_TRANSPORT_SOCKET,
+    CFG_SLOT_CLUSTER_SPECIFIER,
 };
 
 /* Checks, after Envoy's protoc-gen-validate rules. Those on an absent scalar apply to its zero

@@ -1,4 +1,5 @@
 /* schema_registry: which messages may stand in an Any, and a walk over all tables. */
+#include "config/golang_config.h"
 #include "config/listener_filter_config.h"
 #include "config/json_router_config.h"
 #include "config/network_config.h"
@@ -17,6 +18,8 @@ static const struct cfg_any_type any_types[] = {
     {&cfg_schema_network_direct_response, CFG_SLOT_NETWORK_FILTER,
      "envoy.filters.network.direct_response"},
     {&cfg_schema_inject, CFG_SLOT_NETWORK_FILTER, "sluice.filters.network.inject"},
+    {&cfg_schema_golang_cluster_specifier, CFG_SLOT_CLUSTER_SPECIFIER,
+     "envoy.router.cluster_specifier_plugin.golang"},
     {&cfg_schema_router, CFG_SLOT_HTTP_FILTER, "envoy.filters.http.router"},
     {&cfg_schema_golang, CFG_SLOT_HTTP_FILTER, "envoy.filters.http.golang"},
     {&cfg_schema_golang_per_route, CFG_SLOT_PER_ROUTE, "envoy.filters.http.golang"},

@@ -141,6 +141,37 @@ static const struct cfg_schema weighted_clusters_schema = {
     .check = check_weights,
 };
 
+/* ---- plugins that choose ---- */
+
+static const struct cfg_field extension_fields[] = {
+    FIELD(struct cfg_cluster_specifier_plugin, 1, name, CFG_STRING, .rules = CFG_REQUIRED,
+          .doc = "Any name; routes refer to it in cluster_specifier_plugin."),
+    FIELD(struct cfg_cluster_specifier_plugin, 2, typed_config, CFG_ANY,
+          .has_at = CFG_AT(struct cfg_cluster_specifier_plugin, has_typed_config),
+          .slot = CFG_SLOT_CLUSTER_SPECIFIER, .rules = CFG_REQUIRED,
+          .doc = "Which plugin, and its settings."),
+};
+static const struct cfg_schema extension_schema = {
+    .name = "envoy.config.core.v3.TypedExtensionConfig",
+    .doc = "An extension.",
+    .size = sizeof(struct cfg_cluster_specifier_plugin),
+    FIELDS(extension_fields),
+};
+
+static const struct cfg_field specifier_plugin_fields[] = {
+    FLAT(struct cfg_cluster_specifier_plugin, 1, "extension", extension_schema,
+         .rules = CFG_REQUIRED, .doc = "The plugin."),
+    FIELD(struct cfg_cluster_specifier_plugin, 2, is_optional, CFG_BOOL, .status = CFG_INERT,
+          .doc = "A plugin that is not built in is refused all the same."),
+};
+static const struct cfg_schema specifier_plugin_schema = {
+    .name = "envoy.config.route.v3.ClusterSpecifierPlugin",
+    .doc = "Chooses the cluster of a request, when its route is chosen.",
+    .size = sizeof(struct cfg_cluster_specifier_plugin),
+    MARK(struct cfg_cluster_specifier_plugin),
+    FIELDS(specifier_plugin_fields),
+};
+
 /* ---- route ---- */
 
 static const struct cfg_enum_value not_found_values[] = {
@@ -179,8 +210,15 @@ static const struct cfg_field route_action_fields[] = {
           .rules = CFG_HEADER_NAME, .doc = "Request header whose value becomes the host."),
     POINTER(struct cfg_route_action, 32, regex_rewrite, struct cfg_regex_rewrite,
             cfg_schema_regex_rewrite, .doc = "Rewrite of the path by regular expression."),
+    FIELD(struct cfg_route_action, 37, cluster_specifier_plugin, CFG_STRING, CLUSTER,
+          .rules = CFG_ONEOF_REQUIRED,
+          .doc = "Name of one of cluster_specifier_plugins, which chooses the cluster."),
     FIELD(struct cfg_route_action, 38, append_x_forwarded_host, CFG_BOOL,
           .doc = "Tell the host that was rewritten in x-forwarded-host."),
+    POINTER(struct cfg_route_action, 39, inline_cluster_specifier_plugin,
+            struct cfg_cluster_specifier_plugin, specifier_plugin_schema, CLUSTER,
+            .rules = CFG_ONEOF_REQUIRED,
+            .doc = "A plugin of this route, which chooses the cluster."),
 };
 static const struct cfg_missing route_action_missing[] = {
     {4, "metadata_match"},
@@ -201,8 +239,6 @@ static const struct cfg_missing route_action_missing[] = {
     {34, "internal_redirect_policy"},
     {35, "host_rewrite_path_regex"},
     {36, "max_stream_duration"},
-    {37, "cluster_specifier_plugin"},
-    {39, "inline_cluster_specifier_plugin"},
     {40, "early_data_policy"},
     {41, "path_rewrite_policy"},
 };
@@ -374,6 +410,9 @@ static const struct cfg_field route_configuration_fields[] = {
     REQUEST_REMOVE(struct cfg_route_configuration, 8),
     FIELD(struct cfg_route_configuration, 10, most_specific_header_mutations_wins, CFG_BOOL,
           .doc = "Apply header changes from the widest to the narrowest, not the other way round."),
+    LIST(struct cfg_route_configuration, 12, cluster_specifier_plugins,
+         struct cfg_cluster_specifier_plugin, specifier_plugin_schema,
+         .doc = "Plugins that routes name in cluster_specifier_plugin."),
     FIELD(struct cfg_route_configuration, 14, ignore_port_in_host_matching, CFG_BOOL,
           .doc = "Match domains without the port of the Host header."),
     PER_FILTER(struct cfg_route_configuration, 16),
@@ -382,7 +421,6 @@ static const struct cfg_missing route_configuration_missing[] = {
     {3, "internal_only_headers"},
     {9, "vhds"},
     {11, "max_direct_response_body_size_bytes"},
-    {12, "cluster_specifier_plugins"},
     {13, "request_mirror_policies"},
     {15, "ignore_path_parameters_in_path_matching"},
     {17, "metadata"},

@@ -103,6 +103,16 @@ enum go_value {
     GO_VALUE_VIRTUAL_CLUSTER = 12,
 };
 
+/* Of the cluster specifier. Any thread. */
+struct go_cluster_functions {
+    uint64_t (*new_plugin)(uint64_t config_ptr, uint64_t config_len); /* 0: refused */
+    void (*destroy_plugin)(uint64_t id);
+    /* The name's length; more than room: it was not written. 0: none; GO_CLUSTER_PANIC. */
+    int64_t (*specify)(uint64_t plugin, uint64_t header, uint64_t id, uint64_t buffer,
+                       uint64_t room);
+};
+enum { GO_CLUSTER_PANIC = -1 };
+
 /* The functions of a library. All but config ones are called with the stream's seat held. */
 struct go_functions {
     uint64_t (*new_config)(struct go_http_config *config);
@@ -123,4 +133,5 @@ struct go_functions {
     /* Ours and not the SDK's, go_heap.h: NULL where the author left it out. */
     int32_t (*heap_profile)(int32_t fd, int32_t gc);
     void (*on_destroy)(struct go_request *req, uint64_t reason);
+    struct go_cluster_functions cluster; /* NULL where there is no cluster specifier */
 };

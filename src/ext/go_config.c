@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "base/intern.h"
+#include "ext/go_any.h"
 #include "ext/go_lent.h"
 #include "ext/go_log.h"
 
@@ -66,34 +67,6 @@ static void destroy(const struct go_library *library, uint64_t id) {
 
 /* ---- parse ---- */
 
-static size_t put_field(char *out, unsigned number, struct span bytes) {
-    size_t n = 0;
-    out[n++] = (char)(number << 3 | 2);
-    for (size_t len = bytes.len;; len >>= 7) {
-        out[n++] = (char)((len & 0x7f) | (len > 0x7f ? 0x80 : 0));
-        if (len <= 0x7f)
-            break;
-    }
-    if (bytes.len)
-        memcpy(out + n, bytes.ptr, bytes.len);
-    return n + bytes.len;
-}
-
-/* google.protobuf.Any {1 type_url, 2 value} in wire format; an empty one is no bytes at all. */
-static char *any_bytes(const struct cfg_any *any, size_t *len) {
-    enum { FIELD_OVERHEAD = 11 };
-    *len = 0;
-    size_t room = any ? any->type_url.len + any->value.len + 2 * FIELD_OVERHEAD : 1;
-    char *out = malloc(room);
-    if (!out || !any)
-        return out;
-    if (any->type_url.len)
-        *len += put_field(out, 1, any->type_url);
-    if (any->value.len)
-        *len += put_field(out + *len, 2, any->value);
-    return out;
-}
-
 /* 0 and the problem reported when the plugin refused it. any NULL: an empty one. */
 static uint64_t parse(struct go_library *library, struct span name, const struct cfg_any *any,
                       bool is_route, const struct cfg_mark *mark, struct cfg_problems *problems) {
@@ -101,7 +74,7 @@ static uint64_t parse(struct go_library *library, struct span name, const struct
     struct new_call call = {.library = library};
     struct loan loan = {0};
     size_t len;
-    char *bytes = any_bytes(any, &len);
+    char *bytes = go_any_bytes(any, &len);
     if (bytes && !is_route) {
         loan = loan_new(&go_lent_configs, STATS_SHARD_FOREIGN);
         config = loan.memory; /* Go gives it back, also when it refuses */

@@ -6,7 +6,7 @@
  *   Get/SetDynamicMetadata,                  -7: gets give an empty map or string, sets do nothing
  *   Get/SetStringFilterState
  *   DefineMetric and the other metric calls  -7: id 0, which counts nowhere and reads 0
- *   network filters, cluster specifier       -1 or nothing: no configuration can start one yet
+ *   network filters                          -1 or nothing: no configuration can start one yet
  *
  * The first call of each kind is logged. Stale calls get the codes of go_exports_http.c's gates as far
  * as they can matter: none of these touches a request. */
@@ -134,17 +134,6 @@ int envoyGoFilterSetFilterState(void *w, void *key, void *value, int type, int s
 /* Never -6 here: the SDK's wait for it does not work. */
 int envoyGoFilterGetFilterState(void *w, void *key, void *out) {
     return GO_FILTER_IS_DESTROYED;
-}
-
-/* ---- cluster specifier ---- */
-
-int envoyGoClusterSpecifierGetHeader(uint64_t header, void *key, void *out) {
-    return 0; /* not found */
-}
-
-void envoyGoClusterSpecifierLogError(uint64_t plugin, void *text) {
-    const struct go_string *message = text;
-    LOG(log_golang, LOG_ERROR, "%.*s", (int)message->len, message->ptr);
 }
 
 /* ---- the list ---- */

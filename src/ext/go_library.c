@@ -55,6 +55,11 @@ static void find_functions(struct go_library *library) {
     function(handle, "envoyGoFilterOnHttpData", &fn->on_data);
     function(handle, "envoyGoFilterOnHttpDestroy", &fn->on_destroy);
     function(handle, "SluiceHeapProfile", &fn->heap_profile);
+    if (library->elf.has_cluster_specifier) {
+        function(handle, "envoyGoClusterSpecifierNewPlugin", &fn->cluster.new_plugin);
+        function(handle, "envoyGoClusterSpecifierDestroyPlugin", &fn->cluster.destroy_plugin);
+        function(handle, "envoyGoOnClusterSpecify", &fn->cluster.specify);
+    }
     if (library->elf.level == GO_LEVEL_31) {
         function(handle, "envoyGoFilterOnHttpLog", &fn->on_log_31);
     } else {

@@ -44,7 +44,8 @@ static struct cluster *find_cluster(struct router *r, const struct route_entry *
     const struct exchange *x = r->x;
     if (route->cluster)
         return route->cluster;
-    struct span name = route_cluster_name(route, &x->request.headers);
+    struct span name =
+        route->specifier ? x->route_cluster : route_cluster_name(route, &x->request.headers);
     struct cluster *cluster =
         span_is_none(name) || !x->snapshot ? NULL : snapshot_cluster(x->snapshot, name);
     return cluster ? cluster : no_cluster(r, route);

@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "proxy/cluster_specifier.h"
 #include "proxy/downstream_wait.h"
 #include "proxy/format.h"
 #include "proxy/local_reply.h"
@@ -250,6 +251,12 @@ static void stop_timers(struct exchange *x) {
 
 /* ---- routes ---- */
 
+static NOINLINE void choose_cluster(struct exchange *x) {
+    const struct cluster_specifier *specifier = x->route->specifier;
+    x->route_cluster =
+        specifier->kind->choose(specifier->config, &x->request.headers, &x->arena, x->shard);
+}
+
 const struct route_entry *exchange_route(struct exchange *x) {
     if (!x->route_chosen) {
         x->route_chosen = true;
@@ -264,6 +271,8 @@ const struct route_entry *exchange_route(struct exchange *x) {
                 x->idle_timeout_ns = x->route->idle_timeout_ns;
                 watch(x);
             }
+            if (__builtin_expect(!x->route->cluster && x->route->specifier, false))
+                choose_cluster(x);
         }
     }
     return x->route;

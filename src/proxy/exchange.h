@@ -92,6 +92,8 @@ struct exchange {
     struct arena arena;
     struct message request, response;
     struct local_reply reply; /* set with reply_pending; its spans are in the arena */
+    /* Of a route with a specifier: the cluster that was chosen with it, by name. Absent: memory was short. */
+    struct span route_cluster;
 };
 
 struct filter_instance {
@@ -160,7 +162,8 @@ COLD void exchange_reset(struct exchange *x, struct span details);
 /* To be written to; made now, if there was none. NULL when memory is short. */
 struct metadata *exchange_metadata(struct exchange *x);
 
-/* The chosen route, choosing it first if need be. NULL when none matches. */
+/* The chosen route, choosing it first if need be, and its cluster if a plugin does that: then it parks. NULL when
+ * none matches. On the exchange's main coroutine. */
 const struct route_entry *exchange_route(struct exchange *x);
 void exchange_clear_route(struct exchange *x);
 

@@ -10,6 +10,7 @@
 #include "proxy/filter.h"
 
 struct cluster;
+struct cluster_specifier;
 struct exchange;
 struct format;
 struct route_table;
@@ -20,8 +21,8 @@ struct header_mutations;
 /* What a request asks of its route comes first and was worked out at build time, so that a plain route
  * costs two cache lines and no look at its configuration. */
 struct route_entry {
-    /* Of a fixed name; NULL: named by a header, or there is none: 503 NC (or as the config says) per
-     * request. Borrowed from the snapshot. */
+    /* Of a fixed name; NULL: named by a header, or by a plugin, or there is none: 503 NC (or as the config
+     * says) per request. Borrowed from the snapshot. */
     struct cluster *cluster;
     int64_t timeout_ns;       /* 0: none. Of a route action, 15 s by default */
     struct span timeout_text; /* in milliseconds; absent: no timeout */
@@ -36,7 +37,8 @@ struct route_entry {
     const struct cfg_route *config;
     const struct cfg_virtual_host *virtual_host;
     const struct route_table *table;
-    struct span direct_body; /* of a direct_response, read at build time */
+    struct span direct_body;                   /* of a direct_response, read at build time */
+    const struct cluster_specifier *specifier; /* names the cluster; NULL: none */
 };
 
 struct route_build {
@@ -74,8 +76,8 @@ MUST_CHECK static inline int route_mutate_response(const struct route_entry *rou
     return route->mutates_response ? route_mutate(route, x, false) : 0;
 }
 
-/* Cluster name of a route action for this request (fixed or by header); absent when the header is
- * missing. */
+/* Cluster name of a route action for this request (fixed or by header; not for a route with a specifier, whose
+ * choice the exchange has); absent when the header is missing. */
 struct span route_cluster_name(const struct route_entry *route, const struct header_map *headers);
 /* :path by prefix_rewrite or regex_rewrite (sets x-envoy-original-path as Envoy does), :authority
  * by host_rewrite_literal/_header (sets x-envoy-original-host). After route_mutate_request, as on

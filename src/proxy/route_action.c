@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "proxy/cluster_specifier.h"
 #include "proxy/regex.h"
 #include "proxy/route_internal.h"
 #include "proxy/tls_info.h"
@@ -167,6 +168,12 @@ static struct span milliseconds(struct route_builder *builder, int64_t ns) {
     return text ? span_make(text, span_put_u64(text, (uint64_t)ns / NS_PER_MS)) : span_none();
 }
 
+static void set_specifier(struct route_builder *builder, struct route *route,
+                          const struct cluster_specifier *specifier) {
+    if (specifier && route_build_choices(builder, route, 1))
+        route->choices[0].entry.specifier = specifier;
+}
+
 static void build_action(struct route_builder *builder, const struct cfg_route_action *action,
                          struct route *route) {
     switch (action->cluster_specifier_case) {
@@ -182,6 +189,21 @@ static void build_action(struct route_builder *builder, const struct cfg_route_a
     case CFG_CLUSTER_NAME:
         if (route_build_choices(builder, route, 1))
             check_cluster(builder, action->cluster, &action->mark, "cluster", &route->choices[0]);
+        break;
+    case CFG_CLUSTER_PLUGIN: {
+        struct span name = action->cluster_specifier_plugin;
+        const struct cluster_specifier *specifier = route_specifier_find(builder->table, name);
+        if (!specifier)
+            route_problem(builder, &action->mark,
+                          "route: unknown cluster_specifier_plugin '%.*s': it must be one of "
+                          "cluster_specifier_plugins of the route_config",
+                          (int)name.len, name.ptr ? name.ptr : "");
+        set_specifier(builder, route, specifier);
+        break;
+    }
+    case CFG_CLUSTER_INLINE_PLUGIN:
+        set_specifier(builder, route,
+                      route_specifier_build(builder, action->inline_cluster_specifier_plugin));
         break;
     default:
         route_problem(builder, &action->mark, "a cluster specifier is required");

@@ -67,6 +67,17 @@ const void **route_filters_build(struct route_builder *builder,
                             (config)->typed_per_filter_config_count),                              \
     })
 
+/* ---- plugins that choose clusters ---- */
+
+struct cluster_specifier;
+/* NULL, and a problem reported. */
+struct cluster_specifier *route_specifier_build(struct route_builder *builder,
+                                                const struct cfg_cluster_specifier_plugin *config);
+/* Those that routes refer to by name: before the routes. */
+void route_specifiers_build(struct route_builder *builder);
+const struct cluster_specifier *route_specifier_find(const struct route_table *table,
+                                                     struct span name);
+
 /* ---- virtual hosts by domain ---- */
 
 struct route_index;
@@ -186,6 +197,8 @@ struct route_table {
     struct route_vhost *vhosts;
     size_t vhost_count;
     uint32_t filter_count;
+    struct cluster_specifier **specifiers; /* those of the table; routes may have their own */
+    size_t specifier_count;
     struct route_owned *owned; /* newest first */
     struct route_memory *memory;
     bool memory_short;

@@ -138,6 +138,7 @@ struct route_table *route_table_build(const struct cfg_route_configuration *conf
     table->vhost_count = config->virtual_hosts_count;
     struct route_builder builder = {table, build, problems};
     table->level = ROUTE_LEVEL_BUILD(&builder, config);
+    route_specifiers_build(&builder);
     table->vhosts = route_alloc(&builder, table->vhost_count, sizeof(*table->vhosts));
     if (table->vhosts && host_index_init(&builder, &table->hosts)) {
         for (size_t i = 0; i < table->vhost_count; i++)

@@ -22,7 +22,7 @@ import sys
 HERE = pathlib.Path(__file__).resolve().parent
 OUT = HERE.parent.parent / "build" / "filters"
 
-LIBRARIES = ("basic", "config", "gcloop", "heap")
+LIBRARIES = ("basic", "config", "gcloop", "heap", "network")
 
 # For each SDK: the module file that requires it, and the build tag for sources
 # that must differ from those for the newest.

@@ -283,7 +283,8 @@ static void members_of_a_oneof_exclude_each_other(void **state) {
     assert_int_equal(route_of(config)->match->path_specifier_case, CFG_PATH_PREFIX);
     config_unref(config);
     refused(WITH_ACTION("timeout: 1s"),
-            ROUTE_PATH "route: one of cluster, cluster_header, weighted_clusters is required\n");
+            ROUTE_PATH "route: one of cluster, cluster_header, weighted_clusters, "
+                       "cluster_specifier_plugin, inline_cluster_specifier_plugin is required\n");
     refused(WITH_ROUTE("match: {prefix: /}"),
             HCM_PATH "route_config.virtual_hosts[0].routes[0]: one of route, redirect, "
                      "direct_response is required\n");

@@ -1,0 +1,13 @@
+/* golang_config: where Go plug-ins stand besides HTTP filters, as C structs. Conventions: bootstrap.h. */
+#pragma once
+#include "config/types.h"
+
+struct
+    cfg_golang_cluster_specifier { /* extensions.router.cluster_specifier.golang.v3alpha.Config */
+    struct cfg_mark mark;
+    struct span library_id, library_path, default_cluster;
+    struct cfg_any config;
+    bool has_config;
+};
+
+extern const struct cfg_schema cfg_schema_golang_cluster_specifier;

@@ -554,6 +554,7 @@ static void by_chance(void **state) {
     for (unsigned round = 0; round < 200; round++) {
         d.len = 0;
         put_value(&d, 0);
+        ASSERT(d.len > 0); /* the first piece has room */
         for (unsigned i = chance(4); i > 1; i--)
             d.text[chance((unsigned)d.len)] = damage[chance(sizeof damage - 1)];
         struct span input = span_make(d.text, d.len);

@@ -4,6 +4,7 @@
 #include <sys/random.h>
 
 #include "base/clock.h"
+#include "http/path.h"
 #include "http/status.h"
 #include "proxy/connection_info.h"
 #include "proxy/downstream.h"
@@ -184,11 +185,6 @@ static enum format_value_kind put_grpc(const struct format_op *op, const struct 
 
 /* ---- paths ---- */
 
-static struct span query_of(struct span path) {
-    ptrdiff_t mark = span_find(path, '?');
-    return mark < 0 ? span_none() : span_from(path, (size_t)mark + 1);
-}
-
 static enum format_value_kind put_path(const struct format_op *op, const struct exchange *x,
                                        struct format_out *out) {
     struct span path = span_none();
@@ -196,26 +192,14 @@ static enum format_value_kind put_path(const struct format_op *op, const struct 
         path = header_get(&x->request.headers, HDR_X_ENVOY_ORIGINAL_PATH);
     if (op->which == PATH_CURRENT || (span_is_none(path) && op->which != PATH_ORIGINAL))
         path = header_get(&x->request.headers, HDR_PATH);
-    ptrdiff_t mark = op->part == 0 ? span_find(path, '?') : -1;
-    if (mark >= 0)
-        path.len = (size_t)mark;
-    return format_put_text(out, path, op->max_len);
+    return format_put_text(out, op->part == 0 ? path_only(path) : path, op->max_len);
 }
 
 static enum format_value_kind put_query_param(const struct format_op *op, const struct exchange *x,
                                               struct format_out *out) {
-    struct span query = query_of(header_get(&x->request.headers, HDR_PATH));
-    while (query.len > 0) {
-        ptrdiff_t amp = span_find(query, '&');
-        struct span pair = amp < 0 ? query : span_make(query.ptr, (size_t)amp);
-        query = amp < 0 ? span_none() : span_from(query, (size_t)amp + 1);
-        ptrdiff_t equal = span_find(pair, '=');
-        struct span key = equal < 0 ? pair : span_make(pair.ptr, (size_t)equal);
-        if (span_eq(key, op->text))
-            return format_put_text(
-                out, equal < 0 ? SPAN_LIT("") : span_from(pair, (size_t)equal + 1), op->max_len);
-    }
-    return FORMAT_ABSENT;
+    struct span query = path_query(header_get(&x->request.headers, HDR_PATH)), value;
+    return query_get(query, op->text, &value) ? format_put_text(out, value, op->max_len)
+                                              : FORMAT_ABSENT;
 }
 
 /* ---- fields ---- */
@@ -281,7 +265,7 @@ static enum format_value_kind put_message_field(enum format_field field, const s
     case FIELD_STREAM_ID: /* Envoy's stream id provider is the request id */
         return format_put_text(out, header_get(request, HDR_X_REQUEST_ID), SIZE_MAX);
     case FIELD_QUERY_PARAMS:
-        return format_put_text(out, query_of(header_get(request, HDR_PATH)), max_len);
+        return format_put_text(out, path_query(header_get(request, HDR_PATH)), max_len);
     case FIELD_PROTOCOL:
         return format_put_text(
             out, x->info.protocol == 0 ? SPAN_LIT("HTTP/1.0") : SPAN_LIT("HTTP/1.1"), SIZE_MAX);

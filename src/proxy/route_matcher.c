@@ -2,6 +2,7 @@
  * build time. Of a field with several entries it is enough that one value matches (Envoy 1.40; older
  * ones joined them with ","); of a query parameter the first value counts. */
 
+#include "http/path.h"
 #include "proxy/regex.h"
 #include "proxy/route_internal.h"
 
@@ -234,28 +235,11 @@ struct query_matcher *query_matchers_build(struct route_builder *builder,
     return matchers;
 }
 
-/* First value of a parameter, not decoded; "" without "=". False when it is not there. */
-static bool query_find(struct span query, struct span name, struct span *value) {
-    while (query.len > 0) {
-        ptrdiff_t amp = span_find(query, '&');
-        struct span pair = amp < 0 ? query : span_make(query.ptr, (size_t)amp);
-        query = amp < 0 ? span_none() : span_from(query, (size_t)amp + 1);
-        ptrdiff_t equal = span_find(pair, '=');
-        struct span key = equal < 0 ? pair : span_make(pair.ptr, (size_t)equal);
-        if (span_eq(key, name)) {
-            *value = equal < 0 ? SPAN_LIT("") : span_from(pair, (size_t)equal + 1);
-            return true;
-        }
-    }
-    return false;
-}
-
 bool query_matchers_match(const struct query_matcher *matchers, size_t count, struct span path) {
-    ptrdiff_t mark = span_find(path, '?');
-    struct span query = mark < 0 ? span_none() : span_from(path, (size_t)mark + 1);
+    struct span query = path_query(path);
     for (size_t i = 0; i < count; i++) {
         struct span value;
-        bool found = query_find(query, matchers[i].name, &value);
+        bool found = query_get(query, matchers[i].name, &value);
         if (found != matchers[i].present)
             return false;
         if (found && matchers[i].has_string && !string_matcher_matches(&matchers[i].string, value))

@@ -6,6 +6,7 @@
  * port is the old scheme's default. The old scheme is what the client used (x-forwarded-proto). */
 #include <stdio.h>
 
+#include "http/path.h"
 #include "proxy/exchange.h"
 #include "proxy/route_internal.h"
 
@@ -30,10 +31,10 @@ static struct span redirect_path(const struct route *route, struct span path, st
     const struct cfg_redirect_action *redirect = route->config->redirect;
     if (redirect->path_rewrite_specifier_case != 2 || redirect->path_redirect.len == 0)
         return route_rewrite_path(route, path, arena);
-    ptrdiff_t query = span_find(path, '?');
-    if (route->redirect_path_has_query || query < 0)
+    struct span query = path_query_suffix(path);
+    if (route->redirect_path_has_query || query.len == 0)
         return redirect->path_redirect;
-    struct span parts[] = {redirect->path_redirect, span_from(path, (size_t)query)};
+    struct span parts[] = {redirect->path_redirect, query};
     return arena_concat(arena, parts, 2);
 }
 
@@ -64,11 +65,8 @@ struct span route_redirect_location(const struct route_entry *entry, struct exch
     if (span_is_none(path))
         return path;
     struct span slash = path.len > 0 && path.ptr[0] == '/' ? SPAN_LIT("") : SPAN_LIT("/");
-    if (redirect->strip_query && !route->redirect_path_has_query) {
-        ptrdiff_t query = span_find(path, '?');
-        if (query >= 0)
-            path.len = (size_t)query;
-    }
+    if (redirect->strip_query && !route->redirect_path_has_query)
+        path = path_only(path);
     struct span parts[] = {scheme, SPAN_LIT("://"), host, span_of(port), slash, path};
     return arena_concat(&x->arena, parts, sizeof(parts) / sizeof(parts[0]));
 }

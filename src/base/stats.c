@@ -306,6 +306,13 @@ struct statistic *stats_get_tagged(enum stat_kind kind, const char *prefix, cons
     return stat;
 }
 
+void stats_get_table(const struct stat_place *table, size_t count, const char *prefix,
+                     const char *tag_name, struct span tag_value) {
+    for (size_t i = 0; i < count; i++)
+        *table[i].into =
+            stats_get_tagged(table[i].kind, prefix, tag_name, tag_value, table[i].suffix);
+}
+
 static int compare_names(const void *a, const void *b) {
     const struct statistic *x = *(const struct statistic *const *)a,
                            *y = *(const struct statistic *const *)b;

@@ -55,6 +55,14 @@ struct statistic *stats_get(enum stat_kind kind, struct span name, struct span m
  * envoy.response_code_class="5". */
 struct statistic *stats_get_tagged(enum stat_kind kind, const char *prefix, const char *tag_name,
                                    struct span tag_value, const char *suffix);
+/* Many at once, of one PREFIX.VALUE: new ones lie side by side in the table's order. */
+struct stat_place {
+    struct statistic **into;
+    enum stat_kind kind;
+    const char *suffix;
+};
+void stats_get_table(const struct stat_place *table, size_t count, const char *prefix,
+                     const char *tag_name, struct span tag_value);
 
 /* Base of each shard: zeroed address space, committed as slots are touched. */
 extern uint64_t *stats_shards[STATS_SHARDS_MAX];

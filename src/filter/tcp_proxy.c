@@ -18,11 +18,7 @@ enum { BACKOFF_MAX_FACTOR = 10 }; /* Envoy's default of max_interval, in base_in
 /* ---- configuration ---- */
 
 static void init_stats(struct tcp_stats *stats, struct span prefix) {
-    const struct {
-        struct statistic **into;
-        enum stat_kind kind;
-        const char *name;
-    } table[] = {
+    const struct stat_place table[] = {
         {&stats->rx_bytes, STAT_COUNTER, "downstream_cx_rx_bytes_total"},
         {&stats->tx_bytes, STAT_COUNTER, "downstream_cx_tx_bytes_total"},
         {&stats->rx_buffered, STAT_GAUGE, "downstream_cx_rx_bytes_buffered"},
@@ -34,9 +30,7 @@ static void init_stats(struct tcp_stats *stats, struct span prefix) {
         {&stats->idle_timeout, STAT_COUNTER, "idle_timeout"},
         {&stats->max_duration, STAT_COUNTER, "max_downstream_connection_duration"},
     };
-    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
-        *table[i].into =
-            stats_get_tagged(table[i].kind, "tcp", "envoy.tcp_prefix", prefix, table[i].name);
+    stats_get_table(table, sizeof table / sizeof table[0], "tcp", "envoy.tcp_prefix", prefix);
 }
 
 static bool build_targets(struct tcp_proxy *proxy, const struct cfg_tcp_proxy *config,

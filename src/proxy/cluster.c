@@ -24,11 +24,7 @@ static pthread_mutex_t publish_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static void init_stats(struct cluster *cluster) {
     struct cluster_stats *s = &cluster->stats;
-    const struct {
-        struct statistic **into;
-        enum stat_kind kind;
-        const char *name;
-    } table[] = {
+    const struct stat_place table[] = {
         /* Their cells lie side by side: every request changes them. */
         {&s->rq_total, STAT_COUNTER, "upstream_rq_total"},
         {&s->rq_active, STAT_GAUGE, "upstream_rq_active"},
@@ -78,9 +74,7 @@ static void init_stats(struct cluster *cluster) {
     };
     struct span label =
         cluster->config->alt_stat_name.len ? cluster->config->alt_stat_name : cluster->name;
-    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
-        *table[i].into =
-            stats_get_tagged(table[i].kind, "cluster", "envoy.cluster_name", label, table[i].name);
+    stats_get_table(table, sizeof table / sizeof table[0], "cluster", "envoy.cluster_name", label);
     struct cluster_cells *cells = &cluster->cells;
     cells->rq_total = s->rq_total->slot;
     cells->rq_active = s->rq_active->slot;

@@ -8,11 +8,7 @@
 #include "proxy/snapshot.h"
 
 static void init_stats(struct hcm_stats *s, struct span prefix) {
-    const struct {
-        struct statistic **into;
-        enum stat_kind kind;
-        const char *name;
-    } table[] = {
+    const struct stat_place table[] = {
         /* What each request bumps, in neighbouring slots. */
         {&s->cx_rx_bytes, STAT_COUNTER, "downstream_cx_rx_bytes_total"},
         {&s->cx_tx_bytes, STAT_COUNTER, "downstream_cx_tx_bytes_total"},
@@ -65,9 +61,8 @@ static void init_stats(struct hcm_stats *s, struct span prefix) {
         {&s->rq_reset_after_downstream_response_started, STAT_COUNTER,
          "rq_reset_after_downstream_response_started"},
     };
-    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
-        *table[i].into = stats_get_tagged(table[i].kind, "http", "envoy.http_conn_manager_prefix",
-                                          prefix, table[i].name);
+    stats_get_table(table, sizeof table / sizeof table[0], "http", "envoy.http_conn_manager_prefix",
+                    prefix);
 }
 
 static void note_slots(struct hcm *hcm) {

@@ -254,6 +254,10 @@ FLATTEN ssize_t socket_try_receive(struct socket *socket, struct inbuf *in) {
     return n;
 }
 
+ssize_t socket_try_receive_into(struct socket *socket, void *into, size_t size) {
+    return socket_has_input(socket) ? receive_into(socket, into, size) : -EAGAIN;
+}
+
 ssize_t socket_receive(struct socket *socket, struct inbuf *in, const char *reason,
                        int64_t deadline_ns) {
     for (;;) {
@@ -423,6 +427,15 @@ static inline ssize_t send_some(struct socket *socket, const struct iovec *piece
         if (rc != 0)
             return rc;
     }
+}
+
+ssize_t socket_send_some(struct socket *socket, const struct iovec *pieces, int count,
+                         const char *reason, int64_t stall_ns) {
+    ASSERT(count <= SOCKET_PIECES_MAX);
+    ssize_t n = send_some(socket, pieces, count, pieces_size(pieces, count), reason, stall_ns);
+    if (n < 0)
+        forget_owed(socket);
+    return n;
 }
 
 int socket_send(struct socket *socket, struct iovec *pieces, int count, const char *reason,

@@ -107,6 +107,12 @@ MUST_CHECK ssize_t socket_try_receive(struct socket *socket, struct inbuf *in);
  * memory that is, for profiles. */
 void socket_receive_ahead(struct socket *socket, struct inbuf *in,
                           const struct labels_describer *of);
+/* Private to io: the same into other memory, as recv(2). */
+MUST_CHECK ssize_t socket_try_receive_into(struct socket *socket, void *into, size_t size);
+/* Private to io: socket_send of as much as goes without waiting, but at least a byte: how much. Who gives up
+ * before all was sent closes the socket. */
+MUST_CHECK ssize_t socket_send_some(struct socket *socket, const struct iovec *pieces, int count,
+                                    const char *reason, int64_t stall_ns);
 /* Private to io: until nothing is put off that was sent. 0 or an error, of an earlier send too. */
 MUST_CHECK int socket_settle(struct socket *socket, const char *reason, int64_t stall_ns);
 /* Private to io: until the kernel may take more. 0, -ETIMEDOUT or -ECANCELED. */
@@ -121,7 +127,7 @@ static inline bool socket_has_input(const struct socket *socket) {
     return (socket->pd.ready & (SOCKET_INPUT | SOCKET_HUNG_UP)) != 0 ||
            (socket->transport && socket->transport->has_bytes);
 }
-/* splice.h has to do with it at all. */
+/* The kernel can splice to it and from it: its bytes are those on the wire. */
 static inline bool socket_can_splice(const struct socket *socket) {
     return !socket->transport;
 }

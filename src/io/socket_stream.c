@@ -87,7 +87,7 @@ static enum reader_peek peek(void *data) {
 static uint64_t unread(void *data) {
     const struct socket_reader *reader = data;
     bool none = reader->error || reader->ended || inbuf_len(reader->in) > reader->lent;
-    return none || !socket_can_splice(reader->socket) ? 0 : UINT64_MAX;
+    return none ? 0 : UINT64_MAX;
 }
 
 static ssize_t splice_in(void *data, struct splice *splice, size_t max) {
@@ -158,9 +158,9 @@ static ssize_t try_write(void *data, const struct iovec *pieces, int count) {
     return tried(writer, socket_try_send(writer->socket, pieces, count));
 }
 
-static bool can_splice(void *data) {
+static enum writer_splices can_splice(void *data) {
     const struct socket_writer *writer = data;
-    return socket_can_splice(writer->socket);
+    return socket_can_splice(writer->socket) ? WRITER_SPLICES_PIPE : WRITER_SPLICES_MEMORY;
 }
 
 static ssize_t splice_out(void *data, struct splice *splice) {

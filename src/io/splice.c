@@ -1,5 +1,9 @@
 /* splice: see the header for what it is.
  *
+ * Memory       Is contiguous and a whole number of records, so that TLS encrypts from where the bytes lie and
+ *              each record is full. Since one that is given back serves whoever is next, most of the time one
+ *              serves a P, and stays in the cache between the kernel's copy and the cipher. Blocks would
+ *              be neither: they have a header, and each stream had its own.
  * Which side   EAGAIN of splice(2) does not say whether the socket was empty or the pipe full. Bytes are
  *              received into an empty pipe only, so it is the socket.
  * Short        A short receive may be the pipe's doing: it takes so many pieces, and pieces may be small. How the
@@ -26,6 +30,7 @@
 
 #include <errno.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -38,6 +43,11 @@
 #include "rt/rt.h"
 
 LOG_COMPONENT(io, "io");
+
+/* Where in a page memory begins. A copy of a record that ends up less than 32 bytes further in its page than it was is
+ * done at 1.9 GB/s instead of 40 by some processors (`rep movsb` on Zen 3 and 4), and buffers of others, such as
+ * OpenSSL's, begin near the start of a page. */
+enum { PAGE = 4096, IN_PAGE = PAGE / 2 };
 
 enum {
     DESCRIPTORS_SHARE = 16, /* of the process's descriptors pipes get one in so many */
@@ -82,14 +92,31 @@ static void close_kept(struct splice_pool *pool, unsigned count) {
         close_pipe(pool->pipes[--pool->kept]);
 }
 
+static char *make_memory(void) {
+    char *pages = aligned_alloc(PAGE, PAGE + SPLICE_MEMORY_SIZE);
+    return pages ? pages + IN_PAGE : NULL;
+}
+
+static void free_memory(char *memory) {
+    free(memory - IN_PAGE);
+}
+
+static void free_kept(struct splice_pool *pool, unsigned count) {
+    while (count--)
+        free_memory(pool->memories[--pool->memories_kept]);
+}
+
 static void watch_idle(struct splice_pool *pool) {
+    bool keeps = pool->kept || pool->memories_kept;
     pool->idle = pool->kept;
-    timer_arm(&pool->timer, pool->kept ? rt_now_ns() + IDLE_NS : RT_FOREVER);
+    pool->memories_idle = pool->memories_kept;
+    timer_arm(&pool->timer, keeps ? rt_now_ns() + IDLE_NS : RT_FOREVER);
 }
 
 static void idle_over(struct timer *timer) {
     struct splice_pool *pool = container_of(timer, struct splice_pool, timer);
     close_kept(pool, pool->idle);
+    free_kept(pool, pool->memories_idle);
     watch_idle(pool);
 }
 
@@ -101,6 +128,7 @@ void splice_pool_init(struct splice_pool *pool) {
 unsigned splice_pool_shrink(struct splice_pool *pool) {
     unsigned count = pool->kept;
     close_kept(pool, count);
+    free_kept(pool, pool->memories_kept);
     watch_idle(pool);
     return 2 * count;
 }
@@ -133,8 +161,39 @@ static bool take_pipe(struct splice *splice) {
     return true;
 }
 
+static bool take_memory(struct splice *splice) {
+    struct splice_pool *pool = splice->pool;
+    if (!splice_pool_has_memory(pool))
+        return false;
+    if (pool->memories_kept)
+        splice->memory = pool->memories[--pool->memories_kept];
+    else
+        splice->memory = make_memory();
+    if (!splice->memory)
+        return false;
+    if (pool->memories_idle > pool->memories_kept)
+        pool->memories_idle = pool->memories_kept;
+    pool->memories_in_use++;
+    return true;
+}
+
+static void put_memory(struct splice *splice) {
+    struct splice_pool *pool = splice->pool;
+    pool->memories_in_use--;
+    if (pool->memories_kept == SPLICE_MEMORIES_KEPT)
+        free_memory(splice->memory);
+    else
+        pool->memories[pool->memories_kept++] = splice->memory;
+    splice->memory = NULL;
+    splice->at = splice->held = 0;
+    if (!timer_is_armed(&pool->timer))
+        watch_idle(pool);
+}
+
 void splice_end(struct splice *splice) {
     struct splice_pool *pool = splice->pool;
+    if (splice->memory)
+        put_memory(splice);
     if (!splice->has_pipe)
         return;
     splice->has_pipe = false;
@@ -168,12 +227,31 @@ static void note_refusal(ssize_t rc) {
             strerrordesc_np((int)-rc));
 }
 
+static bool goes_through_memory(const struct splice *splice, const struct socket *from) {
+    return splice->through_memory || !socket_can_splice(from);
+}
+
+static ssize_t receive_into_memory(struct splice *splice, struct socket *from, size_t max) {
+    if (!socket_has_input(from))
+        return -EAGAIN;
+    if (!splice->memory && !take_memory(splice))
+        return -ENOBUFS;
+    ssize_t n = socket_try_receive_into(from, splice->memory,
+                                        max < SPLICE_MEMORY_SIZE ? max : SPLICE_MEMORY_SIZE);
+    splice->at = 0;
+    if (n > 0)
+        splice->held = (size_t)n;
+    else
+        put_memory(splice);
+    return n;
+}
+
 ssize_t splice_try_receive(struct splice *splice, struct socket *from, size_t max) {
     struct poll_fd *pd = &from->pd;
     ASSERT(splice->held == 0);
     ASSERT(max > 0);
-    if (!socket_can_splice(from))
-        return -ENOBUFS;
+    if (goes_through_memory(splice, from))
+        return receive_into_memory(splice, from, max);
     if (!socket_has_input(from))
         return -EAGAIN;
     if (!splice->has_pipe && !take_pipe(splice))
@@ -195,14 +273,16 @@ ssize_t splice_try_receive(struct splice *splice, struct socket *from, size_t ma
 
 ssize_t splice_receive(struct splice *splice, struct socket *from, size_t max, const char *reason,
                        int64_t deadline_ns) {
-    ssize_t n = splice_try_receive(splice, from, max);
-    if (n != -EAGAIN)
-        return n;
-    int rc = poll_wait_readable(&from->pd, reason, deadline_ns);
-    if (rc != 0)
-        return rc;
-    n = splice_try_receive(splice, from, max);
-    return n == -EAGAIN ? -ENOBUFS : n; /* see Urgent */
+    for (unsigned waits = 0;; waits++) {
+        ssize_t n = splice_try_receive(splice, from, max);
+        if (n != -EAGAIN)
+            return n;
+        if (waits && !goes_through_memory(splice, from))
+            return -ENOBUFS; /* see Urgent */
+        int rc = poll_wait_readable(&from->pd, reason, deadline_ns);
+        if (rc != 0)
+            return rc;
+    }
 }
 
 /* ---- Sending ---- */
@@ -242,9 +322,26 @@ static inline ssize_t send_some(struct splice *splice, struct socket *to, bool m
     return n;
 }
 
+/* n: of a send. */
+static ssize_t sent_of_memory(struct splice *splice, ssize_t n) {
+    if (n > 0) {
+        splice->at += (size_t)n;
+        splice->held -= (size_t)n;
+    }
+    return n;
+}
+
+static struct iovec held_in_memory(const struct splice *splice) {
+    return (struct iovec){splice->memory + splice->at, splice->held};
+}
+
 ssize_t splice_send(struct splice *splice, struct socket *to, bool more, const char *reason,
                     int64_t stall_ns) {
     ASSERT(splice->held > 0);
+    if (splice->memory) {
+        struct iovec piece = held_in_memory(splice);
+        return sent_of_memory(splice, socket_send_some(to, &piece, 1, reason, stall_ns));
+    }
     if (!socket_can_splice(to))
         return copy_out(splice, to, reason, stall_ns);
     int owed = socket_settle(to, reason, stall_ns);
@@ -264,6 +361,10 @@ ssize_t splice_send(struct splice *splice, struct socket *to, bool more, const c
 
 ssize_t splice_try_send(struct splice *splice, struct socket *to, bool more) {
     ASSERT(splice->held > 0);
+    if (splice->memory) {
+        struct iovec piece = held_in_memory(splice);
+        return sent_of_memory(splice, socket_try_send(to, &piece, 1));
+    }
     if (!socket_can_splice(to))
         return -EOPNOTSUPP;
     int owed = poll_owes(&to->pd) ? poll_send_now(&to->pd) : 0;

@@ -46,7 +46,8 @@ void stream_copy_init(struct stream_copy *copy, struct reader from, struct write
     copy->start = copy->end = 0;
     copy->spliced = copy->cost = 0;
     splice_pace_init(&copy->pace);
-    copy->can_splice = pipes && writer_can_splice(to);
+    copy->splices = (uint8_t)(pipes ? writer_can_splice(to) : WRITER_SPLICES_NOT);
+    copy->splice.through_memory = copy->splices == WRITER_SPLICES_MEMORY;
     copy->blocked = false;
 }
 
@@ -84,8 +85,11 @@ static int put_failed(struct stream_copy *copy, enum stream_mode mode, ssize_t e
     return failed(copy, STREAM_WRITE_FAILED, error);
 }
 
+/* Of what went through memory and not through a pipe the reader might have lent as much. */
 static int put_spliced(struct stream_copy *copy, enum stream_mode mode) {
     struct splice *splice = &copy->splice;
+    struct io_counts *counts = io_counts_here();
+    bool lent = splice->memory != NULL;
     while (splice->held) {
         ssize_t n = mode == STREAM_TRY ? writer_try_splice(copy->to, splice)
                                        : writer_splice(copy->to, splice);
@@ -94,12 +98,12 @@ static int put_spliced(struct stream_copy *copy, enum stream_mode mode) {
             return put_failed(copy, mode, n);
         }
         copy->blocked = copy->blocked || splice->held;
-        io_counts_add(io_counts_here(), IO_STREAM_SPLICE_BYTES, (uint64_t)n);
-        copy->cost += (uint32_t)n / SPLICE_PACE_PER_COST;
+        io_counts_add(counts, lent ? IO_STREAM_LEND_BYTES : IO_STREAM_SPLICE_BYTES, (uint64_t)n);
+        copy->cost += splice_pace_cost(lent, (size_t)n);
         note_moved(copy, (size_t)n);
     }
     splice_end(splice);
-    io_counts_add(io_counts_here(), IO_STREAM_SPLICES, 1);
+    io_counts_add(counts, lent ? IO_STREAM_LENDS : IO_STREAM_SPLICES, 1);
     splice_pace_spliced(&copy->pace, copy->spliced, copy->blocked);
     copy->blocked = false;
     return GO_ON;
@@ -162,12 +166,14 @@ static int take_ended(struct stream_copy *copy, ssize_t n) {
 }
 
 static size_t size_to_splice(struct stream_copy *copy, uint64_t left) {
-    if (!copy->can_splice)
+    if (copy->splices == WRITER_SPLICES_NOT)
         return 0;
     size_t size = splice_pace_size(&copy->pace, reader_unread(copy->from), copy->step_max);
     if (size > left)
         size = (size_t)left;
-    return size && splice_pool_has_pipe(copy->splice.pool) ? size : 0;
+    return size && splice_can_begin(copy->splice.pool, copy->splice.through_memory, copy->step_max)
+               ? size
+               : 0;
 }
 
 /* What the reader lends, after little runs of it that are there. */

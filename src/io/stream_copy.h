@@ -56,7 +56,8 @@ struct stream_copy {
     uint32_t spliced; /* bytes that the pipe got at first */
     uint32_t cost;    /* of this turn */
     struct splice_pace pace;
-    bool can_splice, blocked;
+    uint8_t splices; /* enum writer_splices */
+    bool blocked;
 };
 
 /* pipes: this P's; NULL: it never splices. */

@@ -42,7 +42,7 @@ ssize_t writer_layer_try_write(void *data, const struct iovec *pieces, int count
     return writer_try_write(layer->inner, pieces, count);
 }
 
-bool writer_layer_can_splice(void *data) {
+enum writer_splices writer_layer_can_splice(void *data) {
     const struct writer_layer *layer = data;
     return writer_can_splice(layer->inner);
 }

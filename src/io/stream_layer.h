@@ -24,7 +24,7 @@ struct writer_layer {
 
 int writer_layer_write(void *data, struct iovec *pieces, int count);
 ssize_t writer_layer_try_write(void *data, const struct iovec *pieces, int count);
-bool writer_layer_can_splice(void *data);
+enum writer_splices writer_layer_can_splice(void *data);
 ssize_t writer_layer_splice(void *data, struct splice *splice);
 ssize_t writer_layer_try_splice(void *data, struct splice *splice);
 int writer_layer_finish(void *data);

@@ -36,13 +36,14 @@
 #include <string.h>
 
 #include "base/stats.h"
+#include "io/splice.h"
 #include "io/tls_internal.h"
 #include "rt/rt.h"
 
 enum {
     RECORD = SSL3_RT_MAX_PLAIN_LENGTH,
     RECORD_ON_WIRE = RECORD + 5 + SSL3_RT_MAX_ENCRYPTED_OVERHEAD,
-    RECORDS_AT_ONCE = 4, /* a TCP segment offload takes 64 KiB */
+    RECORDS_AT_ONCE = SPLICE_MEMORY_SIZE / RECORD,
 };
 
 /* Of a P: what is written during one of its functions. */
@@ -58,6 +59,20 @@ static struct tls_out *out_here(void) {
     if (!*out)
         *out = malloc(sizeof **out);
     return *out;
+}
+
+/* memcpy of a whole record is `rep movsb`, which on some processors (Zen 3 and 4) does 1.9 GB/s instead of 40 where
+ * the addresses modulo a page are just behind one another, and where a record and its copy lie does not
+ * change. Of pieces below glibc's threshold for that it is a loop, of 36 GB/s at any address. */
+static void copy_record(char *to, const char *from, size_t size) {
+    enum { PIECE = 2048 };
+    while (size) {
+        size_t n = size < PIECE ? size : PIECE;
+        memcpy(to, from, n);
+        to += n;
+        from += n;
+        size -= n;
+    }
 }
 
 /* ---- What the kernel does not take ---- */
@@ -152,7 +167,7 @@ static int wire_write(BIO *bio, const char *bytes, size_t size, size_t *written)
     if (tls->handshaking) {
         rc = tls_keep_unsent(tls, bytes, size);
     } else if (!tls->direct && size <= sizeof tls->out->bytes - tls->out->used) {
-        memcpy(tls->out->bytes + tls->out->used, bytes, size);
+        copy_record(tls->out->bytes + tls->out->used, bytes, size);
         tls->out->used += size;
     } else {
         if (!tls->direct && tls->out->used) {
@@ -348,7 +363,7 @@ static struct span next_record(struct source *source, struct tls_out *out) {
         size_t run = at.piece->iov_len - at.at;
         if (run > size - used)
             run = size - used;
-        memcpy(out->gathered + used, (const char *)at.piece->iov_base + at.at, run);
+        copy_record(out->gathered + used, (const char *)at.piece->iov_base + at.at, run);
         used += run;
         skip(&at, run);
     }

@@ -19,6 +19,9 @@
 
 struct splice;
 
+/* Through what bytes are to be spliced to a writer (io/splice.h). */
+enum writer_splices { WRITER_SPLICES_NOT, WRITER_SPLICES_PIPE, WRITER_SPLICES_MEMORY };
+
 enum { WRITER_PIECES_MAX = 1024 }; /* of a call: IOV_MAX */
 
 struct writer_itab {
@@ -29,10 +32,10 @@ struct writer_itab {
      * -EOPNOTSUPP, which does not stick: only a coroutine could, by write(). Leaves the array alone. */
     ssize_t (*try_write)(void *data, const struct iovec *pieces, int count);
     /* All three or none. A writer has them that need not look at the bytes.
-     * Whether splice() may be called, asked once, before anything is written. */
-    bool (*can_splice)(void *data);
-    /* Writes what of the pipe (io/splice.h), which is not empty, is taken; at least a byte. Returns how much;
-     * the rest is in the pipe. */
+     * Whether splice() may be called, and with what; asked once, before anything is written. */
+    enum writer_splices (*can_splice)(void *data);
+    /* Writes what of the pipe or memory (io/splice.h), which is not empty, is taken; at least a byte. Returns how
+     * much; the rest is where it was. */
     ssize_t (*splice)(void *data, struct splice *splice);
     /* Without parking, as try_write(). */
     ssize_t (*try_splice)(void *data, struct splice *splice);
@@ -67,8 +70,8 @@ MUST_CHECK static inline ssize_t writer_try_write(struct writer writer, const st
                                   : -EOPNOTSUPP;
 }
 
-static inline bool writer_can_splice(struct writer writer) {
-    return writer.itab->can_splice && writer.itab->can_splice(writer.data);
+static inline enum writer_splices writer_can_splice(struct writer writer) {
+    return writer.itab->can_splice ? writer.itab->can_splice(writer.data) : WRITER_SPLICES_NOT;
 }
 
 MUST_CHECK static inline ssize_t writer_splice(struct writer writer, struct splice *splice) {

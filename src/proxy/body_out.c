@@ -8,6 +8,7 @@
 #include <errno.h>
 
 #include "io/pieces.h"
+#include "io/pieces.h"
 #include "io/splice.h"
 #include "io/sys.h"
 #include "proxy/downstream.h"
@@ -138,8 +139,10 @@ int body_out_flush(struct body_out *out) {
     return count ? write_pieces(out, out->iov, count) : 0;
 }
 
-static int send_run(struct body_out *out, struct span run, bool is_last) {
-    char chunk[24];
+enum { CHUNK_HEAD_MAX = 24 };
+
+/* A run with its framing waits to be sent; `chunk` is room for that. */
+static int add_run(struct body_out *out, struct span run, bool is_last, char *chunk) {
     static const char crlf[] = "\r\n";
     static const char end[] = "\r\n0\r\n\r\n";
     bool chunked = out->transfer == HTTP1_SEND_CHUNKED;
@@ -157,7 +160,13 @@ static int send_run(struct body_out *out, struct span run, bool is_last) {
         out->iov[out->count++] =
             is_last ? piece(end, sizeof end - 1) : piece(crlf, sizeof crlf - 1);
     out->body_bytes += run.len;
-    return body_out_flush(out);
+    return 0;
+}
+
+static int send_run(struct body_out *out, struct span run, bool is_last) {
+    char chunk[CHUNK_HEAD_MAX];
+    int rc = add_run(out, run, is_last, chunk);
+    return rc ? rc : body_out_flush(out);
 }
 
 static int finish(struct body_out *out) {
@@ -192,15 +201,43 @@ static size_t most_at_once(const struct exchange *x) {
 
 /* How much to splice now; 0: the next bytes are copied. */
 static size_t splice_size(struct body_out *out, struct reader body) {
-    uint64_t unread = socket_can_splice(out->socket) ? reader_unread(body) : 0;
-    size_t size = unread ? splice_pace_size(&out->pace, unread, most_at_once(out->x)) : 0;
+    uint64_t unread = reader_unread(body);
+    size_t most = unread ? most_at_once(out->x) : 0;
+    size_t size = unread ? splice_pace_size(&out->pace, unread, most) : 0;
     if (out->transfer == HTTP1_SEND_LENGTH && size > out->length_left)
         size = (size_t)out->length_left; /* if it is too short, the byte behind it will tell */
-    return size && splice_pool_has_pipe(&out->x->worker->pipes) ? size : 0;
+    bool through_memory = !socket_can_splice(out->socket);
+    return size && splice_can_begin(&out->x->worker->pipes, through_memory, most) ? size : 0;
 }
 
-/* What is in the pipe. 0 or -errno. */
+/* What is in memory, framing and all by one call, if the peer takes as much. 0 or -errno. */
+static int send_memory(struct body_out *out, struct span held) {
+    char chunk[CHUNK_HEAD_MAX];
+    int rc = add_run(out, held, false, chunk);
+    if (rc != 0)
+        return rc;
+    int count = out->count;
+    out->count = 0;
+    ssize_t n = socket_try_send(out->socket, out->iov, count);
+    if (n < 0 && n != -EAGAIN) {
+        out->write_failed = true;
+        return (int)n;
+    }
+    size_t sent = n < 0 ? 0 : (size_t)n;
+    bool blocked = sent < pieces_size(out->iov, count);
+    struct iovec *rest = out->iov;
+    pieces_advance(&rest, &count, sent);
+    rc = blocked ? write_pieces(out, rest, count) : 0;
+    exchange_touch(out->x);
+    if (rc == 0)
+        splice_pace_spliced(&out->pace, held.len, blocked);
+    return rc;
+}
+
+/* What is in the pipe, or in memory. 0 or -errno. */
 static int send_spliced(struct body_out *out, struct splice *splice) {
+    if (splice->memory)
+        return send_memory(out, splice_in_memory(splice));
     size_t size = splice->held;
     bool chunked = out->transfer == HTTP1_SEND_CHUNKED;
     bool blocked = false;
@@ -234,14 +271,17 @@ static int send_spliced(struct body_out *out, struct splice *splice) {
     return body_out_flush(out);
 }
 
-/* > 0: how much; 0: that was the end of the body; -ENOBUFS: nothing was moved; -errno. */
-static ssize_t splice_some(struct body_out *out, struct reader body, size_t max) {
+/* > 0: how much, which is also added to the cost; 0: that was the end of the body; -ENOBUFS: nothing was moved;
+ * -errno. */
+static ssize_t splice_some(struct body_out *out, struct reader body, size_t max, size_t *cost) {
     ASSERT(!out->head_waits); /* who lets us park has seen to that */
     ASSERT(out->count == 0);
     struct splice splice = splice_begin(&out->x->worker->pipes);
+    splice.through_memory = !socket_can_splice(out->socket);
     ssize_t n = reader_splice(body, &splice, max);
     splice_pace_took(&out->pace, n > 0 ? (size_t)n : 0);
     if (n > 0) {
+        *cost += splice_pace_cost(splice.memory != NULL, (size_t)n);
         int rc = exchange_alive(out->x) ? send_spliced(out, &splice) : -ECANCELED;
         if (rc != 0)
             n = rc;
@@ -290,7 +330,7 @@ int body_out_send(struct body_out *out, bool may_park) {
         if (!may_park && reader_peek(body) == READER_MAY_PARK)
             return 0;
         size_t size = may_park ? splice_size(out, body) : 0;
-        ssize_t n = size ? splice_some(out, body, size) : -ENOBUFS;
+        ssize_t n = size ? splice_some(out, body, size, &cost) : -ENOBUFS;
         if (n == -ENOBUFS) {
             size_t copied = 0;
             int rc = copy_some(out, body, &copied);
@@ -300,8 +340,6 @@ int body_out_send(struct body_out *out, bool may_park) {
         } else if (n <= 0) {
             return n < 0 ? (int)n : whole(finish(out));
         }
-        if (n > 0)
-            cost += (size_t)n / SPLICE_PACE_PER_COST;
         /* Not behind the last byte: the answer to a request might pass us by, and find it not read whole. */
         if (may_park && cost >= SPLICE_PACE_TURN_COST && reader_peek(body) != READER_END) {
             cost = 0;

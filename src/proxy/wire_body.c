@@ -150,8 +150,7 @@ static enum reader_peek wire_peek(void *data) {
 
 static uint64_t wire_unread(void *data) {
     const struct wire_body *body = data;
-    if (body->error || body->done || inbuf_len(body->in) > body->lent ||
-        !socket_can_splice(body->socket))
+    if (body->error || body->done || inbuf_len(body->in) > body->lent)
         return 0;
     switch (body->framing) {
     case HTTP1_BODY_LENGTH:

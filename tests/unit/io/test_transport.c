@@ -192,26 +192,52 @@ static void it_decides_which_events_the_user_hears_of(void **state) {
 
 static struct splice_pool pool;
 
+/* Bytes from it and to it go through memory, of which it makes what it makes. */
 static void splice_story(void *arg) {
     open_turned(NULL);
     splice_pool_init(&pool);
-    peer_sends(far, "abc", 3);
-    STORY_AWAIT(socket_has_input(&near));
-    struct splice splice = splice_begin(&pool);
-    CHECK(!socket_can_splice(&near));
-    CHECK(splice_receive(&splice, &near, 3, "splices", story_soon()) == -ENOBUFS);
-
     int fds[2];
     unix_pair(fds);
     struct socket plain;
     CHECK(socket_open(&plain, fds[0], NULL) == 0);
+    CHECK(!socket_can_splice(&near));
+    char got[64];
+
+    struct splice splice = splice_begin(&pool);
+    peer_sends(far, "from it", 7);
+    CHECK(splice_receive(&splice, &near, 64, "splices", story_soon()) == 7);
+    CHECK(span_eq(splice_in_memory(&splice), SPAN_LIT("FROM IT")));
+    CHECK(pool.in_use == 0 && pool.memories_in_use == 1);
+    CHECK(splice_send(&splice, &plain, false, "splices", RT_FOREVER) == 7);
+    CHECK(splice.held == 0);
+    splice_end(&splice);
+    CHECK(pool.memories_in_use == 0);
+    CHECK(peer_receives(fds[1], got, sizeof got) == 7);
+    CHECK(memcmp(got, "FROM IT", 7) == 0);
+
+    splice = splice_begin(&pool); /* it takes ROOM at a time */
+    splice.through_memory = true;
+    peer_sends(fds[1], "to what is between", 18);
+    CHECK(splice_receive(&splice, &plain, 64, "splices", story_soon()) == 18);
+    CHECK(splice_try_send(&splice, &near, false) == ROOM);
+    CHECK(splice.held == 18 - ROOM);
+    fault_set(FAULT_SEND, EAGAIN, 1); /* taken, and not out yet: the same bytes come again */
+    CHECK(splice_try_send(&splice, &near, false) == -EAGAIN);
+    CHECK(turn.transport.owed == ROOM && splice.held == 18 - ROOM);
+    near.pd.ready |= POLL_EVENT_OUT;
+    while (splice.held)
+        CHECK(splice_send(&splice, &near, false, "splices", RT_FOREVER) > 0);
+    splice_end(&splice);
+    CHECK(peer_receives(far, got, sizeof got) == 18);
+    CHECK(memcmp(got, "TO WHAT IS BETWEEN", 18) == 0);
+
+    splice = splice_begin(&pool); /* a pipe to it all the same: copied */
     peer_sends(fds[1], "spliced", 7);
     CHECK(splice_receive(&splice, &plain, 7, "splices", story_soon()) == 7);
     CHECK(splice_send_ahead(&near, SPAN_LIT("7:"), "sends", RT_FOREVER) == 0);
     while (splice.held)
         CHECK(splice_send(&splice, &near, false, "sends", RT_FOREVER) > 0);
     splice_end(&splice);
-    char got[64];
     CHECK(peer_receives(far, got, sizeof got) == 9);
     CHECK(memcmp(got, "7:SPLICED", 9) == 0);
     (void)splice_pool_shrink(&pool);
@@ -220,6 +246,65 @@ static void splice_story(void *arg) {
     socket_close(&near);
     peer_closes(far);
     end();
+}
+
+static struct splice waiting;
+
+static void waits_for_bytes(void *arg) {
+    waiter = rt_self();
+    waiting = splice_begin(&pool);
+    CHECK(splice_receive(&waiting, &near, 64, "splices", RT_FOREVER) == -ECANCELED);
+    waiter_ended = true;
+}
+
+static void memory_story(void *arg) {
+    open_turned(NULL);
+    splice_pool_init(&pool);
+    start_waiter(waits_for_bytes); /* who waits has none */
+    CHECK(pool.memories_in_use == 0 && pool.memories_kept <= 1);
+    rt_cancel(waiter);
+    STORY_AWAIT(waiter_ended);
+    splice_end(&waiting);
+
+    struct splice held[SPLICE_MEMORIES_MAX], more = splice_begin(&pool);
+    for (unsigned i = 0; i < SPLICE_MEMORIES_MAX; i++) {
+        held[i] = splice_begin(&pool);
+        peer_sends(far, "x", 1);
+        CHECK(splice_can_begin(&pool, true, SPLICE_MAX));
+        CHECK(splice_receive(&held[i], &near, 64, "splices", story_soon()) == 1);
+    }
+    CHECK(!splice_can_begin(&pool, true, SPLICE_MAX)); /* there is so much of it and no more */
+    peer_sends(far, "y", 1);
+    CHECK(splice_receive(&more, &near, 64, "splices", story_soon()) == -ENOBUFS);
+    CHECK(receive() == 1);
+    inbuf_consume(&in, 1);
+    inbuf_idle(&in);
+
+    splice_end(&held[0]); /* with what it holds */
+    CHECK(splice_can_begin(&pool, true, SPLICE_MAX));
+    CHECK(!splice_can_begin(&pool, true, BLOCK_DATA_SIZE)); /* where a block has to do */
+    peer_ends(far);
+    CHECK(splice_receive(&more, &near, 64, "splices", story_soon()) ==
+          0); /* an end leaves none held */
+    CHECK(!more.memory);
+    splice_end(&more);
+    for (unsigned i = 1; i < SPLICE_MEMORIES_MAX; i++)
+        splice_end(&held[i]);
+    CHECK(pool.memories_in_use == 0 && pool.memories_kept == SPLICE_MEMORIES_KEPT);
+    CHECK(timer_is_armed(&pool.timer)); /* what nobody needs for a second goes */
+    pool.timer.fn(&pool.timer);
+    if (pool.memories_kept)
+        pool.timer.fn(&pool.timer);
+    CHECK(pool.memories_kept == 0);
+    (void)splice_pool_shrink(&pool);
+    socket_close(&near);
+    peer_closes(far);
+    end();
+}
+
+static void memory_is_bounded_and_given_back(void **state) {
+    make_pair = unix_pair;
+    story(1, memory_story);
 }
 
 static void nothing_is_spliced_past_it(void **state) {
@@ -233,6 +318,7 @@ int main(void) {
         cmocka_unit_test(what_it_owes_is_sent_once),
         cmocka_unit_test(it_decides_which_events_the_user_hears_of),
         cmocka_unit_test(nothing_is_spliced_past_it),
+        cmocka_unit_test(memory_is_bounded_and_given_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -346,6 +346,131 @@ static void test_what_is_not_worth_a_pipe(void **state) {
     story(1, little_story);
 }
 
+/* ---- To a transport ---- */
+
+static struct {
+    struct transport transport;
+    size_t most;       /* that it takes at a time; 0: all */
+    bool holds;        /* it takes nothing now */
+    unsigned calls;    /* that brought it something */
+    size_t largest;    /* of those */
+    unsigned recvs;    /* of the body */
+    size_t recv_most;  /* that one of them brings; 0: all that was asked for */
+    size_t asked_most; /* of one of them */
+} secure;
+
+static ssize_t secure_send(struct socket *socket, const struct iovec *pieces, int count,
+                           size_t size) {
+    size_t n = secure.most && secure.most < size ? secure.most : size, left = n;
+    for (; left; pieces++) {
+        size_t part = pieces->iov_len < left ? pieces->iov_len : left;
+        take(pieces->iov_base, part);
+        left -= part;
+    }
+    secure.calls++;
+    secure.largest = size > secure.largest ? size : secure.largest;
+    return (ssize_t)n;
+}
+
+static void secure_close(struct socket *socket) {}
+
+static const struct transport_itab secure_itab = {.try_send = secure_send, .close = secure_close};
+
+ssize_t __wrap_sys_recv(int fd, void *into, size_t size, int flags);
+ssize_t __wrap_sys_recv(int fd, void *into, size_t size, int flags) {
+    size_t n = secure.recv_most && secure.recv_most < size ? secure.recv_most : size;
+    memset(into, 'b', n);
+    secure.recvs++;
+    secure.asked_most = size > secure.asked_most ? size : secure.asked_most;
+    return (ssize_t)n;
+}
+
+static void begin_secure(size_t size, enum http1_transfer transfer) {
+    begin(size, transfer);
+    memset(&secure, 0, sizeof secure);
+    secure.transport.itab = &secure_itab;
+    sink.transport = &secure.transport;
+}
+
+static void end_secure(void) {
+    CHECK(worker.pipes.memories_in_use == 0); /* whatever became of it */
+    CHECK(kernel.in_calls == 0);              /* no pipe */
+    sink.transport = NULL;
+    source.socket.pd.ready |= SOCKET_INPUT;
+    end();
+}
+
+static void secure_story(void *arg) {
+    enum { LARGE = 4 * 1024 * 1024 };
+    begin_secure(LARGE, HTTP1_SEND_LENGTH);
+    CHECK(body_out_send(&out, true) == 1);
+    CHECK(out.body_bytes == LARGE && kernel.copied == LARGE && out.length_left == 0);
+    CHECK(secure.largest == SPLICE_MEMORY_SIZE && secure.asked_most == SPLICE_MEMORY_SIZE);
+    CHECK(secure.recvs == secure.calls && secure.calls <= LARGE / SPLICE_MEMORY_SIZE + 1);
+    end_secure();
+
+    begin_secure(LARGE,
+                 HTTP1_SEND_LENGTH); /* what has come goes at once, whatever is still to come */
+    secure.recv_most = 5000;
+    source.socket.pd.ready |= SOCKET_HUNG_UP; /* else a short receive is followed by a wait */
+    CHECK(body_out_send(&out, true) == 1);
+    CHECK(secure.largest == 5000 && out.body_bytes == LARGE);
+    source.socket.pd.ready &= (uint8_t)~SOCKET_HUNG_UP;
+    end_secure();
+
+    struct quota_purse purse = {0}; /* where memory is counted a block has to do */
+    begin_secure(LARGE, HTTP1_SEND_LENGTH);
+    serving.purse = &purse;
+    CHECK(body_out_send(&out, true) == 1);
+    CHECK(secure.recvs == 0 && secure.largest == source.run);
+    end_secure();
+
+    begin_secure(LARGE,
+                 HTTP1_SEND_LENGTH); /* a receiver that takes little gets little, then blocks */
+    secure.most = 1000;
+    CHECK(body_out_send(&out, true) == 1);
+    CHECK(out.body_bytes == LARGE && kernel.copied == LARGE);
+    CHECK(secure.asked_most == 64 * 1024 && secure.recvs < LARGE / (64 * 1024));
+    end_secure();
+    rt_stop(0);
+}
+
+static void test_many_records_at_a_time(void **state) {
+    story(1, secure_story);
+}
+
+static void secure_chunks_story(void *arg) {
+    begin_secure(100000, HTTP1_SEND_CHUNKED);
+    secure.recv_most = 9;
+    source.left = 16 * 1024; /* two of them, the first of which shows that they are little */
+    source.socket.pd.ready |= SOCKET_HUNG_UP;
+    source.run = 7;
+    CHECK(body_out_send(&out, true) == 1);
+    CHECK(memcmp(kernel.sent, "9\r\nbbbbbbbbb\r\n7\r\n", 17) == 0);
+    CHECK(out.body_bytes == 16 * 1024);
+    CHECK(secure.recvs == 1);
+    source.socket.pd.ready &= (uint8_t)~SOCKET_HUNG_UP;
+    end_secure();
+    rt_stop(0);
+}
+
+static void test_a_chunk_goes_with_its_framing(void **state) {
+    story(1, secure_chunks_story);
+}
+
+static void secure_failure_story(void *arg) {
+    begin_secure(200000, HTTP1_SEND_LENGTH); /* more comes than was promised */
+    out.length_left = 100000;
+    CHECK(body_out_send(&out, true) == -EPROTO);
+    CHECK(out.length_is_wrong && kernel.copied == 100000);
+    end_secure();
+    rt_stop(0);
+}
+
+static void test_a_length_that_is_wrong_to_a_transport(void **state) {
+    story(1, secure_failure_story);
+}
+
 /* ---- Framing ---- */
 
 static void chunks_story(void *arg) {
@@ -387,6 +512,9 @@ int main(void) {
         cmocka_unit_test(test_how_much_at_a_time),
         cmocka_unit_test(test_a_slow_receiver_gets_little_ahead),
         cmocka_unit_test(test_what_is_not_worth_a_pipe),
+        cmocka_unit_test(test_many_records_at_a_time),
+        cmocka_unit_test(test_a_chunk_goes_with_its_framing),
+        cmocka_unit_test(test_a_length_that_is_wrong_to_a_transport),
         cmocka_unit_test(test_each_piece_is_a_chunk),
         cmocka_unit_test(test_a_length_that_is_wrong),
     };

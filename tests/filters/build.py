@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Builds the Go filters of this folder into shared libraries, once per content.
+"""Builds the Go filters of this folder, and those of examples/filters, into shared libraries, once per content.
 
     from build import build
     path = build("basic")                  # build/filters/basic-1.33-<key>.so
@@ -23,6 +23,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 OUT = HERE.parent.parent / "build" / "filters"
 
 LIBRARIES = ("basic", "config", "gcloop", "heap", "network")
+EXAMPLES = HERE.parent.parent / "examples" / "filters"  # a module of its own, on the newest SDK
 
 # For each SDK: the module file that requires it, and the build tag for sources
 # that must differ from those for the newest.
@@ -71,6 +72,23 @@ def build(name, sdk="1.33", strip=False, copy=""):
     return target
 
 
+def build_examples():
+    """Returns the path of the library with all of examples/filters."""
+    digest = hashlib.sha256(_go_version().encode())
+    for path in sorted([*EXAMPLES.glob("go.*"), *EXAMPLES.rglob("*.go")]):
+        digest.update(f"\0{path.relative_to(EXAMPLES)}\0".encode())
+        digest.update(path.read_bytes())
+    target = OUT / f"examples-{digest.hexdigest()[:16]}.so"
+    OUT.mkdir(parents=True, exist_ok=True)
+    with open(OUT / ".examples.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not target.exists():
+            part = target.with_suffix(".part.so")
+            _run_go(".", ["-buildmode=c-shared", "-buildvcs=false"], part, folder=EXAMPLES)
+            part.rename(target)
+    return target
+
+
 def _key(name, modfile, flags):
     digest = hashlib.sha256()
     digest.update(_go_version().encode())
@@ -96,11 +114,11 @@ def _go_version():
     return _version
 
 
-def _run_go(name, flags, output):
+def _run_go(name, flags, output, folder=HERE):
     env = dict(os.environ, CGO_ENABLED="1")
     done = subprocess.run(
         [go_command(), "build", *flags, "-o", str(output), f"./{name}"],
-        cwd=HERE,
+        cwd=folder,
         env=env,
         text=True,
         stdout=subprocess.PIPE,

@@ -3,6 +3,7 @@ parser, which needs all of it in one buffer, and parsers that make something of 
 
   chat      what is sent to a language model: an array of messages, most bytes are text in long strings
   records   an array of small objects: a bracket, a comma, a quote or a number every few bytes
+  pretty    the same with a line for each value
 
 The field is before the array (early) or behind it (late). All but `until` go on to the document's end.
 
@@ -78,14 +79,14 @@ def record(chance):
     }
 
 
-def documents(make):
+def documents(make, indent):
     """{early, late}: the same items, of SIZE bytes and a little more."""
     chance, items, size = random.Random(SEED), [], 0
     while size < SIZE:
         items.append(make(chance))
-        size += len(json.dumps(items[-1])) + 2
+        size += len(json.dumps(items[-1], indent=indent)) + 2
     early, late = {KEY: VALUE, "items": items}, {"items": items, KEY: VALUE}
-    return {"early": json.dumps(early), "late": json.dumps(late)}
+    return {"early": json.dumps(early, indent=indent), "late": json.dumps(late, indent=indent)}
 
 
 # ---- programs -----------------------------------------------------------------------------------
@@ -163,8 +164,8 @@ def run(_lineup, options):
         folder = pathlib.Path(name)
         who = parties(folder)
         until = who.pop("until")
-        for kind, make in (("chat", message), ("records", record)):
-            for place, document in documents(make).items():
+        for kind, make, indent in (("chat", message, None), ("records", record, None), ("pretty", record, 2)):
+            for place, document in documents(make, indent).items():
                 path = folder / f"{kind}_{place}.json"
                 path.write_text(document)
                 samples = {name: [] for name in who}

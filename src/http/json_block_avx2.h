@@ -4,6 +4,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "http/json_bytes.h"
+
 struct json_block {
     __m256i lo, hi;
 };
@@ -17,36 +19,46 @@ static inline uint64_t block_bits(__m256i lo, __m256i hi) {
     return (uint32_t)_mm256_movemask_epi8(lo) | (uint64_t)(uint32_t)_mm256_movemask_epi8(hi) << 32;
 }
 
+static inline __m256i block_all(uint8_t byte) {
+    return *(const __m256i *)(const void *)json_bytes[byte];
+}
+
 static inline uint64_t block_eq(struct json_block b, char c) {
-    __m256i v = _mm256_set1_epi8(c);
+    __m256i v = block_all((uint8_t)c);
     return block_bits(_mm256_cmpeq_epi8(b.lo, v), _mm256_cmpeq_epi8(b.hi, v));
 }
 
 /* With bit 5 of each byte set. */
 static inline struct json_block block_fold(struct json_block b) {
-    __m256i bit = _mm256_set1_epi8(0x20);
+    __m256i bit = block_all(0x20);
     return (struct json_block){_mm256_or_si256(b.lo, bit), _mm256_or_si256(b.hi, bit)};
 }
 
 /* byte >= first, unsigned. */
 static inline uint64_t block_from(struct json_block b, uint8_t first) {
-    __m256i from = _mm256_set1_epi8((char)first);
+    __m256i from = block_all(first);
     return block_bits(_mm256_cmpeq_epi8(_mm256_max_epu8(b.lo, from), b.lo),
                       _mm256_cmpeq_epi8(_mm256_max_epu8(b.hi, from), b.hi));
 }
 
 /* first <= byte <= first + more, unsigned. */
 static inline uint64_t block_range(struct json_block b, uint8_t first, uint8_t more) {
-    __m256i from = _mm256_set1_epi8((char)first), width = _mm256_set1_epi8((char)more);
+    __m256i from = block_all(first), width = block_all(more);
     __m256i lo = _mm256_sub_epi8(b.lo, from), hi = _mm256_sub_epi8(b.hi, from);
     return block_bits(_mm256_cmpeq_epi8(_mm256_min_epu8(lo, width), lo),
                       _mm256_cmpeq_epi8(_mm256_min_epu8(hi, width), hi));
 }
 
 static inline uint64_t block_controls(struct json_block b) {
-    __m256i last = _mm256_set1_epi8(0x1f);
+    __m256i last = block_all(0x1f);
     return block_bits(_mm256_cmpeq_epi8(_mm256_min_epu8(b.lo, last), b.lo),
                       _mm256_cmpeq_epi8(_mm256_min_epu8(b.hi, last), b.hi));
+}
+
+/* Neither control characters nor the top bit in any byte. */
+static inline bool block_is_plain(struct json_block b) {
+    __m256i least = _mm256_min_epi8(b.lo, b.hi); /* signed: the top bit is less than all */
+    return _mm256_movemask_epi8(_mm256_cmpgt_epi8(block_all(0x20), least)) == 0;
 }
 
 static inline bool block_has_high(struct json_block b) {
@@ -70,4 +82,11 @@ static inline uint64_t block_blanks(struct json_block b) {
 static inline uint64_t block_parity(uint64_t bits) {
     __m128i product = _mm_clmulepi64_si128(_mm_cvtsi64_si128((int64_t)bits), _mm_set1_epi8(-1), 0);
     return (uint64_t)_mm_cvtsi128_si64(product);
+}
+
+/* *carry is added, and what is carried out is left there. */
+static inline uint64_t block_add(uint64_t x, uint64_t y, uint8_t *carry) {
+    unsigned long long sum;
+    *carry = _addcarry_u64(*carry, x, y, &sum);
+    return sum;
 }

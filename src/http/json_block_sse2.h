@@ -1,6 +1,7 @@
 /* json_block_sse2: 64 bytes in four vectors; what every x86-64 has. */
 #pragma once
 #include <emmintrin.h>
+#include <immintrin.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -66,6 +67,16 @@ static inline uint64_t block_controls(struct json_block b) {
     return block_bits(b);
 }
 
+/* Neither control characters nor the top bit in any byte. */
+static inline bool block_is_plain(struct json_block b) {
+    BLOCK_EACH(i) {
+        b.v[i] =
+            _mm_cmplt_epi8(b.v[i], _mm_set1_epi8(0x20)); /* signed: the top bit is less than all */
+    }
+    return _mm_movemask_epi8(
+               _mm_or_si128(_mm_or_si128(b.v[0], b.v[1]), _mm_or_si128(b.v[2], b.v[3]))) == 0;
+}
+
 static inline bool block_has_high(struct json_block b) {
     return _mm_movemask_epi8(
                _mm_or_si128(_mm_or_si128(b.v[0], b.v[1]), _mm_or_si128(b.v[2], b.v[3]))) != 0;
@@ -92,4 +103,11 @@ static inline uint64_t block_parity(uint64_t bits) {
     for (int shift = 1; shift < 64; shift *= 2)
         bits ^= bits << shift;
     return bits;
+}
+
+/* *carry is added, and what is carried out is left there. */
+static inline uint64_t block_add(uint64_t x, uint64_t y, uint8_t *carry) {
+    unsigned long long sum;
+    *carry = _addcarry_u64(*carry, x, y, &sum);
+    return sum;
 }

@@ -86,6 +86,16 @@ static inline uint64_t block_controls(struct json_block b) {
     return block_range(b, 0, 0x1f);
 }
 
+/* Neither control characters nor the top bit in any byte. */
+static inline bool block_is_plain(struct json_block b) {
+    uint64_t high = 0, low = BLOCK_TOPS;
+    BLOCK_EACH(i) {
+        high |= b.v[i];
+        low &= block_not_less(b.v[i], 0x20);
+    }
+    return !(high & BLOCK_TOPS) && low == BLOCK_TOPS;
+}
+
 static inline bool block_has_high(struct json_block b) {
     uint64_t all = 0;
     BLOCK_EACH(i) {
@@ -111,4 +121,13 @@ static inline uint64_t block_parity(uint64_t bits) {
     for (int shift = 1; shift < 64; shift *= 2)
         bits ^= bits << shift;
     return bits;
+}
+
+/* *carry is added, and what is carried out is left there. */
+static inline uint64_t block_add(uint64_t x, uint64_t y, uint8_t *carry) {
+    uint64_t sum;
+    bool first = __builtin_add_overflow(x, y, &sum),
+         second = __builtin_add_overflow(sum, *carry, &sum);
+    *carry = first | second;
+    return sum;
 }

@@ -27,7 +27,13 @@
  * E1  Every error is a bit at the byte with which it becomes one, however the document is cut. So what is
  *     told before it, and where it is, does not depend on the cutting.
  *
- * Rejected  A list of the tokens' places and an automaton over them, as simdjson has it: the list takes memory as
+ * What depends on a document's bytes by chance has no branch: one that is guessed wrong costs as much as fifty instructions.
+ * Branches are for what a document has all the time or never: no byte that is not plain ASCII, no
+ * backslash so far, no exponent.
+ *
+ * Rejected  Reading a block into masks while the one before it is judged, for the sake of a machine that does both at
+ *           once: what it costs to keep the masks is more than that gains.
+ *           A list of the tokens' places and an automaton over them, as simdjson has it: the list takes memory as
  *           long as the document, and a step of the automaton per token costs more than the masks of a block.
  *           Tables for UTF-8 (Keiser and Lemire): they need 16-byte shuffles, which SSE2 has not, and where an
  *           error is they do not say; masks cost the same within some instructions per block. */
@@ -41,12 +47,12 @@ enum { KIND_ARRAY, KIND_OBJECT }; /* bit 5 of their brackets */
 
 /* A mask whose bit i+1 is bit i of x; bit 0 is the last byte's. */
 JSON_INLINE uint64_t after(uint64_t x, uint64_t last) {
-    return x << 1 | last;
+    return (x << 1) + last;
 }
 
 /* ---- what is kept of a block of n bytes ---- */
 
-JSON_INLINE uint8_t last_of(uint64_t x, unsigned n) {
+JSON_INLINE uint64_t last_of(uint64_t x, unsigned n) {
     return x >> (n - 1) & 1;
 }
 /* The last 8 bytes' bits, those of the block before behind them. */
@@ -65,15 +71,14 @@ JSON_INLINE uint64_t beyond(uint64_t x, unsigned k, unsigned n) {
 /* ---- strings ---- */
 
 /* Bytes with a backslash before them that is none itself taken away. Of a run of backslashes every other one
- * counts, from its first on: runs that begin at an even byte are found by adding 1 there. */
+ * counts, from its first on. Subtracting the run's first bit from odd bits borrows through it: what comes out differs from odd bits where
+ * an escape is, and behind the run if it ends in one. */
 JSON_INLINE uint64_t find_escaped(struct json_carry *c, uint64_t backslash, unsigned n) {
-    const uint64_t even = UINT64_C(0x5555555555555555);
-    uint64_t run = backslash & ~(uint64_t)c->escaped;
-    uint64_t even_starts = run & ~(run << 1) & even;
-    uint64_t even_runs = run & ~(run + even_starts);
-    uint64_t escapes = (even_runs & even) | (run & ~even_runs & ~even);
-    uint64_t escaped = after(escapes, c->escaped);
-    c->escaped = last_of(escapes, n);
+    const uint64_t odd = UINT64_C(0xaaaaaaaaaaaaaaaa);
+    uint64_t first = backslash & ~c->escaped;
+    uint64_t codes = (((first << 1) | odd) - first) ^ odd;
+    uint64_t escaped = codes ^ (backslash | c->escaped);
+    c->escaped = last_of(codes & backslash, n);
     return escaped;
 }
 
@@ -147,12 +152,11 @@ JSON_INLINE uint64_t check_utf8(struct json_carry *c, struct json_block b, unsig
     uint64_t due = lead << 1 | lead_3_4 << 2 | lead_4 << 3 | c->continuations;
     uint64_t error = (due ^ not_lead) | (lead & ~block_from(b, 0xc2));
     uint64_t e0 = block_eq(b, (char)0xe0), ed = block_eq(b, (char)0xed);
-    if (e0 | ed | lead_4 | (uint64_t)(c->lead_e0 | c->lead_ed | c->lead_f0 | c->lead_f4))
+    if (e0 | ed | lead_4 | c->lead_e0 | c->lead_ed | c->lead_f0 | c->lead_f4)
         error |= check_second_bytes(c, b, e0, ed, lead_4, n);
-    c->continuations =
-        (uint8_t)((beyond(lead, 1, n) | beyond(lead_3_4, 2, n) | beyond(lead_4, 3, n) |
-                   (n < 3 ? (uint64_t)c->continuations >> n : 0)) &
-                  7);
+    c->continuations = ((beyond(lead, 1, n) | beyond(lead_3_4, 2, n) | beyond(lead_4, 3, n) |
+                         (n < 3 ? c->continuations >> n : 0)) &
+                        7);
     return error;
 }
 
@@ -179,19 +183,25 @@ JSON_INLINE unsigned run_length(uint64_t x) {
     return ~x ? (unsigned)__builtin_ctzll(~x) : 64;
 }
 
-/* Its length, if one stands there and the byte behind it is in this block, too; else 0: to be looked at closely. */
-JSON_INLINE unsigned whole_literal(const char *p, uint64_t scalar, unsigned i, unsigned n) {
-    uint32_t word, true_word, null_word, fals_word;
+/* The literal that begins at byte i, if it is whole and the byte behind it is in this block, too: its bytes, from
+ * bit 0 on; else 0: to be looked at closely. Without a branch for which one it is. */
+JSON_INLINE uint64_t whole_literal(const char *p, uint64_t scalar, unsigned i, unsigned n) {
+    static const struct {
+        char head[4],
+            tail[4]; /* the first four bytes, and those from the second on if there are five */
+        uint32_t tail_mask, bytes;
+    } words[4] = {{"fals", "alse", ~UINT32_C(0), 0x1f}, {"null", "", 0, 0xf}, {"true", "", 0, 0xf}};
+    uint32_t head, tail, head_word, tail_word;
     if (i + 5 >= n)
         return 0;
-    memcpy(&word, p + i, 4);
-    memcpy(&true_word, "true", 4);
-    memcpy(&null_word, "null", 4);
-    memcpy(&fals_word, "fals", 4);
-    bool five = word == fals_word && p[i + 4] == 'e';
-    unsigned len = five ? 5 : 4;
-    bool is_one = five || word == true_word || word == null_word;
-    return is_one && !(scalar >> (i + len) & 1) ? len : 0;
+    memcpy(&head, p + i, 4);
+    memcpy(&tail, p + i + 1, 4);
+    unsigned k = (unsigned)p[i] >> 3 & 3; /* of f, n and t: 0, 1 and 2 */
+    memcpy(&head_word, words[k].head, 4);
+    memcpy(&tail_word, words[k].tail, 4);
+    uint64_t bytes = words[k].bytes,
+             other = (head ^ head_word) | ((tail ^ tail_word) & words[k].tail_mask);
+    return other | (scalar >> i & (bytes + 1)) ? 0 : bytes;
 }
 
 /* What stands between tokens that is neither blank nor string: the literals, one by one, are taken out of *numbers. */
@@ -206,8 +216,9 @@ JSON_INLINE uint64_t check_literals(struct json_carry *c, const char *p, uint64_
         *numbers &= ~low_bits(len);
     }
     for (; words; words &= words - 1) {
-        unsigned i = (unsigned)__builtin_ctzll(words), len = whole_literal(p, scalar, i, n);
-        if (!len) {
+        unsigned i = (unsigned)__builtin_ctzll(words), len;
+        uint64_t bytes = whole_literal(p, scalar, i, n);
+        if (!bytes) {
             const char *word = p[i] == 't'   ? "true"
                                : p[i] == 'f' ? "false"
                                : p[i] == 'n' ? "null"
@@ -216,8 +227,9 @@ JSON_INLINE uint64_t check_literals(struct json_carry *c, const char *p, uint64_
             if (len > 64 - i)
                 len = 64 - i;
             error |= check_literal(c, word, p + i, len, i, n);
+            bytes = low_bits(len);
         }
-        *numbers &= ~(low_bits(len) << i);
+        *numbers &= ~(bytes << i);
     }
     return error;
 }
@@ -236,26 +248,28 @@ struct json_numbers {
 
 /* Digits from `first` on: the bytes behind them, which are none. *open: they go on behind this block. */
 JSON_INLINE uint64_t ends_of_runs(uint64_t digits, uint64_t first, uint8_t *open, unsigned n) {
-    uint64_t sum;
-    bool on = __builtin_add_overflow(digits, (first & digits) | *open, &sum);
-    sum &= ~digits;
-    *open = n < 64 ? sum >> n & 1 : on;
-    return sum;
+    uint64_t sum = block_add(digits, first & digits, open);
+    if (n < 64)
+        *open = sum >> n & 1;
+    return sum & ~digits;
 }
+
+enum { EXPONENT_E = 1, EXPONENT_SIGN = 2, EXPONENT_DIGIT = 4 }; /* what the last byte was */
 
 JSON_INLINE uint64_t check_exponents(struct json_carry *c, struct json_block b,
                                      const struct json_numbers *number, uint64_t *signs,
                                      unsigned n) {
     uint64_t plus = number->bytes & block_eq(b, '+');
     uint64_t e = number->bytes & block_eq(block_fold(b), 'e');
-    uint64_t after_e = after(e, c->exponent), sign = (number->minus | plus) & after_e;
+    uint64_t after_e = after(e, c->exponents & 1), sign = (number->minus | plus) & after_e;
+    uint64_t after_sign = after(sign, c->exponents >> 1 & 1);
+    uint8_t open = c->exponents >> 2 & 1;
     uint64_t error = number->bytes & ~(number->digits | number->minus | number->dot | plus | e);
     error |= plus & ~after_e;
     error |= after_e & ~(number->digits | sign);
-    uint64_t power = after_e | after(sign, c->sign);
-    error |= ends_of_runs(number->digits, power, &c->exponent_run, n) & (number->dot | e);
-    c->exponent = last_of(e, n);
-    c->sign = last_of(sign, n);
+    error |= after_sign & ~number->digits;
+    error |= ends_of_runs(number->digits, after_e | after_sign, &open, n) & (number->dot | e);
+    c->exponents = last_of(e, n) | last_of(sign, n) << 1 | (uint64_t)open << 2;
     *signs = sign;
     return error;
 }
@@ -264,16 +278,15 @@ JSON_INLINE uint64_t check_numbers(struct json_carry *c, struct json_block b,
                                    const struct json_numbers *number, unsigned n) {
     uint64_t digits = number->digits, dot = number->dot, signs = 0, error = 0;
     uint64_t leading = number->minus & number->starts;
-    if ((number->bytes & ~(digits | number->minus | dot)) |
-        (uint64_t)(c->exponent | c->sign | c->exponent_run))
+    if ((number->bytes & ~(digits | number->minus | dot)) | c->exponents)
         error = check_exponents(c, b, number, &signs, n);
-    uint64_t zero = block_eq(b, '0') & (number->starts | after(leading, c->minus));
+    uint64_t after_minus = after(leading, c->minus), after_dot = after(dot, c->dot);
+    uint64_t zero = block_eq(b, '0') & (number->starts | after_minus);
     error |= number->minus & ~(number->starts | signs);
-    error |= after(leading | signs | dot, c->needs_digit) & ~digits;
-    error |= ends_of_runs(digits, after(dot, c->dot), &c->fraction_run, n) & dot;
+    error |= (after_minus | after_dot) & ~digits;
+    error |= ends_of_runs(digits, after_dot, &c->fraction_run, n) & dot;
     error |= after(zero, c->zero) & digits;
     c->minus = last_of(leading, n);
-    c->needs_digit = last_of(leading | signs | dot, n);
     c->dot = last_of(dot, n);
     c->zero = last_of(zero, n);
     return error;
@@ -295,6 +308,16 @@ JSON_INLINE uint64_t check_scalars(struct json_carry *c, struct json_block b, co
     return error | check_numbers(c, b, &number, n);
 }
 
+/* What is kept between the blocks of a span. */
+struct json_watch {
+    bool awake;     /* the match wants to see every token */
+    unsigned wake;  /* else the level at which it sleeps */
+    int64_t lowest; /* the depth that brackets may come back to without anything to be done */
+    /* There was a backslash, or an escape goes on: where one is, there are more, and by chance a block has one or
+     * not. So from then on no branch depends on it; most documents have none. */
+    uint64_t escapes;
+};
+
 /* ---- tokens ---- */
 
 struct json_tokens {
@@ -302,95 +325,133 @@ struct json_tokens {
     uint64_t all;
 };
 
-/* Tokens whose predecessor is in the set. *last: whether the last token so far is. If it is, the 1 behind it
- * ripples out at the top, for there is no token to stop it. */
+/* Of tokens, those whose predecessor is in the set; of other bytes it says nothing. *last: whether the last token so far
+ * is in it: the 1 behind that ripples out at the top. */
 JSON_INLINE uint64_t follow(const struct json_tokens *t, uint64_t set, uint8_t *last) {
-    uint64_t sum;
-    bool out = __builtin_add_overflow(after(set, *last), ~t->all, &sum);
-    *last = (uint8_t)(out | set >> 63);
-    return sum & t->all;
+    return block_add(set, set | ~t->all, last);
+}
+
+/* What only counting tells; the brackets of a block are `rest`, those that open are `open`. */
+struct json_depths {
+    uint64_t error, woke;
+};
+static __attribute__((noinline, cold)) struct json_depths
+count_depths(uint64_t open, uint64_t rest, uint64_t comma, unsigned depth, unsigned wake) {
+    struct json_depths found = {0};
+    if (depth == 0) /* a comma before the first bracket */
+        found.error |= comma & ((rest & -rest) - 1);
+    for (; rest; rest &= rest - 1) {
+        uint64_t bit = rest & -rest;
+        if (depth == (open & bit ? JSON_DEPTH_MAX : 0)) {
+            found.error |= bit;
+            break;
+        }
+        depth += open & bit ? 1u : -1u;
+        if (open & bit)
+            continue;
+        if (depth == wake && !found.woke)
+            found.woke = bit;
+        if (depth == 0)
+            found.error |= comma & (((rest & (rest - 1)) & -(rest & (rest - 1))) - bit);
+    }
+    return found;
 }
 
 /* T6. Returns the errors; *in_object: the bytes that stand in an object, its brackets apart. *woke: the first
- * bracket that brings us back to the level where somebody sleeps. */
-JSON_INLINE uint64_t pair_brackets(uint8_t *kinds, struct json_carry *c,
-                                   const struct json_tokens *t, const char *p, unsigned wake,
+ * bracket that brings us back to the level where somebody sleeps.
+ *
+ * Without a branch but the loop's: which bracket comes next is by chance. So the stack is written even where
+ * nothing opens, and with brackets that do not pair depth may leave its bounds for the rest of the block. */
+JSON_INLINE uint64_t pair_brackets(int8_t *kinds, struct json_carry *c, const struct json_tokens *t,
+                                   const char *p, const struct json_watch *watch,
                                    uint64_t *in_object, uint64_t *woke) {
-    uint64_t error = 0, rest = t->open | t->close;
-    uint64_t object = c->in_object, turns = 0;
-    unsigned depth = c->depth, noted = wake < JSON_DEPTH_MAX ? wake : 0;
-    if (depth == 0) /* a comma before the first bracket */
-        error |= t->comma & ((rest & -rest) - 1);
-    for (; rest; rest &= rest - 1) {
-        uint64_t bit = rest & -rest;
-        uint8_t kind = (uint8_t)p[__builtin_ctzll(rest)] >> 5 & 1; /* of [ and ], { and } */
-        if (t->open & bit) {
-            if (depth == JSON_DEPTH_MAX) {
-                error |= bit;
-                break;
-            }
-            kinds[++depth] = kind;
-        } else {
-            if (kinds[depth] != kind) {
-                error |= bit;
-                break;
-            }
-            kind = kinds[--depth];
-            if (depth <= noted) {
-                if (depth == wake && !*woke)
-                    *woke = bit;
-                if (depth == 0) {
-                    error |= t->comma & -bit;
-                    kind = KIND_ARRAY;
-                }
-            }
-        }
-        uint64_t now = 0 - (uint64_t)kind;
-        turns |= (now ^ object) & bit;
-        object = now;
+    uint64_t error = 0, rest = t->open | t->close, bit = rest & -rest, next;
+    uint64_t object = c->in_object, inside = object & (bit - 1);
+    int64_t depth = (int64_t)c->depth, lowest = depth;
+    for (; rest; bit = next) {
+        uint64_t byte = (uint8_t)p[__builtin_ctzll(rest)]; /* [ 0x5b  { 0x7b  ] 0x5d  } 0x7d */
+        int64_t kind = (int64_t)(byte << 58) >> 63;
+        rest &= rest - 1;
+        next = rest & -rest;
+        error |= (object ^ (uint64_t)kind) & bit;
+        kinds[depth + 1] = (int8_t)kind;
+        depth += (int64_t)(byte & 2) - 1;
+        object = (uint64_t)(int64_t)kinds[depth];
+        inside |= object & (next - bit); /* all ones from bit on, if there is no next one */
+        lowest = depth < lowest ? depth : lowest;
     }
-    *in_object = block_parity(turns) ^ c->in_object;
+    error &= t->close;
+    if (__builtin_expect(lowest < watch->lowest || c->depth > JSON_DEPTH_MAX - JSON_BLOCK, 0)) {
+        struct json_depths found =
+            count_depths(t->open, t->open | t->close, t->comma, (unsigned)c->depth, watch->wake);
+        error |= found.error;
+        *woke = found.woke;
+    }
+    *in_object = inside;
     c->in_object = object;
-    c->depth = (uint16_t)depth;
+    c->depth = (uint64_t)depth;
     return error;
 }
 
-/* T1 to T6. *keys: the strings that are. */
-JSON_INLINE uint64_t check_tokens(uint8_t *kinds, struct json_carry *c, const struct json_tokens *t,
-                                  const char *p, unsigned wake, uint64_t *keys, uint64_t *woke) {
-    uint64_t values = t->open | t->strings | t->scalars, in_object;
-    uint64_t before_value = t->open | t->comma | t->colon;
-    uint64_t expected = follow(t, before_value, &c->before_value);
-    uint64_t error = (expected & ~(values | t->close)) | (values & ~expected);
-    error |= expected & t->close & ~follow(t, t->open, &c->after_open);
-    error |= pair_brackets(kinds, c, t, p, wake, &in_object, woke);
-    uint64_t before_key = (t->open | t->comma) & in_object;
-    uint64_t key = follow(t, before_key, &c->before_key);
-    error |= key & ~(t->strings | t->close);
-    *keys = key & t->strings;
-    error |= follow(t, *keys, &c->before_colon) ^ t->colon;
+/* T1 to T6. *keys: the strings that are.
+ *
+ * What may come next is told by three bits, those that follow() moves from a token to its successor:
+ *
+ *                                     for_key  opened  due     next
+ *     {                                  1        1     0      a key, or }
+ *     comma of an object                 1        0     0      a key
+ *     [                                  0        1     0      a value, or ]
+ *     comma of an array, colon, start    0        0     1      a value
+ *     key                                0        1     1      a colon
+ *     all others                         0        0     0      a comma, or a closing bracket */
+JSON_INLINE uint64_t check_tokens(int8_t *kinds, struct json_carry *c, const struct json_tokens *t,
+                                  const char *p, const struct json_watch *watch, uint64_t *keys,
+                                  uint64_t *woke) {
+    uint64_t in_object;
+    uint64_t error = pair_brackets(kinds, c, t, p, watch, &in_object, woke);
+    uint64_t for_key = follow(t, (t->open | t->comma) & in_object, &c->for_key);
+    *keys = for_key & t->strings;
+    uint64_t opened = follow(t, t->open | *keys, &c->opened);
+    uint64_t due = follow(t, (t->comma & ~in_object) | t->colon | *keys, &c->due);
+    uint64_t either = opened ^ due;
+    error |= t->strings & ~(for_key | either);
+    error |= (t->open | t->scalars) & ~(either & ~for_key);
+    error |= t->close & (due | (for_key & ~opened));
+    error |= t->comma & (for_key | opened | due);
+    error |= t->colon ^ (opened & due & t->all);
     return error;
 }
 
 /* ---- a block ---- */
 
+JSON_INLINE void watch_match(struct json_watch *watch, const struct json_match *match) {
+    watch->awake = json_match_is_awake(match) || match->capture != JSON_CAPTURE_NONE;
+    watch->wake = match->wake;
+    watch->lowest = match->wake < JSON_DEPTH_MAX ? match->wake + 1 : 1;
+}
+
 /* n bytes at p of the span, which `b` holds, padded with blanks. Returns the errors; *found: the scan may stop. */
-JSON_INLINE uint64_t scan_block(struct json_scan *scan, struct json_carry *c, struct json_block b,
-                                const char *span, const char *p, unsigned n, bool *found) {
+JSON_INLINE uint64_t scan_block(struct json_scan *scan, struct json_carry *c,
+                                struct json_watch *watch, struct json_block b, const char *span,
+                                const char *p, unsigned n, bool *found) {
     const uint64_t valid = low_bits(n);
-    uint64_t quote = block_eq(b, '"'), backslash = block_eq(b, '\\');
-    uint64_t escaped = find_escaped(c, backslash, n);
-    /* Most escapes that there are in text. Without a branch, as it is by chance which block has one. */
-    uint64_t usual = quote | backslash | block_eq(b, 'n');
-    quote &= ~escaped;
+    uint64_t quote = block_eq(b, '"'), backslash = block_eq(b, '\\'), error = 0;
+    if (backslash | watch->escapes) {
+        uint64_t escaped = find_escaped(c, backslash, n);
+        /* Most escapes that there are in text. Without a branch, as it is by chance which block has one. */
+        uint64_t usual = quote | backslash | block_eq(b, 'n');
+        watch->escapes = 1;
+        quote &= ~escaped;
+        if ((escaped & ~usual) | c->pairs)
+            error |= check_escapes(c, b, escaped, usual, backslash, n);
+    }
     uint64_t in_string = block_parity(quote) ^ c->in_string;
     c->in_string = 0 - (uint64_t)last_of(in_string, n);
-
-    uint64_t error = block_controls(b) & in_string;
-    if ((escaped & ~usual) | c->pairs)
-        error |= check_escapes(c, b, escaped, usual, backslash, n);
-    if (block_has_high(b) | c->continuations)
-        error |= check_utf8(c, b, n);
+    if (!block_is_plain(b) | (c->continuations != 0)) {
+        error |= block_controls(b) & in_string;
+        if (block_has_high(b) | c->continuations)
+            error |= check_utf8(c, b, n);
+    }
     error &= valid;
     uint64_t outside = (~in_string | quote) & valid;
     if (!outside) /* the inside of a long string, as most of a large document */
@@ -404,17 +465,15 @@ JSON_INLINE uint64_t scan_block(struct json_scan *scan, struct json_carry *c, st
         .colon = block_eq(b, ':') & ~in_string,
         .strings = quote & in_string,
     };
-    uint64_t marks = t.open | t.close | t.comma | t.colon, keys = 0, woke = 0;
+    uint64_t marks = t.open | t.close | t.comma | t.colon, keys, woke = 0;
     uint64_t scalar = ~(marks | block_blanks(b) | in_string | quote);
     t.scalars = scalar & ~after(scalar, c->scalar);
     t.all = marks | t.strings | t.scalars;
     if (scalar | c->scalar)
         error |= check_scalars(c, b, p, scalar, t.scalars, n) & valid;
     c->scalar = last_of(scalar, n);
-    if (t.all)
-        error |= check_tokens(scan->kinds, c, &t, p, scan->match.wake, &keys, &woke) & valid;
-    bool awake = json_match_is_awake(&scan->match) && t.all;
-    if (awake || woke || scan->match.capture != JSON_CAPTURE_NONE) {
+    error |= check_tokens(scan->kinds + JSON_BLOCK, c, &t, p, watch, &keys, &woke) & valid;
+    if (watch->awake || woke) {
         struct json_view view = {.span = span,
                                  .at = (size_t)(p - span),
                                  .count = n,
@@ -428,30 +487,34 @@ JSON_INLINE uint64_t scan_block(struct json_scan *scan, struct json_carry *c, st
                                  .string_ends = quote & ~in_string,
                                  .scalar_bytes = scalar};
         *found = json_match_block(scan, &view);
+        watch_match(watch, &scan->match);
     }
     return error;
 }
 
 JSON_INLINE enum json_verdict scan_span(struct json_scan *scan, const char *p, size_t len) {
     struct json_carry c = scan->carry; /* a copy, which nothing that is written can be part of */
+    struct json_watch watch = {.escapes = c.escaped | c.pairs};
     const char *start = p, *end = p + len;
     uint64_t error = 0;
     bool found = false;
-    for (; end - p >= 64 && !error && !found; p += 64)
-        error = scan_block(scan, &c, block_load(p), start, p, 64, &found);
+    watch_match(&watch, &scan->match);
+    for (; end - p >= JSON_BLOCK && !error && !found; p += JSON_BLOCK)
+        error = scan_block(scan, &c, &watch, block_load(p), start, p, JSON_BLOCK, &found);
     if (!error && !found && p < end) {
-        char padded[64];
+        char padded[JSON_BLOCK];
         memset(padded, ' ', sizeof padded);
         memcpy(padded, p, (size_t)(end - p));
-        error = scan_block(scan, &c, block_load(padded), start, p, (unsigned)(end - p), &found);
-        p += 64;
+        error =
+            scan_block(scan, &c, &watch, block_load(padded), start, p, (unsigned)(end - p), &found);
+        p += JSON_BLOCK;
     }
     scan->carry = c;
     if (found) { /* before the error, if there is one */
         scan->verdict = JSON_FOUND;
     } else if (error) {
         scan->verdict = JSON_BAD;
-        p += __builtin_ctzll(error) - 64;
+        p += __builtin_ctzll(error) - JSON_BLOCK;
     }
     scan->offset += (uint64_t)((p < end ? p : end) - start);
     return scan->verdict;

@@ -1,13 +1,13 @@
-/* json_kernel_avx2: the scanner for x86-64 with AVX2, BMI and carry-less multiplication: Haswell, 2013. */
+/* json_kernel_avx2: the scanner for x86-64 with AVX2, both BMIs and carry-less multiplication: Haswell, 2013. */
 #include "http/json_kernels.h"
 
 #ifdef JSON_HAS_VECTORS
 
 #ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx2,bmi,pclmul"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,bmi,bmi2,pclmul"))), apply_to = function)
 #else
 #pragma GCC push_options
-#pragma GCC target("avx2,bmi,pclmul")
+#pragma GCC target("avx2,bmi,bmi2,pclmul")
 #endif
 #include "http/json_block_avx2.h"
 

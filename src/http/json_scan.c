@@ -12,7 +12,7 @@ const struct json_kernel *const *json_kernels(void) {
         &json_kernel_words, NULL};
 #ifdef JSON_HAS_VECTORS
     bool fast = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") &&
-                __builtin_cpu_supports("pclmul");
+                __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("pclmul");
     return fast ? all : all + 1;
 #else
     return all;
@@ -25,8 +25,8 @@ void json_scan_init(struct json_scan *scan, const struct json_paths *paths,
     scan->options = options;
     scan->verdict = JSON_MORE;
     scan->offset = 0;
-    scan->carry = (struct json_carry){.before_value = 1};
-    scan->kinds[0] = UINT8_MAX; /* no container: nothing closes it */
+    scan->carry = (struct json_carry){.due = 1};
+    scan->kinds[JSON_BLOCK] = 0; /* no container */
     json_match_init(scan);
 }
 
@@ -42,9 +42,9 @@ enum json_verdict json_scan_feed(struct json_scan *scan, struct span bytes) {
 
 /* Whether the bytes so far are a whole document: a value that is over, with nothing open. */
 static bool is_complete(const struct json_carry *c) {
-    bool number_is_open = c->needs_digit | c->exponent;
+    bool number_is_open = c->minus | c->dot | (c->exponents & 3);
     bool literal_is_open = c->literal && *c->literal != '\0';
-    return !c->in_string && c->depth == 0 && !c->before_value &&
+    return !c->in_string && c->depth == 0 && !c->due &&
            !(c->scalar && (number_is_open || literal_is_open));
 }
 

@@ -19,6 +19,7 @@
 enum {
     /* Of open arrays and objects. Beyond, recursive parsers behind us would be in trouble sooner than we. */
     JSON_DEPTH_MAX = 256,
+    JSON_BLOCK = 64, /* bytes that are looked at together */
 };
 
 enum json_kind {
@@ -62,15 +63,15 @@ struct json_scan_options {
 /* Private: what is known of the bytes before, by json_kernel.h. */
 struct json_carry {
     uint64_t in_string, in_object; /* all ones, or 0 */
+    uint64_t escaped;              /* bits of the last byte: see there */
+    uint64_t scalar, zero, minus, dot, exponents;
+    uint64_t depth;
+    uint64_t continuations; /* bits of the next 3 */
+    uint64_t lead_e0, lead_ed, lead_f0, lead_f4;
     const char *literal; /* what must follow of true, false or null; NULL: in none of them */
-    uint8_t escaped;     /* bits of the last byte: see there */
-    uint8_t scalar, zero, minus, needs_digit, sign, dot, exponent, fraction_run, exponent_run;
-    uint8_t before_value, after_open, before_key, before_colon;
+    uint8_t fraction_run, for_key, opened, due;
     uint32_t
         pairs; /* halves of surrogates: three times bits of the last 8 bytes, the last one on top */
-    uint8_t continuations; /* bits of the next 3 */
-    uint8_t lead_e0, lead_ed, lead_f0, lead_f4;
-    uint16_t depth;
 };
 
 /* Private: json_match.c. */
@@ -96,7 +97,9 @@ struct json_scan {
     uint64_t offset;
     struct json_carry carry;
     struct json_match match;
-    uint8_t kinds[JSON_DEPTH_MAX + 1]; /* of the open containers */
+    /* Of the open containers, with room for a block's brackets at both ends: they are pushed and popped before
+     * it is known that there are too many. */
+    int8_t kinds[JSON_BLOCK + 1 + JSON_DEPTH_MAX + JSON_BLOCK];
 };
 
 void json_scan_init(struct json_scan *scan, const struct json_paths *paths BORROWED_BY(scan),

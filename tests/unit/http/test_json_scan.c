@@ -565,6 +565,71 @@ static void by_chance(void **state) {
     json_paths_free(paths);
 }
 
+/* Hardly anything but brackets, as many as can be in a block, up to the limit of the depth and beyond it, some of them wrong: what
+ * is wrong is told at the same byte as by the reference, and nobody sleeps too long or wakes too early. */
+static void brackets_by_chance(void **state) {
+    static char text[1500], kinds[sizeof text];
+    struct json_paths *paths = usual_paths();
+    for (unsigned round = 0; round < 80; round++) {
+        /* Up or down for a while, so that every depth is met at every place of a block. */
+        size_t len = 1, depth = 0, room = 100 + chance(700);
+        unsigned up = 5;
+        bool value_due = true;
+        text[0] = ' ';
+        while (len < room && (depth || value_due)) {
+            if (chance(40) == 0)
+                up = 1 + chance(8);
+            if (value_due && (depth < JSON_DEPTH_MAX || chance(9) == 0) && chance(9) < up + 1) {
+                kinds[depth++] = text[len++] = chance(3) ? '[' : '{';
+                if (text[len - 1] == '{') {
+                    memcpy(text + len, "\"\":", 3);
+                    len += 3;
+                }
+            } else if (value_due) {
+                text[len++] = '0';
+                value_due = false;
+            } else if (chance(9) < up && depth) {
+                text[len++] = ',';
+                if (kinds[depth - 1] == '{') {
+                    memcpy(text + len, "\"\":", 3);
+                    len += 3;
+                }
+                value_due = true;
+            } else {
+                text[len++] = kinds[--depth] == '[' ? ']' : '}';
+            }
+        }
+        if (value_due)
+            text[len++] = '0';
+        while (depth)
+            text[len++] = kinds[--depth] == '[' ? ']' : '}';
+        if (round % 2)
+            text[chance((unsigned)len)] = "[]{},0\" "[chance(8)];
+        struct span input = span_make(text, len);
+        check_cut(paths, input, input.len, 1);
+        check_cut(paths, input, 1 + chance((unsigned)len), 1 + chance(200));
+    }
+    json_paths_free(paths);
+}
+
+/* The first backslash of a document comes late, and in the first or the last byte of a block. */
+static void a_late_escape(void **state) {
+    struct json_paths *paths = usual_paths();
+    char text[400];
+    for (size_t at = 60; at < 70; at++)
+        for (size_t code = 0; code < 4; code++) {
+            size_t begin = 128 + at;
+            memset(text, 'x', sizeof text);
+            text[0] = '"';
+            memcpy(text + begin, (const char *[]){"\\\"", "\\\\", "\\n", "\\x"}[code], 2);
+            text[begin + 2] = '"';
+            struct span input = span_make(text, begin + 3);
+            check_cut(paths, input, input.len, 1);
+            check_cut(paths, input, 128, 1);
+        }
+    json_paths_free(paths);
+}
+
 static void nothing_asked_is_checked_all_the_same(void **state) {
     struct json_paths *paths = make(NULL, 0);
     check(paths, SPAN_LIT("{\"a\":[1,2,{\"b\":null}]}"));
@@ -585,6 +650,8 @@ int main(void) {
         cmocka_unit_test(a_value_is_told_with_its_last_byte),
         cmocka_unit_test(enough_of_a_wildcard),
         cmocka_unit_test(by_chance),
+        cmocka_unit_test(brackets_by_chance),
+        cmocka_unit_test(a_late_escape),
         cmocka_unit_test(nothing_asked_is_checked_all_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,6 +5,7 @@
 #include "admin/page.h"
 #include "base/clock.h"
 #include "base/stats.h"
+#include "ext/go_stats.h"
 #include "filter/transport_tls.h"
 #include "rt/foreign.h"
 #include "rt/io_counts.h"
@@ -115,6 +116,7 @@ void server_stats_refresh(void) {
         days = UINT32_MAX;
     set(STAT_GAUGE, "server.days_until_first_cert_expiring", days > 0 ? (uint64_t)days : 0);
     set_io();
+    go_stats_refresh();
 
     struct rt_stats rt;
     rt_stats(&rt);

@@ -514,9 +514,12 @@ struct cfg_golang { /* extensions.filters.http.golang.v3alpha.Config */
     struct span library_id, library_path, plugin_name;
     bool has_plugin_config;
     struct cfg_any plugin_config;
-    int merge_policy;                  /* read nowhere, as on Envoy */
-    struct span gogc, go_memory_limit; /* ours */
-    struct cfg_go_probe probe;         /* ours */
+    int merge_policy; /* read nowhere, as on Envoy */
+    /* Ours: */
+    struct span gogc, go_memory_limit;
+    struct cfg_go_probe probe;
+    struct cfg_u32 go_seats;
+    struct cfg_duration seat_wait_timeout; /* default 1 s */
 };
 struct cfg_golang_router_plugin {
     struct cfg_mark mark;

@@ -79,6 +79,17 @@ static const struct cfg_field golang_fields[] = {
               "is loaded."),
     INLINE(struct cfg_golang, CFG_OWN_FIELD + 3, probe, struct cfg_go_probe, cfg_schema_go_probe,
            .doc = "Not in Envoy. How the library is tried before it is loaded."),
+    WRAPPER(
+        struct cfg_golang, CFG_OWN_FIELD + 4, go_seats, CFG_U32, .rules = CFG_RANGE, .min = 1,
+        .max = 1 << 16, .default_text = "16 for each processor",
+        .doc = "Not in Envoy. How many callbacks of the library may run, or be blocked, at a time: "
+               "the concurrency that its SDK is told. At least one for each processor. The first "
+               "configuration of a library counts."),
+    FIELD(struct cfg_golang, CFG_OWN_FIELD + 5, seat_wait_timeout, CFG_DURATION, .rules = CFG_RANGE,
+          .min = 0, .max = INT64_MAX, .default_text = "1s",
+          .doc =
+              "Not in Envoy. How long a request waits while all callbacks that it could run beside "
+              "are blocked; then it is answered with 503."),
 };
 /* As Go reads them: it ends the process over a GOMEMLIMIT that it does not understand. */
 static bool is_gogc(struct span text) {

@@ -44,6 +44,7 @@
 #include <stdlib.h>
 
 #include "ext/ext_handles.h"
+#include "ext/ext_stream_internal.h"
 #include "proxy/downstream.h"
 #include "proxy/exchange.h"
 #include "proxy/hcm.h"
@@ -102,6 +103,13 @@ void ext_stream_fini(struct ext_stream *stream) {
     (void)pthread_mutex_destroy(&stream->lock); /* nobody can hold it: nobody can reach it */
 }
 
+void ext_sides_abandon_locked(struct ext_stream *stream) {
+    for (int i = 0; i < 2; i++) {
+        side_clear_locked(&stream->sides[i]);
+        stream->sides[i].abandoned = true;
+    }
+}
+
 bool ext_stream_end(struct ext_stream *stream) {
     ext_lock(stream);
     bool lent = stream->sides[0].phase != EXT_NOT_LENT || stream->sides[1].phase != EXT_NOT_LENT;
@@ -121,7 +129,7 @@ static struct ext_view view_of(const struct header_map *map) {
     return (struct ext_view){map->count ? map->entries : &none, map->count, map->bytes};
 }
 
-static void info_snapshot_locked(struct ext_stream *stream, struct exchange *x) {
+void ext_info_snapshot_locked(struct ext_stream *stream, struct exchange *x) {
     const struct stream_info *from = &x->info;
     struct ext_info *info = &stream->info;
     info->route_name = x->route ? x->route->name : from->route_name;
@@ -162,7 +170,7 @@ int ext_side_lend(struct ext_stream *stream, struct exchange *x, enum ext_direct
     ext_lock(stream);
     ASSERT(side->phase == EXT_NOT_LENT);
     ASSERT(!stream->destroyed);
-    info_snapshot_locked(stream, x);
+    ext_info_snapshot_locked(stream, x);
     if (loan->headers || !side->headers_late)
         side->headers = view_of(loan->headers);
     side->trailers = view_of(loan->trailers);
@@ -301,19 +309,25 @@ int ext_side_keep_newest(struct ext_stream *stream, enum ext_direction direction
     return err;
 }
 
-void ext_stream_open_log(struct ext_stream *stream, struct exchange *x,
-                         const struct header_map *maps[2][2]) {
-    ext_lock(stream);
-    info_snapshot_locked(stream, x);
+void ext_views_log_locked(struct ext_stream *stream, const struct ext_view maps[2][2]) {
     stream->logging = true;
     for (int i = 0; i < 2; i++) {
         struct ext_side *side = &stream->sides[i];
         side->headers_late = false;
-        side->headers = view_of(maps[i][0]);
-        side->trailers = view_of(maps[i][1]);
+        side->headers = maps[i][0];
+        side->trailers = maps[i][1];
         side->header_room = (struct ext_room){side->headers.count, side->headers.bytes};
         side->trailer_room = (struct ext_room){side->trailers.count, side->trailers.bytes};
     }
+}
+
+void ext_stream_open_log(struct ext_stream *stream, struct exchange *x,
+                         const struct header_map *maps[2][2]) {
+    const struct ext_view views[2][2] = {{view_of(maps[0][0]), view_of(maps[0][1])},
+                                         {view_of(maps[1][0]), view_of(maps[1][1])}};
+    ext_lock(stream);
+    ext_info_snapshot_locked(stream, x);
+    ext_views_log_locked(stream, views);
     ext_unlock(stream);
 }
 

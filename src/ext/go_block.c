@@ -27,13 +27,14 @@ static void tell_of_the_limit(void) {
             (int)GO_REQUESTS_MAX);
 }
 
-struct go_block *go_block_new(const struct go_library *library, struct span plugin_name,
-                              unsigned shard) {
+struct go_block *go_block_new(const struct go_plugin *plugin, unsigned shard) {
     struct go_block *block = malloc(sizeof(*block));
     if (!block)
         return NULL;
     block->entered = false;
-    block->library = library;
+    block->library = plugin->library;
+    block->plugin = plugin;
+    block->counts = (struct go_counts){0};
     ext_stream_init(&block->stream);
     uint64_t handle = handle_make(
         &ext_handles, shard,
@@ -45,14 +46,17 @@ struct go_block *go_block_new(const struct go_library *library, struct span plug
     if (!lent)
         goto no_loan;
     lent->block = handle;
-    lent->request.plugin_name = plugin_name.ptr;
-    lent->request.plugin_name_len = plugin_name.len;
+    lent->unfinalized = plugin->stats.unfinalized;
+    lent->request.plugin_name = plugin->name.ptr;
+    lent->request.plugin_name_len = plugin->name.len;
     for (int i = 0; i < 2; i++) {
         lent->states[i].req = &lent->request;
         lent->states[i].is_encoding = i;
     }
     loan_lend(&go_lent_requests, block->loan);
-    stat_inc(go_stats.unfinalized, shard);
+    uint64_t *cells = stats_cells(shard);
+    stats_bump(cells, go_stats.unfinalized->slot, 1);
+    stats_bump(cells, plugin->stats.unfinalized, 1);
     return block;
 no_loan:
     tell_of_the_limit();
@@ -73,14 +77,19 @@ void go_block_enter(struct go_block *block, uint64_t config_id, uint32_t worker_
     go_owned(block);
 }
 
-void go_block_end(struct go_block *block) {
+void go_block_end(struct go_block *block, unsigned shard) {
     struct go_lent *lent = block->lent;
     struct loan loan = block->loan;
     ext_lock(&block->stream);
     ASSERT(block->stream.destroyed);
     for (int i = 0; i < 2; i++)
         lent->replied[i] = block->stream.sides[i].replied;
+    const struct go_counts counts = block->counts;
     ext_unlock(&block->stream);
+    if (block->entered) {
+        stats_bump(stats_cells(shard), block->plugin->stats.requests, 1);
+        go_plugin_stats_add(&block->plugin->stats, shard, &counts);
+    }
     if (!block->entered)
         (void)loan_release(&go_lent_requests, lent); /* nobody else has the address */
     int err = handle_destroy(&ext_handles, lent->block, go_block_key);

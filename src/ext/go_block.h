@@ -8,24 +8,25 @@
 #pragma once
 #include "ext/ext_stream.h"
 #include "ext/go_lent.h"
-#include "ext/go_library.h"
+#include "ext/go_plugin.h"
 
 struct go_block {
     struct loan loan;     /* of lent: the exchange's lease on it */
     struct go_lent *lent; /* valid while there is an exchange, whatever Go does */
     bool entered;         /* Go knows lent's address, and gives it back */
     const struct go_library *library;
+    const struct go_plugin *plugin;
     struct ext_stream stream;
+    struct go_counts counts; /* the stream's lock */
 };
 
 /* What a handle of a block is looked up with. */
 extern const char go_block_key[];
 
-/* plugin_name lives as long as the process. shard: of the P. NULL when memory is short, or when there
- * are GO_REQUESTS_MAX. */
-struct go_block *go_block_new(const struct go_library *library,
-                              struct span plugin_name BORROWED_BY(result), unsigned shard);
+/* shard: of the P. NULL when memory is short, or when there are GO_REQUESTS_MAX. */
+struct go_block *go_block_new(const struct go_plugin *plugin, unsigned shard);
 /* Before the first call into Go. */
 void go_block_enter(struct go_block *block, uint64_t config_id, uint32_t worker_id);
-/* After ext_stream_end, and after the last call into Go. What Go was not lent ends here too. */
-void go_block_end(struct go_block *block);
+/* After ext_stream_end, and after the last call into Go. What Go was not lent ends here too, and its
+ * counts are added to the plugin's. */
+void go_block_end(struct go_block *block, unsigned shard);

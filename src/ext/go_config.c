@@ -14,6 +14,7 @@
 #include "ext/go_any.h"
 #include "ext/go_lent.h"
 #include "ext/go_log.h"
+#include "ext/go_seats.h"
 
 struct merge {
     struct merge *next;
@@ -106,6 +107,17 @@ static uint64_t parse(struct go_library *library, struct span name, const struct
     return call.id;
 }
 
+static int settle_seats(struct go_config *config, const struct cfg_golang *cfg,
+                        struct cfg_problems *problems) {
+    char why[GO_LIBRARY_WHY_MAX];
+    int err = go_seats_settle(config->library, cfg->go_seats.set ? cfg->go_seats.value : 0, why);
+    if (why[0])
+        cfg_problem_add(problems, CFG_PROBLEM_WARNING, &cfg->mark, "%s", why);
+    if (!err)
+        config->seats = atomic_load_explicit(&config->library->seats, memory_order_relaxed);
+    return err;
+}
+
 int go_config_new(const struct cfg_any *typed_config, struct cfg_problems *problems, void **out) {
     const struct cfg_golang *cfg = typed_config->message;
     if (go_lent_init() != 0) {
@@ -136,6 +148,14 @@ int go_config_new(const struct cfg_any *typed_config, struct cfg_problems *probl
     struct span name = span_make(kept_name, cfg->plugin_name.len);
     config->library = library;
     config->plugin_name = name;
+    config->plugin = go_plugin_get(library, name);
+    config->seat_wait_ns =
+        cfg->seat_wait_timeout.set ? cfg->seat_wait_timeout.ns : GO_SEAT_WAIT_DEFAULT_NS;
+    if (!config->plugin || settle_seats(config, cfg, problems) != 0) {
+        free(config);
+        cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark, "out of memory");
+        return -EINVAL;
+    }
     config->id = parse(library, name, cfg->has_plugin_config ? &cfg->plugin_config : NULL, false,
                        &cfg->mark, problems);
     if (config->id == 0) {

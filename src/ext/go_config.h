@@ -7,20 +7,28 @@
  *            exchange's coroutine. */
 #pragma once
 #include "base/stats.h"
-#include "ext/go_library.h"
+#include "ext/go_plugin.h"
 #include "proxy/filter.h"
 
 struct exchange;
 
 struct go_config {
     struct go_library *library;
+    struct go_plugin *plugin;
+    struct seat_set *seats;  /* the library's */
     struct span plugin_name; /* interned */
     uint64_t id;
+    int64_t seat_wait_ns;
     _Atomic(struct statistic *)
         panic_error; /* of the HCM that uses it; NULL before the first request */
     _Atomic bool
         body_is_slow; /* its latest data callback went on elsewhere: a guess, see go_side.c */
 };
+
+/* Longer than a callback stands still for a reason that passes (a collection of garbage, a lock, a page
+ * from disk); short enough that those who wait for one that does not come to an end do not fill the
+ * memory. */
+static const int64_t GO_SEAT_WAIT_DEFAULT_NS = NS_PER_S;
 
 /* One level's entry for the filter's plugin. id 0: the level says nothing about it. */
 struct go_route_config;

@@ -86,6 +86,8 @@ int envoyGoFilterHttpSendLocalReply(void *s, int status, void *body, int body_le
     if (!reply)
         return go_gate_leave(&gate, GO_INTERNAL_FAILURE);
     reply->grpc_status = grpc_status;
+    gate.block->counts.local_replies++;
+    gate.block->counts.body_bytes_from_go += reply->body.len;
     ext_side_reply_locked(gate.side, reply);
     return go_gate_leave(&gate, GO_OK);
 }
@@ -99,6 +101,8 @@ int envoyGoFilterHttpSendPanicReply(void *s, void *details, int details_len) {
     struct span why = go_gate_input(details, details_len);
     LOG(log_golang, LOG_ERROR, "plugin %.*s panicked: %.*s", (int)go_gate_plugin(&gate).len,
         go_gate_plugin(&gate).ptr, (int)why.len, why.ptr);
+    if (gate.block)
+        gate.block->counts.panics++;
     if (decided)
         return go_gate_leave(&gate, GO_OK);
     unsigned refused = 0;
@@ -124,6 +128,8 @@ int envoyGoFilterHttpAddData(void *s, void *data, int len, bool streaming) {
     if (err)
         LOG(log_golang, LOG_ERROR, "plugin %.*s: AddData of %d bytes: %s",
             (int)go_gate_plugin(&gate).len, go_gate_plugin(&gate).ptr, len, strerror(-err));
+    else
+        gate.block->counts.body_bytes_from_go += go_gate_input(data, len).len;
     return go_gate_leave(&gate, err ? GO_INTERNAL_FAILURE : GO_OK);
 }
 
@@ -152,20 +158,21 @@ int envoyGoFilterHttpGetHeader(void *s, void *key, int key_len, uint64_t *value,
         if (span_is_none(found))
             return go_gate_leave(&gate, GO_INTERNAL_FAILURE);
         go_gate_lend_out(found, value, value_len);
+        gate.block->counts.header_bytes_to_go += found.len;
     }
     return go_gate_leave(&gate, GO_OK);
 }
 
-/* Go made room for what was announced and passes no sizes: never write more than that. */
-static void copy_map(const struct ext_view *view, const struct ext_room *room,
-                     struct go_string *strings, char *bytes) {
+/* Go made room for what was announced and passes no sizes: never write more than that. How many bytes. */
+static size_t copy_map(const struct ext_view *view, const struct ext_room *room,
+                       struct go_string *strings, char *bytes) {
     size_t left = room->bytes;
     uint32_t count = view->count < room->count ? view->count : room->count;
     for (uint32_t i = 0; i < count; i++) {
         const struct span parts[2] = {header_name(&view->entries[i]),
                                       header_value(&view->entries[i])};
         if (parts[0].len + parts[1].len > left)
-            return;
+            break;
         for (int k = 0; k < 2; k++) {
             struct go_string *out = &strings[2 * i + (uint32_t)k];
             out->len = (int64_t)parts[k].len;
@@ -176,6 +183,7 @@ static void copy_map(const struct ext_view *view, const struct ext_room *room,
         }
         left -= parts[0].len + parts[1].len;
     }
+    return room->bytes - left;
 }
 
 static int copy_out(void *s, bool trailers, void *strings, void *bytes) {
@@ -186,7 +194,10 @@ static int copy_out(void *s, bool trailers, void *strings, void *bytes) {
     const struct ext_view *view = trailers ? &gate.side->trailers : &gate.side->headers;
     if (!view->entries)
         return go_gate_leave(&gate, GO_INVALID_PHASE);
-    copy_map(view, trailers ? &gate.side->trailer_room : &gate.side->header_room, strings, bytes);
+    struct go_counts *counts = &gate.block->counts;
+    counts->header_copies++;
+    counts->header_bytes_to_go += copy_map(
+        view, trailers ? &gate.side->trailer_room : &gate.side->header_room, strings, bytes);
     return go_gate_leave(&gate, GO_OK);
 }
 
@@ -215,6 +226,8 @@ static int edit(void *s, bool trailers, enum ext_edit_kind kind, struct span nam
         LOG(log_golang, LOG_WARN, "plugin %.*s: change of header %.*s refused: %s",
             (int)go_gate_plugin(&gate).len, go_gate_plugin(&gate).ptr,
             (int)(name.len < 200 ? name.len : 200), name.ptr, strerror(-err));
+    } else {
+        gate.block->counts.header_bytes_from_go += name.len + value.len;
     }
     return go_gate_leave(&gate, err == -ENOMEM ? GO_INTERNAL_FAILURE : GO_OK);
 }
@@ -267,6 +280,7 @@ int envoyGoFilterHttpGetBuffer(void *s, uint64_t handle, void *out) {
         return code;
     if (buffer->len)
         memcpy(out, buffer->data, buffer->len);
+    gate.block->counts.body_bytes_to_go += buffer->len;
     return go_gate_leave(&gate, GO_OK);
 }
 
@@ -294,5 +308,7 @@ int envoyGoFilterHttpSetBufferHelper(void *s, uint64_t handle, void *data, int l
         err = ext_buffer_append(buffer, bytes);
     else if (action == GO_BUFFER_PREPEND)
         err = ext_buffer_prepend(buffer, bytes);
+    if (!err)
+        gate.block->counts.body_bytes_from_go += bytes.len;
     return go_gate_leave(&gate, err ? GO_INTERNAL_FAILURE : GO_OK);
 }

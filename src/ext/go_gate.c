@@ -38,6 +38,7 @@ static bool open_gate(const void *address, struct go_gate *gate) {
     if (gate->block) {
         gate->stream = &gate->block->stream;
         ext_lock(gate->stream);
+        gate->block->counts.crossings++;
     }
     return true;
 }

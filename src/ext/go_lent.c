@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "base/ticks.h"
 #include "ext/ext_handles.h"
 #include "ext/go_owned.h"
 #include "ext/go_stats.h"
@@ -26,6 +27,7 @@ static void end_request(void *memory) {
     }
     free(lent->value);
     stat_dec(go_stats.unfinalized, STATS_SHARD_FOREIGN);
+    stats_cell_add(lent->unfinalized, STATS_SHARD_FOREIGN, (uint64_t)-1);
 }
 
 static void init_once(void) {
@@ -33,6 +35,7 @@ static void init_once(void) {
         .size = sizeof(struct go_lent), .max = GO_REQUESTS_MAX, .finalize = end_request};
     static const struct loan_kind configs = {.size = sizeof(struct go_http_config),
                                              .max = GO_CONFIGS_MAX};
+    ticks_init();
     go_stats_init();
     init_error = ext_handles_init();
     if (!init_error)

@@ -25,6 +25,7 @@ struct go_lent {
     /* What is left to know of a stream that ended: it had a reply on this side. Written before its
      * handle is destroyed, read by those who find it so. */
     bool replied[2];
+    uint32_t unfinalized; /* slot of the plugin's gauge */
     struct go_kept *kept;
     size_t kept_bytes;
     char *value; /* of the last GetStringValue; the SDK allows one at a time */

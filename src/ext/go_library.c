@@ -68,13 +68,6 @@ static void find_functions(struct go_library *library) {
     }
 }
 
-/* Worker ids are P * SEATS_PER_P + seat. Before the runtime runs the number of Ps is not settled, and
- * the first announcement counts for the library's life. */
-static uint32_t seat_count(void) {
-    unsigned p_count = rt_p_count();
-    return (p_count ? p_count : RT_P_MAX) * SEATS_PER_P;
-}
-
 /* ---- its start ---- */
 
 enum { TAKE_SIGNALS_MS = 2 };
@@ -172,7 +165,6 @@ static struct go_library *library_new(void *handle, const struct go_elf *elf, st
         return NULL;
     library->handle = handle;
     library->elf = *elf;
-    library->concurrency = seat_count();
     library->path = strdup(path);
     library->id = text_of(id);
     library->gogc = text_or_empty(wish->gogc);
@@ -207,8 +199,8 @@ static struct go_library *library_load(struct span id, const char *path,
     }
     library->next = libraries;
     libraries = library;
-    LOG(log_golang, LOG_INFO, "loaded %s: SDK %s, %s, %u seats", path,
-        elf.sdk_version[0] ? elf.sdk_version : "unknown", elf.go_version, library->concurrency);
+    LOG(log_golang, LOG_INFO, "loaded %s: SDK %s, %s", path,
+        elf.sdk_version[0] ? elf.sdk_version : "unknown", elf.go_version);
     return library;
 }
 
@@ -277,13 +269,6 @@ struct go_library *go_library_first(void) {
     struct go_library *first = libraries;
     pthread_mutex_unlock(&lock);
     return first;
-}
-
-struct seat_table *go_library_seats(struct go_library *library) {
-    struct seat_table **slot = &library->seats[rt_p_index()];
-    if (!*slot && (*slot = malloc(sizeof(**slot))))
-        seat_table_init(*slot);
-    return *slot;
 }
 
 void go_on_thread_stack(void (*fn)(void *arg), void *arg) {

@@ -1,13 +1,13 @@
 /* go_library: a shared library built on Envoy's Go SDK, loaded into this process.
  *
  * Ownership  A library is never unloaded (a Go runtime cannot be), so pointers are good for ever.
- * Threads    go_library_get: any thread but a P's coroutine (dlopen blocks, and Go starts threads). Seats
- *            of a P: that P.
+ * Threads    go_library_get: any thread but a P's coroutine (dlopen blocks, and Go starts threads).
  * Keys       library_id as on Envoy: the first path wins. A later, different path under the same id
  *            goes on with the first library, with a warning. Two ids of one file are one library. */
 #pragma once
 #include "ext/go_abi.h"
 #include "ext/go_elf.h"
+#include "ext/go_stats.h"
 #include "ext/seat.h"
 
 enum { GO_LIBRARY_WHY_MAX = 1024 };
@@ -20,8 +20,11 @@ struct go_library {
     char *gogc, *memory_limit; /* what it was loaded with; empty: the process's */
     struct go_elf elf;
     struct go_functions fn;
-    uint32_t concurrency;               /* announced; the number of seats */
-    struct seat_table *seats[RT_P_MAX]; /* made by each P at its first use */
+    /* go_seats.h: settled by the first configuration of an HTTP filter. */
+    uint32_t concurrency; /* announced; the number of seats */
+    _Atomic(struct seat_set *) seats;
+    struct go_library_stats stats;
+    _Atomic(struct go_plugin *) plugins; /* go_plugin.h */
 };
 
 /* What only counts when the library is loaded; a later, different wish is a warning. Absent spans leave it
@@ -39,9 +42,6 @@ struct go_library *go_library_get(struct span library_id, struct span path,
 
 /* All that are loaded, by next, the last one first; the list only grows, at its head. Any thread. */
 struct go_library *go_library_first(void);
-
-/* The calling P's seats. NULL when memory is short. */
-struct seat_table *go_library_seats(struct go_library *library);
 
 /* Is a C function of the SDK implemented here? (go_exports_table.c) */
 bool go_export_is_known(struct span name);

@@ -159,10 +159,11 @@ static int call_go_as_filter(struct go_side *side, enum ext_phase phase, bool en
                              struct ext_buffer *buffer, bool *async) {
     struct go_filter *filter = side->filter;
     struct message *message = side->message;
-    int err = go_filter_begin(filter, false);
+    int err = go_filter_begin(filter);
     if (err) {
         ext_buffer_free(buffer);
-        return err == -ENOMEM ? fail(side, 500, SPAN_LIT("golang_out_of_memory")) : err;
+        go_filter_fail_begin(filter, err);
+        return end_side(side, GO_DONE);
     }
     bool headers_here = phase == EXT_HEADERS || side->headers_held;
     bool trailers_here = phase == EXT_TRAILERS;
@@ -192,7 +193,7 @@ static int call_go_as_filter(struct go_side *side, enum ext_phase phase, bool en
         ext_buffer_free(buffer);
         return fail(side, 500, SPAN_LIT("golang_out_of_memory"));
     }
-    go_filter_call(filter, run_call, &call);
+    go_sitting_call(&filter->sitting, run_call, &call);
 
     int status = await_status(side, phase, call.status, async);
     if (status < 0) {

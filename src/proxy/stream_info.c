@@ -9,6 +9,7 @@ static const struct {
     const char *name, *long_name;
 } flags[] = {
     {FLAG_DOWNSTREAM_PROTOCOL_ERROR, "DPE", "DownstreamProtocolError"},
+    {FLAG_OVERLOAD, "OM", "OverloadManagerTerminated"},
     {FLAG_NO_ROUTE_FOUND, "NR", "NoRouteFound"},
     {FLAG_NO_CLUSTER_FOUND, "NC", "NoClusterFound"},
     {FLAG_DNS_FAILURE, "DF", "DnsResolutionFailed"},

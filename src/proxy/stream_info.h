@@ -28,6 +28,7 @@ enum response_flag {
     FLAG_UPSTREAM_MAX_STREAM_DURATION = 1 << 14,     /* UMSDR */
     FLAG_DURATION_TIMEOUT = 1 << 15,                 /* DT */
     FLAG_DNS_FAILURE = 1 << 16,                      /* DF */
+    FLAG_OVERLOAD = 1 << 17,                         /* OM */
 };
 
 struct upstream_tls;

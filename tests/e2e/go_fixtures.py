@@ -36,7 +36,9 @@ def shared_config(origin_port):
             listeners.append(go_listener(name, filters, routes or [to()], hcm=trailers, **more))
 
         def scripted(basic=basic, **config):
-            return kit.go_filter(basic, "basic", kit.typed_struct(config) if config else None)
+            # Few enough for a test to have all of them blocked, and then time to end that.
+            seats = {"go_seats": 8, "seat_wait_timeout": "60s"}
+            return kit.go_filter(basic, "basic", kit.typed_struct(config) if config else None, **seats)
 
         listen("main", [scripted()])
         listen("pass", [kit.go_filter(basic, "passthrough")])
@@ -132,6 +134,15 @@ class Go:
     @property
     def has_stream_complete(self):
         return self.sdk != "1.31"
+
+    @property
+    def library(self):
+        """What statistics and labels call the library of its SDK."""
+        return build("basic", self.sdk).name
+
+    def stat(self, name):
+        """One of the library."""
+        return self.sluice.stat(f"golang.library.{self.library}.{name}")
 
     def new_id(self):
         """A fresh id for a second request of the same test."""

@@ -279,7 +279,7 @@ class Proxy:
                 and (
                     key.endswith((".downstream_rq_active", ".upstream_rq_active"))
                     or key.endswith(".downstream_cx_active")
-                    or key == "golang.seats_busy"
+                    or key.endswith((".seats_busy", ".ends_waiting"))
                     or (key.startswith("listener.") and key.endswith(".memory_bytes"))
                 )
             }

@@ -360,12 +360,12 @@ def test_a_client_leaves_before_go_heard_of_its_request(go_sync):
     """All threads that may be in the library sleep there, so the request waits for one of them; its
     filter never existed, and nothing but the log phase may make one."""
     go = go_sync
-    waits = go.sluice.stat("golang.seat_waits")
+    waits = go.stat("seat_waits")
     panics = go.sluice.log().count("panic serving")
     sleepers = [go.connect() for _ in range(3 * go.report.get()["concurrency"])]
     for client in sleepers:
         client.send("GET", kit.path_of("/", dh="sleep:500"))
-    eventually(lambda: go.sluice.stat("golang.seat_waits") > waits, what="a request that waits")
+    eventually(lambda: go.stat("seat_waits") > waits, what="a request that waits")
     for _ in range(len(sleepers)):
         with go.connect() as client:
             client.send("GET", go.path())

@@ -66,9 +66,10 @@ def typed_struct(value):
     return {"@type": TYPE + "xds.type.v3.TypedStruct", "value": value}
 
 
-def go_filter(library, plugin, config=None, *, library_id=None, name="envoy.filters.http.golang"):
-    """An entry of http_filters. config: an Any as a dict, or None for none."""
+def go_filter(library, plugin, config=None, *, library_id=None, name="envoy.filters.http.golang", **more):
+    """An entry of http_filters. config: an Any as a dict, or None for none; more: fields of ours."""
     typed = {
+        **more,
         "@type": TYPE + "envoy.extensions.filters.http.golang.v3alpha.Config",
         "library_id": library_id or str(library).rsplit("/", 1)[-1],
         "library_path": str(library),

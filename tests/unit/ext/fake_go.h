@@ -65,10 +65,20 @@ static void fake_destroy_config(uint64_t id, int64_t delay) {
     fake_go.destroyed_ids++;
 }
 
-static inline void fake_go_init(void) {
+enum { FAKE_PS = 4, FAKE_SEATS = FAKE_PS * 4 };
+
+/* With so many seats for FAKE_PS. */
+static inline void fake_go_init_seats(unsigned seats) {
+    static struct seat_set *set;
+    seat_set_free(set);
+    set = seat_set_new(FAKE_PS, seats);
+    CHECK(set);
     memset(&fake_go, 0, sizeof(fake_go));
+    fake_go.library.id = (char *)(uintptr_t) "fakes";
     fake_go.library.elf.level = GO_LEVEL_33;
-    fake_go.library.concurrency = RT_P_MAX * SEATS_PER_P;
+    fake_go.library.concurrency = seats;
+    atomic_store(&fake_go.library.seats, set);
+    go_library_stats_init(&fake_go.library.stats, SPAN_LIT("fakes"));
     fake_go.library.fn = (struct go_functions){
         .merge_config = fake_merge,
         .destroy_config = fake_destroy_config,
@@ -78,8 +88,18 @@ static inline void fake_go_init(void) {
         .on_stream_complete = fake_on_complete,
         .on_destroy = fake_on_destroy,
     };
-    fake_go.config =
-        (struct go_config){.library = &fake_go.library, .plugin_name = SPAN_LIT("fake"), .id = 7};
+    struct go_plugin *plugin = go_plugin_get(&fake_go.library, SPAN_LIT("fake"));
+    CHECK(plugin);
+    fake_go.config = (struct go_config){.library = &fake_go.library,
+                                        .plugin = plugin,
+                                        .seats = set,
+                                        .seat_wait_ns = 60 * NS_PER_S,
+                                        .plugin_name = SPAN_LIT("fake"),
+                                        .id = 7};
+}
+
+static inline void fake_go_init(void) {
+    fake_go_init_seats(FAKE_SEATS);
 }
 
 /* "go fn(arg)". */

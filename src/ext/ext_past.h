@@ -1,0 +1,27 @@
+/* ext_past: an exchange as its log phase would have seen it, for an extension that can be told of the end
+ * only when the exchange is gone: its headers, trailers and what ext_info says, as copies.
+ *
+ * Ownership  One allocation, the caller's. Between ext_past_open and ext_past_close the stream borrows it.
+ * Threads    ext_past_take: the exchange's coroutine. The rest: whichever coroutine ends the stream. */
+#pragma once
+#include "ext/ext_stream.h"
+
+struct ext_past;
+
+/* Copies all of it (maps as for ext_stream_open_log), and takes everything of the exchange's away from the
+ * stream: from here on it may outlive the exchange, as long as *past lives, and what foreign code was lent
+ * is gone. NULL when memory is short: nothing was done. */
+MUST_CHECK struct ext_past *ext_past_take(struct ext_stream *stream, struct exchange *x,
+                                          const struct header_map *maps[2][2]);
+
+/* The log phase, later. Edits of it have nowhere to go: dropped. */
+void ext_past_open(struct ext_stream *stream, const struct ext_past *past BORROWED_BY(stream));
+void ext_past_close(struct ext_stream *stream);
+void ext_past_free(struct ext_past *past);
+
+/* Of these maps. */
+struct ext_past_size {
+    uint64_t count, bytes;
+};
+struct ext_past_size ext_past_size(const struct ext_past *past, enum ext_direction direction,
+                                   bool trailers);

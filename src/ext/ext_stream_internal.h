@@ -1,0 +1,9 @@
+/* ext_stream_internal: what ext_past shares with ext_stream. All with the stream's lock. */
+#pragma once
+#include "ext/ext_stream.h"
+
+void ext_info_snapshot_locked(struct ext_stream *stream, struct exchange *x);
+/* All that both sides borrow or own is given up; foreign code that has one finds it destroyed. */
+void ext_sides_abandon_locked(struct ext_stream *stream);
+/* Opens the log phase on these. */
+void ext_views_log_locked(struct ext_stream *stream, const struct ext_view maps[2][2]);

@@ -20,37 +20,46 @@ static uint64_t config_id_of(struct go_filter *filter) {
     return go_config_for(filter->config, levels, count); /* may park: the first of its kind */
 }
 
-static void count_wait(const struct go_filter *filter, bool waited, int err) {
+static int wait_for_seat(struct go_filter *filter, int64_t patience_ns) {
     const struct go_library_stats *stats = &filter->config->library->stats;
-    if (waited)
-        stat_inc(stats->seat_waits, filter->x->shard);
+    struct go_sitting *sitting = &filter->sitting;
+    stat_inc(stats->seat_waits, filter->x->shard);
+    int err = sitting->seat ? seat_lock(sitting->seat, patience_ns)
+                            : seat_take(sitting->seats, go_plugin_is_wary(sitting->plugin),
+                                        patience_ns, &sitting->seat);
     if (err == -ETIMEDOUT)
         stat_inc(stats->seat_timeouts, filter->x->shard);
-}
-
-/* Takes the stream's seat, or holds the one it has. */
-static int hold_seat(struct go_filter *filter, int64_t patience_ns) {
-    struct go_sitting *sitting = &filter->sitting;
-    bool waited;
-    int err;
-    if (sitting->seat) {
-        waited = seat_is_held(sitting->seat);
-        err = seat_lock(sitting->seat, patience_ns);
-    } else if (filter->no_seat) {
-        return -ETIMEDOUT;
-    } else {
-        err = seat_take(sitting->seats, go_plugin_is_wary(sitting->plugin), patience_ns, &waited,
-                        &sitting->seat);
-        filter->no_seat = err == -ETIMEDOUT;
-    }
-    if (__builtin_expect(waited, 0))
-        count_wait(filter, waited, err);
     return err;
 }
 
-/* over_is_ok: the exchange may be over. It may be asked for twice: when the exchange ends while it waits for
- * the seat, Go was not entered, and the log phase is the first to do so. */
-static int begin(struct go_filter *filter, int64_t patience_ns, bool over_is_ok) {
+/* Who may begin, and how long it waits for that. */
+enum begin { BEGIN_CALLBACK, BEGIN_LOG, BEGIN_LAST_LOG };
+
+/* Takes the stream's seat, or holds the one it has. */
+static int hold_seat(struct go_filter *filter, enum begin what) {
+    struct go_sitting *sitting = &filter->sitting;
+    int err = -ETIMEDOUT;
+    if (!filter->no_seat)
+        err = sitting->seat ? seat_lock(sitting->seat, 0)
+                            : seat_take(sitting->seats, go_plugin_is_wary(sitting->plugin), 0,
+                                        &sitting->seat);
+    if (__builtin_expect(err == 0, 1))
+        return 0;
+    if (what == BEGIN_LAST_LOG) {
+        if (!filter->block->entered)
+            stat_inc(filter->config->library->stats.ends_untold, filter->x->shard);
+        else /* go_end has not got the memory to do it later */
+            err = seat_lock(sitting->seat, RT_FOREVER);
+    } else if (!filter->no_seat) {
+        err = wait_for_seat(filter, filter->config->seat_wait_ns);
+        filter->no_seat = err == -ETIMEDOUT && !sitting->seat;
+    }
+    return err;
+}
+
+/* It may be asked for twice: when the exchange ends while it waits for the seat, Go was not entered, and the
+ * log phase is the first to do so. */
+static int begin(struct go_filter *filter, enum begin what) {
     ASSERT(filter->block);
     bool first = !filter->block->entered;
     uint64_t config_id = 0;
@@ -59,10 +68,10 @@ static int begin(struct go_filter *filter, int64_t patience_ns, bool over_is_ok)
         if (config_id == 0)
             return -ENOMEM;
     }
-    int err = hold_seat(filter, patience_ns);
+    int err = hold_seat(filter, what);
     if (err)
         return err;
-    if (!over_is_ok && !exchange_alive(filter->x)) {
+    if (what == BEGIN_CALLBACK && !exchange_alive(filter->x)) {
         go_filter_end(filter);
         return -ECANCELED;
     }
@@ -73,11 +82,11 @@ static int begin(struct go_filter *filter, int64_t patience_ns, bool over_is_ok)
 }
 
 int go_filter_begin(struct go_filter *filter) {
-    return begin(filter, filter->config->seat_wait_ns, false);
+    return begin(filter, BEGIN_CALLBACK);
 }
 
 int go_filter_begin_log(struct go_filter *filter, bool at_end) {
-    return begin(filter, at_end ? 0 : filter->config->seat_wait_ns, true);
+    return begin(filter, at_end ? BEGIN_LAST_LOG : BEGIN_LOG);
 }
 
 void go_sitting_call(const struct go_sitting *sitting, rt_fn fn, void *arg) {

@@ -53,6 +53,7 @@ void go_library_stats_init(struct go_library_stats *stats, struct span library) 
         .seat_waits = of_library(STAT_COUNTER, library, "seat_waits"),
         .seat_timeouts = of_library(STAT_COUNTER, library, "seat_timeouts"),
         .ends_waiting = of_library(STAT_GAUGE, library, "ends_waiting"),
+        .ends_untold = of_library(STAT_COUNTER, library, "ends_untold"),
     };
 }
 

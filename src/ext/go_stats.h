@@ -21,6 +21,8 @@ struct go_library_stats {
     struct statistic *seat_waits;    /* calls that found no free seat, or their own blocked */
     struct statistic *seat_timeouts; /* and gave up */
     struct statistic *ends_waiting;  /* gauge: streams that Go will hear the end of later */
+    struct statistic
+        *ends_untold; /* that never got a seat, and did not wait for one to be logged */
 };
 
 /* Slots, since a request bumps most of them. */

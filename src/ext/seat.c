@@ -221,11 +221,9 @@ static struct seat *take_now(struct seat_set *set, struct seat_table *table, boo
     return seat;
 }
 
-int seat_take(struct seat_set *set, bool wary, int64_t patience_ns, bool *waited,
-              struct seat **out) {
+int seat_take(struct seat_set *set, bool wary, int64_t patience_ns, struct seat **out) {
     struct seat_table *table = &set->tables[rt_p_index()];
     struct seat *seat = take_now(set, table, wary);
-    *waited = !seat;
     if (!seat) {
         if (patience_ns == 0)
             return -ETIMEDOUT;

@@ -53,9 +53,8 @@ struct seat_counts {
 struct seat_counts seat_set_count(const struct seat_set *set);
 
 /* A seat for a stream, held (as by seat_lock). Parks while all are blocked, for as long as patience_ns: 0
- * for not at all, RT_FOREVER. 0; -ETIMEDOUT; -ECANCELED. *waited: there was none at once. */
-MUST_CHECK int seat_take(struct seat_set *set, bool wary, int64_t patience_ns, bool *waited,
-                         struct seat **seat);
+ * for not at all, RT_FOREVER. 0; -ETIMEDOUT; -ECANCELED. */
+MUST_CHECK int seat_take(struct seat_set *set, bool wary, int64_t patience_ns, struct seat **seat);
 /* Not by who holds it. */
 void seat_leave(struct seat_set *set, struct seat *seat);
 

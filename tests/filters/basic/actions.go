@@ -49,6 +49,10 @@ func (r *run) do(a *action) {
 		r.record("wait %s", a.arg(0))
 		probe.Wait(a.arg(0))
 		r.record("woken %s", a.arg(0))
+	case "waitfile": // until the file is there: also when nobody can get at the library
+		for !exists(a.arg(0)) {
+			pause(2)
+		}
 	case "signal":
 		probe.Signal(a.arg(0))
 	case "event":

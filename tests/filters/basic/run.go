@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"time"
 
 	"github.com/envoyproxy/envoy/contrib/golang/common/go/api"
@@ -58,7 +59,11 @@ func (r *run) exec(s script) api.StatusType {
 			beside := *r
 			beside.inGoroutine = true
 			probe.Goroutines.Add(1)
-			go beside.runBeside(s[i+1:], a.arg(0) == "recover")
+			if a.arg(0) == "bare" {
+				go beside.runBare(s[i+1:])
+			} else {
+				go beside.runBeside(s[i+1:], a.arg(0) == "recover")
+			}
 			return r.result()
 		default:
 			if a.try {
@@ -106,6 +111,13 @@ func (r *run) runBeside(s script, recoverBySDK bool) {
 	r.exec(s)
 }
 
+// runBare is the goroutine behind `fork:bare`, as many plugins have it: a panic ends
+// the process.
+func (r *run) runBare(s script) {
+	defer probe.Goroutines.Add(-1)
+	r.exec(s)
+}
+
 // notePanic records a panic on its way.
 func (r *run) notePanic() {
 	if e := recover(); e != nil {
@@ -126,6 +138,11 @@ func (r *run) tryDo(a *action) {
 
 func (r *run) record(format string, args ...interface{}) {
 	r.filter.record(r.phase, format, args...)
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 func pause(ms int) {

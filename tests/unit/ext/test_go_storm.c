@@ -334,7 +334,7 @@ static void storm_story(void *arg) {
     while (atomic_load(&finalized) < atomic_load(&entered))
         CHECK(rt_sleep_until(clock_mono_ns() + 5 * NS_PER_MS) == 0);
     /* Who finds no free seat at its end, and had none before, is the only one that Go never hears of. */
-    CHECK(atomic_load(&entered) + stat_value(fake_go.library.stats.seat_timeouts) ==
+    CHECK(atomic_load(&entered) + stat_value(fake_go.library.stats.ends_untold) ==
           PS * COROUTINES * ROUNDS);
     CHECK(fake_go.destroys == atomic_load(&entered));
     CHECK(fake_go.logs == atomic_load(&entered));

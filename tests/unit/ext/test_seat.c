@@ -11,9 +11,7 @@ static struct seat_set *set;
 
 static struct seat *take(bool wary) {
     struct seat *seat = NULL;
-    bool waited;
-    CHECK(seat_take(set, wary, RT_FOREVER, &waited, &seat) == 0);
-    CHECK(!waited);
+    CHECK(seat_take(set, wary, 0, &seat) == 0);
     CHECK(seat_is_held(seat));
     return seat;
 }
@@ -56,9 +54,8 @@ static void choice_story(void *arg) {
     }
     gives_up(wary);
     CHECK(take(false) == wary); /* better than none */
-    bool waited;
     struct seat *none;
-    CHECK(seat_take(set, false, 0, &waited, &none) == -ETIMEDOUT && waited);
+    CHECK(seat_take(set, false, 0, &none) == -ETIMEDOUT);
     CHECK(seat_lock(lent[0], 0) == -ETIMEDOUT);
 
     /* What the pool lent is shared while it is there, and goes back with its last stream. */
@@ -83,9 +80,7 @@ static void waits_for_a_seat(void *arg) {
     unsigned i = (unsigned)(uintptr_t)arg;
     waiters[i] = rt_self();
     struct seat *seat = NULL;
-    bool waited = false;
-    int err = seat_take(set, false, 60 * NS_PER_S, &waited, &seat);
-    CHECK(waited);
+    int err = seat_take(set, false, 60 * NS_PER_S, &seat);
     if (i == 1) { /* is cancelled */
         CHECK(err == -ECANCELED);
     } else {
@@ -112,9 +107,8 @@ static void queue_story(void *arg) {
     CHECK(order[1] == 0 && order[2] == 2 && order[3] == 3);
 
     struct seat *seat;
-    bool waited;
     own = take(false);
-    CHECK(seat_take(set, false, NS_PER_MS, &waited, &seat) == -ETIMEDOUT && waited);
+    CHECK(seat_take(set, false, NS_PER_MS, &seat) == -ETIMEDOUT);
     CHECK(seat_lock(own, NS_PER_MS) == -ETIMEDOUT);
     gives_up(own);
     gives_up(lent);
@@ -142,9 +136,8 @@ static void takes_all(void *arg) {
 
 static void waits_on_p0(void *arg) {
     struct seat *seat = NULL;
-    bool waited;
-    CHECK(seat_take(set, true, 60 * NS_PER_S, &waited, &seat) == 0);
-    CHECK(waited && seat->number >= 2);
+    CHECK(seat_take(set, true, 60 * NS_PER_S, &seat) == 0);
+    CHECK(seat->number >= 2);
     gives_up(seat);
     atomic_store(&p0_got, true);
 }
@@ -234,8 +227,7 @@ static void works(void *arg) {
 static void uses_seats(void *arg) {
     for (unsigned i = 0; i < ROUNDS; i++) {
         struct seat *seat = NULL;
-        bool waited;
-        int err = seat_take(set, i % 3 == 0, i % 5 ? RT_FOREVER : NS_PER_MS, &waited, &seat);
+        int err = seat_take(set, i % 3 == 0, i % 5 ? RT_FOREVER : NS_PER_MS, &seat);
         if (err == -ETIMEDOUT)
             continue;
         CHECK(err == 0);

@@ -38,7 +38,14 @@ static int64_t size_of(const struct partial_head *head) {
 void downstream_head_free(struct partial_head *head) {
     count(worker_at(head->downstream->p_index), -1, -size_of(head));
     downstream_head_leaves(head);
+    downstream_head_uncharge(head);
     free(head);
+}
+
+void downstream_head_uncharge(struct partial_head *head) {
+    if (head->charged)
+        downstream_release_bytes(head->downstream, head->charged);
+    head->charged = 0;
 }
 
 static struct partial_head *resized(struct partial_head *head, uint32_t len) {
@@ -83,6 +90,7 @@ static struct partial_head *head_new(struct downstream *d, size_t len, int64_t d
     head->deadline_ns = deadline_ns;
     head->verdict = HEAD_MAY_COME;
     head->looks = 0;
+    head->charged = 0;
     head->begun = false;
     head->len = 0;
     count(worker_at(d->p_index), 1, size_of(head));
@@ -92,7 +100,15 @@ static struct partial_head *head_new(struct downstream *d, size_t len, int64_t d
 int downstream_head_append(struct downstream *d, struct partial_head **at, struct span bytes) {
     if (!*at)
         *at = head_new(d, bytes.len, RT_FOREVER);
-    return *at && append(at, bytes) ? 0 : -ENOMEM;
+    if (!*at || !append(at, bytes))
+        return -ENOMEM;
+    uint32_t more = (uint32_t)size_of(*at) - (*at)->charged;
+    if (!d->info->listener->quota || more == 0)
+        return 0;
+    if (!downstream_charge_bytes(d, more))
+        return -ENOBUFS;
+    (*at)->charged += more;
+    return 0;
 }
 
 int downstream_head_keep(struct serving *s, int64_t deadline_ns) {

@@ -26,15 +26,19 @@ struct partial_head {
     struct list node; /* downstream_wait.c's: of its purse's heads */
     int64_t since_ns, deadline_ns;
     uint32_t len, cap;
-    uint8_t verdict; /* enum head_verdict */
-    uint8_t looks;   /* how often a coroutine looked at it */
-    bool begun;      /* not only empty lines so far */
+    uint32_t charged; /* to the listener's quota, while listener filters look at it */
+    uint8_t verdict;  /* enum head_verdict */
+    uint8_t looks;    /* how often a coroutine looked at it */
+    bool begun;       /* not only empty lines so far */
     char bytes[];
 };
 
-/* Appends bytes to what is kept; *at NULL: begins to keep. -ENOMEM: nothing has changed. */
+/* Appends bytes of a connection that listener filters look at to what is kept; *at NULL: begins to keep. The listener's
+ * quota is charged for them. -ENOMEM: nothing has changed. -ENOBUFS: the quota is used up; it is to be closed. */
 MUST_CHECK int downstream_head_append(struct downstream *d, struct partial_head **at,
                                       struct span bytes);
+/* What is kept of it is charged otherwise from now on. */
+void downstream_head_uncharge(struct partial_head *head);
 /* Moves the unused bytes of s->in to s->head, for as long as nothing comes: deadline_ns, which is not moved
  * by later pieces. -ENOMEM. */
 MUST_CHECK int downstream_head_keep(struct serving *s, int64_t deadline_ns);

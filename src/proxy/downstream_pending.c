@@ -8,7 +8,8 @@
  * All of this is in the callbacks of the poller and of accept: whoever connects and says nothing, or says it byte by
  * byte, has no coroutine, no stack and no block. It pins a struct downstream, what is known of it (struct
  * connection_info), and the bytes that it has sent, of which so many are received as the filter whose turn it is may
- * ask for, in pieces of RECEIVE_BYTES. All others stay in the kernel.
+ * ask for, in pieces of RECEIVE_BYTES. All others stay in the kernel. A listener with a quota is charged for them, and who
+ * would exceed it is closed: nothing can be told to a client of which nobody knows what it speaks.
  *
  * Bytes are kept as those of a head that comes in pieces (downstream_head.h). So when HTTP is next they are
  * the beginning of such a head, and nothing is copied.
@@ -59,13 +60,16 @@ static ssize_t receive(struct downstream *d, size_t max) {
     return rc == 0 ? n : rc;
 }
 
-/* The peer, or memory, has ended. */
+/* The peer, or memory, or the listener's part of it, has ended. */
 static void end(struct downstream *d, ssize_t n) {
     if (n == -ENOMEM) {
         downstream_drop(d);
         return;
     }
-    d->closed_by_peer = true;
+    if (n == -ENOBUFS)
+        stat_inc(d->info->listener->stats.cx_memory_limit, d->p_index);
+    else
+        d->closed_by_peer = true;
     downstream_destroy(d);
 }
 

@@ -120,6 +120,14 @@ void downstream_release_stream(struct downstream *d) {
     d->charged = false;
 }
 
+bool downstream_charge_bytes(struct downstream *d, uint32_t bytes) {
+    return charge(d, bytes);
+}
+
+void downstream_release_bytes(struct downstream *d, uint32_t bytes) {
+    give_back(d, bytes);
+}
+
 void downstream_quota_room(struct quota_purse *purse) {
     while (!list_is_empty(&purse->waiting)) {
         struct downstream *d = first_of(&purse->waiting);
@@ -179,6 +187,9 @@ void downstream_head_leaves(struct partial_head *head) {
 
 static bool admit_to_quota(struct serving *s) {
     struct quota_purse *purse = s->purse;
+    if (s->head)
+        downstream_head_uncharge(
+            s->head); /* who waits holds nothing, and who does not is charged for all */
     if (list_is_empty(&purse->waiting) && charge(s->downstream, DOWNSTREAM_CHARGE)) {
         s->downstream->charged = true;
         return true;

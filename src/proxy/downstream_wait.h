@@ -46,6 +46,10 @@ static inline void downstream_release(struct serving *s) {
 MUST_CHECK bool downstream_charge_stream(struct downstream *d);
 void downstream_release_stream(struct downstream *d);
 
+/* For what is kept of one that has not got as far. It has a quota. */
+MUST_CHECK bool downstream_charge_bytes(struct downstream *d, uint32_t bytes);
+void downstream_release_bytes(struct downstream *d, uint32_t bytes);
+
 /* Its timer fired while it waited: it is to be refused. */
 void downstream_wait_over(struct downstream *d);
 /* It will not wait any longer, because it ends. */

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from first_bytes import tls_inspector
 from harness import (
     TYPE,
     Gone,
@@ -560,6 +561,39 @@ def test_requests_beyond_the_limit_wait_and_are_served(proxy, gate):
     assert edge.stat(f"{where(edge)}.downstream_rq_memory_limit") == 0
     shown = json.loads(edge.admin("/memory"))["listeners"]
     assert shown == [{"listener": "edge", "limit_bytes": str(MIB), "bytes": "0"}]
+
+
+def test_what_listener_filters_keep_is_charged(proxy):
+    """Parts of ClientHellos of 12 KiB, 1 MiB in all: who is one too many is closed, and the others are looked at. What
+    they have sent is theirs until they have a chain, or end."""
+    edge = proxy([limited("edge", [direct(200, "x")], listener_filters=[tls_inspector()])], flags=ONE)
+    part = b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc\x03\x03" + bytes(33) + b"\x30\x00"  # and so many ciphers
+    part += bytes(12 * 1024 - len(part))
+    clients = []
+
+    def refused():
+        return edge.stat(f"{where(edge)}.downstream_cx_memory_limit")
+
+    while not refused():
+        client = socket.create_connection(("127.0.0.1", edge.port()), timeout=20)
+        clients.append(client)
+        assert len(clients) <= 100
+        client.sendall(part)
+        sent = len(clients) * len(part)
+        eventually(lambda sent=sent: refused() or held_bytes(edge) > sent, what="bytes that are charged")
+    assert 60 < len(clients) < 90
+    assert held_bytes(edge) <= MIB
+    try:
+        assert clients.pop().recv(1) == b""
+    except ConnectionResetError:
+        pass
+    for client in clients[:20]:
+        client.close()
+    eventually(lambda: held_bytes(edge) < MIB * 3 / 4, what="room")
+    assert edge.get("/").status == 200
+    for client in clients[20:]:
+        client.close()
+    edge.wait_for_stat(f"{where(edge)}.memory_bytes", 0)
 
 
 def test_who_waits_in_vain_is_told(proxy, gate, tmp_path):

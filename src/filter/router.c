@@ -105,12 +105,11 @@ static void note_upstream(struct router *r) {
 }
 
 /* The name that the request's host gives to TLS; an IP is none that can be asked for, but can be checked. */
-static NOINLINE enum upstream_failure get_by_host(struct router *r,
-                                                  struct upstream_trouble *trouble) {
-    struct transport_wishes wishes = {.server_name = span_of("")};
-    const struct upstream_wants wants = {.wishes = &wishes, .deadline_ns = RT_FOREVER};
+static void wish_for_host(struct router *r, struct transport_wishes *wishes) {
     const struct cfg_auto_sni *automatic = r->cluster->config->upstream_http_protocol_options;
     const struct header_map *headers = &r->x->request.headers;
+    if (!automatic)
+        return;
     struct span authority = span_none();
     if (automatic->override_auto_sni_header.len)
         authority = header_get_name(headers, automatic->override_auto_sni_header);
@@ -119,9 +118,18 @@ static NOINLINE enum upstream_failure get_by_host(struct router *r,
     struct span host = authority_host(authority);
     struct address address;
     if (automatic->auto_sni && !address_parse_loose(host, &address))
-        wishes.server_name = host;
+        wishes->server_name = host;
     if (automatic->auto_san_validation)
-        wishes.verify_name = host;
+        wishes->verify_name = host;
+}
+
+static NOINLINE enum upstream_failure get_as_wished(struct router *r,
+                                                    struct upstream_trouble *trouble) {
+    struct transport_wishes wishes = {.server_name = span_of("")};
+    const struct upstream_wants wants = {.wishes = &wishes, .deadline_ns = RT_FOREVER};
+    wish_for_host(r, &wishes);
+    if (r->cluster->transport.kind->itab->is_of_client)
+        wishes.downstream = r->x->downstream;
     return upstream_get(r->cluster, r->x->shard, &wants, &r->host, &r->upstream, trouble);
 }
 
@@ -147,8 +155,8 @@ static __attribute__((always_inline)) inline void forward(struct router *r,
     trouble.failure[0] = '\0';
     router_start_timeout(r); /* nobody waits for a connection for ever */
     enum upstream_failure failure =
-        r->cluster->asks_by_host
-            ? get_by_host(r, &trouble)
+        r->cluster->has_wishes
+            ? get_as_wished(r, &trouble)
             : upstream_get(r->cluster, x->shard, &plain, &r->host, &r->upstream, &trouble);
     r->served = r->upstream;
     if (!is_here_whole(x))

@@ -1,8 +1,8 @@
 /* upstream_proxy_protocol: TLVs of version 2 are, in this order, those that were added by configuration, and those of
  * the client's own header that are passed on, unless one of the same type was added.
  *
- * Whose    A connection of a TCP proxy is one client's. Those of HTTP are shared by requests of several, one after the
- *          other, so their header speaks of nobody (UNKNOWN, LOCAL).
+ * Whose    A connection of a TCP proxy is one client's. One of HTTP is pooled for the requests of the client that it was
+ *          opened for, and ends with him (is_of_client). Without a client, the header speaks of nobody (UNKNOWN, LOCAL).
  * Memory   A header is made, sent and dropped while the connection is opened. */
 #include "filter/upstream_proxy_protocol.h"
 
@@ -218,8 +218,7 @@ static int connect_transport(const void *config, struct socket *socket,
     const struct upstream_proxy_protocol *proxy = config;
     const struct transport_socket *inner = &proxy->inner;
     size_t len = 0;
-    /* Not changed but for what it notes of its addresses. */
-    char *header = make_header(proxy, (struct downstream *)(uintptr_t)wishes->downstream, &len);
+    char *header = make_header(proxy, wishes->downstream, &len);
     if (!header)
         return -ENOMEM;
     struct iovec piece = {header, len};
@@ -235,6 +234,7 @@ static int connect_transport(const void *config, struct socket *socket,
 static const struct transport_socket_itab itab = {
     .name = "envoy.transport_sockets.upstream_proxy_protocol",
     .connect = connect_transport,
+    .is_of_client = true,
 };
 
 const struct transport_socket_kind transport_upstream_proxy_protocol = {

@@ -185,7 +185,8 @@ static int build_transport(struct cluster *cluster, struct cfg_problems *problem
     if (rc == 0)
         cluster->transport.kind = kind;
     const struct cfg_auto_sni *automatic = cluster->config->upstream_http_protocol_options;
-    cluster->asks_by_host = automatic && (automatic->auto_sni || automatic->auto_san_validation);
+    cluster->has_wishes = (automatic && (automatic->auto_sni || automatic->auto_san_validation)) ||
+                          (rc == 0 && kind->itab->is_of_client);
     return rc;
 }
 

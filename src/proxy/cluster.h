@@ -92,7 +92,7 @@ struct cluster {
     int64_t idle_timeout_ns, max_connection_duration_ns; /* 0: none */
     uint32_t max_requests_per_connection;                /* 0: none */
     bool enable_trailers;
-    bool asks_by_host;     /* TLS asks for, or checks, the host of each request */
+    bool has_wishes; /* its transport says something of each request's host, or of its client */
     _Atomic bool stopping; /* the resolver ends */
     struct cluster_cells cells;
     unsigned local_count;

@@ -15,6 +15,7 @@ struct connection_info *connection_info_own(struct downstream *d) {
         return NULL;
     info->chain = d->info->chain;
     info->listener = d->info->listener;
+    list_init(&info->upstreams);
     d->info = info;
     return info;
 }

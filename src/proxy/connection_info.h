@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "base/check.h"
+#include "base/list.h"
 #include "base/span.h"
 #include "io/address.h"
 
@@ -49,6 +50,8 @@ struct connection_info {
     struct metadata *metadata;        /* dynamic, of the connection; NULL: none */
     struct network_stream *stream;    /* while network filters have it; else NULL */
     struct connection_memory *memory; /* private: what the spans point to */
+    struct list
+        upstreams; /* pooled ones that speak of this client (PROXY header): they end with him; unused until then */
     uint32_t looked; /* private to downstream_pending.c: listener filters that are done */
 };
 

@@ -10,6 +10,7 @@
 #include "proxy/descriptors.h"
 #include "proxy/downstream_internal.h"
 #include "proxy/downstream_wait.h"
+#include "proxy/upstream.h"
 
 extern struct log_component log_http;
 
@@ -76,8 +77,11 @@ void downstream_destroy(struct downstream *d) {
     worker->downstream_count--;
     socket_close(&d->socket);
     descriptors_freed();
-    if (!info->shared)
-        connection_info_free((struct connection_info *)(uintptr_t)info);
+    if (!info->shared) {
+        struct connection_info *own = connection_info_own(d);
+        upstream_client_gone(&own->upstreams);
+        connection_info_free(own);
+    }
     listener_leave(listener);
     if (snapshot)
         snapshot_unref(snapshot);

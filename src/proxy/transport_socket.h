@@ -16,7 +16,7 @@ struct transport_wishes {
     struct span host_name;   /* of the endpoint, by upstream.c; absent: it has none */
     const struct span *application_protocols; /* instead of the configured ones */
     uint32_t application_protocol_count;
-    const struct downstream *downstream; /* whose addresses a PROXY header has; NULL: nobody's */
+    struct downstream *downstream; /* whose addresses a PROXY header has; NULL: nobody's */
 };
 
 struct transport_socket_itab {
@@ -28,7 +28,8 @@ struct transport_socket_itab {
     /* *failure, of the caller's (256 bytes), gets the words of %UPSTREAM_TRANSPORT_FAILURE_REASON% on an error. */
     int (*connect)(const void *config, struct socket *socket, const struct transport_wishes *wishes,
                    int64_t deadline_ns, char failure[256]);
-    bool is_secure; /* what passes is a scheme of https */
+    bool is_secure;    /* what passes is a scheme of https */
+    bool is_of_client; /* what connect says is of one client: his requests alone may follow */
 };
 
 struct transport_socket_kind {

@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "proxy/descriptors.h"
+#include "proxy/downstream.h"
 #include "proxy/worker.h"
 
 extern struct log_component log_upstream;
@@ -69,6 +70,7 @@ static void destroy(struct upstream *u, bool local) {
     socket_close(&u->socket);
     descriptors_freed();
     inbuf_drop(&u->in);
+    list_remove(&u->of_client);
     leave_host(&u->host->pools[u->p_index]);
     cl->open_count--;
     atomic_fetch_sub_explicit(&u->cluster->connections, 1, memory_order_relaxed);
@@ -132,7 +134,9 @@ static void start_idling(struct host_pool *pool, struct upstream *u, int64_t tim
 }
 
 static bool is_for(const struct upstream *u, const struct transport_wishes *wishes) {
-    return u->server_name && span_eq(span_of(u->server_name), wishes->server_name);
+    uint64_t client_id = wishes->downstream ? wishes->downstream->id : 0;
+    return u->server_name && u->client_id == client_id &&
+           span_eq(span_of(u->server_name), wishes->server_name);
 }
 
 static NOINLINE struct list *find_idle(struct list *head, const struct transport_wishes *wishes) {
@@ -271,6 +275,7 @@ static enum upstream_failure open_connection(struct cluster *cluster, struct hos
     int64_t connect_deadline_ns = start_ns + cluster->connect_timeout_ns;
     bool own_deadline = connect_deadline_ns <= wants->deadline_ns;
     list_init(&u->node); /* not linked: to idle_event in use */
+    list_init(&u->of_client);
     *rc = connect_transport(u, cluster, host, wants,
                             own_deadline ? connect_deadline_ns : wants->deadline_ns, failure);
     if (*rc != 0) {
@@ -316,6 +321,24 @@ enum upstream_failure upstream_open(struct cluster *cluster, unsigned p_index,
 
 /* ---- the pool ---- */
 
+static void keep_for(struct upstream *u, struct downstream *d) {
+    struct connection_info *info = connection_info_own(d);
+    u->client_id = d->id;
+    if (info)
+        list_push_back(&info->upstreams, &u->of_client); /* else it is for one request */
+}
+
+void upstream_client_gone(struct list *upstreams) {
+    while (!list_is_empty(upstreams)) {
+        struct upstream *u = container_of(upstreams->next, struct upstream, of_client);
+        list_remove(&u->of_client);
+        if (!list_is_linked(&u->node))
+            continue; /* still in use: upstream_put sees it */
+        leave_pool(u);
+        destroy(u, true);
+    }
+}
+
 static enum upstream_failure open_pooled(struct cluster *cluster, struct host *host,
                                          unsigned p_index, const struct upstream_wants *wants,
                                          struct upstream **out, struct upstream_trouble *trouble) {
@@ -329,6 +352,8 @@ static enum upstream_failure open_pooled(struct cluster *cluster, struct host *h
     if (failed == UPSTREAM_OK && wants->wishes) {
         struct span name = wants->wishes->server_name;
         (*out)->server_name = strndup(name.ptr, name.len); /* without, it is nobody else's */
+        if (wants->wishes->downstream)
+            keep_for(*out, wants->wishes->downstream);
     }
     return failed;
 }
@@ -424,8 +449,9 @@ void upstream_put(struct upstream *u) {
     if (worn)
         stat_inc(cluster->stats.cx_max_requests, u->p_index);
     struct host_pool *pool = &u->host->pools[u->p_index];
-    if (worn || old || pool->retired || cluster->stopping || socket_hung_up(&u->socket) ||
-        has_unread_bytes(u)) {
+    bool orphaned = u->client_id && !list_is_linked(&u->of_client);
+    if (worn || old || orphaned || pool->retired || cluster->stopping ||
+        socket_hung_up(&u->socket) || has_unread_bytes(u)) {
         destroy(u, true);
         return;
     }

@@ -20,7 +20,8 @@
 struct upstream {
     struct socket socket;
     struct inbuf in;
-    struct list node; /* of the pool while idle */
+    struct list node;      /* of the pool while idle */
+    struct list of_client; /* of connection_info.upstreams, if it is one client's */
     struct host *host;
     struct cluster *cluster;
     uint32_t leases;   /* of the connection while it is open, and of who used it */
@@ -34,6 +35,7 @@ struct upstream {
     uint16_t local_len;
     char local_text[ADDRESS_TEXT_MAX]; /* "ip:port" */
     char *server_name;                 /* owned: of the wishes it was opened with; NULL: none */
+    uint64_t client_id;                /* of the client whose it is alone; 0: everybody's */
 };
 
 enum upstream_failure {
@@ -50,7 +52,8 @@ enum upstream_failure {
 struct upstream_wants {
     socket_event_fn
         on_event; /* it may be called before upstream_open returns; not upstream_get's */
-    /* Borrowed until it returns; NULL: none. A pooled connection was opened for the same server_name. */
+    /* Borrowed until it returns; NULL: none. A pooled connection was opened for the same server_name,
+     * and, where the cluster's transport is_of_client, the same downstream. */
     const struct transport_wishes *wishes;
     int64_t deadline_ns; /* of the whole; the cluster's connect_timeout holds too */
     bool without_local;  /* nobody asks for local_text */
@@ -65,6 +68,8 @@ MUST_CHECK enum upstream_failure upstream_get(struct cluster *cluster, unsigned 
                                               const struct upstream_wants *wants,
                                               struct host **host, struct upstream **out,
                                               struct upstream_trouble *trouble);
+/* The client whose they are is gone: nobody else may have them. */
+void upstream_client_gone(struct list *upstreams);
 /* What became of it. */
 struct upstream_opened {
     struct upstream *upstream; /* UPSTREAM_OK, else NULL. Owned, and leased */

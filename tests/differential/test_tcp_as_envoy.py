@@ -2,12 +2,26 @@
 
 import contextlib
 import pathlib
+import select
 import socket
 
 import pytest
 
-from harness import SLUICE, DeafListener, LogFile, Proxy, bootstrap, closed_port, cluster, eventually
+from harness import (
+    SLUICE,
+    TYPE,
+    DeafListener,
+    LogFile,
+    Proxy,
+    bootstrap,
+    closed_port,
+    cluster,
+    eventually,
+    listener,
+    to,
+)
 from tcp_support import Upstream, connect, network_filter, receive, reset, tcp_listener, tcp_proxy, through, to_the_end
+from test_tcp_proxy_header import TRANSPORT
 from twins import envoy_binary
 
 FORMAT = "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS% %RESPONSE_FLAGS% %BYTES_RECEIVED% %BYTES_SENT% %UPSTREAM_CLUSTER%"
@@ -287,3 +301,52 @@ def test_both_sides_see_the_same(played, scene):
 def test_the_same_is_counted(played):
     ours, theirs = played["sluice"][1], played["envoy"][1]
     assert {key: (ours[key], theirs[key]) for key in ours if ours[key] != theirs[key]} == COUNTS
+
+
+def proxy_headers_of_requests(program):
+    """Which upstream connection each request came by, and what its header said, ports by the names of the clients."""
+    upstream = Upstream()
+    transport = {
+        "name": "envoy.transport_sockets.upstream_proxy_protocol",
+        "typed_config": {
+            "@type": TRANSPORT,
+            "config": {"version": "V1"},
+            "transport_socket": {
+                "name": "envoy.transport_sockets.raw_buffer",
+                "typed_config": {"@type": TYPE + "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"},
+            },
+        },
+    }
+    proxy = Proxy(
+        bootstrap([listener("http", [to("origin")])], [cluster("origin", upstream.port, transport_socket=transport)]),
+        program=program,
+        flags=[*([] if program == SLUICE else ["--use-dynamic-base-id"]), "--concurrency", "1"],
+    )
+    seen, servers = [], []
+    try:
+        clients = {"first": connect(proxy, "http"), "second": connect(proxy, "http")}
+        names = {str(client.getsockname()[1]): name for name, client in clients.items()}
+        names[str(proxy.port("http"))] = "here"
+        for name in ("first", "second", "second", "first"):
+            clients[name].sendall(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+            if len(servers) < 2:
+                servers.append(upstream.accept())
+            [server], _, _ = select.select(servers, [], [], 20)
+            text = server.recv(65536).decode()
+            while not text.endswith("\r\n\r\n"):
+                text += server.recv(65536).decode()
+            line = text.partition("\r\n")[0].split()
+            seen.append((name, servers.index(server), [names.get(word, word) for word in line]))
+            server.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+            assert b" 204 " in clients[name].recv(65536)
+        return seen
+    finally:
+        proxy.stop()
+        for sock in (*clients.values(), *servers, upstream):
+            sock.close()
+
+
+def test_proxy_headers_of_requests_speak_of_the_same_clients():
+    ours = proxy_headers_of_requests(SLUICE)
+    assert ours == proxy_headers_of_requests(envoy_binary())
+    assert ours[0] == ("first", 0, ["PROXY", "TCP4", "127.0.0.1", "127.0.0.1", "first", "here"])

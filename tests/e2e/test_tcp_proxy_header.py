@@ -58,6 +58,7 @@ def edge(module_proxy, upstream):
             tcp_listener("added", tcp_proxy("added"), listener_filters=[sniffer()]),
             tcp_listener("silent", tcp_proxy("two")),
             listener("http", [to("two")]),
+            listener("http-behind", [to("one")], listener_filters=[KEEPS]),
         ],
         [cluster(name, upstream.port, transport_socket=transport) for name, transport in CLUSTERS.items()],
     )
@@ -146,14 +147,45 @@ def test_what_the_client_had_in_his_header_is_passed_on(edge, upstream, name, ex
         server.close()
 
 
-def test_http_requests_share_connections_so_the_header_speaks_of_nobody(edge, upstream):
-    with connect(edge, "http") as client:
-        client.sendall(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+def requested(client, server):
+    """One request, and its answer."""
+    assert receive(server, 14) == b"GET / HTTP/1.1"
+    while b"\r\n\r\n" not in server.recv(65536, socket.MSG_PEEK):
+        pass
+    server.recv(65536)
+    server.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+    assert b" 204 " in client.recv(65536)
+
+
+def test_http_requests_of_one_client_share_connections_that_speak_of_him(edge, upstream):
+    """And when he goes, those go: nobody else may have them."""
+    request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
+    first, second = connect(edge, "http"), connect(edge, "http")
+    servers = []
+    for client in (first, second):
+        client.sendall(request)
+        servers.append(upstream.accept())
+        assert parsed(servers[-1]) == (0x21, own(client), {})
+        requested(client, servers[-1])
+    for client, server in ((second, servers[1]), (first, servers[0])):
+        client.sendall(request)  # on the connection that is his, with no other header
+        requested(client, server)
+    first.close()
+    assert servers[0].recv(1) == b""
+    second.sendall(request)
+    requested(second, servers[1])
+    second.close()
+    assert servers[1].recv(1) == b""
+    closed(*servers)
+
+
+def test_http_behind_a_proxy_in_front_tells_what_that_told(edge, upstream):
+    with connect(edge, "http-behind") as client:
+        client.sendall(proxy_v2() + b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
         server = upstream.accept()
-        assert parsed(server) == (0x20, None, {})
-        assert receive(server, 14) == b"GET / HTTP/1.1"
-        server.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
-        assert receive(client, 12) == b"HTTP/1.1 204"
+        line = b"PROXY TCP4 10.1.2.3 127.0.0.1 80 443\r\n"
+        assert receive(server, len(line)) == line
+        requested(client, server)
         server.close()
 
 

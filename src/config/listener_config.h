@@ -121,6 +121,7 @@ struct cfg_listener { /* config.listener.v3.Listener */
     struct cfg_bool enable_reuse_port;                /* default true */
     struct cfg_u32 tcp_backlog_size;
     struct cfg_bool bind_to_port;
+    struct cfg_bool use_original_dst; /* only false */
     struct cfg_bool transparent, freebind;
     struct cfg_u32 tcp_fast_open_queue_length;
     struct cfg_socket_option *socket_options;

@@ -124,6 +124,10 @@ static const struct cfg_field listener_fields[] = {
     LIST(struct cfg_listener, 3, filter_chains, struct cfg_filter_chain, filter_chain_schema,
          .doc = "What is done with connections. The one that matches best has a connection; see "
                 "[connections.md](connections.md)."),
+    WRAPPER(struct cfg_listener, 4, use_original_dst, CFG_BOOL, .default_text = "false",
+            .doc = "Only false: connections are not handed to other listeners. The "
+                   "listener filter envoy.filters.listener.original_dst makes the original "
+                   "destination what filter chains go by."),
     WRAPPER(struct cfg_listener, 5, per_connection_buffer_limit_bytes, CFG_U32,
             .default_text = "1048576", .doc = "How much of a body is held for a slow peer."),
     POINTER(struct cfg_listener, 6, metadata, struct cfg_metadata, cfg_schema_metadata,
@@ -173,12 +177,22 @@ static const struct cfg_field listener_fields[] = {
           .doc = "Actions of the overload manager do not concern this listener."),
 };
 static const struct cfg_missing listener_missing[] = {
-    {4, "use_original_dst"},           {7, "deprecated_v1"},
-    {18, "udp_listener_config"},       {19, "api_listener"},
-    {20, "connection_balance_config"}, {21, "reuse_port"},
-    {27, "internal_listener"},         {30, "enable_mptcp"},
-    {32, "filter_chain_matcher"},
+    {7, "deprecated_v1"}, {18, "udp_listener_config"},
+    {19, "api_listener"}, {20, "connection_balance_config"},
+    {21, "reuse_port"},   {27, "internal_listener"},
+    {30, "enable_mptcp"}, {32, "filter_chain_matcher"},
 };
+
+static void check_listener(struct cfg_loader *loader, const struct cfg_tree *node,
+                           const struct cfg_path *path, void *message) {
+    const struct cfg_listener *listener = message;
+    if (listener->use_original_dst.set && listener->use_original_dst.value)
+        cfg_report(loader, CFG_PROBLEM_UNSUPPORTED, node, path,
+                   "use_original_dst: connections are not handed to the listener of their original "
+                   "destination; have its filter chains here, with prefix_ranges and "
+                   "destination_port, and the listener filter envoy.filters.listener.original_dst");
+}
+
 const struct cfg_schema cfg_schema_listener = {
     .name = "envoy.config.listener.v3.Listener",
     .doc = "A socket that takes connections.",
@@ -186,6 +200,7 @@ const struct cfg_schema cfg_schema_listener = {
     MARK(struct cfg_listener),
     FIELDS(listener_fields),
     MISSING(listener_missing),
+    .check = check_listener,
 };
 
 /* ---- bootstrap ---- */

@@ -1,5 +1,5 @@
-"""Networks of one's own, without privileges, and redirections in them: a story that needs NAT runs as another process in
-a new user and network namespace, and speaks to nf_tables by netlink, for which no program has to be there."""
+"""Networks of one's own, without privileges, and redirections in them: a story that needs NAT runs as another process
+in a new user and network namespace, and speaks to nf_tables by netlink, for which no program has to be there."""
 
 import pathlib
 import socket
@@ -95,8 +95,8 @@ def in_network_of_its_own(module, story):
         pytest.skip("there is no unshare")
     if trial.returncode != 0:
         *_, why = trial.stderr.strip().splitlines()
-        cannot = why.startswith(("unshare:", "OSError", "PermissionError", "FileNotFoundError", "AssertionError: nf_tables"))
-        assert cannot, trial.stderr
+        refusals = ("unshare:", "OSError", "PermissionError", "FileNotFoundError", "AssertionError: nf_tables")
+        assert why.startswith(refusals), trial.stderr
         pytest.skip(f"no network of its own, or no NAT in it: {why}")
     done = run(f"import {module}; {module}.{story}()")
     assert done.returncode == 0, done.stderr[-4000:]

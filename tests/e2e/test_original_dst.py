@@ -3,7 +3,7 @@
 import pytest
 
 from first_bytes import GET, ask, chain, inspected, original_dst
-from harness import Proxy, bootstrap
+from harness import Proxy, bootstrap, direct, listener, run
 from nat_kit import add_address, in_network_of_its_own, redirect
 
 ELSEWHERE = "192.0.2.1"
@@ -38,3 +38,11 @@ def redirected_is_told_from_direct():
 @pytest.mark.parametrize("story", ["redirected_is_told_from_direct"])
 def test_behind_nat(story):
     in_network_of_its_own("test_original_dst", story)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_handing_over_to_other_listeners_is_refused_with_what_to_do_instead(wanted):
+    made = listener("main", [direct(200, "x")], use_original_dst=wanted)
+    done = run("--mode", "validate", config=bootstrap([made]))
+    assert done.returncode == (1 if wanted else 0), done.stderr
+    assert ("the listener filter envoy.filters.listener.original_dst" in done.stderr) == wanted

@@ -253,8 +253,8 @@ static void garbage(struct side *from, const void *bytes, size_t size);
 /* Of a record there are its header in part, its header, and some of what it says. */
 static void cut_story(void *arg) {
     static const size_t sizes[] = {3, 5, 20};
+    plain_contexts();
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
-        plain_contexts();
         shake_hands_well();
         says(&client, "and so");
         garbage(&client, "\x17\x03\x03\x00\x30 which will not come to an end", sizes[i]);

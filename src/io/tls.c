@@ -6,7 +6,9 @@
  *
  * OpenSSL sees the wire through a BIO whose functions never wait. Reading is one recv into OpenSSL's own
  * buffer, with all that there is up to a record (read_ahead: without it each record would be two
- * calls, one for its five bytes of header). Its buffers are there only while they hold something
+ * calls, one for its five bytes of header). In bulk, which is where the user has room for several records, it is
+ * one recv into room of the P's, of no more than is certain to fit the user's when it is decrypted, so nothing of it
+ * is left there; half a record at its end is in OpenSSL's buffer then. Its buffers are there only while they hold something
  * (SSL_MODE_RELEASE_BUFFERS), so an idle connection has none, and one in the middle of a record has one.
  *
  * T1  No coroutine parks inside OpenSSL: its queue of errors and its random numbers belong to the thread, and who
@@ -22,9 +24,9 @@
  *
  * Threads  The P's, but for the handshake, which runs on other threads and so touches no socket (tls_handshake.c).
  *
- * Rejected  A P's buffer to receive into, of many records: OpenSSL 3.0 moves what is behind a record in its
- *           buffer each time it begins one, so more than a record there costs more copying than the calls
- *           saved, and from a buffer of ours it copies everything once more.
+ * Rejected  More than a record in OpenSSL's buffer: OpenSSL 3.0 moves what is behind a record there each time it begins
+ *           one. A P's buffer to receive into where less than four records have room: from there everything is
+ *           copied once more.
  *           Small records to begin with, so that a client sees the first bytes before a whole 16 KiB came:
  *           each record costs about a thousand instructions, most responses are smaller than one, and
  *           neither Envoy nor nginx does. */
@@ -43,6 +45,7 @@
 enum {
     RECORD = SSL3_RT_MAX_PLAIN_LENGTH,
     RECORD_ON_WIRE = RECORD + 5 + SSL3_RT_MAX_ENCRYPTED_OVERHEAD,
+    MANY = 4 * RECORD, /* room that is worth receiving into in bulk */
     RECORDS_AT_ONCE = SPLICE_MEMORY_SIZE / RECORD,
 };
 
@@ -132,13 +135,27 @@ static int send_or_keep(struct tls *tls, const char *bytes, size_t size) {
 
 /* ---- The wire, as OpenSSL sees it ---- */
 
+/* The wire's bytes; or many of them, which are then fed. */
+static ssize_t read_some(struct tls *tls, char *into, size_t size) {
+    if (tls->handshaking || tls->had_many)
+        return -EAGAIN;
+    if (!tls->many)
+        return socket_raw_try_receive(tls->socket, into, size);
+    tls->had_many = true;
+    ssize_t n = socket_raw_try_receive(tls->socket, tls->out->bytes, tls->many);
+    if (n > 0)
+        tls->fed = span_make(tls->out->bytes, (size_t)n);
+    return n;
+}
+
 static int wire_read(BIO *bio, char *into, size_t size, size_t *got) {
     struct tls *tls = BIO_get_data(bio);
     BIO_clear_retry_flags(bio);
     *got = 0;
+    ssize_t n = tls->fed.len ? 0 : read_some(tls, into, size);
     if (tls->fed.len) {
         *got = size < tls->fed.len ? size : tls->fed.len;
-        memcpy(into, tls->fed.ptr, *got);
+        copy_record(into, tls->fed.ptr, *got);
         tls->fed = span_from(tls->fed, *got);
         if (tls->fed.len == 0 && tls->early) {
             free(tls->early);
@@ -146,7 +163,6 @@ static int wire_read(BIO *bio, char *into, size_t size, size_t *got) {
         }
         return 1;
     }
-    ssize_t n = tls->handshaking ? -EAGAIN : socket_raw_try_receive(tls->socket, into, size);
     if (n > 0) {
         *got = (size_t)n;
         return 1;
@@ -292,22 +308,41 @@ static NOINLINE ssize_t nothing_read(struct tls *tls) {
     return tls->error;
 }
 
-/* Nothing is in `out` outside of tls_try_send, and what OpenSSL writes meanwhile goes at once. */
-static NOINLINE ssize_t tls_try_receive(struct socket *socket, void *into, size_t size) {
-    struct tls *tls = tls_of(socket);
-    if (tls->rx != TLS_RX_OPEN)
-        return tls->rx == TLS_RX_END ? 0 : tls->error;
+static ssize_t receive(struct tls *tls, char *into, size_t size) {
     size_t got = 0, n;
-    tls->direct = true;
     do {
-        if (SSL_read_ex(tls->ssl, (char *)into + got, size - got, &n) != 1) {
+        if (SSL_read_ex(tls->ssl, into + got, size - got, &n) != 1) {
             ssize_t rc = nothing_read(tls);
             return got ? (ssize_t)got : rc;
         }
         got += n;
-    } while (got < size && SSL_has_pending(tls->ssl));
+    } while (got < size && (tls->fed.len || SSL_has_pending(tls->ssl)));
     tls->transport.has_bytes = tls->fed.len || SSL_has_pending(tls->ssl);
     return (ssize_t)got;
+}
+
+/* What OpenSSL holds, decrypted or not, is less than RECORD_ON_WIRE, and what comes shrinks: so all that one recv brings
+ * fits. Behind an end and an error nothing is looked at. */
+static ssize_t receive_many(struct tls *tls, char *into, size_t size) {
+    size -= RECORD_ON_WIRE;
+    tls->many = size < sizeof tls->out->bytes ? size : sizeof tls->out->bytes;
+    ssize_t n = receive(tls, into, size + RECORD_ON_WIRE);
+    ASSERT(tls->fed.len == 0 || tls->rx != TLS_RX_OPEN);
+    tls->fed = span_none();
+    tls->many = 0;
+    tls->had_many = false;
+    return n;
+}
+
+/* Nothing is in `out` outside of tls_try_send and a receive, and what OpenSSL writes meanwhile goes at once. */
+static NOINLINE ssize_t tls_try_receive(struct socket *socket, void *into, size_t size) {
+    struct tls *tls = tls_of(socket);
+    if (tls->rx != TLS_RX_OPEN)
+        return tls->rx == TLS_RX_END ? 0 : tls->error;
+    tls->direct = true;
+    if (size >= MANY && !tls->fed.len && (tls->out = out_here()) != NULL)
+        return receive_many(tls, into, size);
+    return receive(tls, into, size);
 }
 
 static NOINLINE bool tls_has_unread(struct socket *socket) {

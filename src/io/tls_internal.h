@@ -105,7 +105,9 @@ SSL_SESSION *tls_sessions_take(struct tls_sessions *sessions, const char *key);
 struct tls_context {
     _Atomic unsigned leases;
     bool is_server, blocking_keys;
-    SSL_CTX *ctx; /* with the default certificates */
+    bool
+        takes_long; /* a step of a handshake may, by its keys, its curves or what it has to verify */
+    SSL_CTX *ctx;   /* with the default certificates */
     struct tls_names names;
     struct tls_verifier verifier;
     struct tls_tickets *tickets;             /* leased, as the next; may be NULL */
@@ -134,7 +136,8 @@ struct tls {
     struct tls_context *context;
     uint8_t rx; /* enum tls_rx */
     bool handshaking, sent_end, tx_failed, logs_keys, raw_ended;
-    bool direct; /* what OpenSSL writes goes to the kernel at once: nothing else waits to */
+    bool had_many; /* the one recv of a receive of `many` is done */
+    bool direct;   /* what OpenSSL writes goes to the kernel at once: nothing else waits to */
     enum tls_fault_kind verify_fault;
     int raw_error; /* of the wire */
     int error;     /* of the connection, for good */
@@ -144,6 +147,8 @@ struct tls {
     /* For the wire, what the kernel did not take yet. */
     char *unsent; /* malloc'ed */
     size_t unsent_at, unsent_size, unsent_room;
+    /* During a receive into much room: how much of the wire it takes at once, into room of the P's. */
+    size_t many;
     struct tls_out *out; /* of the P, while something is written into it */
     char *verify_name;   /* NULL: any */
     char *session_key;   /* of a client: what its sessions are good for */

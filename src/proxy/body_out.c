@@ -142,7 +142,7 @@ int body_out_flush(struct body_out *out) {
 enum { CHUNK_HEAD_MAX = 24 };
 
 /* A run with its framing waits to be sent; `chunk` is room for that. */
-static int add_run(struct body_out *out, struct span run, bool is_last, char *chunk) {
+static inline int add_run(struct body_out *out, struct span run, bool is_last, char *chunk) {
     static const char crlf[] = "\r\n";
     static const char end[] = "\r\n0\r\n\r\n";
     bool chunked = out->transfer == HTTP1_SEND_CHUNKED;

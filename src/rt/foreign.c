@@ -32,9 +32,9 @@
  * Go gives the idle P to the M that comes back. Here the idle P has an M already, asleep in the P's
  * poller, so the coroutine goes to the P, and the M becomes a spare.
  *
- * Quick calls leave P.owner alone: the M keeps its P, and m->current is NULL, so fn is to the runtime
+ * Quick and short calls leave P.owner alone: the M keeps its P, and m->current is NULL, so fn is to the runtime
  * what a scheduler callback is: it may ready and post directly, and an attempt to park asserts. What
- * they publish, site and number of the call, is for sysmon's samples only:
+ * quick ones publish, site and number of the call, is for sysmon's samples only:
  * F5  quick_calls goes up before quick_site is set (release), quick_site is cleared after fn. So who
  *     sees a site, then a number, and later a site and the same number, saw one call all the time:
  *     that of this number began before the first look at the number was over and had not ended at the
@@ -122,6 +122,21 @@ void foreign_call_quick(const char *site, rt_fn fn, void *arg) {
     p->now_fresh = false;
     if (trace_is_on())
         trace_quick_ends(p);
+}
+
+void foreign_call_short(rt_fn fn, void *arg) {
+    struct m *m = m_self();
+    ASSERT(m && m->p && m->current); /* from a coroutine only, and not nested */
+    struct g *g = m->current;
+    struct p *p = m->p;
+    if (p->ring)
+        poll_ring_flush(p);
+    m->current = NULL;
+
+    g_call_on_g0(m, g, fn, arg);
+
+    m->current = g;
+    p->now_fresh = false;
 }
 
 bool foreign_is_active(void) {

@@ -23,6 +23,11 @@ void foreign_call(rt_fn fn, void *arg);
  * run has not broken its promise; one that sleeps has. */
 enum { QUICK_CALL_NS = 20 * 1000 };
 void foreign_call_quick(const char *site, rt_fn fn, void *arg);
+/* For what computes for about a millisecond at most, needs a thread's stack, and does not block: before that
+ * foreign_call would not hand the P over either, and sysmon would look each millisecond whether it must, which
+ * costs more than the hand-over wins. So it has a P all the time, like a quick call, promises less, and costs
+ * nothing beside fn. One that takes much longer is found as a coroutine is that does (stall.c). */
+void foreign_call_short(rt_fn fn, void *arg);
 /* 0 or -EAGAIN when no spare M can be had; then fn did not run. */
 MUST_CHECK int blocking_call(rt_fn fn, void *arg);
 

@@ -4,7 +4,9 @@
 
 #include <openssl/ssl.h>
 
+#include "io/splice.h"
 #include "io/tls_internal.h"
+#include "rt/io_counts.h"
 #include "rt/poll_ring.h"
 #include "rt/sync.h"
 #include "tls_story.h"
@@ -69,13 +71,43 @@ struct wanted {
     struct side *side;
     size_t size;
     size_t at_once; /* bytes of the inbuf that are used at a time; 0: all */
+    size_t bulk;    /* not 0: that much room for each receive, and no inbuf */
     bool done;
 };
+
+static struct splice_pool pool;
+
+/* One receive, of what is `got` so far. */
+static ssize_t receive_bulk(struct side *side, size_t room, size_t got) {
+    struct splice splice = splice_begin(&pool);
+    ssize_t n = splice_receive(&splice, &side->socket, room, "receives", story_soon());
+    if (n > 0) {
+        CHECK((size_t)n <= room && got + (size_t)n <= sizeof sent_bytes);
+        CHECK(memcmp(splice_in_memory(&splice).ptr, sent_bytes + got, (size_t)n) == 0);
+    }
+    splice_end(&splice);
+    return n;
+}
+
+static void receives_bulk(struct wanted *wanted) {
+    size_t got = 0;
+    while (got < wanted->size) {
+        ssize_t n = receive_bulk(wanted->side, wanted->bulk, got);
+        CHECK(n > 0);
+        got += (size_t)n;
+    }
+    CHECK(got == wanted->size);
+    wanted->done = true;
+}
 
 static void receives_all(void *arg) {
     struct wanted *wanted = arg;
     struct side *side = wanted->side;
     size_t got = 0;
+    if (wanted->bulk) {
+        receives_bulk(wanted);
+        return;
+    }
     while (got < wanted->size) {
         if (inbuf_len(&side->in) == 0)
             CHECK(socket_receive(&side->socket, &side->in, "receives", story_soon()) > 0);
@@ -117,17 +149,21 @@ static void sizes_story(void *arg) {
         {131072, 8192, 8}, {sizeof sent_bytes, sizeof sent_bytes, 1},
         {98304, 16383, 2}, {98304, 16385, 2},
     };
+    static const size_t bulks[] = {0, SPLICE_MEMORY_SIZE, 70000, 65536, 20000};
     fill_bytes();
     plain_contexts();
     shake_hands_well();
-    for (int way = 0; way < 2; way++)
+    splice_pool_init(&pool);
+    for (size_t way = 0; way < 2 * sizeof bulks / sizeof *bulks; way++)
         for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-            struct wanted wanted = {.side = way ? &server : &client, .size = cases[i].size};
-            struct side *sender = way ? &client : &server;
+            struct wanted wanted = {
+                .side = way % 2 ? &server : &client, .size = cases[i].size, .bulk = bulks[way / 2]};
+            struct side *sender = way % 2 ? &client : &server;
             CHECK(go_here("receives", receives_all, &wanted) == 0);
             send_in_pieces(sender, cases[i].size, cases[i].piece, cases[i].per_call);
             STORY_AWAIT(wanted.done);
         }
+    (void)splice_pool_shrink(&pool);
     close_pair();
     end_story();
 }
@@ -141,6 +177,7 @@ static void partial_story(void *arg) {
     static const size_t mosts[] = {1, 3, 17, 1000, 5000};
     fill_bytes();
     plain_contexts();
+    splice_pool_init(&pool);
     for (size_t i = 0; i < sizeof mosts / sizeof *mosts; i++) {
         fault.most = mosts[i];
         shake_hands_well();
@@ -148,10 +185,15 @@ static void partial_story(void *arg) {
         CHECK(go_here("receives", receives_all, &wanted) == 0);
         send_in_pieces(&server, wanted.size, wanted.size, 1);
         STORY_AWAIT(wanted.done);
+        wanted = (struct wanted){.side = &client, .size = wanted.size, .bulk = SPLICE_MEMORY_SIZE};
+        CHECK(go_here("receives", receives_all, &wanted) == 0);
+        send_in_pieces(&server, wanted.size, wanted.size, 1);
+        STORY_AWAIT(wanted.done);
         speak_both_ways();
         fault.most = 0;
         close_pair();
     }
+    (void)splice_pool_shrink(&pool);
     end_story();
 }
 
@@ -313,6 +355,43 @@ static void garbage_ends_a_connection_and_says_why(void **state) {
     story(1, garbage_story);
 }
 
+static uint64_t recv_calls(void) {
+    uint64_t counts[IO_COUNTS];
+    io_counts_read(0, counts);
+    return counts[IO_RECV_CALLS];
+}
+
+/* All that can be decrypted is heard before an end or an error that came along with it, and what the end is followed
+ * by is not. */
+static void bulk_ends_story(void *arg) {
+    enum { RECORD = 16384, RECORDS = 6, SENT = RECORDS * RECORD };
+    fill_bytes();
+    plain_contexts();
+    splice_pool_init(&pool);
+    for (int good = 0; good < 2; good++) {
+        shake_hands_well();
+        send_in_pieces(&client, SENT, SENT, 1);
+        struct tls *tls = tls_of(&client.socket);
+        tls->direct = true;
+        if (good)
+            CHECK(SSL_shutdown(tls->ssl) == 0);
+        garbage(&client, "rubbish", 7);
+        uint64_t calls = recv_calls();
+        CHECK(receive_bulk(&server, SPLICE_MEMORY_SIZE, 0) == SENT);
+        CHECK(recv_calls() == calls + 1); /* and not one for each record */
+        for (int i = 0; i < 2; i++)
+            CHECK(receive_bulk(&server, SPLICE_MEMORY_SIZE, SENT) == (good ? 0 : -EPROTO));
+        close_pair();
+    }
+    CHECK(pool.memories_in_use == 0);
+    (void)splice_pool_shrink(&pool);
+    end_story();
+}
+
+static void what_comes_along_with_an_end_is_heard(void **state) {
+    story(1, bulk_ends_story);
+}
+
 static void ignored_story(void *arg) {
     plain_contexts();
     shake_hands_well();
@@ -468,6 +547,7 @@ int main(void) {
         cmocka_unit_test(an_end_without_notice_is_an_end_that_can_be_told),
         cmocka_unit_test(an_end_inside_a_record_is_none),
         cmocka_unit_test(garbage_ends_a_connection_and_says_why),
+        cmocka_unit_test(what_comes_along_with_an_end_is_heard),
         cmocka_unit_test(what_comes_behind_an_end_is_ignored),
         cmocka_unit_test(errors_of_the_wire_are_the_users),
         cmocka_unit_test(an_idle_user_hears_of_bytes_and_ends_alone),

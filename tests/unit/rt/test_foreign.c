@@ -328,19 +328,30 @@ static void sleeps_until_quick(void *arg) {
     atomic_fetch_add(&quick_woken, 1);
 }
 
-static void calls_quick(void *arg) {
+static void calls_keeping_the_p(bool promises_to_be_quick) {
     CHECK(go_here("sleeper", sleeps_until_quick, NULL) == 0);
     STORY_AWAIT(quick_sleeper);
     struct g *self = rt_self();
-    foreign_call_quick("test", in_quick, NULL);
+    if (promises_to_be_quick)
+        foreign_call_quick("test", in_quick, NULL);
+    else
+        foreign_call_short(in_quick, NULL);
     CHECK(rt_self() == self);
     STORY_AWAIT(atomic_load(&quick_posted) == 1 && atomic_load(&quick_woken) == 2);
     struct rt_p_stats stats;
     rt_p_stats(0, &stats);
-    CHECK(stats.quick_calls == 1);
+    CHECK(stats.quick_calls == promises_to_be_quick); /* sysmon has no eye on others */
     CHECK(stats.foreign_calls == 0);
     CHECK(stats.retakes == 0);
     rt_stop(0);
+}
+
+static void calls_quick(void *arg) {
+    calls_keeping_the_p(true);
+}
+
+static void calls_short(void *arg) {
+    calls_keeping_the_p(false);
 }
 
 static void quick_stealable_story(void *arg) {
@@ -350,6 +361,10 @@ static void quick_stealable_story(void *arg) {
 static void a_quick_call_keeps_its_p(void **state) {
     story(1, calls_quick);
     story(1, quick_stealable_story);
+}
+
+static void a_short_call_keeps_its_p(void **state) {
+    story(1, calls_short);
 }
 
 /* ---- Forbidden ---- */
@@ -366,13 +381,20 @@ static void nests_quick(void *arg) {
     foreign_call_quick("test", parks, NULL);
 }
 
+static void nests_short(void *arg) {
+    foreign_call_short(parks, NULL);
+}
+
 static void forbidden_story(void *arg) {
-    static const rt_fn forbidden[] = {parks, nests, nests_quick};
+    static const rt_fn forbidden[] = {parks, nests, nests_quick, nests_short};
+    enum { INSIDE = sizeof forbidden / sizeof forbidden[0] };
     unsigned which = *(const unsigned *)arg;
-    if (which / 3 == 0)
-        foreign_call(forbidden[which % 3], NULL);
+    if (which / INSIDE == 0)
+        foreign_call(forbidden[which % INSIDE], NULL);
+    else if (which / INSIDE == 1)
+        foreign_call_quick("test", forbidden[which % INSIDE], NULL);
     else
-        foreign_call_quick("test", forbidden[which % 3], NULL);
+        foreign_call_short(forbidden[which % INSIDE], NULL);
     rt_stop(0);
 }
 
@@ -391,7 +413,7 @@ static void dies(unsigned which) {
 }
 
 static void foreign_code_neither_parks_nor_nests(void **state) {
-    for (unsigned which = 0; which < 6; which++)
+    for (unsigned which = 0; which < 12; which++)
         dies(which);
 }
 
@@ -498,6 +520,7 @@ int main(void) {
         cmocka_unit_test(without_a_spare_m_the_p_waits),
         cmocka_unit_test(foreign_code_calls_back),
         cmocka_unit_test(a_quick_call_keeps_its_p),
+        cmocka_unit_test(a_short_call_keeps_its_p),
         cmocka_unit_test(foreign_code_neither_parks_nor_nests),
         cmocka_unit_test(rt_run_ends_though_foreign_code_hangs),
         cmocka_unit_test(a_blocking_call_runs_beside_the_ps),

@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "config/config.h"
+#include "ext/ext_host.h"
 #include "ext/go_environ.h"
 #include "options.h"
 #include "server.h"
@@ -35,6 +36,8 @@ static bool set_logs(const struct options *options) {
 int main(int argc, char **argv) {
     struct options options;
     go_environ_init(argc, argv);
+    if (ext_host_is_asked(argc, argv))
+        return ext_host_main();
     options_parse(argc, argv, &options);
     switch (options.mode) {
     case MODE_EXIT:

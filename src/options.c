@@ -39,6 +39,7 @@ enum option_id {
     OPT_PRINT_SCHEMA,
     OPT_HEAP_SPIKE,
     OPT_HEAP_SPIKE_DIR,
+    OPT_NO_PROBE,
     OPT_INERT_VALUE,
     OPT_INERT,
 };
@@ -64,6 +65,7 @@ static const struct option long_options[] = {
     {"service-node", required_argument, NULL, OPT_SERVICE_NODE},
     {"service-zone", required_argument, NULL, OPT_SERVICE_ZONE},
     {"descriptor-set", required_argument, NULL, OPT_DESCRIPTOR_SET},
+    {"no-probe", no_argument, NULL, OPT_NO_PROBE},
     {"print-config-docs", no_argument, NULL, OPT_PRINT_DOCS},
     {"print-config-schema", no_argument, NULL, OPT_PRINT_SCHEMA},
     {"heap-spike", required_argument, NULL, OPT_HEAP_SPIKE},
@@ -91,6 +93,9 @@ static const char help_text[] =
     "      --mode serve|validate        validate: check the config, print every problem, exit\n"
     "      --allow-unknown-static-fields  unknown fields are warnings\n"
     "      --descriptor-set FILE        protobuf descriptors of further @types in plugin_config\n"
+    "      --no-probe                   load Go libraries without trying them in a process of "
+    "their\n"
+    "                                   own first; with --mode validate none of their code runs\n"
     "      --service-node ID, --service-cluster NAME, --service-zone ZONE\n"
     "                                   in place of the bootstrap's node\n"
     "Running\n"
@@ -251,6 +256,9 @@ static void take(struct options *out, int id, const char *value) {
         break;
     case OPT_ALLOW_UNKNOWN:
         out->allow_unknown_static_fields = true;
+        break;
+    case OPT_NO_PROBE:
+        out->no_probe = true;
         break;
     case OPT_ADMIN_ADDRESS_PATH:
         out->admin_address_path = value;

@@ -19,6 +19,7 @@
 #include "config/runtime_layers.h"
 #include "ext/go_cluster.h"
 #include "ext/go_filter.h"
+#include "ext/probe.h"
 #include "filter/json_router.h"
 #include "filter/listener_filters.h"
 #include "filter/network_filters.h"
@@ -66,12 +67,17 @@ struct loading {
 static void load(void *arg) {
     struct loading *loading = arg;
     const struct options *o = server.options;
+    const bool is_validating = o->mode == MODE_VALIDATE;
     struct config_source source = {.path = o->config_path,
                                    .yaml = o->config_yaml,
                                    .descriptor_set = o->descriptor_set,
                                    .allow_unknown = o->allow_unknown_static_fields};
     if (config_load(&source, &loading->config, &loading->problems) != 0)
         return;
+    const struct probe_options probe = {.disabled = o->no_probe, .always = is_validating};
+    probe_config(config_bootstrap(loading->config), &probe, &loading->problems);
+    /* The other mistakes are found all the same, in what is thrown away. */
+    go_config_set_dry(is_validating || cfg_problems_refuse(&loading->problems));
     loading->snapshot = snapshot_build(loading->config, NULL, &loading->problems);
     loading->overload = overload_build(config_bootstrap(loading->config),
                                        server.options->memory_limit_bytes, &loading->problems);

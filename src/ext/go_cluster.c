@@ -14,6 +14,7 @@
 #include "config/golang_config.h"
 #include "ext/ext_handles.h"
 #include "ext/go_any.h"
+#include "ext/go_config.h"
 #include "ext/go_lent.h"
 #include "ext/go_library.h"
 #include "ext/go_log.h"
@@ -168,8 +169,8 @@ static struct statistic *counter(const char *name) {
 
 static int build(const struct cfg_any *typed_config, struct cfg_problems *problems, void **out) {
     const struct cfg_golang_cluster_specifier *cfg = typed_config->message;
-    struct go_library *library = library_of(cfg, problems);
-    if (!library)
+    struct go_library *library = go_config_is_dry() ? NULL : library_of(cfg, problems);
+    if (!library && !go_config_is_dry())
         return -EINVAL;
     struct plugin_call call = {.library = library};
     struct go_cluster *cluster = calloc(1, sizeof *cluster);
@@ -181,9 +182,10 @@ static int build(const struct cfg_any *typed_config, struct cfg_problems *proble
         return -EINVAL;
     }
     call.bytes = bytes;
-    go_on_thread_stack(call_new, &call);
+    if (library)
+        go_on_thread_stack(call_new, &call);
     free(bytes);
-    if (call.id == 0) {
+    if (library && call.id == 0) {
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark,
                         "the cluster specifier of %s refused its config", library->path);
         free(cluster);

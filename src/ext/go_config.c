@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/intern.h"
@@ -34,12 +35,12 @@ struct new_call {
     struct go_library *library;
     struct go_http_config *config;
     uint64_t id;
-    char said[GO_LIBRARY_WHY_MAX];
+    char *said; /* GO_LIBRARY_WHY_MAX */
 };
 
 static void call_new(void *arg) {
     struct new_call *call = arg;
-    go_log_capture_begin(call->said, sizeof(call->said));
+    go_log_capture_begin(call->said, GO_LIBRARY_WHY_MAX);
     call->id = call->library->fn.new_config(call->config);
     go_log_capture_end();
 }
@@ -68,28 +69,25 @@ static void destroy(const struct go_library *library, uint64_t id) {
 
 /* ---- parse ---- */
 
-/* 0 and the problem reported when the plugin refused it. any NULL: an empty one. */
-static uint64_t parse(struct go_library *library, struct span name, const struct cfg_any *any,
-                      bool is_route, const struct cfg_mark *mark, struct cfg_problems *problems) {
+uint64_t go_config_parse(struct go_library *library, struct span name, struct span bytes,
+                         bool is_route, char said[GO_LIBRARY_WHY_MAX]) {
     struct go_http_config on_stack, *config = &on_stack;
-    struct new_call call = {.library = library};
+    struct new_call call = {.library = library, .said = said};
     struct loan loan = {0};
-    size_t len;
-    char *bytes = go_any_bytes(any, &len);
-    if (bytes && !is_route) {
+    said[0] = 0;
+    if (!is_route) {
         loan = loan_new(&go_lent_configs, STATS_SHARD_FOREIGN);
         config = loan.memory; /* Go gives it back, also when it refuses */
     }
-    if (!bytes || !config) {
-        cfg_problem_add(problems, CFG_PROBLEM_INVALID, mark, "out of memory");
-        free(bytes);
+    if (!config) {
+        (void)snprintf(said, GO_LIBRARY_WHY_MAX, "out of memory");
         return 0;
     }
     *config = (struct go_http_config){
         .plugin_name_ptr = (uint64_t)(uintptr_t)name.ptr,
         .plugin_name_len = name.len,
-        .config_ptr = (uint64_t)(uintptr_t)bytes,
-        .config_len = len,
+        .config_ptr = (uint64_t)(uintptr_t)bytes.ptr,
+        .config_len = bytes.len,
         .is_route_config = is_route,
         .concurrency = library->concurrency,
     };
@@ -100,10 +98,6 @@ static uint64_t parse(struct go_library *library, struct span name, const struct
     /* Only now: a parser that drops its callbacks gets it finalized while New still reads it. */
     if (!is_route)
         loan_let_go(&go_lent_configs, loan);
-    free(bytes);
-    if (call.id == 0)
-        cfg_problem_add(problems, CFG_PROBLEM_INVALID, mark, "the plugin %.*s refused it: %s",
-                        (int)name.len, name.ptr, call.said[0] ? call.said : "see the log");
     return call.id;
 }
 
@@ -118,8 +112,55 @@ static int settle_seats(struct go_config *config, const struct cfg_golang *cfg,
     return err;
 }
 
+uint64_t go_config_merge(const struct go_library *library, struct span name, uint64_t parent,
+                         uint64_t child) {
+    struct id_call call = {library, name, parent, child};
+    go_on_thread_stack(call_merge, &call);
+    return call.id;
+}
+
+/* 0 and the problem reported when the plugin refused it. any NULL: an empty one. */
+static uint64_t parse(struct go_library *library, struct span name, const struct cfg_any *any,
+                      bool is_route, const struct cfg_mark *mark, struct cfg_problems *problems) {
+    size_t len;
+    char said[GO_LIBRARY_WHY_MAX];
+    char *bytes = go_any_bytes(any, &len);
+    if (!bytes) {
+        cfg_problem_add(problems, CFG_PROBLEM_INVALID, mark, "out of memory");
+        return 0;
+    }
+    uint64_t id = go_config_parse(library, name, span_make(bytes, len), is_route, said);
+    free(bytes);
+    if (id == 0)
+        cfg_problem_add(problems, CFG_PROBLEM_INVALID, mark, "the plugin %.*s refused it: %s",
+                        (int)name.len, name.ptr, said[0] ? said : "see the log");
+    return id;
+}
+
+static bool is_dry;
+
+void go_config_set_dry(bool dry) {
+    is_dry = dry;
+}
+
+bool go_config_is_dry(void) {
+    return is_dry;
+}
+
+static int dry_config_new(const struct cfg_golang *cfg, struct cfg_problems *problems, void **out) {
+    struct go_config *config = calloc(1, sizeof(*config));
+    if (!config) {
+        cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark, "out of memory");
+        return -EINVAL;
+    }
+    *out = config;
+    return 0;
+}
+
 int go_config_new(const struct cfg_any *typed_config, struct cfg_problems *problems, void **out) {
     const struct cfg_golang *cfg = typed_config->message;
+    if (is_dry)
+        return dry_config_new(cfg, problems, out);
     if (go_lent_init() != 0) {
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark, "out of memory");
         return -EINVAL;
@@ -185,7 +226,7 @@ int go_route_config_new(const struct cfg_any *any, void *filter_config,
     }
     level->library = filter->library;
     (void)pthread_mutex_init(&level->lock, NULL); /* cannot fail with default attributes */
-    for (size_t i = 0; i < cfg->plugins_config_count; i++) {
+    for (size_t i = 0; filter->library && i < cfg->plugins_config_count; i++) {
         const struct cfg_golang_plugin_entry *entry = &cfg->plugins_config[i];
         if (!span_eq(entry->key, filter->plugin_name))
             continue;
@@ -230,19 +271,18 @@ static uint64_t merge_make(struct go_route_config *level, struct span name, uint
     struct merge *merge = malloc(sizeof(*merge));
     if (!merge)
         return 0;
-    struct id_call call = {level->library, name, parent, level->id};
-    go_on_thread_stack(call_merge, &call);
+    uint64_t made = go_config_merge(level->library, name, parent, level->id);
     pthread_mutex_lock(&level->lock);
     uint64_t merged = merge_find(atomic_load(&level->merges), parent);
     bool mine = merged == 0;
     if (mine) {
-        merged = call.id;
+        merged = made;
         *merge = (struct merge){atomic_load(&level->merges), parent, merged};
         atomic_store_explicit(&level->merges, merge, memory_order_release);
     }
     pthread_mutex_unlock(&level->lock);
     if (!mine) {
-        destroy(level->library, call.id);
+        destroy(level->library, made);
         free(merge);
     }
     return merged;

@@ -196,6 +196,8 @@ static void response(struct exchange *x, void *self) {
 /* Several plugins may be in one library. The library is called what its heap is (go_heap.c). */
 static void label(const void *arg, struct doing_labels *labels) {
     const struct go_config *config = arg;
+    if (!config->library)
+        return; /* built dry */
     const struct doing_labels *known = &config->plugin->labels;
     for (unsigned i = 0; i < known->count; i++)
         doing_labels_add(labels, known->items[i].key, span_of(known->items[i].value));

@@ -73,16 +73,24 @@ static void find_functions(struct go_library *library) {
 enum { TAKE_SIGNALS_MS = 2 };
 
 struct start {
-    uintptr_t (*wait)(
-        void); /* of Go's C part: returns when the runtime is there and init is done */
+    uintptr_t (*wait)(void); /* of Go's C part: returns when the runtime is there */
+    void (*destroy_config)(uint64_t id, int64_t need_delay);
+    void (*destroy_cluster)(uint64_t id);
     pthread_mutex_t lock;
     pthread_cond_t changed;
     bool done;
 };
 
+/* The first call into Go waits for its init functions. These two take ids that stand for nothing. A library with network
+ * filters alone has no such call: there the runtime is waited for, which has read its environment by then. */
 static void *wait_for_start(void *arg) {
     struct start *start = arg;
-    (void)start->wait(); /* a context for tracebacks, which nobody sets */
+    if (start->wait)
+        (void)start->wait(); /* a context for tracebacks, which nobody sets */
+    if (start->destroy_config)
+        start->destroy_config(0, 0);
+    else if (start->destroy_cluster)
+        start->destroy_cluster(0);
     pthread_mutex_lock(&start->lock);
     start->done = true;
     pthread_cond_signal(&start->changed);
@@ -110,12 +118,14 @@ static void take_signals_until_done(struct start *start, const char *path) {
 static void await_start(void *handle, const char *path) {
     struct start start = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
     function(handle, "_cgo_wait_runtime_init_done", &start.wait);
+    function(handle, "envoyGoFilterDestroyHttpPluginConfig", &start.destroy_config);
+    function(handle, "envoyGoClusterSpecifierDestroyPlugin", &start.destroy_cluster);
     pthread_t thread;
-    if (start.wait && pthread_create(&thread, NULL, wait_for_start, &start) == 0) {
+    if (pthread_create(&thread, NULL, wait_for_start, &start) == 0) {
         take_signals_until_done(&start, path);
         (void)pthread_join(thread, NULL); /* it has nothing left to do */
-    } else if (start.wait) {
-        (void)start.wait();
+    } else {
+        (void)wait_for_start(&start);
     }
     take_signals(path);
 }

@@ -28,8 +28,11 @@ GO_EXPORT void envoyGoFilterLog(uint32_t level, void *text, int len) {
         len = 0;
     if (level >= LOG_OFF)
         return;
-    if (level >= LOG_ERROR && capture.buffer)
-        (void)snprintf(capture.buffer, capture.size, "%.*s", len, (const char *)text);
+    if (level >= LOG_ERROR && capture.buffer) {
+        size_t used = strlen(capture.buffer);
+        (void)snprintf(capture.buffer + used, capture.size - used, "%s%.*s", used ? "; " : "", len,
+                       (const char *)text);
+    }
     LOG(log_golang, (enum log_level)level, "%.*s", len, (const char *)text);
 }
 

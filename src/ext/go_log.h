@@ -8,7 +8,7 @@
 extern struct log_component log_golang;
 
 /* Between begin and end, what this thread's calls into Go log at level error is also kept, so that a
- * config error can say what the plugin's parser said. buffer gets a NUL-terminated text, empty when
- * nothing was logged. Not nested. */
+ * config error can say what the plugin's parser said. buffer gets a NUL-terminated text, messages
+ * joined by "; ", empty when nothing was logged. Not nested. */
 void go_log_capture_begin(char *buffer, size_t size);
 void go_log_capture_end(void);

@@ -13,6 +13,11 @@ static unsigned p_count(void) {
     return count ? count : RT_P_MAX;
 }
 
+uint32_t go_seats_announced(uint32_t wanted) {
+    unsigned least = p_count();
+    return wanted == 0 ? least * SEATS_PER_P : wanted < least ? least : wanted;
+}
+
 static int settle_locked(struct go_library *library, uint32_t count) {
     struct seat_set *seats = seat_set_new(p_count(), count);
     if (!seats)
@@ -27,7 +32,7 @@ static int settle_locked(struct go_library *library, uint32_t count) {
 int go_seats_settle(struct go_library *library, uint32_t wanted, char why[GO_LIBRARY_WHY_MAX]) {
     int err = 0;
     unsigned least = p_count();
-    uint32_t count = wanted == 0 ? least * SEATS_PER_P : wanted < least ? least : wanted;
+    uint32_t count = go_seats_announced(wanted);
     why[0] = 0;
     pthread_mutex_lock(&lock);
     if (!atomic_load_explicit(&library->seats, memory_order_relaxed))

@@ -197,9 +197,12 @@ def test_a_route_config_is_for_the_filter_of_its_name(library):
     assert reply.header("x-value-two") == "3"
 
 
-def test_an_unknown_plugin_lets_everything_through(library):
-    """That is what the SDK does with a name that no plugin has, and it says so."""
-    with Config(library, [kit.go_filter(library, "no-such-plugin")]) as proxy:
+def test_an_unknown_plugin_lets_everything_through_where_nobody_looks(library):
+    """That is what the SDK does with a name that no plugin has, and it says so. The probe refuses it."""
+    filter_ = kit.go_filter(library, "no-such-plugin")
+    assert "has no plugin named no-such-plugin" in refused(go_listener("main", [filter_]))
+    filter_["typed_config"]["probe"] = {"disabled": True}
+    with Config(library, [filter_]) as proxy:
         assert proxy.ask().body == b"direct\n"
         proxy.sluice.wait_for_log("plugin no-such-plugin not found, pass through by default")
 

@@ -15,6 +15,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+	"syscall"
 
 	"github.com/envoyproxy/envoy/contrib/golang/common/go/api"
 	"github.com/envoyproxy/envoy/contrib/golang/filters/http/source/go/pkg/http"
@@ -25,7 +26,25 @@ func init() {
 	http.RegisterHttpFilterFactoryAndConfigParser("misbehave", newMisbehaving, &misbehaving{})
 	http.RegisterHttpFilterFactoryAndConfigParser("environ", newEnvironFilter, http.NullParser)
 	misbehave(os.Getenv("SLUICE_TEST_INIT"))
+	if path := os.Getenv("SLUICE_TEST_LOCK"); path != "" {
+		lock(path)
+	}
 }
+
+// lock takes the file for as long as the process lives, as a store of one writer does.
+func lock(path string) {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err == nil {
+		err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	}
+	if err != nil {
+		panic("another process has the lock: " + err.Error())
+	}
+	locked = file
+	fmt.Fprintln(file, "init")
+}
+
+var locked *os.File // closed, it would be free
 
 // --- plugin "misbehave" ---
 

@@ -1,0 +1,22 @@
+/* probe: tries the Go libraries of a configuration, and their configurations, in processes of their own
+ * before the proxy loads them: what panics, crashes, hangs or calls exit there is a problem of the config,
+ * with its cause, and not the end of the proxy.
+ *
+ *     for each library, all at the same time:  dlopen and init, then for each use of it
+ *     Parse ─ a filter from it ─┬─ Parse of a route level ─ Merge ─ a filter from that ─ next level ...
+ *
+ * What passed is remembered by the file, its build and the configuration, so a reload of what did not
+ * change costs nothing. Plugins find SLUICE_PROBE=1 in their environment.
+ *
+ * Threads  Any real thread that may block (blocking_call), one call at a time. */
+#pragma once
+#include "config/config.h"
+
+struct probe_options {
+    bool disabled; /* --no-probe: files are looked at, and nothing of them runs */
+    bool always;   /* --mode validate: also what the config says not to probe */
+};
+
+/* Reports problems; the libraries may be loaded when there are none. Returns when all processes have ended. */
+void probe_config(const struct cfg_bootstrap *bootstrap, const struct probe_options *options,
+                  struct cfg_problems *problems);

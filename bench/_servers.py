@@ -210,7 +210,7 @@ class Farm:
 
     # ---- configurations ----
 
-    def _nginx(self, name, port, http, workers, clients, env=None):
+    def _nginx(self, name, port, http, workers, clients, env=None, modules=()):
         user = "user root;" if os.geteuid() == 0 else ""
         # Whole paths: nginx would otherwise use the directories of the system's own server.
         temporary = "\n".join(
@@ -219,7 +219,8 @@ class Farm:
         )
         path = self.file(
             f"{name}.conf",
-            f"""daemon off; worker_processes {workers}; {user}
+            f"""{"".join(f"load_module {module}; " for module in modules)}
+daemon off; worker_processes {workers}; {user}
 pid {self.dir}/{name}.pid;
 error_log stderr warn;
 events {{ worker_connections {clients}; }}
@@ -251,28 +252,41 @@ http {{
         )
 
     def nginx(self, origin, env=None):
-        port = free_port()
+        [server] = self.nginx_servers(origin, {"nginx": ""}, env=env).values()
+        return server
+
+    def nginx_servers(self, origin, kinds, modules=(), env=None):
+        """One nginx that passes on what comes at each of its ports. kinds: what there is to say of each, by name."""
+        ports = {kind: free_port() for kind in kinds}
         # Each worker its own queue of new connections, or the first to wake takes most of them.
         reuse = "reuseport" if self.workers > 1 else ""
-        return self._nginx(
-            "nginx",
-            port,
-            f"""    upstream origin {{ server 127.0.0.1:{origin.port}; keepalive {POOLED};
-        keepalive_requests 1000000000; keepalive_timeout 600s; }}
+        servers = "".join(
+            f"""
     server {{
-        listen 127.0.0.1:{port} {reuse};
+        listen 127.0.0.1:{ports[kind]} {reuse};
         location / {{
+            {text}
             proxy_pass http://origin;
             proxy_http_version 1.1;
             proxy_set_header Connection "";
             proxy_max_temp_file_size 0;
         }}
-    }}""",
+    }}"""
+            for kind, text in kinds.items()
+        )
+        first = self._nginx(
+            "nginx",
+            next(iter(ports.values())),
+            f"""    upstream origin {{ server 127.0.0.1:{origin.port}; keepalive {POOLED};
+        keepalive_requests 1000000000; keepalive_timeout 600s; }}
+    client_body_buffer_size 128k;{servers}""",
             self.workers,
             # Those to the origin and its own too; with a sixteenth left it closes those that idle.
             self.clients + self.clients // 8 + 2 * CONNECTIONS,
             env,
+            modules,
         )
+        return {kind: Server("nginx", port, first.process) for kind, port in ports.items()}
 
     def haproxy(self, origin, env=None):
         port = free_port()

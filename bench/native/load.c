@@ -1,8 +1,9 @@
 /* load: requests of HTTP/1.1 over keep-alive connections to one server, each answer checked for its status
  * and its length. One thread, no coroutines: the same for every server that is measured.
  *
- *     load port=N [path=/] [body=BYTES] [connections=64] [rate=PER-SECOND] [ms=N] [requests=N] [idle=1]
+ *     load port=N [path=/] [post=BYTES] [body=BYTES] [connections=64] [rate=PER-SECOND] [ms=N] [requests=N] [idle=1]
  *
+ * post makes it a POST with a body of so many bytes, body says how many an answer must have.
  * Built with -DLOAD_TLS, and tls_client.c, it speaks TLS: tls=1.2|1.3 [cipher=NAME].
  *
  * It opens its connections and has a request answered on each, prints "ready" and waits for a line, so
@@ -50,7 +51,14 @@
 #include "wire_plain.h"
 #endif
 
-enum { OPENING = 64, HEAD_MAX = 2048, BATCH = 256, CONNECTIONS_MAX = 1 << 20 };
+enum {
+    OPENING = 64,
+    REQUEST_HEAD_MAX = 1024,
+    HEAD_MAX = 2048,
+    POST_MAX = 128 << 10,
+    BATCH = 256,
+    CONNECTIONS_MAX = 1 << 20
+};
 static const uint64_t ns_per_s = 1000000000, ns_per_ms = 1000000;
 static const uint64_t patience_ns = 20 * 1000000000ULL; /* for answers that are due */
 
@@ -66,7 +74,7 @@ struct connection {
 };
 
 static struct {
-    uint64_t port, body, connections, rate, ms, requests, idle;
+    uint64_t port, post, body, connections, rate, ms, requests, idle;
     const char *path;
 } options = {.path = "/", .connections = 64, .body = UINT64_MAX};
 
@@ -74,7 +82,7 @@ static struct connection *connections;
 static struct connection **idle; /* a ring of the idle ones, longest first */
 static uint64_t idle_first, idle_count;
 static struct sockaddr_in server;
-static char request[1024];
+static char *request;
 static size_t request_bytes;
 static int epoll_fd;
 
@@ -109,6 +117,9 @@ static void open_one(struct connection *connection) {
     int fd = driver_connect(&server, (uint64_t)(connection - connections));
     if (fd < 0 || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0)
         fail("connect");
+    int room = (int)request_bytes; /* the kernel takes twice of it, for what it needs itself */
+    if (options.post && setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof room) != 0)
+        fail("SO_SNDBUF");
     wire_open(&connection->wire, fd);
 }
 
@@ -329,7 +340,7 @@ static bool read_option(const char *text) {
         {"port=", &options.port},         {"body=", &options.body},
         {"rate=", &options.rate},         {"ms=", &options.ms},
         {"requests=", &options.requests}, {"connections=", &options.connections},
-        {"idle=", &options.idle},
+        {"idle=", &options.idle},         {"post=", &options.post},
     };
     if (strncmp(text, "path=/", 6) == 0) {
         options.path = text + 5;
@@ -345,18 +356,32 @@ static bool read_options(int argc, char **argv) {
             return false;
     bool has_end = options.ms > 0 || (options.requests > 0 && options.rate == 0);
     return options.port > 0 && options.port < 1 << 16 && options.connections > 0 &&
-           options.connections <= CONNECTIONS_MAX && (has_end || options.idle) && wire_prepare();
+           options.connections <= CONNECTIONS_MAX && options.post <= POST_MAX &&
+           (has_end || options.idle) && wire_prepare();
+}
+
+static void prepare_request(void) {
+    request = malloc(REQUEST_HEAD_MAX + options.post);
+    if (!request)
+        fail("memory");
+    char length[64] = "";
+    if (options.post)
+        (void)snprintf(length, sizeof length, "Content-Length: %llu\r\n",
+                       (unsigned long long)options.post);
+    int bytes =
+        snprintf(request, REQUEST_HEAD_MAX, "%s %s HTTP/1.1\r\nHost: 127.0.0.1:%u\r\n%s\r\n",
+                 options.post ? "POST" : "GET", options.path, (unsigned)options.port, length);
+    if (bytes < 0 || bytes >= REQUEST_HEAD_MAX) {
+        fprintf(stderr, "load: the path is longer than %d bytes\n", REQUEST_HEAD_MAX / 2);
+        exit(2);
+    }
+    memset(request + bytes, 'x', options.post);
+    request_bytes = (size_t)bytes + options.post;
 }
 
 static void prepare(void) {
     server = driver_server(options.port);
-    int bytes = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%u\r\n\r\n",
-                         options.path, (unsigned)options.port);
-    if (bytes < 0 || (size_t)bytes >= sizeof request) {
-        fprintf(stderr, "load: the path is longer than %zu bytes\n", sizeof request / 2);
-        exit(2);
-    }
-    request_bytes = (size_t)bytes;
+    prepare_request();
     connections = calloc(options.connections, sizeof *connections);
     idle = calloc(options.connections, sizeof *idle);
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -372,8 +397,8 @@ static void prepare(void) {
 
 int main(int argc, char **argv) {
     if (!read_options(argc, argv)) {
-        fputs("usage: load port=N [path=/] [body=BYTES] [connections=64] [rate=PER-SECOND] "
-              "[ms=N] [requests=N] [idle=1]" WIRE_USAGE "\n"
+        fputs("usage: load port=N [path=/] [post=BYTES] [body=BYTES] [connections=64] "
+              "[rate=PER-SECOND] [ms=N] [requests=N] [idle=1]" WIRE_USAGE "\n"
               "ms or, without a rate, requests must say when it ends\n",
               stderr);
         return 2;

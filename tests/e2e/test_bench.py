@@ -68,8 +68,12 @@ def test_a_quick_run_measures_every_server_and_says_what_it_costs(tmp_path):
     assert {("h1_small_cpu_us", "bare"), ("h1_small_cpu_us", "best peer")} <= compared
 
 
+needs_go = pytest.mark.skipif(not all(map(shutil.which, ("nginx", "go", "cc"))), reason="./dev bench installs them")
+ADDED = ("header_get_set", "body_read_4k", "body_rewrite_4k", "async_hop", "chain_of_five", "body_untouched_64k")
+
+
+@needs_go
 @needs_malloc
-@pytest.mark.skipif(not all(shutil.which(tool) for tool in ("nginx", "go", "cc", "curl")), reason="./dev bench installs")
 def test_what_a_go_filter_adds_is_measured(tmp_path):
     """By the plugin's own floor and by what it does to others; no figure is judged."""
     output = tmp_path / "gofilter.json"
@@ -78,7 +82,7 @@ def test_what_a_go_filter_adds_is_measured(tmp_path):
 
     written = json.loads(output.read_text())
     results = {result["case"]: result["values"] for result in written["results"]}
-    for case in ("header_get_set", "body_read_4k", "body_rewrite_4k", "async_hop", "chain_of_five", "body_untouched_64k"):
+    for case in ADDED:
         assert "sluice" in results[f"added_us_{case}"]
     assert results["added_us_header_get_set"]["floor"]["min"] > 0
     assert set(results["p999_us_of_others"]) == {"quiet", "blocked"}

@@ -256,6 +256,7 @@ struct cfg_route {
     struct cfg_route_action *route;
     struct cfg_redirect_action *redirect;
     struct cfg_direct_response_action *direct_response;
+    struct cfg_metadata *metadata;
     struct cfg_header_value_option *request_headers_to_add, *response_headers_to_add;
     size_t request_headers_to_add_count, response_headers_to_add_count;
     struct span *request_headers_to_remove, *response_headers_to_remove;
@@ -272,6 +273,7 @@ struct cfg_virtual_host {
     struct cfg_route *routes;
     size_t routes_count;
     int require_tls; /* 0 NONE, 1 EXTERNAL_ONLY, 2 ALL */
+    struct cfg_metadata *metadata;
     struct cfg_header_value_option *request_headers_to_add, *response_headers_to_add;
     size_t request_headers_to_add_count, response_headers_to_add_count;
     struct span *request_headers_to_remove, *response_headers_to_remove;
@@ -484,6 +486,7 @@ struct cfg_cluster {
     size_t typed_extension_protocol_options_count;
     struct cfg_transport_socket *transport_socket;
     struct cfg_auto_sni *upstream_http_protocol_options; /* or the typed options' */
+    struct cfg_metadata *metadata;
 };
 struct cfg_auto_sni { /* core.v3.UpstreamHttpProtocolOptions */
     bool auto_sni, auto_san_validation;

@@ -323,6 +323,8 @@ static const struct cfg_field route_fields[] = {
             .doc = "Send them to a cluster."),
     POINTER(struct cfg_route, 3, redirect, struct cfg_redirect_action, redirect_schema, ACTION,
             .doc = "Answer with a redirect."),
+    POINTER(struct cfg_route, 4, metadata, struct cfg_metadata, cfg_schema_metadata,
+            .doc = "For filters, which find it as `xds.route_metadata`."),
     POINTER(struct cfg_route, 7, direct_response, struct cfg_direct_response_action,
             direct_response_schema, ACTION, .doc = "Answer at once."),
     REQUEST_ADD(struct cfg_route, 9),
@@ -333,9 +335,11 @@ static const struct cfg_field route_fields[] = {
     FIELD(struct cfg_route, 14, name, CFG_STRING, .doc = "For logs and filters."),
 };
 static const struct cfg_missing route_missing[] = {
-    {4, "metadata"},       {5, "decorator"},
-    {15, "tracing"},       {16, "per_request_buffer_limit_bytes"},
-    {17, "filter_action"}, {18, "non_forwarding_action"},
+    {5, "decorator"},
+    {15, "tracing"},
+    {16, "per_request_buffer_limit_bytes"},
+    {17, "filter_action"},
+    {18, "non_forwarding_action"},
     {19, "stat_prefix"},
 };
 static const struct cfg_schema route_schema = {
@@ -374,6 +378,8 @@ static const struct cfg_field virtual_host_fields[] = {
     FIELD(struct cfg_virtual_host, 14, include_request_attempt_count, CFG_BOOL,
           .doc = "Tell the attempt in x-envoy-attempt-count."),
     PER_FILTER(struct cfg_virtual_host, 15),
+    POINTER(struct cfg_virtual_host, 24, metadata, struct cfg_metadata, cfg_schema_metadata,
+            .doc = "For filters, which find it as `xds.virtual_host_metadata`."),
 };
 static const struct cfg_missing virtual_host_missing[] = {
     {5, "virtual_clusters"},
@@ -387,7 +393,6 @@ static const struct cfg_missing virtual_host_missing[] = {
     {21, "matcher"},
     {22, "request_mirror_policies"},
     {23, "include_is_timeout_retry_header"},
-    {24, "metadata"},
 };
 static const struct cfg_schema virtual_host_schema = {
     .name = "envoy.config.route.v3.VirtualHost",

@@ -1,26 +1,56 @@
-/* ext_past: see the header. The routes are not copied: a snapshot may end before its streams have been
- * told, and nobody chooses a route any more. */
+/* ext_past: see the header. What is the configuration's or the connection's is not copied, as both may end before
+ * their streams have been told: attributes of them are absent then. Metadata and filter state are leased: who sets
+ * something finds it, though nobody else does. */
 #include "ext/ext_past.h"
 
 #include <stdlib.h>
 
 #include "ext/ext_stream_internal.h"
+#include "proxy/exchange.h"
+#include "proxy/filter_state.h"
+#include "proxy/metadata.h"
+#include "proxy/route.h"
 
 struct ext_past {
-    struct ext_info info;
+    struct ext_facts facts;
+    struct ext_notes notes; /* leased; NULL: memory was short */
     struct ext_view maps[2][2];
     struct header entries[]; /* then the bytes */
 };
 
-/* The spans of an info. */
-enum { INFO_SPANS = 8 };
-static void info_spans(struct ext_info *info, struct span *out[INFO_SPANS]) {
-    struct span *const all[INFO_SPANS] = {
-        &info->route_name,       &info->filter_chain,     &info->details,
-        &info->upstream_cluster, &info->downstream_local, &info->downstream_remote,
-        &info->upstream_local,   &info->upstream_remote,
+/* The spans of the facts. */
+enum { FACTS_SPANS = 15 };
+static void facts_spans(struct stream_info *info, struct span *out[FACTS_SPANS]) {
+    struct span *const all[FACTS_SPANS] = {
+        &info->response_code_details,
+        &info->connection_termination_details,
+        &info->downstream_local,
+        &info->downstream_remote,
+        &info->downstream_direct_remote,
+        &info->upstream_local,
+        &info->upstream_remote,
+        &info->upstream_cluster,
+        &info->upstream_host_name,
+        &info->upstream_transport_failure,
+        &info->route_name,
+        &info->virtual_host,
+        &info->filter_chain,
+        &info->listener_name,
+        &info->original_path,
     };
     memcpy(out, all, sizeof(all));
+}
+
+/* What will not be there any more is taken out. */
+static void forget_others(struct ext_facts *facts, const struct exchange *x) {
+    if (facts->route)
+        facts->info.route_name = facts->route->name;
+    facts->info.connection_id = exchange_connection_id(x);
+    facts->info.cluster = NULL;
+    facts->info.upstream_tls = NULL;
+    facts->route = NULL;
+    facts->routes = NULL;
+    facts->tls.local = facts->tls.peer = NULL;
 }
 
 static struct span put(char **at, struct span from) {
@@ -33,17 +63,16 @@ static struct span put(char **at, struct span from) {
     return span_make(to, from.len);
 }
 
-static struct ext_past *copy_of(const struct ext_info *now, const struct header_map *maps[2][2]) {
-    struct ext_info info = *now;
-    struct span *spans[INFO_SPANS];
-    info_spans(&info, spans);
+static struct ext_past *copy_of(struct ext_facts *facts, const struct header_map *maps[2][2]) {
+    struct span *spans[FACTS_SPANS];
+    facts_spans(&facts->info, spans);
     size_t entries = 0, bytes = 1; /* an empty span has an address, too */
     for (unsigned i = 0; i < 4; i++) {
         const struct header_map *map = maps[i / 2][i % 2];
         entries += map ? map->count : 0;
         bytes += map ? map->bytes : 0;
     }
-    for (unsigned i = 0; i < INFO_SPANS; i++)
+    for (unsigned i = 0; i < FACTS_SPANS; i++)
         bytes += spans[i]->len;
     struct ext_past *past = malloc(sizeof(*past) + entries * sizeof(struct header) + bytes);
     if (!past)
@@ -60,25 +89,33 @@ static struct ext_past *copy_of(const struct ext_info *now, const struct header_
             entry->value_ptr = put(&at, header_value(entry)).ptr;
         }
     }
-    for (unsigned i = 0; i < INFO_SPANS; i++)
+    for (unsigned i = 0; i < FACTS_SPANS; i++)
         *spans[i] = put(&at, *spans[i]);
-    info.routes = NULL;
-    past->info = info;
+    past->facts = *facts;
     return past;
 }
 
 struct ext_past *ext_past_take(struct ext_stream *stream, struct exchange *x,
                                const struct header_map *maps[2][2]) {
+    (void)exchange_downstream_local(x); /* written now: later there is nobody to ask */
+    (void)exchange_downstream_remote(x);
     ext_lock(stream);
-    ext_info_snapshot_locked(stream, x);
-    struct ext_info info = stream->info;
+    ext_facts_note_locked(stream, x);
+    struct ext_facts facts = stream->facts;
     ext_unlock(stream);
-    /* Nobody but this coroutine changes what info and maps borrow. */
-    struct ext_past *past = copy_of(&info, maps);
+    forget_others(&facts, x);
+    /* Nobody but this coroutine changes what facts and maps borrow. */
+    struct ext_past *past = copy_of(&facts, maps);
     if (!past)
         return NULL;
+    struct metadata *metadata = exchange_metadata(x);
+    struct filter_state *state = exchange_filter_state(x);
+    past->notes = (struct ext_notes){.metadata = metadata ? metadata_ref(metadata) : NULL,
+                                     .filter_state = state ? filter_state_ref(state) : NULL};
     ext_lock(stream);
-    stream->info = past->info;
+    stream->facts = past->facts;
+    stream->x = NULL;
+    stream->left = past->notes;
     ext_sides_abandon_locked(stream);
     ext_unlock(stream);
     return past;
@@ -98,6 +135,10 @@ void ext_past_close(struct ext_stream *stream) {
 }
 
 void ext_past_free(struct ext_past *past) {
+    if (!past)
+        return;
+    metadata_unref(past->notes.metadata);
+    filter_state_unref(past->notes.filter_state);
     free(past);
 }
 

@@ -1,5 +1,5 @@
 /* ext_past: an exchange as its log phase would have seen it, for an extension that can be told of the end
- * only when the exchange is gone: its headers, trailers and what ext_info says, as copies.
+ * only when the exchange is gone: its headers, trailers and what is known and noted of it, as copies.
  *
  * Ownership  One allocation, the caller's. Between ext_past_open and ext_past_close the stream borrows it.
  * Threads    ext_past_take: the exchange's coroutine. The rest: whichever coroutine ends the stream. */

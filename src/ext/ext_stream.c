@@ -15,6 +15,8 @@
  *     exchange.
  * I3  Nothing of the exchange is freed before ext_stream_end has run: it takes the lock, so it waits
  *     for a reader that is inside, and the next one finds `destroyed`.
+ *     The sight of a side (other maps of the exchange, for who asks about them) is what stands still as
+ *     long as the side is lent: see ext_query.c.
  * I4  Writes of F and T are lists of malloc'ed nodes. C applies them, on its own P, after the loan.
  *
  * The races
@@ -52,7 +54,7 @@
 #include "proxy/tls_info.h"
 
 void ext_stream_init(struct ext_stream *stream) {
-    memset(stream, 0, sizeof(*stream));
+    memset(stream, 0, offsetof(struct ext_stream, facts));
     /* Cannot fail with default attributes on Linux. */
     (void)pthread_mutex_init(&stream->lock, NULL);
     stream->sides[EXT_RESPONSE].direction = EXT_RESPONSE;
@@ -81,6 +83,7 @@ static void end_handles_locked(const struct ext_side *side) {
 /* Everything malloc'ed of a side. */
 static void side_clear_locked(struct ext_side *side) {
     side->headers = side->trailers = (struct ext_view){0};
+    side->sight = (struct ext_sight){0};
     free(side->frozen);
     side->frozen = NULL;
     side->headers_late = false;
@@ -115,7 +118,8 @@ bool ext_stream_end(struct ext_stream *stream) {
     bool lent = stream->sides[0].phase != EXT_NOT_LENT || stream->sides[1].phase != EXT_NOT_LENT;
     stream->destroyed = true;
     stream->logging = false;
-    memset(&stream->info, 0, sizeof(stream->info));
+    stream->x = NULL;
+    stream->left = (struct ext_notes){0};
     side_clear_locked(&stream->sides[EXT_REQUEST]);
     side_clear_locked(&stream->sides[EXT_RESPONSE]);
     ext_unlock(stream);
@@ -129,30 +133,43 @@ static struct ext_view view_of(const struct header_map *map) {
     return (struct ext_view){map->count ? map->entries : &none, map->count, map->bytes};
 }
 
-void ext_info_snapshot_locked(struct ext_stream *stream, struct exchange *x) {
-    const struct stream_info *from = &x->info;
-    struct ext_info *info = &stream->info;
-    info->route_name = x->route ? x->route->name : from->route_name;
-    info->filter_chain = from->filter_chain;
-    info->protocol = from->protocol;
-    info->response_code = from->response_code;
-    info->details = from->response_code_details;
-    if (!info->response_code) { /* the router has it in the head; it is counted when sent */
-        uint64_t status;
-        if (span_to_u64(header_get(&x->response.headers, HDR_STATUS), &status) && status < 1000)
-            info->response_code = (uint16_t)status;
+/* Once: a connection's TLS is what it is when its handshake is over, and OpenSSL is for the P to ask. */
+static COLD void note_tls(struct ext_facts *facts, struct socket *socket) {
+    struct tls_facts tls;
+    facts->has_tls = tls_facts(socket, &tls);
+    if (!facts->has_tls)
+        return;
+    facts->tls = (struct attribute_tls){.version = tls.version,
+                                        .local = tls_local_identity(socket),
+                                        .peer = tls_peer_identity(socket),
+                                        .has_peer = tls.has_peer_certificate};
+    facts->peer = tls_peer_bits(socket);
+}
+
+void ext_facts_note_locked(struct ext_stream *stream, struct exchange *x) {
+    struct ext_facts *facts = &stream->facts;
+    facts->info = x->info;
+    facts->route = x->route;
+    facts->routes = x->hcm->routes;
+    facts->random = x->random;
+    if (!stream->x) {
+        stream->x = x;
+        facts->has_tls = false;
+        facts->peer = 0;
+        if (x->downstream && x->downstream->socket.transport)
+            note_tls(facts, &x->downstream->socket);
     }
-    if (span_is_none(info->details) && info->response_code)
-        info->details = span_of("via_upstream");
-    info->upstream_attempts = from->upstream_attempts;
-    info->upstream_cluster = from->upstream_cluster;
-    info->downstream_local = exchange_downstream_local(x);
-    info->downstream_remote = exchange_downstream_remote(x);
-    info->upstream_local = from->upstream_local;
-    info->upstream_remote = from->upstream_remote;
-    info->routes = x->hcm->routes;
-    info->random = x->random;
-    info->peer = x->downstream ? tls_peer_bits(&x->downstream->socket) : 0;
+}
+
+/* By the coroutine that is about to stand still. */
+static struct ext_sight sight_of(struct exchange *x) {
+    bool by_pump = x->pump && x->pump == rt_self();
+    bool sent = x->state >= EXCHANGE_HEADERS_SENT;
+    return (struct ext_sight){
+        .request = &x->request.headers,
+        .response = !by_pump || sent ? &x->response.headers : NULL,
+        .response_trailers = by_pump ? NULL : &x->response.trailers,
+    };
 }
 
 int ext_side_lend(struct ext_stream *stream, struct exchange *x, enum ext_direction direction,
@@ -170,7 +187,8 @@ int ext_side_lend(struct ext_stream *stream, struct exchange *x, enum ext_direct
     ext_lock(stream);
     ASSERT(side->phase == EXT_NOT_LENT);
     ASSERT(!stream->destroyed);
-    ext_info_snapshot_locked(stream, x);
+    ext_facts_note_locked(stream, x);
+    side->sight = sight_of(x);
     if (loan->headers || !side->headers_late)
         side->headers = view_of(loan->headers);
     side->trailers = view_of(loan->trailers);
@@ -228,6 +246,7 @@ void ext_side_take_back(struct ext_stream *stream, enum ext_direction direction,
     if (!side->headers_late)
         side->headers = (struct ext_view){0};
     side->trailers = (struct ext_view){0};
+    side->sight = (struct ext_sight){0};
     *taken = (struct ext_taken){
         .edits = side->edits,
         .added = side->added,
@@ -326,8 +345,9 @@ void ext_stream_open_log(struct ext_stream *stream, struct exchange *x,
     const struct ext_view views[2][2] = {{view_of(maps[0][0]), view_of(maps[0][1])},
                                          {view_of(maps[1][0]), view_of(maps[1][1])}};
     ext_lock(stream);
-    ext_info_snapshot_locked(stream, x);
+    ext_facts_note_locked(stream, x);
     ext_views_log_locked(stream, views);
+    stream->sides[EXT_REQUEST].sight = sight_of(x);
     ext_unlock(stream);
 }
 
@@ -341,6 +361,7 @@ void ext_stream_close_log(struct ext_stream *stream, struct ext_edit *edits[2]) 
         side->edit_count = 0;
         side->edit_bytes = 0;
         side->headers = side->trailers = (struct ext_view){0};
+        side->sight = (struct ext_sight){0};
     }
     ext_unlock(stream);
 }
@@ -385,30 +406,18 @@ void ext_stream_clear_route_locked(struct ext_stream *stream, bool refresh) {
     if (!refresh)
         return;
     stream->refresh_route = true;
-    if (!side->headers.entries || side->headers_late || !stream->info.routes)
+    if (!side->headers.entries || side->headers_late || !stream->facts.routes)
         return;
-    /* A map of our own, on this thread. Without memory the name stays the old one. */
-    struct block_cache blocks;
-    struct arena arena;
-    struct header_map map;
-    block_cache_init(&blocks);
-    arena_init(&arena, &blocks, EXT_EDIT_BYTES_MAX + HEADER_COUNT_MAX * sizeof(struct header));
-    header_map_init(&map, &arena);
-    int err = 0;
-    for (uint32_t i = 0; i < side->headers.count && !err; i++) {
-        const struct header *header = &side->headers.entries[i];
-        err =
-            header_add(&map, (enum header_id)header->id, header_name(header), header_value(header));
+    /* Without memory the route stays the old one. */
+    struct ext_edited edited;
+    if (ext_edited_init(&edited, side->edits, EXT_REQUEST, side->headers.entries,
+                        side->headers.count) == 0) {
+        stream->facts.route = route_match(stream->facts.routes, &edited.map, stream->facts.random,
+                                          stream->facts.peer);
+        stream->facts.info.route_name =
+            stream->facts.route ? stream->facts.route->name : span_make("", 0);
     }
-    if (!err)
-        err = ext_edits_apply(side->edits, EXT_REQUEST, &map, NULL);
-    if (!err) {
-        const struct route_entry *route =
-            route_match(stream->info.routes, &map, stream->info.random, stream->info.peer);
-        stream->info.route_name = route ? route->name : span_make("", 0);
-    }
-    arena_fini(&arena);
-    block_cache_fini(&blocks);
+    ext_edited_fini(&edited);
 }
 
 int ext_side_add_data_locked(struct ext_side *side, struct span bytes) {

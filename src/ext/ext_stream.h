@@ -7,7 +7,8 @@
  *     ext_side_take_back: edits, added data, reply
  *
  * Foreign code never sees an exchange. It works on this object only, under its lock, and while it
- * does the coroutine leaves what is lent alone. The exchange may end at any moment: ext_stream_end
+ * does the coroutine leaves what is lent alone. What is known of the exchange, and noted of it, is asked through this
+ * object too (ext_query.c). The exchange may end at any moment: ext_stream_end
  * marks the stream destroyed and takes all views away before the exchange's memory goes.
  *
  * Ownership  Embedded in the host's own counted object, which outlives both sides. Views and info
@@ -21,10 +22,14 @@
 #include <pthread.h>
 
 #include "ext/ext_buffer.h"
-#include "http/header_map.h"
+#include "config/cfg_buf.h"
+#include "mem/arena.h"
+#include "proxy/attribute.h"
+#include "proxy/stream_info.h"
 #include "rt/rt.h"
 
 struct exchange;
+struct filter_state_object;
 struct route_table;
 
 enum { EXT_EDITS_MAX = HEADER_COUNT_MAX, EXT_EDIT_BYTES_MAX = 1 << 20 };
@@ -61,22 +66,33 @@ struct ext_reply {
     struct header *headers; /* lower-case, checked */
 };
 
-/* What foreign code may ask about, snapshot at each loan. Spans borrow from the exchange. */
-struct ext_info {
-    struct span route_name, filter_chain, details, upstream_cluster;
-    struct span downstream_local, downstream_remote, upstream_local, upstream_remote;
-    uint8_t protocol;
-    uint16_t response_code;
-    uint32_t upstream_attempts;
+/* What foreign code may ask about, as of the latest loan. Borrows from the exchange. */
+struct ext_facts {
+    struct stream_info info;
+    const struct route_entry *route;
+    struct attribute_tls tls; /* of the client's connection, if has_tls; it does not change */
+    bool has_tls;
+    unsigned peer; /* of the client's certificate, as route_match wants it */
     /* Immutable, so any thread may match: a refreshed route is known to the caller at once. */
     const struct route_table *routes;
     uint64_t random;
-    unsigned peer; /* of the client's certificate, as route_match wants it */
+};
+
+/* Header maps of the exchange that stand still as long as a side is lent; NULL: those that may not. */
+struct ext_sight {
+    const struct header_map *request, *response, *response_trailers;
+};
+
+/* Of an exchange that is gone (ext_past.h). */
+struct ext_notes {
+    struct metadata *metadata;
+    struct filter_state *filter_state;
 };
 
 struct ext_side {
     enum ext_direction direction;
     enum ext_phase phase;
+    struct ext_sight sight;
     bool abandoned;    /* the coroutine went away while the side was lent */
     bool replied;      /* foreign code answered: what it decides from now on is void */
     bool headers_late; /* sent on already: edits are taken and dropped */
@@ -105,8 +121,12 @@ struct ext_stream {
     bool destroyed;
     bool logging; /* the log phase is running: both sides' views may be used */
     bool clear_route, refresh_route;
-    struct ext_info info;
+    /* For what is noted of it. NULL before the first loan, and when it is gone: then what is left of
+     * that, borrowed of its past; else NULLs. */
+    struct exchange *x;
+    struct ext_notes left;
     struct ext_side sides[2];
+    struct ext_facts facts; /* last: of a stream that was never lent it is not set */
 };
 
 void ext_stream_init(struct ext_stream *stream);
@@ -206,8 +226,39 @@ void ext_side_reply_locked(struct ext_side *side, struct ext_reply *reply);
 MUST_CHECK int ext_side_add_data_locked(struct ext_side *side, struct span bytes);
 
 /* Forgets the route; the coroutine chooses again when it has the stream back. With refresh the route
- * of the headers as they are, pending edits included, is chosen here: info tells its name. */
+ * of the headers as they are, pending edits included, is chosen here: facts has it. */
 void ext_stream_clear_route_locked(struct ext_stream *stream, bool refresh);
+
+/* ---- questions and notes (ext_query.c): while a side is lent and not abandoned, or in the log phase ---- */
+
+/* What may be seen now. Borrowed until the lock is given up. Headers are without pending edits. */
+void ext_stream_subject_locked(struct ext_stream *stream, struct attribute_subject *out);
+/* Appends the text of an attribute (proxy/attribute.h), pending edits of headers included. */
+enum attribute_result ext_stream_attribute_locked(struct ext_stream *stream, struct span path,
+                                                  struct format_out *out);
+/* Appends dynamic metadata: a namespace, as a Struct in wire format. False: there is none. */
+bool ext_stream_metadata_locked(struct ext_stream *stream, struct span name_space,
+                                struct cfg_buf *out);
+/* As metadata_set. */
+MUST_CHECK int ext_stream_set_metadata_locked(struct ext_stream *stream, struct span name_space,
+                                              struct span key, const struct cfg_value *value);
+/* Appends a text of the filter state. False: there is none. */
+bool ext_stream_state_locked(struct ext_stream *stream, struct span key, struct format_out *out);
+/* As filter_state_set. */
+MUST_CHECK int ext_stream_set_state_locked(struct ext_stream *stream,
+                                           const struct filter_state_object *object);
+
+/* A request's or response's headers as they will be once the edits are applied, on this thread and without its P.
+ * 0 or -ENOMEM; then too ext_edited_fini. */
+struct ext_edited {
+    struct block_cache blocks;
+    struct arena arena;
+    struct header_map map;
+};
+MUST_CHECK int ext_edited_init(struct ext_edited *edited, const struct ext_edit *edits,
+                               enum ext_direction direction, const struct header *entries,
+                               uint32_t count);
+void ext_edited_fini(struct ext_edited *edited);
 
 /* Copies everything. Headers that may not go on the wire, pseudo headers and those that frame a
  * message are left out and counted in *refused. NULL when memory is short. */

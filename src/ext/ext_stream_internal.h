@@ -2,7 +2,7 @@
 #pragma once
 #include "ext/ext_stream.h"
 
-void ext_info_snapshot_locked(struct ext_stream *stream, struct exchange *x);
+void ext_facts_note_locked(struct ext_stream *stream, struct exchange *x);
 /* All that both sides borrow or own is given up; foreign code that has one finds it destroyed. */
 void ext_sides_abandon_locked(struct ext_stream *stream);
 /* Opens the log phase on these. */

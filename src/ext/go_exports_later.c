@@ -1,10 +1,6 @@
 /* go_exports_later: functions of the SDK that this release does not have. They are here so that every
  * library loads, and answer a code that the SDK takes without a panic:
  *
- *   GetStringProperty                        -7, which the plugin sees as ErrInternalFailure (not -5:
- *                                            "absent" would be a lie to base a decision on)
- *   Get/SetDynamicMetadata,                  -7: gets give an empty map or string, sets do nothing
- *   Get/SetStringFilterState
  *   DefineMetric and the other metric calls  -7: id 0, which counts nowhere and reads 0
  *   network filters                          -1 or nothing: no configuration can start one yet
  *
@@ -26,33 +22,7 @@ static int missing(atomic_flag *told, const char *what) {
     return GO_INTERNAL_FAILURE;
 }
 
-static atomic_flag told_metadata = ATOMIC_FLAG_INIT, told_state = ATOMIC_FLAG_INIT,
-                   told_property = ATOMIC_FLAG_INIT, told_metric = ATOMIC_FLAG_INIT;
-
-int envoyGoFilterHttpGetDynamicMetadata(void *r, void *name, int name_len, uint64_t *value,
-                                        int *value_len) {
-    return missing(&told_metadata, "dynamic metadata");
-}
-
-int envoyGoFilterHttpSetDynamicMetadata(void *r, void *name, int name_len, void *key, int key_len,
-                                        void *value, int value_len) {
-    return missing(&told_metadata, "dynamic metadata");
-}
-
-int envoyGoFilterHttpSetStringFilterState(void *r, void *key, int key_len, void *value,
-                                          int value_len, int type, int span, int sharing) {
-    return missing(&told_state, "filter state");
-}
-
-int envoyGoFilterHttpGetStringFilterState(void *r, void *key, int key_len, uint64_t *value,
-                                          int *value_len) {
-    return missing(&told_state, "filter state");
-}
-
-int envoyGoFilterHttpGetStringProperty(void *r, void *key, int key_len, uint64_t *value,
-                                       int *value_len, int *code) {
-    return missing(&told_property, "properties");
-}
+static atomic_flag told_metric = ATOMIC_FLAG_INIT;
 
 /* config: what Go was lent, unless it gave it back. */
 static int missing_metric(const void *config) {

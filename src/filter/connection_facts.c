@@ -66,6 +66,6 @@ bool note_proxy_addresses(struct connection_info *info, const struct downstream 
 bool note_metadata(struct connection_info *info, struct span name_space, struct span key,
                    struct span text) {
     if (!info->metadata)
-        info->metadata = metadata_of_connection(info);
+        info->metadata = metadata_new();
     return info->metadata && metadata_set_text(info->metadata, name_space, key, text) == 0;
 }

@@ -154,6 +154,7 @@ static __attribute__((always_inline)) inline void forward(struct router *r,
     struct upstream_trouble trouble;
     trouble.failure[0] = '\0';
     router_start_timeout(r); /* nobody waits for a connection for ever */
+    x->info.upstream_wanted_ns = rt_now_ns();
     enum upstream_failure failure =
         r->cluster->has_wishes
             ? get_as_wished(r, &trouble)
@@ -218,6 +219,7 @@ static void router_request(struct exchange *x, void *self) {
     if (!r->cluster)
         return;
     x->info.upstream_cluster = r->cluster->name;
+    x->info.cluster = r->cluster;
     if (prepare_request(r, route) != 0) {
         router_reply_simple(r, 500, span_none(), SPAN_LIT("request_headers_failed"), 0);
         return;

@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "proxy/downstream.h"
+#include "proxy/filter_state.h"
+#include "proxy/metadata.h"
 
 struct connection_info *connection_info_own(struct downstream *d) {
     if (!d->info->shared)
@@ -52,5 +54,7 @@ void connection_info_free(struct connection_info *info) {
         next = at->next;
         free(at);
     }
+    metadata_unref(info->metadata);
+    filter_state_unref(info->filter_state);
     free(info);
 }

@@ -47,7 +47,9 @@ struct connection_info {
     int64_t timestamp_ns; /* wall clock, when the connection was accepted */
     struct span protocol; /* "http/1.1", "h2c", "redis", "tls", "unknown"; static */
 
-    struct metadata *metadata;        /* dynamic, of the connection; NULL: none */
+    struct metadata *metadata; /* owned: dynamic, of the connection; NULL: none */
+    struct filter_state
+        *filter_state;                /* owned: what exchanges left for later ones; NULL: nothing */
     struct network_stream *stream;    /* while network filters have it; else NULL */
     struct connection_memory *memory; /* private: what the spans point to */
     struct list

@@ -13,7 +13,9 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "proxy/cluster_specifier.h"
+#include "proxy/connection_info.h"
 #include "proxy/downstream_wait.h"
+#include "proxy/filter_state.h"
 #include "proxy/format.h"
 #include "proxy/local_reply.h"
 #include "proxy/metadata.h"
@@ -50,12 +52,6 @@ void exchange_client_gone(struct exchange *x) {
     x->info.flags |= FLAG_DOWNSTREAM_CONNECTION_TERMINATION;
     x->info.response_code_details = SPAN_LIT("downstream_remote_disconnect");
     stop_waiting(x);
-}
-
-struct metadata *exchange_metadata(struct exchange *x) {
-    if (!x->metadata)
-        x->metadata = metadata_in_arena(&x->arena);
-    return x->metadata;
 }
 
 void exchange_reset(struct exchange *x, struct span details) {
@@ -369,6 +365,29 @@ static void run_response_side(struct exchange *x) {
         (void)take_reply(x); /* straight to the wire: no filter sees it */
 }
 
+/* What is to outlive the exchange goes to its connection. */
+static void settle(struct exchange *x, struct filter_state *state) {
+    if (!x->downstream || !filter_state_outlives(state))
+        return;
+    struct connection_info *info = connection_info_own(x->downstream);
+    if (info && !info->filter_state)
+        info->filter_state = filter_state_new();
+    unsigned dropped = 1;
+    if (info && info->filter_state)
+        dropped = filter_state_settle(state, info->filter_state);
+    if (dropped)
+        LOG(log_http, LOG_WARN, "filter state of a connection: no memory, or more than %d bytes",
+            (int)FILTER_STATE_BYTES_MAX);
+}
+
+static COLD void drop_notes(struct exchange *x) {
+    struct filter_state *state = exchange_filter_state_if(x);
+    metadata_unref(exchange_metadata_if(x));
+    if (state)
+        settle(x, state);
+    filter_state_unref(state);
+}
+
 static void finish(struct exchange *x) {
     exchange_pump_stop(x);
     stop_timers(x);
@@ -396,6 +415,8 @@ static void finish(struct exchange *x) {
     doing_filter(x->doing, NULL);
     reader_close(x->request.body);
     reader_close(x->response.body);
+    if (exchange_metadata_if(x) || exchange_filter_state_if(x))
+        drop_notes(x);
     if (x->charged_bytes)
         downstream_give_more(x->serving, x->charged_bytes);
 }

@@ -13,6 +13,8 @@
  *            returns -ECANCELED once the client is gone or a reply was asked for by the other
  *            coroutine. The right reaction is to return; exchange_alive tells. */
 #pragma once
+#include <stdatomic.h>
+
 #include "mem/arena.h"
 #include "proxy/filter.h"
 #include "proxy/message.h"
@@ -48,6 +50,7 @@ struct local_reply {
 #define GRPC_STATUS_UNSET INT64_MIN
 
 struct metadata;
+struct filter_state;
 
 struct exchange {
     struct downstream *downstream;
@@ -77,8 +80,10 @@ struct exchange {
 
     struct filter_instance *filters;
     uint32_t filter_count;
-    size_t charged_bytes;      /* by exchange_charge */
-    struct metadata *metadata; /* dynamic; NULL: nobody set any. exchange_metadata */
+    size_t charged_bytes; /* by exchange_charge */
+    /* NULL: nobody noted anything. exchange_metadata and its like */
+    struct metadata *_Atomic metadata; /* dynamic */
+    struct filter_state *_Atomic filter_state;
 
     /* When something has to happen; serving->timer looks at these. */
     int64_t active_ns, idle_timeout_ns; /* 0: none. Activity only moves active_ns */
@@ -159,8 +164,17 @@ uint64_t exchange_connection_id(const struct exchange *x);
 /* Drops the client's connection without (more of) a response. */
 COLD void exchange_reset(struct exchange *x, struct span details);
 
-/* To be written to; made now, if there was none. NULL when memory is short. */
+/* To be written to; made now, if there was none. NULL when memory is short. Its coroutines, and any thread that was lent
+ * a side of the exchange. Borrowed until the exchange ends. */
 struct metadata *exchange_metadata(struct exchange *x);
+struct filter_state *exchange_filter_state(struct exchange *x);
+/* The same, if there is one; else NULL. */
+static inline struct metadata *exchange_metadata_if(struct exchange *x) {
+    return atomic_load_explicit(&x->metadata, memory_order_acquire);
+}
+static inline struct filter_state *exchange_filter_state_if(struct exchange *x) {
+    return atomic_load_explicit(&x->filter_state, memory_order_acquire);
+}
 
 /* The chosen route, choosing it first if need be, and its cluster if a plugin does that: then it parks. NULL when
  * none matches. On the exchange's main coroutine. */

@@ -5,6 +5,8 @@
  * Errors     An unknown operator or bad argument is a config problem with its position. Operators
  *            that Envoy has and this release lacks are problems of kind UNSUPPORTED. */
 #pragma once
+#include <string.h>
+
 #include "config/config.h"
 
 struct connection_info;
@@ -49,7 +51,18 @@ struct format_out {
     size_t len, capacity;
     bool failed; /* memory was short: data is what fitted */
 };
-void format_out_put(struct format_out *out, struct span bytes);
+/* Private: makes room for so many more. False: memory is short. */
+MUST_CHECK bool format_out_grow(struct format_out *out, size_t more);
+static inline void format_out_put(struct format_out *out, struct span bytes) {
+    if (bytes.len == 0)
+        return;
+    if (out->capacity - out->len < bytes.len && !format_out_grow(out, bytes.len)) {
+        out->failed = true;
+        return;
+    }
+    memcpy(out->data + out->len, bytes.ptr, bytes.len);
+    out->len += bytes.len;
+}
 
 /* Appends. all_absent, when not NULL, tells whether every operator in it was without a value. */
 void format_write(const struct format *format, const struct format_subject *of, struct span empty,

@@ -1,6 +1,7 @@
 /* format_connection: operators about the connection: its addresses, what filters noted, what was sniffed. */
 #include "proxy/connection_info.h"
 #include "proxy/downstream.h"
+#include "proxy/filter_state.h"
 #include "proxy/format_internal.h"
 #include "proxy/metadata.h"
 
@@ -112,23 +113,8 @@ static void put_json(struct format_out *out, const struct cfg_value *value) {
     }
 }
 
-/* The exchange's own, and what is said of its connection where that says nothing. */
-static const struct cfg_value *find_metadata(const struct format_op *op,
-                                             const struct format_subject *of) {
-    const struct cfg_value *value = NULL;
-    if (of->exchange)
-        value = metadata_find(of->exchange->metadata, op->text, op->keys, op->key_count);
-    if (!value && of->connection)
-        value = metadata_find(of->connection->metadata, op->text, op->keys, op->key_count);
-    return value;
-}
-
-enum format_value_kind format_put_metadata(const struct format_op *op,
-                                           const struct format_subject *of,
-                                           struct format_out *out) {
-    const struct cfg_value *value = find_metadata(op, of);
-    if (!value)
-        return FORMAT_ABSENT;
+static enum format_value_kind put_value(const struct format_op *op, const struct cfg_value *value,
+                                        struct format_out *out) {
     if (value->kind == CFG_VALUE_STRING)
         return format_put_text(out, value->string, op->max_len);
     size_t start = out->len;
@@ -139,15 +125,35 @@ enum format_value_kind format_put_metadata(const struct format_op *op,
     return FORMAT_STRING;
 }
 
+static enum format_value_kind put_found(const struct format_op *op, struct metadata *metadata,
+                                        struct format_out *out) {
+    metadata_lock(metadata);
+    const struct cfg_value *value = metadata_find(metadata, op->text, op->keys, op->key_count);
+    enum format_value_kind kind = value ? put_value(op, value, out) : FORMAT_ABSENT;
+    metadata_unlock(metadata);
+    return kind;
+}
+
+/* The exchange's own, and what is said of its connection where that says nothing. */
+enum format_value_kind format_put_metadata(const struct format_op *op,
+                                           const struct format_subject *of,
+                                           struct format_out *out) {
+    enum format_value_kind kind = FORMAT_ABSENT;
+    if (of->exchange)
+        kind = put_found(op, exchange_metadata_if(of->exchange), out);
+    if (kind == FORMAT_ABSENT && of->connection)
+        kind = put_found(op, of->connection->metadata, out);
+    return kind;
+}
+
 /* ---- filter state ---- */
 
-enum format_value_kind format_put_filter_state(const struct format_op *op,
-                                               const struct format_subject *of,
-                                               struct format_out *out) {
+static enum format_value_kind put_sniffed(enum format_filter_state what, size_t max_len,
+                                          const struct format_subject *of, struct format_out *out) {
     const struct connection_info *info = of->connection;
     if (!info || info->flow_id == 0)
         return FORMAT_ABSENT;
-    switch ((enum format_filter_state)op->which) {
+    switch (what) {
     case STATE_FLOW_ID:
         format_put_u64(out, info->flow_id);
         return FORMAT_JSON;
@@ -161,9 +167,23 @@ enum format_value_kind format_put_filter_state(const struct format_op *op,
         return FORMAT_JSON;
     }
     case STATE_PROTOCOL:
-        return format_put_text(out, info->protocol, op->max_len);
-    case STATE_UNKNOWN:
+        return format_put_text(out, info->protocol, max_len);
+    case STATE_OF_FILTERS:
         break;
     }
     return FORMAT_ABSENT;
+}
+
+/* What filters have set beats what was sniffed. */
+enum format_value_kind format_put_filter_state(const struct format_op *op,
+                                               const struct format_subject *of,
+                                               struct format_out *out) {
+    struct filter_state *own = of->exchange ? exchange_filter_state_if(of->exchange) : NULL;
+    struct filter_state *connections = of->connection ? of->connection->filter_state : NULL;
+    size_t start = out->len;
+    if (!filter_state_get(own, connections, op->text, false, out))
+        return put_sniffed(op->which, op->max_len, of, out);
+    if (out->len - start > op->max_len)
+        out->len = start + op->max_len;
+    return FORMAT_STRING;
 }

@@ -75,9 +75,9 @@ enum format_address {
 };
 enum format_address_part { ADDRESS_WHOLE, ADDRESS_WITHOUT_PORT, ADDRESS_PORT };
 
-/* What the sniffer stamps on a connection. */
+/* Besides what filters set under whatever key, what the sniffer stamps on a connection. */
 enum format_filter_state {
-    STATE_UNKNOWN,
+    STATE_OF_FILTERS,
     STATE_FLOW_ID,
     STATE_TIMESTAMP,
     STATE_SRC_PORT,
@@ -137,7 +137,8 @@ struct format_op {
     int start, end;    /* DURATION: enum format_point */
     int64_t unit_ns;   /* DURATION */
     size_t max_len;    /* SIZE_MAX: no limit */
-    struct span text;  /* LITERAL; QUERY_PARAM's name; METADATA's namespace; owned */
+    struct span text;  /* LITERAL; QUERY_PARAM's name; METADATA's namespace;
+                          FILTER_STATE's key; owned */
     struct span *keys; /* METADATA: spans into name; owned */
     size_t key_count;
     struct span name, other_name; /* lower-case, owned; other: absent when not given */

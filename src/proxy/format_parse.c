@@ -230,7 +230,8 @@ static bool parse_filter_state(struct parser *p, struct format_op *op) {
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
         if (span_eq(known[i].key, key))
             op->which = known[i].state;
-    return true;
+    op->text = copy(key);
+    return !span_is_none(op->text);
 }
 
 /* ENVIRONMENT and HOSTNAME do not change: they are literals from here on. */

@@ -11,44 +11,6 @@
 #include "proxy/format_internal.h"
 #include "proxy/network_filter.h"
 
-/* ---- the buffer ---- */
-
-static bool grow(struct format_out *out, size_t more) {
-    size_t capacity = out->capacity < 256 ? 256 : out->capacity;
-    while (capacity - out->len < more) {
-        if (capacity > SIZE_MAX / 2)
-            return false;
-        capacity *= 2;
-    }
-    char *data = realloc(out->data, capacity);
-    if (!data)
-        return false;
-    out->data = data;
-    out->capacity = capacity;
-    return true;
-}
-
-void format_out_put(struct format_out *out, struct span bytes) {
-    if (bytes.len == 0)
-        return;
-    if (out->capacity - out->len < bytes.len && !grow(out, bytes.len)) {
-        out->failed = true;
-        return;
-    }
-    memcpy(out->data + out->len, bytes.ptr, bytes.len);
-    out->len += bytes.len;
-}
-
-void format_put_u64(struct format_out *out, uint64_t number) {
-    char buf[20];
-    char *at = buf + sizeof(buf);
-    do {
-        *--at = (char)('0' + number % 10);
-        number /= 10;
-    } while (number > 0);
-    format_out_put(out, span_make(at, (size_t)(buf + sizeof(buf) - at)));
-}
-
 /* ---- kinds of values ---- */
 
 static enum format_value_kind put_number(struct format_out *out, uint64_t number) {

@@ -31,12 +31,14 @@ enum response_flag {
     FLAG_OVERLOAD = 1 << 17,                         /* OM */
 };
 
+struct cluster;
 struct upstream_tls;
 
 struct stream_info {
     int64_t start_wall_ns;       /* %START_TIME% */
     int64_t start_ns;            /* monotonic, as all below; 0: did not happen */
     int64_t request_received_ns; /* last request byte read */
+    int64_t upstream_wanted_ns;  /* the router asked for a connection */
     int64_t upstream_tx_first_ns, upstream_tx_last_ns;
     int64_t upstream_rx_first_ns, upstream_rx_last_ns;
     int64_t downstream_tx_first_ns, end_ns;
@@ -56,6 +58,7 @@ struct stream_info {
     struct span downstream_direct_remote;            /* the socket's peer */
     struct span upstream_local, upstream_remote;     /* "ip:port"; absent: none */
     struct span upstream_cluster, upstream_host_name;
+    const struct cluster *cluster; /* that one, of the snapshot; NULL: none was chosen */
     struct span upstream_transport_failure;
     const struct upstream_tls *upstream_tls; /* NULL: no TLS there */
     uint32_t upstream_attempts;

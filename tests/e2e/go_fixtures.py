@@ -6,16 +6,22 @@ next one a new proxy.
 """
 
 import itertools
+import json
+import pathlib
+import tempfile
 
 import pytest
 from go_support import (
     Client,
     Proxy,
+    access_log,
     build,
     cluster,
     config_of,
     direct,
+    eventually,
     go_listener,
+    json_router,
     kit,
     listener_name,
     report_listener,
@@ -25,7 +31,17 @@ from go_support import (
 from wire import Origin
 
 
-def shared_config(origin_port):
+# What the proxy's log says of a request: told apart by a header.
+NOTED = {
+    "id": "%REQ(X-TEST)%",
+    "ns": "%DYNAMIC_METADATA(ns)%",
+    "text": "%DYNAMIC_METADATA(ns:k)%",
+    "state": "%FILTER_STATE(s:PLAIN)%",
+    "kept": "%FILTER_STATE(kept)%",
+}
+
+
+def shared_config(origin_port, log_path):
     trailers = {"http_protocol_options": {"enable_trailers": True}}
     listeners = []
     for sdk in kit.SDKS:
@@ -61,6 +77,18 @@ def shared_config(origin_port):
             ],
         )
         listeners.append(report_listener(basic, listener_name("report", sdk)))
+        noted = {"access_log": [access_log(log_path, json_format=NOTED)]}
+        by_body = json_router({"path": "model", "metadata_namespace": "body", "metadata_key": "model"})
+        of_route = {"filter_metadata": {"of.route": {"list": ["x", {"n": 0.5}]}}}
+        listeners.append(
+            go_listener(
+                listener_name("noted", sdk),
+                [by_body, scripted(name="one"), scripted(name="two")],
+                [{**to(), "name": "named", "metadata": of_route}],
+                hcm={**trailers, **noted},
+                traffic_direction="OUTBOUND",
+            )
+        )
     upstream_trailers = {
         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
             "@type": kit.TYPE + "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
@@ -77,6 +105,8 @@ class Shared:
     def __init__(self, level):
         self.level = level
         self.origin = self.sluice = None
+        self.folder = tempfile.TemporaryDirectory(prefix="sluice-go-")
+        self.log_path = pathlib.Path(self.folder.name, "noted")
         self.kept = dict.fromkeys(kit.SDKS, 0)  # filters that a test leaked on purpose
 
     def get(self):
@@ -84,7 +114,7 @@ class Shared:
             self.origin = Origin()
         if self.sluice is None or not self.sluice.alive():  # dead: some test was told so
             self.kept = dict.fromkeys(kit.SDKS, 0)
-            self.sluice = Proxy(shared_config(self.origin.port), level=self.level)
+            self.sluice = Proxy(shared_config(self.origin.port, self.log_path), level=self.level)
         return self
 
     def drop(self):
@@ -97,6 +127,18 @@ class Shared:
             stop(self.sluice)
         if self.origin is not None:
             self.origin.close()
+        self.folder.cleanup()
+
+    def logged(self, test_id):
+        """The line of NOTED that a request has left, once it is written."""
+
+        def look():
+            self.sluice.admin("/reopen_logs", method="POST")
+            lines = self.log_path.read_text().splitlines() if self.log_path.exists() else []
+            return [line for line in map(json.loads, lines) if line["id"] == test_id]
+
+        (line,) = eventually(look, what=f"the log line of {test_id}")
+        return line
 
 
 @pytest.fixture(scope="session")
@@ -187,6 +229,10 @@ class Go:
     def said(self, phase):
         """What a phase recorded, without its name, once the request is destroyed."""
         return [e.partition(": ")[2] for e in self.events() if e.startswith(f"{phase}: ")]
+
+    def properties(self, phase):
+        """What `properties` recorded in a phase: path -> text in quotes, "absent" or "no text"."""
+        return dict(line.split(" = ", 1) for line in self.said(phase) if " = " in line)
 
     def order(self):
         """The callbacks in order, repeated ones once."""

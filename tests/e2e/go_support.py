@@ -1,7 +1,19 @@
 """What the Go filter tests share besides their fixtures (go_fixtures.py)."""
 
 import kit
-from harness import Client, Gone, Proxy, cluster, direct, listener, router, run, to  # noqa: F401
+from harness import (  # noqa: F401
+    Client,
+    Gone,
+    Proxy,
+    access_log,
+    cluster,
+    direct,
+    eventually,
+    listener,
+    router,
+    run,
+    to,
+)
 
 from build import build  # noqa: F401
 
@@ -11,6 +23,16 @@ PANIC_BODY = b"error happened in filter\r\n"
 def go_listener(name, filters, routes=None, **more):
     """A listener with these filters and the router; the routes default to one that answers."""
     return listener(name, routes or [direct(200, "direct\n")], filters=[*filters, router()], **more)
+
+
+def json_router(*rules):
+    return {
+        "name": "sluice.filters.http.json_router",
+        "typed_config": {
+            "@type": kit.TYPE + "sluice.filters.http.json_router.v3.JsonRouter",
+            "rules": list(rules),
+        },
+    }
 
 
 def report_listener(library, name="report"):

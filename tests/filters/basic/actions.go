@@ -3,10 +3,12 @@ package main
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"math/rand"
 	"runtime"
 	"sort"
+	"strconv"
 	"strings"
 
 	"github.com/envoyproxy/envoy/contrib/golang/common/go/api"
@@ -97,13 +99,37 @@ func (r *run) do(a *action) {
 	case "property":
 		value, err := r.filter.callbacks.GetProperty(a.arg(0))
 		r.record("property %s=%s err=%v", a.arg(0), value, err)
+	case "properties": // several at once, each with what it is or the error's name
+		for _, path := range a.args {
+			r.record("%s = %s", path, property(r.filter.callbacks, path))
+		}
+	case "property.note": // where the proxy's own log finds it
+		r.filter.callbacks.StreamInfo().DynamicMetadata().Set(a.arg(0), a.arg(1),
+			property(r.filter.callbacks, a.arg(2)))
 	case "metadata.set":
 		r.filter.callbacks.StreamInfo().DynamicMetadata().Set(a.arg(0), a.arg(1), a.arg(2))
+	case "metadata.json":
+		var value interface{}
+		if err := json.Unmarshal([]byte(a.arg(2)), &value); err != nil {
+			panic("script: " + err.Error())
+		}
+		r.filter.callbacks.StreamInfo().DynamicMetadata().Set(a.arg(0), a.arg(1), value)
+	case "metadata.deep": // so many lists in each other
+		var value interface{} = "bottom"
+		for i := 0; i < a.num(2); i++ {
+			value = []interface{}{value}
+		}
+		r.filter.callbacks.StreamInfo().DynamicMetadata().Set(a.arg(0), a.arg(1), value)
 	case "metadata.get":
 		r.record("metadata %v", r.filter.callbacks.StreamInfo().DynamicMetadata().Get(a.arg(0)))
 	case "state.set":
-		r.filter.callbacks.StreamInfo().FilterState().SetString(
-			a.arg(0), a.arg(1), api.StateTypeMutable, api.LifeSpanRequest, api.None)
+		kind, span, sharing := api.StateTypeMutable, api.LifeSpanRequest, api.None
+		if len(a.args) > 2 {
+			kind = api.StateType(a.num(2))
+			span = api.LifeSpan(a.num(3))
+			sharing = api.StreamSharing(a.num(4))
+		}
+		r.filter.callbacks.StreamInfo().FilterState().SetString(a.arg(0), a.arg(1), kind, span, sharing)
 	case "state.get":
 		r.record("state %s", r.filter.callbacks.StreamInfo().FilterState().GetString(a.arg(0)))
 	case "adddata":
@@ -112,6 +138,19 @@ func (r *run) do(a *action) {
 	default:
 		panic("script: unknown action " + a.name)
 	}
+}
+
+func property(callbacks api.FilterCallbackHandler, path string) string {
+	value, err := callbacks.GetProperty(path)
+	switch err {
+	case nil:
+		return strconv.Quote(value)
+	case api.ErrValueNotFound:
+		return "absent"
+	case api.ErrSerializationFailure:
+		return "no text"
+	}
+	return err.Error()
 }
 
 // other is the callbacks of the side that this phase does not belong to.

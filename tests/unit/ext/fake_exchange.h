@@ -7,7 +7,9 @@
 #include "ext/go_log.h"
 #include "ext/go_stats.h"
 #include "proxy/exchange.h"
+#include "proxy/filter_state.h"
 #include "proxy/hcm.h"
+#include "proxy/metadata.h"
 #include "proxy/route.h"
 
 struct fake_exchange {
@@ -163,6 +165,8 @@ static inline struct fake_exchange *fake_new(struct go_config *config, const cha
 static inline void fake_free(struct fake_exchange *fake) {
     reader_close(fake->x.request.body);
     reader_close(fake->x.response.body);
+    metadata_unref(exchange_metadata_if(&fake->x));
+    filter_state_unref(exchange_filter_state_if(&fake->x));
     arena_fini(&fake->x.arena);
     free(fake);
 }

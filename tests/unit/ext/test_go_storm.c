@@ -7,6 +7,7 @@
 #include "ext/ext_handles.h"
 #include "fake_exchange.h"
 #include "fake_go.h"
+#include "proxy/metadata.h"
 
 enum {
     PS = 2,
@@ -27,7 +28,8 @@ struct task {
     struct go_request *request;
     uint64_t handle; /* of the chunk that it was shown; 0 for none */
     unsigned seed;
-    bool late; /* begins after the callback's own status let the side go */
+    bool collected; /* Finalize may have come: what a call gives may be gone when it returns */
+    bool late;      /* begins after the callback's own status let the side go */
 };
 
 /* What Go's garbage collector would know of a request. */
@@ -76,7 +78,8 @@ static void refs_drop(struct go_request *request, bool destroyed) {
 static void submit(struct go_process_state *state, uint64_t handle, unsigned seed, bool late) {
     struct task *task = malloc(sizeof(*task));
     CHECK(task);
-    *task = (struct task){NULL, state, state->req, handle, seed, late};
+    *task = (struct task){
+        .state = state, .request = state->req, .handle = handle, .seed = seed, .late = late};
     pthread_mutex_lock(&lock);
     struct request_refs *refs = refs_locked(state->req);
     if (!refs) {
@@ -105,10 +108,16 @@ static void act(const struct task *task, unsigned *seed) {
     uint64_t ptr = 0, number = 0;
     int len = 0;
     char *name = (char *)(uintptr_t)(rand_r(seed) % 2 ? "x-a" : "x-b");
-    switch (rand_r(seed) % 12) {
+    static const char *const paths[] = {"request.headers.x-b", "response.headers.x-b",
+                                        "response.total_size", "metadata.filter_metadata.x-a.x-b",
+                                        "filter_state.x-a",    "metadata"};
+    char *path = (char *)(uintptr_t)paths[(unsigned)rand_r(seed) % 6];
+    static char value[] = "\032\003abc"; /* a google.protobuf.Value */
+    switch (rand_r(seed) % 17) {
     case 0:
         count(envoyGoFilterHttpGetHeader(s, name, 3, &ptr, &len));
-        for (int i = 0; i < len; i++)
+        for (int i = 0; i < len && !task->collected;
+             i++) /* else it lives no longer than the call */
             CHECK(((const char *)(uintptr_t)ptr)[i] >= ' ');
         break;
     case 1:
@@ -143,6 +152,23 @@ static void act(const struct task *task, unsigned *seed) {
     case 10:
         count(envoyGoFilterHttpAddData(s, name, 3, true));
         break;
+    case 11:
+        count(envoyGoFilterHttpGetStringProperty(task->request, path, (int)strlen(path), &ptr, &len,
+                                                 NULL));
+        break;
+    case 12:
+        count(envoyGoFilterHttpSetDynamicMetadata(task->request, name, 3, path, 4, value, 5));
+        break;
+    case 13:
+        count(envoyGoFilterHttpGetDynamicMetadata(task->request, name, 3, &ptr, &len));
+        break;
+    case 14:
+        count(envoyGoFilterHttpSetStringFilterState(task->request, name, 3, path, rand_r(seed) % 8,
+                                                    rand_r(seed) % 2, 1, 0));
+        break;
+    case 15:
+        count(envoyGoFilterHttpGetStringFilterState(task->request, name, 3, &ptr, &len));
+        break;
     default:
         count(envoyGoFilterHttpClearRouteCache(task->request, rand_r(seed) % 2));
         break;
@@ -174,6 +200,7 @@ static void *tend(void *arg) {
         refs_drop(task->request, false);
         /* Its collector took the request for unused, as the address was in a call's argument only: the
          * call comes before, during or after Finalize. */
+        task->collected = true;
         act(task, &task->seed);
         free(task);
     }
@@ -235,21 +262,24 @@ static void hangs_up(void *arg) {
 static void read_all(struct exchange *x, struct message *message) {
     struct span chunk;
     ssize_t n = exchange_alive(x) ? 1 : 0;
-    while (n > 0)
+    while (n > 0) {
         n = reader_next(message->body, 1 << 16, &chunk);
+        x->info.bytes_received++; /* facts change while the other side is in Go */
+    }
 }
 
 /* The router's second coroutine. */
 static void pumps(void *arg) {
     struct runner *runner = arg;
     struct exchange *x = &runner->fake->x;
-    runner->pump = rt_self();
+    runner->pump = x->pump = rt_self();
+    x->pump_doing = x->doing;
     if (runner->pump_cancelled)
         rt_cancel(runner->pump);
     read_all(x, &x->request);
     if (!exchange_alive(x)) /* a reply from here ends the other coroutine's wait */
         rt_cancel(runner->main);
-    runner->pump = NULL;
+    runner->pump = x->pump = NULL;
     runner->pump_runs = false;
     rt_ready(runner->main);
 }
@@ -287,7 +317,14 @@ static void serve_one(struct runner *runner) {
         back->x.request.body = (struct reader){0};
         if (kind == 1)
             rt_yield();
+        /* Filters of our own note things too, while goroutines do. */
+        struct metadata *metadata = exchange_metadata(x);
+        CHECK(metadata &&
+              metadata_set_text(metadata, SPAN_LIT("x-a"), SPAN_LIT("x-b"), SPAN_LIT("ours")) == 0);
+        CHECK(header_add(&x->response.headers, HDR_OTHER, SPAN_LIT("x-b"), SPAN_LIT("b")) == 0);
         fake->factory.itab->response(x, self);
+        if (exchange_alive(x))
+            x->state = EXCHANGE_HEADERS_SENT;
         read_all(x, &x->response);
     }
     runner->serving = NULL;

@@ -12,6 +12,7 @@
 #include "proxy/access_log_internal.h"
 #include "proxy/connection_info.h"
 #include "proxy/downstream.h"
+#include "proxy/filter_state.h"
 #include "proxy/metadata.h"
 
 static const struct cfg_mark here = {SPAN_INIT("test.yaml"), 7, SPAN_INIT("at.the.format")};
@@ -335,6 +336,20 @@ static void dynamic_metadata_prints_as_json_unless_it_is_text(void **state) {
     assert_string_equal(out.data, "{\"m\":{\"t\":\"a \\\"b\\\"\",\"n\":0.5,\"b\":true}}\n");
     free(out.data);
     json_template_free(json);
+    metadata_unref(metadata);
+    story_end(&s);
+}
+
+static void filter_state_prints_as_it_was_set(void **state) {
+    struct story s;
+    story_begin(&s, NULL);
+    PRINTS(&s, "%FILTER_STATE(a.key:PLAIN)%", "-");
+    struct filter_state *noted = exchange_filter_state(&s.x);
+    const struct filter_state_object object = {.key = SPAN_LIT("a.key"), .text = SPAN_LIT("text")};
+    assert_int_equal(filter_state_set(noted, NULL, &object), 0);
+    PRINTS(&s, "%FILTER_STATE(a.key:PLAIN)% %FILTER_STATE(a.key):2% %FILTER_STATE(b)%",
+           "text te -");
+    filter_state_unref(noted);
     story_end(&s);
 }
 
@@ -470,6 +485,7 @@ int main(void) {
         cmocka_unit_test(fixed_values_are_read_once),
         cmocka_unit_test(literals_are_known_as_such),
         cmocka_unit_test(dynamic_metadata_prints_as_json_unless_it_is_text),
+        cmocka_unit_test(filter_state_prints_as_it_was_set),
         cmocka_unit_test(a_connection_has_values_too),
         cmocka_unit_test(mistakes_are_told_with_their_place),
     };

@@ -5,7 +5,10 @@
  * Which SDK it is: the build information names the module's version, but builds outside of Go modules
  * leave it out, so the level is read from the symbols, which every version changed: AddData is called
  * since 1.33, StreamComplete is defined since 1.32. An SDK before 1.31 hands other structs to the
- * same names and must not be loaded; without StreamComplete only the module's version tells. */
+ * same names and must not be loaded; without StreamComplete only the module's version tells.
+ *
+ * A newer SDK calls functions that we lack. As long as it offers all that we call, and has the same major
+ * version, the rest of the interface is taken to be what it was: the names are listed, for stubs. */
 #include "ext/go_elf.h"
 
 #include <elf.h>
@@ -167,6 +170,18 @@ struct symbols_seen {
     bool new_config, destroy_config, merge_config, header, data, log, complete, destroy, add_data;
 };
 
+/* False when there is no room for it. */
+static bool note_missing(struct span name, struct go_elf *out) {
+    if (out->missing_count == GO_STUBS_AT_ONCE_MAX || name.len >= GO_STUB_NAME_MAX)
+        return false;
+    for (size_t i = 0; i < name.len; i++)
+        if (name.ptr[i] != '_' && (name.ptr[i] < '0' || name.ptr[i] > '9') &&
+            ((name.ptr[i] | 0x20) < 'a' || (name.ptr[i] | 0x20) > 'z'))
+            return false;
+    copy_word(out->missing[out->missing_count++], GO_STUB_NAME_MAX, name);
+    return true;
+}
+
 static int read_symbols(const struct sections *sections, go_elf_known_fn known, struct go_elf *out,
                         struct symbols_seen *seen, char why[GO_ELF_WHY_MAX]) {
     struct span symbols = sections->symbols;
@@ -177,11 +192,12 @@ static int read_symbols(const struct sections *sections, go_elf_known_fn known, 
         if (!span_starts_with(name, SPAN_LIT("envoyGo")))
             continue;
         if (symbol.st_shndx == SHN_UNDEF) {
-            if (!known(name))
-                return refuse(
-                    why, "it calls %.*s, which Sluice does not have: built with a newer SDK%s%s",
-                    (int)(name.len < 100 ? name.len : 100), name.ptr,
-                    out->sdk_version[0] ? " " : "", out->sdk_version);
+            if (!known(name) && !note_missing(name, out))
+                return refuse(why,
+                              "it calls %.*s, which Sluice does not have, and too many others: "
+                              "built with another SDK%s%s",
+                              (int)(name.len < 100 ? name.len : 100), name.ptr,
+                              out->sdk_version[0] ? " " : "", out->sdk_version);
             seen->add_data |= span_eq(name, SPAN_LIT("envoyGoFilterHttpAddData"));
             continue;
         }
@@ -205,21 +221,29 @@ static int judge(struct go_elf *out, const struct symbols_seen *seen, char why[G
     if (has_version && (major < 1 || (major == 1 && minor < 31)))
         return refuse(why, "built with Envoy's Go SDK %s; 1.31 is the oldest that works",
                       out->sdk_version);
+    if (has_version && major > 1 && out->missing_count)
+        return refuse(why, "it calls %s, which Sluice does not have: built with Envoy's Go SDK %s",
+                      out->missing[0], out->sdk_version);
+    bool is_32 = has_version && minor >= 32;
+    bool is_33 = has_version && minor >= 33;
     out->has_http = seen->header;
     if (!seen->header && !out->has_network && !out->has_cluster_specifier)
         return refuse(why, "a Go library, but none that uses Envoy's Go SDK");
     if (!seen->header)
         return 0;
-    const char *missing = !seen->new_config       ? "envoyGoFilterNewHttpPluginConfig"
-                          : !seen->destroy_config ? "envoyGoFilterDestroyHttpPluginConfig"
-                          : !seen->merge_config   ? "envoyGoFilterMergeHttpPluginConfig"
-                          : !seen->data           ? "envoyGoFilterOnHttpData"
-                          : !seen->log            ? "envoyGoFilterOnHttpLog"
-                          : !seen->destroy        ? "envoyGoFilterOnHttpDestroy"
-                                                  : NULL;
+    const char *missing = !seen->new_config          ? "envoyGoFilterNewHttpPluginConfig"
+                          : !seen->destroy_config    ? "envoyGoFilterDestroyHttpPluginConfig"
+                          : !seen->merge_config      ? "envoyGoFilterMergeHttpPluginConfig"
+                          : !seen->data              ? "envoyGoFilterOnHttpData"
+                          : !seen->log               ? "envoyGoFilterOnHttpLog"
+                          : !seen->destroy           ? "envoyGoFilterOnHttpDestroy"
+                          : is_32 && !seen->complete ? "envoyGoFilterOnHttpStreamComplete"
+                                                     : NULL;
     if (missing)
         return refuse(why, "it lacks %s", missing);
-    out->level = seen->complete ? (seen->add_data ? GO_LEVEL_33 : GO_LEVEL_32) : GO_LEVEL_31;
+    out->level = !seen->complete           ? GO_LEVEL_31
+                 : seen->add_data || is_33 ? GO_LEVEL_33
+                                           : GO_LEVEL_32;
     if (out->level == GO_LEVEL_31 && !has_version)
         return refuse(why,
                       "the version of its SDK cannot be told: it names no modules, and it may be "

@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "base/span.h"
 #include "ext/go_abi.h"
+#include "ext/go_stubs.h"
 
 enum { GO_ELF_WHY_MAX = 256, GO_ELF_FILE_MAX = 1 << 30 };
 
@@ -17,13 +18,16 @@ struct go_elf {
     char go_version[32];  /* "go1.26.8"; empty when the file does not say */
     char sdk_version[64]; /* "v1.33.0"; empty when the file does not say */
     bool has_http, has_network, has_cluster_specifier;
+    /* Functions that it calls and the host lacks, of an SDK that is newer: go_stubs.h. */
+    unsigned missing_count;
+    char missing[GO_STUBS_AT_ONCE_MAX][GO_STUB_NAME_MAX];
 };
 
 /* True when name is a function that the host offers: asked for each undefined envoyGo* name. */
 typedef bool (*go_elf_known_fn)(struct span name);
 
-/* 0, or -EINVAL with a sentence in why: not ELF, another machine, no Go, another SDK, a function
- * that the host lacks. */
+/* 0, or -EINVAL with a sentence in why: not ELF, another machine, no Go, another SDK, or one of which more
+ * is unknown than functions that it calls. */
 MUST_CHECK int go_elf_inspect(struct span image, go_elf_known_fn known, struct go_elf *out,
                               char why[GO_ELF_WHY_MAX]);
 /* The same for a file. */

@@ -130,9 +130,22 @@ static void await_start(void *handle, const char *path) {
     take_signals(path);
 }
 
+static int define_missing(struct go_elf *elf, const char *path, char why[GO_LIBRARY_WHY_MAX]) {
+    int err = go_stubs_define(elf->missing, elf->missing_count);
+    if (err)
+        (void)snprintf(
+            why, GO_LIBRARY_WHY_MAX,
+            "cannot load %s: it calls %s, which Sluice does not have, and nothing can be "
+            "put in its place: %s",
+            path, elf->missing[0], strerror(-err));
+    return err;
+}
+
 /* The handle, or NULL and the reason in why. */
-static void *open_library(const char *path, const struct go_elf *elf,
-                          const struct go_library_wish *wish, char why[GO_LIBRARY_WHY_MAX]) {
+static void *open_library(const char *path, struct go_elf *elf, const struct go_library_wish *wish,
+                          char why[GO_LIBRARY_WHY_MAX]) {
+    if (elf->missing_count && define_missing(elf, path, why) != 0)
+        return NULL;
     struct go_environ environ = {.no_cgocheck = elf->has_network || elf->has_cluster_specifier,
                                  .gogc = wish->gogc,
                                  .memory_limit = wish->memory_limit};

@@ -257,8 +257,25 @@ static char *path_of(struct span path) {
     return asprintf(&out, "%s%.*s", prefix, (int)path.len, path.ptr) < 0 ? NULL : out;
 }
 
+/* Names, as many as fit. */
+static void warn_of_missing(struct job *job, const struct go_elf *elf) {
+    char names[GO_LIBRARY_WHY_MAX] = "";
+    for (unsigned i = 0; i < elf->missing_count; i++) {
+        size_t used = strlen(names);
+        (void)snprintf(names + used, sizeof(names) - used, "%s%s", used ? ", " : "",
+                       elf->missing[i]);
+    }
+    if (elf->missing_count)
+        cfg_problem_add(&job->library->problems, CFG_PROBLEM_WARNING, job->library->mark,
+                        "%s is built with a newer SDK (%s): these functions that it may call are "
+                        "missing here and will fail: %s",
+                        job->path, elf->sdk_version[0] ? elf->sdk_version : "of unknown version",
+                        names);
+}
+
 static bool has_all_kinds(struct job *job, const struct go_elf *elf) {
     const struct probe_library *library = job->library;
+    warn_of_missing(job, elf);
     for (size_t i = 0; i < library->count; i++) {
         bool http = library->nodes[i].kind == PROBE_HTTP;
         if (!(http ? elf->has_http : elf->has_cluster_specifier)) {
@@ -289,7 +306,7 @@ static void probe_library(struct job *job) {
         int losses = 0;
         while (try_library(job) && ++losses < LOSSES_MAX) {
         }
-        for (size_t i = 0; i < library->count && library->problems.count == 0; i++)
+        for (size_t i = 0; i < library->count && !cfg_problems_refuse(&library->problems); i++)
             remember(node_key(job->file, &library->nodes[i]));
     }
     free(job->path);

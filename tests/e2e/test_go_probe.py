@@ -157,6 +157,35 @@ def test_files_that_are_no_such_library(library, tmp_path):
         assert f"cannot load {cut}: " in output
 
 
+def test_a_library_of_a_newer_sdk(tmp_path):
+    """It may call functions that are missing here: they fail, and are named, and the rest works."""
+    newer = patched(
+        tmp_path,
+        build("basic"),
+        (b"envoyGoFilterHttpAddData\0", b"envoyGoFilterHttpAddWing\0"),
+        (b"envoyproxy/envoy\tv1.33.0", b"envoyproxy/envoy\tv1.39.0"),
+    )
+    config = config_of([go_listener("main", [kit.go_filter(newer, "basic")])])
+    done = run("--mode", "validate", config=config)
+    assert done.returncode == 0, done
+    warning = "is built with a newer SDK (v1.39.0): these functions that it may call are missing here"
+    assert f"{newer} {warning} and will fail: envoyGoFilterHttpAddWing\n" in done.stderr
+    sluice = Proxy(config)
+    assert warning in sluice.log()
+    with sluice.connect() as client:
+        for _ in range(2):
+            reply = client.ask("GET", kit.path_of("/", eh=["adddata:more", "set:x-after:1"]))
+            assert (reply.status, reply.header("x-after"), reply.body) == (200, "1", b"direct\n")
+    assert sluice.stat("golang.missing_calls") == 2
+    assert sluice.log().count("calls envoyGoFilterHttpAddWing of an SDK newer than") == 1
+    stop(sluice)
+    other = tmp_path / "other"
+    other.mkdir()
+    major = patched(other, newer, (b"envoyproxy/envoy\tv1.39.0", b"envoyproxy/envoy\tv2.39.0"))
+    for text in said(go_listener("main", [kit.go_filter(major, "basic")])):
+        assert "it calls envoyGoFilterHttpAddWing, which Sluice does not have" in text
+
+
 def test_validate_accepts_what_is_right_and_runs_nothing_of_it_here(library, tmp_path, monkeypatch):
     """A library whose init ends every process but a probe is fine for it: it never loads one itself."""
     listener = go_listener("main", [misbehaving(library, parse="exit", only_probe=False)])

@@ -56,6 +56,31 @@ static void the_three_sdks_are_told_apart(void **state) {
     assert_string_equal(elf.sdk_version, "");
 }
 
+static void functions_of_a_newer_sdk_are_listed(void **state) {
+    static const char *const newer[] = {ELF_IMAGE_31,
+                                        "envoyGoFilterOnHttpStreamComplete",
+                                        "-envoyGoFilterHttpAddData",
+                                        "-envoyGoFilterHttpInjectData",
+                                        "-envoyGoFilterHttpSetWings",
+                                        NULL};
+    make(newer, ELF_IMAGE_MODULES("v1.34.0"));
+    assert_int_equal(inspect(), 0);
+    assert_int_equal(elf.level, GO_LEVEL_33);
+    assert_int_equal(elf.missing_count, 2);
+    assert_string_equal(elf.missing[0], "envoyGoFilterHttpInjectData");
+    assert_string_equal(elf.missing[1], "envoyGoFilterHttpSetWings");
+    /* The rest is not what it was. */
+    make(newer, ELF_IMAGE_MODULES("v2.0.0"));
+    refused("it calls envoyGoFilterHttpInjectData, which Sluice does not have: built with Envoy's "
+            "Go SDK v2.0.0");
+    static const char *const half[] = {ELF_IMAGE_31, "-envoyGoFilterHttpInjectData", NULL};
+    make(half, ELF_IMAGE_MODULES("v1.34.0"));
+    refused("lacks envoyGoFilterOnHttpStreamComplete");
+    static const char *const odd[] = {ELF_IMAGE_31, "-envoyGo bad name", NULL};
+    make(odd, ELF_IMAGE_MODULES("v1.31.0"));
+    refused("it calls envoyGo bad name, which Sluice does not have");
+}
+
 static void a_replaced_sdk_counts_by_its_replacement(void **state) {
     make(names_33, "dep\tgithub.com/envoyproxy/envoy\tv1.20.0\n=>\texample/fork\tv1.33.7\th1:x\n");
     assert_int_equal(inspect(), 0);
@@ -67,9 +92,6 @@ static void what_cannot_work_is_refused_with_the_reason(void **state) {
     refused("1.31 is the oldest");
     make(names_31, NULL);
     refused("cannot be told");
-    static const char *const newer[] = {ELF_IMAGE_31, "-envoyGoFilterHttpInjectData", NULL};
-    make(newer, ELF_IMAGE_MODULES("v1.34.0"));
-    refused("envoyGoFilterHttpInjectData");
     static const char *const other[] = {"main", NULL};
     make(other, ELF_IMAGE_MODULES("v1.33.0"));
     refused("none that uses Envoy's Go SDK");
@@ -132,6 +154,7 @@ static void any_cut_and_any_damage_is_only_a_verdict(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_three_sdks_are_told_apart),
+        cmocka_unit_test(functions_of_a_newer_sdk_are_listed),
         cmocka_unit_test(a_replaced_sdk_counts_by_its_replacement),
         cmocka_unit_test(what_cannot_work_is_refused_with_the_reason),
         cmocka_unit_test(files_that_are_no_libraries),

@@ -100,24 +100,27 @@ func readSchema(t *testing.T) schema {
 	return s
 }
 
-// The Go filter's API is part of Envoy's contrib. Its Go module has no release of the time of
-// Envoy 1.33, so testdata/golang.pb is the descriptor of that file as go-control-plane had it then
-// (tag envoy/v1.32.4, contrib/envoy/extensions/filters/http/golang/v3alpha/golang.pb.go).
+// The APIs of Go filters are part of Envoy's contrib, whose Go module has no release of the time of Envoy 1.33. So testdata
+// has the descriptors of their files: golang_http.pb as go-control-plane had it then (tag envoy/v1.32.4,
+// contrib/envoy/extensions/filters/http/golang/v3alpha/golang.pb.go), the others of
+// its contrib module, whose fields of these are those of 1.33.
 func TestMain(m *testing.M) {
-	bytes, err := os.ReadFile("testdata/golang.pb")
-	if err != nil {
-		panic(err)
-	}
-	var file descriptorpb.FileDescriptorProto
-	if err := proto.Unmarshal(bytes, &file); err != nil {
-		panic(err)
-	}
-	descriptor, err := protodesc.NewFile(&file, protoregistry.GlobalFiles)
-	if err != nil {
-		panic(err)
-	}
-	if err := protoregistry.GlobalFiles.RegisterFile(descriptor); err != nil {
-		panic(err)
+	for _, name := range []string{"golang_http.pb", "golang_network.pb", "golang_cluster_specifier.pb"} {
+		bytes, err := os.ReadFile("testdata/" + name)
+		if err != nil {
+			panic(err)
+		}
+		var file descriptorpb.FileDescriptorProto
+		if err := proto.Unmarshal(bytes, &file); err != nil {
+			panic(err)
+		}
+		descriptor, err := protodesc.NewFile(&file, protoregistry.GlobalFiles)
+		if err != nil {
+			panic(err)
+		}
+		if err := protoregistry.GlobalFiles.RegisterFile(descriptor); err != nil {
+			panic(err)
+		}
 	}
 	os.Exit(m.Run())
 }

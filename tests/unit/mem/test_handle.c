@@ -251,9 +251,14 @@ static void try_end(uint64_t handle) {
         atomic_fetch_add(&won, 1);
 }
 
+/* A busy machine may let the makers come to their end before a user has begun. */
+static bool users_have_met_both(void) {
+    return atomic_load(&used) > 0 && atomic_load(&refused) > 0;
+}
+
 static void *makes(void *arg) {
     unsigned shard = *(unsigned *)arg, seed = shard;
-    for (int i = 0; i < ROUNDS; i++) {
+    for (int i = 0; i < ROUNDS || !users_have_met_both(); i++) {
         struct thing *thing = calloc(1, sizeof(*thing));
         assert_non_null(thing);
         thing->magic = MAGIC;
@@ -312,10 +317,9 @@ static void everybody_at_once(void **state) {
         (void)pthread_join(users[i], NULL);
     for (int i = 0; i < BOARD; i++)
         try_end(atomic_load(&board[i]));
-    assert_int_equal(made, (MAKERS + 1) * ROUNDS);
+    assert_true(made >= (MAKERS + 1) * ROUNDS);
     assert_int_equal(won, made); /* each was ended by one */
     assert_int_equal(ended, made);
-    assert_true(used > 0 && refused > 0);
     assert_int_equal(handle_count(&table), 0);
 }
 

@@ -63,6 +63,8 @@ static const struct route routes[] = {
      "skip_exit: drain the connections but never stop the listeners\n"
      "inboundonly: Drains all inbound listeners\n"},
     {"/flame", page_flame, READS, "flame graph of processor time, memory or coroutines", NULL},
+    {"/golang", page_golang, READS, "print Go libraries, their seats and plugins",
+     "format: File format to use; One of (text, json)\n"},
     {"/healthcheck/fail", page_healthcheck_fail, CHANGES, "cause the server to fail health checks",
      NULL},
     {"/healthcheck/ok", page_healthcheck_ok, CHANGES, "cause the server to pass health checks",

@@ -58,6 +58,8 @@ void page_flame_data(const struct query *query, struct page *page);
 /* Profiles of spikes, or one file of them. It parks. */
 void page_heap_spikes(const struct query *query, struct page *page);
 void page_memory(const struct query *query, struct page *page);
+/* Libraries of Go filters. */
+void page_golang(const struct query *query, struct page *page);
 void page_certs(const struct query *query, struct page *page);
 void page_hot_restart_version(const struct query *query, struct page *page);
 void page_logging(const struct query *query, struct page *page);

@@ -512,6 +512,7 @@ struct cfg_go_probe { /* sluice.golang.v3.Probe */
     bool disabled;
     struct cfg_duration timeout;
 };
+enum { CFG_LATE_CALLS_LENIENT = 0, CFG_LATE_CALLS_STRICT = 1 };
 struct cfg_golang { /* extensions.filters.http.golang.v3alpha.Config */
     struct cfg_mark mark;
     struct span library_id, library_path, plugin_name;
@@ -523,6 +524,7 @@ struct cfg_golang { /* extensions.filters.http.golang.v3alpha.Config */
     struct cfg_go_probe probe;
     struct cfg_u32 go_seats;
     struct cfg_duration seat_wait_timeout; /* default 1 s */
+    int late_calls;
 };
 struct cfg_golang_router_plugin {
     struct cfg_mark mark;

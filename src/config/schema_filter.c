@@ -57,6 +57,13 @@ const struct cfg_schema cfg_schema_go_probe = {
     FIELDS(go_probe_fields),
 };
 
+static const struct cfg_enum_value late_calls_values[] = {
+    {CFG_LATE_CALLS_LENIENT, "LENIENT", CFG_SUPPORTED},
+    {CFG_LATE_CALLS_STRICT, "STRICT", CFG_SUPPORTED},
+};
+static const struct cfg_enum late_calls_enum =
+    ENUM_TABLE("envoy.extensions.filters.http.golang.v3alpha.Config.LateCalls", late_calls_values);
+
 static const struct cfg_field golang_fields[] = {
     FIELD(struct cfg_golang, 1, library_id, CFG_STRING, .rules = CFG_REQUIRED,
           .doc = "Name of the library; one that is loaded is not loaded again."),
@@ -90,6 +97,12 @@ static const struct cfg_field golang_fields[] = {
           .doc =
               "Not in Envoy. How long a request waits while all callbacks that it could run beside "
               "are blocked; then it is answered with 503."),
+    ENUM(struct cfg_golang, CFG_OWN_FIELD + 6, late_calls, late_calls_enum,
+         .default_text = "LENIENT",
+         .doc =
+             "Not in Envoy. What a goroutine meets that uses its request after the request's end. "
+             "LENIENT: nothing happens, and there is nothing to read. STRICT, as Envoy: the SDK "
+             "panics in it, and without RecoverPanic that ends the process."),
 };
 /* As Go reads them: it ends the process over a GOMEMLIMIT that it does not understand. */
 static bool is_gogc(struct span text) {

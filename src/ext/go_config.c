@@ -192,6 +192,9 @@ int go_config_new(const struct cfg_any *typed_config, struct cfg_problems *probl
     config->plugin = go_plugin_get(library, name);
     config->seat_wait_ns =
         cfg->seat_wait_timeout.set ? cfg->seat_wait_timeout.ns : GO_SEAT_WAIT_DEFAULT_NS;
+    config->lenient = cfg->late_calls == CFG_LATE_CALLS_LENIENT;
+    if (!config->lenient)
+        atomic_store_explicit(&go_lent_strict, true, memory_order_relaxed);
     if (!config->plugin || settle_seats(config, cfg, problems) != 0) {
         free(config);
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark, "out of memory");

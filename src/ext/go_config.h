@@ -19,6 +19,7 @@ struct go_config {
     struct span plugin_name; /* interned */
     uint64_t id;
     int64_t seat_wait_ns;
+    bool lenient; /* to late calls */
     _Atomic(struct statistic *)
         panic_error; /* of the HCM that uses it; NULL before the first request */
     _Atomic bool

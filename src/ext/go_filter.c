@@ -166,6 +166,7 @@ static void *create(struct exchange *x, const struct filter_factory *factory) {
     filter->block = go_block_new(config->plugin, x->shard);
     if (!filter->block)
         return NULL;
+    filter->block->lent->lenient = config->lenient; /* Go does not know it yet */
     filter->sitting =
         (struct go_sitting){.plugin = config->plugin, .seats = config->seats, .shard = x->shard};
     filter->x = x;

@@ -6,6 +6,11 @@
  *    runtime.KeepAlive is for, and the SDK has none): the lease makes Finalize wait for that call.
  *  - The block ends with the exchange, also while a call is at work with it: who has leased it finds
  *    `destroyed` under the lock, who comes later finds no block and is answered by what is left in lent.
+ *  - Late calls. A stream ends when its client likes, so a goroutine cannot know that it is late; and if it
+ *    has no RecoverPanic, the SDK's panic over our code is the end of the process, with all of its
+ *    requests. A lenient filter's is answered -5: "absent" to the SDK's getters, ignored by all else. A
+ *    call out of turn in a stream that goes on is a mistake of its author, which shows in the first test:
+ *    it is answered as Envoy does either way.
  *  - What ends an exchange takes the same lock, so a call sees the exchange's memory or the gate, and
  *    never something in between. */
 #include "ext/go_gate.h"
@@ -25,6 +30,11 @@ int go_gate_leave(struct go_gate *gate, int code) {
 static int stale(struct go_gate *gate, int code) {
     stat_inc(go_stats.stale_calls, STATS_SHARD_FOREIGN);
     return go_gate_leave(gate, code);
+}
+
+/* The stream has ended, or is about to. */
+static int late(struct go_gate *gate, int code) {
+    return stale(gate, gate->lent->lenient ? GO_VALUE_NOT_FOUND : code);
 }
 
 /* What the address lies in, if it is Go's to use: true with the loan kept and, if there still is one, the
@@ -47,7 +57,8 @@ static bool open_gate(const void *address, struct go_gate *gate) {
 static int not_lent(void) {
     stat_inc(go_stats.stale_calls, STATS_SHARD_FOREIGN);
     stat_inc(go_stats.stale_handles, STATS_SHARD_FOREIGN);
-    return GO_FILTER_IS_GONE;
+    return atomic_load_explicit(&go_lent_strict, memory_order_relaxed) ? GO_FILTER_IS_GONE
+                                                                       : GO_VALUE_NOT_FOUND;
 }
 
 static bool was_in_go(const struct go_process_state *state) {
@@ -75,13 +86,13 @@ int go_gate_find_side(const void *s, struct go_gate *gate) {
 /* Is it Go's turn? 0, or the gate is closed and the code is to be answered. */
 int go_gate_pass_side(struct go_gate *gate) {
     if (!gate->block)
-        return stale(gate, was_in_go(&gate->lent->states[gate->direction]) ? GO_FILTER_IS_DESTROYED
-                                                                           : GO_NOT_IN_GO);
+        return late(gate, was_in_go(&gate->lent->states[gate->direction]) ? GO_FILTER_IS_DESTROYED
+                                                                          : GO_NOT_IN_GO);
     bool logging = gate->stream->logging && gate->block->library->elf.level >= GO_LEVEL_32;
     if (gate->side->phase == EXT_NOT_LENT && !logging)
         return stale(gate, GO_NOT_IN_GO);
     if (gate->stream->destroyed || (gate->side->abandoned && !logging))
-        return stale(gate, GO_FILTER_IS_DESTROYED);
+        return late(gate, GO_FILTER_IS_DESTROYED);
     return GO_OK;
 }
 
@@ -102,8 +113,8 @@ int go_gate_request(const void *r, struct go_gate *gate) {
     }
     const struct go_process_state *states = gate->lent->states;
     if (!gate->block)
-        return stale(gate, was_in_go(&states[0]) || was_in_go(&states[1]) ? GO_FILTER_IS_DESTROYED
-                                                                          : GO_NOT_IN_GO);
+        return late(gate, was_in_go(&states[0]) || was_in_go(&states[1]) ? GO_FILTER_IS_DESTROYED
+                                                                         : GO_NOT_IN_GO);
     const struct ext_side *sides = gate->stream->sides;
     bool logging = gate->stream->logging;
     if (sides[0].phase == EXT_NOT_LENT && sides[1].phase == EXT_NOT_LENT && !logging)
@@ -112,7 +123,7 @@ int go_gate_request(const void *r, struct go_gate *gate) {
     bool held = (sides[0].phase != EXT_NOT_LENT && !sides[0].abandoned) ||
                 (sides[1].phase != EXT_NOT_LENT && !sides[1].abandoned);
     if (gate->stream->destroyed || (!held && !logging))
-        return stale(gate, GO_FILTER_IS_DESTROYED);
+        return late(gate, GO_FILTER_IS_DESTROYED);
     return GO_OK;
 }
 

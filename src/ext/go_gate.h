@@ -8,7 +8,8 @@
  *     return go_gate_leave(&gate, GO_OK);
  *
  * Threads  Any. A gate belongs to its caller.
- * Codes    In this order: not lent (any more) -1, not in Go -3, destroyed -2; a NULL process state -3. */
+ * Codes    In this order: not lent (any more) -1, not in Go -3, destroyed -2; a NULL process state -3. After the
+ *          stream's end, and for -1, -5 unless the configuration is STRICT about late calls. */
 #pragma once
 #include "ext/go_block.h"
 

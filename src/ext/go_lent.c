@@ -16,6 +16,7 @@ struct go_kept {
 };
 
 struct loan_pool go_lent_requests, go_lent_configs;
+_Atomic bool go_lent_strict;
 static int init_error;
 
 static void end_request(void *memory) {

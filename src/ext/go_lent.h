@@ -25,6 +25,7 @@ struct go_lent {
     /* What is left to know of a stream that ended: it had a reply on this side. Written before its
      * handle is destroyed, read by those who find it so. */
     bool replied[2];
+    bool lenient;         /* to calls that come after the stream's end */
     uint32_t unfinalized; /* slot of the plugin's gauge */
     struct go_kept *kept;
     size_t kept_bytes;
@@ -41,6 +42,10 @@ enum {
     GO_REQUESTS_MAX = 1 << 21,
     GO_CONFIGS_MAX = 1 << 16,
 };
+
+/* Set for good by the first configuration that is strict about late calls: of an address that is nobody's
+ * (any more) nobody can tell whose configuration counts. */
+extern _Atomic bool go_lent_strict;
 
 extern struct loan_pool go_lent_requests; /* of struct go_lent */
 extern struct loan_pool go_lent_configs;  /* of struct go_http_config */

@@ -72,28 +72,31 @@ static struct statistic *of_plugin(enum stat_kind kind, const struct plugin_name
     return stats_get(kind, plain(name, len), span_of(metric), tags, 2);
 }
 
-static uint32_t counter(const struct plugin_name *of, const char *what) {
-    return of_plugin(STAT_COUNTER, of, what)->slot;
+static const struct statistic *counter(const struct plugin_name *of, const char *what) {
+    return of_plugin(STAT_COUNTER, of, what);
 }
 
 void go_plugin_stats_init(struct go_plugin_stats *stats, struct span library, struct span plugin) {
     const struct plugin_name name = {library, plugin}, *of = &name;
-    const struct statistic *call_times = of_plugin(STAT_HISTOGRAM, of, "call_time");
     *stats = (struct go_plugin_stats){
-        .requests = counter(of, "requests"),
-        .crossings = counter(of, "crossings"),
-        .header_copies = counter(of, "header_copies"),
-        .header_bytes_to_go = counter(of, "header_bytes_to_go"),
-        .header_bytes_from_go = counter(of, "header_bytes_from_go"),
-        .body_bytes_to_go = counter(of, "body_bytes_to_go"),
-        .body_bytes_from_go = counter(of, "body_bytes_from_go"),
-        .panics = counter(of, "panics"),
-        .local_replies = counter(of, "local_replies"),
-        .unfinalized = of_plugin(STAT_GAUGE, of, "unfinalized_requests")->slot,
-        .call_time = call_times->slot,
-        .call_times = call_times,
-        .calls = of_plugin(STAT_COUNTER, of, "calls"),
+        .crossings = counter(of, "crossings")->slot,
+        .header_copies = counter(of, "header_copies")->slot,
+        .header_bytes_to_go = counter(of, "header_bytes_to_go")->slot,
+        .header_bytes_from_go = counter(of, "header_bytes_from_go")->slot,
+        .body_bytes_to_go = counter(of, "body_bytes_to_go")->slot,
+        .body_bytes_from_go = counter(of, "body_bytes_from_go")->slot,
+        .read = {.requests = counter(of, "requests"),
+                 .panics = counter(of, "panics"),
+                 .local_replies = counter(of, "local_replies"),
+                 .unfinalized = of_plugin(STAT_GAUGE, of, "unfinalized_requests"),
+                 .call_times = of_plugin(STAT_HISTOGRAM, of, "call_time"),
+                 .calls = counter(of, "calls")},
     };
+    stats->requests = stats->read.requests->slot;
+    stats->panics = stats->read.panics->slot;
+    stats->local_replies = stats->read.local_replies->slot;
+    stats->unfinalized = stats->read.unfinalized->slot;
+    stats->call_time = stats->read.call_times->slot;
 }
 
 static void bump(uint64_t *cells, uint32_t slot, uint64_t n) {
@@ -126,8 +129,8 @@ void go_stats_refresh(void) {
         for (const struct go_plugin *plugin = go_plugin_first(library); plugin;
              plugin = plugin->next) {
             struct stat_summary summary;
-            stat_summary(plugin->stats.call_times, &summary);
-            stat_set(plugin->stats.calls, (int64_t)summary.count);
+            stat_summary(plugin->stats.read.call_times, &summary);
+            stat_set(plugin->stats.read.calls, (int64_t)summary.count);
         }
     }
 }

@@ -34,7 +34,10 @@ struct go_plugin_stats {
     uint32_t panics, local_replies;
     uint32_t unfinalized; /* gauge */
     uint32_t call_time;   /* histogram */
-    const struct statistic *call_times, *calls;
+    struct {              /* for who reads them */
+        const struct statistic *requests, *panics, *local_replies, *unfinalized, *call_times,
+            *calls;
+    } read;
 };
 
 /* What one request adds, counted under its stream's lock and handed in at its end: threads of Go have no

@@ -3,6 +3,8 @@
 One processor and four places in the library: what is blocked is then exact.
 """
 
+import json
+
 import pytest
 from go_support import Proxy, build, config_of, direct, go_listener, kit, report_listener, stop
 from harness import LogFile, eventually
@@ -90,6 +92,34 @@ def test_a_blocked_callback_keeps_its_seat_and_nothing_else(seats):
     assert seats.stat("seats_blocked") == 0
 
 
+def test_the_admin_shows_libraries_and_plugins_side_by_side(seats):
+    blocked = seats.block(1)
+    assert seats.sluice.get("/", listener="brief").status == 200
+    seats.sluice.wait_for_stat(f"golang.plugin.{seats.name}.basic.requests", 1)  # it ends after its reply
+    [library] = json.loads(seats.sluice.admin("/golang?format=json"))["libraries"]
+    assert (library["name"], library["sdk"]) == (seats.name, "v1.33.0")
+    assert (library["seats"], library["seats_busy"], library["seats_blocked"]) == (SEATS, 1, 1)
+    plugins = {plugin["name"]: plugin for plugin in library["plugins"]}
+    assert set(plugins) == {"basic", "report"}
+    assert plugins["basic"]["requests"] == 1
+    assert plugins["basic"]["calls"] >= 5
+    text = seats.sluice.admin("/golang")
+    assert f"{seats.name}::seats_blocked::1\n" in text
+    assert f"{seats.name}::basic::requests::1\n" in text
+    metrics = seats.sluice.admin("/stats/prometheus")
+    assert f'golang_plugin_requests{{library="{seats.name}",plugin="basic"}} 1\n' in metrics
+    assert f'golang_library_seats_blocked{{library="{seats.name}"}} 1\n' in metrics
+    seats.let_go()
+    assert blocked[0].read_reply().status == 200
+    blocked[0].close()
+
+    def slowest_us():
+        [library] = json.loads(seats.sluice.admin("/golang?format=json"))["libraries"]
+        return max(plugin["call_p99_us"] for plugin in library["plugins"])
+
+    assert slowest_us() >= 1000  # it is counted with the callbacks' time, as it is over
+
+
 def test_with_all_seats_blocked_requests_wait_then_get_503_and_all_recover(seats):
     blocked = seats.block(SEATS)
     waits = seats.stat("seat_waits")
@@ -163,9 +193,7 @@ def test_a_request_whose_own_seat_is_blocked_gets_503(seats):
 
 def test_the_first_configuration_of_a_library_counts():
     library = build("basic")
-    listeners = [
-        go_listener(f"l{seats}", [kit.go_filter(library, "passthrough", go_seats=seats)]) for seats in (8, 6)
-    ]
+    listeners = [go_listener(f"l{seats}", [kit.go_filter(library, "passthrough", go_seats=seats)]) for seats in (8, 6)]
     sluice = Proxy(config_of(listeners), flags=ONE)
     assert sluice.stat(f"golang.library.{library.name}.seats") == 8
     assert f"library {library.name} has 8 seats since its first configuration; go_seats: 6" in sluice.log()

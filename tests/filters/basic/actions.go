@@ -55,6 +55,9 @@ func (r *run) do(a *action) {
 		for !exists(a.arg(0)) {
 			pause(2)
 		}
+	case "hoarded":
+		kept, changed := probe.Hoard()
+		r.record("hoarded %d changed %d", kept, changed)
 	case "signal":
 		probe.Signal(a.arg(0))
 	case "event":
@@ -180,7 +183,7 @@ func (r *run) headerMap(name string) (api.HeaderMap, string, bool) {
 	}
 	switch name {
 	case "set", "add", "del", "get", "getraw", "values", "range", "count", "all",
-		"pseudo", "setpath", "sethost", "setmethod":
+		"hoard", "pseudo", "setpath", "sethost", "setmethod":
 		return r.current, name, true
 	}
 	return nil, "", false
@@ -210,6 +213,12 @@ func (r *run) doHeader(h api.HeaderMap, name string, a *action) {
 		r.record("getraw %s=%q same=%v", a.arg(0), before, before == value)
 	case "values":
 		r.record("values %s=%q", a.arg(0), h.Values(a.arg(0)))
+	case "hoard": // keeps them for ever
+		h.Range(func(key, value string) bool {
+			probe.HoardString(key)
+			probe.HoardString(value)
+			return true
+		})
 	case "range":
 		r.record("range %s", sorted(h.Range))
 	case "all":
@@ -285,6 +294,9 @@ func (r *run) doBuffer(b api.BufferInstance, name string, a *action) {
 		if b.Len() > 0 {
 			_ = b.Set(bytes.ToUpper(b.Bytes()))
 		}
+	case "b.hoard": // keeps it for ever
+		probe.HoardBytes(b.Bytes())
+		probe.HoardString(b.String())
 	case "b.len":
 		r.record("len %d", b.Len())
 	case "b.string":

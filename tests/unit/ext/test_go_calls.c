@@ -473,6 +473,8 @@ static uint64_t keeps_state(struct go_process_state *state, uint64_t end, uint64
     return GO_CONTINUE;
 }
 
+static void never_finalizes(struct go_request *request, uint64_t reason) {}
+
 static void stale_story(void *arg) {
     fake_go_init();
     fake_go.header = keeps_state;
@@ -486,6 +488,31 @@ static void stale_story(void *arg) {
     envoyGoFilterHttpFinalize(kept->req, 0);
     CHECK(stat_value(go_stats.unfinalized) == 0);
     rt_stop(0);
+}
+
+/* The same of a filter that spares goroutines without RecoverPanic: absent, which the SDK's setters
+ * ignore. While the stream goes on a call out of turn is refused either way. */
+static void lenient_story(void *arg) {
+    fake_go_init();
+    fake_go.config.lenient = true;
+    fake_go.header = keeps_state;
+    fake_go.destroy = never_finalizes;
+    begin_with(NULL, false);
+    run_request();
+    codes_are(kept, GO_NOT_IN_GO);
+    end_exchange();
+    codes_are(kept, GO_VALUE_NOT_FOUND);
+    void *address = kept->req;
+    CHECK(envoyGoFilterHttpClearRouteCache(address, true) == GO_VALUE_NOT_FOUND);
+    envoyGoFilterHttpFinalize(address, 0);
+    CHECK(envoyGoFilterHttpClearRouteCache(address, true) == GO_FILTER_IS_GONE);
+    atomic_store(&go_lent_strict, false); /* as without any strict filter */
+    CHECK(envoyGoFilterHttpClearRouteCache(address, true) == GO_VALUE_NOT_FOUND);
+    rt_stop(0);
+}
+
+static void late_calls_of_a_lenient_filter_do_nothing(void **state) {
+    story(1, lenient_story);
 }
 
 static void calls_out_of_turn_get_their_code(void **state) {
@@ -657,6 +684,7 @@ int main(void) {
         cmocka_unit_test(added_data_stands_at_the_edges),
         cmocka_unit_test(a_reply_beats_a_status),
         cmocka_unit_test(calls_out_of_turn_get_their_code),
+        cmocka_unit_test(late_calls_of_a_lenient_filter_do_nothing),
         cmocka_unit_test(a_client_that_vanishes_leaves_goroutines_alone),
         cmocka_unit_test(the_log_phase_sees_both_sides),
         cmocka_unit_test(values_of_the_stream),

@@ -431,7 +431,7 @@ static struct value upstream(struct walk *walk, struct span field) {
     case LOCAL:
         return info->upstream_local.len ? text(info->upstream_local) : absent;
     case FAILURE:
-        return info->upstream_attempts ? text(info->upstream_transport_failure) : absent;
+        return info->upstream_remote.len ? text(info->upstream_transport_failure) : absent;
     case ATTEMPTS:
         return integer(info->upstream_attempts);
     case READY:

@@ -149,8 +149,16 @@ def test_a_connection_does_not_wait_for_the_end_of_its_last_request(seats):
     """Its response is on its way when another request blocks the seat that both have. The log phase and
     OnDestroy come later, with all that they show; the connection and the access log go on."""
     others = seats.block(SEATS - 1)  # what is left is one seat for all that follows
-    path = kit.path_of("/empty", test_id="one", eh=["go", seats.until("part")], log=["info:code", "set:x-logged:no"])
+    asked = ("properties", "request.url_path", "response.headers.server", "connection.mtls", "source.address")
+    path = kit.path_of(
+        "/empty",
+        test_id="one",
+        dh="metadata.set:ns:k:v",
+        eh=["go", seats.until("part")],
+        log=["info:code", "set:x-logged:no", "metadata.set:ns:late:w", "metadata.get:ns", asked],
+    )
     with seats.sluice.connect("patient", timeout_s=60) as client:
+        client_port = client.sock.getsockname()[1]
         client.send("GET", path)
         seats.report.wait_for_event("one", "eh: end=1")
         others += seats.block(1)
@@ -166,6 +174,11 @@ def test_a_connection_does_not_wait_for_the_end_of_its_last_request(seats):
         "complete: called",
         "log: req=1 reqt=0 resp=1 respt=0",
         "log: info code=204",
+        "log: metadata map[k:v late:w]",
+        'log: request.url_path = "/empty"',
+        'log: response.headers.server = "envoy"',
+        'log: connection.mtls = "false"',
+        f'log: source.address = "127.0.0.1:{client_port}"',
         "destroy: reason=0",
     ]
     for client in others:

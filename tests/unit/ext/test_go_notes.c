@@ -203,9 +203,6 @@ static void pumps(void *arg) {
 }
 
 static void pump_asks(bool sent) {
-    fake_go_init();
-    fake_go.data = asks_in_data;
-    CHECK(sem_init(&asked, 0, 0) == 0);
     pump_waits = pump_done = false;
     begin_with((const char *const[]){"body", NULL});
     struct exchange *x = &fake->x;
@@ -228,6 +225,9 @@ static void pump_asks(bool sent) {
 }
 
 static void pump_story(void *arg) {
+    fake_go_init();
+    fake_go.data = asks_in_data;
+    CHECK(sem_init(&asked, 0, 0) == 0);
     pump_asks(false);
     pump_asks(true);
     rt_stop(0);

@@ -19,6 +19,7 @@
 #include "config/runtime_layers.h"
 #include "ext/go_cluster.h"
 #include "ext/go_filter.h"
+#include "ext/go_network.h"
 #include "ext/probe.h"
 #include "filter/json_router.h"
 #include "filter/listener_filters.h"
@@ -514,6 +515,7 @@ static void main_coroutine(void *arg) {
     listener_filters_register();
     filter_register(&filter_kind_json_router);
     network_filters_register();
+    network_filter_register(&network_filter_kind_golang);
     transport_socket_register(&transport_tls_downstream);
     transport_socket_register(&transport_tls_upstream);
     set_admin_hooks();

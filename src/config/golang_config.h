@@ -2,12 +2,21 @@
 #pragma once
 #include "config/types.h"
 
-struct
-    cfg_golang_cluster_specifier { /* extensions.router.cluster_specifier.golang.v3alpha.Config */
+struct cfg_golang_network { /* extensions.filters.network.golang.v3alpha.Config */
+    struct cfg_mark mark;
+    bool is_terminal_filter;
+    struct span library_id, library_path, plugin_name;
+    struct cfg_any plugin_config;
+    bool has_plugin_config;
+    bool pass_read_data; /* ours */
+};
+
+struct cfg_golang_cluster_specifier { /* extensions.router.cluster_specifier.golang.v3alpha.Config */
     struct cfg_mark mark;
     struct span library_id, library_path, default_cluster;
     struct cfg_any config;
     bool has_config;
 };
 
+extern const struct cfg_schema cfg_schema_golang_network;
 extern const struct cfg_schema cfg_schema_golang_cluster_specifier;

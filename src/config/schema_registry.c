@@ -18,6 +18,7 @@ static const struct cfg_any_type any_types[] = {
     {&cfg_schema_network_direct_response, CFG_SLOT_NETWORK_FILTER,
      "envoy.filters.network.direct_response"},
     {&cfg_schema_inject, CFG_SLOT_NETWORK_FILTER, "sluice.filters.network.inject"},
+    {&cfg_schema_golang_network, CFG_SLOT_NETWORK_FILTER, "envoy.filters.network.golang"},
     {&cfg_schema_golang_cluster_specifier, CFG_SLOT_CLUSTER_SPECIFIER,
      "envoy.router.cluster_specifier_plugin.golang"},
     {&cfg_schema_router, CFG_SLOT_HTTP_FILTER, "envoy.filters.http.router"},

@@ -8,6 +8,7 @@
 #include "ext/go_block.h"
 #include "ext/go_config.h"
 #include "ext/go_log.h"
+#include "ext/go_network.h"
 
 static struct go_library *library;
 
@@ -104,6 +105,9 @@ void ext_host_serve_go(const struct ext_host_message *request, struct ext_host_m
     case EXT_HOST_GO_NEW_CLUSTER:
         answer->numbers[0] = parse_cluster(request->texts[0], text);
         answer->texts[0] = span_of(text);
+        break;
+    case EXT_HOST_GO_NEW_NETWORK:
+        answer->numbers[0] = go_network_try(library, name, request->texts[1]);
         break;
     default:
         break;

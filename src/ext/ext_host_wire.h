@@ -33,6 +33,8 @@ enum ext_host_kind {
     EXT_HOST_GO_CREATE,
     /* serialised Any => {id, 0: refused} what the parser said. Of a cluster specifier. */
     EXT_HOST_GO_NEW_CLUSTER,
+    /* plugin_name, serialised Any => {id}: of a network filter, which is shown a connection that does not exist */
+    EXT_HOST_GO_NEW_NETWORK,
     EXT_HOST_KINDS
 };
 

@@ -7,6 +7,7 @@
 #pragma once
 #include <assert.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -103,6 +104,25 @@ enum go_value {
     GO_VALUE_VIRTUAL_CLUSTER = 12,
 };
 
+/* Of network filters. w: what the connection is known by. One call at a time for each. */
+struct go_network_functions {
+    uint64_t (*on_config)(uint64_t library_id, uint64_t library_id_len, uint64_t config,
+                          uint64_t config_len);
+    uint64_t (*on_connection)(void *w, uint64_t name, uint64_t name_len, uint64_t config_id);
+    uint64_t (*on_data)(void *w, uint64_t size, uint64_t slices, int64_t count, int64_t end);
+    uint64_t (*on_write)(void *w, uint64_t size, uint64_t slices, int64_t count, int64_t end);
+    void (*on_event)(void *w, int64_t event);
+    void (*on_upstream_ready)(void *w, uint64_t conn_id);
+    void (*on_upstream_failure)(void *w, int64_t reason, uint64_t conn_id);
+    void (*on_upstream_data)(void *w, uint64_t size, uint64_t slices, int64_t count, int64_t end);
+    void (*on_upstream_event)(void *w, int64_t event);
+};
+static inline bool go_network_functions_are_there(const struct go_network_functions *fn) {
+    return fn->on_config && fn->on_connection && fn->on_data && fn->on_write && fn->on_event &&
+           fn->on_upstream_ready && fn->on_upstream_failure && fn->on_upstream_data &&
+           fn->on_upstream_event;
+}
+
 /* Of the cluster specifier. Any thread. */
 struct go_cluster_functions {
     uint64_t (*new_plugin)(uint64_t config_ptr, uint64_t config_len); /* 0: refused */
@@ -133,5 +153,6 @@ struct go_functions {
     /* Ours and not the SDK's, go_heap.h: NULL where the author left it out. */
     int32_t (*heap_profile)(int32_t fd, int32_t gc);
     void (*on_destroy)(struct go_request *req, uint64_t reason);
+    struct go_network_functions network; /* NULL where there are no network filters */
     struct go_cluster_functions cluster; /* NULL where there is no cluster specifier */
 };

@@ -2,7 +2,6 @@
  * library loads, and answer a code that the SDK takes without a panic:
  *
  *   DefineMetric and the other metric calls  -7: id 0, which counts nowhere and reads 0
- *   network filters                          -1 or nothing: no configuration can start one yet
  *
  * The first call of each kind is logged. Stale calls get the codes of go_exports_http.c's gates as far
  * as they can matter: none of these touches a request. */
@@ -57,53 +56,6 @@ int envoyGoFilterHttpRecordMetric(void *config, uint32_t id, uint64_t value) {
 /* Go had it since NewHttpPluginConfig; its garbage collector gives it back. */
 void envoyGoConfigHttpFinalize(void *config) {
     go_lent_finalize(&go_lent_configs, config);
-}
-
-/* ---- network filter ---- */
-
-int envoyGoFilterDownstreamClose(void *w, int type) {
-    return GO_FILTER_IS_GONE;
-}
-
-int envoyGoFilterDownstreamWrite(void *w, void *data, int len, int end) {
-    return GO_FILTER_IS_GONE;
-}
-
-void envoyGoFilterDownstreamFinalize(void *w, int reason) {}
-
-int envoyGoFilterDownstreamInfo(void *w, int type, void *out) {
-    return GO_FILTER_IS_GONE;
-}
-
-void *envoyGoFilterUpstreamConnect(void *library_id, void *address, uint64_t id) {
-    return NULL;
-}
-
-int envoyGoFilterUpstreamConnEnableHalfClose(void *w, int enable) {
-    return GO_FILTER_IS_GONE;
-}
-
-int envoyGoFilterUpstreamWrite(void *w, void *data, int len, int end) {
-    return GO_FILTER_IS_GONE;
-}
-
-int envoyGoFilterUpstreamClose(void *w, int type) {
-    return GO_FILTER_IS_GONE;
-}
-
-void envoyGoFilterUpstreamFinalize(void *w, int reason) {}
-
-int envoyGoFilterUpstreamInfo(void *w, int type, void *out) {
-    return GO_FILTER_IS_GONE;
-}
-
-int envoyGoFilterSetFilterState(void *w, void *key, void *value, int type, int span, int sharing) {
-    return GO_FILTER_IS_DESTROYED;
-}
-
-/* Never -6 here: the SDK's wait for it does not work. */
-int envoyGoFilterGetFilterState(void *w, void *key, void *out) {
-    return GO_FILTER_IS_DESTROYED;
 }
 
 /* ---- the list ---- */

@@ -55,6 +55,18 @@ static void find_functions(struct go_library *library) {
     function(handle, "envoyGoFilterOnHttpData", &fn->on_data);
     function(handle, "envoyGoFilterOnHttpDestroy", &fn->on_destroy);
     function(handle, "SluiceHeapProfile", &fn->heap_profile);
+    if (library->elf.has_network) {
+        function(handle, "envoyGoFilterOnNetworkFilterConfig", &fn->network.on_config);
+        function(handle, "envoyGoFilterOnDownstreamConnection", &fn->network.on_connection);
+        function(handle, "envoyGoFilterOnDownstreamData", &fn->network.on_data);
+        function(handle, "envoyGoFilterOnDownstreamWrite", &fn->network.on_write);
+        function(handle, "envoyGoFilterOnDownstreamEvent", &fn->network.on_event);
+        function(handle, "envoyGoFilterOnUpstreamConnectionReady", &fn->network.on_upstream_ready);
+        function(handle, "envoyGoFilterOnUpstreamConnectionFailure",
+                 &fn->network.on_upstream_failure);
+        function(handle, "envoyGoFilterOnUpstreamData", &fn->network.on_upstream_data);
+        function(handle, "envoyGoFilterOnUpstreamEvent", &fn->network.on_upstream_event);
+    }
     if (library->elf.has_cluster_specifier) {
         function(handle, "envoyGoClusterSpecifierNewPlugin", &fn->cluster.new_plugin);
         function(handle, "envoyGoClusterSpecifierDestroyPlugin", &fn->cluster.destroy_plugin);

@@ -174,7 +174,14 @@ static int parse(struct job *job, struct probe_node *node) {
             .numbers = {node->parent != PROBE_NO_PARENT},
             .texts = {node->plugin, bytes},
         };
-    int err = ask_plugin(job, node, "it parsed this configuration", &request, &answer);
+    else if (node->kind == PROBE_NETWORK)
+        request = (struct ext_host_message){.kind = EXT_HOST_GO_NEW_NETWORK,
+                                            .texts = {node->plugin, bytes}};
+    int err = ask_plugin(job, node,
+                         node->kind == PROBE_NETWORK
+                             ? "it parsed this configuration and was shown a connection"
+                             : "it parsed this configuration",
+                         &request, &answer);
     if (!err && answer.numbers[0] == 0) {
         struct span said = answer.texts[0].len ? answer.texts[0] : SPAN_LIT("it did not say why");
         problem(job, node->mark, "the plugin %.*s refused it: %.*s", (int)node->plugin.len,
@@ -277,10 +284,15 @@ static bool has_all_kinds(struct job *job, const struct go_elf *elf) {
     const struct probe_library *library = job->library;
     warn_of_missing(job, elf);
     for (size_t i = 0; i < library->count; i++) {
-        bool http = library->nodes[i].kind == PROBE_HTTP;
-        if (!(http ? elf->has_http : elf->has_cluster_specifier)) {
-            problem(job, library->nodes[i].mark, "%s has no %s", job->path,
-                    http ? "HTTP filters" : "cluster specifier");
+        static const char *const names[] = {[PROBE_HTTP] = "HTTP filters",
+                                            [PROBE_CLUSTER] = "cluster specifier",
+                                            [PROBE_NETWORK] = "network filters"};
+        const bool has[] = {[PROBE_HTTP] = elf->has_http,
+                            [PROBE_CLUSTER] = elf->has_cluster_specifier,
+                            [PROBE_NETWORK] = elf->has_network};
+        enum probe_kind kind = library->nodes[i].kind;
+        if (!has[kind]) {
+            problem(job, library->nodes[i].mark, "%s has no %s", job->path, names[kind]);
             return false;
         }
     }

@@ -176,9 +176,20 @@ static void walk_specifiers(struct probe_plan *plan, const struct cfg_route_conf
         }
 }
 
+static void walk_network(struct probe_plan *plan, const struct cfg_golang_network *cfg) {
+    struct probe_library *library =
+        library_of(plan, &(struct probe_library){
+                             .id = cfg->library_id, .path = cfg->library_path, .mark = &cfg->mark});
+    if (library)
+        (void)add_node(plan, library, PROBE_NETWORK, PROBE_NO_PARENT, cfg->plugin_name,
+                       cfg->has_plugin_config ? &cfg->plugin_config : NULL, &cfg->mark);
+}
+
 static void walk_chain(struct probe_plan *plan, const struct cfg_filter_chain *chain) {
     for (size_t i = 0; chain && i < chain->filters_count; i++) {
         const struct cfg_any *any = &chain->filters[i].typed_config;
+        if (any->schema == &cfg_schema_golang_network)
+            walk_network(plan, any->message);
         if (any->schema != &cfg_schema_hcm)
             continue;
         const struct cfg_hcm *hcm = any->message;

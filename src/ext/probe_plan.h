@@ -11,9 +11,9 @@
 typedef unsigned __int128 probe_key;
 probe_key probe_key_add(probe_key key, const void *bytes, size_t len);
 
-enum probe_kind { PROBE_HTTP, PROBE_CLUSTER };
+enum probe_kind { PROBE_HTTP, PROBE_CLUSTER, PROBE_NETWORK };
 
-/* One configuration of a plugin: a cluster specifier's, a filter's own (no parent), or one level of a route merged into the one above. */
+/* One configuration of a plugin: a cluster specifier's, a network filter's, an HTTP filter's own (no parent), or one level of a route merged into the one above. */
 struct probe_node {
     enum probe_kind kind;
     size_t parent; /* index, PROBE_NO_PARENT for a filter's own */

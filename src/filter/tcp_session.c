@@ -146,6 +146,10 @@ static void flag(struct tcp_session *s, uint32_t flag) {
 
 /* One side was reset. */
 static void over_by_reset(struct tcp_session *s, bool by_client) {
+    if (by_client && s->n->closed_by_filter) {
+        over(s, TCP_CLOSES);
+        return;
+    }
     if (!s->end)
         flag(s, by_client ? FLAG_DOWNSTREAM_CONNECTION_TERMINATION : FLAG_UPSTREAM_REMOTE_RESET);
     if (by_client)

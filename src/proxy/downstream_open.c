@@ -79,8 +79,8 @@ void downstream_stream_close(struct downstream *d) {
     writer_close(n->writer);
     while (n->open_count > 0) {
         const struct network_filter *filter = &info->chain->filters[--n->open_count];
-        if (filter->kind->itab->close)
-            filter->kind->itab->close(n, n->selves[filter->index]);
+        if (filter->itab->close)
+            filter->itab->close(n, n->selves[filter->index]);
     }
     inbuf_drop(&n->in);
     free_kept(n->kept);
@@ -115,8 +115,8 @@ static int open_filters(struct downstream *d) {
     for (uint32_t i = 0; i < chain->filter_count; i++) {
         const struct network_filter *filter = &chain->filters[i];
         n->selves[i] = filter->config;
-        if (filter->kind->itab->open) {
-            int rc = filter->kind->itab->open(n, filter, &n->selves[i]);
+        if (filter->itab->open) {
+            int rc = filter->itab->open(n, filter, &n->selves[i]);
             if (rc != 0)
                 return rc;
         }
@@ -154,7 +154,7 @@ static void open_stream(void *arg) {
         rc = open_filters(d);
     if (rc == 0) {
         d->state = DOWNSTREAM_STREAM;
-        if (last->kind->itab->serve(n, n->selves[last->index]) == NETWORK_TAKEN)
+        if (last->itab->serve(n, n->selves[last->index]) == NETWORK_TAKEN)
             return;
     }
     network_stream_end(n);
@@ -164,7 +164,36 @@ void network_stream_end(struct network_stream *n) {
     struct downstream *d = n->connection;
     if (rt_self())
         labels_describe_by(NULL); /* it may be the one that serves, and n goes */
-    downstream_destroy(d);
+    if (n->holds == 0) {
+        downstream_destroy(d);
+        return;
+    }
+    n->ended = true;
+    for (uint32_t i = 0; i < n->open_count; i++) {
+        const struct network_filter *filter = &n->info->chain->filters[i];
+        if (filter->itab->cut)
+            filter->itab->cut(n, n->selves[i]);
+    }
+}
+
+void network_stream_hold(struct network_stream *n) {
+    n->holds++;
+}
+
+void network_stream_release(struct network_stream *n) {
+    ASSERT(n->holds > 0);
+    if (--n->holds == 0 && n->ended)
+        downstream_destroy(n->connection);
+}
+
+bool network_stream_break(struct network_stream *n) {
+    struct downstream *d = n->connection;
+    const struct filter_chain *chain = d->info->chain;
+    const struct network_filter *last = &chain->filters[chain->filter_count - 1];
+    if (d->state != DOWNSTREAM_STREAM || n->ended || !last->itab->event)
+        return false;
+    last->itab->event(n, n->selves[last->index], SOCKET_BROKEN);
+    return true;
 }
 
 /* NULL, or what counts those that are not opened for the reason that there is. */
@@ -225,6 +254,6 @@ void downstream_stream_event(struct downstream *d, unsigned events) {
     struct network_stream *n = d->info->stream;
     const struct filter_chain *chain = d->info->chain;
     const struct network_filter *last = &chain->filters[chain->filter_count - 1];
-    if (last->kind->itab->event)
-        last->kind->itab->event(n, n->selves[last->index], events);
+    if (last->itab->event)
+        last->itab->event(n, n->selves[last->index], events);
 }

@@ -45,9 +45,12 @@ static void build_filter(struct filter_chain *chain, const struct cfg_filter *co
                         name_len, config->name.ptr);
         return;
     }
-    *filter =
-        (struct network_filter){.kind = kind, .name = config->name, .index = chain->filter_count};
-    bool serves = kind->itab->serve != NULL;
+    *filter = (struct network_filter){.kind = kind,
+                                      .itab = kind->choose ? kind->choose(&config->typed_config)
+                                                           : kind->itab,
+                                      .name = config->name,
+                                      .index = chain->filter_count};
+    bool serves = filter->itab->serve != NULL;
     if (serves != last)
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, &config->mark,
                         last ? "the last filter of a chain serves the connection, as "

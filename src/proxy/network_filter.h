@@ -33,7 +33,11 @@ struct network_stream {
     struct span cluster;    /* where to, if a filter says so (sni_cluster); absent: as configured */
     struct stream_info log; /* for the access log */
     struct doing doing;     /* of the coroutine that serves it, and of others: doing_init_like */
-    uint32_t open_count;    /* private, as the rest */
+    /* A filter, and not who serves, closes it: the client is told of an end, and not that the stream broke. */
+    bool closed_by_filter;
+    bool ended; /* private, as the rest */
+    uint32_t holds;
+    uint32_t open_count;
     struct partial_head *kept; /* memory of `in`, or NULL */
     void *selves[];            /* of each filter, by index: what open left there */
 };
@@ -54,6 +58,9 @@ struct network_filter_itab {
      * n->in and asks socket_has_input first. A scheduler callback; it may end the stream if no coroutine serves it.
      * May be NULL. */
     void (*event)(struct network_stream *n, void *self, unsigned events);
+    /* The connection is over but for those who hold it (network_stream_hold): a coroutine of this filter that does is
+     * to come to its end, cancelled for instance. May be NULL. */
+    void (*cut)(struct network_stream *n, void *self);
     /* The connection is over, reader and writer are closed; for each whose open returned 0, in reverse order. May be
      * NULL; must not park. */
     void (*close)(struct network_stream *n, void *self);
@@ -62,6 +69,8 @@ struct network_filter_itab {
 /* How one is configured: found by the schema of its typed_config. */
 struct network_filter_kind {
     const struct network_filter_itab *itab;
+    /* Or which of several, one that serves for instance and one that does not; then itab is NULL. */
+    const struct network_filter_itab *(*choose)(const struct cfg_any *typed_config);
     const struct cfg_schema *schema;
     /* Its open wraps reader or writer. Not in front of an HTTP connection manager, which reads the socket itself. */
     bool wraps;
@@ -75,6 +84,7 @@ struct network_filter_kind {
  * these: see filter_chain.h. */
 struct network_filter {
     const struct network_filter_kind *kind;
+    const struct network_filter_itab *itab;
     struct span name;
     uint32_t index;
     void *config; /* owned */
@@ -89,3 +99,11 @@ const struct network_filter_kind *network_filter_find(const struct cfg_schema *s
 /* Ends a connection that was taken (NETWORK_TAKEN): closes filters and socket, frees n. Also of one that a coroutine
  * of the filter still serves, by that coroutine as its last act. */
 void network_stream_end(struct network_stream *n);
+
+/* For a coroutine of a filter's own that uses the reader or the writer: until the release, n and what it has stay, also
+ * when the connection is over. The release may be what ends it. */
+void network_stream_hold(struct network_stream *n);
+void network_stream_release(struct network_stream *n);
+/* For a filter that is not the last: the connection is to end. The last one is told that its socket broke, and may end n
+ * before this returns. False: it is not served yet, or by one that only its reader and writer tell. */
+bool network_stream_break(struct network_stream *n);

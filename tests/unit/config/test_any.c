@@ -75,7 +75,8 @@ static void extensions_that_are_not_built_in_are_named(void **state) {
                       "connection_limit.v3.ConnectionLimit, " NETWORK
                       "local_ratelimit.v3.LocalRateLimit, " NETWORK "echo.v3.Echo, " NETWORK
                       "direct_response.v3.Config, "
-                      "sluice.extensions.filters.network.inject.v1.Inject\n");
+                      "sluice.extensions.filters.network.inject.v1.Inject, " NETWORK
+                      "golang.v3alpha.Config\n");
     refused(WITH_HCM("route_config: {}, http_filters: [{name: f}]"),
             HCM_PATH "http_filters[0]: typed_config is required\n");
 }

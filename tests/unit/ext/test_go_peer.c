@@ -1,0 +1,290 @@
+/* go_peer.c and go_upstream.c, as a library's threads see them: what is done in which order, what waits, and what a
+ * stale or strange address gets. */
+#include <errno.h>
+
+#include "../rt/rt_story.h"
+#include "fake_go.h"
+
+#include "ext/go_peer.h"
+#include "ext/go_stats.h"
+#include "ext/go_upstream.h"
+
+/* ---- a connection that notes what is done with it ---- */
+
+static struct connection {
+    struct go_peer *peer;
+    char said[256];
+    unsigned closes, hurries;
+    enum go_close_type close_type;
+    _Atomic unsigned events;
+    bool blocks; /* a write waits until it is cancelled, or that is taken back */
+    struct g *writer;
+    size_t bytes;
+} connection;
+
+static int on_write(void *owner, struct span bytes, bool end) {
+    struct connection *c = owner;
+    size_t len = strlen(c->said);
+    c->writer = rt_self();
+    while (c->blocks)
+        if (rt_park("a slow client", RT_FOREVER) == -ECANCELED)
+            return -ECANCELED;
+    c->writer = NULL;
+    c->bytes += bytes.len;
+    if (bytes.len < 20)
+        (void)snprintf(c->said + len, sizeof c->said - len, "%.*s%s,", (int)bytes.len, bytes.ptr,
+                       end ? "." : "");
+    return 0;
+}
+
+static void on_close(void *owner, enum go_close_type type) {
+    struct connection *c = owner;
+    c->closes++;
+    c->close_type = type;
+}
+
+static void on_hurry(void *owner) {
+    struct connection *c = owner;
+    c->hurries++;
+}
+
+static void on_event(void *arg) {
+    const struct go_peer_call *call = arg;
+    CHECK(call->number == GO_PEER_REMOTE_CLOSE);
+    connection.events++;
+}
+
+static const struct go_peer_itab itab = {
+    .write = on_write, .close = on_close, .hurry = on_hurry, .tell_event = on_event};
+
+/* As a filter makes it; the address that Go has. */
+static void *begin(void) {
+    memset(&connection, 0, sizeof connection);
+    struct go_peer *peer = connection.peer = go_peer_new(&fake_go.library, false, 0, 0);
+    CHECK(peer && peer->lent);
+    memcpy(peer->lent->info[GO_PEER_LOCAL].text, "here", peer->lent->info[GO_PEER_LOCAL].len = 4);
+    CHECK(go_peer_start(peer, &itab, &connection) == 0);
+    peer->known = peer->announced = true;
+    return peer->lent;
+}
+
+static void end(void) {
+    go_peer_stop_writing(connection.peer);
+    go_peer_end(connection.peer, GO_PEER_REMOTE_CLOSE);
+    while (connection.events == 0)
+        rt_yield_to_events();
+}
+
+static int say(void *w, const char *text, int ends) {
+    return envoyGoFilterDownstreamWrite(w, (void *)(uintptr_t)text, (int)strlen(text), ends);
+}
+
+static void until_idle(void) {
+    go_peer_flush(connection.peer, RT_FOREVER);
+}
+
+static int info(void *w, struct go_string *out) {
+    *out = (struct go_string){0};
+    return envoyGoFilterDownstreamInfo(w, GO_PEER_LOCAL, out);
+}
+
+/* ---- stories ---- */
+
+static void order_story(void *arg) {
+    void *w = begin();
+    CHECK(say(w, "one", 0) == GO_OK && say(w, "two", 0) == GO_OK);
+    CHECK(envoyGoFilterDownstreamWrite(w, NULL, 0, 1) == GO_OK);
+    CHECK(envoyGoFilterDownstreamClose(w, GO_CLOSE_FLUSH) == GO_OK);
+    CHECK(say(w, "three", 0) == GO_OK); /* behind the close: dropped */
+    until_idle();
+    while (!connection.closes)
+        rt_yield_to_events();
+    CHECK(strcmp(connection.said, "one,two,.,") == 0);
+    CHECK(connection.close_type == GO_CLOSE_FLUSH && connection.hurries == 0);
+    end();
+    CHECK(envoyGoFilterDownstreamWrite(w, NULL, 0, 1) == GO_FILTER_IS_DESTROYED);
+    envoyGoFilterDownstreamFinalize(w, 0);
+    rt_stop(0);
+}
+
+static void commands_are_done_in_their_order(void **state) {
+    story(1, order_story);
+}
+
+static void stale_story(void *arg) {
+    struct go_string text;
+    char strange[64];
+    void *w = begin();
+    CHECK(info(w, &text) == GO_OK && text.len == 4 && memcmp(text.ptr, "here", 4) == 0);
+    CHECK(envoyGoFilterDownstreamInfo(w, 7, &text) == GO_VALUE_NOT_FOUND);
+    /* what is none of theirs */
+    CHECK(say(strange, "x", 0) == GO_FILTER_IS_GONE && say(NULL, "x", 0) == GO_FILTER_IS_GONE);
+    CHECK(envoyGoFilterUpstreamWrite(w, strange, 1, 0) == GO_FILTER_IS_GONE);
+    CHECK(envoyGoFilterUpstreamConnEnableHalfClose(w, 1) == GO_FILTER_IS_GONE);
+    CHECK(envoyGoFilterUpstreamInfo(w, 0, &text) == GO_FILTER_IS_GONE);
+    envoyGoFilterUpstreamFinalize(strange, 0);
+    end();
+    /* the connection has ended, Go has its address still */
+    CHECK(info(w, &text) == GO_OK && text.len == 4);
+    CHECK(say(w, "x", 0) == GO_FILTER_IS_DESTROYED);
+    CHECK(envoyGoFilterDownstreamClose(w, 0) == GO_FILTER_IS_DESTROYED);
+    envoyGoFilterDownstreamFinalize(w, 0);
+    /* and then not */
+    CHECK(info(w, &text) == GO_FILTER_IS_GONE && say(w, "x", 0) == GO_FILTER_IS_GONE);
+    envoyGoFilterDownstreamFinalize(w, 0);
+    rt_stop(0);
+}
+
+static void stale_and_strange_addresses_get_codes(void **state) {
+    story(1, stale_story);
+}
+
+static void hard_story(void *arg) {
+    void *w = begin();
+    connection.blocks = true;
+    CHECK(say(w, "slow", 0) == GO_OK && say(w, "next", 0) == GO_OK);
+    while (!connection.writer)
+        rt_yield_to_events();
+    CHECK(envoyGoFilterDownstreamClose(w, GO_CLOSE_FLUSH_AND_DELAY) == GO_OK); /* waits for room */
+    rt_yield_to_events();
+    CHECK(connection.closes == 0);
+    CHECK(envoyGoFilterDownstreamClose(w, GO_CLOSE_NO_FLUSH) == GO_OK);
+    while (connection.closes < 2)
+        rt_yield_to_events();
+    CHECK(strcmp(connection.said, "") == 0);
+    end();
+    envoyGoFilterDownstreamFinalize(w, 0);
+    rt_stop(0);
+}
+
+static void a_close_without_flush_does_not_wait_for_room(void **state) {
+    story(1, hard_story);
+}
+
+/* A callback that writes more than the other side takes at a time. */
+static void *to_fill;
+static void writes_much(void *arg) {
+    static char bytes[GO_PEER_QUEUE_HIGH];
+    go_peer_call_begins(arg);
+    for (int i = 0; i < 2; i++)
+        CHECK(envoyGoFilterDownstreamWrite(to_fill, bytes, sizeof bytes, 0) == GO_OK);
+    CHECK(go_peer_p_here() == 0);
+    go_peer_call_ends();
+    CHECK(go_peer_p_here() == rt_p_count());
+}
+
+static bool has_waited;
+static void reads_on(void *arg) {
+    CHECK(go_peer_wait_for_room(arg) == 0);
+    has_waited = true;
+}
+
+static void room_story(void *arg) {
+    struct go_peer_call call = {0};
+    to_fill = begin();
+    connection.blocks = true;
+    CHECK(go_peer_call(connection.peer, writes_much, &call) == 0);
+    CHECK(call.full == connection.peer->handle);
+    CHECK(go_here("reader", reads_on, &call) == 0);
+    while (!connection.writer)
+        rt_yield_to_events();
+    rt_yield_to_events();
+    CHECK(!has_waited);
+    connection.blocks = false;
+    rt_ready(connection.writer);
+    while (!has_waited)
+        rt_yield_to_events();
+    CHECK(connection.bytes == 2 * GO_PEER_QUEUE_HIGH);
+    end();
+    CHECK(go_peer_wait_for_room(&call) == 0); /* there is nothing to wait for */
+    envoyGoFilterDownstreamFinalize(to_fill, 0);
+    rt_stop(0);
+}
+
+static void who_filled_a_queue_waits_for_room(void **state) {
+    story(1, room_story);
+}
+
+static void overflow_story(void *arg) {
+    void *w = begin();
+    enum { PIECE = GO_PEER_QUEUE_MAX / 4 };
+    char *bytes = calloc(1, PIECE);
+    CHECK(bytes);
+    connection.blocks = true;
+    unsigned taken = 0;
+    while (envoyGoFilterDownstreamWrite(w, bytes, PIECE, 0) == GO_OK)
+        taken++;
+    CHECK(taken == 3); /* and what each costs besides */
+    CHECK(say(w, "x", 0) == GO_INTERNAL_FAILURE);
+    while (!connection.closes)
+        rt_yield_to_events();
+    CHECK(connection.close_type == GO_CLOSE_RESET && connection.closes == 1);
+    free(bytes);
+    end();
+    envoyGoFilterDownstreamFinalize(w, 0);
+    rt_stop(0);
+}
+
+static void too_much_is_broken_off_once(void **state) {
+    story(1, overflow_story);
+}
+
+/* ---- upstreams ---- */
+
+static _Atomic int64_t failure;
+static _Atomic uint64_t failed_id;
+static void *_Atomic failed_w;
+
+static void on_failure(void *w, int64_t reason, uint64_t conn_id) {
+    failure = reason;
+    failed_w = w;
+    failed_id = conn_id;
+}
+
+static void ready(void *w, uint64_t conn_id) {
+    CHECK(!"an upstream at no address");
+}
+
+/* The address that Go gives to its finalizer is one of ours, whatever the other one was. */
+static void malformed_story(void *arg) {
+    static const char *const addresses[] = {"", ":", ":80", "1.2.3.4", "[::1]80", "::1:80", "x:1"};
+    struct go_string out = {0};
+    for (uint64_t i = 0; i < sizeof addresses / sizeof addresses[0]; i++) {
+        void *w = go_upstream_connect(&fake_go.library, span_of(addresses[i]), i + 1);
+        CHECK(w);
+        CHECK(envoyGoFilterUpstreamWrite(w, &out, 1, 0) == GO_OK); /* before it is ready */
+        while (failed_id != i + 1)
+            rt_yield_to_events();
+        CHECK(failure == 1 && failed_w == w);
+        CHECK(envoyGoFilterUpstreamInfo(w, GO_PEER_LOCAL, &out) == GO_OK);
+        CHECK((size_t)out.len == strlen(addresses[i]));
+        envoyGoFilterUpstreamFinalize(w, 0);
+        CHECK(envoyGoFilterUpstreamClose(w, 0) == GO_FILTER_IS_GONE);
+    }
+    rt_stop(0);
+}
+
+static void trap_a_malformed_address_has_a_name_and_fails(void **state) {
+    story(1, malformed_story);
+}
+
+static int init(void **state) {
+    fake_go_init();
+    fake_go.library.fn.network = (struct go_network_functions){.on_upstream_failure = on_failure,
+                                                               .on_upstream_ready = ready};
+    CHECK(stats_init(4) == 0);
+    CHECK(go_lent_init() == 0);
+    return go_peers_init();
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(commands_are_done_in_their_order),
+        cmocka_unit_test(stale_and_strange_addresses_get_codes),
+        cmocka_unit_test(a_close_without_flush_does_not_wait_for_room),
+        cmocka_unit_test(who_filled_a_queue_waits_for_room),
+        cmocka_unit_test(too_much_is_broken_off_once),
+        cmocka_unit_test(trap_a_malformed_address_has_a_name_and_fails),
+    };
+    return cmocka_run_group_tests(tests, init, NULL);
+}

@@ -40,7 +40,7 @@
 
 #include "base/intern.h"
 
-enum { NAMES = 3, PAIRS_MAX = (NAMES + 1) / 2, CHANGES_MAX = NAMES + 4 * PAIRS_MAX + 1 };
+enum { NAMES = 4, PAIRS_MAX = (NAMES + 1) / 2, CHANGES_MAX = NAMES + 4 * PAIRS_MAX + 1 };
 
 typedef uintptr_t word;
 
@@ -63,11 +63,15 @@ static void set(word *at, word value) {
 }
 
 /* In the reverse order, which keeps I1. */
-void go_environ_end(void) {
+static void restore(void) {
     while (change_count > 0) {
         change_count--;
         __atomic_store_n(changes[change_count].at, changes[change_count].was, __ATOMIC_RELEASE);
     }
+}
+
+void go_environ_end(void) {
+    restore();
     pthread_mutex_unlock(&lock);
 }
 
@@ -130,15 +134,19 @@ static word entry_of(const char *name, const char *old, struct span value) {
     return (word)kept;
 }
 
-static int apply(const struct go_environ *wish) {
+static int apply(const struct go_environ *wish, unsigned max_procs) {
+    char procs[16];
+    int procs_len = snprintf(procs, sizeof procs, "%u", max_procs);
+    enum if_there { REPLACE, ADD, LEAVE };
     const struct {
         const char *name;
         struct span value;
-        bool adds;
+        enum if_there if_there;
     } wanted[NAMES] = {
-        {"GODEBUG", wish->no_cgocheck ? SPAN_LIT("cgocheck=0") : span_none(), true},
-        {"GOGC", wish->gogc, false},
-        {"GOMEMLIMIT", wish->memory_limit, false},
+        {"GODEBUG", wish->no_cgocheck ? SPAN_LIT("cgocheck=0") : span_none(), ADD},
+        {"GOGC", wish->gogc, REPLACE},
+        {"GOMEMLIMIT", wish->memory_limit, REPLACE},
+        {"GOMAXPROCS", max_procs ? span_make(procs, (size_t)procs_len) : span_none(), LEAVE},
     };
     word fresh[NAMES + 1];
     unsigned fresh_count = 0;
@@ -147,7 +155,10 @@ static int apply(const struct go_environ *wish) {
             continue;
         struct span name = span_of(wanted[i].name);
         word *place = find(name);
-        const char *old = place && wanted[i].adds ? text_at(*place) + name.len + 1 : NULL;
+        if (place && wanted[i].if_there == LEAVE)
+            continue;
+        bool adds = place && wanted[i].if_there == ADD;
+        const char *old = adds ? text_at(*place) + name.len + 1 : NULL;
         word entry = entry_of(wanted[i].name, old, wanted[i].value);
         if (!entry)
             return -ENOMEM;
@@ -166,7 +177,13 @@ int go_environ_begin(const struct go_environ *wish) {
     pthread_mutex_lock(&lock);
     bool is_asked =
         wish->no_cgocheck || !span_is_none(wish->gogc) || !span_is_none(wish->memory_limit);
-    int err = !is_asked ? 0 : env ? apply(wish) : -ENOSPC;
+    int err = 0;
+    if (wish->max_procs)
+        err = env ? apply(wish, wish->max_procs) : -ENOSPC;
+    if (err)
+        restore();
+    if (err || !wish->max_procs)
+        err = !is_asked ? 0 : env ? apply(wish, 0) : -ENOSPC;
     if (err)
         go_environ_end();
     return err;

@@ -1,4 +1,4 @@
-/* go_environ: gives one Go library its own GODEBUG, GOGC and GOMEMLIMIT, while it starts.
+/* go_environ: gives one Go library its own GODEBUG, GOGC, GOMEMLIMIT and GOMAXPROCS, while it starts.
  *
  * A Go runtime reads its environment once, as it starts, from the block that the kernel put on the
  * process's first stack; setenv() does not reach that. Between go_environ_begin and go_environ_end the
@@ -18,6 +18,8 @@ struct go_environ {
     bool no_cgocheck;         /* GODEBUG=cgocheck=0, behind what the user set there */
     struct span gogc;         /* "50", "off"; absent: what the process has */
     struct span memory_limit; /* "512MiB"; absent: what the process has */
+    /* GOMAXPROCS, where the process has none and if there is room: it is no reason to fail. 0: Go's own. */
+    unsigned max_procs;
 };
 
 /* As main() got them: argv must be the kernel's block. Before the first library; once. */

@@ -16,6 +16,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -153,6 +154,18 @@ static int define_missing(struct go_elf *elf, const char *path, char why[GO_LIBR
     return err;
 }
 
+/* How many Ps its runtime has, unless the user says it. After a callback the thread that made it keeps Go's P. Go's
+ * monitor leaves it there while another one is idle; with none it takes it back after 20 us, which costs two
+ * context switches and the next callback more. So there is one more than threads of ours that call. 0: as many
+ * as Go likes, which is more. */
+static unsigned max_procs(void) {
+    cpu_set_t cores;
+    unsigned callers = rt_p_count();
+    bool is_enough =
+        sched_getaffinity(0, sizeof cores, &cores) == 0 && (unsigned)CPU_COUNT(&cores) > callers;
+    return callers && !is_enough ? callers + 1 : 0;
+}
+
 /* The handle, or NULL and the reason in why. */
 static void *open_library(const char *path, struct go_elf *elf, const struct go_library_wish *wish,
                           char why[GO_LIBRARY_WHY_MAX]) {
@@ -160,7 +173,8 @@ static void *open_library(const char *path, struct go_elf *elf, const struct go_
         return NULL;
     struct go_environ environ = {.no_cgocheck = elf->has_network || elf->has_cluster_specifier,
                                  .gogc = wish->gogc,
-                                 .memory_limit = wish->memory_limit};
+                                 .memory_limit = wish->memory_limit,
+                                 .max_procs = max_procs()};
     int err = go_environ_begin(&environ);
     if (err) {
         (void)snprintf(why, GO_LIBRARY_WHY_MAX,

@@ -108,7 +108,7 @@ static void new_names_appear_and_the_rest_stays(void **state) {
     the_vector_is_whole(go_vector());
     the_vector_is_whole(old_vector());
     end();
-    begin((struct go_environ){true, SPAN_LIT("50"), SPAN_LIT("64MiB")});
+    begin((struct go_environ){true, SPAN_LIT("50"), SPAN_LIT("64MiB"), 0});
     assert_string_equal(seen("GODEBUG"), "cgocheck=0");
     assert_string_equal(seen("GOGC"), "50");
     assert_string_equal(seen("GOMEMLIMIT"), "64MiB");
@@ -131,7 +131,7 @@ static void what_the_user_set_in_godebug_stays_before_ours(void **state) {
     const char *const environment[] = {"GODEBUG=gctrace=1,madvdontneed=1", "GOGC=100", "GOGC=7",
                                        NULL};
     make(environment, usual);
-    begin((struct go_environ){true, SPAN_LIT("20"), span_none()});
+    begin((struct go_environ){true, SPAN_LIT("20"), span_none(), 0});
     assert_string_equal(seen("GODEBUG"), "gctrace=1,madvdontneed=1,cgocheck=0");
     assert_string_equal(seen("GOGC"), "20");
     end();
@@ -146,13 +146,36 @@ static void without_room_nothing_changes(void **state) {
     static const uintptr_t bare[] = {AT_PAGESZ, 4096, AT_RANDOM, 0x6000, AT_NULL, 0};
     const char *const environment[] = {"GOGC=100", NULL};
     make(environment, bare);
-    struct go_environ wish = {true, SPAN_LIT("50"), span_none()};
+    struct go_environ wish = {true, SPAN_LIT("50"), span_none(), 0};
     assert_int_equal(go_environ_begin(&wish), -ENOSPC);
     assert_memory_equal(&block, &before, sizeof(block));
     begin((struct go_environ){.gogc = SPAN_LIT("50")}); /* which has a place */
     assert_string_equal(seen("GOGC"), "50");
     end();
     begin((struct go_environ){0}); /* nothing asked for */
+    end();
+}
+
+static void processors_are_a_wish_and_the_users_word_counts(void **state) {
+    make((const char *const[]){"HOME=/", NULL}, usual);
+    begin((struct go_environ){true, SPAN_LIT("50"), SPAN_LIT("64MiB"), 3}); /* two pairs of names */
+    assert_string_equal(seen("GOMAXPROCS"), "3");
+    assert_string_equal(seen("GODEBUG"), "cgocheck=0");
+    assert_string_equal(seen("GOMEMLIMIT"), "64MiB");
+    the_vector_is_whole(go_vector());
+    the_vector_is_whole(old_vector());
+    end();
+
+    make((const char *const[]){"GOMAXPROCS=1", NULL}, usual);
+    begin((struct go_environ){.max_procs = 3});
+    assert_string_equal(seen("GOMAXPROCS"), "1");
+    end();
+
+    static const uintptr_t bare[] = {AT_PAGESZ, 4096, AT_RANDOM, 0x6000, AT_NULL, 0};
+    make((const char *const[]){"GOGC=100", NULL}, bare);
+    begin((struct go_environ){.gogc = SPAN_LIT("50"), .max_procs = 3}); /* no room for a name */
+    assert_string_equal(seen("GOGC"), "50");
+    assert_null(seen("GOMAXPROCS"));
     end();
 }
 
@@ -174,6 +197,7 @@ int main(void) {
         cmocka_unit_test(an_empty_environment_gets_them_too),
         cmocka_unit_test(what_the_user_set_in_godebug_stays_before_ours),
         cmocka_unit_test(without_room_nothing_changes),
+        cmocka_unit_test(processors_are_a_wish_and_the_users_word_counts),
         cmocka_unit_test(the_process_itself_sees_it_for_that_while),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

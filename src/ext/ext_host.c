@@ -257,9 +257,11 @@ static int send_request(struct ext_host *host, const char *bytes, size_t size,
 
 int ext_host_call(struct ext_host *host, const struct ext_host_message *request,
                   struct ext_host_message *answer, int64_t deadline_ns) {
-    memmove(host->inbox, host->inbox + host->taken, host->inbox_len - host->taken);
-    host->inbox_len -= host->taken;
-    host->taken = 0;
+    if (host->taken) {
+        memmove(host->inbox, host->inbox + host->taken, host->inbox_len - host->taken);
+        host->inbox_len -= host->taken;
+        host->taken = 0;
+    }
     size_t size;
     char *bytes = ext_host_encode(request, &size);
     if (!bytes)

@@ -38,6 +38,23 @@ static struct span kept(struct span name) {
     return span_make(intern(name, SIZE_MAX), name.len);
 }
 
+/* GET / of a host that does not exist. Header by header, as many as there is memory for. */
+static int make_up(struct ext_edited *request) {
+    static const struct {
+        enum header_id id;
+        struct span name, value;
+    } fields[] = {
+        {HDR_METHOD, SPAN_INIT(":method"), SPAN_INIT("GET")},
+        {HDR_SCHEME, SPAN_INIT(":scheme"), SPAN_INIT("http")},
+        {HDR_AUTHORITY, SPAN_INIT(":authority"), SPAN_INIT("probe.invalid")},
+        {HDR_PATH, SPAN_INIT(":path"), SPAN_INIT("/")},
+    };
+    int err = ext_edited_init(request, NULL, EXT_REQUEST, NULL, 0);
+    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]) && !err; i++)
+        err = header_add(&request->map, fields[i].id, fields[i].name, fields[i].value);
+    return err;
+}
+
 /* A stream at the moment when Go hears of it first: what a factory asks about it is answered. The type of log
  * is one that the SDK knows not: it makes the filter, and calls nothing of it. */
 static void create_filter(struct span name, uint64_t config_id, char *said) {
@@ -48,8 +65,13 @@ static void create_filter(struct span name, uint64_t config_id, char *said) {
     enum { NO_SUCH_LOG = 0 };
     const struct go_functions *fn = &library->fn;
     struct go_lent *lent = block->lent;
+    struct ext_edited made_up;
+    if (make_up(&made_up) != 0)
+        LOG(log_golang, LOG_WARN, "no memory for a request that a factory could ask about");
     ext_lock(&block->stream);
     block->stream.logging = true;
+    block->stream.facts = (struct ext_facts){0};
+    block->stream.sides[EXT_REQUEST].sight.request = &made_up.map;
     ext_unlock(&block->stream);
     atomic_store(&lent->states[0].state, GO_PROCESSING_HEADER);
     go_block_enter(block, config_id, 0);
@@ -63,6 +85,7 @@ static void create_filter(struct span name, uint64_t config_id, char *said) {
     (void)ext_stream_end(&block->stream);
     fn->on_destroy(&lent->request, GO_DESTROY_NORMAL);
     go_block_end(block, STATS_SHARD_FOREIGN);
+    ext_edited_fini(&made_up);
 }
 
 /* The SDK logs an error that a parser returns. */

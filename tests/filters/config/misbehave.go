@@ -102,8 +102,17 @@ func (*misbehaving) Merge(parent, child interface{}) interface{} {
 func newMisbehaving(config interface{}, callbacks api.FilterCallbackHandler) api.StreamFilter {
 	config.(*misbehaving).act("factory")
 	// What factories may ask is answered in a probe as well.
-	callbacks.StreamInfo().DownstreamRemoteAddress()
-	callbacks.StreamInfo().Protocol()
+	info := callbacks.StreamInfo()
+	info.DownstreamRemoteAddress()
+	info.GetRouteName()
+	info.Protocol()
+	info.DynamicMetadata().Set("misbehave", "key", "value")
+	info.DynamicMetadata().Get("misbehave")
+	info.FilterState().GetString("key")
+	if method, err := callbacks.GetProperty("request.method"); err != nil || method == "" {
+		panic(fmt.Sprint("no request: ", err))
+	}
+	callbacks.GetProperty("xds.route_name")
 	return &api.PassThroughStreamFilter{}
 }
 

@@ -1,9 +1,8 @@
 """Each Go library runs with the environment that its configuration asks for, and the user sets nothing."""
 
-
 import kit
 import pytest
-from go_support import Proxy, config_of, go_listener, refused, stop
+from go_support import Proxy, config_of, go_listener, refused, report_listener, stop
 
 from build import build
 
@@ -32,6 +31,32 @@ def test_each_library_has_its_own_collector(inherited):
     assert reply.header("x-gogc") == inherited.get("GOGC", "100")
     assert reply.header("x-env-gogc") == inherited.get("GOGC", "")
     assert int(reply.header("x-memory-limit")) > 1 << 60
+    stop(sluice)
+
+
+@pytest.mark.long
+def test_http_filters_pass_gos_strictest_checks():
+    """Built with GOEXPERIMENT=cgocheck2, which ends the process when C is shown a pointer that it may not have."""
+    basic = build("basic", experiment="cgocheck2")
+    sluice = Proxy(config_of([go_listener("main", [kit.go_filter(basic, "basic")]), report_listener(basic)]))
+    asks = ["set:x-a:1", "get:x-b", "values:x-b", "getraw:x-b", "all", "info", "property:request.path"]
+    asks += ["metadata.set:ns:k:v", "metadata.get:ns", "state.set:a:b", "state.get:a", "gc"]
+    scripts = {
+        "dh": [*asks, "ret:3"],
+        "dd": ["b.string", "b.append:x", "b.len"],
+        "eh": ["add:x-c:2", "all", "gc"],
+        "ed": ["b.upper"],
+        "log": ["all", "info"],
+    }
+    with sluice.connect("main") as client:
+        for is_async in (False, True):
+            path = kit.path_of("/", test_id="t", is_async=is_async, **scripts)
+            reply = client.ask("POST", path, headers=[("x-b", "7")], body=b"hello")
+            assert (reply.status, reply.header("x-c"), reply.body) == (200, "2", b"DIRECT\n")
+        reply = client.ask("GET", kit.path_of("/", dh=["reply.header:x-r:b", "reply:403:no"]))
+        assert (reply.status, reply.header("x-r"), reply.body) == (403, "b", b"no")
+    report = kit.Reporter(sluice.port("report")).wait_until_collected()
+    assert "cgocheck2" in report["go_version"]
     stop(sluice)
 
 

@@ -38,12 +38,13 @@ def go_command():
     return os.environ.get("SLUICE_GO", "go")
 
 
-def build(name, sdk="1.33", strip=False, copy=""):
+def build(name, sdk="1.33", strip=False, copy="", experiment=""):
     """Returns the path of a library, building it if need be.
 
     strip  leaves out the symbol table and debug information, as releases do
     copy   any text: each gives a file of its own, which the dynamic loader takes
            for a library of its own, with a Go runtime of its own
+    experiment  a GOEXPERIMENT, for which all of Go is compiled anew: that takes minutes
     """
     if name not in LIBRARIES:
         raise ValueError(f"no such library: {name}")
@@ -56,6 +57,7 @@ def build(name, sdk="1.33", strip=False, copy=""):
 
     key = _key(name, modfile, flags)
     extra = ("-stripped" if strip else "") + (f"-{copy}" if copy else "")
+    extra += f"-{experiment}" if experiment else ""
     target = OUT / f"{name}-{sdk}{extra}-{key}.so"
     if target.exists():
         return target
@@ -67,7 +69,7 @@ def build(name, sdk="1.33", strip=False, copy=""):
             if copy:
                 part.write_bytes(build(name, sdk, strip).read_bytes())
             else:
-                _run_go(name, flags, part)
+                _run_go(name, flags, part, experiment=experiment)
             part.rename(target)
     return target
 
@@ -114,8 +116,10 @@ def _go_version():
     return _version
 
 
-def _run_go(name, flags, output, folder=HERE):
+def _run_go(name, flags, output, folder=HERE, experiment=""):
     env = dict(os.environ, CGO_ENABLED="1")
+    if experiment:
+        env["GOEXPERIMENT"] = experiment
     done = subprocess.run(
         [go_command(), "build", *flags, "-o", str(output), f"./{name}"],
         cwd=folder,

@@ -13,6 +13,7 @@ to, and does nothing else (bench/native/go_floor.c).
   async_hop           gets and sets a header in a goroutine, which then continues the request
   chain_of_five       five filters of the first kind
   body_untouched_64k  the first kind, while a body of 64 KiB passes it
+  start               from exec to ready, with so many Go libraries, each tried in a process of its own first
   blocked             how late others' requests are (p99.9) while a filter sleeps for a second in every worker, over
                       the same without: a ratio
 """
@@ -30,8 +31,9 @@ import threading
 
 import _report
 from _gofilter_servers import CASES, Lineup
+from _gofilter_start import start_ms
 from _load import case, http_asker
-from _servers import ROOT, Farm, compiled, cpu_clock
+from _servers import ROOT, SLUICE, Farm, compiled, cpu_clock
 from _turns import chosen, run, take_turns
 
 OUTPUT = ROOT / "build" / "bench" / "gofilter.json"
@@ -42,6 +44,7 @@ FLOOR = "header_get_set"  # what the floor is of
 FLOOR_COUNT, FLOOR_QUICK = 100_000, 2000
 BLOCKED_SHARE = 0.4  # of what the listener without filters can do
 BLOCKED_ROUNDS = 5
+STARTS = 9
 Aim = _report.Aim
 AIMS = [
     Aim("added_us_header_get_set", "floor", 1.3),
@@ -154,7 +157,7 @@ def blocked(lineup, options):
 
 
 def parse():
-    cases = [*CASES, "blocked"]
+    cases = [*CASES, "start", "blocked"]
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -199,17 +202,22 @@ def main():
             floor = Floor(library(folder), options.quick) if "floor" in options.only else None
             taken = added(lineup, names, floor, options)
             results += [case(f"added_us_{name}", "us/request", True, rows, float) for name, rows in taken.items()]
+        if "start" in options.case:
+            turns = 1 if options.quick else STARTS
+            taken = start_ms(SLUICE, library(folder), plugin="headers", turns=turns)
+            rows = {f"{count} libraries": times for count, times in taken.items()}
+            results.append(case("start_ms", "ms", True, rows, float))
         if "blocked" in options.case and "sluice" in lineup.servers:
             results.append(blocked(lineup, options))
     report = {"bench": "gofilter", "rounds": options.rounds, "seconds": options.seconds, "results": results}
     report["ratios"] = _report.ratios(results, ["sluice"], AIMS)
-    apart = [row for row in results if row["case"] == "p999_us_of_others"]
-    rest = [row for row in results if row not in apart]
+    for row in results:  # those that are not of servers stand by themselves
+        if row["case"] in ("start_ms", "p999_us_of_others"):
+            _report.print_results([row], list(row["values"]))
+    rest = [row for row in results if row["case"].startswith("added_")]
     if rest:
         _report.print_results(rest, [name for name in NAMES if name in options.only])
-    if apart:
-        _report.print_results(apart, ("quiet", "blocked"))
-        report["ratios"] += _report.ratios(apart, ["blocked"], [Aim("p999_us_of_others", "quiet", 1.2)])
+    report["ratios"] += _report.ratios(results, ["blocked"], [Aim("p999_us_of_others", "quiet", 1.2)])
     _report.print_ratios(report["ratios"])
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(report, indent=2) + "\n")

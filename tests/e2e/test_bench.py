@@ -86,6 +86,7 @@ def test_what_a_go_filter_adds_is_measured(tmp_path):
         assert "sluice" in results[f"added_us_{case}"]
     assert results["added_us_header_get_set"]["floor"]["min"] > 0
     assert set(results["p999_us_of_others"]) == {"quiet", "blocked"}
+    assert set(results["start_ms"]) == {"0 libraries", "1 libraries", "5 libraries"}
 
 
 @needs_peers

@@ -19,24 +19,80 @@
  *     long as the side is lent: see ext_query.c.
  * I4  Writes of F and T are lists of malloc'ed nodes. C applies them, on its own P, after the loan.
  *
- * The races
- *  - Continue against a client that vanishes: T posts under the lock and readies `waiter`, which is
- *    set only while C is parked and cleared by C under the lock before it leaves. The coroutine that
- *    is woken therefore exists. If C was cancelled first, T finds `abandoned` and is told so.
- *  - Continue against the status that the callback returns: whichever C sees first ends the loan,
- *    and ext_side_take_back drops the other, so that it cannot release the next chunk unseen.
- *  - Reply against Continue: a reply that came before the loan ended wins (a filter that replies
- *    from one goroutine and continues from another has replied).
- *  - A setter against the end of its loan: its edit is in the list before the lock is released, or
- *    the gate finds the side not lent.
- *  - Two sides at once: they have separate structs under one lock; the coroutines of one exchange
- *    never run at the same moment, and each touches its own side's maps only.
- *  - After a continue from elsewhere (T) the header map goes on and the router may change it, while
- *    filters commonly look at their headers once more: ext_side_freeze gives them a copy of the
- *    array (the bytes it points at are immutable, I2).
- *  - A coroutine that leaves while its side is lent (a reply by the other coroutine replaces the
- *    response, say) abandons the side first: from then on its map may be changed, as the gate
- *    answers "destroyed" and the view is gone.
+ * A side's states, and who has what of it
+ *
+ *              lend                  take_back
+ *     NOT LENT ─────► LENT ──────────────────────► NOT LENT       C goes on with its maps
+ *        │              │ cancelled: abandon
+ *        │              └──────────────► ABANDONED ──┐
+ *        └──────────── the log phase: LOGGING ───────┴─► DESTROYED (ext_stream_end), for both sides
+ *
+ *     state       maps      shown buffers  edits, added, reply   F and T may              answered else
+ *     NOT LENT    C's       C's to let go  none                  nothing                  not in Go
+ *     LENT        to read   theirs         theirs to add to      everything of the phase
+ *     ABANDONED   C's       gone           gone                  nothing                  destroyed
+ *     LOGGING     to read   gone or C's    edits                 look, edit; continues    (over: as NOT
+ *                                                                and replies are void      LENT was)
+ *     DESTROYED   -         gone           gone                  nothing                  destroyed
+ *
+ * Each arrow is one critical section, and so is each call of T from its look at the state to its last
+ * touch. So a call is wholly before or wholly after each arrow, and all that is left to argue is what it
+ * finds there. What every call goes through before it has the lock is in go_gate.c.
+ *
+ * The races, of C with one call
+ *  - Continue, the coroutine parks: C looks for `continued` and `reply` and sets `waiter` in one
+ *    critical section. T's is before it, and C does not park, or after it, and T readies the waiter. The
+ *    token of rt_ready is remembered, so C may still be on its way into the park.
+ *  - Continue, the client vanishes: `waiter` is set only while C waits, and C clears it under the
+ *    lock before it leaves, however it was woken. T readies under the lock: who is woken exists. If C was
+ *    first, T finds ABANDONED.
+ *  - Continue, the callback's own status: whichever C sees first ends the loan, and take_back drops the
+ *    other, as lend does, so that it cannot release the next chunk unseen. A continue that comes when
+ *    the next loan has begun is that one's: nothing tells them apart, on Envoy neither.
+ *  - Reply: as Continue. One that came before the loan ended wins over any status, posted or returned (a
+ *    filter that replies from one goroutine and continues from another has replied): take_back hands it out.
+ *    From then on the side has `replied`, and what else T decides is void.
+ *  - Edit, add data, clear route: in the list before the arrow that ends the loan, and then C, which takes
+ *    the list in that arrow, applies it; or refused. They are applied in the order of their critical
+ *    sections. An abandoned side's are dropped, answered OK or not: there is no message for them any more.
+ *  - Buffer: from lend on in the list of the shown, its handle made before. C moves it on only in
+ *    ext_side_release, which ends the handle and takes it off in one critical section; before, T finds the
+ *    handle and the buffer cannot go, as the lock holds C up; after, the handle opens nothing. Bytes
+ *    that a buffer borrows die with the reader's next step, which C takes when nothing borrowed is shown.
+ *  - Get, copy: what they find is copied under the lock, to where it outlives the stream (go_lent.h). A copy to
+ *    T's memory is bounded by what T was told (header_room), however the view has grown since.
+ *  - Any call, the end of the exchange: ext_stream_end is an arrow, too. Memory that holds the lock itself
+ *    is counted (go_block.h), and the address that T has of it is checked before it is followed and held for
+ *    the call (go_lent.h): so no call touches what is freed, Finalize may come before, in or after a
+ *    call, and the second one finds nothing. Which code a late call gets is go_gate.c's.
+ *
+ * of two calls
+ *  - Two continues: the first counts, the second finds `continued`, or the loan ended.
+ *  - A continue and a reply: above. Two replies: the first counts, the other is freed where it came.
+ *  - Edits by two goroutines: one list, in some order; each reads its own (ext_side_get_locked).
+ *
+ * of both sides
+ *  - They have separate structs under one lock; the coroutines of one exchange never run at the same
+ *    moment, and each touches its own side's maps only. While one lends, what the other may change is
+ *    not in its sight (ext_query.c).
+ *  - A reply by one side's coroutine ends the exchange for the other, which is cancelled and abandons its
+ *    side: from then on its map may be changed, as the gate answers "destroyed" and the view is gone.
+ *  - clear_route is the stream's, and whichever side ends its loan next takes it. The response's drops it:
+ *    there is none before the request's headers went on, and then the router has chosen.
+ *
+ * of calls into Go
+ *  - One thread per seat: who calls holds it (go_filter_begin), from before lend until the callback has
+ *    returned, though its P may have been handed on. A parked C holds none. seat.c has the hand-over.
+ *  - OnDestroy comes last, once: go_end.c takes the block away from the filter first. That Go
+ *    may be blocked in the stream's seat then, is why the end can outlive its exchange (ext_past.c): the
+ *    stream then shows copies, under the same lock.
+ *
+ * After a continue from elsewhere (T) the header map goes on and the router may change it, while filters
+ * commonly look at their headers once more: ext_side_freeze gives them a copy of the array (the bytes it
+ * points at are immutable, I2).
+ *
+ * Checked  tests/unit/ext/model runs this file and its neighbours in every order of these critical sections
+ * within a bound of preemptions; tests/unit/ext/test_go_storm.c in whatever order threads take, under TSan.
  *
  * Rejected: applying header edits in place under the lock. It would need C to take the lock for
  * every header access of every other filter, or a second kind of map; a list costs one malloc. */

@@ -3,6 +3,7 @@ package probe
 import (
 	"encoding/json"
 	"net/url"
+	"reflect"
 	"runtime"
 	"strings"
 
@@ -26,6 +27,7 @@ type Report struct {
 	GoroutinesLive int              `json:"goroutines_runtime"`
 	GCCycles       uint32           `json:"gc_cycles"`
 	HeapBytes      uint64           `json:"heap_bytes"`
+	RequestMap     int              `json:"request_map"`
 	Counts         map[string]int64 `json:"counts"`
 	Events         []string         `json:"events"`
 }
@@ -89,7 +91,7 @@ func (r *reporter) report(id string) *Report {
 		Collected: Collected.Load(), Destroyed: Destroyed.Load(), Logged: Logged.Load(),
 		Completed: Completed.Load(), Created: Created.Load(),
 		Goroutines: Goroutines.Load(), GoroutinesLive: runtime.NumGoroutine(),
-		GCCycles: mem.NumGC, HeapBytes: mem.HeapAlloc,
+		GCCycles: mem.NumGC, HeapBytes: mem.HeapAlloc, RequestMap: requestMapLen(),
 		Counts: map[string]int64{}, Events: []string{},
 	}
 	mu.Lock()
@@ -99,6 +101,17 @@ func (r *reporter) report(id string) *Report {
 	}
 	rep.Events = append(rep.Events, events[id]...)
 	return rep
+}
+
+// requestMapLen is how many requests the SDK has in its maps, of which it has one for
+// each worker. They have no locks: a length that is read meanwhile may be old.
+func requestMapLen() int {
+	total := 0
+	maps := reflect.ValueOf(http.Requests).Elem().FieldByName("requests")
+	for i := 0; i < maps.Len(); i++ {
+		total += maps.Index(i).Len()
+	}
+	return total
 }
 
 func forget(ids []string) {

@@ -71,7 +71,7 @@ static const struct model_story *story;
 static struct location locations[LOCATIONS_MAX];
 static unsigned location_count;
 static struct thread threads[MODEL_THREADS_MAX + 1]; /* the last one: setup and check */
-static unsigned current;
+static unsigned current = MODEL_THREADS_MAX;         /* outside of any run */
 static void *explorer_sp;
 static struct choice choices[CHOICES_MAX];
 static unsigned choice_count, choice_at;
@@ -354,6 +354,11 @@ bool model_cas(volatile void *at, void *expected, const void *desired, size_t si
     append(l, value, size, success, carried);
     note("swap", l, value);
     return true;
+}
+
+void model_step(const char *what) {
+    step();
+    note(what, 0, 0);
 }
 
 /* What each thread had stored is seen by all of them, and so by whoever goes on. */

@@ -60,6 +60,9 @@ unsigned model_choose(unsigned options);
 /* A step of a loop that waits for another thread: it goes on when another one has made a step. */
 void model_yield(void);
 
+/* The next thing that this thread does is a step, on memory that is not modelled: all see the latest. */
+void model_step(const char *what);
+
 /* membarrier(2): a full barrier on every thread at once. */
 void model_barrier(void);
 

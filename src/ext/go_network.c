@@ -13,7 +13,7 @@
  *           (network_stream_hold).
  * Half-close  As on Envoy the client's end is RemoteClose to the last filter, and to one before others OnData's end;
  *           but what Go wrote until then is still sent. */
-#include "ext/go_network.h"
+#include "ext/go_network_internal.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -26,8 +26,6 @@
 #include "ext/go_config.h"
 #include "ext/go_lent.h"
 #include "ext/go_log.h"
-#include "ext/go_peer.h"
-#include "io/pieces.h"
 #include "proxy/downstream.h"
 #include "proxy/filter_state.h"
 #include "proxy/worker.h"
@@ -35,41 +33,10 @@
 
 enum {
     READ_MAX = 1 << 20,
-    HELD_MAX = 1 << 20, /* bytes that OnWrite stopped */
-    FLUSH_MS = 1000,    /* for what Go wrote, once the client sent its end */
+    FLUSH_MS = 1000, /* for what Go wrote, once the client sent its end */
     LINGER_BYTES = 1 << 20,
     LINGER_MS = 1000,
     SLICES_AT_HAND = 16,
-};
-
-struct go_network {
-    struct go_library *library;
-    struct span plugin_name; /* interned */
-    uint64_t id;
-    bool is_last, passes_read_data;
-};
-
-/* A connection. */
-struct client {
-    struct network_stream *n;
-    const struct go_network *config;
-    struct go_peer *peer;
-    bool closing; /* Go wants it to end */
-    bool broken;  /* the socket, while nobody read it */
-    bool read_ended;
-    enum go_close_type close_type;
-    struct g *reading,
-        *writing; /* who is in our reader, in our writer; of the last one: who serves */
-    /* Before other filters. */
-    struct reader inner;
-    struct writer inner_writer;
-    struct comutex writes;
-    bool finished; /* the client was told of the end */
-    struct span
-        lent; /* what came while the filters behind were not opened yet: as the reader lent it */
-    char *held;
-    size_t held_len;
-    bool closed_reader, closed_writer;
 };
 
 /* ---- calls, on a thread stack ---- */
@@ -112,8 +79,7 @@ static void call_event(void *arg) {
     go_peer_call_ends();
 }
 
-/* 0 and what the plugin said; -ECANCELED. */
-static int tell_data(struct client *client, struct span bytes, bool end, uint64_t *status) {
+int go_client_tell_data(struct go_client *client, struct span bytes, bool end, uint64_t *status) {
     const uint64_t slice[2] = {(uint64_t)(uintptr_t)bytes.ptr, bytes.len};
     struct go_peer_call call = {
         .slices = slice, .slice_count = bytes.len ? 1 : 0, .size = bytes.len, .end = end};
@@ -122,9 +88,8 @@ static int tell_data(struct client *client, struct span bytes, bool end, uint64_
     return rc != 0 ? rc : go_peer_wait_for_room(&call);
 }
 
-/* The bytes that are held, then these. */
-static int tell_write(struct client *client, const struct iovec *pieces, int count, bool end,
-                      uint64_t *status) {
+int go_client_tell_write(struct go_client *client, const struct iovec *pieces, int count, bool end,
+                         uint64_t *status) {
     uint64_t at_hand[2 * (SLICES_AT_HAND + 1)], *slices = at_hand;
     struct go_peer_call call = {.end = end};
     if (count > SLICES_AT_HAND && !(slices = malloc(2 * ((size_t)count + 1) * sizeof slices[0])))
@@ -149,28 +114,27 @@ static int tell_write(struct client *client, const struct iovec *pieces, int cou
 /* ---- what Go asks for ---- */
 
 /* To the client, past what the plugin sees. With `writes`. */
-static struct writer writer_of(const struct client *client) {
+static struct writer writer_of(const struct go_client *client) {
     return client->config->is_last ? client->n->writer : client->inner_writer;
 }
 
-/* Once. */
-static int finish_writing(struct client *client) {
+int go_client_finish(struct go_client *client) {
     bool was_finished = client->finished;
     client->finished = true;
     return was_finished ? 0 : writer_finish(writer_of(client));
 }
 
-static int write_to(struct client *client, struct span bytes, bool end) {
+static int write_to(struct go_client *client, struct span bytes, bool end) {
     int rc = client->finished ? -EPIPE : 0;
     if (rc == 0 && bytes.len)
         rc = writer_write_span(writer_of(client), bytes);
     if (rc == 0 && end)
-        rc = finish_writing(client);
+        rc = go_client_finish(client);
     return rc != 0 || end ? -EPIPE : 0;
 }
 
 static int do_write(void *owner, struct span bytes, bool end) {
-    struct client *client = owner;
+    struct go_client *client = owner;
     struct network_stream *n = client->n;
     struct go_peer_call call = {0};
     const uint64_t slice[2] = {(uint64_t)(uintptr_t)bytes.ptr, bytes.len};
@@ -189,13 +153,13 @@ static int do_write(void *owner, struct span bytes, bool end) {
 }
 
 /* Of the last filter: whoever serves is woken, and does the rest. */
-static void close_last(struct client *client) {
+static void close_last(struct go_client *client) {
     if (client->reading)
         rt_cancel(client->reading);
 }
 
 /* Before others: the last one is told. */
-static void close_before(struct client *client) {
+static void close_before(struct go_client *client) {
     struct network_stream *n = client->n;
     n->closed_by_filter = client->close_type != GO_CLOSE_RESET;
     if (client->close_type == GO_CLOSE_RESET)
@@ -209,7 +173,7 @@ static void close_before(struct client *client) {
 }
 
 static void do_close(void *owner, enum go_close_type type) {
-    struct client *client = owner;
+    struct go_client *client = owner;
     struct network_stream *n = client->n;
     if (client->closing)
         return;
@@ -218,7 +182,7 @@ static void do_close(void *owner, enum go_close_type type) {
     if (type == GO_CLOSE_FLUSH || type == GO_CLOSE_FLUSH_AND_DELAY) {
         int rc = comutex_lock(&client->writes, RT_FOREVER);
         if (rc == 0) {
-            (void)!finish_writing(client); /* it is closed in any case */
+            (void)!go_client_finish(client); /* it is closed in any case */
             comutex_unlock(&client->writes);
         }
     }
@@ -231,7 +195,7 @@ static void do_close(void *owner, enum go_close_type type) {
 }
 
 static void do_hurry(void *owner) {
-    struct client *client = owner;
+    struct go_client *client = owner;
     client->n->socket_writer.stall_ns = 0;
 }
 
@@ -240,19 +204,19 @@ static const struct go_peer_itab peer_itab = {
 
 /* ---- the last filter ---- */
 
-static void read_all(struct client *client) {
+static void read_all(struct go_client *client) {
     struct network_stream *n = client->n;
     while (!client->closing && !client->broken) {
         struct span bytes;
         uint64_t status; /* "Stop" says nothing: there is no filter behind */
         ssize_t got = reader_next(n->reader, READ_MAX, &bytes);
         client->read_ended = got == 0;
-        if (got <= 0 || client->closing || tell_data(client, bytes, false, &status) != 0)
+        if (got <= 0 || client->closing || go_client_tell_data(client, bytes, false, &status) != 0)
             return;
     }
 }
 
-static void linger(struct client *client) {
+static void linger(struct go_client *client) {
     struct socket *socket = &client->n->connection->socket;
     bool lingers =
         client->close_type == GO_CLOSE_FLUSH_AND_DELAY ||
@@ -262,7 +226,7 @@ static void linger(struct client *client) {
 }
 
 static enum network_result serve(struct network_stream *n, void *self) {
-    struct client *client = self;
+    struct go_client *client = self;
     client->reading = rt_self();
     read_all(client);
     if (client->read_ended && !client->closing)
@@ -284,181 +248,38 @@ static enum network_result serve(struct network_stream *n, void *self) {
 
 /* A scheduler callback, while the one that serves is busy with Go. */
 static void event(struct network_stream *n, void *self, unsigned events) {
-    struct client *client = self;
+    struct go_client *client = self;
     if (!(events & SOCKET_BROKEN) || !client->reading)
         return;
     client->broken = true;
     rt_cancel(client->reading);
 }
 
-/* ---- before others: reading ---- */
-
-/* Bytes that go on, the end, or an error. What the plugin stops, or has, does not come. */
-static ssize_t pull(struct client *client, size_t max, struct span *out) {
-    for (;;) {
-        uint64_t status = GO_NETWORK_CONTINUE;
-        ssize_t n = client->closing ? -ECONNRESET : reader_next(client->inner, max, out);
-        if (client->closing)
-            return -ECONNRESET;
-        if (n == 0 && client->read_ended)
-            return 0;
-        if (n < 0)
-            return n;
-        client->read_ended = n == 0;
-        int rc = tell_data(client, *out, n == 0, &status);
-        if (rc != 0)
-            return client->closing ? -ECONNRESET : rc;
-        if (n == 0)
-            return 0; /* with Stop, too: there is no other way to go on */
-        if (status == GO_NETWORK_CONTINUE && client->config->passes_read_data)
-            return n;
-    }
-}
-
-static ssize_t next(void *data, size_t max, struct span *out) {
-    struct client *client = data;
-    size_t kept = client->lent.len < max ? client->lent.len : max;
-    if (kept) {
-        *out = span_make(client->lent.ptr, kept);
-        client->lent = span_from(client->lent, kept);
-        return (ssize_t)kept;
-    }
-    *out = span_make("", 0);
-    client->reading = rt_self();
-    ssize_t n = pull(client, max, out);
-    client->reading = NULL;
-    return n;
-}
-
-static void close_reader(void *data) {
-    struct client *client = data;
-    if (!client->closed_reader)
-        reader_close(client->inner);
-    client->closed_reader = true;
-}
-
-static const struct reader_itab reader_itab = {.next = next, .close = close_reader};
-
-/* ---- before others: writing ---- */
-
-static int hold_back(struct client *client, const struct iovec *pieces, int count) {
-    size_t more = pieces_size(pieces, count);
-    if (more > HELD_MAX - client->held_len)
-        return -EMSGSIZE;
-    char *held = more ? realloc(client->held, client->held_len + more) : client->held;
-    if (more && !held)
-        return -ENOMEM;
-    client->held = held;
-    for (int i = 0; i < count; i++) {
-        if (pieces[i].iov_len)
-            memcpy(held + client->held_len, pieces[i].iov_base, pieces[i].iov_len);
-        client->held_len += pieces[i].iov_len;
-    }
-    return 0;
-}
-
-/* It is done with, unless the write was shown together with it, and stopped. */
-static int write_held(struct client *client) {
-    struct span held = span_make(client->held, client->held_len);
-    if (!held.len)
-        return 0;
-    int rc = writer_write_span(client->inner_writer, held);
-    free(client->held);
-    client->held = NULL;
-    client->held_len = 0;
-    return rc;
-}
-
-static int show_and_write(struct client *client, struct iovec *pieces, int count) {
-    uint64_t status;
-    int rc = tell_write(client, pieces, count, false, &status);
-    if (rc == 0 && status != GO_NETWORK_CONTINUE)
-        return hold_back(client, pieces, count);
-    if (rc == 0)
-        rc = write_held(client);
-    return rc != 0 ? rc : writer_write(client->inner_writer, pieces, count);
-}
-
-static int show_and_finish(struct client *client) {
-    uint64_t status;
-    int rc = tell_write(client, NULL, 0, true, &status);
-    if (rc == 0 && status != GO_NETWORK_CONTINUE)
-        return 0; /* the client is not told, until the connection is closed */
-    if (rc == 0)
-        rc = write_held(client);
-    return rc != 0 ? rc : finish_writing(client);
-}
-
-static int enter_writer(struct client *client) {
-    client->writing = rt_self();
-    int rc = comutex_lock(&client->writes, RT_FOREVER);
-    if (rc == 0 && (client->closing || client->finished)) {
-        comutex_unlock(&client->writes);
-        rc = -EPIPE;
-    }
-    if (rc != 0)
-        client->writing = NULL;
-    return rc;
-}
-
-static int leave_writer(struct client *client, int rc) {
-    client->writing = NULL;
-    comutex_unlock(&client->writes);
-    return rc;
-}
-
-static int write_pieces(void *data, struct iovec *pieces, int count) {
-    struct client *client = data;
-    int rc = enter_writer(client);
-    return rc != 0 ? rc : leave_writer(client, show_and_write(client, pieces, count));
-}
-
-static int finish(void *data) {
-    struct client *client = data;
-    int rc = enter_writer(client);
-    return rc != 0 ? rc : leave_writer(client, show_and_finish(client));
-}
-
-static void abort_writer(void *data) {
-    const struct client *client = data;
-    writer_abort(client->inner_writer);
-}
-
-static void close_writer(void *data) {
-    struct client *client = data;
-    if (!client->closed_writer)
-        writer_close(client->inner_writer);
-    client->closed_writer = true;
-}
-
-static const struct writer_itab writer_itab = {
-    .write = write_pieces, .finish = finish, .abort = abort_writer, .close = close_writer};
-
 /* ---- a connection begins and ends ---- */
 
-static void end_peer(struct client *client) {
+static void end_peer(struct go_client *client) {
     bool by_peer = !client->closing && client->n->connection->closed_by_peer;
     go_peer_end(client->peer, by_peer ? GO_PEER_REMOTE_CLOSE : GO_PEER_LOCAL_CLOSE);
 }
 
-static void free_client(struct client *client) {
+static void free_client(struct go_client *client) {
     free(client->held);
     free(client);
 }
 
 static void close_connection(struct network_stream *n, void *self) {
-    struct client *client = self;
+    struct go_client *client = self;
     end_peer(client);
     free_client(client);
 }
 
 /* The connection ends while our coroutine holds it. */
 static void cut(struct network_stream *n, void *self) {
-    const struct client *client = self;
+    const struct go_client *client = self;
     go_peer_cut_writing(client->peer);
 }
 
-static void fill_info(struct client *client) {
+static void fill_info(struct go_client *client) {
     struct downstream *d = client->n->connection;
     struct go_peer_info *info = client->peer->lent->info;
     struct address address;
@@ -469,7 +290,7 @@ static void fill_info(struct client *client) {
 }
 
 /* It lives as long as the connection, so longer than calls can find the peer. */
-static void lend_state(struct client *client) {
+static void lend_state(struct go_client *client) {
     struct connection_info *info = client->n->info;
     if (!info->filter_state)
         info->filter_state = filter_state_new();
@@ -477,7 +298,7 @@ static void lend_state(struct client *client) {
 }
 
 /* The filters behind begin when the plugin lets them: 0, or the connection is over. */
-static int wait_for_continue(struct client *client) {
+static int wait_for_continue(struct go_client *client) {
     uint64_t status = GO_NETWORK_STOP;
     client->reading = rt_self();
     while (status != GO_NETWORK_CONTINUE) {
@@ -487,7 +308,7 @@ static int wait_for_continue(struct client *client) {
         if (n < 0 || client->closing)
             return -ECONNRESET;
         client->read_ended = n == 0;
-        int rc = tell_data(client, bytes, n == 0, &status);
+        int rc = go_client_tell_data(client, bytes, n == 0, &status);
         if (rc != 0)
             return rc;
         if (n == 0 && status != GO_NETWORK_CONTINUE) {
@@ -502,13 +323,13 @@ static int wait_for_continue(struct client *client) {
 }
 
 /* As it is on Envoy with TLS: the handshake is over. */
-static int tell_connected(struct client *client) {
+static int tell_connected(struct go_client *client) {
     struct go_peer_call call = {.number = GO_PEER_CONNECTED};
     return client->n->info->chain->transport.kind ? go_peer_call(client->peer, call_event, &call)
                                                   : 0;
 }
 
-static int announce(struct client *client) {
+static int announce(struct go_client *client) {
     struct go_peer_call call = {.plugin_name = client->config->plugin_name,
                                 .config_id = client->config->id};
     client->peer->known = client->peer->announced = true;
@@ -520,18 +341,10 @@ static int announce(struct client *client) {
     return rc;
 }
 
-static void wrap(struct client *client) {
-    struct network_stream *n = client->n;
-    client->inner = n->reader;
-    client->inner_writer = n->writer;
-    n->reader = (struct reader){&reader_itab, client};
-    n->writer = (struct writer){&writer_itab, client};
-}
-
 static int open_connection(struct network_stream *n, const struct network_filter *filter,
                            void **self) {
     const struct go_network *config = filter->config;
-    struct client *client = calloc(1, sizeof *client);
+    struct go_client *client = calloc(1, sizeof *client);
     if (!client)
         return -ENOMEM;
     client->n = n;
@@ -562,7 +375,7 @@ static int open_connection(struct network_stream *n, const struct network_filter
         return rc;
     }
     if (!config->is_last)
-        wrap(client);
+        go_client_wrap(client);
     *self = client;
     return 0;
 }

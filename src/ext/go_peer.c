@@ -424,10 +424,6 @@ int go_peer_call(struct go_peer *peer, rt_fn fn, struct go_peer_call *call) {
     return rc;
 }
 
-static void unlock(void *arg) {
-    pthread_mutex_unlock(arg);
-}
-
 static void take_waiter_locked(struct go_peer *peer, const struct go_waiter *waiter) {
     struct go_waiter **at = &peer->waiters;
     while (*at != waiter)
@@ -447,7 +443,8 @@ int go_peer_wait_for_room(const struct go_peer_call *call) {
             waiter = (struct go_waiter){.next = peer->waiters, .g = rt_self()};
             peer->waiters = &waiter;
         }
-        rc = rt_park_unlock(unlock, &peer->lock, "room for what Go wrote", RT_FOREVER);
+        pthread_mutex_unlock(&peer->lock);
+        rc = rt_park("room for what Go wrote", RT_FOREVER); /* a wake-up in between is remembered */
         pthread_mutex_lock(&peer->lock);
     }
     if (waiter.g)

@@ -207,19 +207,19 @@ static void who_filled_a_queue_waits_for_room(void **state) {
 
 static void overflow_story(void *arg) {
     void *w = begin();
-    enum { PIECE = GO_PEER_QUEUE_MAX / 4 };
-    char *bytes = calloc(1, PIECE);
-    CHECK(bytes);
+    struct go_peer *peer = connection.peer;
     connection.blocks = true;
-    unsigned taken = 0;
-    while (envoyGoFilterDownstreamWrite(w, bytes, PIECE, 0) == GO_OK)
-        taken++;
-    CHECK(taken == 3); /* and what each costs besides */
+    CHECK(say(w, "slow", 0) == GO_OK);
+    pthread_mutex_lock(&peer->lock);
+    peer->queued += GO_PEER_QUEUE_MAX - 100; /* as if it had been written */
+    pthread_mutex_unlock(&peer->lock);
+    CHECK(say(w,
+              "these are a hundred bytes, less what is there already, and then some more than that",
+              0) == GO_INTERNAL_FAILURE);
     CHECK(say(w, "x", 0) == GO_INTERNAL_FAILURE);
     while (!connection.closes)
         rt_yield_to_events();
     CHECK(connection.close_type == GO_CLOSE_RESET && connection.closes == 1);
-    free(bytes);
     end();
     envoyGoFilterDownstreamFinalize(w, 0);
     rt_stop(0);

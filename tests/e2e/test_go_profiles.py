@@ -8,7 +8,7 @@ import threading
 
 import pytest
 from go_support import Proxy, config_of, go_listener, kit, stop
-from harness import eventually
+from harness import eventually, is_sanitized
 from test_profiles import Profile, tags
 
 from build import build
@@ -53,6 +53,21 @@ def test_go_code_is_in_our_profile_and_in_its_own(sluice, tmp_path):
 
     its_own = Profile.of_bytes(reply.body, tmp_path / "own").top()
     assert its_own["main.burn"][1] > 0
+
+
+@pytest.mark.skipif(is_sanitized(), reason="a sanitizer's malloc is not sampled")
+def test_what_is_allocated_in_a_callback_says_by_whom():
+    library = build("heap")
+    heap = go_listener("main", [kit.go_filter(library, "heap")])
+    sluice = Proxy(config_of([heap]), flags=["--heap-profile-rate", "16384"])
+    assert sluice.get("/spike", listener="main").status == 200
+    text = sluice.admin("/debug/pprof/heap?debug=1&gc=1")
+    [of_spike] = [entry for entry in re.split(r"\n(?=\d+: )", text) if "heap_spike+" in entry]
+    labels = json.loads(re.search(r"labels: (.*)", of_spike)[1])
+    assert labels["listener"] == "main"
+    assert (labels["library"], labels["plugin"]) == (library.name, "heap")
+    assert sluice.get("/release", listener="main").status == 200
+    stop(sluice)
 
 
 def test_a_request_that_waits_for_go_says_in_which_filter(go):

@@ -31,11 +31,16 @@ static void end_request(void *memory) {
     stats_cell_add(lent->unfinalized, STATS_SHARD_FOREIGN, (uint64_t)-1);
 }
 
+static void end_config(void *memory) {
+    struct go_lent_config *lent = memory;
+    go_metrics_fini(&lent->metrics);
+}
+
 static void init_once(void) {
     static const struct loan_kind requests = {
         .size = sizeof(struct go_lent), .max = GO_REQUESTS_MAX, .finalize = end_request};
-    static const struct loan_kind configs = {.size = sizeof(struct go_http_config),
-                                             .max = GO_CONFIGS_MAX};
+    static const struct loan_kind configs = {
+        .size = sizeof(struct go_lent_config), .max = GO_CONFIGS_MAX, .finalize = end_config};
     ticks_init();
     go_stats_init();
     init_error = ext_handles_init();

@@ -14,6 +14,7 @@
 #pragma once
 #include "base/span.h"
 #include "ext/go_abi.h"
+#include "ext/go_metric.h"
 #include "mem/loan.h"
 
 struct go_kept; /* a string lent to Go */
@@ -34,6 +35,13 @@ struct go_lent {
 };
 static_assert(offsetof(struct go_lent, request) == 0, "Finalize is given the request's address");
 
+struct go_lent_config {
+    struct go_http_config config; /* first, likewise */
+    struct go_metrics metrics;
+};
+static_assert(offsetof(struct go_lent_config, config) == 0,
+              "Finalize is given the config's address");
+
 enum {
     /* What GetHeader may lend per request: Go never copies these, so they pile up until Finalize. */
     GO_KEPT_BYTES_MAX = 4 << 20,
@@ -48,7 +56,7 @@ enum {
 extern _Atomic bool go_lent_strict;
 
 extern struct loan_pool go_lent_requests; /* of struct go_lent */
-extern struct loan_pool go_lent_configs;  /* of struct go_http_config */
+extern struct loan_pool go_lent_configs;  /* of struct go_lent_config */
 
 /* The pools, ext_handles and go_stats. Idempotent; before the first configuration. Any thread. 0 or
  * -ENOMEM. */

@@ -197,6 +197,36 @@ def test_a_route_config_is_for_the_filter_of_its_name(library):
     assert reply.header("x-value-two") == "3"
 
 
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_a_plugin_counts_under_the_name_it_says(library, mode):
+    """Two filters in two listeners name one counter: it is one, in the plugin, in /stats and for
+    Prometheus. A goroutine counts as a callback does."""
+    suffix = "&async" if mode == "async" else ""
+    metric = [kit.go_filter(library, "metric")]
+    second = go_listener("second", [kit.go_filter(library, "metric", name="other")])
+    listeners = [go_listener("main", metric), second, report_listener(library)]
+    sluice = Proxy(config_of(listeners))
+    report = kit.Reporter(sluice.port("report"))
+
+    def ask(query, name="main"):
+        reply = sluice.get(f"/?{query}{suffix}", listener=name)
+        report.wait_until_collected()  # the end of a request takes it off the gauge
+        return [int(reply.header(f"x-metric-{n}")) for n in ("requests", "active")]
+
+    try:
+        assert "test_filter.requests: 0" in sluice.admin("/stats")  # as soon as it is defined
+        assert ask("count=4") == [5, 1]
+        assert ask("recount=10&count=-3", "second") == [16, 1]  # a counter never falls
+        assert ask("record=100&active=41") == [117, 41]
+        assert sluice.stat("test_filter.requests") == 117
+        assert sluice.stat("test_filter.active") == 40
+        exposed = sluice.admin("/stats/prometheus")
+        assert "envoy_test_filter_requests{} 117" in exposed
+        assert "# TYPE envoy_test_filter_active gauge" in exposed
+    finally:
+        stop(sluice)
+
+
 def test_an_unknown_plugin_lets_everything_through_where_nobody_looks(library):
     """That is what the SDK does with a name that no plugin has, and it says so. The probe refuses it."""
     filter_ = kit.go_filter(library, "no-such-plugin")

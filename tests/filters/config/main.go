@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"runtime"
+	"strconv"
 	"strings"
 
 	udpa "github.com/cncf/xds/go/udpa/type/v1"
@@ -174,11 +176,10 @@ func compact(message proto.Message) string {
 
 // --- plugin "metric" ---
 
-// metrics defines a counter and a gauge when it may. A proxy without metrics for
-// plugins answers with an error code, which the SDK drops: then all reads are 0.
+// metrics defines a counter and a gauge when it may, the counter under one name twice.
 type metrics struct {
-	requests api.CounterMetric
-	active   api.GaugeMetric
+	requests, again api.CounterMetric
+	active          api.GaugeMetric
 }
 
 type metricParser struct{}
@@ -187,6 +188,7 @@ func (*metricParser) Parse(_ *anypb.Any, callbacks api.ConfigCallbackHandler) (i
 	conf := &metrics{}
 	if callbacks != nil { // nil for the config of a route
 		conf.requests = callbacks.DefineCounterMetric("test_filter.requests")
+		conf.again = callbacks.DefineCounterMetric("test_filter.requests")
 		conf.active = callbacks.DefineGaugeMetric("test_filter.active")
 	}
 	return conf, nil
@@ -198,19 +200,55 @@ func (*metricParser) Merge(parent, _ interface{}) interface{} {
 
 type metricFilter struct {
 	api.PassThroughStreamFilter
-	config *metrics
+	callbacks api.FilterCallbackHandler
+	config    *metrics
 }
 
-func newMetricFilter(c interface{}, _ api.FilterCallbackHandler) api.StreamFilter {
-	f := &metricFilter{config: c.(*metrics)}
+func newMetricFilter(c interface{}, callbacks api.FilterCallbackHandler) api.StreamFilter {
+	f := &metricFilter{config: c.(*metrics), callbacks: callbacks}
 	probe.Watch(f)
 	return f
 }
 
-func (f *metricFilter) DecodeHeaders(api.RequestHeaderMap, bool) api.StatusType {
+// DecodeHeaders counts the request, and does to the metrics what the query says: the amounts
+// `count`, `recount` (under its second id), `record` and `active` (a gauge is set to it). With
+// `async` all that is a goroutine's, for which the request waits.
+func (f *metricFilter) DecodeHeaders(header api.RequestHeaderMap, _ bool) api.StatusType {
+	at, err := url.Parse(header.Path())
+	if err != nil {
+		panic(err)
+	}
+	query := at.Query()
+	if !query.Has("async") {
+		f.count(query)
+		return api.Continue
+	}
+	probe.Goroutines.Add(1)
+	go func() {
+		defer probe.Goroutines.Add(-1)
+		callbacks := f.callbacks.DecoderFilterCallbacks()
+		defer callbacks.RecoverPanic()
+		f.count(query)
+		callbacks.Continue(api.Continue)
+	}()
+	return api.Running
+}
+
+func (f *metricFilter) count(query url.Values) {
+	amount := func(name string) int64 {
+		n, _ := strconv.ParseInt(query.Get(name), 10, 64)
+		return n
+	}
 	f.config.requests.Increment(1)
 	f.config.active.Increment(1)
-	return api.Continue
+	f.config.requests.Increment(amount("count"))
+	f.config.again.Increment(amount("recount"))
+	if query.Has("record") {
+		f.config.requests.Record(uint64(amount("record")))
+	}
+	if query.Has("active") {
+		f.config.active.Record(uint64(amount("active")))
+	}
 }
 
 func (f *metricFilter) EncodeHeaders(header api.ResponseHeaderMap, _ bool) api.StatusType {

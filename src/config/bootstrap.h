@@ -205,6 +205,12 @@ enum cfg_host_rewrite_case {
     CFG_HOST_REWRITE_AUTO = 7,
     CFG_HOST_REWRITE_HEADER = 29,
 };
+struct cfg_upgrade { /* UpgradeConfig, of a connection manager and of a route action */
+    struct cfg_mark mark;
+    struct span upgrade_type;
+    struct cfg_bool enabled; /* default true */
+};
+
 struct cfg_route_action {
     struct cfg_mark mark;
     int cluster_specifier_case;
@@ -221,6 +227,8 @@ struct cfg_route_action {
     struct span host_rewrite_literal, host_rewrite_header;
     struct cfg_bool auto_host_rewrite;
     bool append_x_forwarded_host;
+    struct cfg_upgrade *upgrade_configs;
+    size_t upgrade_configs_count;
 };
 
 struct cfg_redirect_action {
@@ -429,6 +437,8 @@ struct cfg_hcm { /* extensions.filters.network.http_connection_manager.v3 */
     bool proxy_100_continue;
     int forward_client_cert_details; /* enum cfg_forward_cert */
     struct cfg_current_cert *set_current_client_cert_details;
+    struct cfg_upgrade *upgrade_configs;
+    size_t upgrade_configs_count;
 };
 
 /* ---- clusters ---- */

@@ -23,7 +23,7 @@ static const char intro[] =
     "\n"
     "**This release is not for production.** Not there yet, whatever the fields below: TLS, "
     "HTTP/2\n"
-    "and HTTP/3, TCP proxying, upgrades (WebSocket, CONNECT), retries, health checks, outlier\n"
+    "and HTTP/3, TCP proxying, CONNECT, retries, health checks, outlier\n"
     "detection, balancing other than round robin, rate limits, tracing, stats\n"
     "sinks, xDS and every other kind of dynamic configuration, Wasm, Lua and native filters.\n"
     "\n"

@@ -81,6 +81,34 @@ static const struct cfg_schema current_cert_schema = {
     FIELDS(current_cert_fields),
 };
 
+/* ---- upgrades ---- */
+
+static const struct cfg_field upgrade_fields[] = {
+    FIELD(struct cfg_upgrade, 1, upgrade_type, CFG_STRING, .rules = CFG_REQUIRED,
+          .doc = "What the client's upgrade field says, in any case: \"websocket\"."),
+    WRAPPER(struct cfg_upgrade, 3, enabled, CFG_BOOL, .default_text = "true",
+            .doc = "Off for those routes that do not say otherwise."),
+};
+static const struct cfg_missing upgrade_missing[] = {{2, "filters"}};
+static void check_upgrade(struct cfg_loader *loader, const struct cfg_tree *node,
+                          const struct cfg_path *path, void *message) {
+    const struct cfg_upgrade *upgrade = message;
+    if (span_eq_nocase(upgrade->upgrade_type, SPAN_LIT("connect")) ||
+        span_eq_nocase(upgrade->upgrade_type, SPAN_LIT("connect-udp")))
+        cfg_report(loader, CFG_PROBLEM_INVALID, node, path,
+                   "upgrades of CONNECT requests are not supported yet; upgrade_type names the "
+                   "value of an upgrade field");
+}
+static const struct cfg_schema upgrade_schema = {
+    .name = HCM ".UpgradeConfig",
+    .doc = "A protocol that clients may change to on their connection.",
+    .size = sizeof(struct cfg_upgrade),
+    MARK(struct cfg_upgrade),
+    FIELDS(upgrade_fields),
+    MISSING(upgrade_missing),
+    .check = check_upgrade,
+};
+
 /* ---- the manager ---- */
 
 static const struct cfg_field hcm_fields[] = {
@@ -121,6 +149,9 @@ static const struct cfg_field hcm_fields[] = {
     FIELD(struct cfg_hcm, 21, skip_xff_append, CFG_BOOL, .doc = "Leave x-forwarded-for alone."),
     FIELD(struct cfg_hcm, 22, via, CFG_STRING, .rules = CFG_HEADER_VALUE,
           .doc = "Value to append to the via header."),
+    LIST(struct cfg_hcm, 23, upgrade_configs, struct cfg_upgrade, upgrade_schema,
+         .doc = "Upgrades that are passed on, unless the route says otherwise; all others are "
+                "refused with 403."),
     FIELD(struct cfg_hcm, 24, stream_idle_timeout, CFG_DURATION, .default_text = "300s",
           .doc = "A request without progress is ended after this; 0s: never."),
     FIELD(struct cfg_hcm, 26, delayed_close_timeout, CFG_DURATION, .default_text = "1s",
@@ -157,7 +188,6 @@ static const struct cfg_missing hcm_missing[] = {
     {7, "tracing"},
     {9, "http2_protocol_options"},
     {20, "represent_ipv4_remote_address_as_ipv4_mapped_ipv6"},
-    {23, "upgrade_configs"},
     {25, "internal_address_config"},
     {31, "scoped_routes"},
     {36, "request_id_extension"},

@@ -182,6 +182,34 @@ static const struct cfg_enum_value not_found_values[] = {
 static const struct cfg_enum not_found_enum =
     ENUM_TABLE("envoy.config.route.v3.RouteAction.ClusterNotFoundResponseCode", not_found_values);
 
+/* ---- upgrades ---- */
+
+static const struct cfg_field upgrade_fields[] = {
+    FIELD(struct cfg_upgrade, 1, upgrade_type, CFG_STRING, .rules = CFG_REQUIRED,
+          .doc = "What the client's upgrade field says, in any case: \"websocket\"."),
+    WRAPPER(struct cfg_upgrade, 2, enabled, CFG_BOOL, .default_text = "true",
+            .doc = "Whether requests on this route may."),
+};
+static const struct cfg_missing upgrade_missing[] = {{3, "connect_config"}};
+static void check_upgrade(struct cfg_loader *loader, const struct cfg_tree *node,
+                          const struct cfg_path *path, void *message) {
+    const struct cfg_upgrade *upgrade = message;
+    if (span_eq_nocase(upgrade->upgrade_type, SPAN_LIT("connect")) ||
+        span_eq_nocase(upgrade->upgrade_type, SPAN_LIT("connect-udp")))
+        cfg_report(loader, CFG_PROBLEM_INVALID, node, path,
+                   "upgrades of CONNECT requests are not supported yet; upgrade_type names the "
+                   "value of an upgrade field");
+}
+static const struct cfg_schema upgrade_schema = {
+    .name = "envoy.config.route.v3.RouteAction.UpgradeConfig",
+    .doc = "A protocol that clients may change to on their connection.",
+    .size = sizeof(struct cfg_upgrade),
+    MARK(struct cfg_upgrade),
+    FIELDS(upgrade_fields),
+    MISSING(upgrade_missing),
+    .check = check_upgrade,
+};
+
 #define CLUSTER ONEOF(struct cfg_route_action, cluster_specifier)
 #define HOST_REWRITE ONEOF(struct cfg_route_action, host_rewrite_specifier)
 static const struct cfg_field route_action_fields[] = {
@@ -206,6 +234,8 @@ static const struct cfg_field route_action_fields[] = {
     FIELD(struct cfg_route_action, 24, idle_timeout, CFG_DURATION,
           .default_text = "the connection manager's stream_idle_timeout",
           .doc = "Time without progress in either direction; 0s: no limit."),
+    LIST(struct cfg_route_action, 25, upgrade_configs, struct cfg_upgrade, upgrade_schema,
+         .doc = "Upgrades on this route, whatever the connection manager says of them."),
     FIELD(struct cfg_route_action, 29, host_rewrite_header, CFG_STRING, HOST_REWRITE,
           .rules = CFG_HEADER_NAME, .doc = "Request header whose value becomes the host."),
     POINTER(struct cfg_route_action, 32, regex_rewrite, struct cfg_regex_rewrite,
@@ -229,7 +259,6 @@ static const struct cfg_missing route_action_missing[] = {
     {15, "hash_policy"},
     {17, "cors"},
     {23, "max_grpc_timeout"},
-    {25, "upgrade_configs"},
     {26, "internal_redirect_action"},
     {27, "hedge_policy"},
     {28, "grpc_timeout_offset"},

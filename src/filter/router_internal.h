@@ -25,6 +25,7 @@ struct router {
     bool admitted, head_seen;
     bool replied;      /* the local reply, if there is one, is the router's */
     bool request_sent; /* whole */
+    bool upgrades;     /* asked the upstream to */
     bool timeout_runs;
     bool keep_alive;       /* the upstream's wish */
     struct wire_body body; /* once head_seen */
@@ -58,6 +59,9 @@ void router_stop_timeout(struct router *r);
 
 /* router_send.c. Parks. Head and what of the body is at hand; the pump sends the rest. 0 or -errno. */
 MUST_CHECK int router_send_request(struct router *r);
+
+/* After 101: a pump sends the client's bytes, and then ends that direction. 0 or -ENOMEM. */
+MUST_CHECK int router_open_tunnel(struct router *r);
 
 /* router_receive.c. Parks. 0 with head filled; -EPROTO for bytes that are no response, -ENOMEM,
  * -ECANCELED, -ECONNRESET. */

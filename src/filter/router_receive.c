@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "filter/router_internal.h"
+#include "proxy/upgrade.h"
 
 /* Envoy's defaults for an HTTP/1 upstream. */
 static const struct http1_limits response_limits = {.head_bytes = 80 * 1024, .header_count = 100};
@@ -36,7 +37,8 @@ int router_read_head(struct router *r, struct http1_head *head) {
             if (verdict == HTTP1_BAD)
                 return -EPROTO;
             if (verdict == HTTP1_DONE) {
-                bool is_final = head->status >= 200;
+                bool agrees = head->status == 101 && head->upgrade && r->upgrades;
+                bool is_final = head->status >= 200 || agrees;
                 int rc = is_final ? inbuf_hold(&u->in, &x->arena) : 0;
                 if (rc != 0)
                     return rc;
@@ -145,6 +147,17 @@ static int service_time(struct router *r, struct exchange *x, int64_t now_ns) {
                : header_set_id(&x->response.headers, HDR_X_ENVOY_UPSTREAM_SERVICE_TIME, text);
 }
 
+/* 101: the connection is no longer HTTP's, and this exchange the last one of both. */
+static int switch_protocols(struct router *r, struct span protocol) {
+    struct exchange *x = r->x;
+    x->upgrade = UPGRADE_AGREED;
+    x->request_deadline_ns = RT_FOREVER;
+    exchange_set_deadline(x, RT_FOREVER, NULL, NULL); /* the route's timeout was for the answer */
+    header_remove_id(&x->response.headers, HDR_CONTENT_LENGTH);
+    int rc = upgrade_mark(&x->response.headers, protocol);
+    return rc ? rc : router_open_tunnel(r);
+}
+
 void router_take_response(struct router *r, const struct http1_head *head) {
     static const struct reader_itab itab = {.next = response_body_next,
                                             .close = response_body_close,
@@ -157,7 +170,8 @@ void router_take_response(struct router *r, const struct http1_head *head) {
     int64_t now_ns = rt_now_ns();
     r->head_seen = true;
     x->info.response_code = (uint16_t)status;
-    r->keep_alive = head->keep_alive && head->framing != HTTP1_BODY_UNTIL_CLOSE;
+    bool switches = status == 101; /* read_head lets no other one through */
+    r->keep_alive = head->keep_alive && head->framing != HTTP1_BODY_UNTIL_CLOSE && !x->upgrade;
     x->info.response_code_details = SPAN_LIT("via_upstream");
     cluster_count_response(r->cluster, x->shard, status);
     stats_cell_record_us_on_p(r->cluster->cells.rq_time, x->shard,
@@ -165,10 +179,15 @@ void router_take_response(struct router *r, const struct http1_head *head) {
     struct host_counters *counters = router_host_counters(r);
     router_bump(status >= 500 ? &counters->rq_error : &counters->rq_success, 1);
     wire_body_init(&r->body, &u->socket, &u->in, head, &response_limits);
+    if (switches) {
+        r->body.framing = HTTP1_BODY_UNTIL_CLOSE;
+        r->body.done = false;
+    }
     r->body.reason = "upstream body";
     r->body.arena = &x->arena;
     if (r->cluster->enable_trailers)
         r->body.trailers = &x->response.trailers;
+    struct span protocol = switches ? header_get(&x->response.headers, HDR_UPGRADE) : span_none();
     http1_strip_hop_by_hop(&x->response.headers);
     if (r->body.done) {
         x->info.upstream_rx_last_ns = now_ns;
@@ -179,6 +198,8 @@ void router_take_response(struct router *r, const struct http1_head *head) {
         x->response.body = (struct reader){&itab, r};
     }
     int rc = service_time(r, x, now_ns);
+    if (rc == 0 && switches)
+        rc = switch_protocols(r, protocol);
     const struct route_entry *route = x->route;
     if (rc == 0 && route)
         rc = route_mutate_response(route, x);

@@ -56,6 +56,21 @@ static void pump(struct exchange *x, void *arg) {
     }
 }
 
+/* The client's bytes, once the upstream has agreed. Their end is the end of one direction only. */
+static void tunnel(struct exchange *x, void *arg) {
+    struct router *r = arg;
+    if (body_out_send(r->out, true) != 1)
+        return; /* a broken upstream ends the response too, and a broken client has ended everything */
+    r->x->info.upstream_tx_last_ns = rt_now_ns();
+    int rc = socket_shutdown(&r->upstream->socket);
+    r->request_sent = rc == 0; /* else nobody is left to hear of it */
+}
+
+int router_open_tunnel(struct router *r) {
+    r->out->body_allowed = true;
+    return exchange_pump_start(r->x, tunnel, r);
+}
+
 /* Head and body out; the rest of a body that has to be waited for is left to the pump. */
 int router_send_request(struct router *r) {
     struct exchange *x = r->x;
@@ -63,15 +78,28 @@ int router_send_request(struct router *r) {
     enum http1_transfer transfer;
     if (!out)
         return -ENOMEM;
-    int rc = choose_transfer(x, &transfer);
+    int rc = 0;
+    struct span connection = span_none();
+    if (x->upgrade) { /* unless a filter has taken that back */
+        transfer = HTTP1_SEND_CLOSE;
+        r->upgrades = header_has(&x->request.headers, HDR_UPGRADE);
+        connection = r->upgrades ? SPAN_LIT("upgrade") : connection;
+    } else {
+        rc = choose_transfer(x, &transfer);
+    }
     if (rc == 0)
-        rc = body_out_init(out, x, &r->upstream->socket, &x->request, transfer, span_none());
+        rc = body_out_init(out, x, &r->upstream->socket, &x->request, transfer, connection);
     if (rc != 0)
         return rc;
     r->out = out;
     out->reason = "upstream request";
     out->send_trailers = r->cluster->enable_trailers;
     x->info.upstream_tx_first_ns = rt_now_ns();
+    if (x->upgrade) { /* what is behind the head has to wait for the answer to it */
+        rc = body_out_flush(out);
+        router_start_timeout(r);
+        return rc;
+    }
     rc = body_out_send(out, false);
     if (rc < 0)
         return rc;

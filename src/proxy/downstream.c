@@ -98,9 +98,13 @@ static void on_event(struct socket *socket, unsigned events) {
     struct downstream *d = container_of(socket, struct downstream, socket);
     bool gone = (events & SOCKET_HUNG_UP) != 0;
     if (d->state == DOWNSTREAM_SERVING) {
-        if (gone && d->serving->exchange) {
+        struct exchange *x = d->serving->exchange;
+        if (gone && x &&
+            x->upgrade) /* may only have said all that it had to say: its reader sees that */
+            gone = (events & SOCKET_BROKEN) != 0;
+        if (gone && x) {
             d->closed_by_peer = true;
-            exchange_client_gone(d->serving->exchange);
+            exchange_client_gone(x);
         }
         return;
     }

@@ -121,5 +121,7 @@ void downstream_start_serving(struct downstream *d);
 
 /* Sends a response head and body; parks. 0, or -errno: the connection is of no more use. */
 MUST_CHECK int downstream_send(struct serving *s, struct exchange *x);
+/* The request has no framed body, and everything that comes behind its head is one: until the client ends. */
+void downstream_open_body(struct serving *s);
 /* 100 Continue, once, when the client waits for it. Nothing once a response is on its way. */
 MUST_CHECK int downstream_continue(struct serving *s);

@@ -34,11 +34,21 @@ static unsigned status_of(const struct header_map *headers) {
                : 0;
 }
 
-static int set_base_headers(struct serving *s, struct exchange *x) {
+/* 101, and the filters left it at that. */
+static bool is_tunnel(const struct exchange *x, unsigned status) {
+    return x->upgrade == UPGRADE_AGREED && status == 101;
+}
+
+static int set_base_headers(struct serving *s, struct exchange *x, unsigned status) {
     struct header_map *headers = &x->response.headers;
     const struct cfg_hcm *cfg = x->hcm->config;
     int rc = 0;
+    struct span upgrade = is_tunnel(x, status) ? header_get(headers, HDR_UPGRADE) : span_none();
     http1_strip_hop_by_hop(headers);
+    if (!span_is_none(upgrade))
+        rc = header_set_id(headers, HDR_UPGRADE, upgrade);
+    if (rc != 0)
+        return rc;
     if (!header_has(headers, HDR_DATE))
         rc = header_set_id(headers, HDR_DATE,
                            http_date_get(&s->worker->date, worker_wall_ns(s->worker, rt_now_ns())));
@@ -60,7 +70,9 @@ static int choose_transfer(struct serving *s, struct exchange *x, unsigned statu
                            enum http1_transfer *out) {
     struct header_map *headers = &x->response.headers;
     bool has_body = message_has_body(&x->response);
-    if (status == 204 || status == 304 || status < 200) {
+    if (is_tunnel(x, status)) {
+        *out = HTTP1_SEND_CLOSE;
+    } else if (status == 204 || status == 304 || status < 200) {
         if (status != 304)
             header_remove_id(headers, HDR_CONTENT_LENGTH);
         *out = HTTP1_SEND_NONE;
@@ -78,8 +90,10 @@ static int choose_transfer(struct serving *s, struct exchange *x, unsigned statu
     return 0;
 }
 
-static struct span connection_value(struct serving *s, struct exchange *x) {
+static struct span connection_value(struct serving *s, struct exchange *x, unsigned status) {
     const struct hcm *hcm = s->hcm;
+    if (is_tunnel(x, status))
+        return SPAN_LIT("upgrade");
     /* What has arrived of an unread body is dropped; what has not ends the connection. */
     if (!x->request_complete && s->body && (x->pump_started || !wire_body_skip_rest(s->body))) {
         stat_inc(hcm->stats.rq_response_before_rq_complete, x->shard);
@@ -126,12 +140,12 @@ int downstream_send(struct serving *s, struct exchange *x) {
     unsigned status = status_of(headers);
     if (status == 0) /* a filter removed or broke it */
         return -EINVAL;
-    int rc = set_base_headers(s, x);
+    int rc = set_base_headers(s, x, status);
     if (rc == 0)
         rc = choose_transfer(s, x, status, &transfer);
     if (rc == 0)
         rc = body_out_init(&out, x, &s->downstream->socket, &x->response, transfer,
-                           connection_value(s, x));
+                           connection_value(s, x, status));
     if (rc != 0)
         return rc;
     out.reason = "response";

@@ -281,13 +281,14 @@ static enum reader_peek request_body_peek(void *data) {
     return reader_peek(wire_body_reader(&body->wire));
 }
 
+static const struct reader_itab request_body_itab = {.next = request_body_next,
+                                                     .close = request_body_close,
+                                                     .peek = request_body_peek,
+                                                     .unread = request_body_unread,
+                                                     .splice = request_body_splice};
+
 static void attach_body(struct exchange *x, struct serving *s, struct request_body *body,
                         const struct http1_head *head) {
-    static const struct reader_itab itab = {.next = request_body_next,
-                                            .close = request_body_close,
-                                            .peek = request_body_peek,
-                                            .unread = request_body_unread,
-                                            .splice = request_body_splice};
     wire_body_init(&body->wire, &s->downstream->socket, &s->in, head, &s->hcm->limits);
     body->x = x;
     s->body = &body->wire;
@@ -303,8 +304,20 @@ static void attach_body(struct exchange *x, struct serving *s, struct request_bo
         x->request_complete = true;
         x->info.request_received_ns = x->info.start_ns;
     } else {
-        x->request.body = (struct reader){&itab, body};
+        x->request.body = (struct reader){&request_body_itab, body};
     }
+}
+
+void downstream_open_body(struct serving *s) {
+    struct request_body *body = container_of(s->body, struct request_body, wire);
+    struct exchange *x = body->x;
+    body->wire.framing = HTTP1_BODY_UNTIL_CLOSE;
+    body->wire.done = false;
+    body->wire.before_wait = NULL;
+    body->wire.reason = "upgraded connection";
+    x->request_complete = false;
+    x->info.request_received_ns = 0;
+    x->request.body = (struct reader){&request_body_itab, body};
 }
 
 /* ---- one after the other ---- */

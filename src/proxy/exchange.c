@@ -432,6 +432,8 @@ static void count(struct exchange *x) {
         stats_bump(cells, slots->rq_class[code / 100 - 1], 1);
         stat_record_us(s->rq_time, x->shard, (uint64_t)(x->info.end_ns - x->info.start_ns) / 1000);
     }
+    if (x->upgrade)
+        stat_dec(s->cx_upgrades_active, x->shard);
     if (x->client_gone)
         stat_inc(s->rq_rx_reset, x->shard);
     else if (x->reset_pending)

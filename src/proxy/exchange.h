@@ -36,6 +36,14 @@ enum exchange_state {
     EXCHANGE_DONE,
 };
 
+/* What becomes of a request's Upgrade field. Bodies of such an exchange have no framing: they end with the
+ * connection, which serves no other request. */
+enum exchange_upgrade {
+    UPGRADE_NONE, /* not asked for */
+    UPGRADE_ASKED, /* passed on; of the client's bytes behind the head none goes on before the answer */
+    UPGRADE_AGREED, /* the upstream said 101: bytes go both ways */
+};
+
 /* A response made here. Spans are copied by exchange_reply. */
 struct local_reply {
     unsigned status;
@@ -74,6 +82,7 @@ struct exchange {
     bool refused;          /* for want of memory: no filter sees it */
     bool pump_started, pump_cancelled;
     bool close_after; /* the connection ends with this response */
+    uint8_t upgrade;  /* enum exchange_upgrade */
     unsigned shard;   /* the P's index: shard of stats */
     struct worker *worker;
     uint64_t random; /* of this exchange: weighted clusters, fractions */

@@ -38,6 +38,8 @@ static void init_stats(struct hcm_stats *s, struct span prefix) {
         {&s->cx_max_requests_reached, STAT_COUNTER, "downstream_cx_max_requests_reached"},
         {&s->cx_overload_disable_keepalive, STAT_COUNTER,
          "downstream_cx_overload_disable_keepalive"},
+        {&s->cx_upgrades_total, STAT_COUNTER, "downstream_cx_upgrades_total"},
+        {&s->cx_upgrades_active, STAT_GAUGE, "downstream_cx_upgrades_active"},
         {&s->rq_overload_close, STAT_COUNTER, "downstream_rq_overload_close"},
         {&s->rq_time, STAT_HISTOGRAM, "downstream_rq_time"},
         {&s->rq_rx_reset, STAT_COUNTER, "downstream_rq_rx_reset"},

@@ -15,7 +15,7 @@ struct hcm_stats { /* http.<stat_prefix>.* */
         *cx_destroy_local, *cx_destroy_remote, *cx_destroy_active_rq, *cx_idle_timeout,
         *cx_drain_close, *cx_protocol_error, *cx_rx_bytes, *cx_tx_bytes, *cx_length_ms,
         *cx_delayed_close_timeout, *cx_max_requests_reached, *cx_overload_disable_keepalive,
-        *rq_overload_close;
+        *cx_upgrades_total, *cx_upgrades_active, *rq_overload_close;
     struct statistic *rq_total, *rq_active, *rq_http1_total, *rq_completed, *rq_time, *rq_class[5],
         *rq_rx_reset, *rq_tx_reset, *rq_idle_timeout, *rq_timeout, *rq_header_timeout,
         *rq_max_duration_reached, *rq_too_large, *rs_too_large, *rq_non_relative_path,

@@ -8,6 +8,7 @@
 #include "http/path.h"
 #include "proxy/client_cert.h"
 #include "proxy/downstream.h"
+#include "proxy/upgrade.h"
 
 static COLD void refuse(struct exchange *x, unsigned status, struct span body, struct span details,
                         bool close) {
@@ -25,19 +26,19 @@ static COLD void refuse_protocol(struct exchange *x, unsigned status, struct spa
     refuse(x, status, http1_reason(status), details, true);
 }
 
-/* A client that would also speak HTTP/2 is answered in HTTP/1.1; the fields that say so end here. */
-static bool wants_h2c(const struct exchange *x) {
-    return span_eq_nocase(header_get(&x->request.headers, HDR_UPGRADE), SPAN_LIT("h2c"));
+/* The protocol that a head with an Upgrade field asks for; absent: none. A client that would also speak HTTP/2
+ * is answered in HTTP/1.1; the fields that say so end here. Two such fields are no type that anybody allows. */
+static COLD struct span wanted_upgrade(const struct exchange *x) {
+    const struct header_map *headers = &x->request.headers;
+    struct span type = header_get(headers, HDR_UPGRADE);
+    if (headers->repeated >> HDR_UPGRADE & 1)
+        return SPAN_LIT("");
+    return span_eq_nocase(type, SPAN_LIT("h2c")) ? span_none() : type;
 }
 
 static bool check_version(struct exchange *x, const struct http1_head *head) {
     if (head->minor_version == 0 && !x->hcm->accept_http_10) {
         refuse_protocol(x, 426, SPAN_LIT("low_version"));
-        return false;
-    }
-    if (head->upgrade && !wants_h2c(x)) {
-        stat_inc(x->hcm->stats.rq_ws_on_non_ws_route, x->shard);
-        refuse(x, 403, span_none(), SPAN_LIT("upgrade_failed"), true);
         return false;
     }
     return true;
@@ -289,6 +290,7 @@ void request_prepare(struct exchange *x, const struct http1_head *head) {
     struct header_map *headers = &x->request.headers;
     if (!check_version(x, head) || !check_host(x, head) || !check_path(x) || !check_underscores(x))
         return;
+    struct span upgrade = head->upgrade ? wanted_upgrade(x) : span_none();
     http1_strip_hop_by_hop(headers);
     int rc = is_secure(x) ? header_set_id(headers, HDR_SCHEME, SPAN_LIT("https")) : 0;
     x->is_grpc = request_is_grpc(x);
@@ -308,6 +310,8 @@ void request_prepare(struct exchange *x, const struct http1_head *head) {
         rc = header_set_id(headers, HDR_USER_AGENT, SPAN_LIT("envoy"));
     if (rc == 0)
         rc = hcm_append_via(x->hcm, headers);
+    if (rc == 0 && !span_is_none(upgrade))
+        rc = upgrade_begin(x, head, upgrade);
     if (rc != 0)
         refuse(x, 500, span_none(), SPAN_LIT("request_headers_failed"), true);
 }

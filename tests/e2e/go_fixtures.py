@@ -76,6 +76,8 @@ def shared_config(origin_port, log_path):
                 {**to(), "name": "to-origin"},
             ],
         )
+        upgrades = [{"upgrade_type": "websocket"}]
+        listen("upgrade", [scripted()], [{**to(), "route": {"cluster": "origin", "upgrade_configs": upgrades}}])
         listeners.append(report_listener(basic, listener_name("report", sdk)))
         noted = {"access_log": [access_log(log_path, json_format=NOTED)]}
         by_body = json_router({"path": "model", "metadata_namespace": "body", "metadata_key": "model"})

@@ -1,6 +1,7 @@
 """Go filters read, hold back, change and drop bodies."""
 
 import hashlib
+import socket
 
 import pytest
 from go_support import PANIC_BODY
@@ -312,3 +313,67 @@ def test_a_body_that_go_sees_is_not_spliced(go):
     body = bytes(i % 251 for i in range(500_000))
     assert go.ask(body=body, dd="b.len", ed=["b.len"]).body == body
     assert go.sluice.stat("server.io.splice_bytes") == before
+
+
+# ---- other protocols --------------------------------------------------------
+
+
+def switch(go, kind="upgrade", **scripts):
+    """A client that asks for WebSocket; the head of the answer."""
+    client = go.connect(kind)
+    client.send_head("GET", go.path("/?o=switch", **scripts), [("connection", "Upgrade"), ("upgrade", "websocket")])
+    return client, client.read_head()
+
+
+def test_an_upgrade_to_websocket_is_seen_and_changed_both_ways(go):
+    """Heads and bytes of both directions, piece by piece, as bodies that end with the connection."""
+    client, (status, headers) = switch(
+        go,
+        dh=["get:upgrade", "set:x-a:1"],
+        eh="set:x-b:2",
+        dd=["b.string", "more?b.append:+"],
+        ed=["b.string", "more?b.prepend:-"],
+    )
+    with client:
+        assert status == "101"
+        headers = dict(headers)
+        assert (headers["upgrade"], headers["connection"], headers["x-b"]) == ("websocket", "upgrade", "2")
+        assert "x-a" in go.received_headers()
+        for piece in (b"one", b"two"):
+            client.send_bytes(piece)
+            assert client.reader.file.read(5) == b"-" + piece + b"+"
+        client.sock.shutdown(socket.SHUT_WR)
+        assert client.reader.file.read() == b""
+    go.events()
+    assert any('get upgrade="websocket"' in line for line in go.said("dh"))
+    assert any("end=0 status=101" in line for line in go.said("eh"))
+    assert chunk_lengths(go, "dd") == [3, 3, 0]
+    assert chunk_lengths(go, "ed") == [4, 4, 0]
+
+
+def test_a_filter_may_refuse_an_upgrade(go):
+    client, (status, headers) = switch(go, dh="reply:401:no")
+    with client:
+        assert status == "401"
+        assert dict(headers)["connection"] == "close"
+        assert client.reader.file.read() == b"no"
+    assert go.origin.received(go.id) == []
+
+
+def test_a_filter_may_take_an_upgrade_back(go_sync):
+    """It goes on as the ordinary request that it then is, and the client's bytes stay here."""
+    with go_sync.connect("upgrade") as client:
+        head = [("connection", "Upgrade"), ("upgrade", "websocket")]
+        client.send_head("GET", go_sync.path("/", dh="del:upgrade"), head)
+        client.send_bytes(b"GET /smuggled HTTP/1.1\r\nhost: x\r\n\r\n")
+        reply = client.read_reply()
+        assert (reply.status, reply.body, reply.header("connection")) == (200, b"origin\n", "close")
+    assert "upgrade" not in go_sync.received_headers()
+
+
+def test_a_client_that_breaks_off_a_websocket_is_told_to_go(go):
+    client, (status, _) = switch(go)
+    client.send_bytes(b"x")
+    assert client.reader.file.read(1) == b"x"
+    client.abort()
+    go.events()

@@ -185,6 +185,7 @@ class Origin:
     pieces          one byte of "0123456789" per step(ID), chunked; ID is the parameter `id`
     many            20 response headers of one name with the values 0 to 19, and an empty one
     size:N          N bytes
+    switch          101, if an upgrade is asked for; then everything that comes is sent back, until it ends
     early           200 without a body before the request's body was read, on step(ID)
     """
 
@@ -244,13 +245,24 @@ class Origin:
                 self._answer(sock, "no-body", test_id, method, b"")
             if dict(headers).get("expect") == "100-continue":
                 sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-            body, trailers = reader.body(headers)
+            body, trailers = (b"", []) if kind == "switch" else reader.body(headers)
             if test_id:
                 with self._changed:
                     self._requests[test_id].append(Request(method, path, headers, body, trailers))
                     self._changed.notify_all()
+            if kind == "switch":
+                self._switch(sock, reader, dict(headers))
+                return
             if kind != "early":
                 self._answer(sock, kind, test_id, method, body or b"origin\n")
+
+    def _switch(self, sock, reader, headers):
+        if (headers.get("connection"), headers.get("upgrade")) != ("upgrade", "websocket"):
+            raise Gone(headers)
+        answer = [("connection", "Upgrade"), ("upgrade", "websocket"), ("x-origin", "yes")]
+        sock.sendall(encode_head("HTTP/1.1 101 Switching Protocols", answer))
+        while data := reader.file.read1(65536):
+            sock.sendall(data)
 
     def _answer(self, sock, kind, test_id, method, body):
         headers = [("content-type", "text/plain"), ("x-origin", "yes")]

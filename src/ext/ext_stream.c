@@ -303,20 +303,19 @@ void ext_side_take_back(struct ext_stream *stream, enum ext_direction direction,
         side->headers = (struct ext_view){0};
     side->trailers = (struct ext_view){0};
     side->sight = (struct ext_sight){0};
-    *taken = (struct ext_taken){
-        .edits = side->edits,
-        .added = side->added,
-        .reply = side->reply,
-        .clear_route = stream->clear_route,
-        .refresh_route = stream->refresh_route,
-    };
+    *taken = (struct ext_taken){.edits = side->edits, .added = side->added, .reply = side->reply};
     side->edits = side->last_edit = NULL;
     side->edit_count = 0;
     side->edit_bytes = 0;
     side->added = (struct ext_buffers){0};
     side->added_bytes = 0;
     side->reply = NULL;
-    stream->clear_route = stream->refresh_route = false;
+    /* A route is chosen by the request. The other side may come back while Go still has that. */
+    if (direction == EXT_REQUEST) {
+        taken->clear_route = stream->clear_route;
+        taken->refresh_route = stream->refresh_route;
+        stream->clear_route = stream->refresh_route = false;
+    }
     ext_unlock(stream);
 }
 

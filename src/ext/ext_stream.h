@@ -170,7 +170,7 @@ struct ext_taken {
     struct ext_edit *edits;
     struct ext_buffers added;
     struct ext_reply *reply;
-    bool clear_route, refresh_route;
+    bool clear_route, refresh_route; /* of the request's side */
 };
 void ext_side_take_back(struct ext_stream *stream, enum ext_direction direction,
                         struct ext_taken *taken);

@@ -1,9 +1,10 @@
 /* go_config: parse, merge, destroy.
  *
- * Merging (parent id, level) is cached in the level: a list that only grows, read without a lock.
- * The merge runs unlocked, so two coroutines may do the same one; the second to finish gives its
- * result back. Merged results live as long as the level. Envoy keeps one merge per route config and
- * deletes replaced ones two seconds later, which races with streams that are about to start. */
+ * Merging (parent id, level) is cached in the level: a list that only grows, read without a lock. Each pair
+ * is merged once: the merge runs with the level's lock, on a thread where user code may take its time, and
+ * who asks for the same one meanwhile waits there. golang.library.LIBRARY.merges counts them. Merged results
+ * live as long as the level. Envoy keeps one merge per route config and deletes replaced ones two seconds
+ * later, which races with streams that are about to start. */
 #include "ext/go_config.h"
 
 #include <errno.h>
@@ -25,7 +26,7 @@ struct merge {
 struct go_route_config {
     struct go_library *library;
     uint64_t id;
-    pthread_mutex_t lock; /* of adding to merges */
+    pthread_mutex_t lock; /* of merging */
     _Atomic(struct merge *) merges;
 };
 
@@ -270,25 +271,36 @@ static uint64_t merge_find(const struct merge *merge, uint64_t parent) {
     return 0;
 }
 
-static uint64_t merge_make(struct go_route_config *level, struct span name, uint64_t parent) {
-    struct merge *merge = malloc(sizeof(*merge));
-    if (!merge)
-        return 0;
-    uint64_t made = go_config_merge(level->library, name, parent, level->id);
+struct merge_call {
+    struct go_route_config *level;
+    struct span name;
+    uint64_t parent, merged;
+};
+
+/* On a thread stack. merged 0: memory is short. */
+static void merge_once(void *arg) {
+    struct merge_call *call = arg;
+    struct go_route_config *level = call->level;
     pthread_mutex_lock(&level->lock);
-    uint64_t merged = merge_find(atomic_load(&level->merges), parent);
-    bool mine = merged == 0;
-    if (mine) {
-        merged = made;
-        *merge = (struct merge){atomic_load(&level->merges), parent, merged};
-        atomic_store_explicit(&level->merges, merge, memory_order_release);
+    struct merge *first =
+        atomic_load_explicit(&level->merges, memory_order_relaxed); /* the lock's */
+    call->merged = merge_find(first, call->parent);
+    struct merge *merge = call->merged ? NULL : malloc(sizeof(*merge));
+    if (merge) {
+        struct id_call once = {level->library, call->name, call->parent, level->id};
+        call_merge(&once);
+        call->merged = once.id;
+        *merge = (struct merge){first, call->parent, call->merged};
+        atomic_store_explicit(&level->merges, merge, memory_order_release); /* for go_config_for */
+        stat_inc(level->library->stats.merges, STATS_SHARD_FOREIGN);
     }
     pthread_mutex_unlock(&level->lock);
-    if (!mine) {
-        destroy(level->library, made);
-        free(merge);
-    }
-    return merged;
+}
+
+static uint64_t merge_make(struct go_route_config *level, struct span name, uint64_t parent) {
+    struct merge_call call = {level, name, parent, 0};
+    go_on_thread_stack(merge_once, &call);
+    return call.merged;
 }
 
 uint64_t go_config_for(const struct go_config *config, const void *const *levels, unsigned count) {
@@ -298,7 +310,7 @@ uint64_t go_config_for(const struct go_config *config, const void *const *levels
         struct go_route_config *level = (struct go_route_config *)(uintptr_t)levels[i];
         if (level->id == 0)
             continue;
-        /* acquire pairs with merge_make's release */
+        /* acquire pairs with merge_once's release */
         uint64_t merged =
             merge_find(atomic_load_explicit(&level->merges, memory_order_acquire), id);
         id = merged ? merged : merge_make(level, config->plugin_name, id);

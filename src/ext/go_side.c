@@ -148,7 +148,7 @@ static void apply(struct go_side *side, const struct ext_taken *taken, bool head
         LOG(log_golang, LOG_ERROR, "plugin %.*s: no memory for its header changes",
             (int)side->filter->config->plugin_name.len, side->filter->config->plugin_name.ptr);
     /* Once the headers went on, the router has chosen. */
-    if (taken->clear_route && side->direction == EXT_REQUEST && headers_here) {
+    if (taken->clear_route && headers_here) {
         exchange_clear_route(side->filter->x);
         if (taken->refresh_route)
             (void)exchange_route(side->filter->x);

@@ -52,6 +52,7 @@ void go_library_stats_init(struct go_library_stats *stats, struct span library) 
         .seats_blocked = of_library(STAT_GAUGE, library, "seats_blocked"),
         .seat_waits = of_library(STAT_COUNTER, library, "seat_waits"),
         .seat_timeouts = of_library(STAT_COUNTER, library, "seat_timeouts"),
+        .merges = of_library(STAT_COUNTER, library, "merges"),
         .ends_waiting = of_library(STAT_GAUGE, library, "ends_waiting"),
         .ends_untold = of_library(STAT_COUNTER, library, "ends_untold"),
     };

@@ -20,6 +20,7 @@ struct go_library_stats {
     struct statistic *seats, *seats_busy, *seats_blocked; /* gauges; set by go_stats_refresh */
     struct statistic *seat_waits;    /* calls that found no free seat, or their own blocked */
     struct statistic *seat_timeouts; /* and gave up */
+    struct statistic *merges;        /* of configurations, each pair of which is merged once */
     struct statistic *ends_waiting;  /* gauge: streams that Go will hear the end of later */
     struct statistic
         *ends_untold; /* that never got a seat, and did not wait for one to be logged */

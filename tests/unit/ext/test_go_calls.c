@@ -673,6 +673,37 @@ static void values_of_the_stream(void **state) {
     story(1, values_story);
 }
 
+/* ---- both sides at once ---- */
+
+/* A goroutine of the request clears the route while the response, another filter's reply, goes by. */
+static uint64_t response_goes_by(struct go_process_state *state, uint64_t end, uint64_t count,
+                                 uint64_t bytes) {
+    struct ext_stream *stream = &((struct go_filter *)self)->block->stream;
+    const struct ext_loan loan = {.phase = EXT_HEADERS, .headers = &fake->x.response.headers};
+    struct ext_taken taken;
+    uint64_t handle;
+    CHECK(ext_side_lend(stream, &fake->x, EXT_RESPONSE, &loan, &handle) == 0);
+    CHECK(envoyGoFilterHttpClearRouteCache(state->req, true) == GO_OK);
+    ext_side_take_back(stream, EXT_RESPONSE, &taken);
+    CHECK(!taken.clear_route && !taken.refresh_route);
+    ext_taken_fini(&taken);
+    return GO_CONTINUE;
+}
+
+static void both_sides_story(void *arg) {
+    fake_go_init();
+    fake_go.header = response_goes_by;
+    begin_with(NULL, false);
+    run_request();
+    CHECK(fake->route_clears == 1 && fake->route_choices == 1);
+    end_exchange();
+    rt_stop(0);
+}
+
+static void a_cleared_route_is_the_requests_to_take_back(void **state) {
+    story(1, both_sides_story);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(header_edits_arrive_after_the_loan),
@@ -688,6 +719,7 @@ int main(void) {
         cmocka_unit_test(a_client_that_vanishes_leaves_goroutines_alone),
         cmocka_unit_test(the_log_phase_sees_both_sides),
         cmocka_unit_test(values_of_the_stream),
+        cmocka_unit_test(a_cleared_route_is_the_requests_to_take_back),
     };
     return cmocka_run_group_tests(tests, fake_stats_init, NULL);
 }

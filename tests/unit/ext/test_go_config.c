@@ -1,5 +1,6 @@
 /* go_config.c: what a parser receives, and which merges happen. */
 #include <errno.h>
+#include <sched.h>
 
 #include "fake_exchange.h"
 #include "fake_go.h"
@@ -79,6 +80,43 @@ static void levels_are_parsed_and_merged_once(void **state) {
     story(1, config_story);
 }
 
+enum { ASKING = 4 };
+static _Atomic int asking, answered;
+static const void *shared_levels[1];
+
+/* Takes as long as it takes for everybody to ask. */
+static uint64_t slow_merge(uint64_t name, uint64_t len, uint64_t parent, uint64_t child) {
+    fake_go.merges++;
+    while (asking < ASKING)
+        sched_yield();
+    return parent * 1000 + child;
+}
+
+static void asks(void *arg) {
+    asking++;
+    CHECK(go_config_for(&fake_go.config, shared_levels, 1) == 7000 + next_id - 1);
+    if (++answered == ASKING) {
+        CHECK(fake_go.merges == 1);
+        CHECK(stat_value(fake_go.library.stats.merges) == 1);
+        rt_stop(0);
+    }
+}
+
+static void merge_story(void *arg) {
+    fake_go_init();
+    fake_go.library.fn.new_config = parses;
+    fake_go.library.fn.merge_config = slow_merge;
+    refuses = false;
+    struct cfg_golang_plugin_entry entry = {.key = SPAN_LIT("fake")};
+    shared_levels[0] = route_config(&entry);
+    for (int i = 0; i < ASKING; i++)
+        CHECK(go("asks", asks, NULL) == 0);
+}
+
+static void those_who_ask_at_once_share_a_merge(void **state) {
+    story(ASKING, merge_story);
+}
+
 static void a_library_that_is_none_is_refused(void **state) {
     char why[GO_LIBRARY_WHY_MAX];
     assert_null(go_library_get(SPAN_LIT("id"), SPAN_LIT("no-such-file.so"), NULL, why));
@@ -88,6 +126,7 @@ static void a_library_that_is_none_is_refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(levels_are_parsed_and_merged_once),
+        cmocka_unit_test(those_who_ask_at_once_share_a_merge),
         cmocka_unit_test(a_library_that_is_none_is_refused),
     };
     return cmocka_run_group_tests(tests, fake_stats_init, NULL);

@@ -1,6 +1,10 @@
 /* Goroutines that do anything at any time against exchanges that end at any time, on two Ps. The
  * sanitizers are the judges; this file only makes sure that all of it happens and that nothing is lost:
- * every request is finalised once, every exchange ends. */
+ * every request is finalised once, every exchange ends, and nothing that was made for one is left.
+ *
+ * Each request has a moment at which its client hangs up, of all there are, in turn: so goroutines of every phase
+ * act on streams that end in every phase, however fast the machine is. Besides, some hang up at random.
+ * SLUICE_LONG=yes makes a million of them. */
 #include <errno.h>
 #include <stdatomic.h>
 
@@ -13,12 +17,21 @@ enum {
     PS = 2,
     COROUTINES = 12, /* per P */
 #ifdef __SANITIZE_THREAD__
-    ROUNDS = 60,
+    REQUESTS = 1500,
 #else
-    ROUNDS = 250,
+    REQUESTS = 20000,
 #endif
+    REQUESTS_LONG = 1000000,
     TENDERS = 6, /* threads of the library */
 };
+
+/* When the client hangs up: in a callback of this phase, when its goroutine begins, or when that is about to
+ * continue. */
+enum phase { REQUEST_HEAD, REQUEST_BODY, RESPONSE_HEAD, RESPONSE_BODY, AT_LOG, PHASES };
+enum moment { IN_CALLBACK, IN_GOROUTINE, BEFORE_CONTINUE, MOMENTS };
+enum { PLANS = PHASES * MOMENTS + 1 /* never */ };
+
+static unsigned rounds; /* of each coroutine */
 
 /* One task: act on a side for a while, then perhaps continue. A task holds Go's memory as a goroutine
  * does: Finalize waits for the last one. */
@@ -28,6 +41,7 @@ struct task {
     struct go_request *request;
     uint64_t handle; /* of the chunk that it was shown; 0 for none */
     unsigned seed;
+    enum phase phase;
     bool collected; /* Finalize may have come: what a call gives may be gone when it returns */
     bool late;      /* begins after the callback's own status let the side go */
 };
@@ -35,9 +49,11 @@ struct task {
 /* What Go's garbage collector would know of a request. */
 struct request_refs {
     struct request_refs *next;
-    struct go_request *request;
+    const struct go_request *request;
+    struct runner *runner;
+    unsigned number, plan; /* of the runner's requests */
     unsigned tasks;
-    bool destroyed;
+    bool entered, destroyed;
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -45,8 +61,11 @@ static pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
 static struct task *tasks;
 static struct request_refs *requests;
 static _Atomic unsigned finalized, entered, codes[16], ended_coroutines;
+/* Of tasks: in which phase begun, on a request with which plan. */
+static _Atomic unsigned acted[PLANS][PHASES];
+static _Atomic unsigned hung_up[PLANS]; /* in time */
 
-static struct request_refs *refs_locked(struct go_request *request) {
+static struct request_refs *refs_locked(const struct go_request *request) {
     struct request_refs *refs = requests;
     while (refs && refs->request != request)
         refs = refs->next;
@@ -75,25 +94,31 @@ static void refs_drop(struct go_request *request, bool destroyed) {
     }
 }
 
-static void submit(struct go_process_state *state, uint64_t handle, unsigned seed, bool late) {
+static void hang_up_if(const struct go_request *request, enum phase phase, enum moment moment);
+
+static void submit(struct go_process_state *state, uint64_t handle, unsigned seed, enum phase phase,
+                   bool late) {
     struct task *task = malloc(sizeof(*task));
     CHECK(task);
-    *task = (struct task){
-        .state = state, .request = state->req, .handle = handle, .seed = seed, .late = late};
+    *task = (struct task){.state = state,
+                          .request = state->req,
+                          .handle = handle,
+                          .seed = seed,
+                          .phase = phase,
+                          .late = late};
     pthread_mutex_lock(&lock);
     struct request_refs *refs = refs_locked(state->req);
-    if (!refs) {
-        refs = calloc(1, sizeof(*refs));
-        CHECK(refs);
-        *refs = (struct request_refs){.next = requests, .request = state->req};
-        requests = refs;
+    CHECK(refs);
+    if (!refs->entered)
         atomic_fetch_add(&entered, 1);
-    }
+    refs->entered = true;
     refs->tasks++;
+    atomic_fetch_add(&acted[refs->plan][phase], 1);
     task->next = tasks;
     tasks = task;
     pthread_cond_signal(&wake);
     pthread_mutex_unlock(&lock);
+    hang_up_if(state->req, phase, IN_CALLBACK);
 }
 
 static void count(int code) {
@@ -186,8 +211,10 @@ static void *tend(void *arg) {
         if (!task->state)
             return NULL;
         struct go_process_state *state = task->state;
+        hang_up_if(task->request, task->phase, IN_GOROUTINE);
         for (int i = rand_r(&task->seed) % 6; i >= 0; i--)
             act(task, &task->seed);
+        hang_up_if(task->request, task->phase, BEFORE_CONTINUE);
         int how = rand_r(&task->seed) % 16;
         if (how == 0)
             count(envoyGoFilterHttpSendLocalReply(state, 403, NULL, 0, NULL, 0, 0, NULL, 0));
@@ -206,11 +233,12 @@ static void *tend(void *arg) {
     }
 }
 
-static uint64_t some_status(struct go_process_state *state, uint64_t handle, bool may_hold) {
+static uint64_t some_status(struct go_process_state *state, uint64_t handle, enum phase phase,
+                            bool may_hold) {
     static _Atomic unsigned seeds = 1;
     unsigned seed = atomic_fetch_add(&seeds, 7919);
     bool async = seed % 3 != 0;
-    submit(state, handle, seed, !async);
+    submit(state, handle, seed, phase, !async);
     if (async)
         return GO_RUNNING;
     return may_hold && seed % 4 == 0 ? GO_STOP_AND_BUFFER : GO_CONTINUE;
@@ -219,17 +247,17 @@ static uint64_t some_status(struct go_process_state *state, uint64_t handle, boo
 static uint64_t storm_header(struct go_process_state *state, uint64_t end, uint64_t n,
                              uint64_t bytes) {
     CHECK(n < 32 && bytes < 4096);
-    return some_status(state, 0, !end);
+    return some_status(state, 0, state->is_encoding ? RESPONSE_HEAD : REQUEST_HEAD, !end);
 }
 
 static uint64_t storm_data(struct go_process_state *state, uint64_t end, uint64_t handle,
                            uint64_t len) {
-    return some_status(state, handle, !end);
+    return some_status(state, handle, state->is_encoding ? RESPONSE_BODY : REQUEST_BODY, !end);
 }
 
 static void storm_log(struct go_request *request, uint64_t type, struct go_process_state *decode,
                       struct go_process_state *encode, uint64_t counts[4], uint64_t bytes[4]) {
-    submit(decode, 0, (unsigned)(uintptr_t)request, true);
+    submit(decode, 0, (unsigned)(uintptr_t)request, AT_LOG, true);
 }
 
 static void storm_destroy(struct go_request *request, uint64_t reason) {
@@ -239,24 +267,81 @@ static void storm_destroy(struct go_request *request, uint64_t reason) {
 /* ---- the exchanges ---- */
 
 struct runner {
-    unsigned seed;
+    unsigned p, seed, number;
     struct fake_exchange *fake;
     struct g *serving, *main, *pump;
     bool stop, pump_runs, pump_cancelled;
 };
+
+static void hang_up(struct runner *runner) {
+    runner->fake->x.client_gone = true;
+    rt_cancel(runner->serving);
+}
 
 /* Hangs up on whatever is being served. */
 static void hangs_up(void *arg) {
     struct runner *runner = arg;
     unsigned seed = runner->seed ^ 0x5555;
     while (!runner->stop) {
-        (void)rt_sleep_until(clock_mono_ns() + (int64_t)(rand_r(&seed) % 3000) * NS_PER_US);
-        if (runner->serving) {
-            runner->fake->x.client_gone = true;
-            rt_cancel(runner->serving);
-        }
+        (void)rt_sleep_until(clock_mono_ns() + (int64_t)(rand_r(&seed) % 30000) * NS_PER_US);
+        if (runner->serving)
+            hang_up(runner);
     }
     atomic_fetch_add(&ended_coroutines, 1);
+}
+
+struct hang_up {
+    struct runner *runner;
+    unsigned number, plan;
+};
+
+static void hangs_up_on_one(void *arg) {
+    struct hang_up *this = arg;
+    if (this->runner->serving && this->runner->number == this->number) {
+        hang_up(this->runner);
+        atomic_fetch_add(&hung_up[this->plan], 1);
+    }
+    free(this);
+}
+
+static void hang_up_if(const struct go_request *request, enum phase phase, enum moment moment) {
+    pthread_mutex_lock(&lock);
+    const struct request_refs *refs = refs_locked(request);
+    struct hang_up what = {refs->runner, refs->number, refs->plan};
+    pthread_mutex_unlock(&lock);
+    if (what.plan != phase * MOMENTS + moment)
+        return;
+    struct hang_up *copy = malloc(sizeof(*copy));
+    CHECK(copy);
+    *copy = what;
+    CHECK(go_on(what.runner->p, "hangs up", hangs_up_on_one, copy) == 0);
+}
+
+/* What Go knows of a request begins here, though it may never hear of it. */
+static void register_request(struct runner *runner, const struct go_request *request) {
+    static _Atomic unsigned numbers;
+    struct request_refs *refs = calloc(1, sizeof(*refs));
+    CHECK(refs);
+    *refs = (struct request_refs){.request = request,
+                                  .runner = runner,
+                                  .number = ++runner->number,
+                                  .plan = atomic_fetch_add(&numbers, 1) % PLANS};
+    pthread_mutex_lock(&lock);
+    refs->next = requests;
+    requests = refs;
+    pthread_mutex_unlock(&lock);
+}
+
+static void forget_request(const struct go_request *request) {
+    pthread_mutex_lock(&lock);
+    struct request_refs **link = &requests;
+    while ((*link)->request != request)
+        link = &(*link)->next;
+    struct request_refs *refs = *link;
+    *link = refs->next;
+    pthread_mutex_unlock(&lock);
+    CHECK(!refs->entered);
+    free(refs);
 }
 
 static void read_all(struct exchange *x, struct message *message) {
@@ -303,6 +388,9 @@ static void serve_one(struct runner *runner) {
     struct exchange *x = &fake->x;
     void *self = fake->factory.itab->create(x, &fake->factory);
     CHECK(self);
+    const struct go_block *block = ((struct go_filter *)self)->block;
+    const struct go_request *request = &block->lent->request;
+    register_request(runner, request);
     runner->fake = fake;
     runner->serving = runner->main = rt_self();
     fake->factory.itab->request(x, self);
@@ -330,6 +418,8 @@ static void serve_one(struct runner *runner) {
     runner->serving = NULL;
     stop_pump(runner);
     fake->factory.itab->log(x, self, FILTER_LOG_END);
+    if (!block->entered)
+        forget_request(request);
     fake->factory.itab->destroy(x, self);
     fake_free(fake);
     fake_free(back);
@@ -337,7 +427,7 @@ static void serve_one(struct runner *runner) {
 
 static void runs(void *arg) {
     struct runner *runner = arg;
-    for (int i = 0; i < ROUNDS; i++)
+    for (unsigned i = 0; i < rounds; i++)
         serve_one(runner);
     runner->stop = true;
     atomic_fetch_add(&ended_coroutines, 1);
@@ -349,6 +439,7 @@ static void starts(void *arg) {
     static _Atomic unsigned seeds = 17;
     for (int i = 0; i < COROUTINES; i++) {
         struct runner *runner = &runners[rt_p_index()][i];
+        runner->p = rt_p_index();
         runner->seed = atomic_fetch_add(&seeds, 104729);
         CHECK(go_here("runs", runs, runner) == 0);
         CHECK(go_here("hangs up", hangs_up, runner) == 0);
@@ -372,7 +463,7 @@ static void storm_story(void *arg) {
         CHECK(rt_sleep_until(clock_mono_ns() + 5 * NS_PER_MS) == 0);
     /* Who finds no free seat at its end, and had none before, is the only one that Go never hears of. */
     CHECK(atomic_load(&entered) + stat_value(fake_go.library.stats.ends_untold) ==
-          PS * COROUTINES * ROUNDS);
+          (int64_t)(PS * COROUTINES * rounds));
     CHECK(fake_go.destroys == atomic_load(&entered));
     CHECK(fake_go.logs == atomic_load(&entered));
     CHECK(requests == NULL);
@@ -383,6 +474,13 @@ static void storm_story(void *arg) {
     CHECK(codes[-GO_OK] && codes[-GO_FILTER_IS_DESTROYED] && codes[-GO_NOT_IN_GO] &&
           codes[-GO_INVALID_PHASE] && codes[-GO_VALUE_NOT_FOUND] && codes[-GO_FILTER_IS_GONE]);
     STORY_AWAIT(handle_count(&ext_handles) == 0);
+    STORY_AWAIT(loan_count(&go_lent_requests) == 0);
+    /* And everything at every moment: those of the log phase find nobody to hang up on. */
+    for (unsigned plan = 0; plan < PLANS; plan++) {
+        CHECK(plan >= AT_LOG * MOMENTS || hung_up[plan] > 0);
+        for (unsigned phase = REQUEST_HEAD; phase < PHASES; phase++)
+            CHECK(acted[plan][phase] > 0);
+    }
     fprintf(stderr, "ok %u, gone %u, destroyed %u, not in Go %u, phase %u, absent %u\n", codes[0],
             codes[1], codes[2], codes[3], codes[4], codes[5]);
     rt_stop(0);
@@ -400,6 +498,9 @@ static int init(void **state) {
 }
 
 int main(void) {
+    const char *is_long = getenv("SLUICE_LONG");
+    rounds =
+        (is_long && strcmp(is_long, "yes") == 0 ? REQUESTS_LONG : REQUESTS) / (PS * COROUTINES) + 1;
     const struct CMUnitTest tests[] = {cmocka_unit_test(nothing_is_lost_in_a_storm)};
     return cmocka_run_group_tests(tests, init, NULL);
 }

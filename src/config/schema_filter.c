@@ -62,7 +62,7 @@ static const struct cfg_enum_value late_calls_values[] = {
     {CFG_LATE_CALLS_STRICT, "STRICT", CFG_SUPPORTED},
 };
 static const struct cfg_enum late_calls_enum =
-    ENUM_TABLE("envoy.extensions.filters.http.golang.v3alpha.Config.LateCalls", late_calls_values);
+    ENUM_TABLE("sluice.golang.v3.LateCalls", late_calls_values);
 
 static const struct cfg_field golang_fields[] = {
     FIELD(struct cfg_golang, 1, library_id, CFG_STRING, .rules = CFG_REQUIRED,

@@ -20,6 +20,7 @@
 #include "ext/go_cluster.h"
 #include "ext/go_filter.h"
 #include "ext/go_network.h"
+#include "ext/native_filter.h"
 #include "ext/probe.h"
 #include "filter/json_router.h"
 #include "filter/listener_filters.h"
@@ -511,6 +512,7 @@ static void main_coroutine(void *arg) {
     access_log_set_flush_interval(server.options->flush_interval_ms);
     filter_register(&filter_kind_router);
     filter_register(&filter_kind_golang);
+    filter_register(&filter_kind_native);
     cluster_specifier_register(&cluster_specifier_kind_golang);
     listener_filters_register();
     filter_register(&filter_kind_json_router);

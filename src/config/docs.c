@@ -25,7 +25,7 @@ static const char intro[] =
     "HTTP/2\n"
     "and HTTP/3, TCP proxying, CONNECT, retries, health checks, outlier\n"
     "detection, balancing other than round robin, rate limits, tracing, stats\n"
-    "sinks, xDS and every other kind of dynamic configuration, Wasm, Lua and native filters.\n"
+    "sinks, xDS and every other kind of dynamic configuration, Wasm and Lua.\n"
     "\n"
     "## How to read this page\n"
     "\n"

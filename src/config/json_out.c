@@ -388,6 +388,11 @@ void cfg_json_message(struct cfg_buf *buf, const struct cfg_schema *schema, cons
     close(&p, '}');
 }
 
+void cfg_json_tree(struct cfg_buf *buf, const struct cfg_value *value) {
+    struct printer p = {.buf = buf};
+    print_tree(&p, value);
+}
+
 char *cfg_to_json_without_secrets(const struct cfg_schema *schema, const void *message,
                                   unsigned indent) {
     struct cfg_buf buf = {0};

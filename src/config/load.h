@@ -93,6 +93,8 @@ void cfg_wire_any(struct cfg_buf *buf, const struct cfg_any *any);
 void cfg_json_message(struct cfg_buf *buf, const struct cfg_schema *schema, const void *message,
                       unsigned indent, unsigned level);
 void cfg_json_string(struct cfg_buf *buf, struct span s);
+/* On one line. */
+void cfg_json_tree(struct cfg_buf *buf, const struct cfg_value *value);
 /* As protobuf prints: "1s", "0.250s", "0.000001s". */
 void cfg_json_duration(struct cfg_buf *buf, int64_t seconds, int32_t nanos);
 

@@ -2,6 +2,7 @@
 #include "config/golang_config.h"
 #include "config/listener_filter_config.h"
 #include "config/json_router_config.h"
+#include "config/native_config.h"
 #include "config/network_config.h"
 #include "config/schema_tables.h"
 #include "config/tls_config.h"
@@ -25,6 +26,8 @@ static const struct cfg_any_type any_types[] = {
     {&cfg_schema_golang, CFG_SLOT_HTTP_FILTER, "envoy.filters.http.golang"},
     {&cfg_schema_golang_per_route, CFG_SLOT_PER_ROUTE, "envoy.filters.http.golang"},
     {&cfg_schema_json_router, CFG_SLOT_HTTP_FILTER, "sluice.filters.http.json_router"},
+    {&cfg_schema_native, CFG_SLOT_HTTP_FILTER, "sluice.filters.http.native"},
+    {&cfg_schema_native_per_route, CFG_SLOT_PER_ROUTE, "sluice.filters.http.native"},
     {&cfg_schema_file_access_log, CFG_SLOT_ACCESS_LOG, "envoy.access_loggers.file"},
     {&cfg_schema_stdout_access_log, CFG_SLOT_ACCESS_LOG, "envoy.access_loggers.stdout"},
     {&cfg_schema_stderr_access_log, CFG_SLOT_ACCESS_LOG, "envoy.access_loggers.stderr"},

@@ -24,6 +24,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include <string.h>
+#include <ucontext.h>
+
 #include "heap/cfi.h"
 #include "heap/heap_profile.h"
 
@@ -33,6 +36,7 @@ enum { FRAMES_MAX = HEAP_STACK_MAX + INNER_MAX };
 struct registers {
     uintptr_t pc;
     uintptr_t value[CFI_REGISTERS]; /* those that a call keeps are right, others may be wrong */
+    uintptr_t low, high;            /* what may be read; CAPTURE knows where the above stand */
 };
 
 /* Of whoever this becomes a part of. */
@@ -74,6 +78,11 @@ __attribute__((no_sanitize_address, no_sanitize_thread)) static uintptr_t load(u
 
 static bool is_word(uintptr_t address) {
     return address != 0 && address % sizeof(uintptr_t) == 0;
+}
+
+static bool may_read(const struct registers *registers, uintptr_t address) {
+    return is_word(address) && address >= registers->low &&
+           address <= registers->high - sizeof(uintptr_t);
 }
 
 /* ---- Any frame ---- */
@@ -143,9 +152,9 @@ static void operate(struct stack *stack, uint8_t op) {
     }
 }
 
-static void dereference(struct stack *stack) {
+static void dereference(struct stack *stack, const struct registers *registers) {
     uintptr_t address = pop(stack);
-    if (is_word(address))
+    if (may_read(registers, address))
         push(stack, load(address));
     else
         stack->is_bad = true;
@@ -178,7 +187,7 @@ static bool evaluate(const uint8_t *at, const struct registers *registers, const
         else if (op == OP_PLUS_CONSTU)
             push(&stack, pop(&stack) + cfi_uleb(&at));
         else if (op == OP_DEREF)
-            dereference(&stack);
+            dereference(&stack, registers);
         else
             operate(&stack, op);
     }
@@ -223,7 +232,7 @@ static bool find_value(const struct cfi_row *row, unsigned reg, const struct reg
     default:
         return false;
     }
-    if (!is_word(place))
+    if (!may_read(registers, place))
         return false;
     *value = load(place);
     return true;
@@ -234,7 +243,7 @@ static bool step(struct registers *registers, const struct cfi_row *row) {
     uintptr_t cfa;
     if (!find_cfa(row, registers, &cfa) || !is_word(cfa))
         return false;
-    struct registers caller = {.pc = 0};
+    struct registers caller = {.low = registers->low, .high = registers->high};
     caller.value[CFI_SP] = cfa;
     for (unsigned reg = 0; reg < CFI_REGISTERS; reg++) {
         if (reg == CFI_SP && row->registers[reg].where == CFI_SAME)
@@ -356,7 +365,7 @@ static int walk_usual(const struct registers *registers, uintptr_t *pcs, unsigne
 #endif
 
 NOINLINE unsigned unwind_after(const void *after, uintptr_t *pcs, unsigned max) {
-    struct registers registers = {.pc = 0};
+    struct registers registers = {.high = UINTPTR_MAX};
     CAPTURE(&registers);
     uintptr_t found[FRAMES_MAX];
     int usual = walk_usual(&registers, found, FRAMES_MAX);
@@ -372,4 +381,39 @@ NOINLINE unsigned unwind_after(const void *after, uintptr_t *pcs, unsigned max) 
         depth++;
     }
     return depth;
+}
+
+/* ---- What a signal interrupted ---- */
+
+void unwind_interrupted(const void *ucontext, uintptr_t low, uintptr_t high,
+                        struct unwind_frame *out) {
+    const mcontext_t *from = &((const ucontext_t *)ucontext)->uc_mcontext;
+    *out = (struct unwind_frame){.low = low, .high = high, .interrupted = true};
+#ifdef __x86_64__
+    static const int order[] = {REG_RAX, REG_RDX, REG_RCX, REG_RBX, REG_RSI, REG_RDI,
+                                REG_RBP, REG_RSP, REG_R8,  REG_R9,  REG_R10, REG_R11,
+                                REG_R12, REG_R13, REG_R14, REG_R15, REG_RIP};
+    for (unsigned i = 0; i < CFI_REGISTERS; i++)
+        out->value[i] = (uintptr_t)from->gregs[order[i]];
+    out->pc = (uintptr_t)from->gregs[REG_RIP];
+#elif defined(__aarch64__)
+    for (unsigned i = 0; i < CFI_SP; i++)
+        out->value[i] = from->regs[i];
+    out->value[CFI_SP] = from->sp;
+    out->pc = from->pc;
+#endif
+}
+
+bool unwind_step(struct unwind_frame *frame) {
+    struct cfi_row row;
+    if (!cfi_find(frame->interrupted ? frame->pc : frame->pc - 1, &row))
+        return false;
+    struct registers registers = {.pc = frame->pc, .low = frame->low, .high = frame->high};
+    memcpy(registers.value, frame->value, sizeof registers.value);
+    if (!step(&registers, &row))
+        return false;
+    memcpy(frame->value, registers.value, sizeof frame->value);
+    frame->pc = registers.pc;
+    frame->interrupted = row.is_signal;
+    return true;
 }

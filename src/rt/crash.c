@@ -24,6 +24,7 @@ static const char *const crash_names[] = {"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE
 enum { CRASH_SIGNALS = sizeof crash_signals / sizeof crash_signals[0] };
 static struct sigaction found[CRASH_SIGNALS];
 static _Atomic uint32_t reporting;
+static _Atomic(crash_catcher) catcher; /* stored with release, read with acquire */
 
 static void put(const char *text) {
     ssize_t written = write(STDERR_FILENO, text, strlen(text));
@@ -118,7 +119,18 @@ static void die_of(int signo, const siginfo_t *info) {
         (void)raise(signo);
 }
 
+void crash_set_catcher(crash_catcher fn) {
+    atomic_store_explicit(&catcher, fn, memory_order_release);
+}
+
+static bool is_caught(int signo, const siginfo_t *info, void *context) {
+    crash_catcher fn = atomic_load_explicit(&catcher, memory_order_acquire);
+    return fn && signo != SIGABRT && info->si_code > 0 && fn(signo, info, context);
+}
+
 static void on_crash(int signo, siginfo_t *info, void *context) {
+    if (is_caught(signo, info, context))
+        return;
     uint32_t self = (uint32_t)gettid(), nobody = 0;
     if (!atomic_compare_exchange_strong(&reporting, &nobody, self)) {
         if (nobody == self) { /* the report itself crashed */

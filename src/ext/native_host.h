@@ -1,0 +1,16 @@
+/* native_host: what plug-ins can ask of us, as the table that they are given. Contracts: include/sluice/filter.h. */
+#pragma once
+#include "base/log.h"
+#include "base/span.h"
+#include "http/header_map.h"
+#include <sluice/filter.h>
+
+extern const struct sluice_host native_host;
+extern struct log_component log_native;
+
+static inline struct span native_span(struct sluice_span span) {
+    return span_make(span.ptr, span.len);
+}
+static inline struct sluice_span native_span_of(struct span span) {
+    return sluice_bytes(span.ptr, span.len);
+}

@@ -1,0 +1,334 @@
+/* zoo: a plug-in that does what a request asks for: x-do in its request function, x-then in its response function,
+ * x-log and x-destroy there. Most of what it can do is wrong. */
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <sluice/filter.h>
+
+struct config {
+    char *greeting;
+    struct sluice_format *about;
+    struct sluice_stat *requests, *running, *took;
+    unsigned served[256]; /* by worker */
+};
+
+struct zoo {
+    struct config *config;
+    struct sluice_exchange *x;
+    struct sluice_span then;
+    uint64_t bytes;
+    unsigned runs;
+    char *copy;
+};
+
+static volatile int zero;
+static int *volatile nowhere;
+
+/* ---- Wrong in itself ---- */
+
+__attribute__((noinline)) static int write_nowhere(void) {
+    *nowhere = 1;
+    return 2;
+}
+
+__attribute__((noinline)) static int dig(int depth) {
+    volatile char hole[256];
+    hole[0] = (char)depth;
+    return zero ? 0 : dig(depth + 1) + hole[0];
+}
+
+static int compare_nowhere(const void *a, const void *b) {
+    return *nowhere + *(const int *)a - *(const int *)b;
+}
+
+__attribute__((noinline)) static void misbehave(struct sluice_exchange *x, struct sluice_span how) {
+    if (sluice_eq(how, SLUICE_LIT("null")))
+        zero += write_nowhere() - 2;
+    if (sluice_eq(how, SLUICE_LIT("divide")))
+        zero = 1000 / zero;
+    if (sluice_eq(how, SLUICE_LIT("overflow")))
+        zero = dig(1);
+    if (sluice_eq(how, SLUICE_LIT("trap")))
+        __builtin_trap();
+    /* Here and below somebody else's code is in the middle of something. */
+    if (sluice_eq(how, SLUICE_LIT("host")))
+        (void)sluice_header_set(x, SLUICE_REQUEST, SLUICE_LIT("x-a"), sluice_bytes((char *)8, 8));
+    if (sluice_eq(how, SLUICE_LIT("libc")))
+        zero += memchr(nowhere, (int)how.len, 8 + how.len) != NULL;
+    if (sluice_eq(how, SLUICE_LIT("callback"))) {
+        int numbers[] = {3, 1, 2};
+        qsort(numbers, 3, sizeof *numbers, compare_nowhere);
+        zero = 0 * numbers[0];
+    }
+    if (sluice_eq(how, SLUICE_LIT("jump")))
+        ((void (*)(void))(uintptr_t)zero)();
+}
+
+static bool asked(struct sluice_exchange *x, const char *header, const char *what) {
+    struct sluice_span value;
+    return sluice_header(x, SLUICE_REQUEST, sluice_text(header), &value) &&
+           sluice_eq(value, sluice_text(what));
+}
+
+/* ---- Bodies ---- */
+
+static void shout(char *to, struct sluice_span from) {
+    for (size_t i = 0; i < from.len; i++)
+        to[i] = (char)(from.ptr[i] >= 'a' && from.ptr[i] <= 'z' ? from.ptr[i] - 32 : from.ptr[i]);
+}
+
+static int shout_next(void *arg, struct sluice_body *body, struct sluice_span *out) {
+    struct zoo *zoo = arg;
+    struct sluice_span run;
+    int rc = sluice_body_next(body, &run);
+    if (rc != 0 || run.len == 0) {
+        *out = SLUICE_LIT("");
+        return rc;
+    }
+    free(zoo->copy);
+    zoo->copy = malloc(run.len);
+    if (!zoo->copy)
+        return -12;
+    shout(zoo->copy, run);
+    *out = sluice_bytes(zoo->copy, run.len);
+    if (zoo->runs++ == 1 && sluice_eq(zoo->then, SLUICE_LIT("shout-fault"))) {
+        static char *volatile lost; /* nobody frees it after a fault */
+        lost = zoo->copy;
+        misbehave(zoo->x, SLUICE_LIT("null"));
+        (void)lost;
+    }
+    return 0;
+}
+
+static void see(void *arg, struct sluice_span run) {
+    struct zoo *zoo = arg;
+    zoo->bytes += run.len;
+    if (zoo->runs++ == 1 && sluice_eq(zoo->then, SLUICE_LIT("observe-fault")))
+        misbehave(zoo->x, SLUICE_LIT("null"));
+}
+
+static void seen(void *arg, int error) {
+    struct zoo *zoo = arg;
+    if (error == 0)
+        (void)sluice_metadata_set_number(zoo->x, SLUICE_LIT("zoo"), SLUICE_LIT("bytes"),
+                                         (double)zoo->bytes);
+}
+
+static int read_all(struct sluice_exchange *x, enum sluice_part part, size_t limit) {
+    struct sluice_span body;
+    int rc = sluice_body_read(x, part, limit, &body);
+    if (rc == -90) /* EMSGSIZE */
+        return sluice_header_set(x, part, SLUICE_LIT("x-too-long"), SLUICE_LIT("yes"));
+    char *copy = rc == 0 ? sluice_alloc(x, body.len + 1) : NULL;
+    if (!copy)
+        return rc;
+    shout(copy, body);
+    return sluice_body_set(x, part, sluice_bytes(copy, body.len));
+}
+
+/* ---- Waiting ---- */
+
+struct slow {
+    useconds_t us;
+    bool faults;
+    int64_t slept_ns;
+};
+
+static void block(void *arg) {
+    struct slow *slow = arg;
+    int64_t begin_ns = sluice_now_ns();
+    usleep(slow->us);
+    slow->slept_ns = sluice_now_ns() - begin_ns;
+    if (slow->faults)
+        misbehave(NULL, SLUICE_LIT("null"));
+}
+
+static void do_block(struct sluice_exchange *x, bool faults) {
+    struct slow slow = {.us = 2000, .faults = faults};
+    int rc = sluice_blocking_call(x, block, &slow);
+    if (rc == 0)
+        (void)sluice_header_set(x, SLUICE_REQUEST, SLUICE_LIT("x-blocked"),
+                                slow.slept_ns >= 2000000 ? SLUICE_LIT("2ms") : SLUICE_LIT("less"));
+}
+
+/* ---- The filter ---- */
+
+static void *create(struct sluice_exchange *x, void *config) {
+    struct zoo *zoo = sluice_alloc(x, sizeof *zoo);
+    if (!zoo)
+        return NULL;
+    zoo->config = config;
+    zoo->x = x;
+    zoo->config->served[sluice_worker(x) % 256]++;
+    sluice_count(x, zoo->config->requests, 1);
+    sluice_count(x, zoo->config->running, 1);
+    if (asked(x, "x-create", "null"))
+        misbehave(x, SLUICE_LIT("null"));
+    return zoo;
+}
+
+static void deep(struct sluice_exchange *x) {
+    volatile char room[100 * 1024];
+    for (size_t i = 0; i < sizeof room; i += 512)
+        room[i] = (char)i;
+    (void)sluice_sleep(x, 1000000);
+    (void)sluice_header_set(x, SLUICE_REQUEST, SLUICE_LIT("x-deep"),
+                            room[512] == 0 ? SLUICE_LIT("yes") : SLUICE_LIT("no"));
+}
+
+static void request(struct sluice_exchange *x, void *self) {
+    struct zoo *zoo = self;
+    struct sluice_span how = {0, 0}, then;
+    struct sluice_field field;
+    (void)sluice_header(x, SLUICE_REQUEST, SLUICE_LIT("x-do"), &how);
+    if (sluice_header(x, SLUICE_REQUEST, SLUICE_LIT("x-then"), &then))
+        zoo->then = then;
+    (void)sluice_header_set(x, SLUICE_REQUEST, SLUICE_LIT("x-greeting"),
+                            sluice_text(zoo->config->greeting));
+    void *levels[4];
+    size_t count = sluice_route_configs(x, levels, 4);
+    if (count)
+        (void)sluice_header_set(x, SLUICE_REQUEST, SLUICE_LIT("x-route"),
+                                sluice_text(levels[count - 1]));
+    misbehave(x, how);
+    if (sluice_eq(how, SLUICE_LIT("park-null"))) {
+        for (int i = 0; i < 3; i++)
+            (void)sluice_sleep(x, 1000000);
+        misbehave(x, SLUICE_LIT("null"));
+    }
+    if (sluice_eq(how, SLUICE_LIT("reply"))) {
+        struct sluice_field fields[] = {{SLUICE_LIT("x-by"), SLUICE_LIT("zoo")}};
+        struct sluice_reply reply = {
+            sizeof reply, 418, SLUICE_LIT("teapot"), SLUICE_LIT("zoo_reply"), fields, 1};
+        sluice_reply_with(x, &reply);
+        if (sluice_alive(x))
+            abort();
+    }
+    if (sluice_eq(how, SLUICE_LIT("headers"))) {
+        struct sluice_span value;
+        (void)sluice_header_add(x, SLUICE_REQUEST, SLUICE_LIT("x-many"), SLUICE_LIT("2"));
+        if (sluice_header_nth(x, SLUICE_REQUEST, SLUICE_LIT("x-many"), 1, &value))
+            (void)sluice_header_set(x, SLUICE_REQUEST, SLUICE_LIT("x-second"), value);
+        if (sluice_header_set(x, SLUICE_REQUEST, SLUICE_LIT("x-bad"), SLUICE_LIT("a\r\nb")) == -22)
+            (void)sluice_header_set(x, SLUICE_REQUEST, SLUICE_LIT("x-refused"), SLUICE_LIT("yes"));
+        (void)sluice_header_remove(x, SLUICE_REQUEST, SLUICE_LIT("x-gone"));
+        (void)sluice_header_set(x, SLUICE_REQUEST, SLUICE_LIT(":path"), SLUICE_LIT("/other"));
+        (void)sluice_clear_route(x);
+        size_t n = 0;
+        while (sluice_header_at(x, SLUICE_REQUEST, n, &field))
+            n++;
+        char text[24];
+        int len = snprintf(text, sizeof text, "%zu", n);
+        (void)sluice_header_set(x, SLUICE_REQUEST, SLUICE_LIT("x-count"),
+                                sluice_bytes(text, (size_t)len));
+    }
+    if (sluice_eq(how, SLUICE_LIT("block")))
+        do_block(x, false);
+    if (sluice_eq(how, SLUICE_LIT("block-fault")))
+        do_block(x, true);
+    if (sluice_eq(how, SLUICE_LIT("read")))
+        (void)read_all(x, SLUICE_REQUEST, 0);
+    if (sluice_eq(how, SLUICE_LIT("read-10")))
+        (void)read_all(x, SLUICE_REQUEST, 10);
+    if (sluice_eq(how, SLUICE_LIT("shout")))
+        (void)sluice_body_transform(x, SLUICE_REQUEST, shout_next, zoo);
+    if (sluice_eq(how, SLUICE_LIT("deep")))
+        deep(x);
+}
+
+static void response(struct sluice_exchange *x, void *self) {
+    struct zoo *zoo = self;
+    (void)sluice_header_set(x, SLUICE_RESPONSE, SLUICE_LIT("x-zoo"), SLUICE_LIT("was here"));
+    misbehave(x, zoo->then);
+    if (sluice_eq(zoo->then, SLUICE_LIT("read")))
+        (void)read_all(x, SLUICE_RESPONSE, 0);
+    if (sluice_eq(zoo->then, SLUICE_LIT("shout")) ||
+        sluice_eq(zoo->then, SLUICE_LIT("shout-fault")))
+        (void)sluice_body_transform(x, SLUICE_RESPONSE, shout_next, zoo);
+    if (sluice_eq(zoo->then, SLUICE_LIT("observe")) ||
+        sluice_eq(zoo->then, SLUICE_LIT("observe-fault"))) {
+        const struct sluice_observer observer = {see, seen, zoo};
+        (void)sluice_body_observe(x, SLUICE_RESPONSE, &observer);
+    }
+}
+
+static void log_it(struct sluice_exchange *x, void *self) {
+    struct zoo *zoo = self;
+    struct sluice_span about = sluice_format(x, zoo->config->about);
+    (void)sluice_metadata_set_text(x, SLUICE_LIT("zoo"), SLUICE_LIT("about"), about);
+    double bytes;
+    struct sluice_span text;
+    if (sluice_metadata_number(x, SLUICE_LIT("zoo"), SLUICE_LIT("bytes"), &bytes) &&
+        !sluice_metadata_text(x, SLUICE_LIT("zoo"), SLUICE_LIT("bytes"), &text) &&
+        sluice_metadata_text(x, SLUICE_LIT("zoo"), SLUICE_LIT("about"), &text))
+        sluice_count(x, zoo->config->took, (int64_t)bytes);
+    if (asked(x, "x-log", "null"))
+        misbehave(x, SLUICE_LIT("null"));
+}
+
+static void destroy(struct sluice_exchange *x, void *self) {
+    struct zoo *zoo = self;
+    free(zoo->copy);
+    sluice_count(x, zoo->config->running, -1);
+    if (asked(x, "x-destroy", "null"))
+        misbehave(x, SLUICE_LIT("null"));
+}
+
+/* ---- Configuration ---- */
+
+static void free_config(void *made) {
+    struct config *config = made;
+    sluice_format_free(config->about);
+    free(config->greeting);
+    free(config);
+}
+
+static int configure(const struct sluice_config *from, void **out) {
+    struct sluice_span greeting = SLUICE_LIT("none"), how;
+    bool json = false;
+    if (sluice_config_text(from, SLUICE_LIT("do"), &how)) {
+        misbehave(NULL, how);
+        if (sluice_eq(how, SLUICE_LIT("refuse")))
+            sluice_config_error(from, SLUICE_LIT("the zoo is closed"));
+        return -22;
+    }
+    (void)sluice_config_text(from, SLUICE_LIT("greeting"), &greeting);
+    if (sluice_config_bool(from, SLUICE_LIT("json"), &json) && json)
+        greeting = sluice_config_json(from);
+    struct config *config = calloc(1, sizeof *config);
+    if (!config)
+        return -12;
+    config->greeting = strndup(greeting.ptr, greeting.len);
+    config->about = sluice_format_new(from, SLUICE_LIT("%RESPONSE_CODE%/%REQ(X-A)%"));
+    config->requests = sluice_counter(from, SLUICE_LIT("requests"));
+    config->running = sluice_gauge(from, SLUICE_LIT("running"));
+    config->took = sluice_histogram(from, SLUICE_LIT("took"));
+    if (!config->greeting || !config->about) {
+        free_config(config);
+        return -22;
+    }
+    sluice_log(SLUICE_INFO, "greeting: %s, %u workers", config->greeting, sluice_workers());
+    *out = config;
+    return 0;
+}
+
+static int configure_route(const struct sluice_config *from, void *config, void **out) {
+    struct sluice_span greeting = SLUICE_LIT("none");
+    double times = 1;
+    (void)config;
+    (void)sluice_config_text(from, SLUICE_LIT("greeting"), &greeting);
+    (void)sluice_config_number(from, SLUICE_LIT("times"), &times);
+    char *text = calloc(1, greeting.len * (size_t)times + 1);
+    for (size_t i = 0; text && i < (size_t)times; i++)
+        memcpy(text + i * greeting.len, greeting.ptr, greeting.len);
+    *out = text;
+    return text ? 0 : -12;
+}
+
+#ifndef STACK_BYTES
+#define STACK_BYTES 0
+#endif
+SLUICE_PLUGIN(.name = "zoo", .stack_bytes = STACK_BYTES, .configure = configure,
+              .free_config = free_config, .configure_route = configure_route,
+              .free_route_config = free, .create = create, .request = request, .response = response,
+              .log = log_it, .destroy = destroy);

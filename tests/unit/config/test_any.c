@@ -41,7 +41,7 @@ static void extensions_that_are_not_built_in_are_named(void **state) {
 #define FILTERS_WE_HAVE                                                                            \
     "supported are: envoy.extensions.filters.http.router.v3.Router, "                              \
     "envoy.extensions.filters.http.golang.v3alpha.Config, "                                        \
-    "sluice.filters.http.json_router.v3.JsonRouter\n"
+    "sluice.filters.http.json_router.v3.JsonRouter, sluice.filters.http.native.v3.Native\n"
     refused(FILTER("{\"@type\": " TYPE "envoy.extensions.filters.http.cors.v3.Cors}"),
             FILTER_PATH ".@type: the HTTP filter envoy.extensions.filters.http.cors.v3.Cors is not "
                         "supported yet; " FILTERS_WE_HAVE);

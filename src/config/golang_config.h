@@ -11,7 +11,8 @@ struct cfg_golang_network { /* extensions.filters.network.golang.v3alpha.Config 
     bool pass_read_data; /* ours */
 };
 
-struct cfg_golang_cluster_specifier { /* extensions.router.cluster_specifier.golang.v3alpha.Config */
+struct
+    cfg_golang_cluster_specifier { /* extensions.router.cluster_specifier.golang.v3alpha.Config */
     struct cfg_mark mark;
     struct span library_id, library_path, default_cluster;
     struct cfg_any config;

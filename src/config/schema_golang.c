@@ -20,9 +20,10 @@ static const struct cfg_field network_fields[] = {
           .has_at = CFG_AT(struct cfg_golang_network, has_plugin_config), .slot = CFG_SLOT_PAYLOAD,
           .doc = "Handed to the plugin's ParseConfig."),
     FIELD(struct cfg_golang_network, CFG_OWN_FIELD + 1, pass_read_data, CFG_BOOL,
-          .doc = "Not in Envoy. For a filter that is not the last one: what the client sends goes on "
-                 "to the next filter when OnData says Continue. On Envoy it ends here, whatever "
-                 "OnData says."),
+          .doc =
+              "Not in Envoy. For a filter that is not the last one: what the client sends goes on "
+              "to the next filter when OnData says Continue. On Envoy it ends here, whatever "
+              "OnData says."),
 };
 const struct cfg_schema cfg_schema_golang_network = {
     .name = "envoy.extensions.filters.network.golang.v3alpha.Config",

@@ -77,8 +77,7 @@
  *    not in its sight (ext_query.c).
  *  - A reply by one side's coroutine ends the exchange for the other, which is cancelled and abandons its
  *    side: from then on its map may be changed, as the gate answers "destroyed" and the view is gone.
- *  - clear_route is the stream's, and whichever side ends its loan next takes it. The response's drops it:
- *    there is none before the request's headers went on, and then the router has chosen.
+ *  - clear_route is the stream's, and the request's take_back takes it.
  *
  * of calls into Go
  *  - One thread per seat: who calls holds it (go_filter_begin), from before lend until the callback has

@@ -4,6 +4,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "base/intern.h"
+
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of adding */
 
 struct go_plugin *go_plugin_first(const struct go_library *library) {
@@ -11,15 +13,16 @@ struct go_plugin *go_plugin_first(const struct go_library *library) {
 }
 
 static struct go_plugin *make_locked(struct go_library *library, struct span name) {
-    struct go_plugin *plugin = calloc(1, sizeof(*plugin));
+    const char *kept = intern(name, SIZE_MAX);
+    struct go_plugin *plugin = kept ? calloc(1, sizeof(*plugin)) : NULL;
     if (!plugin)
         return NULL;
     struct span id = span_of(library->id);
     plugin->library = library;
-    plugin->name = name;
+    plugin->name = span_make(kept, name.len);
     doing_labels_add(&plugin->labels, "library", id);
-    doing_labels_add(&plugin->labels, "plugin", name);
-    go_plugin_stats_init(&plugin->stats, id, name);
+    doing_labels_add(&plugin->labels, "plugin", plugin->name);
+    go_plugin_stats_init(&plugin->stats, id, plugin->name);
     plugin->next = go_plugin_first(library);
     atomic_store_explicit(&library->plugins, plugin, memory_order_release);
     return plugin;

@@ -51,9 +51,9 @@ enum attribute_result attribute_text(const struct attribute_subject *of, struct 
 unsigned attribute_response_code(const struct attribute_subject *of);
 /* Absent: there are none yet. */
 struct span attribute_code_details(const struct attribute_subject *of);
-/* "ip:port" of ours, else the client's end, maybe in text. Absent: there is none. */
+/* "ip:port" of ours, else the client's end, maybe in text, ADDRESS_TEXT_MAX bytes. Absent: there is none. */
 struct span attribute_downstream_address(const struct attribute_subject *of, bool local,
-                                         char text[ADDRESS_TEXT_MAX]);
+                                         char *text BORROWED_BY(result));
 
 /* ---- the forms of text ---- */
 

@@ -325,7 +325,7 @@ static struct value address_part(struct span address, struct span field) {
 }
 
 struct span attribute_downstream_address(const struct attribute_subject *of, bool local,
-                                         char text[ADDRESS_TEXT_MAX]) {
+                                         char *text BORROWED_BY(result)) {
     struct span known = local ? of->info->downstream_local : of->info->downstream_remote;
     const struct downstream *d = of->downstream;
     struct address address;

@@ -38,7 +38,7 @@ static void refuse(struct exchange *x, unsigned status, struct span body, struct
     exchange_reply(x, &reply);
 }
 
-int upgrade_mark(struct header_map *headers, struct span type) {
+int upgrade_mark(struct header_map *headers, struct span type BORROWED_BY(headers)) {
     int rc = header_set_id(headers, HDR_CONNECTION, SPAN_LIT("upgrade"));
     return rc ? rc : header_set_id(headers, HDR_UPGRADE, type);
 }

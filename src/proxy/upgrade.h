@@ -21,4 +21,4 @@ MUST_CHECK int upgrade_begin(struct exchange *x, const struct http1_head *head, 
 
 /* Says `type` in a head that http1_strip_hop_by_hop went over. The Connection field is the writer's, but
  * filters look for it. 0 or -ENOMEM. */
-MUST_CHECK int upgrade_mark(struct header_map *headers, struct span type);
+MUST_CHECK int upgrade_mark(struct header_map *headers, struct span type BORROWED_BY(headers));

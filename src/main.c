@@ -7,6 +7,7 @@
 #include "ext/go_environ.h"
 #include "options.h"
 #include "server.h"
+#include "tool/filter_test.h"
 
 static bool set_logs(const struct options *options) {
     log_set_level(options->log_level);
@@ -36,8 +37,16 @@ static bool set_logs(const struct options *options) {
 int main(int argc, char **argv) {
     struct options options;
     go_environ_init(argc, argv);
-    if (ext_host_is_asked(argc, argv))
-        return ext_host_main();
+    if (ext_host_is_asked(argc, argv)) {
+        if (argc == 2)
+            return ext_host_main();
+        if (ext_host_prepare() != 0)
+            return 2;
+        argc--; /* a proxy as others, but that its parent's end is its own */
+        argv++;
+    }
+    if (filter_test_is_asked(argc, argv))
+        return filter_test_main(argc - 1, argv + 1);
     options_parse(argc, argv, &options);
     switch (options.mode) {
     case MODE_EXIT:

@@ -86,6 +86,7 @@ static const char help_text[] =
     "sluice " SLUICE_VERSION " - an HTTP proxy that runs Envoy's Go filters\n"
     "\n"
     "  sluice -c bootstrap.yaml [options]\n"
+    "  sluice filter-test --help        runs one filter on recorded messages\n"
     "\n"
     "Configuration\n"
     "  -c, --config-path FILE           Envoy v3 bootstrap, YAML or JSON\n"

@@ -12,7 +12,7 @@ import pathlib
 import re
 import sys
 
-LAYERS = ["base", "mem", "rt", "heap", "io", "http", "config", "proxy", "filter", "ext", "admin"]
+LAYERS = ["base", "mem", "rt", "heap", "io", "http", "config", "proxy", "filter", "ext", "admin", "tool"]
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]*)"')
 
 

@@ -22,7 +22,8 @@ long cfg_fail_after_for_tests = -1;
 struct config {
     _Atomic unsigned references;
     struct cfg_arena arena;
-    struct cfg_bootstrap *bootstrap;
+    const struct cfg_schema *schema; /* of the root */
+    void *root;
 };
 
 struct text {
@@ -39,6 +40,7 @@ struct load {
     struct span yaml; /* ptr NULL: none */
     struct span descriptors_name;
     struct span descriptors; /* ptr NULL: none */
+    const struct cfg_schema *schema;
     struct config *config;
 };
 
@@ -134,13 +136,13 @@ static void load_sources(struct load *load) {
     if (!tree)
         tree = over;
     else if (over)
-        tree = cfg_merge(loader, &cfg_schema_bootstrap, tree, over);
-    load->config->bootstrap = cfg_alloc(loader->arena, sizeof(struct cfg_bootstrap));
+        tree = cfg_merge(loader, load->schema, tree, over);
+    load->config->schema = load->schema;
+    load->config->root = cfg_alloc(loader->arena, load->schema->size);
     if (tree->kind == NODE_NULL) /* as on Envoy: more likely cut short than meant */
         cfg_report(loader, CFG_PROBLEM_INVALID, tree, NULL, "is empty; write {} to mean that");
     else
-        cfg_decode_message(loader, &cfg_schema_bootstrap, tree, NULL, false,
-                           load->config->bootstrap);
+        cfg_decode_message(loader, load->schema, tree, NULL, false, load->config->root);
 }
 
 /* C2. False when memory was short. */
@@ -185,9 +187,9 @@ static int load_texts(struct load *load, bool allow_unknown, struct config **out
     return 0;
 }
 
-int config_load(const struct config_source *source, struct config **out,
-                struct cfg_problems *problems) {
-    struct load load = {0};
+int config_load_as(const struct cfg_schema *schema, const struct config_source *source,
+                   struct config **out, struct cfg_problems *problems) {
+    struct load load = {.schema = schema};
     struct text file = {0}, descriptors = {0};
     int result = -EINVAL;
     bool ok = true;
@@ -209,9 +211,15 @@ int config_load(const struct config_source *source, struct config **out,
     return result;
 }
 
+int config_load(const struct config_source *source, struct config **out,
+                struct cfg_problems *problems) {
+    return config_load_as(&cfg_schema_bootstrap, source, out, problems);
+}
+
 int config_load_text(struct span name, struct span text, struct span descriptor_set,
                      struct config **out, struct cfg_problems *problems) {
-    struct load load = {.file_name = name,
+    struct load load = {.schema = &cfg_schema_bootstrap,
+                        .file_name = name,
                         .file = text,
                         .descriptors_name = SPAN_LIT("(descriptor set)"),
                         .descriptors = descriptor_set};
@@ -237,5 +245,10 @@ void config_unref(struct config *config) {
 }
 
 const struct cfg_bootstrap *config_bootstrap(const struct config *config) {
-    return config->bootstrap;
+    ASSERT(config->schema == &cfg_schema_bootstrap);
+    return config->root;
+}
+
+const void *config_root(const struct config *config) {
+    return config->root;
 }

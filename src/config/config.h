@@ -50,6 +50,9 @@ struct config_source {
 /* 0 and *out set (transferred), -EINVAL or -ENOMEM with problems filled (warnings may be there with 0). */
 MUST_CHECK int config_load(const struct config_source *source, struct config **out,
                            struct cfg_problems *problems);
+/* The same for a file of another kind: its root is a message of schema. */
+MUST_CHECK int config_load_as(const struct cfg_schema *schema, const struct config_source *source,
+                              struct config **out, struct cfg_problems *problems);
 /* The same from memory, for tests and fuzzing. name is what messages call it; one that ends in .json
  * is read as JSON. descriptor_set: the bytes of one, or the absent span. All are borrowed for the
  * call. */
@@ -58,6 +61,8 @@ MUST_CHECK int config_load_text(struct span name, struct span text, struct span 
 struct config *config_ref(struct config *config);
 void config_unref(struct config *config);
 const struct cfg_bootstrap *config_bootstrap(const struct config *config);
+/* Of any kind: the struct of its schema. */
+const void *config_root(const struct config *config);
 
 /* JSON in protobuf's mapping (snake_case). Owned, free with free(); NULL when memory is short. message is one of the
  * structs of schema. */

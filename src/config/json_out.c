@@ -405,6 +405,10 @@ char *cfg_to_json_without_secrets(const struct cfg_schema *schema, const void *m
 
 char *cfg_to_json(const struct cfg_schema *schema, const void *message, unsigned indent) {
     struct cfg_buf buf = {0};
-    cfg_json_message(&buf, schema, message, indent, 0);
+    struct printer p = {.buf = &buf, .indent = indent};
+    if (schema->is_well_known)
+        print_value(&p, &schema->fields[0], message);
+    else
+        cfg_json_message(&buf, schema, message, indent, 0);
     return cfg_buf_take(&buf);
 }

@@ -41,6 +41,9 @@ struct ext_host {
     int socket, output_fd, pidfd; /* each -1 once it is closed, or never was */
     bool ended;                   /* reaped */
     int status;
+    bool is_proxy;
+    void (*on_output)(void *arg, struct span bytes);
+    void *arg;
     char *inbox;
     size_t inbox_len, inbox_room, taken; /* taken: of the last answer, borrowed by the caller */
     char first[EXT_HOST_OUTPUT_FIRST];
@@ -113,7 +116,22 @@ static char **make_environment(const char *const *given) {
     return out;
 }
 
-static int spawn(pid_t *pid, int socket, int output, char **environment) {
+/* {"sluice", "--ext-host", flags ...}. NULL without memory. */
+static char **make_arguments(const char *const *flags) {
+    static const char *const own[] = {"sluice", "--ext-host"};
+    size_t count = 0;
+    while (flags && flags[count])
+        count++;
+    const char **out = calloc(count + 3, sizeof(*out));
+    if (!out)
+        return NULL;
+    memcpy(out, own, sizeof(own));
+    if (count)
+        memcpy(out + 2, flags, count * sizeof(*out));
+    return (char **)(uintptr_t)out; /* posix_spawn's type; nobody writes there */
+}
+
+static int spawn(pid_t *pid, int socket, int output, char **arguments, char **environment) {
     posix_spawn_file_actions_t files;
     posix_spawnattr_t attributes;
     int err = posix_spawn_file_actions_init(&files);
@@ -125,8 +143,6 @@ static int spawn(pid_t *pid, int socket, int output, char **environment) {
     sigset_t all, none;
     sigfillset(&all);
     sigemptyset(&none);
-    char name[] = "sluice", flag[] = "--ext-host";
-    char *const argv[] = {name, flag, NULL};
     if (!(err = posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0)) &&
         !(err = posix_spawn_file_actions_adddup2(&files, output, 1)) &&
         !(err = posix_spawn_file_actions_adddup2(&files, output, 2)) &&
@@ -136,7 +152,7 @@ static int spawn(pid_t *pid, int socket, int output, char **environment) {
         !(err = posix_spawnattr_setsigmask(&attributes, &none)) &&
         !(err = posix_spawnattr_setflags(&attributes,
                                          POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK)))
-        err = posix_spawn(pid, "/proc/self/exe", &files, &attributes, argv, environment);
+        err = posix_spawn(pid, "/proc/self/exe", &files, &attributes, arguments, environment);
     (void)posix_spawnattr_destroy(&attributes);
 no_attributes:
     (void)posix_spawn_file_actions_destroy(&files);
@@ -147,9 +163,11 @@ int ext_host_start(const struct ext_host_options *options, struct ext_host **out
     int sockets[2] = {-1, -1}, pipes[2] = {-1, -1};
     struct ext_host *host = calloc(1, sizeof(*host));
     char **environment = make_environment(options->environment);
-    int err = host && environment ? make_fds(sockets, pipes) : -ENOMEM;
+    char **arguments = make_arguments(options->flags);
+    int err = host && environment && arguments ? make_fds(sockets, pipes) : -ENOMEM;
     if (!err)
-        err = spawn(&host->pid, sockets[1], pipes[1], environment);
+        err = spawn(&host->pid, sockets[1], pipes[1], arguments, environment);
+    free(arguments);
     free(environment);
     close_fd(&sockets[1]);
     close_fd(&pipes[1]);
@@ -159,6 +177,9 @@ int ext_host_start(const struct ext_host_options *options, struct ext_host **out
         free(host);
         return err;
     }
+    host->is_proxy = options->flags != NULL;
+    host->on_output = options->on_output;
+    host->arg = options->arg;
     host->socket = sockets[0];
     host->output_fd = pipes[0];
     host->pidfd = (int)syscall(SYS_pidfd_open, host->pid, 0); /* -1: see above */
@@ -168,7 +189,9 @@ int ext_host_start(const struct ext_host_options *options, struct ext_host **out
 
 /* ---- what it says ---- */
 
-static void keep_output(struct ext_host *host, const char *bytes, size_t len) {
+static NOINLINE void keep_output(struct ext_host *host, const char *bytes, size_t len) {
+    if (host->on_output)
+        host->on_output(host->arg, span_make(bytes, len));
     for (size_t i = 0; i < len; i++, host->printed++) {
         if (host->printed < EXT_HOST_OUTPUT_FIRST)
             host->first[host->printed] = bytes[i];
@@ -236,6 +259,33 @@ static int look(struct ext_host *host, short wanted, int64_t deadline_ns) {
     return err;
 }
 
+int ext_host_poll(struct ext_host *host, struct pollfd *fds, unsigned count, int64_t deadline_ns) {
+    struct pollfd all[EXT_HOST_POLL_MAX + 2];
+    ASSERT(count <= EXT_HOST_POLL_MAX);
+    for (;;) {
+        if (count)
+            memcpy(all + 2, fds, count * sizeof(*fds));
+        all[0] = (struct pollfd){.fd = host->output_fd, .events = POLLIN};
+        all[1] = (struct pollfd){.fd = host->pidfd, .events = POLLIN};
+        int n = poll(all, count + 2, timeout_ms(deadline_ns));
+        if (n < 0 && errno != EINTR)
+            return -errno;
+        if (n <= 0 && clock_mono_ns() >= deadline_ns)
+            return 0;
+        if (n <= 0)
+            continue;
+        if (all[0].revents)
+            read_output(host);
+        int ready = n - (all[0].revents != 0) - (all[1].revents != 0);
+        if (count)
+            memcpy(fds, all + 2, count * sizeof(*fds));
+        if (ready > 0)
+            return ready; /* what it sent before its end counts */
+        if (all[1].revents || (host->pidfd < 0 && host->output_fd < 0))
+            return -EPIPE;
+    }
+}
+
 static int send_request(struct ext_host *host, const char *bytes, size_t size,
                         int64_t deadline_ns) {
     for (size_t sent = 0; sent < size;) {
@@ -298,20 +348,37 @@ static void await_end(struct ext_host *host, int64_t deadline_ns) {
     }
 }
 
+/* Has the thread the name of those that make blocking calls? Libraries are loaded on one, and the threads of a Go
+ * runtime have the name of who started it. */
+static bool is_named_block(const struct ext_host *host, int tid) {
+    char path[64], name[32] = "";
+    (void)snprintf(path, sizeof(path), "/proc/%d/task/%d/comm", (int)host->pid, tid);
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return false;
+    name[fread(name, 1, sizeof(name) - 1, file)] = '\0';
+    (void)fclose(file); /* it was only read */
+    return strstr(name, ":block") != NULL;
+}
+
 /* A Go runtime takes a SIGSEGV that a user sent as a reason to list all goroutines and end; but it must come
- * upon one of its own threads, which the first one is not. */
+ * upon one of its own threads. A host has one of its own, the first. A proxy has several, which would tell of a
+ * crash themselves: there it is the newest of those that Go may have started. */
 static bool make_go_dump(const struct ext_host *host) {
     char path[64];
     (void)snprintf(path, sizeof(path), "/proc/%d/task", (int)host->pid);
     DIR *tasks = opendir(path);
-    bool sent = false;
-    for (const struct dirent *task; tasks && !sent && (task = readdir(tasks));) {
+    int chosen = 0;
+    for (const struct dirent *task; tasks && (task = readdir(tasks));) {
         int tid = atoi(task->d_name); /* 0 for . and .. */
-        sent = tid > 0 && tid != host->pid && syscall(SYS_tgkill, host->pid, tid, SIGSEGV) == 0;
+        if (tid <= 0 || tid == host->pid)
+            continue;
+        if (host->is_proxy ? tid > chosen && is_named_block(host, tid) : !chosen)
+            chosen = tid;
     }
     if (tasks)
         (void)closedir(tasks); /* it was only read */
-    return sent;
+    return chosen && syscall(SYS_tgkill, host->pid, chosen, SIGSEGV) == 0;
 }
 
 void ext_host_end(struct ext_host *host, enum ext_host_ending how) {
@@ -320,6 +387,8 @@ void ext_host_end(struct ext_host *host, enum ext_host_ending how) {
     if (how == EXT_HOST_DUMP && make_go_dump(host))
         await_end(host, clock_mono_ns() + DUMP_MS * NS_PER_MS);
     close_fd(&host->socket);
+    if (how == EXT_HOST_ASK && host->is_proxy)
+        (void)kill(host->pid, SIGTERM); /* ours until it is reaped */
     if (how == EXT_HOST_ASK)
         await_end(host, clock_mono_ns() + ASK_MS * NS_PER_MS);
     if (!has_ended(host)) {

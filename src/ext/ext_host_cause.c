@@ -78,7 +78,9 @@ static struct range stuck_goroutine(struct span output) {
         struct range block = next_goroutine(output, at);
         if (block.from < output.len && is_in_library(output, block))
             return block;
-        if (first.from == output.len)
+        if (first.from == output.len || contains(output, first, SPAN_LIT("goroutine 0 ")) ||
+            (contains(output, block, SPAN_LIT("\nmain.")) &&
+             !contains(output, first, SPAN_LIT("\nmain."))))
             first = block;
         at = block.to + 1;
     }

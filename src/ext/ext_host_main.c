@@ -19,7 +19,7 @@
 #include "ext/go_lent.h"
 
 bool ext_host_is_asked(int argc, char **argv) {
-    return argc == 2 && strcmp(argv[1], "--ext-host") == 0;
+    return argc >= 2 && strcmp(argv[1], "--ext-host") == 0;
 }
 
 struct inbox {
@@ -64,7 +64,7 @@ static NOINLINE int answer_with(const struct ext_host_message *answer) {
     return bytes && sent == size;
 }
 
-static NOINLINE int prepare(void) {
+NOINLINE int ext_host_prepare(void) {
     int type;
     socklen_t len = sizeof(type);
     if (getsockopt(EXT_HOST_FD, SOL_SOCKET, SO_TYPE, &type, &len) < 0) {
@@ -78,12 +78,11 @@ static NOINLINE int prepare(void) {
     /* What dies here is expected to, and its cause is told: no core dump. */
     const struct rlimit no_core = {0, 0};
     (void)setrlimit(RLIMIT_CORE, &no_core); /* lowering is always allowed */
-    int err = stats_init(1);
-    return err ? err : go_lent_init();
+    return 0;
 }
 
 int ext_host_main(void) {
-    if (prepare() != 0)
+    if (ext_host_prepare() != 0 || stats_init(1) != 0 || go_lent_init() != 0)
         return 2;
     struct inbox inbox = {0};
     struct ext_host_message request;

@@ -69,8 +69,8 @@ func misbehave(how string) {
 	}
 }
 
-// misbehaving is the configuration: for "parse", "merge" and "factory" how they go
-// wrong. With "only_probe" they do in a probe only.
+// misbehaving is the configuration: for "parse", "merge", "factory", "request" and
+// "goroutine" how they go wrong. With "only_probe" they do in a probe only.
 type misbehaving struct{ fields map[string]interface{} }
 
 func (m *misbehaving) act(where string) {
@@ -113,7 +113,26 @@ func newMisbehaving(config interface{}, callbacks api.FilterCallbackHandler) api
 		panic(fmt.Sprint("no request: ", err))
 	}
 	callbacks.GetProperty("xds.route_name")
-	return &api.PassThroughStreamFilter{}
+	return &misbehavingFilter{config: config.(*misbehaving)}
+}
+
+type misbehavingFilter struct {
+	api.PassThroughStreamFilter
+	config *misbehaving
+}
+
+// DecodeHeaders goes wrong in the callback for "request", in a goroutine that
+// nobody recovers for "goroutine", for those that ask for it in a header.
+func (f *misbehavingFilter) DecodeHeaders(header api.RequestHeaderMap, _ bool) api.StatusType {
+	if _, asked := header.Get("x-misbehave"); !asked {
+		return api.Continue
+	}
+	f.config.act("request")
+	if f.config.fields["goroutine"] != nil {
+		go f.config.act("goroutine")
+		return api.Running
+	}
+	return api.Continue
 }
 
 // --- plugin "environ" ---

@@ -99,7 +99,8 @@ static struct ext_host *start(const char *how) {
     (void)snprintf(entry, sizeof(entry), "FAKE_HOST=%s", how);
     const char *const environment[] = {entry, NULL};
     struct ext_host *host;
-    assert_int_equal(ext_host_start(&(struct ext_host_options){environment}, &host), 0);
+    assert_int_equal(ext_host_start(&(struct ext_host_options){.environment = environment}, &host),
+                     0);
     return host;
 }
 

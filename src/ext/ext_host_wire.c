@@ -36,7 +36,8 @@ char *ext_host_encode(const struct ext_host_message *message, size_t *size) {
     return bytes;
 }
 
-int ext_host_decode(struct span bytes, struct ext_host_message *out, size_t *size) {
+int ext_host_decode(struct span bytes BORROWED_BY(out), struct ext_host_message *out,
+                    size_t *size) {
     struct head head;
     *size = 0;
     if (bytes.len < sizeof(head))

@@ -49,4 +49,5 @@ char *ext_host_encode(const struct ext_host_message *message, size_t *size);
 
 /* From the first bytes that came. 0 with the texts borrowing from them and *size the message's; -EAGAIN
  * when it is not whole yet, with *size what it will have, or 0 while that cannot be told; -EPROTO. */
-MUST_CHECK int ext_host_decode(struct span bytes, struct ext_host_message *out, size_t *size);
+MUST_CHECK int ext_host_decode(struct span bytes BORROWED_BY(out), struct ext_host_message *out,
+                               size_t *size);

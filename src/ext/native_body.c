@@ -165,7 +165,7 @@ static void transformer_close(void *data) {
 }
 
 int native_body_transform(struct sluice_exchange *e, enum sluice_part part, sluice_next_fn next,
-                          void *arg) {
+                          void *arg BORROWED_BY(e)) {
     static const struct reader_itab itab = {.next = transformer_next, .close = transformer_close};
     struct message *message = message_to_change(e, part);
     if (!message || !next)

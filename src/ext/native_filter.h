@@ -60,7 +60,7 @@ bool native_has_body(struct sluice_exchange *e, enum sluice_part part);
 int native_body_observe(struct sluice_exchange *e, enum sluice_part part,
                         const struct sluice_observer *observer);
 int native_body_transform(struct sluice_exchange *e, enum sluice_part part, sluice_next_fn next,
-                          void *arg);
+                          void *arg BORROWED_BY(e));
 int native_body_next(struct sluice_body *body, struct sluice_span *out);
 int native_body_read(struct sluice_exchange *e, enum sluice_part part, size_t limit,
                      struct sluice_span *out);

@@ -347,7 +347,7 @@ static struct value peer(struct walk *walk, bool local, struct span field) {
         format_out_put(&walk->made, value.text);
         return value_made(walk);
     }
-    return value;
+    return value; /* borrow-ok: a number, or none */
 }
 
 static struct value source(struct walk *walk, struct span field) {

@@ -43,7 +43,8 @@ int upgrade_mark(struct header_map *headers, struct span type BORROWED_BY(header
     return rc ? rc : header_set_id(headers, HDR_UPGRADE, type);
 }
 
-int upgrade_begin(struct exchange *x, const struct http1_head *head, struct span type) {
+int upgrade_begin(struct exchange *x, const struct http1_head *head,
+                  struct span type BORROWED_BY(x)) {
     bool has_body = head->framing != HTTP1_BODY_NONE &&
                     !(head->framing == HTTP1_BODY_LENGTH && head->content_length == 0);
     if (head->minor_version == 0 || x->is_head || !is_allowed(x, type)) {

@@ -17,7 +17,8 @@
 
 /* For a prepared request whose head asked for `type`: lets it on, x->upgrade says so, or replies. 0 or
  * -ENOMEM. */
-MUST_CHECK int upgrade_begin(struct exchange *x, const struct http1_head *head, struct span type);
+MUST_CHECK int upgrade_begin(struct exchange *x, const struct http1_head *head,
+                             struct span type BORROWED_BY(x));
 
 /* Says `type` in a head that http1_strip_hop_by_hop went over. The Connection field is the writer's, but
  * filters look for it. 0 or -ENOMEM. */

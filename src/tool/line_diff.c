@@ -67,7 +67,8 @@ bool line_diff(struct cfg_arena *arena, const struct span *from, size_t from_cou
     return rows || columns;
 }
 
-struct span *line_diff_split(struct cfg_arena *arena, struct span text, size_t *count) {
+struct span *line_diff_split(struct cfg_arena *arena, struct span text BORROWED_BY(result),
+                             size_t *count) {
     size_t lines = 0, at = 0;
     for (size_t i = 0; i < text.len; i++)
         lines += text.ptr[i] == '\n';

@@ -18,4 +18,5 @@ bool line_diff(struct cfg_arena *arena, const struct span *from, size_t from_cou
                const struct span *to, size_t to_count, const struct line_diff_sink *sink);
 
 /* The lines of a text, without their ends; a text that does not end in one has an unfinished last line. */
-struct span *line_diff_split(struct cfg_arena *arena, struct span text, size_t *count);
+struct span *line_diff_split(struct cfg_arena *arena, struct span text BORROWED_BY(result),
+                             size_t *count);

@@ -8,7 +8,7 @@ static const struct http1_limits limits = {.head_bytes = 1 << 20,
                                            .header_count = MESSAGE_FIELDS_MAX};
 
 void receiver_init(struct receiver *r, struct cfg_arena *arena, enum message_kind kind,
-                   struct span request_method) {
+                   struct span request_method BORROWED_BY(r)) {
     *r =
         (struct receiver){.message.kind = kind, .strings = arena, .request_method = request_method};
     block_cache_init(&r->cache);

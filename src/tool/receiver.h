@@ -26,7 +26,7 @@ struct receiver {
 
 /* request_method: of the request that a response answers. */
 void receiver_init(struct receiver *r, struct cfg_arena *arena BORROWED_BY(r),
-                   enum message_kind kind, struct span request_method);
+                   enum message_kind kind, struct span request_method BORROWED_BY(r));
 void receiver_fini(struct receiver *r);
 /* Borrows the bytes for the call. */
 void receiver_take(struct receiver *r, struct span bytes);

@@ -157,9 +157,9 @@ def test_the_documents_of_the_json_bench_are_found_through(tmp_path, monkeypatch
     """Early and late, by every way of the scanner's program; and the program says when there is nothing to find."""
     monkeypatch.setattr(_streams_json, "SIZE", 1 << 15)
     ours = _streams_json.scanners()
-    for make in (_streams_json.message, _streams_json.record):
-        for place, document in _streams_json.documents(make).items():
-            path = tmp_path / f"{make.__name__}-{place}"
+    for make, indent in ((_streams_json.message, None), (_streams_json.record, None), (_streams_json.record, 4)):
+        for place, document in _streams_json.documents(make, indent).items():
+            path = tmp_path / f"{make.__name__}-{indent}-{place}"
             path.write_text(document)
             said = [_streams_json.measure(words, path, 0.001) for words in ours.values()]
             assert all(each["bytes"] == len(document) > 1 << 15 for each in said)

@@ -16,6 +16,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "ext/go_owned.h"
+
 static_assert(STAT_COUNTER == 0 && STAT_GAUGE == 1 && STAT_HISTOGRAM == 2,
               "the SDK's metric types, and the low bits of its ids");
 
@@ -69,6 +71,7 @@ static int make_slot_locked(struct go_metrics *metrics, enum stat_kind kind,
         page = calloc(1, sizeof(*page));
         if (!page)
             return -ENOMEM;
+        go_owned(page); /* metrics are part of what Go was lent with the configuration */
         atomic_store_explicit(at, page, memory_order_release); /* for go_metrics_find */
     }
     *slot = &page->stats[index % GO_METRIC_PAGE];

@@ -57,7 +57,8 @@ static bool is_right_kind(const Elf64_Ehdr *head, size_t size, const char *path,
     return false;
 }
 
-static bool inspect(const char *path, struct stat *out, char why[NATIVE_WHY_MAX]) {
+/* NOINLINE: errno, and its caller may park. */
+static NOINLINE bool inspect(const char *path, struct stat *out, char why[NATIVE_WHY_MAX]) {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
         SAY("cannot load %s: %s", path, strerror(errno));

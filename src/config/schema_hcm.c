@@ -90,15 +90,6 @@ static const struct cfg_field upgrade_fields[] = {
             .doc = "Off for those routes that do not say otherwise."),
 };
 static const struct cfg_missing upgrade_missing[] = {{2, "filters"}};
-static void check_upgrade(struct cfg_loader *loader, const struct cfg_tree *node,
-                          const struct cfg_path *path, void *message) {
-    const struct cfg_upgrade *upgrade = message;
-    if (span_eq_nocase(upgrade->upgrade_type, SPAN_LIT("connect")) ||
-        span_eq_nocase(upgrade->upgrade_type, SPAN_LIT("connect-udp")))
-        cfg_report(loader, CFG_PROBLEM_INVALID, node, path,
-                   "upgrades of CONNECT requests are not supported yet; upgrade_type names the "
-                   "value of an upgrade field");
-}
 static const struct cfg_schema upgrade_schema = {
     .name = HCM ".UpgradeConfig",
     .doc = "A protocol that clients may change to on their connection.",
@@ -106,7 +97,7 @@ static const struct cfg_schema upgrade_schema = {
     MARK(struct cfg_upgrade),
     FIELDS(upgrade_fields),
     MISSING(upgrade_missing),
-    .check = check_upgrade,
+    .check = cfg_check_upgrade,
 };
 
 /* ---- the manager ---- */

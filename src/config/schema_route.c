@@ -191,8 +191,8 @@ static const struct cfg_field upgrade_fields[] = {
             .doc = "Whether requests on this route may."),
 };
 static const struct cfg_missing upgrade_missing[] = {{3, "connect_config"}};
-static void check_upgrade(struct cfg_loader *loader, const struct cfg_tree *node,
-                          const struct cfg_path *path, void *message) {
+void cfg_check_upgrade(struct cfg_loader *loader, const struct cfg_tree *node,
+                       const struct cfg_path *path, void *message) {
     const struct cfg_upgrade *upgrade = message;
     if (span_eq_nocase(upgrade->upgrade_type, SPAN_LIT("connect")) ||
         span_eq_nocase(upgrade->upgrade_type, SPAN_LIT("connect-udp")))
@@ -207,7 +207,7 @@ static const struct cfg_schema upgrade_schema = {
     MARK(struct cfg_upgrade),
     FIELDS(upgrade_fields),
     MISSING(upgrade_missing),
-    .check = check_upgrade,
+    .check = cfg_check_upgrade,
 };
 
 #define CLUSTER ONEOF(struct cfg_route_action, cluster_specifier)

@@ -114,14 +114,25 @@ static int take_text(struct fill *fill, struct span from, struct span *to) {
 
 static int read_value(struct fill *fill, struct span wire, struct cfg_value *out, unsigned depth);
 
-/* How many fields of that number there are; negative: this is no message. */
-static ssize_t count_parts(struct span wire, uint32_t number) {
-    struct wire_reader reader = {wire};
+/* The next one of the messages that a Struct's entries and a list's items are, both in field 1. */
+static enum wire_verdict next_part(struct wire_reader *reader, struct span *part) {
     struct wire_field field;
+    enum wire_verdict verdict;
+    do
+        verdict = wire_next(reader, &field);
+    while (verdict == WIRE_FIELD && !(field.number == 1 && field.type == WIRE_BYTES));
+    *part = verdict == WIRE_FIELD ? field.bytes : span_none();
+    return verdict;
+}
+
+/* How many there are; negative: this is no message. */
+static ssize_t count_parts(struct span wire) {
+    struct wire_reader reader = {wire};
+    struct span part;
     ssize_t count = 0;
     enum wire_verdict verdict;
-    while ((verdict = wire_next(&reader, &field)) == WIRE_FIELD)
-        count += field.number == number && field.type == WIRE_BYTES;
+    while ((verdict = next_part(&reader, &part)) == WIRE_FIELD)
+        count++;
     return verdict == WIRE_END ? count : -EINVAL;
 }
 
@@ -153,19 +164,17 @@ static void add_field(struct cfg_value *out, const struct cfg_value_field *field
 }
 
 static int read_struct(struct fill *fill, struct span wire, struct cfg_value *out, unsigned depth) {
-    ssize_t count = count_parts(wire, 1);
+    ssize_t count = count_parts(wire);
     if (count < 0)
         return (int)count;
     *out = (struct cfg_value){.kind = CFG_VALUE_STRUCT};
     out->fields = take_nodes(fill, (size_t)count * sizeof out->fields[0]);
     struct wire_reader reader = {wire};
-    struct wire_field field;
+    struct span part;
     int rc = 0;
-    while (rc == 0 && wire_next(&reader, &field) == WIRE_FIELD) {
-        if (field.number != 1 || field.type != WIRE_BYTES)
-            continue;
+    while (rc == 0 && next_part(&reader, &part) == WIRE_FIELD) {
         struct cfg_value_field entry;
-        rc = read_entry(fill, field.bytes, &entry, depth);
+        rc = read_entry(fill, part, &entry, depth);
         if (rc == 0 && out->fields)
             add_field(out, &entry);
     }
@@ -173,19 +182,17 @@ static int read_struct(struct fill *fill, struct span wire, struct cfg_value *ou
 }
 
 static int read_list(struct fill *fill, struct span wire, struct cfg_value *out, unsigned depth) {
-    ssize_t count = count_parts(wire, 1);
+    ssize_t count = count_parts(wire);
     if (count < 0)
         return (int)count;
     *out = (struct cfg_value){.kind = CFG_VALUE_LIST};
     out->items = take_nodes(fill, (size_t)count * sizeof out->items[0]);
     struct wire_reader reader = {wire};
-    struct wire_field field;
+    struct span part;
     int rc = 0;
-    while (rc == 0 && wire_next(&reader, &field) == WIRE_FIELD) {
-        if (field.number != 1 || field.type != WIRE_BYTES)
-            continue;
+    while (rc == 0 && next_part(&reader, &part) == WIRE_FIELD) {
         struct cfg_value item;
-        rc = read_value(fill, field.bytes, &item, depth + 1);
+        rc = read_value(fill, part, &item, depth + 1);
         if (rc == 0 && out->items)
             out->items[out->items_count++] = item;
     }

@@ -162,16 +162,9 @@ int go_config_new(const struct cfg_any *typed_config, struct cfg_problems *probl
     const struct cfg_golang *cfg = typed_config->message;
     if (is_dry)
         return dry_config_new(cfg, problems, out);
-    if (go_lent_init() != 0) {
-        cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark, "out of memory");
-        return -EINVAL;
-    }
-    char why[GO_LIBRARY_WHY_MAX];
     const struct go_library_wish wish = {cfg->gogc, cfg->go_memory_limit};
-    struct go_library *library = go_library_get(cfg->library_id, cfg->library_path, &wish, why);
-    if (why[0])
-        cfg_problem_add(problems, library ? CFG_PROBLEM_WARNING : CFG_PROBLEM_INVALID, &cfg->mark,
-                        "%s", why);
+    struct go_library *library =
+        go_library_named(cfg->library_id, cfg->library_path, &wish, &cfg->mark, problems);
     if (!library)
         return -EINVAL;
     if (!library->elf.has_http) {

@@ -22,7 +22,9 @@
 
 #include "base/clock.h"
 #include "ext/go_environ.h"
+#include "ext/go_lent.h"
 #include "ext/go_log.h"
+#include "ext/library_path.h"
 #include "rt/foreign.h"
 #include "rt/signals.h"
 
@@ -253,15 +255,6 @@ static struct go_library *library_load(struct span id, const char *path,
     return library;
 }
 
-/* A name without a slash is a file in the working directory, never one of the loader's path. */
-static char *path_of(struct span path) {
-    char *out = NULL;
-    const char *prefix = path.len && memchr(path.ptr, '/', path.len) ? "" : "./";
-    if (asprintf(&out, "%s%.*s", prefix, (int)path.len, path.ptr) < 0)
-        return NULL;
-    return out;
-}
-
 /* What a library that is loaded was asked to be, and is not. */
 static void compare_wish(const struct go_library *library, const struct go_library_wish *wish,
                          char why[GO_LIBRARY_WHY_MAX]) {
@@ -282,7 +275,7 @@ struct go_library *go_library_get(struct span library_id, struct span path_span,
     struct go_library *library = NULL;
     wish = wish ? wish : &none;
     why[0] = 0;
-    char *path = path_of(path_span);
+    char *path = library_path(path_span);
     pthread_mutex_lock(&lock);
     struct library_id *entry = ids;
     while (entry && !span_eq(span_of(entry->id), library_id))
@@ -310,6 +303,21 @@ struct go_library *go_library_get(struct span library_id, struct span path_span,
     if (!library && !why[0])
         (void)snprintf(why, GO_LIBRARY_WHY_MAX, "out of memory");
     free(path);
+    return library;
+}
+
+struct go_library *go_library_named(struct span library_id, struct span path,
+                                    const struct go_library_wish *wish, const struct cfg_mark *mark,
+                                    struct cfg_problems *problems) {
+    char why[GO_LIBRARY_WHY_MAX];
+    if (go_lent_init() != 0) {
+        cfg_problem_add(problems, CFG_PROBLEM_INVALID, mark, "out of memory");
+        return NULL;
+    }
+    struct go_library *library = go_library_get(library_id, path, wish, why);
+    if (why[0])
+        cfg_problem_add(problems, library ? CFG_PROBLEM_WARNING : CFG_PROBLEM_INVALID, mark, "%s",
+                        why);
     return library;
 }
 

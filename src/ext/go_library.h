@@ -5,6 +5,7 @@
  * Keys       library_id as on Envoy: the first path wins. A later, different path under the same id
  *            goes on with the first library, with a warning. Two ids of one file are one library. */
 #pragma once
+#include "config/config.h"
 #include "ext/go_abi.h"
 #include "ext/go_elf.h"
 #include "ext/go_stats.h"
@@ -39,6 +40,11 @@ struct go_library_wish {
  * otherwise. */
 struct go_library *go_library_get(struct span library_id, struct span path,
                                   const struct go_library_wish *wish, char why[GO_LIBRARY_WHY_MAX]);
+
+/* The same for a configuration that names one: what is wrong, or a warning, is a problem at mark. NULL: one that refuses. */
+struct go_library *go_library_named(struct span library_id, struct span path,
+                                    const struct go_library_wish *wish, const struct cfg_mark *mark,
+                                    struct cfg_problems *problems);
 
 /* All that are loaded, by next, the last one first; the list only grows, at its head. Any thread. */
 struct go_library *go_library_first(void);

@@ -398,15 +398,12 @@ static void call_config(void *arg) {
 
 static struct go_library *library_of(const struct cfg_golang_network *cfg,
                                      struct cfg_problems *problems) {
-    char why[GO_LIBRARY_WHY_MAX];
-    if (go_lent_init() != 0 || go_peers_init() != 0) {
+    if (go_peers_init() != 0) {
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark, "out of memory");
         return NULL;
     }
-    struct go_library *library = go_library_get(cfg->library_id, cfg->library_path, NULL, why);
-    if (why[0])
-        cfg_problem_add(problems, library ? CFG_PROBLEM_WARNING : CFG_PROBLEM_INVALID, &cfg->mark,
-                        "%s", why);
+    struct go_library *library =
+        go_library_named(cfg->library_id, cfg->library_path, NULL, &cfg->mark, problems);
     if (library && !go_network_functions_are_there(&library->fn.network)) {
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark, "%s has no network filters",
                         library->path);

@@ -23,6 +23,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "ext/library_path.h"
 #include "ext/native_host.h"
 #include "rt/foreign.h"
 #include "rt/symbol.h"
@@ -212,17 +213,8 @@ fail:
     return NULL;
 }
 
-/* A name without a slash is a file in the working directory, never one of the loader's path. */
-static char *path_of(struct span path) {
-    char *out = NULL;
-    const char *prefix = path.len && memchr(path.ptr, '/', path.len) ? "" : "./";
-    if (asprintf(&out, "%s%.*s", prefix, (int)path.len, path.ptr) < 0)
-        return NULL;
-    return out;
-}
-
 struct native_library *native_library_get(struct span path_span, char why[NATIVE_WHY_MAX]) {
-    char *path = path_of(path_span);
+    char *path = library_path(path_span);
     struct native_library *library = NULL;
     struct stat file;
     why[0] = 0;

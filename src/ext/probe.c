@@ -22,6 +22,7 @@
 #include "ext/ext_host_cause.h"
 #include "ext/go_log.h"
 #include "ext/go_seats.h"
+#include "ext/library_path.h"
 #include "ext/probe_plan.h"
 
 enum { LOSSES_MAX = 8, AT_A_TIME_MAX = 8, PASSED_MAX = 1 << 16 };
@@ -257,13 +258,6 @@ static bool all_passed(const struct job *job) {
     return all;
 }
 
-/* A name without a slash is a file in the working directory, as when loading. */
-static char *path_of(struct span path) {
-    char *out = NULL;
-    const char *prefix = path.len && memchr(path.ptr, '/', path.len) ? "" : "./";
-    return asprintf(&out, "%s%.*s", prefix, (int)path.len, path.ptr) < 0 ? NULL : out;
-}
-
 /* Names, as many as fit. */
 static void warn_of_missing(struct job *job, const struct go_elf *elf) {
     char names[GO_LIBRARY_WHY_MAX] = "";
@@ -301,7 +295,7 @@ static bool has_all_kinds(struct job *job, const struct go_elf *elf) {
 
 static void probe_library(struct job *job) {
     struct probe_library *library = job->library;
-    job->path = path_of(library->path);
+    job->path = library_path(library->path);
     if (!job->path) {
         problem(job, library->mark, "out of memory");
         return;

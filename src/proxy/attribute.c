@@ -39,37 +39,38 @@ static size_t begins_with(struct span rest, struct span key) {
     return rest.len == key.len ? key.len : rest.ptr[key.len] == '.' ? key.len + 1 : 0;
 }
 
-/* The longest key that the rest of the path begins with. */
-static struct value longest(struct walk *walk, const struct cfg_value *tree) {
-    const struct cfg_value_field *best = NULL;
-    size_t best_len = 0;
-    for (size_t i = 0; tree && i < tree->fields_count; i++) {
-        size_t len = begins_with(walk->rest, tree->fields[i].key);
-        if (len > best_len) {
-            best_len = len;
-            best = &tree->fields[i];
-        }
-    }
-    if (!best)
+/* The longest key of those offered that the rest of the path begins with. */
+struct best {
+    const struct cfg_value *tree;
+    size_t len; /* 0: none does */
+};
+
+static void offer(struct best *best, const struct walk *walk, struct span key,
+                  const struct cfg_value *tree) {
+    size_t len = begins_with(walk->rest, key);
+    if (len > best->len)
+        *best = (struct best){tree, len};
+}
+
+static struct value take_best(struct walk *walk, struct best best) {
+    if (!best.len)
         return value_absent;
-    walk->rest = span_from(walk->rest, best_len);
-    return (struct value){.kind = VALUE_TREE, .tree = &best->value};
+    walk->rest = span_from(walk->rest, best.len);
+    return (struct value){.kind = VALUE_TREE, .tree = best.tree};
+}
+
+static struct value longest(struct walk *walk, const struct cfg_value *tree) {
+    struct best best = {0};
+    for (size_t i = 0; tree && i < tree->fields_count; i++)
+        offer(&best, walk, tree->fields[i].key, &tree->fields[i].value);
+    return take_best(walk, best);
 }
 
 static struct value in_spaces(struct walk *walk, const struct cfg_metadata *metadata) {
-    const struct cfg_metadata_entry *best = NULL;
-    size_t best_len = 0;
-    for (size_t i = 0; metadata && i < metadata->filter_metadata_count; i++) {
-        size_t len = begins_with(walk->rest, metadata->filter_metadata[i].key);
-        if (len > best_len) {
-            best_len = len;
-            best = &metadata->filter_metadata[i];
-        }
-    }
-    if (!best)
-        return value_absent;
-    walk->rest = span_from(walk->rest, best_len);
-    return (struct value){.kind = VALUE_TREE, .tree = best->value};
+    struct best best = {0};
+    for (size_t i = 0; metadata && i < metadata->filter_metadata_count; i++)
+        offer(&best, walk, metadata->filter_metadata[i].key, metadata->filter_metadata[i].value);
+    return take_best(walk, best);
 }
 
 static bool index_of(struct span name, size_t count, uint64_t *index) {

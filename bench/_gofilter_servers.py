@@ -1,10 +1,9 @@
 """The servers of bench/gofilter.py, each with a listener without a filter and one for each case."""
 
 import dataclasses
-import json
 import pathlib
 
-from _servers import SLUICE, TYPE, Server, envoy_binary, free_port
+from _servers import SLUICE, TYPE, Server, envoy_binary, free_port, http_listener
 
 KIB = 1024
 
@@ -59,38 +58,13 @@ def nginx_modules():
     return found if all(found) else []
 
 
-def _address(port):
-    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
-
-
-def _listener(name, port, filters):
-    manager = {
-        "@type": f"{TYPE}.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": name,
-        "route_config": {
-            "virtual_hosts": [
-                {
-                    "name": "all",
-                    "domains": ["*"],
-                    "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "origin"}}],
-                }
-            ]
-        },
-        "http_filters": [
-            *filters,
-            {"name": "envoy.filters.http.router", "typed_config": {"@type": f"{TYPE}.http.router.v3.Router"}},
-        ],
-    }
-    hcm = {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
-    return {"name": name, "address": _address(port), "filter_chains": [{"filters": [hcm]}]}
-
-
-def _go(path, plugin, number):
+def go_filter(path, plugin, number, library_id="bench"):
+    """An entry of http_filters."""
     return {
         "name": f"go{number}",
         "typed_config": {
             "@type": f"{TYPE}.http.golang.v3alpha.Config",
-            "library_id": "bench",
+            "library_id": library_id,
             "library_path": str(path),
             "plugin_name": plugin,
         },
@@ -116,30 +90,17 @@ class Lineup:
     def _proxy(self, who, command, chains):
         """One process with a listener for each chain."""
         ports = {name: free_port() for name in chains}
-        config = {
-            "static_resources": {
-                "listeners": [_listener(name, ports[name], filters) for name, filters in chains.items()],
-                "clusters": [
-                    {
-                        "name": "origin",
-                        "type": "STATIC",
-                        "load_assignment": {
-                            "cluster_name": "origin",
-                            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _address(self.origin.port)}}]}],
-                        },
-                    }
-                ],
-            }
-        }
-        path = self.farm.file(f"{who}.yaml", json.dumps(config))
+        listeners = [http_listener(name, ports[name], filters) for name, filters in chains.items()]
+        path = self.farm.bootstrap(who, listeners, self.origin)
         first = self.farm.start(who, ports["none"], [*command, "-c", path, "--concurrency", str(self.farm.workers)])
         return {name: Server(who, port, first.process) for name, port in ports.items()}
 
     def _sluice(self):
         chains = {
-            name: [_go(self.library, each.go, number) for number in range(each.times)] for name, each in CASES.items()
+            name: [go_filter(self.library, each.go, number) for number in range(each.times)]
+            for name, each in CASES.items()
         }
-        return self._proxy("sluice", [SLUICE], {"none": [], **chains, "block": [_go(self.library, "block", 0)]})
+        return self._proxy("sluice", [SLUICE], {"none": [], **chains, "block": [go_filter(self.library, "block", 0)]})
 
     def _envoy(self):
         if not envoy_binary():

@@ -16,52 +16,18 @@ import subprocess
 import tempfile
 import time
 
+from _gofilter_servers import go_filter
+from _servers import http_listener, loopback
+
 COUNTS = (0, 1, 5)
-TYPE = "type.googleapis.com/"
 LONGEST_S = 60
 
 
-def _listener(name, filters):
-    manager = {
-        "@type": TYPE + "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": name,
-        "http_filters": [*filters, {"name": "router", "typed_config": {"@type": TYPE + ROUTER}}],
-        "route_config": {
-            "virtual_hosts": [
-                {
-                    "name": "all",
-                    "domains": ["*"],
-                    "routes": [{"match": {"prefix": "/"}, "direct_response": {"status": 200}}],
-                }
-            ]
-        },
-    }
-    return {
-        "name": name,
-        "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
-        "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
-    }
-
-
-ROUTER = "envoy.extensions.filters.http.router.v3.Router"
-
-
 def _config(libraries, plugin):
-    filters = [
-        {
-            "name": f"go-{i}",
-            "typed_config": {
-                "@type": TYPE + "envoy.extensions.filters.http.golang.v3alpha.Config",
-                "library_id": f"library-{i}",
-                "library_path": str(path),
-                "plugin_name": plugin,
-            },
-        }
-        for i, path in enumerate(libraries)
-    ]
+    filters = [go_filter(path, plugin, i, f"library-{i}") for i, path in enumerate(libraries)]
     return {
-        "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}},
-        "static_resources": {"listeners": [_listener("main", filters)]},
+        "admin": {"address": loopback(0)},
+        "static_resources": {"listeners": [http_listener("main", 0, filters, {"direct_response": {"status": 200}})]},
     }
 
 

@@ -131,6 +131,31 @@ def cpu_ticks(pid):
     return user, system
 
 
+def loopback(port):
+    """An address in a configuration of Envoy's."""
+    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+
+
+TO_ORIGIN = {"route": {"cluster": "origin"}}
+
+
+def http_listener(name, port, filters=(), action=TO_ORIGIN):
+    """A listener as Envoy has it: these filters, and one action for all requests."""
+    manager = {
+        "@type": f"{TYPE}.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": name,
+        "route_config": {
+            "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [{"match": {"prefix": "/"}, **action}]}]
+        },
+        "http_filters": [
+            *filters,
+            {"name": "envoy.filters.http.router", "typed_config": {"@type": f"{TYPE}.http.router.v3.Router"}},
+        ],
+    }
+    hcm = {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
+    return {"name": name, "address": loopback(port), "filter_chains": [{"filters": [hcm]}]}
+
+
 class Server:
     """A process that listens on a port of its own."""
 
@@ -311,33 +336,9 @@ backend origin
         )
         return self.start("haproxy", port, ["haproxy", "-db", "-f", path], env)
 
-    def _bootstrap(self, name, port, origin):
+    def bootstrap(self, name, listeners, origin):
         """One configuration for Envoy and for Sluice, which accepts the same."""
-
-        def address(number):
-            return {"socket_address": {"address": "127.0.0.1", "port_value": number}}
-
-        manager = {
-            "@type": f"{TYPE}.network.http_connection_manager.v3.HttpConnectionManager",
-            "stat_prefix": "bench",
-            "route_config": {
-                "virtual_hosts": [
-                    {
-                        "name": "all",
-                        "domains": ["*"],
-                        "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "origin"}}],
-                    }
-                ]
-            },
-            "http_filters": [
-                {
-                    "name": "envoy.filters.http.router",
-                    "typed_config": {"@type": f"{TYPE}.http.router.v3.Router"},
-                }
-            ],
-        }
-        hcm = {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
-        endpoint = {"endpoint": {"address": address(origin.port)}}
+        endpoint = {"endpoint": {"address": loopback(origin.port)}}
         cluster = {
             "name": "origin",
             "type": "STATIC",
@@ -346,19 +347,18 @@ backend origin
                 "endpoints": [{"lb_endpoints": [endpoint]}],
             },
         }
-        listener = {"name": "in", "address": address(port), "filter_chains": [{"filters": [hcm]}]}
-        config = {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
+        config = {"static_resources": {"listeners": listeners, "clusters": [cluster]}}
         return self.file(f"{name}.yaml", json.dumps(config))  # JSON is YAML
 
     def sluice(self, origin, env=None, name="sluice", binary=SLUICE):
         port = free_port()
-        config = self._bootstrap(name, port, origin)
+        config = self.bootstrap(name, [http_listener("in", port)], origin)
         command = [binary, "-c", config, "--concurrency", str(self.workers)]
         return self.start(name, port, command, env)
 
     def envoy(self, origin, env=None):
         port = free_port()
-        config = self._bootstrap("envoy", port, origin)
+        config = self.bootstrap("envoy", [http_listener("in", port)], origin)
         command = [envoy_binary(), "-c", config, "--concurrency", str(self.workers)]
         return self.start("envoy", port, [*command, "--disable-hot-restart", "-l", "error"], env)
 

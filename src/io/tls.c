@@ -363,7 +363,9 @@ static unsigned tls_event(struct socket *socket, unsigned events) {
     struct tls *tls = tls_of(socket);
     if (tls->rx == TLS_RX_OPEN && !tls->transport.has_bytes && !tls_has_unread(socket))
         return events & SOCKET_HUNG_UP;
-    return SOCKET_INPUT | (tls->rx != TLS_RX_OPEN ? SOCKET_HUNG_UP : events & SOCKET_HUNG_UP);
+    static const unsigned told[] = {
+        [TLS_RX_OPEN] = 0, [TLS_RX_END] = POLL_EVENT_HUP, [TLS_RX_FAILED] = SOCKET_HUNG_UP};
+    return SOCKET_INPUT | told[tls->rx] | (events & SOCKET_HUNG_UP);
 }
 
 /* ---- Sending ---- */

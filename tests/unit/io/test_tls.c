@@ -241,6 +241,13 @@ static ssize_t receive_of(struct side *side) {
     return socket_receive(&side->socket, &side->in, "receives", story_soon());
 }
 
+/* What the user is told when the wire's end is, once more, an event. */
+static NOINLINE bool breaks(struct side *side) {
+    unsigned events = side->socket.transport->itab->event(&side->socket, SOCKET_INPUT);
+    CHECK(events & POLL_EVENT_HUP);
+    return events & SOCKET_BROKEN;
+}
+
 static void half_close_story(void *arg) {
     plain_contexts();
     shake_hands_well();
@@ -250,6 +257,7 @@ static void half_close_story(void *arg) {
     CHECK(receive_of(&server) == 0);
     CHECK(receive_of(&server) == 0);
     CHECK(socket_hung_up(&server.socket));
+    CHECK(!breaks(&server));
     says(&server, "an answer all the same");
     hears(&client, "an answer all the same");
     socket_close(&server.socket);
@@ -277,6 +285,7 @@ static void truncation_story(void *arg) {
     CHECK(receive_of(&server) == 0);
     CHECK(server.socket.transport->truncated);
     CHECK(socket_hung_up(&server.socket));
+    CHECK(!breaks(&server));
     says(&server, "an answer all the same");
     hears(&client, "an answer all the same");
     CHECK(socket_shutdown(&server.socket) == 0);
@@ -304,6 +313,7 @@ static void cut_story(void *arg) {
         hears(&server, "and so");
         CHECK(receive_of(&server) == -ECONNRESET);
         CHECK(receive_of(&server) == -ECONNRESET);
+        CHECK(breaks(&server));
         CHECK(strstr(tls_failure_text(&server.socket), "UNEXPECTED_EOF_WHILE_READING"));
         close_pair();
     }

@@ -3,8 +3,8 @@
 
 #include "base/log.h"
 #include "config/config.h"
-#include "ext/ext_host.h"
-#include "ext/go_environ.h"
+#include "ext/host/ext_host.h"
+#include "ext/go/go_environ.h"
 #include "options.h"
 #include "server.h"
 #include "tool/filter_test.h"

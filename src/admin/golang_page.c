@@ -4,8 +4,8 @@
 
 #include "admin/json.h"
 #include "admin/page.h"
-#include "ext/go_library.h"
-#include "ext/go_plugin.h"
+#include "ext/go/go_library.h"
+#include "ext/go/go_plugin.h"
 
 /* In the order in which they are shown. */
 struct number {

@@ -6,7 +6,7 @@
 #include <stdio.h>
 
 #include "admin/pprof_read.h"
-#include "ext/go_heap.h"
+#include "ext/go/go_heap.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define HEAP_OF_SANITIZER 1

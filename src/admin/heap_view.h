@@ -1,5 +1,5 @@
 /* heap_view: the heap profile as Go programs tell theirs: four values for each stack. Our sites
- * (heap/heap_profile.h) come first, then what is in the heaps of Go libraries (ext/go_heap.h): what they
+ * (heap/heap_profile.h) come first, then what is in the heaps of Go libraries (ext/go/go_heap.h): what they
  * tell by themselves, with a label library; of one that tells nothing, a single entry with the size of its
  * heap.
  *

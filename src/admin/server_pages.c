@@ -6,7 +6,7 @@
 #include "admin/server_stats.h"
 #include "base/clock.h"
 #include "ext/ext_handles.h"
-#include "ext/go_lent.h"
+#include "ext/go/go_lent.h"
 #include "mem/pool.h"
 #include "mem/recycler.h"
 #include "proxy/worker.h"

@@ -5,7 +5,7 @@
 #include "admin/page.h"
 #include "base/clock.h"
 #include "base/stats.h"
-#include "ext/go_stats.h"
+#include "ext/go/go_stats.h"
 #include "filter/transport_tls.h"
 #include "rt/foreign.h"
 #include "rt/io_counts.h"

@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "ext/ext_host_cause.h"
+#include "ext/host/ext_host_cause.h"
 #include "tool/receiver.h"
 
 enum {

@@ -6,7 +6,7 @@
 #pragma once
 #include <poll.h>
 
-#include "ext/ext_host.h"
+#include "ext/host/ext_host.h"
 
 struct test_proxy;
 

@@ -1,6 +1,6 @@
 /* go_elf.c: any bytes as a library's file. The verdict may be anything but a crash. */
-#include "ext/go_elf.h"
-#include "ext/go_library.h"
+#include "ext/go/go_elf.h"
+#include "ext/go/go_library.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -3,9 +3,9 @@
 #include <string.h>
 
 #include "../rt/rt_story.h"
-#include "ext/go_filter.h"
-#include "ext/go_log.h"
-#include "ext/go_stats.h"
+#include "ext/go/go_filter.h"
+#include "ext/go/go_log.h"
+#include "ext/go/go_stats.h"
 #include "proxy/exchange.h"
 #include "proxy/filter_state.h"
 #include "proxy/hcm.h"

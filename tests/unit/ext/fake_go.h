@@ -3,8 +3,8 @@
 #pragma once
 #include <pthread.h>
 
-#include "ext/go_exports.h"
-#include "ext/go_filter.h"
+#include "ext/go/go_exports.h"
+#include "ext/go/go_filter.h"
 
 struct fake_go {
     struct go_library library;

@@ -15,7 +15,7 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
-#include "ext/ext_host.h"
+#include "ext/host/ext_host.h"
 
 /* ---- the host process ---- */
 

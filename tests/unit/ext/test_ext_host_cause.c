@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-#include "ext/ext_host_cause.h"
+#include "ext/host/ext_host_cause.h"
 
 static const int exit_2 = 2 << 8, exit_3 = 3 << 8;
 

@@ -8,8 +8,8 @@
 #include <cmocka.h>
 
 #include "elf_image.h"
-#include "ext/go_elf.h"
-#include "ext/go_library.h"
+#include "ext/go/go_elf.h"
+#include "ext/go/go_library.h"
 
 static struct elf_image image;
 static struct go_elf elf;

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "ext/go_environ.h"
+#include "ext/go/go_environ.h"
 
 enum { WORDS = 64 };
 

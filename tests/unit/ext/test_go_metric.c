@@ -6,8 +6,8 @@
 
 #include <cmocka.h>
 
-#include "ext/go_exports.h"
-#include "ext/go_lent.h"
+#include "ext/go/go_exports.h"
+#include "ext/go/go_lent.h"
 
 static struct go_lent_config *config_new(void) {
     struct loan loan = loan_new(&go_lent_configs, STATS_SHARD_FOREIGN);

@@ -5,9 +5,9 @@
 #include "../rt/rt_story.h"
 #include "fake_go.h"
 
-#include "ext/go_peer.h"
-#include "ext/go_stats.h"
-#include "ext/go_upstream.h"
+#include "ext/go/go_peer.h"
+#include "ext/go/go_stats.h"
+#include "ext/go/go_upstream.h"
 
 /* ---- a connection that notes what is done with it ---- */
 

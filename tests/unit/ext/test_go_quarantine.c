@@ -1,5 +1,5 @@
 /* go_quarantine.c: a text is good for its call, and then for as many bytes of others as the quarantine takes. */
-#include "ext/go_quarantine.h"
+#include "ext/go/go_quarantine.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

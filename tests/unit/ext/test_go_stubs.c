@@ -9,8 +9,8 @@
 #include <cmocka.h>
 
 #include "base/stats.h"
-#include "ext/go_abi.h"
-#include "ext/go_stubs.h"
+#include "ext/go/go_abi.h"
+#include "ext/go/go_stubs.h"
 
 static int64_t call(const char *name) {
     int64_t (*function)(const void *, uint64_t, uint64_t);

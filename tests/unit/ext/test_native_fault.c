@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include "../rt/rt_story.h"
-#include "ext/native_fault.h"
+#include "ext/native/native_fault.h"
 #include "rt/foreign.h"
 #include "rt/signals.h"
 #include "rt/stack_call.h"

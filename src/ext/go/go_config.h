@@ -1,0 +1,59 @@
+/* go_config: configurations of a Go plugin, by the ids that Go gives them.
+ *
+ * Ownership  A filter's and its route levels' configs belong to a snapshot, and every exchange leases
+ *            its snapshot, so an id outlives the streams that use it; merged ids belong to the
+ *            route level that they were merged with. Go drops an id in the _free functions.
+ * Threads    _new and _free on any thread or coroutine; _new blocks (dlopen, user code). _for: the
+ *            exchange's coroutine. */
+#pragma once
+#include "base/stats.h"
+#include "ext/go/go_plugin.h"
+#include "proxy/filter.h"
+
+struct exchange;
+
+struct go_config {
+    struct go_library *library; /* NULL: built dry */
+    struct go_plugin *plugin;
+    struct seat_set *seats;  /* the library's */
+    struct span plugin_name; /* interned */
+    uint64_t id;
+    int64_t seat_wait_ns;
+    bool lenient; /* to late calls */
+    _Atomic(struct statistic *)
+        panic_error; /* of the HCM that uses it; NULL before the first request */
+    _Atomic bool
+        body_is_slow; /* its latest data callback went on elsewhere: a guess, see go_side.c */
+};
+
+/* Longer than a callback stands still for a reason that passes (a collection of garbage, a lock, a page
+ * from disk); short enough that those who wait for one that does not come to an end do not fill the
+ * memory. */
+static const int64_t GO_SEAT_WAIT_DEFAULT_NS = NS_PER_S;
+
+/* From now on configurations are built without libraries, which are not loaded: the configs are good for nothing but
+ * to be freed. For --mode validate, and to find what else is wrong with a configuration that the probe
+ * refused. Whoever builds configurations. */
+void go_config_set_dry(bool dry);
+bool go_config_is_dry(void);
+
+/* One level's entry for the filter's plugin. id 0: the level says nothing about it. */
+struct go_route_config;
+
+int go_config_new(const struct cfg_any *typed_config, struct cfg_problems *problems, void **out);
+void go_config_free(void *config);
+int go_route_config_new(const struct cfg_any *any, void *filter_config,
+                        struct cfg_problems *problems, void **out);
+void go_route_config_free(void *config);
+
+/* The plugin's Parse. 0 when it refused, with what it logged as an error in said. name lives as long as the
+ * process. */
+uint64_t go_config_parse(struct go_library *library, struct span name BORROWED_BY(program),
+                         struct span bytes, bool is_route, char said[GO_LIBRARY_WHY_MAX]);
+/* The plugin's Merge: the id of the result. */
+uint64_t go_config_merge(const struct go_library *library, struct span name, uint64_t parent,
+                         uint64_t child);
+
+/* The id for this exchange's route: the filter's own, merged with each level's, least specific
+ * first. Merging is user code: parks when a combination is new. 0 when memory is short. */
+uint64_t go_config_for(const struct go_config *config, const void *const *levels, unsigned count);

@@ -1,0 +1,191 @@
+/* go_exports_network: what a network filter may ask of its connection, and of those that it asked for.
+ *
+ * Every function is: keep what Go's address lies in, lease the peer that this has the handle of, take its lock, act,
+ * give all of it up (go_peer.h). What changes the connection is queued for its P; what is read is answered here.
+ *
+ * Strings  GoString, by address. Inputs are borrowed until the return. The SDK copies outputs at once, so a text of the
+ *          loan is good: it does not change, and its memory stays memory.
+ * Codes    The SDK looks at none of them, but for one that must never be: -6 of GetFilterState, which waits on one object
+ *          and is woken through another, for ever. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ext/go/go_exports.h"
+#include "ext/go/go_log.h"
+#include "ext/go/go_peer.h"
+#include "ext/go/go_quarantine.h"
+#include "ext/go/go_stats.h"
+#include "ext/go/go_upstream.h"
+#include "proxy/filter_state.h"
+#include "proxy/format.h"
+
+static struct span bytes_of(const void *data, int len) {
+    return data && len > 0 ? span_make(data, (size_t)len) : span_make("", 0);
+}
+
+static struct span text_of(const void *string) {
+    const struct go_string *s = string;
+    return s && s->ptr && s->len > 0 ? span_make(s->ptr, (size_t)s->len) : span_make("", 0);
+}
+
+/* ---- either ---- */
+
+static int write_to(const void *w, bool is_upstream, const void *data, int len, int end) {
+    struct go_peer_visit visit;
+    int code = go_peer_find(w, is_upstream, &visit);
+    if (code != GO_OK)
+        return code;
+    code = visit.peer ? go_peer_write_locked(visit.peer, bytes_of(data, len), end != 0)
+                      : GO_FILTER_IS_DESTROYED;
+    return go_peer_leave(&visit, code);
+}
+
+static int close_it(const void *w, bool is_upstream, int type) {
+    struct go_peer_visit visit;
+    int code = go_peer_find(w, is_upstream, &visit);
+    if (code != GO_OK)
+        return code;
+    code = visit.peer ? go_peer_close_locked(visit.peer, type) : GO_FILTER_IS_DESTROYED;
+    return go_peer_leave(&visit, code);
+}
+
+/* Also of a connection that has ended. */
+static int info_of(const void *w, bool is_upstream, int type, void *out) {
+    struct go_string *result = out;
+    struct go_peer_visit visit;
+    int code = go_peer_find(w, is_upstream, &visit);
+    if (code != GO_OK)
+        return code;
+    if (type == GO_PEER_LOCAL || type == GO_PEER_REMOTE) {
+        const struct go_peer_info *info = &visit.lent->info[type];
+        *result = (struct go_string){info->text, (int64_t)info->len};
+    } else {
+        code = GO_VALUE_NOT_FOUND;
+    }
+    return go_peer_leave(&visit, code);
+}
+
+static void finalize(const void *w) {
+    if (loan_release(&go_lent_peers, w) != 0)
+        stat_inc(go_stats.stale_handles, STATS_SHARD_FOREIGN);
+}
+
+/* ---- clients ---- */
+
+int envoyGoFilterDownstreamClose(void *w, int type) {
+    return close_it(w, false, type);
+}
+
+int envoyGoFilterDownstreamWrite(void *w, void *data, int len, int end) {
+    return write_to(w, false, data, len, end);
+}
+
+void envoyGoFilterDownstreamFinalize(void *w, int reason) {
+    finalize(w);
+}
+
+int envoyGoFilterDownstreamInfo(void *w, int type, void *out) {
+    return info_of(w, false, type, out);
+}
+
+/* ---- filter state of a client's connection ---- */
+
+/* As known_span in go_exports_state.c: Go's TopSpan is beyond Envoy's. */
+static enum filter_state_span known_span(int span) {
+    return span >= FILTER_STATE_OF_CHAIN && span <= FILTER_STATE_OF_CONNECTION
+               ? (enum filter_state_span)span
+               : FILTER_STATE_OF_CONNECTION;
+}
+
+int envoyGoFilterSetFilterState(void *w, void *key, void *value, int type, int span, int sharing) {
+    const struct filter_state_object object = {
+        .key = text_of(key),
+        .text = text_of(value),
+        .type = type == FILTER_STATE_MUTABLE ? FILTER_STATE_MUTABLE : FILTER_STATE_READ_ONLY,
+        .span = known_span(span),
+        .sharing = sharing >= FILTER_STATE_UNSHARED && sharing <= FILTER_STATE_SHARED_UPSTREAM_ONCE
+                       ? (enum filter_state_sharing)sharing
+                       : FILTER_STATE_UNSHARED,
+    };
+    struct go_peer_visit visit;
+    int code = go_peer_find(w, false, &visit);
+    if (code != GO_OK)
+        return code;
+    if (!visit.peer || visit.peer->closed)
+        return go_peer_leave(&visit, GO_FILTER_IS_DESTROYED);
+    int rc = visit.peer->state ? filter_state_set(visit.peer->state, NULL, &object) : -ENOMEM;
+    if (rc != 0)
+        LOG(log_golang, LOG_WARN, "filter state %.*s of a connection is not set: %s",
+            (int)object.key.len, object.key.ptr,
+            rc == -EPERM ? "it may not be replaced, or not so" : "too much, or no memory");
+    return go_peer_leave(&visit, GO_OK);
+}
+
+/* Never -6: see above. */
+int envoyGoFilterGetFilterState(void *w, void *key, void *out) {
+    struct go_string *result = out;
+    struct go_peer_visit visit;
+    int code = go_peer_find(w, false, &visit);
+    if (code != GO_OK)
+        return code;
+    struct format_out text = {0};
+    struct go_quarantine_list list = {0};
+    if (!visit.peer || visit.peer->closed)
+        return go_peer_leave(&visit, GO_FILTER_IS_DESTROYED);
+    if (visit.peer->state &&
+        filter_state_get(visit.peer->state, NULL, text_of(key), false, &text) && !text.failed) {
+        struct span kept = go_quarantine_keep(&list, span_make(text.data, text.len));
+        if (!span_is_none(kept))
+            *result = (struct go_string){kept.ptr, (int64_t)kept.len};
+    }
+    go_quarantine_put(&list);
+    free(text.data);
+    return go_peer_leave(&visit, GO_OK);
+}
+
+/* ---- upstreams ---- */
+
+static struct go_library *library_by_id(struct span id) {
+    struct go_library *library = go_library_first();
+    while (library && !span_eq(span_of(library->id), id))
+        library = library->next;
+    return library;
+}
+
+/* library_id: as it was told to the library with its latest configuration. */
+void *envoyGoFilterUpstreamConnect(void *library_id, void *address, uint64_t id) {
+    struct go_library *library = library_by_id(text_of(library_id));
+    if (!library || !go_network_functions_are_there(&library->fn.network)) {
+        LOG(log_golang, LOG_ERROR,
+            "a plugin asks for an upstream before its library has a configuration");
+        return NULL;
+    }
+    return go_upstream_connect(library, text_of(address), id);
+}
+
+int envoyGoFilterUpstreamConnEnableHalfClose(void *w, int enable) {
+    struct go_peer_visit visit;
+    int code = go_peer_find(w, true, &visit);
+    if (code != GO_OK)
+        return code;
+    if (visit.peer)
+        visit.peer->half_closes = enable != 0;
+    return go_peer_leave(&visit, visit.peer ? GO_OK : GO_FILTER_IS_DESTROYED);
+}
+
+int envoyGoFilterUpstreamWrite(void *w, void *data, int len, int end) {
+    return write_to(w, true, data, len, end);
+}
+
+int envoyGoFilterUpstreamClose(void *w, int type) {
+    return close_it(w, true, type);
+}
+
+void envoyGoFilterUpstreamFinalize(void *w, int reason) {
+    finalize(w);
+}
+
+int envoyGoFilterUpstreamInfo(void *w, int type, void *out) {
+    return info_of(w, true, type, out);
+}

@@ -1,0 +1,42 @@
+/* go_log: see the header. The SDK's own api.LogX filters by the level it polls once a second;
+ * callbacks.Log does not filter, so the component's level decides here as well. */
+#include "ext/go/go_log.h"
+
+#include <stdio.h>
+
+#include "ext/go/go_exports.h"
+
+LOG_COMPONENT(golang, "golang");
+
+static _Thread_local struct {
+    char *buffer;
+    size_t size;
+} capture;
+
+void go_log_capture_begin(char *buffer, size_t size) {
+    buffer[0] = 0;
+    capture.buffer = buffer;
+    capture.size = size;
+}
+
+void go_log_capture_end(void) {
+    capture.buffer = NULL;
+}
+
+GO_EXPORT void envoyGoFilterLog(uint32_t level, void *text, int len) {
+    if (len < 0 || !text)
+        len = 0;
+    if (level >= LOG_OFF)
+        return;
+    if (level >= LOG_ERROR && capture.buffer) {
+        size_t used = strlen(capture.buffer);
+        (void)snprintf(capture.buffer + used, capture.size - used, "%s%.*s", used ? "; " : "", len,
+                       (const char *)text);
+    }
+    LOG(log_golang, (enum log_level)level, "%.*s", len, (const char *)text);
+}
+
+GO_EXPORT uint32_t envoyGoFilterLogLevel(void) {
+    int level = atomic_load_explicit(&log_golang.level, memory_order_relaxed);
+    return level < LOG_TRACE ? LOG_TRACE : level > LOG_OFF ? LOG_OFF : (uint32_t)level;
+}

@@ -1,0 +1,46 @@
+/* go_network_internal: a client's connection as the filter has it. go_network.c begins, serves and ends it, go_before.c
+ * stands between it and the filters behind. */
+#pragma once
+#include "ext/go/go_network.h"
+#include "ext/go/go_peer.h"
+
+struct go_network {
+    struct go_library *library;
+    struct span plugin_name; /* interned */
+    uint64_t id;
+    bool is_last, passes_read_data;
+};
+
+/* A connection. */
+struct go_client {
+    struct network_stream *n;
+    const struct go_network *config;
+    struct go_peer *peer;
+    bool closing; /* Go wants it to end */
+    bool broken;  /* the socket, while nobody read it */
+    bool read_ended;
+    enum go_close_type close_type;
+    struct g *reading,
+        *writing; /* who is in our reader, in our writer; of the last one: who serves */
+    /* Before other filters. */
+    struct reader inner;
+    struct writer inner_writer;
+    struct comutex writes;
+    bool finished; /* the client was told of the end */
+    struct span
+        lent; /* what came while the filters behind were not opened yet: as the reader lent it */
+    char *held;
+    size_t held_len;
+    bool closed_reader, closed_writer;
+};
+
+/* OnData: 0 and what the plugin said; -ECANCELED. Waits, too, until what it wrote meanwhile has room. Parks. */
+MUST_CHECK int go_client_tell_data(struct go_client *client, struct span bytes, bool end,
+                                   uint64_t *status);
+/* OnWrite of the bytes that are held, then of these. 0, -ECANCELED or -ENOMEM. With `writes`. Parks. */
+MUST_CHECK int go_client_tell_write(struct go_client *client, const struct iovec *pieces, int count,
+                                    bool end, uint64_t *status);
+/* The client is told of the end, once. With `writes`. 0 or -errno. Parks. */
+MUST_CHECK int go_client_finish(struct go_client *client);
+/* Its reader and writer become ours: go_before.c. */
+void go_client_wrap(struct go_client *client);

@@ -1,0 +1,524 @@
+/* go_peer: the queue between Go's threads and a connection's P, and the end of both.
+ *
+ * A command is queued under the peer's lock, which is never held over a park or a call out. The first one of a batch
+ * posts a message to the P, with a lease on the peer, so that it finds one; the message wakes the peer's coroutine,
+ * which does the commands one by one and parks when there is none. What Go does in one thread is therefore
+ * done in that order, and a write that waits for room holds up what comes behind it and nobody else.
+ *
+ * End  Under the lock `closed` is set before the handle is destroyed and before anything that a command needs goes: a
+ *      call that comes later finds no peer, or a closed one. The coroutine outlives its owner, since it
+ *      has to tell Go of the end, and Go may take its time: a plugin's lock, a channel that nobody reads. After that
+ *      call it touches Go no more, and gives the handle and the lease on the loan back.
+ *
+ * Two in Go  Calls for one peer are serialised by `calls`, as the SDK's users expect of Envoy's one thread. Calls for
+ *      different peers are not, a client's and its upstream's included: neither are they on Envoy, where an
+ *      upstream's thread is chosen in turn.
+ *
+ * Room  Write has no result, and must not wait: in a callback it would wait for itself. So too much is noted where the
+ *      callback's coroutine finds it, on the thread's own variable, and that coroutine waits before it reads on.
+ *
+ * Rejected  A coroutine for each batch of commands: one that cannot be started leaves bytes in the queue for ever. */
+#include "ext/go/go_peer.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "ext/ext_handles.h"
+#include "ext/go/go_log.h"
+#include "ext/go/go_owned.h"
+#include "ext/go/go_stats.h"
+#include "rt/foreign.h"
+
+static const char go_peer_key[] = "connection";
+
+struct loan_pool go_lent_peers;
+struct go_peer_stats go_peer_stats;
+
+struct go_command {
+    struct go_command *next;
+    bool is_close;
+    enum go_close_type close_type;
+    bool end;
+    size_t len;
+    char bytes[];
+};
+
+/* A coroutine that waits for room, on its own stack; under the peer's lock. */
+struct go_waiter {
+    struct go_waiter *next;
+    struct g *g; /* NULL: it was woken */
+};
+
+/* ---- life ---- */
+
+static void end_loan(void *memory) {
+    stat_dec(go_peer_stats.unfinalized, STATS_SHARD_FOREIGN);
+}
+
+static int init_error;
+
+static void init_once(void) {
+    static const struct loan_kind kind = {
+        .size = sizeof(struct go_lent_peer), .max = GO_PEERS_MAX, .finalize = end_loan};
+    const struct {
+        struct statistic **into;
+        enum stat_kind kind;
+        const char *name;
+    } table[] = {
+        {&go_peer_stats.unfinalized, STAT_GAUGE, "golang.unfinalized_connections"},
+        {&go_peer_stats.overflows, STAT_COUNTER, "golang.network.write_overflow"},
+        {&go_peer_stats.upstream_total, STAT_COUNTER, "golang.network.upstream_cx_total"},
+        {&go_peer_stats.upstream_active, STAT_GAUGE, "golang.network.upstream_cx_active"},
+        {&go_peer_stats.upstream_failed, STAT_COUNTER, "golang.network.upstream_cx_connect_fail"},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
+        *table[i].into =
+            stats_get(table[i].kind, span_of(table[i].name), span_of(table[i].name), NULL, 0);
+    init_error = loan_pool_init(&go_lent_peers, &kind);
+}
+
+int go_peers_init(void) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, init_once);
+    return init_error;
+}
+
+/* By whoever gives the last lease back. */
+static void finalize(void *object, const void *key) {
+    struct go_peer *peer = object;
+    (void)pthread_mutex_destroy(&peer->lock); /* nobody has a lease any more */
+    free(peer);
+}
+
+static void tell_of_the_limit(void) {
+    static atomic_flag told = ATOMIC_FLAG_INIT;
+    if (!atomic_flag_test_and_set_explicit(&told, memory_order_relaxed))
+        LOG(log_golang, LOG_ERROR,
+            "Go has not given back %d connections, and gets no more: a plugin keeps its filters. "
+            "Restart this process to serve on",
+            (int)GO_PEERS_MAX);
+}
+
+static void message(struct rt_post *post);
+static void hard_message(struct rt_post *post);
+
+struct go_peer *go_peer_new(struct go_library *library, bool is_upstream, unsigned p_index,
+                            unsigned shard) {
+    struct go_peer *peer = calloc(1, sizeof *peer);
+    if (!peer)
+        return NULL;
+    (void)pthread_mutex_init(&peer->lock, NULL); /* cannot fail with default attributes */
+    peer->library = library;
+    peer->p_index = p_index;
+    peer->post.fn = message;
+    peer->hard_post.fn = hard_message;
+    comutex_init(&peer->calls);
+    wait_queue_init(&peer->write_ends);
+    peer->handle =
+        handle_make(&ext_handles, shard,
+                    &(struct handle_object){
+                        .object = peer, .key = go_peer_key, .finalize = finalize, .leased = true});
+    if (!peer->handle) {
+        finalize(peer, NULL);
+        return NULL;
+    }
+    go_owned(peer);
+    peer->loan = loan_new(&go_lent_peers, shard);
+    peer->lent = peer->loan.memory;
+    if (!peer->lent) {
+        tell_of_the_limit();
+        return peer;
+    }
+    peer->lent->handle = peer->handle;
+    peer->lent->is_upstream = is_upstream;
+    loan_lend(&go_lent_peers, peer->loan); /* nobody is told the address before it is filled in */
+    stat_inc(go_peer_stats.unfinalized, shard);
+    return peer;
+}
+
+static void free_commands(struct go_command *command) {
+    while (command) {
+        struct go_command *next = command->next;
+        free(command);
+        command = next;
+    }
+}
+
+static void wake_waiters_locked(struct go_peer *peer) {
+    for (struct go_waiter *waiter = peer->waiters; waiter;) {
+        struct go_waiter *next = waiter->next;
+        struct g *g = waiter->g;
+        waiter->g = NULL; /* its memory may go once the lock is given up */
+        rt_ready(g);
+        waiter = next;
+    }
+    peer->waiters = NULL;
+}
+
+static void refuse_commands(struct go_peer *peer) {
+    pthread_mutex_lock(&peer->lock);
+    struct go_command *commands = peer->first;
+    peer->closed = true;
+    peer->state = NULL;
+    peer->first = peer->last = NULL;
+    peer->queued = 0;
+    wake_waiters_locked(peer);
+    pthread_mutex_unlock(&peer->lock);
+    free_commands(commands);
+}
+
+/* Our lease on it is the last thing to go. */
+static void let_go(struct go_peer *peer) {
+    uint64_t handle = peer->handle;
+    if (peer->lent && !peer->known)
+        (void)loan_release(&go_lent_peers, peer->lent); /* nobody else has the address */
+    if (peer->lent)
+        loan_let_go(&go_lent_peers, peer->loan);
+    (void)handle_destroy(&ext_handles, handle, go_peer_key); /* only we do that */
+    handle_release(&ext_handles, handle);
+}
+
+void go_peer_drop(struct go_peer *peer) {
+    ASSERT(!peer->g);
+    refuse_commands(peer);
+    let_go(peer);
+}
+
+/* ---- commands ---- */
+
+enum urgency { NO_HURRY, HURRY, BROKEN };
+
+/* NULL: there is none. */
+static struct go_command *take(struct go_peer *peer, enum urgency *urgency) {
+    pthread_mutex_lock(&peer->lock);
+    struct go_command *command = peer->first;
+    if (command) {
+        peer->first = command->next;
+        if (!peer->first)
+            peer->last = NULL;
+    }
+    *urgency = peer->broken ? BROKEN : peer->hard ? HURRY : NO_HURRY;
+    pthread_mutex_unlock(&peer->lock);
+    return command;
+}
+
+static size_t size_of(const struct go_command *command) {
+    return sizeof *command + command->len;
+}
+
+static void done(struct go_peer *peer, struct go_command *command) {
+    pthread_mutex_lock(&peer->lock);
+    if (!peer->closed)
+        peer->queued -= size_of(command);
+    if (peer->queued <= GO_PEER_QUEUE_LOW)
+        wake_waiters_locked(peer);
+    pthread_mutex_unlock(&peer->lock);
+    free(command);
+}
+
+static void do_write(struct go_peer *peer, const struct go_command *command) {
+    if (peer->write_failed)
+        return;
+    peer->is_writing = true;
+    if (peer->itab->write(peer->owner, span_make(command->bytes, command->len), command->end) != 0)
+        peer->write_failed = true;
+    peer->is_writing = false;
+    rt_cancel_clear(); /* of go_peer_cut_writing: nobody else cancels this coroutine */
+}
+
+static void do_close(struct go_peer *peer, enum go_close_type type) {
+    peer->write_failed = true; /* nothing is written behind it */
+    peer->is_writing = true;
+    peer->itab->close(peer->owner, type);
+    peer->is_writing = false;
+    rt_cancel_clear();
+}
+
+static void do_command(struct go_peer *peer, struct go_command *command, enum urgency urgency) {
+    if (urgency == BROKEN && !peer->reset) {
+        peer->reset = true;
+        do_close(peer, GO_CLOSE_RESET);
+    } else if (urgency == BROKEN || !command) {
+        return;
+    } else if (command->is_close) {
+        do_close(peer, command->close_type);
+    } else {
+        if (urgency == HURRY)
+            peer->itab->hurry(peer->owner);
+        do_write(peer, command);
+    }
+}
+
+/* Of Go, which has it in its map until then. */
+static void tell_the_end(struct go_peer *peer) {
+    struct go_peer_call call = {.peer = peer, .number = peer->end_event};
+    if (!peer->announced)
+        return;
+    while (comutex_lock(&peer->calls, RT_FOREVER) != 0)
+        rt_cancel_clear(); /* it came late */
+    peer->announced = false;
+    foreign_call(peer->itab->tell_event, &call);
+    comutex_unlock(&peer->calls);
+}
+
+static void run(void *arg) {
+    struct go_peer *peer = arg;
+    peer->g = rt_self();
+    while (!peer->ended) {
+        enum urgency urgency;
+        struct go_command *command = take(peer, &urgency);
+        do_command(peer, command, urgency);
+        if (command)
+            done(peer, command);
+        wait_queue_wake_all(&peer->write_ends);
+        if (!command && !peer->ended)
+            (void)rt_park("commands of Go", RT_FOREVER); /* whatever wakes it, it looks again */
+    }
+    tell_the_end(peer);
+    peer->g = NULL;
+    let_go(peer);
+}
+
+int go_peer_start(struct go_peer *peer, const struct go_peer_itab *itab, void *owner) {
+    peer->itab = itab;
+    peer->owner = owner;
+    return go_here("go peer", run, peer);
+}
+
+void go_peer_end(struct go_peer *peer, int64_t event) {
+    refuse_commands(peer);
+    peer->owner = NULL;
+    peer->end_event = event;
+    peer->ended = true;
+    if (peer->g)
+        rt_ready(peer->g);
+}
+
+void go_peer_cut_writing(struct go_peer *peer) {
+    if (peer->is_writing && peer->g != rt_self())
+        rt_cancel(peer->g);
+}
+
+/* Whoever cancels the caller: it waits on, and is cancelled again afterwards. */
+static void wait_until_written(struct go_peer *peer) {
+    bool cancelled = false;
+    while (peer->is_writing) {
+        if (wait_queue_wait(&peer->write_ends, "end of Go's write", RT_FOREVER) == -ECANCELED) {
+            rt_cancel_clear();
+            cancelled = true;
+        }
+    }
+    if (cancelled)
+        rt_cancel(rt_self());
+}
+
+void go_peer_stop_writing(struct go_peer *peer) {
+    peer->write_failed = true; /* no other begins */
+    go_peer_cut_writing(peer);
+    wait_until_written(peer);
+}
+
+static bool has_commands(struct go_peer *peer) {
+    pthread_mutex_lock(&peer->lock);
+    bool has = peer->first != NULL;
+    pthread_mutex_unlock(&peer->lock);
+    return has || peer->is_writing;
+}
+
+void go_peer_flush(struct go_peer *peer, int64_t deadline_ns) {
+    while (has_commands(peer) && !peer->write_failed)
+        if (wait_queue_wait(&peer->write_ends, "flush of what Go wrote", deadline_ns) != 0)
+            return;
+}
+
+/* ---- messages from other threads ---- */
+
+static void message(struct rt_post *post) {
+    struct go_peer *peer = container_of(post, struct go_peer, post);
+    uint64_t handle = peer->handle;
+    pthread_mutex_lock(&peer->lock);
+    peer->posted = false;
+    pthread_mutex_unlock(&peer->lock);
+    if (peer->g)
+        rt_ready(peer->g);
+    handle_release(&ext_handles, handle);
+}
+
+static void hard_message(struct rt_post *post) {
+    struct go_peer *peer = container_of(post, struct go_peer, hard_post);
+    uint64_t handle = peer->handle;
+    if (peer->owner && peer->is_writing)
+        go_peer_cut_writing(peer);
+    if (peer->g)
+        rt_ready(peer->g);
+    handle_release(&ext_handles, handle);
+}
+
+/* The message has a lease of its own: there is a handle as long as the peer is not closed. */
+static void post_locked(struct go_peer *peer, struct rt_post *post) {
+    void *same = handle_lease(&ext_handles, peer->handle, go_peer_key);
+    ASSERT(same == peer);
+    rt_post(peer->p_index, post);
+}
+
+static void hurry_locked(struct go_peer *peer) {
+    if (peer->hard)
+        return;
+    peer->hard = true;
+    post_locked(peer, &peer->hard_post);
+}
+
+static int break_off_locked(struct go_peer *peer) {
+    peer->broken = true;
+    hurry_locked(peer);
+    return GO_INTERNAL_FAILURE;
+}
+
+static void push_locked(struct go_peer *peer, struct go_command *command) {
+    command->next = NULL;
+    if (peer->last)
+        peer->last->next = command;
+    else
+        peer->first = command;
+    peer->last = command;
+    peer->queued += size_of(command);
+    if (!peer->posted) {
+        peer->posted = true;
+        post_locked(peer, &peer->post);
+    }
+}
+
+/* ---- calls into Go ---- */
+
+/* Of this thread: the call that it is in. Touched by the functions below only, none of which parks. */
+static _Thread_local struct go_peer_call *current;
+
+NOINLINE void go_peer_call_begins(struct go_peer_call *call) {
+    current = call;
+}
+
+NOINLINE void go_peer_call_ends(void) {
+    current = NULL;
+}
+
+NOINLINE unsigned go_peer_p_here(void) {
+    return current ? current->peer->p_index : rt_p_count();
+}
+
+static NOINLINE void note_full(uint64_t handle) {
+    if (current)
+        current->full = handle;
+}
+
+int go_peer_call(struct go_peer *peer, rt_fn fn, struct go_peer_call *call) {
+    int rc = comutex_lock(&peer->calls, RT_FOREVER);
+    if (rc != 0)
+        return rc;
+    call->peer = peer;
+    call->full = 0;
+    if (peer->announced)
+        foreign_call(fn, call);
+    else
+        rc = -ECANCELED;
+    comutex_unlock(&peer->calls);
+    return rc;
+}
+
+static void take_waiter_locked(struct go_peer *peer, const struct go_waiter *waiter) {
+    struct go_waiter **at = &peer->waiters;
+    while (*at != waiter)
+        at = &(*at)->next;
+    *at = waiter->next;
+}
+
+int go_peer_wait_for_room(const struct go_peer_call *call) {
+    struct go_peer *peer = call->full ? handle_lease(&ext_handles, call->full, go_peer_key) : NULL;
+    struct go_waiter waiter = {0};
+    int rc = 0;
+    if (!peer)
+        return 0;
+    pthread_mutex_lock(&peer->lock);
+    while (rc != -ECANCELED && !peer->closed && peer->queued > GO_PEER_QUEUE_LOW) {
+        if (!waiter.g) {
+            waiter = (struct go_waiter){.next = peer->waiters, .g = rt_self()};
+            peer->waiters = &waiter;
+        }
+        pthread_mutex_unlock(&peer->lock);
+        rc = rt_park("room for what Go wrote", RT_FOREVER); /* a wake-up in between is remembered */
+        pthread_mutex_lock(&peer->lock);
+    }
+    if (waiter.g)
+        take_waiter_locked(peer, &waiter);
+    pthread_mutex_unlock(&peer->lock);
+    handle_release(&ext_handles, call->full);
+    return rc;
+}
+
+/* ---- for the exports ---- */
+
+int go_peer_find(const void *address, bool is_upstream, struct go_peer_visit *visit) {
+    *visit = (struct go_peer_visit){.loan = loan_keep(&go_lent_peers, address)};
+    visit->lent = visit->loan.memory;
+    if (visit->lent && visit->lent->is_upstream != is_upstream) {
+        loan_let_go(&go_lent_peers, visit->loan);
+        visit->lent = NULL;
+    }
+    if (!visit->lent) {
+        stat_inc(go_stats.stale_handles, STATS_SHARD_FOREIGN);
+        return GO_FILTER_IS_GONE;
+    }
+    visit->peer = handle_lease(&ext_handles, visit->lent->handle, go_peer_key);
+    if (visit->peer)
+        pthread_mutex_lock(&visit->peer->lock);
+    return GO_OK;
+}
+
+int go_peer_leave(struct go_peer_visit *visit, int code) {
+    if (visit->peer) {
+        pthread_mutex_unlock(&visit->peer->lock);
+        handle_release(&ext_handles, visit->lent->handle);
+    }
+    loan_let_go(&go_lent_peers, visit->loan);
+    if (code == GO_FILTER_IS_DESTROYED)
+        stat_inc(go_stats.stale_calls, STATS_SHARD_FOREIGN);
+    return code;
+}
+
+int go_peer_write_locked(struct go_peer *peer, struct span bytes, bool end) {
+    if (peer->closed)
+        return GO_FILTER_IS_DESTROYED;
+    if (peer->broken)
+        return GO_INTERNAL_FAILURE;
+    if (bytes.len > GO_PEER_QUEUE_MAX || peer->queued > GO_PEER_QUEUE_MAX - bytes.len) {
+        stat_inc(go_peer_stats.overflows, STATS_SHARD_FOREIGN);
+        LOG(log_golang, LOG_WARN,
+            "a plugin wrote %d MiB that the other side does not take: the connection is broken off",
+            GO_PEER_QUEUE_MAX >> 20);
+        return break_off_locked(peer);
+    }
+    struct go_command *command = malloc(sizeof *command + bytes.len);
+    if (!command)
+        return break_off_locked(peer);
+    *command = (struct go_command){.end = end, .len = bytes.len};
+    if (bytes.len)
+        memcpy(command->bytes, bytes.ptr, bytes.len);
+    push_locked(peer, command);
+    if (peer->queued > GO_PEER_QUEUE_HIGH)
+        note_full(peer->handle);
+    return GO_OK;
+}
+
+int go_peer_close_locked(struct go_peer *peer, int type) {
+    if (peer->closed)
+        return GO_FILTER_IS_DESTROYED;
+    struct go_command *command = malloc(sizeof *command);
+    if (!command)
+        return break_off_locked(peer);
+    *command = (struct go_command){.is_close = true, .close_type = GO_CLOSE_NO_FLUSH};
+    if (type >= GO_CLOSE_FLUSH && type <= GO_CLOSE_RESET)
+        command->close_type = (enum go_close_type)type;
+    push_locked(peer, command);
+    if (command->close_type != GO_CLOSE_FLUSH && command->close_type != GO_CLOSE_FLUSH_AND_DELAY)
+        hurry_locked(peer);
+    return GO_OK;
+}

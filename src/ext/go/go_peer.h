@@ -1,0 +1,189 @@
+/* go_peer: a connection as a Go library knows it: a client's, which a network filter looks at, or one that the plugin
+ * asked for.
+ *
+ *     Go, any thread                                  the connection's P
+ *     Write, Close ── copied, in order ──► queue ──► coroutine "go peer" ──► struct go_peer_itab
+ *     Info, filter state: answered in place                 │
+ *     ◄── OnData, OnWrite, OnEvent: one at a time ──────────┴── and whoever reads the connection
+ *
+ * Ownership  Go has the address of a loan (mem/loan.h) until its collector gives that back, which may be minutes after
+ *            the connection's end. A go_peer is reached from there by a handle, as long as the connection
+ *            lives; it is freed by whoever is at work with it last.
+ * Threads    The connection's P, but for go_peer_find .. go_peer_leave and what is called in between: any.
+ * Order      announced ─► calls ─► the event of the end, once ─► nothing. What Go asks for after the end is
+ *            answered GO_FILTER_IS_DESTROYED, after it gave the address back GO_FILTER_IS_GONE.
+ * Limits     GO_PEER_QUEUE_MAX of what Go wrote and was not taken: the connection is broken off then. Before,
+ *            from GO_PEER_QUEUE_HIGH on, whoever made the plugin write reads no more until it is
+ *            down to GO_PEER_QUEUE_LOW, if that is known: who wrote did it in a callback and not in
+ *            a goroutine. */
+#pragma once
+#include <pthread.h>
+
+#include "ext/go/go_library.h"
+#include "io/address.h"
+#include "mem/loan.h"
+#include "rt/rt.h"
+#include "rt/sync.h"
+
+struct filter_state;
+struct go_peer;
+
+enum {
+    GO_PEER_QUEUE_HIGH = 256 << 10,
+    GO_PEER_QUEUE_LOW = 64 << 10,
+    GO_PEER_QUEUE_MAX = 64 << 20,
+    GO_PEERS_MAX = 1 << 20, /* connections that Go has not given back */
+};
+
+/* What Go has the address of. Written before Go knows it, then constant. */
+struct go_lent_peer {
+    uint64_t handle; /* of the go_peer, in ext_handles */
+    bool is_upstream;
+    struct go_peer_info {
+        size_t len;
+        char text[ADDRESS_TEXT_MAX];
+    } info[2]; /* by enum go_peer_end */
+};
+enum go_peer_end { GO_PEER_LOCAL = 0, GO_PEER_REMOTE = 1 };
+
+extern struct loan_pool go_lent_peers;
+
+/* Numbers of the SDK. */
+enum go_close_type {
+    GO_CLOSE_FLUSH = 0,
+    GO_CLOSE_NO_FLUSH = 1,
+    GO_CLOSE_FLUSH_AND_DELAY = 2,
+    GO_CLOSE_ABORT = 3,
+    GO_CLOSE_RESET = 4,
+};
+enum go_peer_event { GO_PEER_REMOTE_CLOSE = 0, GO_PEER_LOCAL_CLOSE = 1, GO_PEER_CONNECTED = 2 };
+enum go_network_status { GO_NETWORK_CONTINUE = 0, GO_NETWORK_STOP = 1 };
+
+struct go_peer_itab {
+    /* Until bytes and end are with the connection. 0, or not: what Go writes from then on is dropped. Parks. */
+    int (*write)(void *owner, struct span bytes, bool end);
+    /* Parks. The owner sees to it that go_peer_end follows. */
+    void (*close)(void *owner, enum go_close_type type);
+    /* Nothing is waited for any more by a write: NO_FLUSH and harder are waiting behind it. */
+    void (*hurry)(void *owner);
+    /* Calls the library's OnEvent: of struct go_peer_call. */
+    rt_fn tell_event;
+};
+
+struct go_command;
+struct go_waiter;
+
+struct go_peer {
+    pthread_mutex_t lock;
+    /* Under the lock. */
+    bool closed;      /* nothing is taken any more */
+    bool posted;      /* post is on its way */
+    bool half_closes; /* EnableHalfClose */
+    bool broken;      /* what Go wrote could not be queued */
+    bool
+        hard; /* broken, or a close is queued that does not wait for room. Then hard_post was posted */
+    struct go_command *first, *last;
+    size_t queued; /* bytes of commands, the one that is being done included */
+    struct go_waiter *waiters;
+    struct filter_state *state; /* of the client's connection; NULL: none */
+    /* Constant once it is lent. */
+    struct go_library *library;
+    struct loan loan;
+    struct go_lent_peer *lent; /* valid until the end; NULL: there was no more to be had */
+    uint64_t handle;
+    unsigned p_index;
+    struct rt_post post, hard_post;
+    /* The P's. */
+    const struct go_peer_itab *itab;
+    void *owner;       /* NULL: it has ended */
+    struct g *g;       /* "go peer"; NULL before and after */
+    bool is_writing;   /* it is in itab->write or itab->close */
+    bool write_failed; /* or ended */
+    bool known;        /* Go has its address */
+    bool announced;    /* and has it in its map */
+    bool ended, reset; /* reset: it was told to close since it is broken */
+    int64_t end_event;
+    struct comutex calls; /* into Go */
+    struct wait_queue
+        write_ends; /* who waits for is_writing to be false, or for the queue to be empty */
+};
+
+/* ---- the connection's P ---- */
+
+/* With a handle, but without a coroutine. Nobody knows its address yet: fill in lent->info, then go_peer_start, or
+ * go_peer_drop. shard: STATS_SHARD_FOREIGN away from Ps. NULL when memory is short. */
+struct go_peer *go_peer_new(struct go_library *library, bool is_upstream, unsigned p_index,
+                            unsigned shard);
+/* Commands are done from here on. -ENOMEM: go_peer_drop. */
+MUST_CHECK int go_peer_start(struct go_peer *peer, const struct go_peer_itab *itab,
+                             void *owner BORROWED_BY(peer));
+/* Instead of go_peer_end, of one that was not started, without any more word to Go. */
+void go_peer_drop(struct go_peer *peer);
+/* The owner is no more, nor what it wrote to (go_peer_stop_writing): commands are dropped and refused, and if it was
+ * announced, Go is told by the peer's own coroutine, which then ends it. Never parks. */
+void go_peer_end(struct go_peer *peer, int64_t event);
+
+/* What Go has queued is written, as far as that goes until deadline_ns. Parks. */
+void go_peer_flush(struct go_peer *peer, int64_t deadline_ns);
+/* A write that is going on is broken off. Parks until it is, whoever cancels. */
+void go_peer_stop_writing(struct go_peer *peer);
+/* The same without waiting. */
+void go_peer_cut_writing(struct go_peer *peer);
+
+/* A call into Go, made by the fn of foreign_call. */
+struct go_peer_call {
+    struct go_peer *peer;
+    const uint64_t *slices; /* pairs of address and length */
+    int64_t slice_count;
+    uint64_t size;
+    bool end;
+    int64_t number;   /* an event, a reason */
+    uint64_t conn_id; /* of an upstream */
+    struct span plugin_name;
+    uint64_t config_id;
+    uint64_t status; /* what it returned */
+    uint64_t full;   /* handle of a peer that it wrote too much to; 0: none */
+};
+/* Of a peer that is announced. 0; -ECANCELED: it was not made. Parks. */
+MUST_CHECK int go_peer_call(struct go_peer *peer, rt_fn fn, struct go_peer_call *call);
+/* As fn begins, and as it ends: what the plugin asks for meanwhile is known to come of this call. */
+void go_peer_call_begins(struct go_peer_call *call);
+void go_peer_call_ends(void);
+/* Waits until what the call filled has room again. 0 or -ECANCELED. Parks. */
+MUST_CHECK int go_peer_wait_for_room(const struct go_peer_call *call);
+
+static inline bool go_peer_half_closes(struct go_peer *peer) {
+    pthread_mutex_lock(&peer->lock);
+    bool yes = peer->half_closes;
+    pthread_mutex_unlock(&peer->lock);
+    return yes;
+}
+
+/* ---- any thread: for the exports ---- */
+
+struct go_peer_visit {
+    struct loan loan;
+    struct go_lent_peer *lent;
+    struct go_peer *peer; /* leased and locked; NULL: the connection has ended */
+};
+/* The peer that Go knows by this address. GO_OK, with the peer or without; GO_FILTER_IS_GONE: there is none. */
+MUST_CHECK int go_peer_find(const void *address, bool is_upstream, struct go_peer_visit *visit);
+/* Returns code. */
+int go_peer_leave(struct go_peer_visit *visit, int code);
+
+/* Copies it to the queue. GO_OK, GO_FILTER_IS_DESTROYED or GO_INTERNAL_FAILURE. */
+MUST_CHECK int go_peer_write_locked(struct go_peer *peer, struct span bytes, bool end);
+MUST_CHECK int go_peer_close_locked(struct go_peer *peer, int type);
+/* Where a call that is going on on this thread came from; p_count: of none. */
+unsigned go_peer_p_here(void);
+
+/* Idempotent; before the first configuration. Any thread. 0 or -ENOMEM. */
+MUST_CHECK int go_peers_init(void);
+
+struct go_peer_stats {
+    struct statistic *unfinalized;                      /* gauge: golang.unfinalized_connections */
+    struct statistic *overflows;                        /* golang.network.write_overflow */
+    struct statistic *upstream_total, *upstream_active; /* golang.network.upstream_cx_* */
+    struct statistic *upstream_failed;
+};
+extern struct go_peer_stats go_peer_stats;

@@ -1,0 +1,447 @@
+/* go_side: Envoy's state machine of a Go filter, written as a loop that pulls.
+ *
+ *     headers ──2──────────────► out            state 2: each chunk is shown as it is pulled
+ *        ├──3──► pull the whole body, show it once with the end
+ *        └──4──► pull and show chunk by chunk, headers held, until something is let go
+ *     chunk   ──2──► all shown chunks go out    3: keep it, gather the rest, show that once
+ *        ├──4──► keep it, show the next         5: drop it
+ *     trailers ─2──► kept chunks, then trailers
+ *
+ * Statuses come back from the call, or later by Continue (status 0 means: later). Both take the same
+ * way, so Envoy's "on Continue" loop is just the pull going on. What it gets wrong there is right by
+ * construction: (a) trailers are shown after an async header continue without body, as the end of
+ * the body finds them; (b) kept chunks go out when the trailers do, whatever status kept them; (c) 3
+ * or 4 without a body to come is answered with 500, as nothing could ever let the message go. For
+ * the same reason a last chunk that is kept (3, 4) or dropped (5) is answered with 500, where Envoy
+ * hangs until a timeout.
+ *
+ * I1  Nothing is pulled while Go has the side, or while `out` holds anything borrowed: spans that
+ *     inner lends die with its next step. Kept chunks own their bytes.
+ * I2  Go's state is stored before the call; the phase (ext_stream) ends before state moves on.
+ * I3  After a reply, ours or the plugin's, nothing more of the side is shown: `over`.
+ *
+ * The shape of the end is Envoy's: chunks never carry it; a body without trailers ends with an empty
+ * chunk that does. */
+#include "ext/go/go_side.h"
+
+#include <errno.h>
+
+#include "ext/go/go_filter.h"
+#include "ext/go/go_log.h"
+#include "proxy/exchange.h"
+
+static struct ext_stream *stream_of(struct go_side *side) {
+    return &side->filter->block->stream;
+}
+
+static void set_state(struct go_side *side, enum go_state state) {
+    side->state = state;
+    atomic_store_explicit(&side->filter->block->lent->states[side->direction].state, (int32_t)state,
+                          memory_order_release);
+}
+
+void go_side_init(struct go_side *side, struct go_filter *filter, enum ext_direction direction,
+                  struct message *message) {
+    *side = (struct go_side){.filter = filter, .direction = direction, .message = message};
+}
+
+static void drop_body(struct go_side *side) {
+    ext_buffer_free(side->whole);
+    side->whole = NULL;
+    ext_buffers_clear(&side->out);
+    ext_buffers_clear(&side->added);
+    side->lent = 0;
+}
+
+void go_side_fini(struct go_side *side) {
+    side->over = true;
+    if (!side->error)
+        side->error = -ECANCELED;
+    drop_body(side);
+}
+
+/* The side is over after a reply. */
+static int end_side(struct go_side *side, enum go_state state) {
+    ext_side_release(stream_of(side), side->direction, NULL);
+    drop_body(side);
+    side->over = true;
+    set_state(side, state);
+    return -ECANCELED;
+}
+
+static int fail(struct go_side *side, unsigned status, struct span details) {
+    go_filter_fail(side->filter, status, details);
+    return end_side(side, GO_DONE);
+}
+
+static int too_large(struct go_side *side) {
+    return side->direction == EXT_REQUEST ? fail(side, 413, SPAN_LIT("request_payload_too_large"))
+                                          : fail(side, 500, SPAN_LIT("response_payload_too_large"));
+}
+
+/* ---- one call ---- */
+
+struct side_call {
+    const struct go_functions *fn;
+    struct go_process_state *state;
+    enum ext_phase phase;
+    uint64_t end, handle, count, bytes;
+    uint64_t status;
+};
+
+static void run_call(void *arg) {
+    struct side_call *call = arg;
+    if (call->phase == EXT_BODY)
+        call->status = call->fn->on_data(call->state, call->end, call->handle, call->bytes);
+    else
+        call->status = call->fn->on_header(call->state, call->end, call->count, call->bytes);
+}
+
+bool go_status_fits(enum ext_phase phase, uint64_t status) {
+    switch (status) {
+    case GO_CONTINUE:
+        return true;
+    case GO_STOP_AND_BUFFER:
+    case GO_STOP_AND_BUFFER_WATERMARK:
+        return phase != EXT_TRAILERS;
+    case GO_STOP_NO_BUFFER:
+        return phase == EXT_BODY;
+    default:
+        return false;
+    }
+}
+
+/* From the returned status to one that fits the phase; waits for Continue if it has to. A status that
+ * does not fit leaves the side in Go, as on Envoy. 0: a reply was posted. *async: by Continue. */
+static int await_status(struct go_side *side, enum ext_phase phase, uint64_t returned,
+                        bool *async) {
+    uint64_t status = returned;
+    while (!go_status_fits(phase, status)) {
+        if (status != GO_RUNNING && status != GO_LOCAL_REPLY)
+            LOG(log_golang, LOG_ERROR,
+                "plugin %.*s: status %d does not fit its phase; still waiting",
+                (int)side->filter->config->plugin_name.len, side->filter->config->plugin_name.ptr,
+                (int)status);
+        int posted;
+        int what = ext_side_await(stream_of(side), side->filter->x, side->direction, &posted);
+        if (what < 0)
+            return what;
+        if (what == 2)
+            return 0;
+        *async = true;
+        status = (uint64_t)posted; /* fits: checked where it was posted */
+    }
+    return (int)status;
+}
+
+static enum go_state state_of(enum ext_phase phase) {
+    return phase == EXT_HEADERS ? GO_PROCESSING_HEADER
+           : phase == EXT_BODY  ? GO_PROCESSING_DATA
+                                : GO_PROCESSING_TRAILER;
+}
+
+static void apply(struct go_side *side, const struct ext_taken *taken, bool headers_here,
+                  bool trailers_here) {
+    struct message *message = side->message;
+    if (ext_edits_apply(taken->edits, side->direction, headers_here ? &message->headers : NULL,
+                        trailers_here ? &message->trailers : NULL) != 0)
+        LOG(log_golang, LOG_ERROR, "plugin %.*s: no memory for its header changes",
+            (int)side->filter->config->plugin_name.len, side->filter->config->plugin_name.ptr);
+    /* Once the headers went on, the router has chosen. */
+    if (taken->clear_route && headers_here) {
+        exchange_clear_route(side->filter->x);
+        if (taken->refresh_route)
+            (void)exchange_route(side->filter->x);
+    }
+}
+
+static int call_go_as_filter(struct go_side *side, enum ext_phase phase, bool end,
+                             struct ext_buffer *buffer, bool *async) {
+    struct go_filter *filter = side->filter;
+    struct message *message = side->message;
+    int err = go_filter_begin(filter);
+    if (err) {
+        ext_buffer_free(buffer);
+        go_filter_fail_begin(filter, err);
+        return end_side(side, GO_DONE);
+    }
+    bool headers_here = phase == EXT_HEADERS || side->headers_held;
+    bool trailers_here = phase == EXT_TRAILERS;
+    struct ext_loan loan = {
+        .phase = phase,
+        .headers = headers_here ? &message->headers : NULL,
+        .trailers = trailers_here ? &message->trailers : NULL,
+        .buffer = buffer,
+    };
+    struct side_call call = {
+        .fn = &filter->block->library->fn,
+        .state = &filter->block->lent->states[side->direction],
+        .phase = phase,
+        .end = end,
+    };
+    if (phase == EXT_BODY) {
+        call.bytes = buffer->len;
+    } else {
+        const struct header_map *shown = trailers_here ? &message->trailers : &message->headers;
+        call.count = shown->count;
+        call.bytes = shown->bytes;
+    }
+    set_state(side, state_of(phase));
+    err = ext_side_lend(stream_of(side), filter->x, side->direction, &loan, &call.handle);
+    if (err) {
+        go_filter_end(filter);
+        ext_buffer_free(buffer);
+        return fail(side, 500, SPAN_LIT("golang_out_of_memory"));
+    }
+    go_sitting_call(&filter->sitting, run_call, &call);
+
+    int status = await_status(side, phase, call.status, async);
+    if (status < 0) {
+        ext_side_abandon(stream_of(side), side->direction);
+        drop_body(side);
+        side->over = true;
+        return status;
+    }
+    struct ext_taken taken;
+    ext_side_take_back(stream_of(side), side->direction, &taken);
+    apply(side, &taken, headers_here, trailers_here);
+    ext_buffers_move(&side->added, &taken.added);
+    if (taken.reply) {
+        go_filter_reply(filter, taken.reply);
+        status = end_side(side, side->direction == EXT_REQUEST ? GO_WAITING_HEADER : GO_DONE);
+    } else if (!exchange_alive(filter->x)) {
+        status = end_side(side, GO_DONE);
+    }
+    ext_taken_fini(&taken);
+    return status;
+}
+
+/* Shows one thing to Go and waits until it decided. buffer is transferred. Returns the status (2 to 5)
+ * with edits applied and added data in side->added, or -ECANCELED when the side is over. */
+static int call_go(struct go_side *side, enum ext_phase phase, bool end, struct ext_buffer *buffer,
+                   bool *async) {
+    struct doing *doing = exchange_doing(side->filter->x); /* who pulls the body is in other code */
+    const struct doing_labels *puller = doing_swap_filter(doing, &side->filter->factory->labels);
+    int status = call_go_as_filter(side, phase, end, buffer, async);
+    doing_filter(doing, puller);
+    return status;
+}
+
+/* ---- phases: 0, or -errno when the side is over ---- */
+
+/* Everything shown goes out, and held headers with it. */
+static void let_go(struct go_side *side) {
+    ext_side_release(stream_of(side), side->direction, &side->out);
+    if (!side->headers_held)
+        return;
+    side->headers_held = false;
+    if (side->state != GO_DONE)
+        ext_side_freeze(stream_of(side), side->direction, &side->message->headers);
+}
+
+static int show_headers(struct go_side *side) {
+    bool end = !message_has_body(side->message), async = false;
+    int status = call_go(side, EXT_HEADERS, end, NULL, &async);
+    if (status < 0)
+        return status;
+    ext_buffers_move(&side->out, &side->added);
+    if (status == GO_CONTINUE) {
+        set_state(side, end ? GO_DONE : GO_WAITING_DATA);
+        /* After a continue from elsewhere plugins often look at their headers once more. */
+        if (async && !end)
+            ext_side_freeze(stream_of(side), side->direction, &side->message->headers);
+        return 0;
+    }
+    if (end)
+        return fail(side, 500, SPAN_LIT("golang_waits_for_absent_body"));
+    side->headers_held = true;
+    set_state(side, status == GO_STOP_AND_BUFFER ? GO_WAITING_ALL_DATA : GO_WAITING_DATA);
+    return 0;
+}
+
+static int show_data(struct go_side *side, struct ext_buffer *buffer, bool end) {
+    bool async = false;
+    int status = call_go(side, EXT_BODY, end, buffer, &async);
+    if (status < 0)
+        return status;
+    _Atomic bool *slow = &side->filter->config->body_is_slow;
+    if (atomic_load_explicit(slow, memory_order_relaxed) != async)
+        atomic_store_explicit(slow, async, memory_order_relaxed);
+    enum go_state next = side->body_ended ? GO_WAITING_TRAILER : GO_WAITING_DATA;
+    if (status == GO_CONTINUE) {
+        set_state(side, end ? GO_DONE : next);
+        let_go(side);
+        return 0;
+    }
+    if (end)
+        return fail(side, 500, SPAN_LIT("golang_kept_end_of_stream"));
+    if (status == GO_STOP_NO_BUFFER) {
+        ext_side_drop_newest(stream_of(side), side->direction);
+    } else {
+        size_t held = 0;
+        if (ext_side_keep_newest(stream_of(side), side->direction, &held) != 0)
+            return fail(side, 500, SPAN_LIT("golang_out_of_memory"));
+        if (held > GO_HELD_BYTES_MAX)
+            return too_large(side);
+    }
+    if (status == GO_STOP_AND_BUFFER && !side->body_ended)
+        next = GO_WAITING_ALL_DATA;
+    set_state(side, next);
+    return 0;
+}
+
+static int show_trailers(struct go_side *side) {
+    bool async = false;
+    int status = call_go(side, EXT_TRAILERS, true, NULL, &async);
+    if (status < 0)
+        return status;
+    set_state(side, GO_DONE);
+    let_go(side);
+    ext_buffers_move(&side->out, &side->added);
+    return 0;
+}
+
+static int gather(struct go_side *side, struct span chunk) {
+    if (!side->whole && !(side->whole = ext_buffer_new(span_make("", 0))))
+        return fail(side, 500, SPAN_LIT("golang_out_of_memory"));
+    if (side->whole->len + chunk.len > exchange_buffer_limit(side->filter->x))
+        return too_large(side);
+    int err = exchange_charge(side->filter->x, 2 * chunk.len); /* the buffer doubles */
+    if (err == -ENOMEM)
+        return fail(side, 503, SPAN_LIT(EXCHANGE_MEMORY_LIMIT_DETAILS));
+    if (err)
+        return err;
+    err = ext_buffer_append(side->whole, chunk);
+    return err ? fail(side, 500, SPAN_LIT("golang_out_of_memory")) : 0;
+}
+
+/* Pulls one chunk, or sees the end, and shows what the state asks for. */
+static int step(struct go_side *side) {
+    if (!side->body_ended) {
+        struct span chunk;
+        ssize_t n = reader_next(side->inner, GO_CHUNK_MAX, &chunk);
+        if (n < 0)
+            return (int)n;
+        if (n > 0 && side->state == GO_WAITING_ALL_DATA)
+            return gather(side, chunk);
+        if (n > 0) {
+            struct ext_buffer *buffer = ext_buffer_new(chunk);
+            return buffer ? show_data(side, buffer, false)
+                          : fail(side, 500, SPAN_LIT("golang_out_of_memory"));
+        }
+        side->body_ended = true;
+    }
+    bool has_trailers = side->message->trailers.count > 0;
+    if (has_trailers && !side->whole)
+        return show_trailers(side);
+    struct ext_buffer *buffer = side->whole ? side->whole : ext_buffer_new(span_make("", 0));
+    side->whole = NULL;
+    return buffer ? show_data(side, buffer, !has_trailers)
+                  : fail(side, 500, SPAN_LIT("golang_out_of_memory"));
+}
+
+/* ---- the body that the next filter sees ---- */
+
+static ssize_t body_next(void *data, size_t max, struct span *out) {
+    struct go_side *side = data;
+    if (side->error)
+        return side->error;
+    if (side->lent) {
+        ext_buffer_drain(side->out.head, side->lent);
+        side->lent = 0;
+    }
+    for (;;) {
+        struct ext_buffer *head = side->out.head;
+        if (head && head->len > 0) {
+            side->lent = head->len < max ? head->len : max;
+            *out = span_make(head->data, side->lent);
+            return (ssize_t)side->lent;
+        }
+        if (head) {
+            ext_buffer_free(ext_buffers_pop(&side->out));
+            continue;
+        }
+        int err = side->over ? -ECANCELED : 0;
+        if (!err && side->state == GO_DONE) {
+            *out = span_make("", 0);
+            return 0;
+        }
+        if (!err)
+            err = step(side);
+        if (err) {
+            side->error = err;
+            return err;
+        }
+    }
+}
+
+static void body_close(void *data) {
+    struct go_side *side = data;
+    /* Borrowed chunks point into inner: they go first, also those that Go may be looking at. */
+    if (side->filter->block)
+        ext_side_release(stream_of(side), side->direction, NULL);
+    drop_body(side);
+    side->over = true;
+    if (!side->error)
+        side->error = -ECANCELED;
+    reader_close(side->inner);
+    side->inner = (struct reader){0};
+}
+
+/* A writer asks whether to wait with a head for the body. A callback that decides at once, which most
+ * do, is no reason to send it alone; the plugin's latest one is the guess for the next. */
+static enum reader_peek body_peek(void *data) {
+    struct go_side *side = data;
+    const struct ext_buffer *head = side->out.head;
+    if (side->error || side->over)
+        return READER_READY;
+    if (head && (head->len > side->lent || head->next))
+        return READER_READY;
+    if (side->state == GO_DONE)
+        return READER_END;
+    bool slow = atomic_load_explicit(&side->filter->config->body_is_slow, memory_order_relaxed);
+    return slow                                          ? READER_MAY_PARK
+           : reader_peek(side->inner) == READER_MAY_PARK ? READER_MAY_PARK
+                                                         : READER_READY;
+}
+
+static const struct reader_itab body_itab = {
+    .next = body_next, .close = body_close, .peek = body_peek};
+
+/* A body that cannot be read while Go holds the headers: nobody else is there to answer. */
+static void body_failed(struct go_side *side, int err) {
+    struct exchange *x = side->filter->x;
+    if (!exchange_alive(x))
+        return;
+    bool request = side->direction == EXT_REQUEST;
+    if (request && err == -EMSGSIZE)
+        go_filter_fail(side->filter, 413, SPAN_LIT("request_payload_too_large"));
+    else if (request && err == -EPROTO)
+        go_filter_fail(side->filter, 400, SPAN_LIT("http1.codec_error"));
+    else if (request && err == -ETIMEDOUT)
+        go_filter_fail(side->filter, 408, SPAN_LIT("request_overall_timeout"));
+    else if (request)
+        exchange_reset(x, SPAN_LIT("downstream_remote_disconnect"));
+    else
+        go_filter_fail(side->filter, 502, SPAN_LIT("upstream_reset_after_response_started"));
+}
+
+void go_side_run(struct go_side *side) {
+    struct message *message = side->message;
+    side->inner = message->body;
+    if (show_headers(side) < 0)
+        return;
+    if (message_has_body(message) || side->out.head) {
+        message->body = (struct reader){.itab = &body_itab, .data = side};
+        side->wrapped = true;
+    }
+    while (side->headers_held) {
+        int err = step(side);
+        if (err < 0) {
+            side->error = err;
+            if (!side->over)
+                body_failed(side, err);
+            return;
+        }
+    }
+}

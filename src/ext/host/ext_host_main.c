@@ -1,0 +1,103 @@
+/* ext_host_main: the host process. It does as it is told, one request after the other, on its first thread, so
+ * that a stuck or dead library is seen by whoever asked. It trusts its parent and nothing that it
+ * loads: no runtime of coroutines, no listener, no secret is here.
+ *
+ * It ends when the socket does. The kernel ends it with the thread that started it as well, because a
+ * library may keep the first thread busy for ever. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/stats.h"
+#include "ext/host/ext_host.h"
+#include "ext/go/go_lent.h"
+
+bool ext_host_is_asked(int argc, char **argv) {
+    return argc >= 2 && strcmp(argv[1], "--ext-host") == 0;
+}
+
+struct inbox {
+    char *bytes;
+    size_t len, room;
+};
+
+/* 1, or 0 at the end of the conversation. */
+static NOINLINE int receive(struct inbox *inbox, struct ext_host_message *out, size_t *size) {
+    for (;;) {
+        int err = ext_host_decode(span_make(inbox->bytes, inbox->len), out, size);
+        if (err != -EAGAIN)
+            return err == 0;
+        size_t wanted = *size ? *size : 4096;
+        if (inbox->room < wanted) {
+            char *larger = realloc(inbox->bytes, wanted);
+            if (!larger)
+                return 0;
+            inbox->bytes = larger;
+            inbox->room = wanted;
+        }
+        ssize_t n = read(EXT_HOST_FD, inbox->bytes + inbox->len, wanted - inbox->len);
+        if (n > 0)
+            inbox->len += (size_t)n;
+        else if (n == 0 || errno != EINTR)
+            return 0;
+    }
+}
+
+static NOINLINE int answer_with(const struct ext_host_message *answer) {
+    size_t size;
+    char *bytes = ext_host_encode(answer, &size);
+    size_t sent = 0;
+    while (bytes && sent < size) {
+        ssize_t n = send(EXT_HOST_FD, bytes + sent, size - sent, MSG_NOSIGNAL);
+        if (n > 0)
+            sent += (size_t)n;
+        else if (n == 0 || errno != EINTR)
+            break;
+    }
+    free(bytes);
+    return bytes && sent == size;
+}
+
+NOINLINE int ext_host_prepare(void) {
+    int type;
+    socklen_t len = sizeof(type);
+    if (getsockopt(EXT_HOST_FD, SOL_SOCKET, SO_TYPE, &type, &len) < 0) {
+        fputs("sluice: --ext-host is for the proxy itself: it starts such a process to try a "
+              "library in\n",
+              stderr);
+        return -EINVAL;
+    }
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || fcntl(EXT_HOST_FD, F_SETFD, FD_CLOEXEC) < 0)
+        return -errno;
+    /* What dies here is expected to, and its cause is told: no core dump. */
+    const struct rlimit no_core = {0, 0};
+    (void)setrlimit(RLIMIT_CORE, &no_core); /* lowering is always allowed */
+    return 0;
+}
+
+int ext_host_main(void) {
+    if (ext_host_prepare() != 0 || stats_init(1) != 0 || go_lent_init() != 0)
+        return 2;
+    struct inbox inbox = {0};
+    struct ext_host_message request;
+    size_t size;
+    while (receive(&inbox, &request, &size)) {
+        struct ext_host_message answer = {.kind = EXT_HOST_ANSWER};
+        char *memory = NULL;
+        ext_host_serve_go(&request, &answer, &memory);
+        int sent = answer_with(&answer);
+        free(memory);
+        if (!sent)
+            break;
+        memmove(inbox.bytes, inbox.bytes + size, inbox.len - size);
+        inbox.len -= size;
+    }
+    /* Not exit(): destructors would run under the threads of Go libraries. */
+    _exit(0);
+}

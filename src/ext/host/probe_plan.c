@@ -1,0 +1,224 @@
+/* probe_plan: see the header. The chain of merges is the one that requests take: filter, route table, virtual
+ * host, route, weighted cluster; a level without an entry for the plugin passes on the one above. */
+#include "ext/host/probe_plan.h"
+
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "ext/go/go_any.h"
+
+static const int64_t timeout_default_ns = 10 * NS_PER_S;
+
+/* FNV-1a, 128 bits: nobody gains from two configurations of his own with one key. */
+probe_key probe_key_add(probe_key key, const void *bytes, size_t len) {
+    static const probe_key prime = ((probe_key)1 << 88) + 0x13b;
+    const unsigned char *at = bytes;
+    for (size_t i = 0; i < len; i++)
+        key = (key ^ at[i]) * prime;
+    return key;
+}
+
+static probe_key add_span(probe_key key, struct span text) {
+    key = probe_key_add(key, &text.len, sizeof(text.len));
+    return probe_key_add(key, text.ptr, text.len);
+}
+
+static struct probe_library *library_of(struct probe_plan *plan,
+                                        const struct probe_library *named) {
+    for (size_t i = 0; i < plan->count; i++)
+        if (span_eq(plan->libraries[i].id, named->id))
+            return &plan->libraries[i]; /* its first path and wishes count, as when loading */
+    if (plan->count == plan->room) {
+        size_t room = 2 * plan->room + 4;
+        struct probe_library *larger = realloc(plan->libraries, room * sizeof(*larger));
+        if (!larger) {
+            plan->memory_short = true;
+            return NULL;
+        }
+        plan->libraries = larger;
+        plan->room = room;
+    }
+    struct probe_library *library = &plan->libraries[plan->count++];
+    *library = *named;
+    library->timeout_ns = timeout_default_ns;
+    return library;
+}
+
+/* The index of the node, which may have been there; PROBE_NO_PARENT when memory is short. any NULL: an empty
+ * one. */
+static size_t add_node(struct probe_plan *plan, struct probe_library *library, enum probe_kind kind,
+                       size_t parent, struct span plugin, const struct cfg_any *any,
+                       const struct cfg_mark *mark) {
+    size_t len;
+    char *bytes = go_any_bytes(any, &len);
+    if (!bytes)
+        goto no_memory;
+    probe_key key = parent == PROBE_NO_PARENT ? 1 : library->nodes[parent].key;
+    key = probe_key_add(key, &kind, sizeof(kind));
+    key = add_span(add_span(key, plugin), span_make(bytes, len));
+    for (size_t i = 0; i < library->count; i++)
+        if (library->nodes[i].key == key) {
+            free(bytes);
+            return i;
+        }
+    if (library->count == library->room) {
+        size_t room = 2 * library->room + 4;
+        struct probe_node *larger = realloc(library->nodes, room * sizeof(*larger));
+        if (!larger)
+            goto no_memory;
+        library->nodes = larger;
+        library->room = room;
+    }
+    library->nodes[library->count] = (struct probe_node){.kind = kind,
+                                                         .parent = parent,
+                                                         .plugin = plugin,
+                                                         .bytes = bytes,
+                                                         .len = len,
+                                                         .mark = mark,
+                                                         .key = key};
+    return library->count++;
+no_memory:
+    free(bytes);
+    plan->memory_short = true;
+    return PROBE_NO_PARENT;
+}
+
+/* One filter of a chain while its routes are walked. */
+struct walk {
+    struct probe_plan *plan;
+    struct probe_library *library;
+    struct span filter_name, plugin;
+};
+
+/* What a level makes of the one above. */
+static size_t walk_level(struct walk *walk, size_t above, const struct cfg_per_filter *entries,
+                         size_t count) {
+    for (size_t i = 0; i < count && above != PROBE_NO_PARENT; i++) {
+        if (!span_eq(entries[i].key, walk->filter_name) ||
+            entries[i].value.schema != &cfg_schema_golang_per_route)
+            continue;
+        const struct cfg_golang_per_route *cfg = entries[i].value.message;
+        for (size_t k = 0; k < cfg->plugins_config_count && above != PROBE_NO_PARENT; k++) {
+            const struct cfg_golang_plugin_entry *entry = &cfg->plugins_config[k];
+            if (span_eq(entry->key, walk->plugin))
+                above = add_node(walk->plan, walk->library, PROBE_HTTP, above, walk->plugin,
+                                 entry->value.disabled ? NULL : &entry->value.config,
+                                 &entry->value.mark);
+        }
+    }
+    return above;
+}
+
+static void walk_routes(struct walk *walk, size_t own,
+                        const struct cfg_route_configuration *table) {
+    size_t in_table =
+        walk_level(walk, own, table->typed_per_filter_config, table->typed_per_filter_config_count);
+    for (size_t h = 0; h < table->virtual_hosts_count; h++) {
+        const struct cfg_virtual_host *host = &table->virtual_hosts[h];
+        size_t in_host = walk_level(walk, in_table, host->typed_per_filter_config,
+                                    host->typed_per_filter_config_count);
+        for (size_t r = 0; r < host->routes_count; r++) {
+            const struct cfg_route *route = &host->routes[r];
+            size_t in_route = walk_level(walk, in_host, route->typed_per_filter_config,
+                                         route->typed_per_filter_config_count);
+            const struct cfg_weighted_clusters *clusters =
+                route->route ? route->route->weighted_clusters : NULL;
+            for (size_t c = 0; clusters && c < clusters->clusters_count; c++)
+                (void)walk_level(walk, in_route, clusters->clusters[c].typed_per_filter_config,
+                                 clusters->clusters[c].typed_per_filter_config_count);
+        }
+    }
+}
+
+static void walk_filter(struct probe_plan *plan, const struct cfg_http_filter *filter,
+                        const struct cfg_route_configuration *table) {
+    const struct cfg_golang *cfg = filter->typed_config.message;
+    struct probe_library *library =
+        library_of(plan, &(struct probe_library){.id = cfg->library_id,
+                                                 .path = cfg->library_path,
+                                                 .wish = {cfg->gogc, cfg->go_memory_limit},
+                                                 .go_seats = cfg->go_seats.value,
+                                                 .mark = &cfg->mark});
+    if (!library)
+        return;
+    library->disabled |= cfg->probe.disabled;
+    if (cfg->probe.timeout.set)
+        library->timeout_ns = cfg->probe.timeout.ns;
+    struct walk walk = {plan, library, filter->name, cfg->plugin_name};
+    size_t own = add_node(plan, library, PROBE_HTTP, PROBE_NO_PARENT, cfg->plugin_name,
+                          cfg->has_plugin_config ? &cfg->plugin_config : NULL, &cfg->mark);
+    if (own != PROBE_NO_PARENT && table)
+        walk_routes(&walk, own, table);
+}
+
+static void walk_specifier(struct probe_plan *plan,
+                           const struct cfg_cluster_specifier_plugin *plugin) {
+    if (!plugin || plugin->typed_config.schema != &cfg_schema_golang_cluster_specifier)
+        return;
+    const struct cfg_golang_cluster_specifier *cfg = plugin->typed_config.message;
+    struct probe_library *library =
+        library_of(plan, &(struct probe_library){
+                             .id = cfg->library_id, .path = cfg->library_path, .mark = &cfg->mark});
+    if (library)
+        (void)add_node(plan, library, PROBE_CLUSTER, PROBE_NO_PARENT,
+                       SPAN_LIT("(cluster specifier)"), cfg->has_config ? &cfg->config : NULL,
+                       &cfg->mark);
+}
+
+static void walk_specifiers(struct probe_plan *plan, const struct cfg_route_configuration *table) {
+    for (size_t i = 0; i < table->cluster_specifier_plugins_count; i++)
+        walk_specifier(plan, &table->cluster_specifier_plugins[i]);
+    for (size_t h = 0; h < table->virtual_hosts_count; h++)
+        for (size_t r = 0; r < table->virtual_hosts[h].routes_count; r++) {
+            const struct cfg_route_action *action = table->virtual_hosts[h].routes[r].route;
+            if (action)
+                walk_specifier(plan, action->inline_cluster_specifier_plugin);
+        }
+}
+
+static void walk_network(struct probe_plan *plan, const struct cfg_golang_network *cfg) {
+    struct probe_library *library =
+        library_of(plan, &(struct probe_library){
+                             .id = cfg->library_id, .path = cfg->library_path, .mark = &cfg->mark});
+    if (library)
+        (void)add_node(plan, library, PROBE_NETWORK, PROBE_NO_PARENT, cfg->plugin_name,
+                       cfg->has_plugin_config ? &cfg->plugin_config : NULL, &cfg->mark);
+}
+
+static void walk_chain(struct probe_plan *plan, const struct cfg_filter_chain *chain) {
+    for (size_t i = 0; chain && i < chain->filters_count; i++) {
+        const struct cfg_any *any = &chain->filters[i].typed_config;
+        if (any->schema == &cfg_schema_golang_network)
+            walk_network(plan, any->message);
+        if (any->schema != &cfg_schema_hcm)
+            continue;
+        const struct cfg_hcm *hcm = any->message;
+        for (size_t k = 0; k < hcm->http_filters_count; k++)
+            if (hcm->http_filters[k].typed_config.schema == &cfg_schema_golang)
+                walk_filter(plan, &hcm->http_filters[k], hcm->route_config);
+        if (hcm->route_config)
+            walk_specifiers(plan, hcm->route_config);
+    }
+}
+
+void probe_plan_make(const struct cfg_bootstrap *bootstrap, struct probe_plan *out) {
+    *out = (struct probe_plan){0};
+    const struct cfg_static_resources *resources = bootstrap->static_resources;
+    for (size_t i = 0; resources && i < resources->listeners_count; i++) {
+        const struct cfg_listener *listener = &resources->listeners[i];
+        for (size_t k = 0; k < listener->filter_chains_count; k++)
+            walk_chain(out, &listener->filter_chains[k]);
+        walk_chain(out, listener->default_filter_chain);
+    }
+}
+
+void probe_plan_fini(struct probe_plan *plan) {
+    for (size_t i = 0; i < plan->count; i++) {
+        struct probe_library *library = &plan->libraries[i];
+        for (size_t k = 0; k < library->count; k++)
+            free(library->nodes[k].bytes);
+        free(library->nodes);
+        cfg_problems_fini(&library->problems);
+    }
+    free(plan->libraries);
+}

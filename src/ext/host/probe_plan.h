@@ -1,0 +1,49 @@
+/* probe_plan: what of a configuration has to be tried, library by library. Internal to the probe.
+ *
+ * Ownership  Spans and marks borrow from the bootstrap; bytes are the plan's. */
+#pragma once
+#include "config/bootstrap.h"
+#include "config/config.h"
+#include "config/golang_config.h"
+#include "ext/go/go_library.h"
+
+/* Tells one thing that passed from all others; equal ones need not be tried twice. */
+typedef unsigned __int128 probe_key;
+probe_key probe_key_add(probe_key key, const void *bytes, size_t len);
+
+enum probe_kind { PROBE_HTTP, PROBE_CLUSTER, PROBE_NETWORK };
+
+/* One configuration of a plugin: a cluster specifier's, a network filter's, an HTTP filter's own (no parent), or one level of a route merged into the one above. */
+struct probe_node {
+    enum probe_kind kind;
+    size_t parent; /* index, PROBE_NO_PARENT for a filter's own */
+    struct span plugin;
+    char *bytes; /* of the Any */
+    size_t len;
+    const struct cfg_mark *mark;
+    probe_key key;
+    bool failed; /* or not worth trying: what it stands on failed */
+    uint64_t id; /* of Go's, merged */
+};
+static const size_t PROBE_NO_PARENT = SIZE_MAX;
+
+struct probe_library {
+    struct span id, path;
+    struct go_library_wish wish;
+    uint32_t go_seats;           /* 0: the default */
+    const struct cfg_mark *mark; /* of the first that names it */
+    bool disabled;
+    int64_t timeout_ns;
+    struct probe_node *nodes; /* parents before children */
+    size_t count, room;
+    struct cfg_problems problems; /* found while it is tried */
+};
+
+struct probe_plan {
+    struct probe_library *libraries; /* in the order of the configuration */
+    size_t count, room;
+    bool memory_short;
+};
+
+void probe_plan_make(const struct cfg_bootstrap *bootstrap, struct probe_plan *out);
+void probe_plan_fini(struct probe_plan *plan);

@@ -1,0 +1,67 @@
+/* native_filter: the HTTP filter sluice.filters.http.native: filters in C from shared objects.
+ *
+ * Ownership  A config owns what the plug-in's configure made. An instance lives in the exchange's arena.
+ * Threads    Configs: off the Ps, then read-only. Instances: the exchange's coroutines. */
+#pragma once
+#include "ext/native/native_library.h"
+#include "proxy/exchange.h"
+
+extern const struct filter_kind filter_kind_native;
+
+struct native_config {
+    struct native_library *library;
+    void *made; /* by configure */
+    size_t stack_bytes;
+    uint32_t max_faults; /* 0: any number */
+    bool bypass;         /* what comes after them */
+};
+
+/* What plug-ins know as their exchange. */
+struct sluice_exchange {
+    struct exchange *x;
+    const struct filter_factory *factory;
+    const struct native_config *config;
+    void *self;
+    enum native_state { NATIVE_RUNS, NATIVE_FAULTED, NATIVE_CLOSED, NATIVE_BYPASSED } state;
+    void *held[4]; /* bodies, by malloc */
+    unsigned held_count;
+};
+
+/* What is read when a plug-in asks about its configuration. */
+struct cfg_value;
+struct sluice_config {
+    const struct cfg_value *value; /* or NULL */
+    struct span json;
+    const struct cfg_mark *mark;
+    struct cfg_problems *problems;
+    const struct native_library *library;
+    bool reported;
+};
+
+/* A call of the plug-in for an exchange: with the stack that it asked for, and noted as the filter's doing. False: it is
+ * not to be called any more, or faulted, which has been told and answered with 500. what: a literal. */
+MUST_CHECK bool native_filter_call(struct sluice_exchange *e, const char *what, rt_fn enter,
+                                   void *arg);
+/* It faulted, elsewhere or here. */
+void native_filter_faulted(struct sluice_exchange *e, const struct native_fault *fault,
+                           const char *what);
+
+/* native_config.c */
+int native_config_new(const struct cfg_any *any, struct cfg_problems *problems, void **out);
+void native_config_free(void *config);
+int native_route_config_new(const struct cfg_any *any, void *filter_config,
+                            struct cfg_problems *problems, void **out);
+void native_route_config_free(void *route_config);
+/* What the plug-in made for a place in the routes. */
+void *native_route_config_made(const void *route_config);
+
+/* native_body.c: as in struct sluice_host. */
+bool native_has_body(struct sluice_exchange *e, enum sluice_part part);
+int native_body_observe(struct sluice_exchange *e, enum sluice_part part,
+                        const struct sluice_observer *observer);
+int native_body_transform(struct sluice_exchange *e, enum sluice_part part, sluice_next_fn next,
+                          void *arg BORROWED_BY(e));
+int native_body_next(struct sluice_body *body, struct sluice_span *out);
+int native_body_read(struct sluice_exchange *e, enum sluice_part part, size_t limit,
+                     struct sluice_span *out);
+int native_body_set(struct sluice_exchange *e, enum sluice_part part, struct sluice_span bytes);

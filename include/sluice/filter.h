@@ -27,7 +27,14 @@
  *            between it and Sluice's call, end the call: the client gets 500 and this instance of the filter is not
  *            called again, not even to be destroyed. What it had locked stays locked, what it allocated elsewhere
  *            stays allocated. Any other fault, as one in a libc function with a wrong pointer, ends Sluice.
- * Versions   Of the same major version a newer Sluice loads older plug-ins. An older one refuses a newer plug-in. */
+ * Versions   A Sluice of the same major version loads plug-ins that need its minor version or an older one. What a plug-in
+ *            needs is the header's version, 1.1 here, or what it says before it includes the header:
+ *
+ *                #define SLUICE_NEEDS_MINOR 1
+ *
+ *            Then it loads into older ones, too, from 1.1 on; it may give functions that are newer, which those do not
+ *            call, and it asks before it calls one that is newer: if (SLUICE_HAS(attribute)) ... Structures only grow, at
+ *            their ends. What is newer than 1.0 says so: [1.1]. */
 #pragma once
 #include <stdarg.h>
 #include <stdbool.h>
@@ -41,7 +48,14 @@
 extern "C" {
 #endif
 
-enum { SLUICE_ABI_MAJOR = 1, SLUICE_ABI_MINOR = 0 };
+enum { SLUICE_ABI_MAJOR = 1, SLUICE_ABI_MINOR = 1 };
+#ifndef SLUICE_NEEDS_MINOR
+#define SLUICE_NEEDS_MINOR SLUICE_ABI_MINOR
+#endif
+/* Whether this Sluice has a function of struct sluice_host. */
+#define SLUICE_HAS(function)                                                                       \
+    (sluice_host->size >=                                                                          \
+     offsetof(struct sluice_host, function) + sizeof(((struct sluice_host *)0)->function))
 
 /* Bytes, not text: no NUL at the end, any value. ptr NULL: there is none, which is not the same as empty. */
 struct sluice_span {
@@ -83,6 +97,18 @@ struct sluice_reply {
     struct sluice_span details; /* %RESPONSE_CODE_DETAILS% of the access log */
     const struct sluice_field *fields;
     size_t field_count;
+    const int *grpc_status; /* [1.1] of a gRPC call; NULL: what goes with the HTTP status */
+};
+
+/* Of filter state, or-ed; 0: it stays as it is, for other filters of this exchange. */
+enum sluice_state {
+    SLUICE_STATE_MUTABLE = 1, /* may be replaced, by who says so as well, with the same life span */
+    /* How long it lives; without: as long as the filter chain. */
+    SLUICE_STATE_OF_REQUEST = 2,
+    SLUICE_STATE_OF_CONNECTION = 4, /* exchanges that begin on the connection later find it, too */
+    /* The upstream's side is shown it; ONCE: that of the next hop alone. */
+    SLUICE_STATE_SHARED_UPSTREAM = 8,
+    SLUICE_STATE_SHARED_UPSTREAM_ONCE = 16
 };
 
 /* Sees a body pass. Both are called while it is sent on and must not park. */
@@ -156,6 +182,19 @@ struct sluice_host {
     struct sluice_stat *(*gauge)(const struct sluice_config *config, struct sluice_span name);
     struct sluice_stat *(*histogram)(const struct sluice_config *config, struct sluice_span name);
     void (*count)(struct sluice_exchange *x, struct sluice_stat *stat, int64_t n);
+    /* [1.1] */
+    int (*attribute)(struct sluice_exchange *x, struct sluice_span path, struct sluice_span *text);
+    int (*filter_state_set)(struct sluice_exchange *x, struct sluice_span key,
+                            struct sluice_span text, unsigned flags);
+    int (*filter_state)(struct sluice_exchange *x, struct sluice_span key,
+                        struct sluice_span *text);
+    int (*metadata_set_json)(struct sluice_exchange *x, struct sluice_span name_space,
+                             struct sluice_span key, struct sluice_span json);
+    int (*metadata_json)(struct sluice_exchange *x, struct sluice_span name_space,
+                         struct sluice_span key, struct sluice_span *json);
+    void *(*merged_config)(struct sluice_exchange *x);
+    void (*gauge_set)(struct sluice_stat *gauge, int64_t value);
+    int64_t (*stat_value)(struct sluice_stat *stat);
 };
 
 /* What a plug-in is. Each function may be NULL. */
@@ -191,6 +230,11 @@ struct sluice_plugin {
     void (*log)(struct sluice_exchange *x, void *self);
     /* Last call. What sluice_alloc gave goes by itself. */
     void (*destroy)(struct sluice_exchange *x, void *self);
+
+    /* [1.1] A new config, as configure makes them, of one and what stands in a place in the routes: see
+     * sluice_merged_config. It may borrow from both; free_config gets it, and must not look at them. NULL: memory is
+     * short. On a thread's stack; it may block. */
+    void *(*merge_config)(void *config, void *route_config);
 };
 
 /* The plug-in's own; set before any of its functions is called. */
@@ -202,7 +246,7 @@ extern const struct sluice_host *sluice_host __attribute__((visibility("hidden")
     extern const struct sluice_plugin sluice_plugin;                                               \
     __attribute__((visibility("default")))                                                         \
     const struct sluice_plugin sluice_plugin = {.major = SLUICE_ABI_MAJOR,                         \
-                                                .minor = SLUICE_ABI_MINOR,                         \
+                                                .minor = SLUICE_NEEDS_MINOR,                       \
                                                 .size = sizeof(struct sluice_plugin),              \
                                                 .host_size = sizeof(struct sluice_host),           \
                                                 .host = &sluice_host,                              \
@@ -263,7 +307,7 @@ static inline size_t sluice_header_remove(struct sluice_exchange *x, enum sluice
  * all; in `response` it takes the response's place. Once a head was sent to the client its connection ends. */
 static inline void sluice_reply(struct sluice_exchange *x, unsigned status,
                                 struct sluice_span body) {
-    struct sluice_reply reply = {sizeof reply, status, body, {0, 0}, 0, 0};
+    struct sluice_reply reply = {sizeof reply, status, body, {0, 0}, 0, 0, 0};
     sluice_host->reply(x, &reply);
 }
 static inline void sluice_reply_with(struct sluice_exchange *x, const struct sluice_reply *reply) {
@@ -282,13 +326,18 @@ static inline int sluice_clear_route(struct sluice_exchange *x) {
 static inline size_t sluice_route_configs(struct sluice_exchange *x, void **configs, size_t max) {
     return sluice_host->route_configs(x, configs, max);
 }
+/* [1.1] `config`, merged with what applies here, by merge_config: the least specific place first, then the next into
+ * what came of that. Each pair is merged once and kept, so asking is cheap. Without merge_config, or without places, it
+ * is `config`. NULL: memory was short, or merge_config faulted; the client gets 500: return. May park. */
+static inline void *sluice_merged_config(struct sluice_exchange *x) {
+    return sluice_host->merged_config(x);
+}
 /* size bytes of zeros, 16-aligned, as long as the exchange. NULL when memory is short. */
 static inline void *sluice_alloc(struct sluice_exchange *x, size_t size) {
     return sluice_host->alloc(x, size);
 }
 
-/* Dynamic metadata: %DYNAMIC_METADATA(NAMESPACE:KEY)% in access logs, other filters. A text is valid until it is set
- * anew. */
+/* Dynamic metadata: %DYNAMIC_METADATA(NAMESPACE:KEY)% in access logs, other filters. */
 static inline int sluice_metadata_set_text(struct sluice_exchange *x, struct sluice_span name_space,
                                            struct sluice_span key, struct sluice_span text) {
     return sluice_host->metadata_set_text(x, name_space, key, text);
@@ -306,6 +355,40 @@ static inline bool sluice_metadata_text(struct sluice_exchange *x, struct sluice
 static inline bool sluice_metadata_number(struct sluice_exchange *x, struct sluice_span name_space,
                                           struct sluice_span key, double *number) {
     return sluice_host->metadata_number(x, name_space, key, number);
+}
+
+/* [1.1] A value of any kind, as JSON. -EINVAL: that is no JSON, or too deep; -E2BIG: an exchange
+ * may have a megabyte of metadata. */
+static inline int sluice_metadata_set_json(struct sluice_exchange *x, struct sluice_span name_space,
+                                           struct sluice_span key, struct sluice_span json) {
+    return sluice_host->metadata_set_json(x, name_space, key, json);
+}
+/* [1.1] A value of any kind, or, with an empty key, all of the namespace. -ENOENT: there is none. */
+static inline int sluice_metadata_json(struct sluice_exchange *x, struct sluice_span name_space,
+                                       struct sluice_span key, struct sluice_span *json) {
+    return sluice_host->metadata_json(x, name_space, key, json);
+}
+
+/* [1.1] Filter state: texts for other filters, by key, those in Go and those of the connection among them, and for
+ * %FILTER_STATE(KEY)%. flags: enum sluice_state. -EPERM: there is one of that key that may not be replaced so; -E2BIG: an
+ * exchange may have a megabyte of it; -EINVAL: flags that are unknown, or exclude each other. */
+static inline int sluice_filter_state_set(struct sluice_exchange *x, struct sluice_span key,
+                                          struct sluice_span text, unsigned flags) {
+    return sluice_host->filter_state_set(x, key, text, flags);
+}
+/* [1.1] -ENOENT: there is none. */
+static inline int sluice_filter_state(struct sluice_exchange *x, struct sluice_span key,
+                                      struct sluice_span *text) {
+    return sluice_host->filter_state(x, key, text);
+}
+
+/* [1.1] What is known of the exchange, by the names that Envoy's attributes have: "request.path", "connection.id",
+ * "source.address", "xds.cluster_name", "metadata.filter_metadata.NAMESPACE.KEY", "filter_state.KEY", ... as text; times
+ * and durations as "2026-01-31T12:00:00+00:00" and "1.5s". -ENOENT: there is none, or not yet; -EINVAL: it is a map or a
+ * list: name what is in it. */
+static inline int sluice_attribute(struct sluice_exchange *x, struct sluice_span path,
+                                   struct sluice_span *text) {
+    return sluice_host->attribute(x, path, text);
 }
 
 /* What access logs can say of an exchange: "%DOWNSTREAM_REMOTE_ADDRESS% %RESPONSE_CODE%". A format is made in
@@ -443,6 +526,15 @@ static inline struct sluice_stat *sluice_histogram(const struct sluice_config *c
  * cheaper with one. */
 static inline void sluice_count(struct sluice_exchange *x, struct sluice_stat *stat, int64_t n) {
     sluice_host->count(x, stat, n);
+}
+
+/* [1.1] A gauge is either set or added to, never both. Any thread. */
+static inline void sluice_gauge_set(struct sluice_stat *gauge, int64_t value) {
+    sluice_host->gauge_set(gauge, value);
+}
+/* [1.1] Of a counter or gauge: the sum over all processors, which takes a look at each. Any thread. */
+static inline int64_t sluice_stat_value(struct sluice_stat *stat) {
+    return sluice_host->stat_value(stat);
 }
 
 #ifdef __cplusplus

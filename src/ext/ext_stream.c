@@ -190,15 +190,9 @@ static struct ext_view view_of(const struct header_map *map) {
 
 /* Once: a connection's TLS is what it is when its handshake is over, and OpenSSL is for the P to ask. */
 static COLD void note_tls(struct ext_facts *facts, struct socket *socket) {
-    struct tls_facts tls;
-    facts->has_tls = tls_facts(socket, &tls);
-    if (!facts->has_tls)
-        return;
-    facts->tls = (struct attribute_tls){.version = tls.version,
-                                        .local = tls_local_identity(socket),
-                                        .peer = tls_peer_identity(socket),
-                                        .has_peer = tls.has_peer_certificate};
-    facts->peer = tls_peer_bits(socket);
+    facts->has_tls = attribute_tls_of(socket, &facts->tls);
+    if (facts->has_tls)
+        facts->peer = tls_peer_bits(socket);
 }
 
 void ext_facts_note_locked(struct ext_stream *stream, struct exchange *x) {

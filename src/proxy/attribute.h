@@ -12,6 +12,7 @@
 #include "io/tls.h"
 #include "proxy/format.h"
 
+struct exchange;
 struct filter_state;
 struct metadata;
 struct route_entry;
@@ -46,6 +47,12 @@ enum { ATTRIBUTE_PATH_MAX = 4096 };
 /* path: names with dots between them. A key of metadata or filter state may have dots itself. */
 enum attribute_result attribute_text(const struct attribute_subject *of, struct span path,
                                      struct format_out *out);
+
+/* The same of an exchange as it is now. On its coroutines only, which may change any of it: nobody else does. */
+enum attribute_result attribute_of_exchange(struct exchange *x, struct span path,
+                                            struct format_out *out);
+/* False: there is no TLS. On the connection's P. */
+bool attribute_tls_of(struct socket *socket, struct attribute_tls *out);
 
 /* 0: there is none yet. */
 unsigned attribute_response_code(const struct attribute_subject *of);

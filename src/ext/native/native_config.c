@@ -10,11 +10,6 @@
 
 enum { MAX_FAULTS_DEFAULT = 5 };
 
-struct native_route_config {
-    struct native_library *library;
-    void *made;
-};
-
 /* ---- calls of the plug-in ---- */
 
 struct configure_call {
@@ -62,17 +57,16 @@ static void free_made(void *arg) {
         native_library_faulted(call->library, &fault, "free_config", STATS_SHARD_FOREIGN);
 }
 
-/* A coroutine's stack may be too small, and what blocks here may not block a P. */
-static void on_thread_stack(rt_fn fn, void *arg) {
+void native_on_thread_stack(rt_fn fn, void *arg) {
     if (rt_self() && !foreign_is_active())
         foreign_call(fn, arg);
     else
         fn(arg);
 }
 
-static void give_back(struct native_library *library, void (*fn)(void *made), void *made) {
+void native_give_back(struct native_library *library, void (*fn)(void *made), void *made) {
     if (fn && made)
-        on_thread_stack(free_made, &(struct free_call){library, fn, made});
+        native_on_thread_stack(free_made, &(struct free_call){library, fn, made});
 }
 
 /* ---- */
@@ -102,7 +96,7 @@ static int run_configure(struct configure_call *call, const struct cfg_value *va
     if (json.failed)
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, mark, "out of memory");
     else
-        on_thread_stack(configure, call);
+        native_on_thread_stack(configure, call);
     if (json.failed || !call->returned || call->rc < 0 || config.reported)
         err = -EINVAL;
     if (!json.failed && !call->returned)
@@ -134,7 +128,7 @@ int native_config_new(const struct cfg_any *any, struct cfg_problems *problems, 
     }
     struct native_config *config = malloc(sizeof *config);
     if (!config) {
-        give_back(library, library->plugin.free_config, call.made);
+        native_give_back(library, library->plugin.free_config, call.made);
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark, "out of memory");
         return -EINVAL;
     }
@@ -153,7 +147,7 @@ void native_config_free(void *arg) {
     struct native_config *config = arg;
     if (!config)
         return;
-    give_back(config->library, config->library->plugin.free_config, config->made);
+    native_give_back(config->library, config->library->plugin.free_config, config->made);
     free(config);
 }
 
@@ -173,11 +167,13 @@ int native_route_config_new(const struct cfg_any *any, void *filter_config,
         return -EINVAL;
     struct native_route_config *config = malloc(sizeof *config);
     if (!config) {
-        give_back(library, library->plugin.free_route_config, call.made);
+        native_give_back(library, library->plugin.free_route_config, call.made);
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark, "out of memory");
         return -EINVAL;
     }
-    *config = (struct native_route_config){library, call.made};
+    config->library = library;
+    config->made = call.made;
+    native_merges_init(&config->merges);
     *out = config;
     return 0;
 }
@@ -186,10 +182,7 @@ void native_route_config_free(void *arg) {
     struct native_route_config *config = arg;
     if (!config)
         return;
-    give_back(config->library, config->library->plugin.free_route_config, config->made);
+    native_merges_fini(&config->merges, config->library);
+    native_give_back(config->library, config->library->plugin.free_route_config, config->made);
     free(config);
-}
-
-void *native_route_config_made(const void *route_config) {
-    return ((const struct native_route_config *)route_config)->made;
 }

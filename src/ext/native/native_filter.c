@@ -28,7 +28,7 @@ static void guarded_call(void *arg) {
     call->returned = native_call(call->text, call->enter, call->arg, call->fault);
 }
 
-static COLD void fail(struct sluice_exchange *e, unsigned status, struct span details) {
+void native_filter_fail(struct sluice_exchange *e, unsigned status, struct span details) {
     const struct local_reply reply = {
         .status = status, .details = details, .grpc_status = GRPC_STATUS_UNSET};
     exchange_reply(e->x, &reply);
@@ -38,7 +38,7 @@ void native_filter_faulted(struct sluice_exchange *e, const struct native_fault 
                            const char *what) {
     e->state = NATIVE_FAULTED;
     native_library_faulted(e->config->library, fault, what, e->x->shard);
-    fail(e, 500, SPAN_LIT("native_filter_fault"));
+    native_filter_fail(e, 500, SPAN_LIT("native_filter_fault"));
 }
 
 bool native_filter_call(struct sluice_exchange *e, const char *what, rt_fn enter, void *arg) {
@@ -57,7 +57,7 @@ bool native_filter_call(struct sluice_exchange *e, const char *what, rt_fn enter
     if (__builtin_expect(call.returned, 1))
         return true;
     if (err)
-        fail(e, 500, SPAN_LIT("native_filter_out_of_memory"));
+        native_filter_fail(e, 500, SPAN_LIT("native_filter_out_of_memory"));
     else
         native_filter_faulted(e, &fault, what);
     return false;
@@ -115,7 +115,7 @@ static void request(struct exchange *x, void *self) {
         stat_inc(e->config->library->stats.bypassed, x->shard);
     if (e->state == NATIVE_CLOSED) {
         stat_inc(e->config->library->stats.closed, x->shard);
-        fail(e, 500, SPAN_LIT("native_filter_closed"));
+        native_filter_fail(e, 500, SPAN_LIT("native_filter_closed"));
     }
     call_hook(e, "request", e->config->library->plugin.request);
 }

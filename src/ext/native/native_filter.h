@@ -3,6 +3,8 @@
  * Ownership  A config owns what the plug-in's configure made. An instance lives in the exchange's arena.
  * Threads    Configs: off the Ps, then read-only. Instances: the exchange's coroutines. */
 #pragma once
+#include <pthread.h>
+
 #include "ext/native/native_library.h"
 #include "proxy/exchange.h"
 
@@ -46,14 +48,57 @@ MUST_CHECK bool native_filter_call(struct sluice_exchange *e, const char *what, 
 void native_filter_faulted(struct sluice_exchange *e, const struct native_fault *fault,
                            const char *what);
 
+/* Answers. */
+COLD void native_filter_fail(struct sluice_exchange *e, unsigned status, struct span details);
+
 /* native_config.c */
 int native_config_new(const struct cfg_any *any, struct cfg_problems *problems, void **out);
 void native_config_free(void *config);
 int native_route_config_new(const struct cfg_any *any, void *filter_config,
                             struct cfg_problems *problems, void **out);
 void native_route_config_free(void *route_config);
-/* What the plug-in made for a place in the routes. */
-void *native_route_config_made(const void *route_config);
+/* fn(arg) on a thread's stack: a coroutine's may be too small, and what blocks there may not block a P. */
+void native_on_thread_stack(rt_fn fn, void *arg);
+/* For free_config and free_route_config: fn(made), if there are both. */
+void native_give_back(struct native_library *library, void (*fn)(void *made), void *made);
+
+/* native_merge.c */
+struct native_merges {
+    pthread_mutex_t lock; /* of merging */
+    _Atomic(struct native_merge *) first;
+};
+void native_merges_init(struct native_merges *merges);
+/* Nobody uses what was merged any more. */
+void native_merges_fini(struct native_merges *merges, struct native_library *library);
+void *native_merged_config(struct sluice_exchange *e);
+/* What applies to it in the routes, the least specific first: native_route_configs. May park. */
+unsigned native_route_levels(struct sluice_exchange *e, const void *levels[FILTER_ROUTE_LEVELS]);
+
+/* What there is in a place in the routes. */
+struct native_route_config {
+    struct native_library *library;
+    void *made; /* by configure_route */
+    struct native_merges merges;
+};
+
+/* native_notes.c: as in struct sluice_host. */
+int native_attribute(struct sluice_exchange *e, struct sluice_span path, struct sluice_span *text);
+int native_filter_state_set(struct sluice_exchange *e, struct sluice_span key,
+                            struct sluice_span text, unsigned flags);
+int native_filter_state(struct sluice_exchange *e, struct sluice_span key,
+                        struct sluice_span *text);
+int native_metadata_set_text(struct sluice_exchange *e, struct sluice_span name_space,
+                             struct sluice_span key, struct sluice_span text);
+int native_metadata_set_number(struct sluice_exchange *e, struct sluice_span name_space,
+                               struct sluice_span key, double number);
+int native_metadata_set_json(struct sluice_exchange *e, struct sluice_span name_space,
+                             struct sluice_span key, struct sluice_span json);
+bool native_metadata_text(struct sluice_exchange *e, struct sluice_span name_space,
+                          struct sluice_span key, struct sluice_span *text);
+bool native_metadata_number(struct sluice_exchange *e, struct sluice_span name_space,
+                            struct sluice_span key, double *number);
+int native_metadata_json(struct sluice_exchange *e, struct sluice_span name_space,
+                         struct sluice_span key, struct sluice_span *json);
 
 /* native_body.c: as in struct sluice_host. */
 bool native_has_body(struct sluice_exchange *e, enum sluice_part part);

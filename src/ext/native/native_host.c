@@ -11,7 +11,6 @@
 #include "http/header_id.h"
 #include "http/header_map_internal.h"
 #include "proxy/format.h"
-#include "proxy/metadata.h"
 #include "rt/foreign.h"
 #include "rt/sync.h"
 
@@ -109,7 +108,7 @@ static void reply(struct sluice_exchange *e, const struct sluice_reply *theirs) 
         .details =
             wanted.details.len ? native_span(wanted.details) : SPAN_LIT("native_filter_reply"),
         .headers = fields,
-        .grpc_status = GRPC_STATUS_UNSET,
+        .grpc_status = wanted.grpc_status ? *wanted.grpc_status : GRPC_STATUS_UNSET,
     };
     for (size_t i = 0; i < wanted.field_count && local.header_count < FIELDS_MAX; i++) {
         struct span name = native_span(wanted.fields[i].name);
@@ -133,11 +132,10 @@ static int clear_route(struct sluice_exchange *e) {
 
 static size_t route_configs(struct sluice_exchange *e, void **configs, size_t max) {
     const void *levels[FILTER_ROUTE_LEVELS];
-    bool has_route = e->x->route_chosen || e->x->state == EXCHANGE_REQUEST;
-    unsigned count = has_route ? exchange_route_configs(e->x, e->factory, levels) : 0;
+    unsigned count = native_route_levels(e, levels);
     unsigned first = count > max ? count - (unsigned)max : 0; /* the most specific ones count */
     for (unsigned i = first; i < count; i++)
-        configs[i - first] = native_route_config_made(levels[i]);
+        configs[i - first] = ((const struct native_route_config *)levels[i])->made;
     return count - first;
 }
 
@@ -145,51 +143,7 @@ static void *alloc(struct sluice_exchange *e, size_t size) {
     return arena_zalloc(&e->x->arena, size);
 }
 
-/* ---- metadata, formats ---- */
-
-static int set_metadata(struct sluice_exchange *e, struct sluice_span name_space,
-                        struct sluice_span key, const struct cfg_value *value) {
-    struct metadata *metadata = exchange_metadata(e->x);
-    if (!metadata)
-        return -ENOMEM;
-    return metadata_set(metadata, native_span(name_space), native_span(key), value);
-}
-
-static int set_text(struct sluice_exchange *e, struct sluice_span name_space,
-                    struct sluice_span key, struct sluice_span text) {
-    const struct cfg_value value = {.kind = CFG_VALUE_STRING, .string = native_span(text)};
-    return set_metadata(e, name_space, key, &value);
-}
-
-static int set_number(struct sluice_exchange *e, struct sluice_span name_space,
-                      struct sluice_span key, double number) {
-    const struct cfg_value value = {.kind = CFG_VALUE_NUMBER, .number = number};
-    return set_metadata(e, name_space, key, &value);
-}
-
-static const struct cfg_value *get_metadata(const struct sluice_exchange *e,
-                                            struct sluice_span name_space, struct sluice_span key) {
-    struct span path = native_span(key);
-    return metadata_find(e->x->metadata, native_span(name_space), &path, 1);
-}
-
-static bool get_text(struct sluice_exchange *e, struct sluice_span name_space,
-                     struct sluice_span key, struct sluice_span *text) {
-    const struct cfg_value *value = get_metadata(e, name_space, key);
-    if (!value || value->kind != CFG_VALUE_STRING)
-        return false;
-    *text = native_span_of(value->string);
-    return true;
-}
-
-static bool get_number(struct sluice_exchange *e, struct sluice_span name_space,
-                       struct sluice_span key, double *number) {
-    const struct cfg_value *value = get_metadata(e, name_space, key);
-    if (!value || value->kind != CFG_VALUE_NUMBER)
-        return false;
-    *number = value->number;
-    return true;
-}
+/* ---- formats ---- */
 
 /* A format is a struct format; plug-ins have another name for it. */
 static struct sluice_format *new_format(const struct sluice_config *config,
@@ -346,6 +300,17 @@ static void count(struct sluice_exchange *e, struct sluice_stat *theirs, int64_t
         stat_add(stat, shard, n);
 }
 
+static void set_gauge(struct sluice_stat *theirs, int64_t value) {
+    const struct statistic *stat = (const struct statistic *)theirs;
+    if (stat->kind == STAT_GAUGE)
+        stat_set(stat, value);
+}
+
+static int64_t value_of(struct sluice_stat *theirs) {
+    const struct statistic *stat = (const struct statistic *)theirs;
+    return stat->kind == STAT_HISTOGRAM ? 0 : stat_value(stat);
+}
+
 const struct sluice_host native_host = {
     .major = SLUICE_ABI_MAJOR,
     .minor = SLUICE_ABI_MINOR,
@@ -365,10 +330,10 @@ const struct sluice_host native_host = {
     .body_read = native_body_read,
     .body_set = native_body_set,
     .alloc = alloc,
-    .metadata_set_text = set_text,
-    .metadata_set_number = set_number,
-    .metadata_text = get_text,
-    .metadata_number = get_number,
+    .metadata_set_text = native_metadata_set_text,
+    .metadata_set_number = native_metadata_set_number,
+    .metadata_text = native_metadata_text,
+    .metadata_number = native_metadata_number,
     .format_new = new_format,
     .format_free = free_format,
     .format = write_format,
@@ -389,4 +354,12 @@ const struct sluice_host native_host = {
     .gauge = gauge,
     .histogram = histogram,
     .count = count,
+    .attribute = native_attribute,
+    .filter_state_set = native_filter_state_set,
+    .filter_state = native_filter_state,
+    .metadata_set_json = native_metadata_set_json,
+    .metadata_json = native_metadata_json,
+    .merged_config = native_merged_config,
+    .gauge_set = set_gauge,
+    .stat_value = value_of,
 };

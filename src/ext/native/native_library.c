@@ -4,8 +4,10 @@
  * is lost: the text is mapped). So a library is told apart by its path and by what its file is now; who deploys a
  * new one renames it into place, and the next configuration has it.
  *
- * Before anything of it runs, but for constructors, the plug-in's words about itself are compared with ours; a
- * descriptor that is shorter than ours is an older one's, and what it lacks reads as NULL.
+ * Before anything of it runs, but for constructors, the plug-in's words about itself are compared with ours. What counts
+ * is the minor version that it needs. A descriptor that is shorter than ours is an older one's, and what it lacks reads as
+ * NULL; one that is longer is a newer one's that needs no more than there is here, and what is behind our end is not
+ * called. It asks before it calls what our table may lack (SLUICE_HAS).
  *
  * Threads  `lock` guards the list, and one load at a time. */
 #include "ext/native/native_library.h"
@@ -120,18 +122,20 @@ static bool take_descriptor(struct native_library *library, const struct sluice_
             path, theirs->major, SLUICE_ABI_MAJOR);
         return false;
     }
-    if (theirs->host_size > sizeof(struct sluice_host) ||
-        theirs->size > sizeof(struct sluice_plugin)) {
-        SAY("cannot load %s: it was built with the header of a newer Sluice (%u.%u, this is "
-            "%d.%d); build it with this one's",
-            path, theirs->major, theirs->minor, SLUICE_ABI_MAJOR, SLUICE_ABI_MINOR);
+    if (theirs->minor > SLUICE_ABI_MINOR) {
+        SAY("cannot load %s: it needs version %u.%u of sluice/filter.h, this is %d.%d; build it "
+            "with this one's header, or, if it can do without what is newer, with "
+            "SLUICE_NEEDS_MINOR %d",
+            path, theirs->major, theirs->minor, SLUICE_ABI_MAJOR, SLUICE_ABI_MINOR,
+            SLUICE_ABI_MINOR);
         return false;
     }
     if (theirs->size < LEAST || !theirs->host || !theirs->name || !theirs->name[0]) {
         SAY("cannot load %s: its sluice_plugin was not made with SLUICE_PLUGIN(.name = ...)", path);
         return false;
     }
-    memcpy(&library->plugin, theirs, theirs->size);
+    memcpy(&library->plugin, theirs,
+           theirs->size < sizeof library->plugin ? theirs->size : sizeof library->plugin);
     library->name = strdup(theirs->name);
     if (!library->name) {
         SAY("cannot load %s: out of memory", path);
@@ -145,6 +149,7 @@ static void find_stats(struct native_library *library) {
         {&library->stats.faults, STAT_COUNTER, "faults"},
         {&library->stats.bypassed, STAT_COUNTER, "bypassed"},
         {&library->stats.closed, STAT_COUNTER, "closed"},
+        {&library->stats.merges, STAT_COUNTER, "merges"},
     };
     stats_get_table(table, sizeof table / sizeof *table, "native", "sluice.native_filter",
                     span_of(library->name));

@@ -11,7 +11,7 @@
 enum { NATIVE_WHY_MAX = 512 };
 
 struct native_stats {
-    struct statistic *faults, *bypassed, *closed;
+    struct statistic *faults, *bypassed, *closed, *merges;
 };
 
 struct native_library {

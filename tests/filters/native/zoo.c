@@ -8,8 +8,9 @@
 struct config {
     char *greeting;
     struct sluice_format *about;
-    struct sluice_stat *requests, *running, *took;
+    struct sluice_stat *requests, *running, *took, *level;
     unsigned served[256]; /* by worker */
+    bool is_merged;
 };
 
 struct zoo {
@@ -151,6 +152,67 @@ static void do_block(struct sluice_exchange *x, bool faults) {
                                 slow.slept_ns >= 2000000 ? SLUICE_LIT("2ms") : SLUICE_LIT("less"));
 }
 
+/* ---- What is known and noted ---- */
+
+static void say(struct sluice_exchange *x, const char *name, struct sluice_span value) {
+    (void)sluice_header_set(x, SLUICE_REQUEST, sluice_text(name), value);
+}
+
+static void say_number(struct sluice_exchange *x, const char *name, long long number) {
+    char text[24];
+    int len = snprintf(text, sizeof text, "%lld", number);
+    say(x, name, sluice_bytes(text, (size_t)len));
+}
+
+/* The value, or -errno. */
+static void say_result(struct sluice_exchange *x, const char *name, int rc,
+                       struct sluice_span value) {
+    if (rc == 0)
+        say(x, name, value);
+    else
+        say_number(x, name, rc);
+}
+
+static struct sluice_span asked_for(struct sluice_exchange *x, const char *header) {
+    struct sluice_span value = SLUICE_LIT("");
+    (void)sluice_header(x, SLUICE_REQUEST, sluice_text(header), &value);
+    return value;
+}
+
+/* {key, text, flags} to be set; then what is there. */
+static void do_state(struct sluice_exchange *x) {
+    struct sluice_span key = asked_for(x, "x-key"), text;
+    struct sluice_span flags = asked_for(x, "x-flags"), to = asked_for(x, "x-text");
+    if (to.len)
+        say_number(x, "x-rc",
+                   sluice_filter_state_set(x, key, to, (unsigned)strtoul(flags.ptr, NULL, 10)));
+    int rc = sluice_filter_state(x, key, &text);
+    say_result(x, "x-is", rc, text);
+}
+
+static void do_json(struct sluice_exchange *x) {
+    struct sluice_span key = asked_for(x, "x-key"), json;
+    const struct sluice_span zoo = SLUICE_LIT("zoo");
+    struct sluice_span to = asked_for(x, "x-json");
+    say_number(x, "x-rc", sluice_metadata_set_json(x, zoo, SLUICE_LIT("value"), to));
+    int rc = sluice_metadata_json(x, zoo, key, &json);
+    say_result(x, "x-is", rc, json);
+}
+
+static void do_attribute(struct sluice_exchange *x) {
+    struct sluice_span text;
+    int rc = sluice_attribute(x, asked_for(x, "x-name"), &text);
+    say_result(x, "x-is", rc, text);
+}
+
+static void do_level(struct sluice_exchange *x, const struct config *config) {
+    sluice_gauge_set(config->level, 7);
+    sluice_gauge_set(config->level, 5);
+    sluice_gauge_set(config->requests, 0); /* is no gauge: nothing happens */
+    say_number(x, "x-level", sluice_stat_value(config->level));
+    say_number(x, "x-requests", sluice_stat_value(config->requests));
+}
+
 /* ---- The filter ---- */
 
 static void *create(struct sluice_exchange *x, void *config) {
@@ -197,9 +259,10 @@ static void request(struct sluice_exchange *x, void *self) {
         misbehave(x, SLUICE_LIT("null"));
     }
     if (sluice_eq(how, SLUICE_LIT("reply"))) {
+        static const int aborted = 10;
         struct sluice_field fields[] = {{SLUICE_LIT("x-by"), SLUICE_LIT("zoo")}};
         struct sluice_reply reply = {
-            sizeof reply, 418, SLUICE_LIT("teapot"), SLUICE_LIT("zoo_reply"), fields, 1};
+            sizeof reply, 418, SLUICE_LIT("teapot"), SLUICE_LIT("zoo_reply"), fields, 1, &aborted};
         sluice_reply_with(x, &reply);
         if (sluice_alive(x))
             abort();
@@ -234,6 +297,21 @@ static void request(struct sluice_exchange *x, void *self) {
         (void)sluice_body_transform(x, SLUICE_REQUEST, shout_next, zoo);
     if (sluice_eq(how, SLUICE_LIT("deep")))
         deep(x);
+    if (sluice_eq(how, SLUICE_LIT("state")))
+        do_state(x);
+    if (sluice_eq(how, SLUICE_LIT("json")))
+        do_json(x);
+    if (sluice_eq(how, SLUICE_LIT("attribute")))
+        do_attribute(x);
+    if (sluice_eq(how, SLUICE_LIT("level")))
+        do_level(x, zoo->config);
+    if (sluice_eq(how, SLUICE_LIT("merged"))) {
+        const struct config *merged = sluice_merged_config(x);
+        if (merged)
+            say(x, "x-merged", sluice_text(merged->greeting));
+        else if (sluice_alive(x))
+            abort();
+    }
 }
 
 static void response(struct sluice_exchange *x, void *self) {
@@ -278,7 +356,8 @@ static void destroy(struct sluice_exchange *x, void *self) {
 
 static void free_config(void *made) {
     struct config *config = made;
-    sluice_format_free(config->about);
+    if (!config->is_merged)
+        sluice_format_free(config->about);
     free(config->greeting);
     free(config);
 }
@@ -303,6 +382,7 @@ static int configure(const struct sluice_config *from, void **out) {
     config->requests = sluice_counter(from, SLUICE_LIT("requests"));
     config->running = sluice_gauge(from, SLUICE_LIT("running"));
     config->took = sluice_histogram(from, SLUICE_LIT("took"));
+    config->level = sluice_gauge(from, SLUICE_LIT("level"));
     if (!config->greeting || !config->about) {
         free_config(config);
         return -22;
@@ -325,10 +405,27 @@ static int configure_route(const struct sluice_config *from, void *config, void 
     return text ? 0 : -12;
 }
 
+/* The greetings behind each other. */
+static void *merge_config(void *parent, void *route_config) {
+    const struct config *above = parent;
+    if (strcmp(route_config, "null") == 0)
+        misbehave(NULL, SLUICE_LIT("null"));
+    struct config *config = strcmp(route_config, "full") == 0 ? NULL : malloc(sizeof *config);
+    if (!config)
+        return NULL;
+    *config = *above;
+    config->is_merged = true;
+    if (asprintf(&config->greeting, "%s+%s", above->greeting, (const char *)route_config) < 0) {
+        free(config);
+        return NULL;
+    }
+    return config;
+}
+
 #ifndef STACK_BYTES
 #define STACK_BYTES 0
 #endif
 SLUICE_PLUGIN(.name = "zoo", .stack_bytes = STACK_BYTES, .configure = configure,
               .free_config = free_config, .configure_route = configure_route,
-              .free_route_config = free, .create = create, .request = request, .response = response,
-              .log = log_it, .destroy = destroy);
+              .free_route_config = free, .merge_config = merge_config, .create = create,
+              .request = request, .response = response, .log = log_it, .destroy = destroy);

@@ -90,11 +90,17 @@ static ssize_t response_body_ended(struct router *r, ssize_t rc) {
         router_release(r, r->body.done);
         return 0;
     }
-    if (exchange_alive(x)) { /* a body cut short is a protocol error too, as on Envoy */
-        x->info.flags |= FLAG_UPSTREAM_PROTOCOL_ERROR;
-        x->info.response_code_details =
-            SPAN_LIT("upstream_reset_after_response_started{protocol_error}");
-        stat_inc(r->cluster->stats.cx_protocol_error, x->shard);
+    if (exchange_alive(x)) {
+        if (x->upgrade == UPGRADE_AGREED) { /* these bytes are nobody's protocol here */
+            x->info.flags |= FLAG_UPSTREAM_CONNECTION_TERMINATION;
+            x->info.response_code_details =
+                SPAN_LIT("upstream_reset_after_response_started{connection_termination}");
+        } else { /* a body cut short is a protocol error too, as on Envoy */
+            x->info.flags |= FLAG_UPSTREAM_PROTOCOL_ERROR;
+            x->info.response_code_details =
+                SPAN_LIT("upstream_reset_after_response_started{protocol_error}");
+            stat_inc(r->cluster->stats.cx_protocol_error, x->shard);
+        }
         stat_inc(r->cluster->stats.rq_rx_reset, x->shard);
     }
     router_release(r, false);
@@ -134,13 +140,13 @@ static void response_body_close(void *data) {
     router_release(r, false);
 }
 
+/* As on Envoy it begins when the request has been sent whole: an answer before that, and one to an upgrade,
+ * says nothing of it. */
 static int service_time(struct router *r, struct exchange *x, int64_t now_ns) {
-    if (r->config && r->config->suppress_envoy_headers)
+    if ((r->config && r->config->suppress_envoy_headers) || x->info.upstream_tx_last_ns == 0)
         return 0;
-    int64_t from_ns =
-        x->info.upstream_tx_last_ns ? x->info.upstream_tx_last_ns : x->info.upstream_rx_first_ns;
     static const char digits[] = "0123456789";
-    uint64_t ms = (uint64_t)(now_ns - from_ns) / NS_PER_MS;
+    uint64_t ms = (uint64_t)(now_ns - x->info.upstream_tx_last_ns) / NS_PER_MS;
     struct span text = ms < 10 ? span_make(&digits[ms], 1) : arena_decimal(&x->arena, ms);
     return span_is_none(text)
                ? -ENOMEM
@@ -158,6 +164,15 @@ static int switch_protocols(struct router *r, struct span protocol) {
     return rc ? rc : router_open_tunnel(r);
 }
 
+/* What Envoy says of an upstream that gives a WebSocket client something else than it asked for. */
+static COLD struct span refusal_details(const struct router *r, unsigned status) {
+    bool is_websocket =
+        r->upgrades &&
+        span_eq_nocase(header_get(&r->x->request.headers, HDR_UPGRADE), SPAN_LIT("websocket"));
+    return is_websocket && status < 400 ? SPAN_LIT("websocket_handshake_unsuccessful")
+                                        : SPAN_LIT("via_upstream");
+}
+
 void router_take_response(struct router *r, const struct http1_head *head) {
     static const struct reader_itab itab = {.next = response_body_next,
                                             .close = response_body_close,
@@ -172,7 +187,8 @@ void router_take_response(struct router *r, const struct http1_head *head) {
     x->info.response_code = (uint16_t)status;
     bool switches = status == 101; /* read_head lets no other one through */
     r->keep_alive = head->keep_alive && head->framing != HTTP1_BODY_UNTIL_CLOSE && !x->upgrade;
-    x->info.response_code_details = SPAN_LIT("via_upstream");
+    x->info.response_code_details =
+        x->upgrade && !switches ? refusal_details(r, status) : SPAN_LIT("via_upstream");
     cluster_count_response(r->cluster, x->shard, status);
     stats_cell_record_us_on_p(r->cluster->cells.rq_time, x->shard,
                               (uint64_t)(now_ns - x->info.upstream_tx_first_ns) / 1000);

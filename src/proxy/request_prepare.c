@@ -20,9 +20,10 @@ static COLD void refuse(struct exchange *x, unsigned status, struct span body, s
     exchange_reply(x, &reply);
 }
 
-/* What Envoy's codec refuses: the status' own words, and a flag in the log. */
+/* What Envoy's codec refuses: the status' own words, a flag in the log, a counter. */
 static COLD void refuse_protocol(struct exchange *x, unsigned status, struct span details) {
     x->info.flags |= FLAG_DOWNSTREAM_PROTOCOL_ERROR;
+    stat_inc(x->hcm->stats.cx_protocol_error, x->shard);
     refuse(x, status, http1_reason(status), details, true);
 }
 

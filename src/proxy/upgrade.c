@@ -1,5 +1,18 @@
 /* upgrade: see the header. As on Envoy the whole value of the field is one type: "websocket, x" is not
- * "websocket". */
+ * "websocket".
+ *
+ * Differences from Envoy (1.40; tests/differential/test_upgrades_as_envoy.py holds us to the rest):
+ *
+ *   case                                        Envoy                    here
+ *   ------------------------------------------  -----------------------  ----------------------------------------
+ *   a request with a body                       its bytes are the        400: what the next hop makes of it is
+ *                                               protocol's               not known
+ *   HEAD; HTTP/1.0                              upgraded                 403: nothing is behind an answer to HEAD;
+ *                                                                        RFC 9110 7.8
+ *   one side ends its direction                 the connection is cut    the other goes on until it ends too
+ *   101 without Upgrade or Connection: upgrade  a 101, and closed        502
+ *   2xx or 3xx to a WebSocket's client          its body is dropped      its body is passed on
+ *   Connection, and what it nominates           passed on                "upgrade" alone: it speaks of one hop */
 #include "proxy/upgrade.h"
 
 #include "proxy/downstream.h"

@@ -195,9 +195,7 @@ def answer(exchange):
         raise Gone("early")
     body = request.read_body()
     if "/chunked" in path:
-        return exchange.send(
-            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"
-        )
+        return exchange.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n")
     if "/until-close" in path:
         exchange.send(b"HTTP/1.1 200 OK\r\n\r\nuntil the end")
         raise Gone("end of body")
@@ -420,9 +418,7 @@ class Twins:
     def __init__(self):
         self.sides = []
         try:
-            self.sides.append(
-                Side("envoy", envoy_binary(), ["--use-dynamic-base-id", "--concurrency", "1", *FLUSH])
-            )
+            self.sides.append(Side("envoy", envoy_binary(), ["--use-dynamic-base-id", "--concurrency", "1", *FLUSH]))
             self.sides.append(Side("sluice", SLUICE, ["--concurrency", "1", *FLUSH]))
         except BaseException:
             self.close()

@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import struct
 import threading
 
 
@@ -18,10 +19,10 @@ AGREES = (
 
 class Switcher:
     """An upstream that reads one head per connection, answers with what it is told, and after a 101
-    sends back what it gets, in capitals; `ends`: and then its own end as soon as it got some."""
+    sends back what it gets, in capitals; `ends` or `resets`: and that is the end as soon as it got some."""
 
     def __init__(self):
-        self.answer, self.ends = AGREES, False
+        self.answer, self.ends, self.resets = AGREES, False, False
         self.heads, self.rests = [], []
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
@@ -51,7 +52,9 @@ class Switcher:
                 got += more
                 if answer == AGREES:
                     peer.sendall(more.upper())
-                    if self.ends:
+                    if self.resets:
+                        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    if self.ends or self.resets:
                         return
             if answer == AGREES:
                 peer.sendall(b"<end>")
@@ -69,7 +72,7 @@ def switcher():
 
 @pytest.fixture
 def upstream(switcher):
-    switcher.answer, switcher.ends = AGREES, False
+    switcher.answer, switcher.ends, switcher.resets = AGREES, False, False
     switcher.heads.clear()
     switcher.rests.clear()
     return switcher
@@ -258,9 +261,11 @@ def test_the_route_overrides_the_manager(edge, upstream, name, path, allowed):
     ids=["other", "two", "twice", "1.0", "HEAD", "length", "chunked"],
 )
 def test_what_is_no_upgrade_is_refused(edge, upstream, how, status):
+    errors = edge.stat("http.all.downstream_cx_protocol_error")
     with ask(edge, **how) as client:
         assert client.read_reply().status == status
         assert client.read_to_end() == b""
+    assert edge.stat("http.all.downstream_cx_protocol_error") == errors + (status != 403)
     assert upstream.heads == []
 
 
@@ -288,6 +293,23 @@ def test_an_upstream_that_switches_by_halves_is_broken(edge, upstream, answer):
     upstream.answer = answer
     with ask(edge) as client:
         assert client.read_reply().status == 502
+
+
+def test_what_became_of_it_is_logged(edge, upstream, log):
+    """A WebSocket's client that got something else; an upstream that broke off."""
+    before = len(log.path.read_text().splitlines()) if log.path.exists() else 0
+    upstream.answer = b"HTTP/1.1 302 Found\r\nlocation: /login\r\ncontent-length: 0\r\n\r\n"
+    with ask(edge) as client:
+        assert client.read_reply().status == 302
+    assert log.lines(edge, before + 1)[-1] == "302 - websocket_handshake_unsuccessful 0 0"
+    upstream.answer, upstream.resets = AGREES, True
+    client = ask(edge)
+    _, fields = read_head(client)
+    assert "x-envoy-upstream-service-time" not in fields  # the request is not over
+    client.send_bytes(b"bye")
+    assert read_to_end(client) == b"BYE"
+    details = "upstream_reset_after_response_started{connection_termination}"
+    assert log.lines(edge, before + 2)[-1] == f"101 UC {details} 3 3"
 
 
 def test_a_tunnel_without_traffic_ends(edge, upstream):

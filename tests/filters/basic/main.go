@@ -12,12 +12,14 @@ import (
 	"github.com/envoyproxy/envoy/contrib/golang/filters/http/source/go/pkg/http"
 
 	"sluice.dev/tests/filters/internal/probe"
+	"sluice.dev/tests/filters/internal/works"
 )
 
 func init() {
 	http.RegisterHttpFilterFactoryAndConfigParser("basic", newFilter, &parser{})
 	http.RegisterHttpFilterFactoryAndConfigParser("passthrough", http.PassThroughFactory, http.NullParser)
 	probe.RegisterReport("basic")
+	works.Register()
 	// Runs while the library is being opened, before any configuration.
 	api.LogInfo("basic: init")
 }

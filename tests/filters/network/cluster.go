@@ -11,10 +11,12 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"sluice.dev/tests/filters/internal/probe"
+	"sluice.dev/tests/filters/internal/works"
 )
 
 func registerClusterSpecifier() {
-	specifier.RegisterClusterSpecifierConfigFactory(func(any *anypb.Any) api.ClusterSpecifier {
+	works.Call(specifier.RegisterClusterSpecifierConfigFactory, func(any *anypb.Any) api.ClusterSpecifier {
+		works.Did[api.ClusterSpecifierConfigFactory]("", "called")
 		probe.Count("specifiers", 1)
 		return &chooser{config: configOf(any)}
 	})
@@ -42,6 +44,8 @@ func (c *chooser) Cluster(header api.RequestHeaderMap) string {
 	way, argument, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	switch way {
 	case "name":
+		works.Told[api.ClusterSpecifier]("called")
+		works.Ask("", header, "Get", "x-to")
 		return argument
 	case "header":
 		value, found := header.Get(argument)

@@ -1,6 +1,6 @@
 // Command network is the library of those test plugins that are no HTTP filters:
-// the network filter "script" (script.go) and "proxy" (proxy.go), and a cluster
-// specifier (cluster.go). It has the HTTP plugin "report" as well, so that one file
+// the network filters "script" (script.go), "proxy" (proxy.go) and "everything"
+// (works.go), and a cluster specifier (cluster.go). It has the HTTP plugin "report" as well, so that one file
 // has all three kinds.
 package main
 
@@ -13,13 +13,24 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"sluice.dev/tests/filters/internal/probe"
+	"sluice.dev/tests/filters/internal/works"
 )
 
+var plugins = map[string]func(config, api.ConnectionCallback) api.DownstreamFilter{
+	"script":     newScript,
+	"proxy":      newProxy,
+	"everything": newEverything,
+}
+
 func init() {
-	network.RegisterNetworkFilterConfigParser(parser{})
-	network.RegisterNetworkFilterConfigFactory("script", factory{newScript})
-	network.RegisterNetworkFilterConfigFactory("proxy", factory{newProxy})
+	works.Call(network.RegisterNetworkFilterConfigParser, parser{})
+	works.Call(network.GetNetworkFilterConfigParser)
+	for name, create := range plugins {
+		works.Call(network.RegisterNetworkFilterConfigFactory, name, factory{create})
+		works.Call(network.GetNetworkFilterConfigFactory, name)
+	}
 	probe.RegisterReport("network")
+	works.Register()
 	registerClusterSpecifier()
 }
 
@@ -49,6 +60,7 @@ func configOf(any *anypb.Any) config {
 type parser struct{}
 
 func (parser) ParseConfig(any *anypb.Any) interface{} {
+	works.Told[network.ConfigParser]("called")
 	probe.Count("parsed", 1)
 	return configOf(any)
 }
@@ -58,6 +70,7 @@ type factory struct {
 }
 
 func (f factory) CreateFactoryFromConfig(c interface{}) network.FilterFactory {
+	works.Told[network.ConfigFactory]("called")
 	return &filterFactory{f, c.(config)}
 }
 
@@ -67,6 +80,7 @@ type filterFactory struct {
 }
 
 func (f *filterFactory) CreateFilter(cb api.ConnectionCallback) api.DownstreamFilter {
+	works.Told[network.FilterFactory]("called")
 	probe.Count("connections", 1)
 	return f.create(f.config, cb)
 }

@@ -1,9 +1,11 @@
 """The servers of bench/gofilter.py, each with a listener without a filter and one for each case."""
 
 import dataclasses
+import functools
 import pathlib
+import subprocess
 
-from _servers import SLUICE, TYPE, Server, envoy_binary, free_port, http_listener
+from _servers import NATIVE, SLUICE, TYPE, Server, compiled, envoy_binary, free_port, http_listener
 
 KIB = 1024
 
@@ -12,11 +14,12 @@ KIB = 1024
 class Case:
     """The filter that each server has for it; without one it does not take part."""
 
-    go: str
+    plugin: str  # of the Go library and of Envoy's module
     lua: str = ""  # of Envoy
     nginx: str = ""
     times: int = 1
     post: int = 0  # bytes of the requests' bodies
+    path: str = "/"  # what the origin demands: see bench/native/filter_origin.c
 
 
 _ENVOY_HEADERS = """function envoy_on_request(handle)
@@ -42,12 +45,12 @@ _NGINX_REWRITE = """access_by_lua_block {
     if body then ngx.req.set_body_data(body:upper()) end }"""
 
 CASES = {
-    "header_get_set": Case("headers", _ENVOY_HEADERS, _NGINX_HEADERS),
+    "header_get_set": Case("headers", _ENVOY_HEADERS, _NGINX_HEADERS, path="/set"),
     "body_read_4k": Case("read", _ENVOY_READ, _NGINX_READ, post=4 * KIB),
-    "body_rewrite_4k": Case("rewrite", _ENVOY_REWRITE, _NGINX_REWRITE, post=4 * KIB),
-    "async_hop": Case("hop"),
-    "chain_of_five": Case("headers", _ENVOY_HEADERS, times=5),
-    "body_untouched_64k": Case("headers", _ENVOY_HEADERS, _NGINX_HEADERS, post=64 * KIB),
+    "body_rewrite_4k": Case("rewrite", _ENVOY_REWRITE, _NGINX_REWRITE, post=4 * KIB, path="/upper"),
+    "async_hop": Case("hop", path="/set"),
+    "chain_of_five": Case("headers", _ENVOY_HEADERS, times=5, path="/set"),
+    "body_untouched_64k": Case("headers", _ENVOY_HEADERS, _NGINX_HEADERS, post=64 * KIB, path="/set"),
 }
 NGINX_MODULES = ("ndk_http_module.so", "ngx_http_lua_module.so")
 
@@ -78,29 +81,52 @@ def _lua(code, number):
     }
 
 
+@functools.cache
+def envoy_module(folder):
+    """The library of bench/native/envoy_module.c."""
+    path = pathlib.Path(folder) / "envoy_module.so"
+    flags = ["-std=gnu17", "-D_GNU_SOURCE", "-O2", "-shared", "-fPIC"]
+    subprocess.run(["cc", *flags, "-o", path, NATIVE / "envoy_module.c", "-lpthread"], check=True)
+    return path
+
+
+def _module(path, name, number):
+    return {
+        "name": f"module{number}",
+        "typed_config": {
+            "@type": f"{TYPE}.http.dynamic_modules.v3.DynamicModuleFilter",
+            "dynamic_module_config": {"module": {"local": {"filename": str(path)}}, "do_not_close": True},
+            "filter_name": name,
+        },
+    }
+
+
 class Lineup:
-    """`servers`: {who: {case, "none" or "block": Server}}."""
+    """`servers`: {who: {case, "none" or "block": Server}}. `admin` is the port of Sluice's."""
 
     def __init__(self, farm, library, names):
         self.farm, self.library = farm, library
-        self.origin = farm.origin()
+        port = free_port()
+        self.origin = farm.start("origin", port, [compiled("filter_origin.c"), str(port)])
+        self.admin = free_port()
         made = {name: getattr(self, f"_{name}")() for name in names}
         self.servers = {name: ports for name, ports in made.items() if ports}
 
-    def _proxy(self, who, command, chains):
+    def _proxy(self, who, command, chains, admin=None):
         """One process with a listener for each chain."""
         ports = {name: free_port() for name in chains}
         listeners = [http_listener(name, ports[name], filters) for name, filters in chains.items()]
-        path = self.farm.bootstrap(who, listeners, self.origin)
+        path = self.farm.bootstrap(who, listeners, self.origin, admin)
         first = self.farm.start(who, ports["none"], [*command, "-c", path, "--concurrency", str(self.farm.workers)])
         return {name: Server(who, port, first.process) for name, port in ports.items()}
 
     def _sluice(self):
         chains = {
-            name: [go_filter(self.library, each.go, number) for number in range(each.times)]
+            name: [go_filter(self.library, each.plugin, number) for number in range(each.times)]
             for name, each in CASES.items()
         }
-        return self._proxy("sluice", [SLUICE], {"none": [], **chains, "block": [go_filter(self.library, "block", 0)]})
+        chains = {"none": [], **chains, "block": [go_filter(self.library, "block", 0)]}
+        return self._proxy("sluice", [SLUICE], chains, self.admin)
 
     def _envoy(self):
         if not envoy_binary():
@@ -108,8 +134,20 @@ class Lineup:
         chains = {
             name: [_lua(each.lua, number) for number in range(each.times)] for name, each in CASES.items() if each.lua
         }
-        command = [envoy_binary(), "--disable-hot-restart", "-l", "error"]
-        return self._proxy("envoy", command, {"none": [], **chains})
+        return self._proxy("envoy", self._envoy_command(), {"none": [], **chains})
+
+    def _envoy_module(self):
+        if not envoy_binary():
+            return None
+        path = envoy_module(self.library.parent)
+        chains = {
+            name: [_module(path, each.plugin, number) for number in range(each.times)] for name, each in CASES.items()
+        }
+        return self._proxy("envoy_module", self._envoy_command(), {"none": [], **chains})
+
+    @staticmethod
+    def _envoy_command():
+        return [envoy_binary(), "--disable-hot-restart", "-l", "error"]
 
     def _nginx(self):
         modules = nginx_modules()

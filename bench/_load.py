@@ -12,7 +12,15 @@ WARM_UP_REQUESTS = 2000
 
 def http_asker(farm, server, path="/", connections=CONNECTIONS, **options):
     """load.c, whose connections are open and have been used."""
-    return Asker(farm, server, compiled("load.c"), path=path, body=BODIES[path], connections=connections, **options)
+    return Asker(
+        farm,
+        server,
+        compiled("load.c"),
+        path=path,
+        body=BODIES.get(path, SMALL_BYTES),
+        connections=connections,
+        **options,
+    )
 
 
 def one_round(farm, server, **options):

@@ -48,6 +48,25 @@ def ratios(results, ours, aims):
     return [ratio for ratio in found if ratio]
 
 
+@dataclasses.dataclass
+class Limit:
+    """A figure that is to be at most so much."""
+
+    case: str
+    who: str
+    limit: float
+
+
+def limits(results, wanted):
+    by_case = {result["case"]: result["values"] for result in results}
+    found = []
+    for each in wanted:
+        value = by_case.get(each.case, {}).get(each.who)
+        if value:
+            found.append({**dataclasses.asdict(each), "value": value, "met": value["median"] <= each.limit})
+    return found
+
+
 # ---- on the terminal ----------------------------------------------------------------------------
 
 
@@ -75,6 +94,16 @@ def print_ratios(found):
         to = each["to"] if each["to"] == each["other"] else f"{each['to']}: {each['other']}"
         aim = "" if each["limit"] is None else f"{each['limit']:8g}  {'met' if each['met'] else 'MISSED'}"
         print(f"{each['case']:{width}}{each['who']:>12}{to:>22}{_cell(each['ratio']):>28}{aim}")
+
+
+def print_limits(found):
+    if not found:
+        return
+    width = max(24, *(len(each["case"]) + 1 for each in found))
+    print(f"\n{'at most':{width}}{'of':>15}{'median (min .. max)':>28}{'aim':>8}")
+    for each in found:
+        aim = f"{each['limit']:8g}  {'met' if each['met'] else 'MISSED'}"
+        print(f"{each['case']:{width}}{each['who']:>15}{_cell(each['value']):>28}{aim}")
 
 
 def print_table(title, columns, least=0.0):

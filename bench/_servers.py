@@ -336,8 +336,8 @@ backend origin
         )
         return self.start("haproxy", port, ["haproxy", "-db", "-f", path], env)
 
-    def bootstrap(self, name, listeners, origin):
-        """One configuration for Envoy and for Sluice, which accepts the same."""
+    def bootstrap(self, name, listeners, origin, admin=None):
+        """One configuration for Envoy and for Sluice, which accepts the same. admin: a port."""
         endpoint = {"endpoint": {"address": loopback(origin.port)}}
         cluster = {
             "name": "origin",
@@ -348,6 +348,8 @@ backend origin
             },
         }
         config = {"static_resources": {"listeners": listeners, "clusters": [cluster]}}
+        if admin:
+            config["admin"] = {"address": loopback(admin)}
         return self.file(f"{name}.yaml", json.dumps(config))  # JSON is YAML
 
     def sluice(self, origin, env=None, name="sluice", binary=SLUICE):

@@ -17,7 +17,7 @@ COUNT_MAX = 1 << 30
 PATIENCE_S = 120
 
 
-def run(command, env=None):
+def run(command, env=None, cores=None):
     done = subprocess.run(
         [str(part) for part in command],
         stdout=subprocess.PIPE,
@@ -25,7 +25,7 @@ def run(command, env=None):
         check=True,
         timeout=PATIENCE_S,
         env={**os.environ, **(env or {})},
-        preexec_fn=lambda: settle(os.sched_getaffinity(0)),
+        preexec_fn=lambda: settle(cores or os.sched_getaffinity(0)),
     )
     return [int(field) for field in done.stdout.split()]
 

@@ -1,21 +1,25 @@
-"""What a filter adds to a request: Go filters in Sluice, Lua in Envoy and in nginx.
+"""What a filter adds to a request: Go filters in Sluice, Lua and a dynamic module in Envoy, Lua in nginx.
 
     ./dev bench gofilter [--case CASE ...] [--only SERVER ...] [--rounds N] [--quick]
 
 Each server has a listener without a filter and one for each case, and stays up; rounds go from one to
 the next. What is added is the CPU time per request of a case less that of the same requests without a filter,
-of the same round. The floor is the SDK's own work: a program that calls the same Go library as a proxy has
-to, and does nothing else (bench/native/go_floor.c).
+of the same round; which of a server's listeners is first moves on. The origin sees whether each request came as
+the filter was to make it, body and all (bench/native/filter_origin.c). The floor is the SDK's own work: a program that
+calls the same Go library as a proxy has to, and does nothing else (bench/native/go_floor.c). envoy_module is a library
+in C (bench/native/envoy_module.c): what an SDK for dynamic modules adds to that is not in it.
 
   header_get_set      gets a request header and sets one
   body_read_4k        has a body of 4 KiB in its hands, whole
   body_rewrite_4k     puts another one in its place
   async_hop           gets and sets a header in a goroutine, which then continues the request
   chain_of_five       five filters of the first kind
-  body_untouched_64k  the first kind, while a body of 64 KiB passes it
+  body_untouched_64k  the first kind, while a body of 64 KiB passes it: no more than the first
   start               from exec to ready, with so many Go libraries, each tried in a process of its own first
   blocked             how late others' requests are (p99.9) while a filter sleeps for a second in every worker, over
-                      the same without: a ratio
+                      the same without (bench/_gofilter_blocked.py)
+
+Beside the times: what Sluice counts of a case, per request: calls of Go, calls by Go, bytes copied between them.
 """
 
 import argparse
@@ -27,32 +31,40 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 
 import _report
-from _gofilter_servers import CASES, Lineup
+from _gofilter_blocked import blocked
+from _gofilter_counts import COUNTERS, per_request
+from _gofilter_servers import CASES, KIB, Lineup
 from _gofilter_start import start_ms
 from _load import case, http_asker
 from _servers import ROOT, SLUICE, Farm, compiled, cpu_clock
 from _turns import chosen, run, take_turns
 
 OUTPUT = ROOT / "build" / "bench" / "gofilter.json"
-NAMES = ("sluice", "envoy", "nginx", "floor")
-ROUNDS, SECONDS, QUICK_S = 15, 1.0, 0.2
+NAMES = ("sluice", "envoy", "envoy_module", "nginx", "floor")
+ROUNDS, SECONDS, QUICK_S = 15, 1.0, 0.1
 WARM_UP_REQUESTS = 2000
 FLOOR = "header_get_set"  # what the floor is of
 FLOOR_COUNT, FLOOR_QUICK = 100_000, 2000
-BLOCKED_SHARE = 0.4  # of what the listener without filters can do
-BLOCKED_ROUNDS = 5
 STARTS = 9
-Aim = _report.Aim
-AIMS = [
-    Aim("added_us_header_get_set", "floor", 1.3),
-    Aim("added_us_header_get_set", "envoy", None),
-    Aim("added_us_body_read_4k", "envoy", None),
-    Aim("added_us_body_rewrite_4k", "envoy", None),
-    Aim("added_us_chain_of_five", "envoy", None),
-]
+Aim, Limit = _report.Aim, _report.Limit
+PEERS = ("envoy", "envoy_module", "nginx")
+AIMS = [Aim("added_us_header_get_set", "floor", 1.3)]
+AIMS += [Aim(f"added_us_{name}", peer, None) for name in CASES for peer in PEERS]
+# Of one case to another: a round of both is of the same turn.
+OWN_AIMS = {"chain_of_five": 5.0, "body_untouched_64k": 1.1}
+LIMITS = [Limit("added_us_async_hop", "sluice", 8.0), Limit("start_ms", "1 libraries", 370.0)]
+DRAWN = {
+    "added_us_header_get_set": "a header got, one set",
+    "added_us_body_read_4k": "a body of 4 KiB read",
+    "added_us_body_rewrite_4k": "a body of 4 KiB rewritten",
+    "added_us_async_hop": "a header got and set elsewhere",
+    "added_us_chain_of_five": "five filters that get and set",
+    "added_us_body_untouched_64k": "a header got and set beside a body of 64 KiB",
+    "start_ms": "from exec to ready",
+    "p999_us_of_others": "p99.9 while a filter blocks",
+}
 
 
 @functools.cache
@@ -67,91 +79,80 @@ def library(folder):
 # ---- what is added ------------------------------------------------------------------------------
 
 
-def cost(farm, server, post, **how):
+def cost(farm, server, path, post, **how):
     """CPU microseconds per request."""
-    # The origin may answer before it has read a body; then the proxy closes the client's connection.
-    options = {"post": post, "forgiven": ("broken",)} if post else {}
-    with http_asker(farm, server, **options, **how) as asker:
+    with http_asker(farm, server, path, post=post, **how) as asker:
         before = cpu_clock(server.pid)
         said = asker.go()
         return (cpu_clock(server.pid) - before) * 1e6 / said["requests"]
 
 
+def size(post):
+    return f"{post // KIB}k" if post else "nothing"
+
+
 def added(lineup, names, floor, options):
-    """{case: {server: [microseconds of a round]}}."""
-    taken = {name: {} for name in names}
-    ms = round(options.seconds * 1000)
-    for ports in lineup.servers.values():  # fills pools and caches
-        for name in names:
-            if name in ports:
-                cost(lineup.farm, ports[name], CASES[name].post, requests=WARM_UP_REQUESTS, ms=ms)
+    """Results: what requests cost without a filter, and what each case adds."""
+    posts = sorted({CASES[name].post for name in names})
+    # A run is (listener, path, post).
+    plain = {post: ("none", "/", post) for post in posts}
+    filtered = {name: (name, CASES[name].path, CASES[name].post) for name in names}
+    costs = {}
+    for who, ports in lineup.servers.items():
+        costs[who] = {one: [] for one in [*plain.values(), *filtered.values()] if one[0] in ports}
+        for listener, path, post in [] if options.quick else costs[who]:  # fills pools and caches
+            cost(lineup.farm, ports[listener], path, post, requests=WARM_UP_REQUESTS)
 
     def turn(who):
-        ports = lineup.servers[who]
-        plain = {}
-        for name in names:
-            if name not in ports:
-                continue
-            post = CASES[name].post
-            if post not in plain:
-                plain[post] = cost(lineup.farm, ports["none"], post, ms=ms)
-            with_filter = cost(lineup.farm, ports[name], post, ms=ms)
-            taken[name].setdefault(who, []).append(with_filter - plain[post])
+        runs = list(costs[who])
+        at = len(costs[who][runs[0]]) % len(runs)
+        for one in runs[at:] + runs[:at]:
+            listener, path, post = one
+            server = lineup.servers[who][listener]
+            costs[who][one].append(cost(lineup.farm, server, path, post, ms=round(options.seconds * 1000)))
 
     parties = [functools.partial(turn, who) for who in lineup.servers]
     if floor:
         parties.append(floor.turn)
     take_turns(options.rounds, parties, "added")
-    if floor and FLOOR in names:
-        taken[FLOOR]["floor"] = [ns / 1e3 for ns in floor.cpu]
-    return taken
+
+    def results(what, rows):
+        return case(what, "us/request", True, rows, float)
+
+    found = []
+    for post in posts:
+        rows = {who: taken[plain[post]] for who, taken in costs.items()}
+        found.append(results(f"without_us_{size(post)}", rows))
+    for name in names:
+        one, without = filtered[name], plain[CASES[name].post]
+        rows = {
+            who: [a - b for a, b in zip(taken[one], taken[without], strict=True)]
+            for who, taken in costs.items()
+            if one in taken
+        }
+        if floor and name == FLOOR:
+            rows["floor"] = [ns / 1e3 for ns in floor.cpu]
+        found.append(results(f"added_us_{name}", rows))
+    return found
 
 
-# ---- others, while a filter blocks --------------------------------------------------------------
+def counted(lineup, names):
+    """Results: what of a case does not depend on the machine."""
+    found = []
+    for name in names:
+        rows = {row: [number] for row, number in per_request(lineup, name).items()}
+        found.append(case(f"per_request_{name}", "times or bytes", True, rows, float))
+    return found
 
 
-class Sleepers:
-    """Requests to the filter that sleeps, one more than there are workers at any time, until told."""
-
-    def __init__(self, port, workers):
-        self.port, self.over = port, threading.Event()
-        self.threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(workers + 1)]
-
-    def _ask(self):
-        url = f"http://127.0.0.1:{self.port}/"
-        while not self.over.is_set():
-            subprocess.run(["curl", "-s", "-o", os.devnull, "-m", "10", url], check=True)
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.over.set()
-        for thread in self.threads:
-            thread.join()
-
-
-def blocked(lineup, options):
-    """p99.9 of others with sleepers over that without, in the same round."""
-    server, sleeping = (lineup.servers["sluice"][name] for name in ("none", "block"))
-    ms = round(options.seconds * 3000)
-    with http_asker(lineup.farm, server, ms=ms) as asker:
-        said = asker.go()
-    rate = max(1, round(BLOCKED_SHARE * said["requests"] / said["seconds"]))
-
-    def p999():
-        with http_asker(lineup.farm, server, ms=ms, rate=rate) as asker:
-            return asker.go()["p999_us"]
-
-    quiet, disturbed = [], []
-    for _ in range(min(options.rounds, BLOCKED_ROUNDS)):
-        quiet.append(p999())
-        with Sleepers(sleeping.port, lineup.farm.workers):
-            disturbed.append(p999())
-    rows = {"quiet": quiet, "blocked": disturbed}
-    return case("p999_us_of_others", "us", True, rows, float)
+def own(results):
+    """Sluice's cases as a result of their own, so that one can be compared with another."""
+    rows = {
+        result["case"].removeprefix("added_us_"): result["rounds"]["sluice"]
+        for result in results
+        if result["case"].startswith("added_us_") and "sluice" in result["rounds"]
+    }
+    return case("sluice_added_us", "us/request", True, rows, float)
 
 
 # ---- the run ------------------------------------------------------------------------------------
@@ -166,7 +167,7 @@ def parse():
     )
     parser.add_argument("--case", nargs="*", metavar="CASE", help=f"only these: {' '.join(cases)}")
     parser.add_argument("--only", nargs="*", metavar="SERVER", help=f"only these: {' '.join(NAMES)}")
-    parser.add_argument("--rounds", type=int, help=f"{ROUNDS}; blocked at most {BLOCKED_ROUNDS}")
+    parser.add_argument("--rounds", type=int, help=f"{ROUNDS}; of blocked at most 9")
     parser.add_argument("--seconds", type=float, help=f"{SECONDS}, of each listener's turn")
     parser.add_argument("--quick", action="store_true", help="one short round: shows that it runs")
     parser.add_argument("--output", type=pathlib.Path, default=OUTPUT)
@@ -179,15 +180,16 @@ def parse():
 
 
 class Floor:
-    """go_floor, turn by turn."""
+    """go_floor, turn by turn, on the core of what is measured."""
 
-    def __init__(self, path, quick):
+    def __init__(self, path, cores, quick):
         count = FLOOR_QUICK if quick else FLOOR_COUNT
+        self.cores = cores
         self.command = [compiled("go_floor.c", "-rdynamic", "-ldl"), path, "headers", count]
         self.cpu = []
 
     def turn(self):
-        _, cpu, requests = run(self.command)
+        _, cpu, requests = run(self.command, cores=self.cores)
         self.cpu.append(cpu / requests)
 
 
@@ -195,34 +197,60 @@ def main():
     options = parse()
     if not shutil.which("go"):
         sys.exit("gofilter: go is not installed; ./dev bench gofilter installs it")
-    results = []
+    results, counts, others = [], [], []
     with tempfile.TemporaryDirectory(prefix="sluice-gofilter-") as folder, Farm() as farm:
         lineup = Lineup(farm, library(folder), [name for name in options.only if name != "floor"])
         names = [name for name in options.case if name in CASES]
         if names:
-            floor = Floor(library(folder), options.quick) if "floor" in options.only else None
-            taken = added(lineup, names, floor, options)
-            results += [case(f"added_us_{name}", "us/request", True, rows, float) for name, rows in taken.items()]
+            wants_floor = "floor" in options.only
+            floor = Floor(library(folder), farm.measured, options.quick) if wants_floor else None
+            results = added(lineup, names, floor, options)
+        if "sluice" in lineup.servers:
+            counts = counted(lineup, names)
         if "start" in options.case:
             turns = 1 if options.quick else STARTS
             taken = start_ms(SLUICE, library(folder), plugin="headers", turns=turns)
             rows = {f"{count} libraries": times for count, times in taken.items()}
-            results.append(case("start_ms", "ms", True, rows, float))
+            others.append(case("start_ms", "ms", True, rows, float))
         if "blocked" in options.case and "sluice" in lineup.servers:
-            results.append(blocked(lineup, options))
-    report = {"bench": "gofilter", "rounds": options.rounds, "seconds": options.seconds, "results": results}
-    report["ratios"] = _report.ratios(results, ["sluice"], AIMS)
-    for row in results:  # those that are not of servers stand by themselves
-        if row["case"] in ("start_ms", "p999_us_of_others"):
-            _report.print_results([row], list(row["values"]))
-    rest = [row for row in results if row["case"].startswith("added_")]
-    if rest:
-        _report.print_results(rest, [name for name in NAMES if name in options.only])
-    report["ratios"] += _report.ratios(results, ["blocked"], [Aim("p999_us_of_others", "quiet", 1.2)])
-    _report.print_ratios(report["ratios"])
+            others += blocked(lineup, options)
+    publish(options, results, counts, others)
+
+
+def publish(options, results, counts, others):
+    everything = [*results, *counts, *others]
+    ratios = _report.ratios(results, ["sluice"], AIMS)
+    for name, limit in OWN_AIMS.items():
+        ratios += _report.ratios([own(results)], [name], [Aim("sluice_added_us", "header_get_set", limit)])
+    ratios += _report.ratios(others, ["blocked"], [Aim("p999_us_of_others", "quiet", 1.2)])
+    ratios += _report.ratios(others, ["blocked direct"], [Aim("p999_us_of_others", "quiet direct", None)])
+    limits = _report.limits(everything, LIMITS)
+    report = {
+        "bench": "gofilter",
+        "rounds": options.rounds,
+        "seconds": options.seconds,
+        "results": everything,
+        "ratios": ratios,
+        "limits": limits,
+    }
+    if results:
+        _report.print_results(results, [name for name in NAMES if name in options.only])
+    if counts:
+        _report.print_results(counts, list(COUNTERS))
+    for columns in dict.fromkeys(tuple(result["values"]) for result in others):  # those of the same columns together
+        _report.print_results([result for result in others if tuple(result["values"]) == columns], columns)
+    _report.print_ratios(ratios)
+    _report.print_limits(limits)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(report, indent=2) + "\n")
-    print(f"\nwritten: {os.path.relpath(options.output)}")
+    chart = options.output.with_suffix(".svg")
+    chart.write_text(draw(everything))
+    print(f"\nwritten: {os.path.relpath(options.output)}, {os.path.relpath(chart)}")
+
+
+def draw(results):
+    names = [*NAMES, "0 libraries", "1 libraries", "5 libraries", "quiet", "blocked"]
+    return _report.draw("What a filter adds to a request: CPU of the proxy", DRAWN, results, names, ["sluice"])
 
 
 if __name__ == "__main__":

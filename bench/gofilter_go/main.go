@@ -31,7 +31,7 @@ func init() {
 func main() {}
 
 func getAndSet(header api.RequestHeaderMap) {
-	host, _ := header.Get("host")
+	host, _ := header.Get(":authority")
 	header.Set("x-bench", host)
 }
 

@@ -26,7 +26,8 @@
  *        │◄──────────────────────── latency ──────────────────────────►│
  *
  * late_p99_us is how long after they were due requests went out although a connection was idle: the driver's
- * own fault, since the machine let it sleep. Latencies below it say nothing about the server.
+ * own fault, since the machine let it sleep. Latencies below it say nothing about the server. told is of how many
+ * requests the latencies are.
  *
  * Limits  OPENING connections are opened at once, or the server's queue of them overflows and the kernel
  *         tries again after a second. */
@@ -323,14 +324,15 @@ static void report(uint64_t took_ns, uint64_t cpu_ns) {
     printf("{\"requests\": %llu, \"seconds\": %.6f, \"bad_status\": %llu, \"bad_length\": %llu, "
            "\"broken\": %llu, \"driver_busy\": %.3f, \"p50_us\": %.2f, \"p99_us\": %.2f, "
            "\"p999_us\": %.2f, \"max_us\": %.2f, \"mean_us\": %.2f, \"late_p99_us\": %.2f, "
-           "\"still_open\": %llu}\n",
+           "\"late_p999_us\": %.2f, \"told\": %llu, \"still_open\": %llu}\n",
            (unsigned long long)answered, (double)took_ns / 1e9, (unsigned long long)bad_status,
            (unsigned long long)bad_length, (unsigned long long)broken,
            took_ns ? (double)cpu_ns / (double)took_ns : 0, histogram_at(&latency, 0.5) / 1e3,
            histogram_at(&latency, 0.99) / 1e3, histogram_at(&latency, 0.999) / 1e3,
            (double)latency.max / 1e3,
            latency.count ? (double)latency.sum / (double)latency.count / 1e3 : 0,
-           histogram_at(&late, 0.99) / 1e3, (unsigned long long)still_open());
+           histogram_at(&late, 0.99) / 1e3, histogram_at(&late, 0.999) / 1e3,
+           (unsigned long long)latency.count, (unsigned long long)still_open());
 }
 
 /* ---- options ---- */

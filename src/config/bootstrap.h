@@ -273,6 +273,12 @@ struct cfg_route {
     size_t typed_per_filter_config_count;
 };
 
+struct cfg_virtual_cluster {
+    struct cfg_mark mark;
+    struct span name;
+    struct cfg_header_matcher *headers;
+    size_t headers_count;
+};
 struct cfg_virtual_host {
     struct cfg_mark mark;
     struct span name;
@@ -281,6 +287,8 @@ struct cfg_virtual_host {
     struct cfg_route *routes;
     size_t routes_count;
     int require_tls; /* 0 NONE, 1 EXTERNAL_ONLY, 2 ALL */
+    struct cfg_virtual_cluster *virtual_clusters;
+    size_t virtual_clusters_count;
     struct cfg_metadata *metadata;
     struct cfg_header_value_option *request_headers_to_add, *response_headers_to_add;
     size_t request_headers_to_add_count, response_headers_to_add_count;

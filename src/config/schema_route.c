@@ -390,6 +390,21 @@ static const struct cfg_enum_value require_tls_values[] = {
 static const struct cfg_enum require_tls_enum =
     ENUM_TABLE("envoy.config.route.v3.VirtualHost.TlsRequirementType", require_tls_values);
 
+static const struct cfg_field virtual_cluster_fields[] = {
+    FIELD(struct cfg_virtual_cluster, 2, name, CFG_STRING, .rules = CFG_REQUIRED,
+          .doc = "For logs and statistics."),
+    LIST(struct cfg_virtual_cluster, 4, headers, struct cfg_header_matcher,
+         cfg_schema_header_matcher, .rules = CFG_REQUIRED,
+         .doc = "Conditions on headers; all must hold. `:path` and `:method` are headers here."),
+};
+static const struct cfg_schema virtual_cluster_schema = {
+    .name = "envoy.config.route.v3.VirtualCluster",
+    .doc = "Requests that are counted by themselves: `vhost.HOST.vcluster.NAME.upstream_rq_*`.",
+    .size = sizeof(struct cfg_virtual_cluster),
+    MARK(struct cfg_virtual_cluster),
+    FIELDS(virtual_cluster_fields),
+};
+
 static const struct cfg_field virtual_host_fields[] = {
     FIELD(struct cfg_virtual_host, 1, name, CFG_STRING, .rules = CFG_REQUIRED,
           .doc = "For logs and statistics."),
@@ -400,6 +415,10 @@ static const struct cfg_field virtual_host_fields[] = {
          .doc = "Routes, in the order in which they are tried."),
     ENUM(struct cfg_virtual_host, 4, require_tls, require_tls_enum, .default_text = "NONE",
          .doc = "Redirect requests that did not come over TLS."),
+    LIST(struct cfg_virtual_host, 5, virtual_clusters, struct cfg_virtual_cluster,
+         virtual_cluster_schema,
+         .doc = "Kinds of requests that have statistics of their own, in the order in which they "
+                "are tried; those of none are counted as `other`."),
     REQUEST_ADD(struct cfg_virtual_host, 7),
     RESPONSE_ADD(struct cfg_virtual_host, 10),
     RESPONSE_REMOVE(struct cfg_virtual_host, 11),
@@ -411,7 +430,6 @@ static const struct cfg_field virtual_host_fields[] = {
             .doc = "For filters, which find it as `xds.virtual_host_metadata`."),
 };
 static const struct cfg_missing virtual_host_missing[] = {
-    {5, "virtual_clusters"},
     {6, "rate_limits"},
     {8, "cors"},
     {16, "retry_policy"},

@@ -19,7 +19,7 @@ struct ext_past {
 };
 
 /* The spans of the facts. */
-enum { FACTS_SPANS = 15 };
+enum { FACTS_SPANS = 16 };
 static void facts_spans(struct stream_info *info, struct span *out[FACTS_SPANS]) {
     struct span *const all[FACTS_SPANS] = {
         &info->response_code_details,
@@ -32,6 +32,7 @@ static void facts_spans(struct stream_info *info, struct span *out[FACTS_SPANS])
         &info->upstream_cluster,
         &info->upstream_host_name,
         &info->upstream_transport_failure,
+        &info->virtual_cluster,
         &info->route_name,
         &info->virtual_host,
         &info->filter_chain,

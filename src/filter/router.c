@@ -175,6 +175,8 @@ static __attribute__((always_inline)) inline void forward(struct router *r,
     struct host_counters *counters = router_host_counters(r);
     r->upstream->requests++;
     stats_cell_add_on_p(r->cluster->cells.rq_total, x->shard, 1);
+    if (__builtin_expect(r->virtual_cluster != NULL, false))
+        stat_inc(r->virtual_cluster->rq_total, x->shard);
     router_bump(&counters->rq_total, 1);
     router_bump(&counters->rq_active, 1);
     rc = rewrite_host(r, route);
@@ -196,6 +198,11 @@ static __attribute__((always_inline)) inline void forward(struct router *r,
         header_map_init(&x->response.headers, &x->arena);
         router_response_failure(r, rc);
     }
+}
+
+static NOINLINE void note_virtual_cluster(struct router *r, const struct route_entry *route) {
+    r->virtual_cluster = virtual_cluster_of(route, &r->x->request.headers);
+    r->x->info.virtual_cluster = r->virtual_cluster->name;
 }
 
 static void router_request(struct exchange *x, void *self) {
@@ -220,6 +227,8 @@ static void router_request(struct exchange *x, void *self) {
         return;
     x->info.upstream_cluster = r->cluster->name;
     x->info.cluster = r->cluster;
+    if (__builtin_expect(route->virtual_clusters != NULL, false))
+        note_virtual_cluster(r, route);
     if (prepare_request(r, route) != 0) {
         router_reply_simple(r, 500, span_none(), SPAN_LIT("request_headers_failed"), 0);
         return;

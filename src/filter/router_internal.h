@@ -12,15 +12,17 @@
 #include "proxy/downstream.h"
 #include "proxy/route.h"
 #include "proxy/upstream.h"
+#include "proxy/virtual_cluster.h"
 
 struct router {
     struct exchange *x;
-    const struct cfg_router *config; /* NULL: all defaults */
-    struct cluster *cluster;         /* borrowed from the snapshot */
-    struct host *host;               /* served's; leased when there is none */
-    struct upstream *upstream;       /* owned while not NULL */
-    struct upstream *served;         /* leased: what was used, whether it is ours still or not */
-    struct body_out *out;            /* the request on its way; in the arena */
+    const struct cfg_router *config;         /* NULL: all defaults */
+    struct cluster *cluster;                 /* borrowed from the snapshot */
+    struct virtual_cluster *virtual_cluster; /* likewise; NULL: none */
+    struct host *host;                       /* served's; leased when there is none */
+    struct upstream *upstream;               /* owned while not NULL */
+    struct upstream *served; /* leased: what was used, whether it is ours still or not */
+    struct body_out *out;    /* the request on its way; in the arena */
     int64_t timeout_ns;
     bool admitted, head_seen;
     bool replied;      /* the local reply, if there is one, is the router's */
@@ -40,6 +42,13 @@ static inline void router_bump(_Atomic uint64_t *counter, int64_t n) {
     atomic_store_explicit(counter,
                           atomic_load_explicit(counter, memory_order_relaxed) + (uint64_t)n,
                           memory_order_relaxed);
+}
+
+/* A response, or what stands for it, in the statistics of who is asked. */
+static inline void router_count_response(struct router *r, unsigned status) {
+    cluster_count_response(r->cluster, r->x->shard, status);
+    if (__builtin_expect(r->virtual_cluster != NULL, false))
+        virtual_cluster_count_response(r->virtual_cluster, r->x->shard, status);
 }
 
 /* router_reply.c. All end the request side with a local reply, unless the exchange is over. details

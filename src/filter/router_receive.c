@@ -189,9 +189,11 @@ void router_take_response(struct router *r, const struct http1_head *head) {
     r->keep_alive = head->keep_alive && head->framing != HTTP1_BODY_UNTIL_CLOSE && !x->upgrade;
     x->info.response_code_details =
         x->upgrade && !switches ? refusal_details(r, status) : SPAN_LIT("via_upstream");
-    cluster_count_response(r->cluster, x->shard, status);
-    stats_cell_record_us_on_p(r->cluster->cells.rq_time, x->shard,
-                              (uint64_t)(now_ns - x->info.upstream_tx_first_ns) / 1000);
+    router_count_response(r, status);
+    uint64_t took_us = (uint64_t)(now_ns - x->info.upstream_tx_first_ns) / 1000;
+    stats_cell_record_us_on_p(r->cluster->cells.rq_time, x->shard, took_us);
+    if (__builtin_expect(r->virtual_cluster != NULL, false))
+        stat_record_us(r->virtual_cluster->rq_time, x->shard, took_us);
     struct host_counters *counters = router_host_counters(r);
     router_bump(status >= 500 ? &counters->rq_error : &counters->rq_success, 1);
     wire_body_init(&r->body, &u->socket, &u->in, head, &response_limits);

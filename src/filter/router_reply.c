@@ -87,7 +87,7 @@ static void upstream_reset(struct router *r, unsigned status, const char *reason
     } else {
         details = arena_printf(&x->arena, "upstream_reset_before_response_started{%s}", reason);
     }
-    cluster_count_response(r->cluster, x->shard, status);
+    router_count_response(r, status);
     router_reply_simple(r, status, body, underscored(&x->arena, details), flags);
 }
 
@@ -96,7 +96,7 @@ void router_connect_failure(struct router *r, enum upstream_failure failure,
     struct exchange *x = r->x;
     switch (failure) {
     case UPSTREAM_NO_HOST:
-        cluster_count_response(r->cluster, x->shard, 503);
+        router_count_response(r, 503);
         router_reply_simple(r, 503, SPAN_LIT("no healthy upstream"),
                             SPAN_LIT("no_healthy_upstream"), FLAG_NO_HEALTHY_UPSTREAM);
         break;
@@ -111,7 +111,7 @@ void router_connect_failure(struct router *r, enum upstream_failure failure,
             .details = SPAN_LIT("upstream_reset_before_response_started{overflow}"),
             .grpc_status = GRPC_STATUS_UNSET,
             .flags = FLAG_UPSTREAM_OVERFLOW};
-        cluster_count_response(r->cluster, x->shard, 503);
+        router_count_response(r, 503);
         reply(r, &made);
         break;
     }
@@ -154,9 +154,11 @@ void router_response_failure(struct router *r, int rc) {
 static void timed_out(struct exchange *x, void *self) {
     struct router *r = self;
     stat_inc(r->cluster->stats.rq_timeout, x->shard);
+    if (r->virtual_cluster)
+        stat_inc(r->virtual_cluster->rq_timeout, x->shard);
     if (r->host)
         router_bump(&router_host_counters(r)->rq_timeout, 1);
-    cluster_count_response(r->cluster, x->shard, 504);
+    router_count_response(r, 504);
     router_reply_simple(r, 504, SPAN_LIT("upstream request timeout"), SPAN_LIT("response_timeout"),
                         FLAG_UPSTREAM_REQUEST_TIMEOUT);
 }

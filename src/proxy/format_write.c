@@ -288,8 +288,8 @@ static enum format_value_kind put_field(const struct format_op *op, const struct
         return put_number(out, of->downstream ? of->downstream->id : info->connection_id);
     case FIELD_ROUTE_NAME:
         return put_name(out, info->route_name);
-    case FIELD_VIRTUAL_CLUSTER_NAME: /* virtual clusters are not configurable */
-        return FORMAT_ABSENT;
+    case FIELD_VIRTUAL_CLUSTER_NAME:
+        return put_name(out, info->virtual_cluster);
     case FIELD_FILTER_CHAIN_NAME:
         return put_name(out, info->filter_chain);
     case FIELD_ACCESS_LOG_TYPE:

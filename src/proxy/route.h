@@ -14,6 +14,7 @@ struct cluster_specifier;
 struct exchange;
 struct format;
 struct route_table;
+struct virtual_clusters;
 
 /* Header mutations of one level: request_headers_to_add/remove and the response ones. */
 struct header_mutations;
@@ -33,6 +34,7 @@ struct route_entry {
     bool rewrites;                            /* path or host, other than host_rewrite auto */
     bool rewrites_host_auto, counts_attempts; /* host_rewrite auto; include_request_attempt_count */
     struct doing_labels labels;               /* virtual_host, route */
+    const struct virtual_clusters *virtual_clusters; /* of its host; NULL: none */
 
     const struct cfg_route *config;
     const struct cfg_virtual_host *virtual_host;

@@ -119,6 +119,7 @@ struct route_choice *route_build_choices(struct route_builder *builder, struct r
         route->choices[i].route = route;
         entry->config = route->config;
         entry->virtual_host = route->vhost ? route->vhost->config : NULL;
+        entry->virtual_clusters = route->vhost ? route->vhost->virtual_clusters : NULL;
         entry->virtual_host_name = entry->virtual_host ? entry->virtual_host->name : span_none();
         entry->action = (uint8_t)route->config->action_case;
         entry->table = builder->table;

@@ -87,7 +87,8 @@ struct route_vhost {
     struct route *routes;
     size_t route_count;
     const struct route_index
-        *index;                 /* NULL: so few routes that they are tried one after the other */
+        *index; /* NULL: so few routes that they are tried one after the other */
+    const struct virtual_clusters *virtual_clusters; /* NULL: none */
     struct route *tls_redirect; /* what require_tls answers with; NULL: not asked for */
 };
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "proxy/route_internal.h"
+#include "proxy/virtual_cluster.h"
 
 struct route_owned {
     struct route_owned *next;
@@ -103,6 +104,7 @@ static void build_vhost(struct route_builder *builder, const struct cfg_virtual_
                         struct route_vhost *vhost) {
     vhost->config = config;
     vhost->level = ROUTE_LEVEL_BUILD(builder, config);
+    vhost->virtual_clusters = virtual_clusters_build(builder, config);
     vhost->routes = route_alloc(builder, config->routes_count, sizeof(*vhost->routes));
     if (!vhost->routes)
         return;

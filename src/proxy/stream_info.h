@@ -65,6 +65,7 @@ struct stream_info {
     uint64_t connection_id; /* where there is no connection: exchange_connection_id */
     uint64_t stream_id;
 
+    struct span virtual_cluster; /* absent: none, or the one for the rest */
     struct span route_name, virtual_host, filter_chain, listener_name;
     struct span original_path; /* as it came, before rewrites */
 };

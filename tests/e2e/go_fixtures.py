@@ -68,13 +68,15 @@ def shared_config(origin_port, log_path):
         early = "try!continue:2,try!reply:500:no,try!other.continue:2"
         listen("factory", [scripted(factory=early)])
         other = [{"name": "x-route", "string_match": {"exact": "other"}}]
+        routes = [
+            {**direct(200, "other route\n"), "match": {"prefix": "/", "headers": other}},
+            {**to(), "name": "to-origin"},
+        ]
+        reads = {"name": "reads", "headers": [{"name": ":method", "string_match": {"exact": "GET"}}]}
         listen(
             "routes",
             [scripted()],
-            [
-                {**direct(200, "other route\n"), "match": {"prefix": "/", "headers": other}},
-                {**to(), "name": "to-origin"},
-            ],
+            hosts=[{"name": "all", "domains": ["*"], "routes": routes, "virtual_clusters": [reads]}],
         )
         upgrades = [{"upgrade_type": "websocket"}]
         listen("upgrade", [scripted()], [{**to(), "route": {"cluster": "origin", "upgrade_configs": upgrades}}])

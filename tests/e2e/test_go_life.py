@@ -130,7 +130,7 @@ def test_stream_info(go):
     assert after["attempts"] == "1"
     assert after["upstream_remote"] == f"127.0.0.1:{go.origin.port}"
     assert after["upstream_local"].startswith("127.0.0.1:")
-    assert after["virtual_cluster"] == "(none)"
+    assert (before["virtual_cluster"], after["virtual_cluster"]) == ("(none)", "reads")
     assert logged == after
     assert after["worker"] == before["worker"]
 

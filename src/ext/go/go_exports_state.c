@@ -63,6 +63,8 @@ static struct span text_value(const struct attribute_subject *of, int id,
         return info->upstream_remote;
     case GO_VALUE_UPSTREAM_CLUSTER:
         return info->upstream_cluster;
+    case GO_VALUE_VIRTUAL_CLUSTER:
+        return info->virtual_cluster;
     default: /* other ids are not text */
         return span_none();
     }

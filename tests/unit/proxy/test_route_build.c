@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/stats.h"
+#include "proxy/virtual_cluster.h"
 
 #define ONE_HOST "virtual_hosts:\n- name: v\n  domains: ['*']\n  routes:\n"
 #define AT_ROUTE "virtual_hosts[0].routes[0]"
@@ -333,6 +334,67 @@ static void a_long_name_is_cut_in_profiles(void **state) {
     routes_free(&r);
 }
 
+/* ---- requests that are counted by themselves ---- */
+
+static const char *kind_of(const struct routes *r, const char *lines) {
+    static char text[64];
+    struct story story;
+    story_begin(&story, lines);
+    const struct route_entry *route = route_match(r->table, &story.x.request.headers, 0, 0);
+    assert_non_null(route);
+    const struct virtual_cluster *kind = virtual_cluster_of(route, &story.x.request.headers);
+    snprintf(text, sizeof(text), "%s", "none");
+    if (kind)
+        snprintf(text, sizeof(text), "%.*s %.*s", (int)kind->stat.len, kind->stat.ptr,
+                 (int)kind->name.len, kind->name.len ? kind->name.ptr : "");
+    story_end(&story);
+    return text;
+}
+
+static void the_first_kind_that_matches_has_a_request(void **state) {
+    (void)state;
+    struct routes r;
+    routes_load(&r, "virtual_hosts:\n"
+                    "- name: 'kinds:80'\n"
+                    "  domains: [a.com]\n"
+                    "  virtual_clusters:\n"
+                    "  - {name: slow, headers: [{name: x-slow, present_match: true}]}\n"
+                    "  - {name: reads, headers: [{name: ':method', string_match: {exact: GET}}]}\n"
+                    "  routes: [{match: {prefix: /}, " TO_UP "}]\n"
+                    "- {name: plain, domains: ['*'], routes: [{match: {prefix: /}, " TO_UP "}]}\n");
+    assert_string_equal(r.problems, "");
+    assert_string_equal(kind_of(&r, "GET /\nx-slow: 1"), "slow slow");
+    assert_string_equal(kind_of(&r, "GET /"), "reads reads");
+    assert_string_equal(kind_of(&r, "PUT /"), "other ");
+    assert_string_equal(kind_of(&r, "GET /\nhost: b.com"), "none");
+
+    struct story story;
+    story_begin(&story, "GET /");
+    const struct route_entry *route = route_match(r.table, &story.x.request.headers, 0, 0);
+    struct virtual_cluster *reads = virtual_cluster_of(route, &story.x.request.headers);
+    virtual_cluster_count_response(reads, 0, 503);
+    virtual_cluster_count_response(reads, 0, 503);
+    virtual_cluster_count_response(reads, 0, 0); /* none was sent */
+    story_end(&story);
+    const struct statistic *code =
+        stats_get(STAT_COUNTER, SPAN_LIT("vhost.kinds_80.vcluster.reads.upstream_rq_503"),
+                  SPAN_LIT("-"), NULL, 0);
+    assert_int_equal(stat_value(code), 2);
+    assert_string_equal(code->metric.ptr, "vhost.vcluster.upstream_rq");
+    assert_int_equal(code->tag_count, 3);
+    assert_int_equal(stat_value(reads->rq_completed), 2);
+    routes_free(&r);
+}
+
+static void the_conditions_of_a_kind_are_checked(void **state) {
+    (void)state;
+    check_refusal(
+        "virtual_hosts:\n- name: v\n  domains: ['*']\n  virtual_clusters:\n"
+        "  - {name: a, headers: [{name: x, string_match: {safe_regex: {regex: '('}}}]}\n",
+        "invalid virtual_hosts[0].virtual_clusters[0].headers[0].string_match: safe_regex: "
+        "invalid regex '(': missing closing parenthesis at offset 1\n");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(domains_are_unique),
@@ -344,6 +406,8 @@ int main(void) {
         cmocka_unit_test(four_levels_of_filter_configs),
         cmocka_unit_test(profiles_know_a_route_by_its_name_or_its_match),
         cmocka_unit_test(a_long_name_is_cut_in_profiles),
+        cmocka_unit_test(the_first_kind_that_matches_has_a_request),
+        cmocka_unit_test(the_conditions_of_a_kind_are_checked),
     };
     assert_int_equal(stats_init(1), 0);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,119 +1,169 @@
 /* golang_page: /golang: the Go libraries that are loaded, who may call them, and how their plugins do, as
  * text or as JSON. All of it is in the statistics as well, in more detail; here it stands side by side. */
 #include <inttypes.h>
+#include <stdlib.h>
 
 #include "admin/json.h"
 #include "admin/page.h"
 #include "ext/go/go_library.h"
 #include "ext/go/go_plugin.h"
+#include "ext/go/go_seats.h"
 
 /* In the order in which they are shown. */
 struct number {
     const char *name;
-    int64_t value;
+    uint64_t value;
 };
-enum { LIBRARY_NUMBERS = 7, PLUGIN_NUMBERS = 7 };
+struct numbers {
+    size_t count;
+    struct number list[24];
+};
 
-static int64_t value_of(const struct statistic *stat) {
-    int64_t value = stat_value(stat);
-    return value > 0 ? value : 0; /* a gauge may be less for a moment */
+static void add(struct numbers *numbers, const char *name, int64_t value) {
+    ASSERT(numbers->count < sizeof numbers->list / sizeof numbers->list[0]);
+    /* a gauge may be less than it is for a moment */
+    numbers->list[numbers->count++] = (struct number){name, value > 0 ? (uint64_t)value : 0};
 }
 
-static void library_numbers(const struct go_library *library, const struct seat_set *seats,
-                            struct number out[LIBRARY_NUMBERS]) {
+static void add_seats(struct numbers *out, const struct seat_set *seats,
+                      const char *const names[3]) {
+    struct seat_counts counts = seat_set_count(seats, NULL);
+    add(out, names[0], seat_set_size(seats));
+    add(out, names[1], counts.busy);
+    add(out, names[2], counts.blocked);
+}
+
+/* None before a configuration gave it seats. */
+static void library_numbers(const struct go_library *library, struct numbers *out) {
+    static const char *const of_workers[] = {"seats", "seats_busy", "seats_blocked"},
+                             *const of_calls[] = {"call_seats", "call_seats_busy",
+                                                  "call_seats_blocked"};
     const struct go_library_stats *stats = &library->stats;
-    struct seat_counts counts = seat_set_count(seats);
-    const struct number numbers[LIBRARY_NUMBERS] = {
-        {"seats", seat_set_size(seats)},
-        {"seats_busy", counts.busy},
-        {"seats_blocked", counts.blocked},
-        {"seat_waits", value_of(stats->seat_waits)},
-        {"seat_timeouts", value_of(stats->seat_timeouts)},
-        {"ends_waiting", value_of(stats->ends_waiting)},
-        {"ends_untold", value_of(stats->ends_untold)},
-    };
-    memcpy(out, numbers, sizeof numbers);
+    const struct seat_set *seats = go_seats_of(library, GO_SEATS_OF_WORKERS),
+                          *call_seats = go_seats_of(library, GO_SEATS_OF_CALLS);
+    out->count = 0;
+    if (seats)
+        add_seats(out, seats, of_workers);
+    if (call_seats)
+        add_seats(out, call_seats, of_calls);
+    if (!out->count)
+        return;
+    add(out, "seat_waits", stat_value(stats->seat_waits));
+    add(out, "seat_timeouts", stat_value(stats->seat_timeouts));
+    if (!seats)
+        return;
+    add(out, "merges", stat_value(stats->merges));
+    add(out, "ends_waiting", stat_value(stats->ends_waiting));
+    add(out, "ends_untold", stat_value(stats->ends_untold));
 }
 
-static void plugin_numbers(const struct go_plugin *plugin, struct number out[PLUGIN_NUMBERS]) {
+/* Of the time of calls there are quantiles beside their number. */
+static void plugin_numbers(const struct go_plugin *plugin, struct numbers *out) {
     const struct go_plugin_stats *stats = &plugin->stats;
+    struct seat_counts calls = go_plugin_calls(plugin);
     struct stat_summary times;
-    stat_summary(stats->read.call_times, &times);
-    const struct number numbers[PLUGIN_NUMBERS] = {
-        {"requests", value_of(stats->read.requests)},
-        {"calls", (int64_t)times.count},
-        {"call_p50_us", (int64_t)stat_quantile_us(&times, 0.5)},
-        {"call_p99_us", (int64_t)stat_quantile_us(&times, 0.99)},
-        {"panics", value_of(stats->read.panics)},
-        {"local_replies", value_of(stats->read.local_replies)},
-        {"unfinalized_requests", value_of(stats->read.unfinalized)},
-    };
-    memcpy(out, numbers, sizeof numbers);
-}
-
-/* NULL before an HTTP filter of it was configured: then it has no seats, and no plugins. */
-static const struct seat_set *seats_of(const struct go_library *library) {
-    return atomic_load_explicit(&library->seats, memory_order_acquire); /* go_seats_settle */
+    stat_summary(stats->read_call_time, &times);
+    out->count = 0;
+    for (unsigned i = 0; i < GO_PLUGIN_STATS; i++) {
+        const char *name = go_plugin_stat_name(plugin->kind, (enum go_plugin_stat)i);
+        if (!name)
+            continue;
+        add(out, name,
+            i == GO_STAT_CALLS           ? (int64_t)times.count
+            : i == GO_STAT_CALLS_BUSY    ? calls.busy
+            : i == GO_STAT_CALLS_BLOCKED ? calls.blocked
+                                         : stat_value(stats->read[i]));
+        if (i != GO_STAT_CALLS)
+            continue;
+        add(out, "call_p50_us", (int64_t)stat_quantile_us(&times, 0.5));
+        add(out, "call_p99_us", (int64_t)stat_quantile_us(&times, 0.99));
+    }
 }
 
 static const char *sdk_of(const struct go_library *library) {
     return library->elf.sdk_version[0] ? library->elf.sdk_version : "unknown";
 }
 
+/* ---- what Go's collector is told, and what there is for it ---- */
+
+/* Its own wish or the process's. */
+static const char *setting(const char *own, const char *variable, const char *otherwise) {
+    const char *of_process = getenv(variable);
+    return own[0] ? own : of_process && of_process[0] ? of_process : otherwise;
+}
+
+static const char *gogc_of(const struct go_library *library) {
+    return setting(library->gogc, "GOGC", "100");
+}
+
+static const char *limit_of(const struct go_library *library) {
+    return setting(library->memory_limit, "GOMEMLIMIT", "off");
+}
+
 /* ---- text: library::name::value and library::plugin::name::value, as /clusters has it ---- */
 
 static void put_plugin(struct text *out, const struct go_plugin *plugin) {
-    struct number numbers[PLUGIN_NUMBERS];
-    plugin_numbers(plugin, numbers);
-    for (size_t i = 0; i < PLUGIN_NUMBERS; i++)
-        text_printf(out, "%s::%.*s::%s::%" PRId64 "\n", plugin->library->id, (int)plugin->name.len,
-                    plugin->name.ptr, numbers[i].name, numbers[i].value);
+    struct numbers numbers;
+    struct span id = span_of(plugin->library->id);
+    plugin_numbers(plugin, &numbers);
+    text_printf(out, "%s::%.*s::kind::%s\n", id.ptr, (int)plugin->name.len, plugin->name.ptr,
+                go_plugin_kind_names[plugin->kind]);
+    for (size_t i = 0; i < numbers.count; i++)
+        text_printf(out, "%s::%.*s::%s::%" PRIu64 "\n", id.ptr, (int)plugin->name.len,
+                    plugin->name.ptr, numbers.list[i].name, numbers.list[i].value);
 }
 
 static void put_library(struct text *out, const struct go_library *library) {
-    text_printf(out, "%s::path::%s\n%s::sdk::%s\n%s::go::%s\n", library->id, library->path,
-                library->id, sdk_of(library), library->id, library->elf.go_version);
-    const struct seat_set *seats = seats_of(library);
-    if (!seats)
-        return;
-    struct number numbers[LIBRARY_NUMBERS];
-    library_numbers(library, seats, numbers);
-    for (size_t i = 0; i < LIBRARY_NUMBERS; i++)
-        text_printf(out, "%s::%s::%" PRId64 "\n", library->id, numbers[i].name, numbers[i].value);
+    const struct {
+        const char *name, *value;
+    } facts[] = {
+        {"path", library->path},
+        {"sdk", sdk_of(library)},
+        {"go", library->elf.go_version},
+        {"gogc", gogc_of(library)},
+        {"go_memory_limit", limit_of(library)},
+    };
+    struct numbers numbers;
+    for (size_t i = 0; i < sizeof facts / sizeof facts[0]; i++)
+        text_printf(out, "%s::%s::%s\n", library->id, facts[i].name, facts[i].value);
+    library_numbers(library, &numbers);
+    for (size_t i = 0; i < numbers.count; i++)
+        text_printf(out, "%s::%s::%" PRIu64 "\n", library->id, numbers.list[i].name,
+                    numbers.list[i].value);
     for (const struct go_plugin *plugin = go_plugin_first(library); plugin; plugin = plugin->next)
         put_plugin(out, plugin);
 }
 
 /* ---- JSON ---- */
 
-static void json_numbers(struct json *json, const struct number *numbers, size_t count) {
-    for (size_t i = 0; i < count; i++) {
-        json_key(json, numbers[i].name);
-        json_u64(json, (uint64_t)numbers[i].value);
+static void json_numbers(struct json *json, const struct numbers *numbers) {
+    for (size_t i = 0; i < numbers->count; i++) {
+        json_key(json, numbers->list[i].name);
+        json_u64(json, numbers->list[i].value);
     }
 }
 
 static void json_plugin(struct json *json, const struct go_plugin *plugin) {
-    struct number numbers[PLUGIN_NUMBERS];
-    plugin_numbers(plugin, numbers);
+    struct numbers numbers;
+    plugin_numbers(plugin, &numbers);
     json_open(json, '{');
     json_field(json, "name", plugin->name);
-    json_numbers(json, numbers, PLUGIN_NUMBERS);
+    json_field(json, "kind", span_of(go_plugin_kind_names[plugin->kind]));
+    json_numbers(json, &numbers);
     json_close(json, '}');
 }
 
 static void json_library(struct json *json, const struct go_library *library) {
+    struct numbers numbers;
     json_open(json, '{');
     json_field(json, "name", span_of(library->id));
     json_field(json, "path", span_of(library->path));
     json_field(json, "sdk", span_of(sdk_of(library)));
     json_field(json, "go", span_of(library->elf.go_version));
-    const struct seat_set *seats = seats_of(library);
-    if (seats) {
-        struct number numbers[LIBRARY_NUMBERS];
-        library_numbers(library, seats, numbers);
-        json_numbers(json, numbers, LIBRARY_NUMBERS);
-    }
+    json_field(json, "gogc", span_of(gogc_of(library)));
+    json_field(json, "go_memory_limit", span_of(limit_of(library)));
+    library_numbers(library, &numbers);
+    json_numbers(json, &numbers);
     json_key(json, "plugins");
     json_open(json, '[');
     for (const struct go_plugin *plugin = go_plugin_first(library); plugin; plugin = plugin->next)

@@ -1,7 +1,6 @@
 /* schema_filter: the HTTP filters that are built in: the router and Go. */
 #include "config/schema_tables.h"
 
-#include "base/unit.h"
 #include "config/load.h"
 
 /* ---- router ---- */
@@ -104,32 +103,10 @@ static const struct cfg_field golang_fields[] = {
              "LENIENT: nothing happens, and there is nothing to read. STRICT, as Envoy: the SDK "
              "panics in it, and without RecoverPanic that ends the process."),
 };
-/* As Go reads them: it ends the process over a GOMEMLIMIT that it does not understand. */
-static bool is_gogc(struct span text) {
-    static const struct unit percent[] = {{SPAN_INIT(""), 1}, {{NULL, 0}, 0}};
-    int64_t value;
-    return span_eq(text, SPAN_LIT("off")) || unit_parse(text, percent, INT32_MAX, &value);
-}
-
-static bool is_go_memory_limit(struct span text) {
-    static const struct unit bare[] = {{SPAN_INIT(""), 1}, {{NULL, 0}, 0}};
-    int64_t value;
-    return span_eq(text, SPAN_LIT("off")) || unit_parse(text, bare, INT64_MAX, &value) ||
-           unit_parse(text, unit_bytes, INT64_MAX, &value);
-}
-
 static void golang_check(struct cfg_loader *loader, const struct cfg_tree *node,
                          const struct cfg_path *path, void *message) {
     const struct cfg_golang *cfg = message;
-    if (!span_is_none(cfg->gogc) && !is_gogc(cfg->gogc))
-        cfg_report(loader, CFG_PROBLEM_INVALID, node, path,
-                   "gogc '%.*s': must be a percentage such as \"50\", or off", (int)cfg->gogc.len,
-                   cfg->gogc.ptr);
-    if (!span_is_none(cfg->go_memory_limit) && !is_go_memory_limit(cfg->go_memory_limit))
-        cfg_report(loader, CFG_PROBLEM_INVALID, node, path,
-                   "go_memory_limit '%.*s': must be a number of bytes, perhaps with B, KiB, MiB, "
-                   "GiB or TiB behind it, or off",
-                   (int)cfg->go_memory_limit.len, cfg->go_memory_limit.ptr);
+    cfg_check_go_wishes(loader, node, path, cfg->gogc, cfg->go_memory_limit);
 }
 
 const struct cfg_schema cfg_schema_golang = {

@@ -98,11 +98,13 @@ unsigned seat_set_size(const struct seat_set *set) {
     return set->count;
 }
 
-struct seat_counts seat_set_count(const struct seat_set *set) {
+struct seat_counts seat_set_count(const struct seat_set *set, const void *by) {
     struct seat_counts counts = {0};
     uint64_t now = ticks_now();
     for (unsigned i = 0; i < set->count; i++) {
         uint64_t since = atomic_load_explicit(&set->seats[i].since, memory_order_relaxed);
+        if (by && by != atomic_load_explicit(&set->seats[i].by, memory_order_relaxed))
+            continue;
         counts.busy += since != 0;
         counts.blocked += since != 0 && ticks_ns_between(since, now) >= seat_blocked_ns;
     }
@@ -305,10 +307,11 @@ static void run_timed(void *arg) {
     call->end = ticks_now();
 }
 
-uint64_t seat_call(struct seat *seat, rt_fn fn, void *arg) {
+uint64_t seat_call(struct seat *seat, const void *by, rt_fn fn, void *arg) {
     ASSERT(seat->mutex.held);
     struct timed_call call = {fn, arg, 0};
     uint64_t begin = ticks_now();
+    atomic_store_explicit(&seat->by, by, memory_order_relaxed);
     atomic_store_explicit(&seat->since, begin, memory_order_relaxed);
     foreign_call(run_timed, &call);
     atomic_store_explicit(&seat->since, 0, memory_order_relaxed);

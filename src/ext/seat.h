@@ -36,6 +36,7 @@ struct seat {
     uint32_t streams;         /* that have it */
     uint32_t number;          /* from 0 on; for life */
     _Atomic uint64_t since;   /* ticks at which the call in it began; 0: none */
+    _Atomic(const void *) by; /* whose call it is; stays behind it */
     struct seat_table *table; /* of the P that has it; NULL in the pool */
     struct seat *next;        /* in the pool, or among those the P was lent */
 };
@@ -50,7 +51,8 @@ struct seat_counts {
     unsigned busy;    /* a call is going on */
     unsigned blocked; /* and has been for seat_blocked_ns */
 };
-struct seat_counts seat_set_count(const struct seat_set *set);
+/* by: as in seat_call; NULL: of all. */
+struct seat_counts seat_set_count(const struct seat_set *set, const void *by);
 
 /* A seat for a stream, held (as by seat_lock). Parks while all are blocked, for as long as patience_ns: 0
  * for not at all, RT_FOREVER. 0; -ETIMEDOUT; -ECANCELED. */
@@ -66,5 +68,6 @@ static inline bool seat_is_held(const struct seat *seat) {
 MUST_CHECK int seat_lock(struct seat *seat, int64_t patience_ns);
 void seat_unlock(struct seat_set *set, struct seat *seat);
 
-/* Runs fn as foreign_call does, in a seat that is held. How long fn itself took, in nanoseconds. */
-uint64_t seat_call(struct seat *seat, rt_fn fn, void *arg);
+/* Runs fn as foreign_call does, in a seat that is held. How long fn itself took, in nanoseconds. by: whose code that
+ * is, for seat_set_count; never looked into. */
+uint64_t seat_call(struct seat *seat, const void *by BORROWED_BY(program), rt_fn fn, void *arg);

@@ -8,6 +8,7 @@
 #pragma once
 #include "config/config.h"
 #include "mem/arena.h"
+#include "proxy/doing.h"
 
 struct header_map;
 
@@ -16,6 +17,8 @@ struct cluster_specifier_kind {
     /* 0, or -EINVAL with the problems reported. */
     int (*build)(const struct cfg_any *typed_config, struct cfg_problems *problems, void **config);
     void (*free_config)(void *config);
+    /* What profiles say of it. May be NULL. */
+    void (*label)(const void *config, struct doing_labels *labels);
     /* The cluster's name, in the arena or as the config has it; absent: memory is short. There need be none of that
      * name. Borrows the headers, which nobody changes meanwhile. Parks. */
     struct span (*choose)(void *config, const struct header_map *headers, struct arena *arena,
@@ -25,6 +28,7 @@ struct cluster_specifier_kind {
 struct cluster_specifier {
     const struct cluster_specifier_kind *kind;
     struct span name;
+    struct doing_labels labels;
     void *config; /* owned */
 };
 

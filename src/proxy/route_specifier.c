@@ -24,6 +24,8 @@ struct cluster_specifier *route_specifier_build(struct route_builder *builder,
     *specifier = (struct cluster_specifier){.kind = kind, .name = config->name};
     if (kind->build(&config->typed_config, builder->problems, &specifier->config) != 0)
         return NULL;
+    if (kind->label)
+        kind->label(specifier->config, &specifier->labels);
     return route_own(builder, free_specifier, specifier) ? specifier : NULL;
 }
 

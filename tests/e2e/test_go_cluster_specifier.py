@@ -90,12 +90,14 @@ def test_the_plugin_names_the_cluster(edge):
 
 def test_each_plugin_has_a_default(edge):
     """Without a name, and after a panic, which is counted and told."""
-    panics = edge.sluice.stat("golang.cluster_specifier.panics")
+    panics = edge.sluice.stat("golang.cluster_specifier.network.panics")
+    defaults = edge.sluice.stat("golang.cluster_specifier.network.defaults")
     assert edge.cluster("/empty") == "default"
     assert edge.cluster("/header/x-absent") == "default"
     assert edge.cluster("/empty", "inline") == "beta"
     assert edge.cluster("/panic") == "default"
-    assert edge.sluice.stat("golang.cluster_specifier.panics") == panics + 1
+    assert edge.sluice.stat("golang.cluster_specifier.network.panics") == panics + 1
+    assert edge.sluice.stat("golang.cluster_specifier.network.defaults") == defaults + 3
     assert "golang cluster specifier plugin panic: no idea" in edge.sluice.log()
 
 

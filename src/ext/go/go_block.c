@@ -46,7 +46,7 @@ struct go_block *go_block_new(const struct go_plugin *plugin, unsigned shard) {
     if (!lent)
         goto no_loan;
     lent->block = handle;
-    lent->unfinalized = plugin->stats.unfinalized;
+    lent->unfinalized = plugin->stats.slots[GO_STAT_UNFINALIZED];
     lent->request.plugin_name = plugin->name.ptr;
     lent->request.plugin_name_len = plugin->name.len;
     for (int i = 0; i < 2; i++) {
@@ -56,7 +56,7 @@ struct go_block *go_block_new(const struct go_plugin *plugin, unsigned shard) {
     loan_lend(&go_lent_requests, block->loan);
     uint64_t *cells = stats_cells(shard);
     stats_bump(cells, go_stats.unfinalized->slot, 1);
-    stats_bump(cells, plugin->stats.unfinalized, 1);
+    stats_bump(cells, plugin->stats.slots[GO_STAT_UNFINALIZED], 1);
     return block;
 no_loan:
     tell_of_the_limit();
@@ -87,7 +87,7 @@ void go_block_end(struct go_block *block, unsigned shard) {
     const struct go_counts counts = block->counts;
     ext_unlock(&block->stream);
     if (block->entered) {
-        stats_bump(stats_cells(shard), block->plugin->stats.requests, 1);
+        stats_bump(stats_cells(shard), block->plugin->stats.slots[GO_STAT_REQUESTS], 1);
         go_plugin_stats_add(&block->plugin->stats, shard, &counts);
     }
     if (!block->entered)

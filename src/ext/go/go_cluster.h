@@ -12,6 +12,7 @@
 #include <pthread.h>
 
 #include "ext/go/go_quarantine.h"
+#include "ext/go/go_stats.h"
 #include "proxy/cluster_specifier.h"
 
 extern const struct cluster_specifier_kind cluster_specifier_kind_golang;
@@ -24,4 +25,5 @@ struct go_cluster_question {
     pthread_mutex_t lock;
     const struct header_map *headers; /* NULL: answered */
     struct go_quarantine_list texts;
+    struct go_counts counts;
 };

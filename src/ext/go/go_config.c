@@ -102,17 +102,6 @@ uint64_t go_config_parse(struct go_library *library, struct span name, struct sp
     return call.id;
 }
 
-static int settle_seats(struct go_config *config, const struct cfg_golang *cfg,
-                        struct cfg_problems *problems) {
-    char why[GO_LIBRARY_WHY_MAX];
-    int err = go_seats_settle(config->library, cfg->go_seats.set ? cfg->go_seats.value : 0, why);
-    if (why[0])
-        cfg_problem_add(problems, CFG_PROBLEM_WARNING, &cfg->mark, "%s", why);
-    if (!err)
-        config->seats = atomic_load_explicit(&config->library->seats, memory_order_relaxed);
-    return err;
-}
-
 uint64_t go_config_merge(const struct go_library *library, struct span name, uint64_t parent,
                          uint64_t child) {
     struct id_call call = {library, name, parent, child};
@@ -183,13 +172,14 @@ int go_config_new(const struct cfg_any *typed_config, struct cfg_problems *probl
     struct span name = span_make(kept_name, cfg->plugin_name.len);
     config->library = library;
     config->plugin_name = name;
-    config->plugin = go_plugin_get(library, name);
-    config->seat_wait_ns =
-        cfg->seat_wait_timeout.set ? cfg->seat_wait_timeout.ns : GO_SEAT_WAIT_DEFAULT_NS;
+    config->plugin = go_plugin_get(library, GO_PLUGIN_HTTP, name);
+    config->seats =
+        go_seats_settled(library, GO_SEATS_OF_WORKERS, &cfg->go_seats, &cfg->mark, problems);
+    config->seat_wait_ns = go_seat_wait_ns(&cfg->seat_wait_timeout);
     config->lenient = cfg->late_calls == CFG_LATE_CALLS_LENIENT;
     if (!config->lenient)
         atomic_store_explicit(&go_lent_strict, true, memory_order_relaxed);
-    if (!config->plugin || settle_seats(config, cfg, problems) != 0) {
+    if (!config->plugin || !config->seats) {
         free(config);
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark, "out of memory");
         return -EINVAL;

@@ -30,6 +30,9 @@ struct go_config {
  * from disk); short enough that those who wait for one that does not come to an end do not fill the
  * memory. */
 static const int64_t GO_SEAT_WAIT_DEFAULT_NS = NS_PER_S;
+static inline int64_t go_seat_wait_ns(const struct cfg_duration *wish) {
+    return wish->set ? wish->ns : GO_SEAT_WAIT_DEFAULT_NS;
+}
 
 /* From now on configurations are built without libraries, which are not loaded: the configs are good for nothing but
  * to be freed. For --mode validate, and to find what else is wrong with a configuration that the probe

@@ -34,10 +34,13 @@ int envoyGoClusterSpecifierGetHeader(uint64_t header, void *key, void *out) {
         if (span_eq(wanted, SPAN_LIT("host")))
             wanted = SPAN_LIT(":authority");
         pthread_mutex_lock(&question->lock);
+        question->counts.crossings++;
         if (question->headers)
             text = header_get_name(question->headers, wanted);
         if (!span_is_none(text))
             text = go_quarantine_keep(&question->texts, text);
+        if (!span_is_none(text))
+            question->counts.header_bytes_to_go += text.len;
         pthread_mutex_unlock(&question->lock);
     }
     handle_release(&ext_handles, header);

@@ -21,9 +21,10 @@ struct go_library {
     char *gogc, *memory_limit; /* what it was loaded with; empty: the process's */
     struct go_elf elf;
     struct go_functions fn;
-    /* go_seats.h: settled by the first configuration of an HTTP filter. */
+    /* go_seats.h: settled by the first configuration of an HTTP filter; of a network filter or cluster
+     * specifier. */
     uint32_t concurrency; /* announced; the number of seats */
-    _Atomic(struct seat_set *) seats;
+    _Atomic(struct seat_set *) seats, call_seats;
     struct go_library_stats stats;
     _Atomic(struct go_plugin *) plugins; /* go_plugin.h */
 };

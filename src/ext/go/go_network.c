@@ -20,12 +20,12 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
-#include "base/intern.h"
 #include "config/golang_config.h"
 #include "ext/go/go_any.h"
 #include "ext/go/go_config.h"
 #include "ext/go/go_lent.h"
 #include "ext/go/go_log.h"
+#include "ext/go/go_seats.h"
 #include "proxy/downstream.h"
 #include "proxy/filter_state.h"
 #include "proxy/worker.h"
@@ -42,7 +42,7 @@ enum {
 /* ---- calls, on a thread stack ---- */
 
 static const struct go_network_functions *functions_of(const struct go_peer_call *call) {
-    return &call->peer->library->fn.network;
+    return &call->peer->plugin->library->fn.network;
 }
 
 static void call_connection(void *arg) {
@@ -79,12 +79,24 @@ static void call_event(void *arg) {
     go_peer_call_ends();
 }
 
+/* By a coroutine of the connection's: they all say what it does by one doing. */
+static int call_go(struct go_client *client, rt_fn fn, struct go_peer_call *call) {
+    struct doing *doing = &client->n->doing;
+    client->in_go++;
+    doing_filter(doing, &client->config->plugin->labels);
+    int rc = go_peer_call(client->peer, fn, call);
+    if (--client->in_go == 0)
+        doing_filter(doing, NULL);
+    return rc;
+}
+
 int go_client_tell_data(struct go_client *client, struct span bytes, bool end, uint64_t *status) {
     const uint64_t slice[2] = {(uint64_t)(uintptr_t)bytes.ptr, bytes.len};
     struct go_peer_call call = {
         .slices = slice, .slice_count = bytes.len ? 1 : 0, .size = bytes.len, .end = end};
-    int rc = go_peer_call(client->peer, call_data, &call);
+    int rc = call_go(client, call_data, &call);
     *status = call.status;
+    client->gave_up |= rc == -ETIMEDOUT;
     return rc != 0 ? rc : go_peer_wait_for_room(&call);
 }
 
@@ -104,7 +116,7 @@ int go_client_tell_write(struct go_client *client, const struct iovec *pieces, i
         call.size += len;
     }
     call.slices = slices;
-    int rc = go_peer_call(client->peer, call_write, &call);
+    int rc = call_go(client, call_write, &call);
     if (slices != at_hand)
         free(slices);
     *status = call.status;
@@ -141,8 +153,11 @@ static int do_write(void *owner, struct span bytes, bool end) {
     network_stream_hold(n);
     int rc = comutex_lock(&client->writes, RT_FOREVER);
     if (rc == 0) {
-        call = (struct go_peer_call){
-            .slices = slice, .slice_count = bytes.len ? 1 : 0, .size = bytes.len, .end = end};
+        call = (struct go_peer_call){.patience = GO_PEER_UNTIL_CANCELLED,
+                                     .slices = slice,
+                                     .slice_count = bytes.len ? 1 : 0,
+                                     .size = bytes.len,
+                                     .end = end};
         rc = go_peer_call(client->peer, call_write, &call);
         if (rc == 0 && call.status == GO_NETWORK_CONTINUE)
             rc = write_to(client, bytes, end);
@@ -231,12 +246,12 @@ static enum network_result serve(struct network_stream *n, void *self) {
     read_all(client);
     if (client->read_ended && !client->closing)
         go_peer_flush(client->peer, rt_now_ns() + FLUSH_MS * NS_PER_MS);
-    if (!client->closing)
+    if (!client->closing && !client->gave_up)
         n->connection->closed_by_peer = true;
     rt_cancel_clear();
     go_peer_stop_writing(client->peer);
     rt_cancel_clear();
-    if (client->closing && client->close_type == GO_CLOSE_RESET)
+    if (client->gave_up || (client->closing && client->close_type == GO_CLOSE_RESET))
         socket_reset_on_close(&n->connection->socket);
     else if (client->closing)
         linger(client);
@@ -325,17 +340,20 @@ static int wait_for_continue(struct go_client *client) {
 /* As it is on Envoy with TLS: the handshake is over. */
 static int tell_connected(struct go_client *client) {
     struct go_peer_call call = {.number = GO_PEER_CONNECTED};
-    return client->n->info->chain->transport.kind ? go_peer_call(client->peer, call_event, &call)
-                                                  : 0;
+    return client->n->info->chain->transport.kind ? call_go(client, call_event, &call) : 0;
 }
 
 static int announce(struct go_client *client) {
-    struct go_peer_call call = {.plugin_name = client->config->plugin_name,
-                                .config_id = client->config->id};
-    client->peer->known = client->peer->announced = true;
-    int rc = go_peer_call(client->peer, call_connection, &call);
-    if (rc == 0)
-        rc = tell_connected(client);
+    struct go_peer *peer = client->peer;
+    const struct go_plugin *plugin = client->config->plugin;
+    struct go_peer_call call = {.plugin_name = plugin->name, .config_id = client->config->id};
+    peer->announced = true;
+    int rc = call_go(client, call_connection, &call);
+    peer->known = peer->announced = rc == 0;
+    if (rc != 0)
+        return rc;
+    stats_bump(stats_cells(peer->p_index), plugin->stats.slots[GO_STAT_REQUESTS], 1);
+    rc = tell_connected(client);
     if (rc == 0 && !client->config->is_last && call.status != GO_NETWORK_CONTINUE)
         rc = wait_for_continue(client);
     return rc;
@@ -352,11 +370,13 @@ static int open_connection(struct network_stream *n, const struct network_filter
     client->lent = span_make("", 0);
     comutex_init(&client->writes);
     client->inner_writer = n->writer;
-    client->peer = go_peer_new(config->library, false, n->worker->index, n->worker->index);
+    client->peer = go_peer_new(config->plugin, false, n->worker->index, n->worker->index);
     if (!client->peer) {
         free(client);
         return -ENOMEM;
     }
+    client->peer->seat_wait_ns = config->seat_wait_ns;
+    client->peer->listener = *n->doing.listener;
     if (client->peer->lent)
         fill_info(client);
     lend_state(client);
@@ -402,14 +422,29 @@ static struct go_library *library_of(const struct cfg_golang_network *cfg,
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark, "out of memory");
         return NULL;
     }
+    const struct go_library_wish wish = {cfg->gogc, cfg->go_memory_limit};
     struct go_library *library =
-        go_library_named(cfg->library_id, cfg->library_path, NULL, &cfg->mark, problems);
+        go_library_named(cfg->library_id, cfg->library_path, &wish, &cfg->mark, problems);
     if (library && !go_network_functions_are_there(&library->fn.network)) {
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark, "%s has no network filters",
                         library->path);
         return NULL;
     }
     return library;
+}
+
+/* 0 or -ENOMEM. */
+static int seat(struct go_network *network, struct go_library *library,
+                const struct cfg_golang_network *cfg, struct cfg_problems *problems) {
+    network->seat_wait_ns = go_seat_wait_ns(&cfg->seat_wait_timeout);
+    network->is_last = cfg->is_terminal_filter;
+    network->passes_read_data = cfg->pass_read_data;
+    if (!library)
+        return 0;
+    network->plugin = go_plugin_get(library, GO_PLUGIN_NETWORK, cfg->plugin_name);
+    bool has_seats =
+        go_seats_settled(library, GO_SEATS_OF_CALLS, &cfg->go_seats, &cfg->mark, problems) != NULL;
+    return network->plugin && has_seats ? 0 : -ENOMEM;
 }
 
 static int build(const struct cfg_any *typed_config, const struct snapshot *snapshot,
@@ -421,8 +456,7 @@ static int build(const struct cfg_any *typed_config, const struct snapshot *snap
     struct config_call call = {.library = library};
     struct go_network *network = calloc(1, sizeof *network);
     char *bytes = go_any_bytes(cfg->has_plugin_config ? &cfg->plugin_config : NULL, &call.len);
-    const char *name = intern(cfg->plugin_name, SIZE_MAX); /* Go reads it at each connection */
-    if (!network || !bytes || !name) {
+    if (!network || !bytes || seat(network, library, cfg, problems) != 0) {
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark, "out of memory");
         free(network);
         free(bytes);
@@ -436,13 +470,7 @@ static int build(const struct cfg_any *typed_config, const struct snapshot *snap
     if (library)
         go_on_thread_stack(call_config, &call);
     free(bytes);
-    *network = (struct go_network){
-        .library = library,
-        .plugin_name = span_make(name, cfg->plugin_name.len),
-        .id = call.id,
-        .is_last = cfg->is_terminal_filter,
-        .passes_read_data = cfg->pass_read_data,
-    };
+    network->id = call.id;
     *out = network;
     return 0;
 }
@@ -453,7 +481,8 @@ uint64_t go_network_try(struct go_library *library, struct span name, struct spa
     if (!go_network_functions_are_there(fn) || go_peers_init() != 0)
         return 0;
     call_config(&call);
-    struct go_peer *peer = go_peer_new(library, false, 0, STATS_SHARD_FOREIGN);
+    struct go_plugin *plugin = go_plugin_get(library, GO_PLUGIN_NETWORK, name);
+    struct go_peer *peer = plugin ? go_peer_new(plugin, false, 0, STATS_SHARD_FOREIGN) : NULL;
     if (!peer)
         return 0;
     for (int i = 0; peer->lent && i < 2; i++) { /* of no other use than to look like one */

@@ -5,9 +5,9 @@
 #include "ext/go/go_peer.h"
 
 struct go_network {
-    struct go_library *library;
-    struct span plugin_name; /* interned */
+    struct go_plugin *plugin; /* NULL: built dry */
     uint64_t id;
+    int64_t seat_wait_ns;
     bool is_last, passes_read_data;
 };
 
@@ -18,8 +18,10 @@ struct go_client {
     struct go_peer *peer;
     bool closing; /* Go wants it to end */
     bool broken;  /* the socket, while nobody read it */
+    bool gave_up; /* there was no seat for what the client sent */
     bool read_ended;
     enum go_close_type close_type;
+    unsigned in_go; /* coroutines */
     struct g *reading,
         *writing; /* who is in our reader, in our writer; of the last one: who serves */
     /* Before other filters. */

@@ -14,6 +14,10 @@
  *      different peers are not, a client's and its upstream's included: neither are they on Envoy, where an
  *      upstream's thread is chosen in turn.
  *
+ * Seats  A call takes one when it has `calls`, for its own time (go_plugin_call), so a connection waits with one call at
+ *      most. What cannot be refused without a hole in the stream (what Go wrote, what an upstream sent) waits
+ *      as long as the connection does; the first and the last word of a connection for as long as it takes.
+ *
  * Room  Write has no result, and must not wait: in a callback it would wait for itself. So too much is noted where the
  *      callback's coroutine finds it, on the thread's own variable, and that coroutine waits before it reads on.
  *
@@ -52,7 +56,9 @@ struct go_waiter {
 /* ---- life ---- */
 
 static void end_loan(void *memory) {
+    const struct go_lent_peer *lent = memory;
     stat_dec(go_peer_stats.unfinalized, STATS_SHARD_FOREIGN);
+    stats_cell_add(lent->unfinalized, STATS_SHARD_FOREIGN, (uint64_t)-1);
 }
 
 static int init_error;
@@ -102,17 +108,20 @@ static void tell_of_the_limit(void) {
 static void message(struct rt_post *post);
 static void hard_message(struct rt_post *post);
 
-struct go_peer *go_peer_new(struct go_library *library, bool is_upstream, unsigned p_index,
+struct go_peer *go_peer_new(struct go_plugin *plugin, bool is_upstream, unsigned p_index,
                             unsigned shard) {
     struct go_peer *peer = calloc(1, sizeof *peer);
     if (!peer)
         return NULL;
     (void)pthread_mutex_init(&peer->lock, NULL); /* cannot fail with default attributes */
-    peer->library = library;
+    peer->plugin = plugin;
+    peer->seat_wait_ns = RT_FOREVER;
     peer->p_index = p_index;
     peer->post.fn = message;
     peer->hard_post.fn = hard_message;
     comutex_init(&peer->calls);
+    doing_init(&peer->doing, &peer->listener);
+    doing_filter(&peer->doing, &plugin->labels);
     wait_queue_init(&peer->write_ends);
     peer->handle =
         handle_make(&ext_handles, shard,
@@ -131,8 +140,10 @@ struct go_peer *go_peer_new(struct go_library *library, bool is_upstream, unsign
     }
     peer->lent->handle = peer->handle;
     peer->lent->is_upstream = is_upstream;
+    peer->lent->unfinalized = plugin->stats.slots[GO_STAT_UNFINALIZED];
     loan_lend(&go_lent_peers, peer->loan); /* nobody is told the address before it is filled in */
     stat_inc(go_peer_stats.unfinalized, shard);
+    stat_inc(plugin->stats.read[GO_STAT_UNFINALIZED], shard);
     return peer;
 }
 
@@ -165,6 +176,15 @@ static void refuse_commands(struct go_peer *peer) {
     wake_waiters_locked(peer);
     pthread_mutex_unlock(&peer->lock);
     free_commands(commands);
+}
+
+/* On its P; what Go's threads counted goes to the P's shard. */
+static void take_counts(struct go_peer *peer) {
+    pthread_mutex_lock(&peer->lock);
+    const struct go_counts counts = peer->counts;
+    peer->counts = (struct go_counts){0};
+    pthread_mutex_unlock(&peer->lock);
+    go_plugin_stats_add(&peer->plugin->stats, peer->p_index, &counts);
 }
 
 /* Our lease on it is the last thing to go. */
@@ -257,7 +277,7 @@ static void tell_the_end(struct go_peer *peer) {
     while (comutex_lock(&peer->calls, RT_FOREVER) != 0)
         rt_cancel_clear(); /* it came late */
     peer->announced = false;
-    foreign_call(peer->itab->tell_event, &call);
+    go_plugin_call_surely(peer->plugin, peer->p_index, peer->itab->tell_event, &call);
     comutex_unlock(&peer->calls);
 }
 
@@ -271,10 +291,12 @@ static void run(void *arg) {
         if (command)
             done(peer, command);
         wait_queue_wake_all(&peer->write_ends);
+        take_counts(peer);
         if (!command && !peer->ended)
             (void)rt_park("commands of Go", RT_FOREVER); /* whatever wakes it, it looks again */
     }
     tell_the_end(peer);
+    take_counts(peer);
     peer->g = NULL;
     let_go(peer);
 }
@@ -282,7 +304,9 @@ static void run(void *arg) {
 int go_peer_start(struct go_peer *peer, const struct go_peer_itab *itab, void *owner) {
     peer->itab = itab;
     peer->owner = owner;
-    return go_here("go peer", run, peer);
+    const struct go_options options = {
+        .name = "go peer", .place = RT_HERE, .describer = &peer->doing.describer};
+    return go_with(&options, run, peer);
 }
 
 void go_peer_end(struct go_peer *peer, int64_t event) {
@@ -401,13 +425,23 @@ NOINLINE void go_peer_call_ends(void) {
     current = NULL;
 }
 
-NOINLINE unsigned go_peer_p_here(void) {
-    return current ? current->peer->p_index : rt_p_count();
+NOINLINE const struct go_peer *go_peer_here(void) {
+    return current ? current->peer : NULL;
 }
 
 static NOINLINE void note_full(uint64_t handle) {
     if (current)
         current->full = handle;
+}
+
+static int call_seated(struct go_peer *peer, rt_fn fn, struct go_peer_call *call) {
+    if (call->patience == GO_PEER_SURELY) {
+        go_plugin_call_surely(peer->plugin, peer->p_index, fn, call);
+        return 0;
+    }
+    bool waits = call->patience == GO_PEER_UNTIL_CANCELLED;
+    return go_plugin_call(peer->plugin, peer->p_index, waits ? RT_FOREVER : peer->seat_wait_ns, fn,
+                          call);
 }
 
 int go_peer_call(struct go_peer *peer, rt_fn fn, struct go_peer_call *call) {
@@ -416,10 +450,12 @@ int go_peer_call(struct go_peer *peer, rt_fn fn, struct go_peer_call *call) {
         return rc;
     call->peer = peer;
     call->full = 0;
-    if (peer->announced)
-        foreign_call(fn, call);
-    else
-        rc = -ECANCELED;
+    rc = peer->announced ? call_seated(peer, fn, call) : -ECANCELED;
+    if (rc == 0) {
+        uint64_t *cells = stats_cells(peer->p_index);
+        stats_bump(cells, peer->plugin->stats.slots[GO_STAT_BODY_BYTES_TO_GO], call->size);
+        take_counts(peer);
+    }
     comutex_unlock(&peer->calls);
     return rc;
 }
@@ -468,8 +504,10 @@ int go_peer_find(const void *address, bool is_upstream, struct go_peer_visit *vi
         return GO_FILTER_IS_GONE;
     }
     visit->peer = handle_lease(&ext_handles, visit->lent->handle, go_peer_key);
-    if (visit->peer)
+    if (visit->peer) {
         pthread_mutex_lock(&visit->peer->lock);
+        visit->peer->counts.crossings++;
+    }
     return GO_OK;
 }
 
@@ -502,6 +540,7 @@ int go_peer_write_locked(struct go_peer *peer, struct span bytes, bool end) {
     *command = (struct go_command){.end = end, .len = bytes.len};
     if (bytes.len)
         memcpy(command->bytes, bytes.ptr, bytes.len);
+    peer->counts.body_bytes_from_go += bytes.len;
     push_locked(peer, command);
     if (peer->queued > GO_PEER_QUEUE_HIGH)
         note_full(peer->handle);

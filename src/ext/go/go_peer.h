@@ -19,7 +19,7 @@
 #pragma once
 #include <pthread.h>
 
-#include "ext/go/go_library.h"
+#include "ext/go/go_plugin.h"
 #include "io/address.h"
 #include "mem/loan.h"
 #include "rt/rt.h"
@@ -39,6 +39,7 @@ enum {
 struct go_lent_peer {
     uint64_t handle; /* of the go_peer, in ext_handles */
     bool is_upstream;
+    uint32_t unfinalized; /* slot of the plugin's gauge */
     struct go_peer_info {
         size_t len;
         char text[ADDRESS_TEXT_MAX];
@@ -86,8 +87,10 @@ struct go_peer {
     size_t queued; /* bytes of commands, the one that is being done included */
     struct go_waiter *waiters;
     struct filter_state *state; /* of the client's connection; NULL: none */
+    struct go_counts counts;    /* that the P has not taken yet */
     /* Constant once it is lent. */
-    struct go_library *library;
+    struct go_plugin *plugin; /* of an upstream: whose callback asked for it, if it was one */
+    int64_t seat_wait_ns;
     struct loan loan;
     struct go_lent_peer *lent; /* valid until the end; NULL: there was no more to be had */
     uint64_t handle;
@@ -103,7 +106,9 @@ struct go_peer {
     bool announced;    /* and has it in its map */
     bool ended, reset; /* reset: it was told to close since it is broken */
     int64_t end_event;
-    struct comutex calls; /* into Go */
+    struct comutex calls;         /* into Go */
+    struct doing_labels listener; /* a copy: its configuration may end before */
+    struct doing doing;           /* of "go peer" */
     struct wait_queue
         write_ends; /* who waits for is_writing to be false, or for the queue to be empty */
 };
@@ -112,7 +117,7 @@ struct go_peer {
 
 /* With a handle, but without a coroutine. Nobody knows its address yet: fill in lent->info, then go_peer_start, or
  * go_peer_drop. shard: STATS_SHARD_FOREIGN away from Ps. NULL when memory is short. */
-struct go_peer *go_peer_new(struct go_library *library, bool is_upstream, unsigned p_index,
+struct go_peer *go_peer_new(struct go_plugin *plugin, bool is_upstream, unsigned p_index,
                             unsigned shard);
 /* Commands are done from here on. -ENOMEM: go_peer_drop. */
 MUST_CHECK int go_peer_start(struct go_peer *peer, const struct go_peer_itab *itab,
@@ -130,9 +135,17 @@ void go_peer_stop_writing(struct go_peer *peer);
 /* The same without waiting. */
 void go_peer_cut_writing(struct go_peer *peer);
 
-/* A call into Go, made by the fn of foreign_call. */
+/* For a seat. */
+enum go_peer_patience {
+    GO_PEER_AS_CONFIGURED, /* seat_wait_ns, then -ETIMEDOUT */
+    GO_PEER_UNTIL_CANCELLED,
+    GO_PEER_SURELY, /* it is made whoever cancels */
+};
+
+/* A call into Go, made by the fn of go_plugin_call. */
 struct go_peer_call {
     struct go_peer *peer;
+    enum go_peer_patience patience;
     const uint64_t *slices; /* pairs of address and length */
     int64_t slice_count;
     uint64_t size;
@@ -144,7 +157,7 @@ struct go_peer_call {
     uint64_t status; /* what it returned */
     uint64_t full;   /* handle of a peer that it wrote too much to; 0: none */
 };
-/* Of a peer that is announced. 0; -ECANCELED: it was not made. Parks. */
+/* Of a peer that is announced. 0; -ECANCELED, -ETIMEDOUT: it was not made. Parks. */
 MUST_CHECK int go_peer_call(struct go_peer *peer, rt_fn fn, struct go_peer_call *call);
 /* As fn begins, and as it ends: what the plugin asks for meanwhile is known to come of this call. */
 void go_peer_call_begins(struct go_peer_call *call);
@@ -174,8 +187,9 @@ int go_peer_leave(struct go_peer_visit *visit, int code);
 /* Copies it to the queue. GO_OK, GO_FILTER_IS_DESTROYED or GO_INTERNAL_FAILURE. */
 MUST_CHECK int go_peer_write_locked(struct go_peer *peer, struct span bytes, bool end);
 MUST_CHECK int go_peer_close_locked(struct go_peer *peer, int type);
-/* Where a call that is going on on this thread came from; p_count: of none. */
-unsigned go_peer_p_here(void);
+/* Whose call is going on on this thread, borrowed until that returns; NULL: none. Only what
+ * is constant of it may be looked at. */
+const struct go_peer *go_peer_here(void);
 
 /* Idempotent; before the first configuration. Any thread. 0 or -ENOMEM. */
 MUST_CHECK int go_peers_init(void);

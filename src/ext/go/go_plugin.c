@@ -1,10 +1,12 @@
 /* go_plugin: see the header. The list of a library only grows, at its head. */
 #include "ext/go/go_plugin.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 
 #include "base/intern.h"
+#include "ext/go/go_seats.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of adding */
 
@@ -12,31 +14,53 @@ struct go_plugin *go_plugin_first(const struct go_library *library) {
     return atomic_load_explicit(&library->plugins, memory_order_acquire); /* the store below */
 }
 
-static struct go_plugin *make_locked(struct go_library *library, struct span name) {
+static void label(struct go_plugin *plugin) {
+    struct doing_labels *labels = &plugin->labels;
+    if (plugin->kind == GO_PLUGIN_NETWORK)
+        doing_labels_add(labels, "filter", SPAN_LIT("envoy.filters.network.golang"));
+    if (plugin->kind == GO_PLUGIN_CLUSTER)
+        doing_labels_add(labels, "filter",
+                         SPAN_LIT("envoy.router.cluster_specifier_plugin.golang"));
+    doing_labels_add(labels, "library", span_of(plugin->library->id));
+    if (plugin->kind != GO_PLUGIN_CLUSTER)
+        doing_labels_add(labels, "plugin", plugin->name);
+}
+
+static struct go_plugin *make_locked(struct go_library *library, enum go_plugin_kind kind,
+                                     struct span name) {
     const char *kept = intern(name, SIZE_MAX);
     struct go_plugin *plugin = kept ? calloc(1, sizeof(*plugin)) : NULL;
     if (!plugin)
         return NULL;
-    struct span id = span_of(library->id);
     plugin->library = library;
+    plugin->kind = kind;
     plugin->name = span_make(kept, name.len);
-    doing_labels_add(&plugin->labels, "library", id);
-    doing_labels_add(&plugin->labels, "plugin", plugin->name);
-    go_plugin_stats_init(&plugin->stats, id, plugin->name);
+    label(plugin);
+    go_plugin_stats_init(&plugin->stats, kind, span_of(library->id), plugin->name);
     plugin->next = go_plugin_first(library);
     atomic_store_explicit(&library->plugins, plugin, memory_order_release);
     return plugin;
 }
 
-struct go_plugin *go_plugin_get(struct go_library *library, struct span name) {
+struct go_plugin *go_plugin_get(struct go_library *library, enum go_plugin_kind kind,
+                                struct span name) {
     pthread_mutex_lock(&lock);
     struct go_plugin *plugin = go_plugin_first(library);
-    while (plugin && !span_eq(plugin->name, name))
+    while (plugin && !(plugin->kind == kind && span_eq(plugin->name, name)))
         plugin = plugin->next;
     if (!plugin)
-        plugin = make_locked(library, name);
+        plugin = make_locked(library, kind, name);
     pthread_mutex_unlock(&lock);
     return plugin;
+}
+
+static enum go_seats_kind seats_of(const struct go_plugin *plugin) {
+    return plugin->kind == GO_PLUGIN_HTTP ? GO_SEATS_OF_WORKERS : GO_SEATS_OF_CALLS;
+}
+
+struct seat_counts go_plugin_calls(const struct go_plugin *plugin) {
+    const struct seat_set *seats = go_seats_of(plugin->library, seats_of(plugin));
+    return seats ? seat_set_count(seats, plugin) : (struct seat_counts){0};
 }
 
 /* To the nearest: most calls take less than a microsecond, and would all take none. */
@@ -46,4 +70,41 @@ void go_plugin_called(struct go_plugin *plugin, unsigned shard, uint64_t took_ns
         return;
     atomic_store_explicit(&plugin->wary_until_ns, rt_now_ns() + GO_PLUGIN_WARY_S * NS_PER_S,
                           memory_order_relaxed);
+}
+
+/* ---- calls that have a seat for themselves ---- */
+
+static int take_seat(const struct go_plugin *plugin, struct seat_set *seats, unsigned shard,
+                     int64_t patience_ns, struct seat **seat) {
+    int err = seat_take(seats, false, 0, seat);
+    if (__builtin_expect(err == 0, 1))
+        return 0;
+    stat_inc(plugin->library->stats.seat_waits, shard);
+    err = seat_take(seats, false, patience_ns, seat);
+    if (err == -ETIMEDOUT)
+        stat_inc(plugin->library->stats.seat_timeouts, shard);
+    return err;
+}
+
+int go_plugin_call(struct go_plugin *plugin, unsigned shard, int64_t patience_ns, rt_fn fn,
+                   void *arg) {
+    struct seat_set *seats = go_seats_of(plugin->library, GO_SEATS_OF_CALLS);
+    struct seat *seat;
+    int err = take_seat(plugin, seats, shard, patience_ns, &seat);
+    if (err != 0)
+        return err;
+    go_plugin_called(plugin, shard, seat_call(seat, plugin, fn, arg));
+    seat_unlock(seats, seat);
+    seat_leave(seats, seat);
+    return 0;
+}
+
+void go_plugin_call_surely(struct go_plugin *plugin, unsigned shard, rt_fn fn, void *arg) {
+    bool cancelled = false;
+    while (go_plugin_call(plugin, shard, RT_FOREVER, fn, arg) != 0) {
+        rt_cancel_clear();
+        cancelled = true;
+    }
+    if (cancelled)
+        rt_cancel(rt_self());
 }

@@ -1,8 +1,8 @@
-/* go_plugin: one plugin of one library. Configurations of it come and go; what is known of its code, its
- * counters and whether it blocks, stays.
+/* go_plugin: one plugin of one library: an HTTP filter, a network filter, or the library's cluster specifier.
+ * Configurations of it come and go; what is known of its code, its counters and whether it blocks, stays.
  *
  * Ownership  For the life of the process.
- * Threads    go_plugin_get, _first: any. The rest: coroutines on a P. */
+ * Threads    go_plugin_get, _first, _calls: any. The rest: coroutines on a P. */
 #pragma once
 #include "ext/go/go_library.h"
 #include "ext/go/go_stats.h"
@@ -13,16 +13,21 @@ enum { GO_PLUGIN_WARY_S = 10 };
 struct go_plugin {
     struct go_plugin *next; /* of its library */
     struct go_library *library;
-    struct span name;           /* interned */
-    struct doing_labels labels; /* library and plugin */
+    enum go_plugin_kind kind;
+    struct span name; /* interned */
+    /* Library and plugin; and the filter, except of an HTTP filter, which its chain names. */
+    struct doing_labels labels;
     struct go_plugin_stats stats;
     /* Until then its streams have seats apart: a call of it blocked in the last GO_PLUGIN_WARY_S. */
     _Atomic int64_t wary_until_ns;
 };
 
-/* name is interned. NULL when memory is short. */
-MUST_CHECK struct go_plugin *go_plugin_get(struct go_library *library, struct span name);
+/* name is interned; a cluster specifier's is for people. NULL when memory is short. */
+MUST_CHECK struct go_plugin *go_plugin_get(struct go_library *library, enum go_plugin_kind kind,
+                                           struct span name);
 struct go_plugin *go_plugin_first(const struct go_library *library);
+/* Those that are going on. */
+struct seat_counts go_plugin_calls(const struct go_plugin *plugin);
 
 static inline bool go_plugin_is_wary(const struct go_plugin *plugin) {
     int64_t until_ns = atomic_load_explicit(&plugin->wary_until_ns, memory_order_relaxed);
@@ -31,3 +36,11 @@ static inline bool go_plugin_is_wary(const struct go_plugin *plugin) {
 
 /* A call of it took so long; the coroutine that made it is on its P again. */
 void go_plugin_called(struct go_plugin *plugin, unsigned shard, uint64_t took_ns);
+
+/* Calls fn as foreign_call does, in a seat that the call has for itself (go_seats.h): for what belongs to no
+ * worker of the SDK's. 0; -ETIMEDOUT: there was none in patience_ns; -ECANCELED. After an error it was not
+ * called. Parks. */
+MUST_CHECK int go_plugin_call(struct go_plugin *plugin, unsigned shard, int64_t patience_ns,
+                              rt_fn fn, void *arg);
+/* However long that takes, and whoever cancels: that is kept for afterwards. */
+void go_plugin_call_surely(struct go_plugin *plugin, unsigned shard, rt_fn fn, void *arg);

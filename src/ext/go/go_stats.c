@@ -6,6 +6,7 @@
 
 #include "ext/go/go_library.h"
 #include "ext/go/go_plugin.h"
+#include "ext/go/go_seats.h"
 
 struct go_stats go_stats;
 
@@ -45,11 +46,19 @@ static struct statistic *of_library(enum stat_kind kind, struct span library, co
     return stats_get(kind, plain(name, len), span_of(metric), &tag, 1);
 }
 
+static struct go_seat_stats of_seats(struct span library, const char *const names[3]) {
+    return (struct go_seat_stats){of_library(STAT_GAUGE, library, names[0]),
+                                  of_library(STAT_GAUGE, library, names[1]),
+                                  of_library(STAT_GAUGE, library, names[2])};
+}
+
 void go_library_stats_init(struct go_library_stats *stats, struct span library) {
+    static const char *const seats[] = {"seats", "seats_busy", "seats_blocked"},
+                             *const call_seats[] = {"call_seats", "call_seats_busy",
+                                                    "call_seats_blocked"};
     *stats = (struct go_library_stats){
-        .seats = of_library(STAT_GAUGE, library, "seats"),
-        .seats_busy = of_library(STAT_GAUGE, library, "seats_busy"),
-        .seats_blocked = of_library(STAT_GAUGE, library, "seats_blocked"),
+        .seats = of_seats(library, seats),
+        .call_seats = of_seats(library, call_seats),
         .seat_waits = of_library(STAT_COUNTER, library, "seat_waits"),
         .seat_timeouts = of_library(STAT_COUNTER, library, "seat_timeouts"),
         .merges = of_library(STAT_COUNTER, library, "merges"),
@@ -58,46 +67,67 @@ void go_library_stats_init(struct go_library_stats *stats, struct span library) 
     };
 }
 
+/* ---- of plugins ---- */
+
+const char *const go_plugin_kind_names[GO_PLUGIN_KINDS] = {"http", "network", "cluster_specifier"};
+
+static const char *const prefixes[GO_PLUGIN_KINDS] = {"golang.plugin", "golang.network",
+                                                      "golang.cluster_specifier"};
+
+static const struct {
+    enum stat_kind kind;
+    const char *names[GO_PLUGIN_KINDS];
+} table[GO_PLUGIN_STATS] = {
+    [GO_STAT_REQUESTS] = {STAT_COUNTER, {"requests", "connections", "requests"}},
+    [GO_STAT_CALLS] = {STAT_COUNTER, {"calls", "calls", "calls"}},
+    [GO_STAT_CALLS_BUSY] = {STAT_GAUGE, {"calls_busy", "calls_busy", "calls_busy"}},
+    [GO_STAT_CALLS_BLOCKED] = {STAT_GAUGE, {"calls_blocked", "calls_blocked", "calls_blocked"}},
+    [GO_STAT_CROSSINGS] = {STAT_COUNTER, {"crossings", "crossings", "crossings"}},
+    [GO_STAT_HEADER_COPIES] = {STAT_COUNTER, {"header_copies", NULL, NULL}},
+    [GO_STAT_HEADER_BYTES_TO_GO] = {STAT_COUNTER, {"header_bytes_to_go", NULL, "bytes_to_go"}},
+    [GO_STAT_HEADER_BYTES_FROM_GO] = {STAT_COUNTER, {"header_bytes_from_go", NULL, NULL}},
+    [GO_STAT_BODY_BYTES_TO_GO] = {STAT_COUNTER, {"body_bytes_to_go", "bytes_to_go", NULL}},
+    [GO_STAT_BODY_BYTES_FROM_GO] = {STAT_COUNTER, {"body_bytes_from_go", "bytes_from_go", NULL}},
+    [GO_STAT_PANICS] = {STAT_COUNTER, {"panics", NULL, "panics"}},
+    [GO_STAT_LOCAL_REPLIES] = {STAT_COUNTER, {"local_replies", NULL, NULL}},
+    [GO_STAT_DEFAULTS] = {STAT_COUNTER, {NULL, NULL, "defaults"}},
+    [GO_STAT_UNFINALIZED] = {STAT_GAUGE, {"unfinalized_requests", "unfinalized_connections", NULL}},
+};
+
+const char *go_plugin_stat_name(enum go_plugin_kind kind, enum go_plugin_stat stat) {
+    return table[stat].names[kind];
+}
+
 struct plugin_name {
+    enum go_plugin_kind kind;
     struct span library, plugin;
 };
 
-static struct statistic *of_plugin(enum stat_kind kind, const struct plugin_name *of,
+static struct statistic *of_plugin(const struct plugin_name *of, enum stat_kind kind,
                                    const char *what) {
     char name[NAME_MAX_BYTES], metric[64];
+    bool has_name = of->kind != GO_PLUGIN_CLUSTER; /* a library has one */
     struct stat_tag tags[2] = {{SPAN_LIT("library"), of->library},
                                {SPAN_LIT("plugin"), of->plugin}};
-    int len = snprintf(name, sizeof name, "golang.plugin.%.*s.%.*s.%s", (int)of->library.len,
-                       of->library.ptr, (int)of->plugin.len, of->plugin.ptr, what);
-    (void)snprintf(metric, sizeof metric, "golang.plugin.%s", what);
-    return stats_get(kind, plain(name, len), span_of(metric), tags, 2);
+    int len = snprintf(name, sizeof name, "%s.%.*s%s%.*s.%s", prefixes[of->kind],
+                       (int)of->library.len, of->library.ptr, has_name ? "." : "",
+                       has_name ? (int)of->plugin.len : 0, of->plugin.ptr, what);
+    (void)snprintf(metric, sizeof metric, "%s.%s", prefixes[of->kind], what);
+    return stats_get(kind, plain(name, len), span_of(metric), tags, has_name ? 2 : 1);
 }
 
-static const struct statistic *counter(const struct plugin_name *of, const char *what) {
-    return of_plugin(STAT_COUNTER, of, what);
-}
-
-void go_plugin_stats_init(struct go_plugin_stats *stats, struct span library, struct span plugin) {
-    const struct plugin_name name = {library, plugin}, *of = &name;
-    *stats = (struct go_plugin_stats){
-        .crossings = counter(of, "crossings")->slot,
-        .header_copies = counter(of, "header_copies")->slot,
-        .header_bytes_to_go = counter(of, "header_bytes_to_go")->slot,
-        .header_bytes_from_go = counter(of, "header_bytes_from_go")->slot,
-        .body_bytes_to_go = counter(of, "body_bytes_to_go")->slot,
-        .body_bytes_from_go = counter(of, "body_bytes_from_go")->slot,
-        .read = {.requests = counter(of, "requests"),
-                 .panics = counter(of, "panics"),
-                 .local_replies = counter(of, "local_replies"),
-                 .unfinalized = of_plugin(STAT_GAUGE, of, "unfinalized_requests"),
-                 .call_times = of_plugin(STAT_HISTOGRAM, of, "call_time"),
-                 .calls = counter(of, "calls")},
-    };
-    stats->requests = stats->read.requests->slot;
-    stats->panics = stats->read.panics->slot;
-    stats->local_replies = stats->read.local_replies->slot;
-    stats->unfinalized = stats->read.unfinalized->slot;
-    stats->call_time = stats->read.call_times->slot;
+void go_plugin_stats_init(struct go_plugin_stats *stats, enum go_plugin_kind kind,
+                          struct span library, struct span plugin) {
+    const struct plugin_name of = {kind, library, plugin};
+    *stats =
+        (struct go_plugin_stats){.read_call_time = of_plugin(&of, STAT_HISTOGRAM, "call_time")};
+    stats->call_time = stats->read_call_time->slot;
+    for (unsigned i = 0; i < GO_PLUGIN_STATS; i++) {
+        if (!table[i].names[kind])
+            continue;
+        stats->read[i] = of_plugin(&of, table[i].kind, table[i].names[kind]);
+        stats->slots[i] = stats->read[i]->slot;
+    }
 }
 
 static void bump(uint64_t *cells, uint32_t slot, uint64_t n) {
@@ -105,33 +135,48 @@ static void bump(uint64_t *cells, uint32_t slot, uint64_t n) {
         stats_bump(cells, slot, n);
 }
 
+/* What a kind has no statistic of it never counts. */
 void go_plugin_stats_add(const struct go_plugin_stats *stats, unsigned shard,
                          const struct go_counts *counts) {
     uint64_t *cells = stats_cells(shard);
-    bump(cells, stats->crossings, counts->crossings);
-    bump(cells, stats->header_copies, counts->header_copies);
-    bump(cells, stats->header_bytes_to_go, counts->header_bytes_to_go);
-    bump(cells, stats->header_bytes_from_go, counts->header_bytes_from_go);
-    bump(cells, stats->body_bytes_to_go, counts->body_bytes_to_go);
-    bump(cells, stats->body_bytes_from_go, counts->body_bytes_from_go);
-    bump(cells, stats->panics, counts->panics);
-    bump(cells, stats->local_replies, counts->local_replies);
+    const uint32_t *slots = stats->slots;
+    bump(cells, slots[GO_STAT_CROSSINGS], counts->crossings);
+    bump(cells, slots[GO_STAT_HEADER_COPIES], counts->header_copies);
+    bump(cells, slots[GO_STAT_HEADER_BYTES_TO_GO], counts->header_bytes_to_go);
+    bump(cells, slots[GO_STAT_HEADER_BYTES_FROM_GO], counts->header_bytes_from_go);
+    bump(cells, slots[GO_STAT_BODY_BYTES_TO_GO], counts->body_bytes_to_go);
+    bump(cells, slots[GO_STAT_BODY_BYTES_FROM_GO], counts->body_bytes_from_go);
+    bump(cells, slots[GO_STAT_PANICS], counts->panics);
+    bump(cells, slots[GO_STAT_LOCAL_REPLIES], counts->local_replies);
+}
+
+static void refresh_seats(const struct go_seat_stats *stats, const struct seat_set *seats) {
+    struct seat_counts counts = seat_set_count(seats, NULL);
+    stat_set(stats->all, seat_set_size(seats));
+    stat_set(stats->busy, counts.busy);
+    stat_set(stats->blocked, counts.blocked);
+}
+
+static void refresh_plugin(const struct go_plugin *plugin) {
+    const struct statistic *const *read = plugin->stats.read;
+    struct seat_counts counts = go_plugin_calls(plugin);
+    struct stat_summary summary;
+    stat_summary(plugin->stats.read_call_time, &summary);
+    stat_set(read[GO_STAT_CALLS], (int64_t)summary.count);
+    stat_set(read[GO_STAT_CALLS_BUSY], counts.busy);
+    stat_set(read[GO_STAT_CALLS_BLOCKED], counts.blocked);
 }
 
 void go_stats_refresh(void) {
     for (const struct go_library *library = go_library_first(); library; library = library->next) {
-        const struct seat_set *seats = atomic_load_explicit(&library->seats, memory_order_acquire);
-        if (!seats)
-            continue; /* no HTTP filter of it was ever configured */
-        struct seat_counts counts = seat_set_count(seats);
-        stat_set(library->stats.seats, seat_set_size(seats));
-        stat_set(library->stats.seats_busy, counts.busy);
-        stat_set(library->stats.seats_blocked, counts.blocked);
-        for (const struct go_plugin *plugin = go_plugin_first(library); plugin;
-             plugin = plugin->next) {
-            struct stat_summary summary;
-            stat_summary(plugin->stats.read.call_times, &summary);
-            stat_set(plugin->stats.read.calls, (int64_t)summary.count);
-        }
+        const struct seat_set *seats = go_seats_of(library, GO_SEATS_OF_WORKERS),
+                              *call_seats = go_seats_of(library, GO_SEATS_OF_CALLS);
+        if (seats)
+            refresh_seats(&library->stats.seats, seats);
+        if (call_seats)
+            refresh_seats(&library->stats.call_seats, call_seats);
+        const struct go_plugin *plugin = go_plugin_first(library);
+        for (; plugin; plugin = plugin->next)
+            refresh_plugin(plugin);
     }
 }

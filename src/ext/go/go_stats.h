@@ -1,11 +1,13 @@
 /* go_stats: what the Go host counts: for the process, per library, and per plugin of a library.
  *
- *   golang.X                        all libraries together
- *   golang.library.LIBRARY.X        tag library
- *   golang.plugin.LIBRARY.PLUGIN.X  tags library and plugin
+ *   golang.X                            all libraries together
+ *   golang.library.LIBRARY.X            tag library
+ *   golang.plugin.LIBRARY.PLUGIN.X      tags library and plugin: of HTTP filters
+ *   golang.network.LIBRARY.PLUGIN.X     the same of network filters
+ *   golang.cluster_specifier.LIBRARY.X  tag library: it has one
  *
- * docs/go-filters.md says what each means. Seats and their calls are not counted as they come and go:
- * go_stats_refresh looks at them when somebody asks. */
+ * docs/go-filters.md and docs/go-network.md say what each means. Seats and calls are not counted as they come
+ * and go: go_stats_refresh looks at them when somebody asks. */
 #pragma once
 #include "base/stats.h"
 
@@ -16,8 +18,12 @@ extern struct go_stats {
     struct statistic *stale_handles; /* what they came with was given back before, or never lent */
 } go_stats;
 
+/* Gauges; set by go_stats_refresh. */
+struct go_seat_stats {
+    struct statistic *all, *busy, *blocked;
+};
 struct go_library_stats {
-    struct statistic *seats, *seats_busy, *seats_blocked; /* gauges; set by go_stats_refresh */
+    struct go_seat_stats seats, call_seats; /* of struct go_library */
     struct statistic *seat_waits;    /* calls that found no free seat, or their own blocked */
     struct statistic *seat_timeouts; /* and gave up */
     struct statistic *merges;        /* of configurations, each pair of which is merged once */
@@ -26,19 +32,34 @@ struct go_library_stats {
         *ends_untold; /* that never got a seat, and did not wait for one to be logged */
 };
 
-/* Slots, since a request bumps most of them. */
+enum go_plugin_kind { GO_PLUGIN_HTTP, GO_PLUGIN_NETWORK, GO_PLUGIN_CLUSTER, GO_PLUGIN_KINDS };
+extern const char *const go_plugin_kind_names[GO_PLUGIN_KINDS];
+
+/* What is counted of a plugin. No kind has all of them. */
+enum go_plugin_stat {
+    GO_STAT_REQUESTS, /* of which Go has heard; connections of a network filter */
+    GO_STAT_CALLS,
+    GO_STAT_CALLS_BUSY, /* these two: gauges, set by go_stats_refresh */
+    GO_STAT_CALLS_BLOCKED,
+    GO_STAT_CROSSINGS, /* calls of Go into this process */
+    GO_STAT_HEADER_COPIES,
+    GO_STAT_HEADER_BYTES_TO_GO,
+    GO_STAT_HEADER_BYTES_FROM_GO,
+    GO_STAT_BODY_BYTES_TO_GO,
+    GO_STAT_BODY_BYTES_FROM_GO,
+    GO_STAT_PANICS,
+    GO_STAT_LOCAL_REPLIES,
+    GO_STAT_DEFAULTS,
+    GO_STAT_UNFINALIZED, /* gauge */
+    GO_PLUGIN_STATS
+};
+/* As it is called within the plugin; NULL: that kind has none. */
+const char *go_plugin_stat_name(enum go_plugin_kind kind, enum go_plugin_stat stat);
+
 struct go_plugin_stats {
-    uint32_t requests;  /* of which Go has heard */
-    uint32_t crossings; /* calls of Go into this process */
-    uint32_t header_copies, header_bytes_to_go, header_bytes_from_go;
-    uint32_t body_bytes_to_go, body_bytes_from_go;
-    uint32_t panics, local_replies;
-    uint32_t unfinalized; /* gauge */
-    uint32_t call_time;   /* histogram */
-    struct {              /* for who reads them */
-        const struct statistic *requests, *panics, *local_replies, *unfinalized, *call_times,
-            *calls;
-    } read;
+    uint32_t slots[GO_PLUGIN_STATS]; /* most of them are bumped by each request */
+    uint32_t call_time;              /* histogram */
+    const struct statistic *read[GO_PLUGIN_STATS], *read_call_time; /* NULL as above */
 };
 
 /* What one request adds, counted under its stream's lock and handed in at its end: threads of Go have no
@@ -51,7 +72,8 @@ struct go_counts {
 /* Idempotent; before the first request. Any thread. */
 void go_stats_init(void);
 void go_library_stats_init(struct go_library_stats *stats, struct span library);
-void go_plugin_stats_init(struct go_plugin_stats *stats, struct span library, struct span plugin);
+void go_plugin_stats_init(struct go_plugin_stats *stats, enum go_plugin_kind kind,
+                          struct span library, struct span plugin);
 
 /* shard: of the P. */
 void go_plugin_stats_add(const struct go_plugin_stats *stats, unsigned shard,

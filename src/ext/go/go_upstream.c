@@ -12,7 +12,6 @@
 #include "ext/go/go_log.h"
 #include "io/socket_stream.h"
 #include "proxy/descriptors.h"
-#include "rt/foreign.h"
 
 #define CONNECT_TIMEOUT_NS (5 * NS_PER_S) /* Envoy's default of a cluster */
 enum {
@@ -47,7 +46,7 @@ struct go_upstream {
 /* ---- calls, on a thread stack ---- */
 
 static const struct go_network_functions *functions_of(const struct go_peer_call *call) {
-    return &call->peer->library->fn.network;
+    return &call->peer->plugin->library->fn.network;
 }
 
 static void call_ready(void *arg) {
@@ -134,8 +133,11 @@ static void on_event(struct socket *socket, unsigned events) {
 /* 0, or the reader is to end. */
 static int tell_data(struct go_upstream *up, struct span bytes, bool end) {
     const uint64_t slice[2] = {(uint64_t)(uintptr_t)bytes.ptr, bytes.len};
-    struct go_peer_call call = {
-        .slices = slice, .slice_count = bytes.len ? 1 : 0, .size = bytes.len, .end = end};
+    struct go_peer_call call = {.patience = GO_PEER_UNTIL_CANCELLED,
+                                .slices = slice,
+                                .slice_count = bytes.len ? 1 : 0,
+                                .size = bytes.len,
+                                .end = end};
     int rc = go_peer_call(up->peer, call_data, &call);
     return rc != 0 ? rc : go_peer_wait_for_room(&call);
 }
@@ -228,7 +230,7 @@ static int start_peer(struct go_upstream *up) {
 static void run(void *arg) {
     struct go_upstream *up = arg;
     struct go_peer *peer = up->peer;
-    struct go_peer_call call = {.peer = peer, .conn_id = up->conn_id};
+    struct go_peer_call call = {.peer = peer, .patience = GO_PEER_SURELY, .conn_id = up->conn_id};
     unsigned shard = peer->p_index;
     up->g = rt_self();
     stat_inc(go_peer_stats.upstream_total, shard);
@@ -238,7 +240,7 @@ static void run(void *arg) {
     if (rc != 0) {
         stat_inc(go_peer_stats.upstream_failed, shard);
         call.number = failure_of(up, rc);
-        foreign_call(call_failure, &call);
+        go_plugin_call_surely(peer->plugin, shard, call_failure, &call);
         go_peer_drop(peer);
         free(up);
         return;
@@ -259,7 +261,9 @@ static void run(void *arg) {
 
 static void begin(struct rt_post *post) {
     struct go_upstream *up = container_of(post, struct go_upstream, post);
-    if (go_here("go upstream", run, up) == 0)
+    const struct go_options options = {
+        .name = "go upstream", .place = RT_HERE, .describer = &up->peer->doing.describer};
+    if (go_with(&options, run, up) == 0)
         return;
     LOG(log_golang, LOG_ERROR, "no memory for a connection that a plugin asked for");
     go_peer_drop(up->peer);
@@ -283,10 +287,16 @@ static void parse_address(struct span text, struct address *out) {
         out->len = 0;
 }
 
-static unsigned choose_p(void) {
+/* By whichever callback asks; a goroutine's are nobody's. */
+static struct go_peer *new_peer(struct go_library *library) {
     static _Atomic unsigned turn; /* a number that guards nothing, so relaxed */
-    unsigned count = rt_p_count(), here = go_peer_p_here();
-    return here < count ? here : atomic_fetch_add_explicit(&turn, 1, memory_order_relaxed) % count;
+    const struct go_peer *here = go_peer_here();
+    unsigned p_index =
+        here ? here->p_index
+             : atomic_fetch_add_explicit(&turn, 1, memory_order_relaxed) % rt_p_count();
+    struct go_plugin *plugin =
+        here ? here->plugin : go_plugin_get(library, GO_PLUGIN_NETWORK, SPAN_LIT("(goroutine)"));
+    return plugin ? go_peer_new(plugin, true, p_index, STATS_SHARD_FOREIGN) : NULL;
 }
 
 /* "Local" is what was dialled, as on Envoy. */
@@ -305,7 +315,7 @@ void *go_upstream_connect(struct go_library *library, struct span address, uint6
     struct go_upstream *up = rt_p_count() ? calloc(1, sizeof *up) : NULL;
     if (!up)
         return NULL;
-    up->peer = go_peer_new(library, true, choose_p(), STATS_SHARD_FOREIGN);
+    up->peer = new_peer(library);
     if (!up->peer) {
         free(up);
         return NULL;

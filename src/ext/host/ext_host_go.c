@@ -58,7 +58,7 @@ static int make_up(struct ext_edited *request) {
 /* A stream at the moment when Go hears of it first: what a factory asks about it is answered. The type of log
  * is one that the SDK knows not: it makes the filter, and calls nothing of it. */
 static void create_filter(struct span name, uint64_t config_id, char *said) {
-    struct go_plugin *plugin = go_plugin_get(library, name);
+    struct go_plugin *plugin = go_plugin_get(library, GO_PLUGIN_HTTP, name);
     struct go_block *block = plugin ? go_block_new(plugin, STATS_SHARD_FOREIGN) : NULL;
     if (!block)
         return;

@@ -23,11 +23,19 @@ static probe_key add_span(probe_key key, struct span text) {
     return probe_key_add(key, text.ptr, text.len);
 }
 
-static struct probe_library *library_of(struct probe_plan *plan,
-                                        const struct probe_library *named) {
+static void apply(struct probe_library *library, const struct cfg_go_probe *probe) {
+    library->disabled |= probe->disabled;
+    if (probe->timeout.set)
+        library->timeout_ns = probe->timeout.ns;
+}
+
+static struct probe_library *library_of(struct probe_plan *plan, const struct probe_library *named,
+                                        const struct cfg_go_probe *probe) {
     for (size_t i = 0; i < plan->count; i++)
-        if (span_eq(plan->libraries[i].id, named->id))
+        if (span_eq(plan->libraries[i].id, named->id)) {
+            apply(&plan->libraries[i], probe);
             return &plan->libraries[i]; /* its first path and wishes count, as when loading */
+        }
     if (plan->count == plan->room) {
         size_t room = 2 * plan->room + 4;
         struct probe_library *larger = realloc(plan->libraries, room * sizeof(*larger));
@@ -41,6 +49,7 @@ static struct probe_library *library_of(struct probe_plan *plan,
     struct probe_library *library = &plan->libraries[plan->count++];
     *library = *named;
     library->timeout_ns = timeout_default_ns;
+    apply(library, probe);
     return library;
 }
 
@@ -134,16 +143,17 @@ static void walk_filter(struct probe_plan *plan, const struct cfg_http_filter *f
                         const struct cfg_route_configuration *table) {
     const struct cfg_golang *cfg = filter->typed_config.message;
     struct probe_library *library =
-        library_of(plan, &(struct probe_library){.id = cfg->library_id,
-                                                 .path = cfg->library_path,
-                                                 .wish = {cfg->gogc, cfg->go_memory_limit},
-                                                 .go_seats = cfg->go_seats.value,
-                                                 .mark = &cfg->mark});
+        library_of(plan,
+                   &(struct probe_library){.id = cfg->library_id,
+                                           .path = cfg->library_path,
+                                           .wish = {cfg->gogc, cfg->go_memory_limit},
+                                           .mark = &cfg->mark},
+                   &cfg->probe);
     if (!library)
         return;
-    library->disabled |= cfg->probe.disabled;
-    if (cfg->probe.timeout.set)
-        library->timeout_ns = cfg->probe.timeout.ns;
+    if (!library->has_http) /* the first one's number is announced */
+        library->go_seats = cfg->go_seats.value;
+    library->has_http = true;
     struct walk walk = {plan, library, filter->name, cfg->plugin_name};
     size_t own = add_node(plan, library, PROBE_HTTP, PROBE_NO_PARENT, cfg->plugin_name,
                           cfg->has_plugin_config ? &cfg->plugin_config : NULL, &cfg->mark);
@@ -157,8 +167,12 @@ static void walk_specifier(struct probe_plan *plan,
         return;
     const struct cfg_golang_cluster_specifier *cfg = plugin->typed_config.message;
     struct probe_library *library =
-        library_of(plan, &(struct probe_library){
-                             .id = cfg->library_id, .path = cfg->library_path, .mark = &cfg->mark});
+        library_of(plan,
+                   &(struct probe_library){.id = cfg->library_id,
+                                           .path = cfg->library_path,
+                                           .wish = {cfg->gogc, cfg->go_memory_limit},
+                                           .mark = &cfg->mark},
+                   &cfg->probe);
     if (library)
         (void)add_node(plan, library, PROBE_CLUSTER, PROBE_NO_PARENT,
                        SPAN_LIT("(cluster specifier)"), cfg->has_config ? &cfg->config : NULL,
@@ -178,8 +192,12 @@ static void walk_specifiers(struct probe_plan *plan, const struct cfg_route_conf
 
 static void walk_network(struct probe_plan *plan, const struct cfg_golang_network *cfg) {
     struct probe_library *library =
-        library_of(plan, &(struct probe_library){
-                             .id = cfg->library_id, .path = cfg->library_path, .mark = &cfg->mark});
+        library_of(plan,
+                   &(struct probe_library){.id = cfg->library_id,
+                                           .path = cfg->library_path,
+                                           .wish = {cfg->gogc, cfg->go_memory_limit},
+                                           .mark = &cfg->mark},
+                   &cfg->probe);
     if (library)
         (void)add_node(plan, library, PROBE_NETWORK, PROBE_NO_PARENT, cfg->plugin_name,
                        cfg->has_plugin_config ? &cfg->plugin_config : NULL, &cfg->mark);

@@ -30,7 +30,8 @@ static const size_t PROBE_NO_PARENT = SIZE_MAX;
 struct probe_library {
     struct span id, path;
     struct go_library_wish wish;
-    uint32_t go_seats;           /* 0: the default */
+    bool has_http;
+    uint32_t go_seats;           /* of its first HTTP filter; 0: the default */
     const struct cfg_mark *mark; /* of the first that names it */
     bool disabled;
     int64_t timeout_ns;

@@ -35,6 +35,7 @@ import (
 //	fail ADDRESS      an upstream that is not to be had: the event tells the reason
 //	go                the rest by a goroutine
 //	hold              the filter is never collected
+//	wait SIGNAL       the callback returns once somebody signals
 //	stop, pass        what OnData returns
 type script struct {
 	config  config
@@ -131,6 +132,8 @@ func (s *script) do(name, argument string) {
 		network.CreateUpstreamConn(argument, &failing{id: s.id})
 	case "hold":
 		hold(s)
+	case "wait":
+		probe.Wait(argument)
 	}
 }
 

@@ -89,7 +89,7 @@ static inline void fake_go_init_seats(unsigned seats) {
         .on_stream_complete = fake_on_complete,
         .on_destroy = fake_on_destroy,
     };
-    struct go_plugin *plugin = go_plugin_get(&fake_go.library, SPAN_LIT("fake"));
+    struct go_plugin *plugin = go_plugin_get(&fake_go.library, GO_PLUGIN_HTTP, SPAN_LIT("fake"));
     CHECK(plugin);
     fake_go.config = (struct go_config){.library = &fake_go.library,
                                         .plugin = plugin,

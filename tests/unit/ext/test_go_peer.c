@@ -1,6 +1,7 @@
 /* go_peer.c and go_upstream.c, as a library's threads see them: what is done in which order, what waits, and what a
  * stale or strange address gets. */
 #include <errno.h>
+#include <semaphore.h>
 
 #include "../rt/rt_story.h"
 #include "fake_go.h"
@@ -57,10 +58,12 @@ static void on_event(void *arg) {
 static const struct go_peer_itab itab = {
     .write = on_write, .close = on_close, .hurry = on_hurry, .tell_event = on_event};
 
+static struct go_plugin *plugin;
+
 /* As a filter makes it; the address that Go has. */
 static void *begin(void) {
     memset(&connection, 0, sizeof connection);
-    struct go_peer *peer = connection.peer = go_peer_new(&fake_go.library, false, 0, 0);
+    struct go_peer *peer = connection.peer = go_peer_new(plugin, false, 0, 0);
     CHECK(peer && peer->lent);
     memcpy(peer->lent->info[GO_PEER_LOCAL].text, "here", peer->lent->info[GO_PEER_LOCAL].len = 4);
     CHECK(go_peer_start(peer, &itab, &connection) == 0);
@@ -168,9 +171,9 @@ static void writes_much(void *arg) {
     go_peer_call_begins(arg);
     for (int i = 0; i < 2; i++)
         CHECK(envoyGoFilterDownstreamWrite(to_fill, bytes, sizeof bytes, 0) == GO_OK);
-    CHECK(go_peer_p_here() == 0);
+    CHECK(go_peer_here()->p_index == 0);
     go_peer_call_ends();
-    CHECK(go_peer_p_here() == rt_p_count());
+    CHECK(!go_peer_here());
 }
 
 static bool has_waited;
@@ -229,6 +232,79 @@ static void too_much_is_broken_off_once(void **state) {
     story(1, overflow_story);
 }
 
+/* ---- seats ---- */
+
+static sem_t callback_returns;
+
+static void callback_that_blocks(void *arg) {
+    struct go_peer_call *call = arg;
+    go_peer_call_begins(call);
+    CHECK(go_peer_here() == call->peer);
+    CHECK(say(call->peer->lent, "written", 0) == GO_OK);
+    while (sem_wait(&callback_returns) != 0) {
+    }
+    go_peer_call_ends();
+    CHECK(!go_peer_here());
+}
+
+static _Atomic bool first_is_over;
+
+static void calls_on_the_first(void *arg) {
+    struct go_peer_call call = {.size = 11};
+    CHECK(go_peer_call(arg, callback_that_blocks, &call) == 0);
+    first_is_over = true;
+}
+
+static uint64_t counted(enum go_plugin_stat stat) {
+    return (uint64_t)stat_value(plugin->stats.read[stat]);
+}
+
+/* A second connection finds the only seat of its processor taken: its call gives up, or is cancelled; the word of its
+ * end is one that comes in any case. */
+static void seat_story(void *arg) {
+    const uint64_t crossings = counted(GO_STAT_CROSSINGS);
+    CHECK(sem_init(&callback_returns, 0, 0) == 0);
+    void *of_first = begin();
+    struct go_peer *first = connection.peer;
+    CHECK(go_here("call", calls_on_the_first, first) == 0);
+    STORY_AWAIT(go_plugin_calls(plugin).blocked == 1);
+    struct go_peer *second = go_peer_new(plugin, false, 0, 0);
+    CHECK(second && second->lent && go_peer_start(second, &itab, &connection) == 0);
+    second->known = second->announced = true;
+    second->seat_wait_ns = NS_PER_MS;
+    struct go_peer_call call = {.size = 5};
+    CHECK(go_peer_call(second, callback_that_blocks, &call) == -ETIMEDOUT);
+    CHECK(stat_value(fake_go.library.stats.seat_timeouts) == 1);
+    call.patience = GO_PEER_UNTIL_CANCELLED;
+    rt_cancel(rt_self());
+    CHECK(go_peer_call(second, callback_that_blocks, &call) == -ECANCELED);
+    rt_cancel_clear();
+
+    void *of_second = second->lent;
+    go_peer_end(second, GO_PEER_REMOTE_CLOSE);
+    rt_yield();
+    rt_cancel(second->g);
+    rt_yield();
+    CHECK(connection.events == 0 && second->g);
+    CHECK(sem_post(&callback_returns) == 0);
+    STORY_AWAIT(connection.events == 1 && first_is_over);
+
+    until_idle();
+    CHECK(go_plugin_calls(plugin).busy == 0);
+    CHECK(counted(GO_STAT_CROSSINGS) == crossings + 1);
+    CHECK(counted(GO_STAT_BODY_BYTES_TO_GO) == 11 && counted(GO_STAT_BODY_BYTES_FROM_GO) == 7);
+    connection.events = 0;
+    end();
+    envoyGoFilterDownstreamFinalize(of_first, 0);
+    envoyGoFilterDownstreamFinalize(of_second, 0);
+    CHECK(counted(GO_STAT_UNFINALIZED) == 0);
+    rt_stop(0);
+}
+
+static void a_call_waits_for_a_seat_and_the_end_is_told_in_any_case(void **state) {
+    story(1, seat_story);
+}
+
 /* ---- upstreams ---- */
 
 static _Atomic int64_t failure;
@@ -274,6 +350,12 @@ static int init(void **state) {
                                                                .on_upstream_ready = ready};
     CHECK(stats_init(4) == 0);
     CHECK(go_lent_init() == 0);
+    static struct seat_set *seats;
+    seats = seat_set_new(FAKE_PS, FAKE_PS); /* one each */
+    CHECK(seats);
+    atomic_store(&fake_go.library.call_seats, seats);
+    plugin = go_plugin_get(&fake_go.library, GO_PLUGIN_NETWORK, SPAN_LIT("fake"));
+    CHECK(plugin);
     return go_peers_init();
 }
 
@@ -284,6 +366,7 @@ int main(void) {
         cmocka_unit_test(a_close_without_flush_does_not_wait_for_room),
         cmocka_unit_test(who_filled_a_queue_waits_for_room),
         cmocka_unit_test(too_much_is_broken_off_once),
+        cmocka_unit_test(a_call_waits_for_a_seat_and_the_end_is_told_in_any_case),
         cmocka_unit_test(trap_a_malformed_address_has_a_name_and_fails),
     };
     return cmocka_run_group_tests(tests, init, NULL);

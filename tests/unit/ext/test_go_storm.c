@@ -468,7 +468,7 @@ static void storm_story(void *arg) {
     CHECK(fake_go.logs == atomic_load(&entered));
     CHECK(requests == NULL);
     STORY_AWAIT(stat_value(go_stats.unfinalized) == 0); /* last calls come to their end */
-    CHECK(seat_set_count(fake_go.config.seats).busy == 0);
+    CHECK(seat_set_count(fake_go.config.seats, NULL).busy == 0);
     STORY_AWAIT(stat_value(fake_go.library.stats.ends_waiting) == 0);
     /* Every answer that can come did come. */
     CHECK(codes[-GO_OK] && codes[-GO_FILTER_IS_DESTROYED] && codes[-GO_NOT_IN_GO] &&

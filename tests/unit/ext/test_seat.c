@@ -174,7 +174,7 @@ static void blocks(void *arg) {
 static void calls_a_blocking_function(void *arg) {
     struct seat *seat = take(false);
     inside++;
-    CHECK(seat_call(seat, blocks, NULL) >= seat_blocked_ns);
+    CHECK(seat_call(seat, &inside, blocks, NULL) >= seat_blocked_ns);
     inside--;
     gives_up(seat);
     served++;
@@ -189,19 +189,21 @@ static void call_story(void *arg) {
     set = seat_set_new(1, 4);
     for (int i = 0; i < 3; i++)
         CHECK(go_here("blocks", calls_a_blocking_function, NULL) == 0);
-    STORY_AWAIT(seat_set_count(set).blocked == 3);
-    CHECK(inside == 3 && seat_set_count(set).busy == 3);
+    STORY_AWAIT(seat_set_count(set, NULL).blocked == 3);
+    CHECK(inside == 3 && seat_set_count(set, NULL).busy == 3);
+    CHECK(seat_set_count(set, &inside).blocked == 3);
+    CHECK(seat_set_count(set, &served).busy == 0);
     unsigned calls = 0;
     for (int i = 0; i < 5; i++) { /* the fourth seat serves everybody else */
         struct seat *seat = take(i % 2);
-        (void)seat_call(seat, nothing, &calls);
+        (void)seat_call(seat, NULL, nothing, &calls);
         gives_up(seat);
     }
     CHECK(calls == 5 && served == 0);
     for (int i = 0; i < 3; i++)
         CHECK(sem_post(&go_on_now) == 0);
     STORY_AWAIT(served == 3);
-    CHECK(seat_set_count(set).busy == 0);
+    CHECK(seat_set_count(set, NULL).busy == 0);
     rt_stop(0);
 }
 
@@ -232,11 +234,11 @@ static void uses_seats(void *arg) {
             continue;
         CHECK(err == 0);
         unsigned number = seat->number;
-        (void)seat_call(seat, works, &number);
+        (void)seat_call(seat, NULL, works, &number);
         seat_unlock(set, seat);
         rt_yield();
         CHECK(seat_lock(seat, RT_FOREVER) == 0);
-        (void)seat_call(seat, works, &number);
+        (void)seat_call(seat, NULL, works, &number);
         gives_up(seat);
     }
     atomic_fetch_add(&rounds_done, 1);
@@ -252,7 +254,7 @@ static void storm_story(void *arg) {
     for (unsigned p = 0; p < PS; p++)
         CHECK(go_on(p, "starts", starts_many, NULL) == 0);
     STORY_AWAIT(atomic_load(&rounds_done) == PS * COROUTINES);
-    CHECK(seat_set_count(set).busy == 0);
+    CHECK(seat_set_count(set, NULL).busy == 0);
     rt_stop(0);
 }
 

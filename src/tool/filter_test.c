@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "config/schema.h"
 #include "tool/filter_test_options.h"
+#include "tool/test_notes.h"
 #include "tool/test_report.h"
 
 enum { NOT_TRIED = 2, LOG_WAIT_MS = 1000 /* for a line that a goroutine writes at its leisure */ };
@@ -28,7 +29,8 @@ struct filter_test {
     const struct test_case *cases;
     size_t count, failed;
     struct test_case single;
-    char *filter; /* JSON */
+    char *filter;       /* JSON */
+    char *notes_format; /* JSON, or NULL: no case asks for notes */
     int origin;
     uint16_t origin_port;
     struct test_proxy *proxy; /* NULL: there is none now */
@@ -202,6 +204,7 @@ static bool start_proxy(struct filter_test *t, char **why) {
     const struct test_proxy_options options = {.filter = t->filter,
                                                .log_level = t->options->log_level,
                                                .origin_port = t->origin_port,
+                                               .notes_format = t->notes_format,
                                                .no_probe = t->was_loaded};
     t->panics = 0;
     t->proxy = test_proxy_start(&options, why);
@@ -257,6 +260,19 @@ static void await_log(struct filter_test *t, const struct test_case *test) {
         err = test_proxy_poll(t->proxy, NULL, 0, clock_mono_ns() + NS_PER_MS);
 }
 
+/* A request's notes come when it is over, by a thread that writes them. */
+static bool await_notes(struct filter_test *t, struct cfg_arena *arena, uint16_t client_port,
+                        struct cfg_value *out) {
+    int64_t deadline_ns = clock_mono_ns() + t->options->timeout_ms * NS_PER_MS;
+    int err = 0;
+    while (!test_notes_find(arena, test_proxy_notes(t->proxy, arena), client_port, out)) {
+        if (err || clock_mono_ns() >= deadline_ns)
+            return false;
+        err = test_proxy_poll(t->proxy, NULL, 0, clock_mono_ns() + NS_PER_MS);
+    }
+    return true;
+}
+
 static void run_once(struct filter_test *t, struct test_report *report,
                      const struct test_plan *plan, const struct test_result *without,
                      bool is_first) {
@@ -279,6 +295,11 @@ static void run_once(struct filter_test *t, struct test_report *report,
         t->panics = with.panics;
     }
     test_report_checks(report, plan->test, &with, log);
+    struct cfg_value notes;
+    if (test_notes_are_expected(plan->test->expect)) {
+        bool told = await_notes(t, report->arena, with.client_port, &notes);
+        test_report_notes(report, plan->test->expect, told ? &notes : NULL);
+    }
 }
 
 static void run_in_proxy(struct filter_test *t, struct test_report *report,
@@ -381,6 +402,7 @@ int filter_test_main(int argc, char **argv) {
         bool ready = choose_filter(&t, file);
         ready = read_cases(&t, &arena, messages) && ready;
         int err = ready ? open_origin(&t) : 0;
+        t.notes_format = ready ? test_notes_format(t.cases, t.count) : NULL;
         if (err)
             fprintf(stderr, "sluice filter-test: no port for the origin: %s\n", strerror(-err));
         else if (ready)
@@ -389,6 +411,7 @@ int filter_test_main(int argc, char **argv) {
     if (t.origin >= 0)
         (void)close(t.origin); /* it only listened */
     free(t.filter);
+    free(t.notes_format);
     config_unref(t.file);
     config_unref(t.plugin_config);
     cfg_arena_fini(&arena);

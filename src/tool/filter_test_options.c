@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "tool/test_case.h"
 
 enum { WRONG = 2, TIMEOUT_DEFAULT_MS = 10000, NUMBER_MAX = 1 << 30 };
 
@@ -24,6 +25,7 @@ enum {
     OPT_LOG_LEVEL,
     OPT_VERBOSE,
     OPT_QUIET,
+    OPT_PRINT_FIELDS,
     OPT_HELP,
 };
 
@@ -42,6 +44,7 @@ static const struct option long_options[] = {
     {"log-level", required_argument, NULL, OPT_LOG_LEVEL},
     {"verbose", no_argument, NULL, OPT_VERBOSE},
     {"quiet", no_argument, NULL, OPT_QUIET},
+    {"print-fields", no_argument, NULL, OPT_PRINT_FIELDS},
     {"help", no_argument, NULL, OPT_HELP},
     {0},
 };
@@ -73,13 +76,14 @@ static const char help_text[] =
     "      --log-level LEVEL     of the proxy and the filter (info)\n"
     "      --verbose             show what they log\n"
     "      --quiet               show failing cases alone\n"
+    "      --print-fields        print the fields of a cases file as Markdown, and exit\n"
     "\n"
     "What changed is shown against a run of the same messages without the filter: '-' is how they "
     "are\n"
     "without it, '+' with it. A filter that panics, crashes or does not let go of a request "
     "fails.\n"
     "Exit status: 0 all is as expected, 1 it is not, 2 it could not be tried.\n"
-    "docs/test-a-filter.md has examples and the fields of a cases file.\n";
+    "docs/test-a-filter.md has examples.\n";
 
 static int wrong(const char *what, const char *value, const char *right) {
     fprintf(stderr, "sluice filter-test: %s '%s': %s\n", what, value, right);
@@ -148,6 +152,9 @@ static int take(struct filter_test_options *out, int id, const char *value) {
     case OPT_QUIET:
         out->is_quiet = true;
         break;
+    case OPT_PRINT_FIELDS:
+        test_file_print_fields(stdout);
+        return 0;
     case OPT_HELP:
         fputs(help_text, stdout);
         return 0;

@@ -2,11 +2,13 @@
  *
  * Ownership  A file's contents are borrowed from its struct config; messages are the given arena's. */
 #pragma once
+#include <stdio.h>
+
 #include "config/config.h"
 #include "tool/message.h"
 
 /* Headers that are expected: an object of the loader. A text: the values, joined with ", ", are that; a list: the
- * values are those; null: there is none. */
+ * values are those; null: there is none. What else there must be is test_notes'. */
 struct test_expect {
     struct cfg_mark mark;
     struct cfg_u32 status;
@@ -14,6 +16,10 @@ struct test_expect {
     struct cfg_value *request_headers, *response_headers, *request_trailers, *response_trailers;
     struct span request_body, response_body;
     bool has_request_body, has_response_body;
+    struct cfg_value *metadata; /* objects, by namespace */
+    struct cfg_value *filter_state;
+    struct span response_flags, response_code_details;
+    bool has_response_flags, has_response_code_details;
     struct span *log_contains;
     size_t log_contains_count;
 };
@@ -47,6 +53,9 @@ struct test_file {
     size_t cases_count;
 };
 extern const struct cfg_schema test_file_schema;
+
+/* The fields of a cases file as tables of Markdown. */
+void test_file_print_fields(FILE *out);
 
 /* 0, or as config_load. What the loader cannot see is checked by test_case_read. */
 MUST_CHECK int test_file_load(const char *path, struct config **out, struct cfg_problems *problems);

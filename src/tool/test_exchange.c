@@ -42,6 +42,7 @@ struct run {
     const struct test_plan *plan;
     struct end client, origin;
     bool client_over, client_left;
+    uint16_t client_port;
 };
 
 /* ---- what is sent ---- */
@@ -259,8 +260,12 @@ static NOINLINE int connect_client(struct run *run) {
                              .sin_port = htons(test_proxy_port(run->proxy, run->plan->listener)),
                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     run->client.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (run->client.fd < 0 || connect(run->client.fd, (struct sockaddr *)&to, sizeof(to)) < 0)
+    struct sockaddr_in own;
+    socklen_t len = sizeof(own);
+    if (run->client.fd < 0 || connect(run->client.fd, (struct sockaddr *)&to, sizeof(to)) < 0 ||
+        getsockname(run->client.fd, (struct sockaddr *)&own, &len) < 0)
         return -EPIPE;
+    run->client_port = ntohs(own.sin_port);
     set_nonblocking(run->client.fd);
     return 0;
 }
@@ -324,6 +329,7 @@ enum test_verdict test_exchange_run(struct test_proxy *proxy, struct cfg_arena *
         .client_left = run.client_left,
         .bad = run.client.receiver.bad,
         .panics = state.panics,
+        .client_port = run.client_port,
     };
     receiver_fini(&run.client.receiver);
     receiver_fini(&run.origin.receiver);

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "config/load.h"
 #include "ext/host/ext_host_cause.h"
 #include "tool/receiver.h"
 
@@ -35,28 +36,49 @@ struct test_proxy {
     struct ext_host *host;
     uint16_t ports[2], admin_port;
     struct cfg_buf log;
+    int notes; /* a file without a name; -1: none */
+    off_t notes_at;
 };
 
 static const char hcm_type[] = "type.googleapis.com/envoy.extensions.filters.network."
                                "http_connection_manager.v3.HttpConnectionManager";
 static const char options_type[] =
     "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+static const char log_type[] =
+    "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog";
 static const char router_type[] =
     "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
 
 /* ---- the bootstrap ---- */
 
-static void put_listener(struct cfg_buf *buf, const char *name, const char *filter) {
+/* notes_path: NULL for no notes. */
+static void put_log(struct cfg_buf *buf, const char *notes_path, const char *format) {
+    if (!notes_path)
+        return;
+    cfg_buf_printf(buf,
+                   "\"access_log\": [{\"name\": \"notes\", \"typed_config\": {\"@type\": "
+                   "\"%s\", \"path\": ",
+                   log_type);
+    cfg_json_string(buf, span_of(notes_path));
+    cfg_buf_printf(buf, ", \"log_format\": {\"json_format\": %s}}}], ", format);
+}
+
+static void put_listener(struct cfg_buf *buf, const char *name, const char *filter,
+                         const char *notes_path, const char *notes_format) {
     cfg_buf_printf(buf,
                    "{\"name\": \"%s\", \"address\": {\"socket_address\": {\"address\": "
                    "\"127.0.0.1\", \"port_value\": 0}}, \"filter_chains\": [{\"filters\": "
-                   "[{\"name\": \"hcm\", \"typed_config\": {\"@type\": \"%s\", \"stat_prefix\": "
+                   "[{\"name\": \"hcm\", \"typed_config\": {\"@type\": \"%s\", ",
+                   name, hcm_type);
+    put_log(buf, notes_path, notes_format);
+    cfg_buf_printf(buf,
+                   "\"stat_prefix\": "
                    "\"%s\", \"generate_request_id\": false, \"http_protocol_options\": "
                    "{\"enable_trailers\": true}, \"route_config\": {\"name\": \"all\", "
                    "\"virtual_hosts\": [{\"name\": \"all\", \"domains\": [\"*\"], \"routes\": "
                    "[{\"match\": {\"prefix\": \"/\"}, \"route\": {\"cluster\": \"origin\", "
                    "\"timeout\": \"0s\"}}]}]}, \"http_filters\": [",
-                   name, hcm_type, name);
+                   name);
     if (filter) {
         cfg_buf_text(buf, filter);
         cfg_buf_text(buf, ", ");
@@ -68,14 +90,14 @@ static void put_listener(struct cfg_buf *buf, const char *name, const char *filt
 }
 
 /* Owned. The origin's connections serve one request each: which is whose is plain then. */
-static char *make_bootstrap(const struct test_proxy_options *options) {
+static char *make_bootstrap(const struct test_proxy_options *options, const char *notes_path) {
     struct cfg_buf buf = {0};
     cfg_buf_text(&buf, "{\"admin\": {\"address\": {\"socket_address\": {\"address\": "
                        "\"127.0.0.1\", \"port_value\": 0}}}, \"static_resources\": "
                        "{\"listeners\": [");
-    put_listener(&buf, "filter", options->filter);
+    put_listener(&buf, "filter", options->filter, notes_path, options->notes_format);
     cfg_buf_text(&buf, ", ");
-    put_listener(&buf, "plain", NULL);
+    put_listener(&buf, "plain", NULL, NULL, NULL);
     cfg_buf_printf(&buf,
                    "], \"clusters\": [{\"name\": \"origin\", \"type\": \"STATIC\", "
                    "\"load_assignment\": {\"cluster_name\": \"origin\", \"endpoints\": "
@@ -93,17 +115,19 @@ static char *make_bootstrap(const struct test_proxy_options *options) {
 /* ---- the folder ---- */
 
 struct folder {
-    char path[FOLDER_MAX], bootstrap[FOLDER_MAX + 16], admin[FOLDER_MAX + 16];
+    char path[FOLDER_MAX];
+    char bootstrap[FOLDER_MAX + 16], admin[FOLDER_MAX + 16], notes[FOLDER_MAX + 16];
 };
 
 static void remove_folder(const struct folder *folder) {
     (void)unlink(folder->bootstrap); /* what is not there need not go */
     (void)unlink(folder->admin);
+    (void)unlink(folder->notes);
     (void)rmdir(folder->path);
 }
 
 /* 0 or -errno. */
-static NOINLINE int make_folder(struct folder *folder, const char *bootstrap) {
+static NOINLINE int make_folder(struct folder *folder) {
     const char *root = getenv("TMPDIR");
     int n = snprintf(folder->path, sizeof(folder->path), "%s/sluice-filter-test-XXXXXX",
                      root && *root ? root : "/tmp");
@@ -113,11 +137,37 @@ static NOINLINE int make_folder(struct folder *folder, const char *bootstrap) {
         return -errno;
     (void)snprintf(folder->bootstrap, sizeof(folder->bootstrap), "%s/bootstrap.json", folder->path);
     (void)snprintf(folder->admin, sizeof(folder->admin), "%s/admin", folder->path);
+    (void)snprintf(folder->notes, sizeof(folder->notes), "%s/notes", folder->path);
+    return 0;
+}
+
+/* 0 or -errno. */
+static NOINLINE int write_bootstrap(const struct folder *folder, const char *bootstrap) {
     FILE *file = fopen(folder->bootstrap, "we");
     bool ok = file && fputs(bootstrap, file) >= 0;
     int err = ok ? 0 : -errno;
     if (file && fclose(file) != 0 && ok)
         err = -errno;
+    return err;
+}
+
+/* 0 or -errno. The proxy appends to it, and it has no name any more when the first request comes. */
+static NOINLINE int open_notes(struct test_proxy *proxy, const struct folder *folder) {
+    proxy->notes = open(folder->notes, O_RDONLY | O_CREAT | O_CLOEXEC, 0600);
+    return proxy->notes < 0 ? -errno : 0;
+}
+
+static int make_files(struct test_proxy *proxy, const struct test_proxy_options *options,
+                      struct folder *folder) {
+    int err = make_folder(folder);
+    if (err)
+        return err;
+    if (options->notes_format)
+        err = open_notes(proxy, folder);
+    char *bootstrap = make_bootstrap(options, options->notes_format ? folder->notes : NULL);
+    if (err == 0)
+        err = bootstrap ? write_bootstrap(folder, bootstrap) : -ENOMEM;
+    free(bootstrap);
     if (err)
         remove_folder(folder);
     return err;
@@ -149,6 +199,20 @@ struct span test_proxy_log(const struct test_proxy *proxy) {
 
 void test_proxy_forget_log(struct test_proxy *proxy) {
     proxy->log.len = 0;
+    if (proxy->notes >= 0)
+        proxy->notes_at = lseek(proxy->notes, 0, SEEK_END);
+}
+
+struct span test_proxy_notes(struct test_proxy *proxy, struct cfg_arena *arena) {
+    struct cfg_buf buf = {.arena = arena};
+    char bytes[4096];
+    ssize_t n;
+    off_t at = proxy->notes_at;
+    while (proxy->notes >= 0 && (n = pread(proxy->notes, bytes, sizeof(bytes), at)) > 0) {
+        cfg_buf_add(&buf, bytes, (size_t)n);
+        at += n;
+    }
+    return cfg_buf_view(&buf);
 }
 
 uint16_t test_proxy_port(const struct test_proxy *proxy, enum test_listener which) {
@@ -292,6 +356,8 @@ static char *refusal(struct span output, const struct folder *folder) {
 static void free_proxy(struct test_proxy *proxy) {
     ext_host_free(proxy->host);
     cfg_buf_fini(&proxy->log);
+    if (proxy->notes >= 0)
+        (void)close(proxy->notes); /* it was only read */
     free(proxy);
 }
 
@@ -315,12 +381,15 @@ struct test_proxy *test_proxy_start(const struct test_proxy_options *options, ch
     static const char *const environment[] = {"GOTRACEBACK=all", NULL};
     struct folder folder;
     struct test_proxy *proxy = calloc(1, sizeof(*proxy));
-    char *bootstrap = make_bootstrap(options);
-    int err = proxy && bootstrap ? make_folder(&folder, bootstrap) : -ENOMEM;
-    free(bootstrap);
+    int err = -ENOMEM;
+    if (proxy) {
+        proxy->notes = -1;
+        err = make_files(proxy, options, &folder);
+    }
     if (err) {
         *why = say("the proxy's configuration cannot be written: %s", strerror(-err));
-        free(proxy);
+        if (proxy)
+            free_proxy(proxy);
         return NULL;
     }
     const char *flags[] = {"-c",
@@ -332,6 +401,8 @@ struct test_proxy *test_proxy_start(const struct test_proxy_options *options, ch
                            "--concurrency",
                            "2",
                            "--drain-time-s",
+                           "1",
+                           "--file-flush-interval-msec",
                            "1",
                            options->no_probe ? "--no-probe" : NULL,
                            NULL};

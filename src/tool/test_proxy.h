@@ -6,6 +6,7 @@
 #pragma once
 #include <poll.h>
 
+#include "config/cfg_arena.h"
 #include "ext/host/ext_host.h"
 
 struct test_proxy;
@@ -14,7 +15,8 @@ struct test_proxy_options {
     const char *filter; /* JSON: an entry of http_filters */
     const char *log_level;
     uint16_t origin_port;
-    bool no_probe; /* it was tried before */
+    const char *notes_format; /* JSON: what to note of each request with the filter; or NULL */
+    bool no_probe;            /* it was tried before */
 };
 
 /* Returns when it serves. NULL: *why says what is wrong, owned, free(). */
@@ -38,6 +40,10 @@ MUST_CHECK int test_proxy_look(struct test_proxy *proxy, int64_t deadline_ns,
 /* What it printed since the last test_proxy_forget_log. Borrowed until the next call. */
 struct span test_proxy_log(const struct test_proxy *proxy);
 void test_proxy_forget_log(struct test_proxy *proxy);
+
+/* What it noted of requests since the last test_proxy_forget_log: lines, the last of which may not be whole. The
+ * arena's. */
+struct span test_proxy_notes(struct test_proxy *proxy, struct cfg_arena *arena);
 
 /* It ended, or is stuck for stuck_ms: ends it, and says why as ext_host_cause does. Owned, free(). */
 char *test_proxy_cause(struct test_proxy *proxy, int64_t stuck_ms);

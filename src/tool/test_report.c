@@ -10,7 +10,9 @@
 #include <stdlib.h>
 
 #include "base/utf8.h"
+#include "config/load.h"
 #include "tool/line_diff.h"
+#include "tool/test_notes.h"
 
 enum {
     CONTEXT = 3,        /* unchanged lines around a change */
@@ -225,9 +227,9 @@ static void check_flag(struct test_report *report, const char *what, bool is, bo
     fprintf(report->out, is == wanted ? "\n" : ", expected %s\n", wanted ? "true" : "false");
 }
 
-static void check_text(struct test_report *report, const char *what, struct span name,
+/* The absent span: there is none. */
+static void tell_check(struct test_report *report, bool ok, const char *what, struct span name,
                        struct span is, struct span wanted) {
-    bool ok = !is.ptr == !wanted.ptr && span_eq(is, wanted);
     put_check(report, ok);
     fprintf(report->out, "%s%s%.*s: ", what, name.len ? " " : "", (int)name.len, name.ptr);
     put_text(report->out, is.ptr ? is : SPAN_LIT("(none)"));
@@ -236,6 +238,11 @@ static void check_text(struct test_report *report, const char *what, struct span
         put_text(report->out, wanted.ptr ? wanted : SPAN_LIT("(none)"));
     }
     fputc('\n', report->out);
+}
+
+static void check_text(struct test_report *report, const char *what, struct span name,
+                       struct span is, struct span wanted) {
+    tell_check(report, !is.ptr == !wanted.ptr && span_eq(is, wanted), what, name, is, wanted);
 }
 
 /* As it is written: 12, not 12.000000. */
@@ -352,6 +359,66 @@ void test_report_checks(struct test_report *report, const struct test_case *test
         put_text(report->out, text);
         fputc('\n', report->out);
     }
+}
+
+static struct span json_of(struct cfg_arena *arena, const struct cfg_value *value) {
+    struct cfg_buf buf = {.arena = arena};
+    if (!value || value->kind == CFG_VALUE_NULL)
+        return span_none();
+    cfg_json_tree(&buf, value);
+    return cfg_buf_view(&buf);
+}
+
+static void check_value(struct test_report *report, const char *what, struct span name,
+                        const struct cfg_value *is, const struct cfg_value *wanted) {
+    tell_check(report, test_notes_same(is, wanted), what, name, json_of(report->arena, is),
+               json_of(report->arena, wanted));
+}
+
+static void check_namespace(struct test_report *report, const struct cfg_value_field *wanted,
+                            const struct cfg_value *metadata) {
+    const struct cfg_value *is = test_notes_field(metadata, wanted->key);
+    if (wanted->value.kind == CFG_VALUE_NULL) {
+        check_value(report, "metadata", wanted->key, is, NULL);
+        return;
+    }
+    for (size_t i = 0; i < wanted->value.fields_count; i++) {
+        const struct cfg_value_field *field = &wanted->value.fields[i];
+        struct span name = cfg_printf(report->arena, "%.*s %.*s", (int)wanted->key.len,
+                                      wanted->key.ptr, (int)field->key.len, field->key.ptr);
+        check_value(report, "metadata", name, test_notes_field(is, field->key), &field->value);
+    }
+}
+
+static struct span note_text(const struct cfg_value *notes, const char *name) {
+    const struct cfg_value *value = test_notes_field(notes, span_of(name));
+    return value && value->kind == CFG_VALUE_STRING ? value->string : span_none();
+}
+
+void test_report_notes(struct test_report *report, const struct test_expect *expect,
+                       const struct cfg_value *notes) {
+    if (!notes) {
+        test_report_failure(report, "the proxy has not told what became of the request");
+        return;
+    }
+    const struct cfg_value *metadata = test_notes_field(notes, SPAN_LIT("metadata"));
+    for (size_t i = 0; expect->metadata && i < expect->metadata->fields_count; i++)
+        check_namespace(report, &expect->metadata->fields[i], metadata);
+    const struct cfg_value *state = test_notes_field(notes, SPAN_LIT("filter_state"));
+    for (size_t i = 0; expect->filter_state && i < expect->filter_state->fields_count; i++) {
+        const struct cfg_value_field *field = &expect->filter_state->fields[i];
+        const struct cfg_value *is = test_notes_field(state, field->key);
+        bool is_none = field->value.kind == CFG_VALUE_NULL;
+        check_text(report, "filter_state", field->key,
+                   is ? text_of(report->arena, is) : span_none(),
+                   is_none ? span_none() : text_of(report->arena, &field->value));
+    }
+    if (expect->has_response_flags)
+        check_text(report, "response_flags", SPAN_LIT(""), note_text(notes, "response_flags"),
+                   expect->response_flags);
+    if (expect->has_response_code_details)
+        check_text(report, "response_code_details", SPAN_LIT(""),
+                   note_text(notes, "response_code_details"), expect->response_code_details);
 }
 
 void test_report_log(struct test_report *report, struct span log) {

@@ -19,6 +19,9 @@ void test_report_changes(struct test_report *report, const struct test_result *w
 /* One line for each thing that test expects, and for what goes without saying. log: what was logged. */
 void test_report_checks(struct test_report *report, const struct test_case *test,
                         const struct test_result *with, struct span log);
+/* The same for what the proxy noted; NULL: it has not, which fails. */
+void test_report_notes(struct test_report *report, const struct test_expect *expect,
+                       const struct cfg_value *notes);
 /* A line of its own: what failed. text may have more lines, which are what the process said. */
 void test_report_failure(struct test_report *report, const char *format, ...) PRINTF_LIKE(2, 3);
 /* Lines of a log, indented, without what a terminal would act on. */

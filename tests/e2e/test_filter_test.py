@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from urllib.parse import quote
 
 import kit
 import pytest
@@ -75,6 +76,67 @@ def test_an_expectation_that_does_not_hold_fails(file):
         "1 cases, 1 failed\n",
     ):
         assert line in said, said
+
+
+def test_what_a_filter_leaves_behind(file):
+    """Metadata, filter state, flags and details, as they are when the request is over."""
+    notes = {"user": "alice", "roles": ["admin", {"of": 2}], "half": 0.5, "on": True}
+    config = {"dh": "state.set:a.key:kept"}
+    config["eh"] = ",".join(f"metadata.json:my.ns:{k}:" + quote(json.dumps(v), safe="") for k, v in notes.items())
+    right = {
+        "metadata": {"my.ns": {**notes, "half": "0.5", "nothing": None}, "other": None},
+        "filter_state": {"a.key": "kept", "no.key": None},
+        "response_flags": "-",
+        "response_code_details": "via_upstream",
+    }
+    wrong = {
+        "metadata": {"my.ns": {"user": None, "roles": ["admin"], "on": "true"}, "other": {"key": 1}},
+        "filter_state": {"a.key": 1, "no.key": "x"},
+        "response_flags": "UH",
+        "response_code_details": "gone",
+    }
+    left = {"metadata": {"my.ns": None}, "response_flags": "DC"}
+    post = "POST / HTTP/1.1\n\n12345"
+    cases = [
+        {"name": "right", "request": GET, "repeat": 3, "expect": right},
+        {"name": "not asked", "request": GET},
+        {"name": "left", "request": post, "abort": {"after_request_bytes": 2}, "expect": left},
+        {"name": "wrong", "request": GET, "expect": wrong},
+    ]
+    path = file("cases.json", {"plugin": "basic", "config": config, "cases": cases})
+    said = try_filter(build("basic"), "--cases", path, rc=1)
+    passed, _, failed = said.partition("FAIL wrong\n")
+    assert "FAIL" not in passed and "4 cases, 1 failed" in failed, said
+    for line in (
+        'pass metadata my.ns roles: ["admin",{"of":2}]\n',
+        "pass metadata my.ns half: 0.5\n",
+        "pass metadata my.ns nothing: (none)\n",
+        "pass metadata other: (none)\n",
+        "pass filter_state a.key: kept\n",
+        "pass response_flags: DC\n",
+    ):
+        assert line in passed, said
+    for line in (
+        'FAIL metadata my.ns user: "alice"\n       expected: (none)\n',
+        'FAIL metadata my.ns roles: ["admin",{"of":2}]\n       expected: ["admin"]\n',
+        'FAIL metadata my.ns on: true\n       expected: "true"\n',
+        "FAIL metadata other key: (none)\n       expected: 1\n",
+        "FAIL filter_state a.key: kept\n       expected: 1\n",
+        "FAIL filter_state no.key: (none)\n       expected: x\n",
+        "FAIL response_flags: -\n       expected: UH\n",
+        "FAIL response_code_details: via_upstream\n       expected: gone\n",
+    ):
+        assert line in failed, said
+
+
+def test_the_fields_of_a_cases_file_are_documented():
+    """The page has what --print-fields prints, between its two comments."""
+    printed = try_filter("--print-fields", rc=0)
+    page = (EXAMPLES.parents[1] / "docs/test-a-filter.md").read_text()
+    mark = "sluice filter-test --print-fields -->\n\n"
+    documented = page.partition("<!-- Below: " + mark)[2].partition("\n<!-- Above: " + mark)[0]
+    assert printed == documented, "put what build/sluice filter-test --print-fields prints into docs/test-a-filter.md"
+    assert "`response_code_details`" in printed
 
 
 def test_cases_share_the_filter_and_its_state(file):
@@ -164,4 +226,11 @@ def test_mistakes_of_the_author_are_told_with_their_place(file):
     cases = "cases:\n- name: a\n  request: |\n    GET / HTTP/1.1\n    a b\n"
     said = wrong(library, "--plugin", "x", "--cases", file("cases.yaml", cases))
     assert "cases[0]: line 2 of request" in said
+    for expect, why in (
+        ({"metadata": {"a:b": {}}}, "metadata: a:b: a name that"),
+        ({"metadata": {"a": 1}}, "metadata: a: expected an object"),
+        ({"filter_state": {"a": {}}}, "filter_state: a: expected a text"),
+    ):
+        path = file("cases.json", {"cases": [{"name": "a", "request": GET, "expect": expect}]})
+        assert why in wrong(library, "--plugin", "x", "--cases", path)
     assert "sluice filter-test FILTER.so" in try_filter("--help", rc=0)

@@ -94,6 +94,7 @@ static void finish_later(void *arg) {
     const struct statistic *waiting = ending->sitting.plugin->library->stats.ends_waiting;
     unsigned shard = ending->sitting.shard;
     finish(ending);
+    labels_describe_by(NULL); /* a profile's signal may come until the end */
     free(ending);
     stat_dec(waiting, shard);
 }

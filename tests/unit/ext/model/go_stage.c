@@ -11,6 +11,7 @@ enum { FREED = 0xdd, SCRIBBLE_MAX = 4096, ALLOCATIONS_MAX = 1024, STARTED_MAX = 
 
 struct coroutine {
     bool token, cancelled, is_running, ended;
+    const struct labels_describer *describer;
 };
 static struct coroutine coroutines[MODEL_THREADS_MAX + 1]; /* the last one: of setup */
 static uint32_t p_holder;                                  /* the thread that has the P, plus one */
@@ -21,6 +22,7 @@ static struct {
 } allocations[ALLOCATIONS_MAX];
 static unsigned allocation_count;
 static struct {
+    struct go_options options;
     rt_fn fn;
     void *arg;
 } started[STARTED_MAX];
@@ -92,6 +94,14 @@ void *stage_alloc_zeroed(size_t size) {
     return memory;
 }
 
+/* A signal may ask for it at any time. */
+static void check_describes_nobody(const char *memory, size_t size) {
+    for (unsigned i = 0; i < MODEL_THREADS_MAX; i++) {
+        const char *describer = (const char *)coroutines[i].describer;
+        MODEL_CHECK(describer < memory || describer >= memory + size);
+    }
+}
+
 /* It stays ours, full of nonsense, until the run is over. */
 void stage_free(void *memory) {
     if (!memory)
@@ -100,6 +110,7 @@ void stage_free(void *memory) {
         if (allocations[i].memory != memory)
             continue;
         MODEL_CHECK(!allocations[i].is_freed);
+        check_describes_nobody(memory, allocations[i].size);
         allocations[i].is_freed = true;
         memset(memory, FREED, scribbled(allocations[i].size));
         return;
@@ -195,6 +206,10 @@ void stage_cancel_clear(void) {
     self()->cancelled = false;
 }
 
+void stage_describe_by(const struct labels_describer *describer) {
+    self()->describer = describer;
+}
+
 void stage_foreign_call(rt_fn fn, void *arg) {
     struct coroutine *me = self();
     me->is_running = false; /* no coroutine's business in there */
@@ -207,6 +222,7 @@ void stage_foreign_call(rt_fn fn, void *arg) {
 
 int stage_go_with(const struct go_options *options, rt_fn fn, void *arg) {
     MODEL_CHECK(started_count < STARTED_MAX);
+    started[started_count].options = *options;
     started[started_count].fn = fn;
     started[started_count++].arg = arg;
     model_wake(&has_started);
@@ -220,7 +236,9 @@ void go_stage_run_started(void) {
     go_stage_enter();
     while (started_done < started_count) {
         unsigned i = started_done++;
+        self()->describer = started[i].options.describer;
         started[i].fn(started[i].arg);
+        self()->describer = NULL;
     }
     go_stage_leave();
 }

@@ -23,7 +23,8 @@
  *   ext_edit.c    edits in reverse
  *   go_gate.c     the block is unlocked after its lease ended, or not leased; the loan is let go before the
  *                 call is done; calls do not take the lock
- *   go_end.c      OnDestroy for a stream that Go never heard of, or none; the seat is not left
+ *   go_end.c      OnDestroy for a stream that Go never heard of, or none; the seat is not left; what describes
+ *                 the coroutine is freed first
  *   seat.c        no waiting for a seat that is held; one is taken while it is held; its waiter forgets what it
  *                 got when its deadline came together with it; it is given away and freed, too
  *   sync.c        a seat that is given up wakes nobody

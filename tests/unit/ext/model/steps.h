@@ -22,6 +22,7 @@
 #include "proxy/exchange.h"
 #include "proxy/hcm.h"
 #include "rt/foreign.h"
+#include "rt/labels.h"
 #include "rt/rt.h"
 #include "rt/sync.h"
 
@@ -105,6 +106,7 @@ void go_stage_scribble(void *memory, size_t size);
 #define rt_now_ns() ((int64_t)1000)
 #define rt_p_index() 0U
 #define rt_blocks stage_blocks
+#define labels_describe_by stage_describe_by
 #define foreign_call stage_foreign_call
 #define go_with stage_go_with
 #define ticks_now() ((uint64_t)1)
@@ -114,5 +116,6 @@ void stage_ready(struct g *g);
 void stage_cancel(struct g *g);
 void stage_cancel_clear(void);
 struct block_cache *stage_blocks(void);
+void stage_describe_by(const struct labels_describer *describer);
 void stage_foreign_call(rt_fn fn, void *arg);
 int stage_go_with(const struct go_options *options, rt_fn fn, void *arg);

@@ -4,8 +4,10 @@ import harness
 import pytest
 
 
-def pytest_configure(config):
-    config.addinivalue_line("markers", "long: a soak that CI leaves out (./dev test --long)")
+def pytest_collection_modifyitems(items):
+    for item in items:
+        own = item.get_closest_marker("timeout") or not item.get_closest_marker("long")
+        assert own, f"{item.nodeid} is long: it needs a timeout of its own, as everyone's is for the short ones"
 
 
 @pytest.fixture

@@ -35,6 +35,7 @@ def test_each_library_has_its_own_collector(inherited):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 def test_http_filters_pass_gos_strictest_checks():
     """Built with GOEXPERIMENT=cgocheck2, which ends the process when C is shown a pointer that it may not have."""
     basic = build("basic", experiment="cgocheck2")

@@ -187,6 +187,8 @@ class Collecting:
         return self
 
     def __exit__(self, failed, *_):
+        if failed and not self.sluice.alive():
+            print(f"the proxy ended: {self.sluice.process.returncode}\n{self.sluice.log()[-20000:]}")
         self.sluice.kill() if failed else stop(self.sluice)
         self.origin.close()
 
@@ -276,6 +278,7 @@ def flat_request_map(go, requests, seconds, folder):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(5 * 3600)
 def test_the_map_of_requests_is_flat_over_ten_million(tmp_path):
     with Collecting() as go:
         flat_request_map(go, 10_000_000, 4 * 3600, tmp_path)
@@ -286,6 +289,7 @@ def test_a_storm(go_quiet):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 def test_a_long_storm(go_quiet):
     storm(go_quiet, 60)
 
@@ -296,6 +300,7 @@ def test_a_storm_of_collections():
 
 
 @pytest.mark.long
-def test_a_long_storm_of_collections():
+@pytest.mark.timeout(1200)
+def test_ten_minutes_of_a_storm_of_collections():
     with Collecting() as go:
-        storm_of_collections(go, 60)
+        storm_of_collections(go, 600)

@@ -101,6 +101,7 @@ def test_what_only_begins_like_a_preface_goes_nowhere(edge):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1200)
 def test_grpcurl(edge, tmp_path):
     """Built when it is asked for: two minutes."""
     go = shutil.which("go")

@@ -64,12 +64,14 @@ def _start_once(binary, config_path, folder, flags):
 
 
 def start_ms(binary, library, *, plugin="passthrough", turns=5, flags=()):
-    """Milliseconds of each turn by number of libraries. Copies of `library` are libraries of their own to the loader;
-    `plugin` is one that takes no configuration."""
+    """Milliseconds of each turn by number of libraries. Copies of `library` are libraries of their own to the loader,
+    and for the probe, as each has another length; `plugin` is one that takes no configuration."""
     times = {count: [] for count in COUNTS}
     with tempfile.TemporaryDirectory(prefix="sluice-start-") as name:
         folder = pathlib.Path(name)
-        copies = [pathlib.Path(shutil.copy(library, folder / f"library-{i}.so")) for i in range(max(COUNTS))]
+        copies = [folder / f"library-{i}.so" for i in range(max(COUNTS))]
+        for i, copy in enumerate(copies):
+            copy.write_bytes(pathlib.Path(library).read_bytes() + bytes(i))
         paths = {}
         for count in COUNTS:
             paths[count] = folder / f"config-{count}.yaml"

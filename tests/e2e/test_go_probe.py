@@ -2,6 +2,7 @@
 them is an error of the configuration, with its cause, for the proxy and for --mode validate."""
 
 import pathlib
+import shutil
 
 import kit
 import pytest
@@ -232,6 +233,41 @@ def test_the_probe_is_gone_before_the_library_is_loaded(library, tmp_path):
     assert children == ""
     stop(sluice)
     assert lock.read_text().count("init") == 2  # once in the probe, once here
+
+
+def test_a_copy_of_a_library_is_not_tried_again(library, tmp_path, monkeypatch):
+    """Each init leaves a line, and would fail beside another."""
+    copies = [tmp_path / f"copy-{i}.so" for i in range(3)]
+    for copy in copies:
+        shutil.copy(library, copy)
+    lock = tmp_path / "lock"
+    monkeypatch.setenv("SLUICE_TEST_LOCK", str(lock))
+    paths = [library, *copies]
+    listener = go_listener("main", [kit.go_filter(path, "environ", library_id=str(path)) for path in paths])
+    done = run("--mode", "validate", config=config_of([listener]))
+    assert done.returncode == 0, done
+    assert lock.read_text().count("init") == 1
+
+
+def test_another_build_or_configuration_is_tried(tmp_path):
+    """In the place of the library that passed, too: nothing is told by the name."""
+    library, rebuilt = build("gcloop"), build("gcloop", strip=True)
+    copy = tmp_path / "copy.so"
+
+    def passed_over(first, second, **config):
+        filters = [
+            kit.go_filter(first, "gcloop", library_id="one"),
+            kit.go_filter(second, "gcloop", kit.typed_struct(config) if config else None, library_id="two"),
+        ]
+        done = run("--mode", "validate", "-l", "debug", config=config_of([go_listener("main", filters)]))
+        assert done.returncode == 0, done
+        return done.stderr.count("and its configurations passed before")
+
+    shutil.copy(library, copy)
+    assert passed_over(library, copy) == 1
+    assert passed_over(library, copy, other="config") == 0
+    shutil.copy(rebuilt, copy)
+    assert passed_over(library, copy) == 0
 
 
 def test_the_mode_is_not_for_people():

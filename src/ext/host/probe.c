@@ -5,19 +5,23 @@
  * his mistakes at once. LOSSES_MAX bounds what a library can cost. Ids of Go's do not outlive a
  * process, so everything that others stand on is done again.
  *
- * What passed is remembered as a key: the file (device, inode, size, times), its environment and the
- * chain of configurations. A library with nothing new is not tried again. Failures are not remembered:
- * their cause may lie outside (a database that was away). */
+ * What passed is remembered as a key: the library's build (build_id.h), its environment and the chain of
+ * configurations. A library with nothing new is not tried again, wherever its file lies; of two files of one build the
+ * second waits for the first. A file that names no build is told by device, inode, size and times. The file itself is
+ * looked at each time. Failures are not remembered: their cause may lie outside (a database that was away). */
 #include "ext/host/probe.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/clock.h"
+#include "ext/host/build_id.h"
 #include "ext/host/ext_host.h"
 #include "ext/host/ext_host_cause.h"
 #include "ext/go/go_log.h"
@@ -33,7 +37,35 @@ static struct {
     pthread_mutex_t lock;
     probe_key *keys;
     size_t count, room;
-} passed = {.lock = PTHREAD_MUTEX_INITIALIZER};
+    pthread_cond_t changed;
+    probe_key tried[AT_A_TIME_MAX + 1]; /* just now, one for each thread; 0: nothing */
+} passed = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+
+/* Where this file's key is, or with 0 a free place: there is one for each thread. Under the lock. */
+static probe_key *tried_now(probe_key file) {
+    size_t i = 0;
+    while (i <= AT_A_TIME_MAX && passed.tried[i] != file)
+        i++;
+    return i <= AT_A_TIME_MAX ? &passed.tried[i] : NULL;
+}
+
+/* Waits until nobody tries this file, and is who does. 0 is no file, which all may try. */
+static void begin_trying(probe_key file) {
+    pthread_mutex_lock(&passed.lock);
+    while (file && tried_now(file))
+        pthread_cond_wait(&passed.changed, &passed.lock);
+    if (file)
+        *tried_now(0) = file;
+    pthread_mutex_unlock(&passed.lock);
+}
+
+static void end_trying(probe_key file) {
+    pthread_mutex_lock(&passed.lock);
+    if (file)
+        *tried_now(file) = 0;
+    pthread_cond_broadcast(&passed.changed);
+    pthread_mutex_unlock(&passed.lock);
+}
 
 static bool has_passed(probe_key key) {
     pthread_mutex_lock(&passed.lock);
@@ -62,19 +94,36 @@ static void remember(probe_key key) {
     pthread_mutex_unlock(&passed.lock);
 }
 
-/* 0 when there is no such file: then nothing was ever remembered for it. */
-static probe_key file_key(const struct probe_library *library, const char *path) {
+/* 0 when there is no such file, or it cannot be read: then nothing is ever remembered for it. */
+static probe_key file_key(const char *path) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hang us */
     struct stat st;
-    if (stat(path, &st) != 0)
+    if (fd < 0 || fstat(fd, &st) != 0) {
+        if (fd >= 0)
+            (void)close(fd);
         return 0;
-    const uint64_t numbers[] = {st.st_dev,
-                                st.st_ino,
-                                (uint64_t)st.st_size,
-                                (uint64_t)st.st_mtim.tv_sec,
-                                (uint64_t)st.st_mtim.tv_nsec,
-                                (uint64_t)st.st_ctim.tv_sec,
-                                (uint64_t)st.st_ctim.tv_nsec};
-    probe_key key = probe_key_add(1, numbers, sizeof(numbers));
+    }
+    /* The size, too: tools that change a file that is linked leave its ids. */
+    uint64_t numbers[] = {(uint64_t)st.st_size,
+                          st.st_dev,
+                          st.st_ino,
+                          (uint64_t)st.st_mtim.tv_sec,
+                          (uint64_t)st.st_mtim.tv_nsec,
+                          (uint64_t)st.st_ctim.tv_sec,
+                          (uint64_t)st.st_ctim.tv_nsec};
+    struct build_id build;
+    build_id_read(fd, &build);
+    (void)close(fd);
+    if (build.len > 0)
+        return probe_key_add(probe_key_add(1, numbers, sizeof(numbers[0])), build.bytes, build.len);
+    return probe_key_add(2, numbers, sizeof(numbers));
+}
+
+static probe_key library_key(const struct probe_library *library, const char *path) {
+    probe_key key = file_key(path);
+    if (!key)
+        return 0;
+    key = probe_key_add(key, &library->go_seats, sizeof(library->go_seats));
     key = probe_key_add(key, library->wish.gogc.ptr, library->wish.gogc.len);
     key = probe_key_add(key, "|", 1);
     return probe_key_add(key, library->wish.memory_limit.ptr, library->wish.memory_limit.len);
@@ -293,6 +342,22 @@ static bool has_all_kinds(struct job *job, const struct go_elf *elf) {
     return true;
 }
 
+static void try_if_new(struct job *job) {
+    struct probe_library *library = job->library;
+    job->file = library_key(library, job->path);
+    begin_trying(job->file);
+    if (all_passed(job)) {
+        LOG(log_golang, LOG_DEBUG, "%s and its configurations passed before", job->path);
+    } else {
+        int losses = 0;
+        while (try_library(job) && ++losses < LOSSES_MAX) {
+        }
+        for (size_t i = 0; i < library->count && !cfg_problems_refuse(&library->problems); i++)
+            remember(node_key(job->file, &library->nodes[i]));
+    }
+    end_trying(job->file);
+}
+
 static void probe_library(struct job *job) {
     struct probe_library *library = job->library;
     job->path = library_path(library->path);
@@ -300,21 +365,13 @@ static void probe_library(struct job *job) {
         problem(job, library->mark, "out of memory");
         return;
     }
-    job->file = file_key(library, job->path);
     struct go_elf elf;
     char why[GO_ELF_WHY_MAX];
-    if (all_passed(job)) {
-        LOG(log_golang, LOG_DEBUG, "%s and its configurations passed before", job->path);
-    } else if (go_elf_inspect_file(job->path, go_export_is_known, &elf, why) != 0) {
+    if (go_elf_inspect_file(job->path, go_export_is_known, &elf, why) != 0)
         problem(job, library->mark, "cannot load %s: %s", job->path, why);
-    } else if (has_all_kinds(job, &elf) && !job->options->disabled &&
-               (job->options->always || !library->disabled)) {
-        int losses = 0;
-        while (try_library(job) && ++losses < LOSSES_MAX) {
-        }
-        for (size_t i = 0; i < library->count && !cfg_problems_refuse(&library->problems); i++)
-            remember(node_key(job->file, &library->nodes[i]));
-    }
+    else if (has_all_kinds(job, &elf) && !job->options->disabled &&
+             (job->options->always || !library->disabled))
+        try_if_new(job);
     free(job->path);
 }
 

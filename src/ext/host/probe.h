@@ -5,8 +5,8 @@
  *     for each library, all at the same time:  dlopen and init, then for each use of it
  *     Parse ─ a filter from it ─┬─ Parse of a route level ─ Merge ─ a filter from that ─ next level ...
  *
- * What passed is remembered by the file, its build and the configuration, so a reload of what did not
- * change costs nothing. Plugins find SLUICE_PROBE=1 in their environment.
+ * What passed is remembered by the library's build, its settings and the configuration, so neither a reload of what
+ * did not change nor a second copy of a library costs a process. Plugins find SLUICE_PROBE=1 in their environment.
  *
  * Threads  Any real thread that may block (blocking_call), one call at a time. */
 #pragma once

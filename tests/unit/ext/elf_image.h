@@ -1,4 +1,4 @@
-/* elf_image: makes small ELF files that look like Go libraries, for tests of go_elf. */
+/* elf_image: makes small ELF files that look like Go libraries, for tests of what reads them. */
 #pragma once
 #include <elf.h>
 #include <stdio.h>
@@ -86,6 +86,42 @@ static inline void elf_make(struct elf_image *image, const char *const *names,
         .e_shstrndx = 4,
     };
     file.e_shoff = elf_put(image, sections, sizeof(sections));
+    memcpy(image->bytes, &file, sizeof(file));
+}
+
+struct elf_note {
+    const char *name;
+    unsigned type;
+    const void *content;
+    size_t len;
+};
+
+/* Adds a segment with these notes, up to one without a name; align is 4 or 8. */
+static inline void elf_add_notes(struct elf_image *image, const struct elf_note *notes,
+                                 size_t align) {
+    char segment[8192];
+    size_t len = 0;
+    for (; notes->name; notes++) {
+        Elf64_Nhdr head = {.n_namesz = (Elf64_Word)(strlen(notes->name) + 4) & ~3u,
+                           .n_descsz = (Elf64_Word)notes->len,
+                           .n_type = notes->type};
+        memset(segment + len, 0, sizeof(head) + head.n_namesz + head.n_descsz + 16);
+        memcpy(segment + len, &head, sizeof(head));
+        memcpy(segment + len + sizeof(head), notes->name, strlen(notes->name));
+        len = (len + sizeof(head) + head.n_namesz + align - 1) & ~(align - 1);
+        memcpy(segment + len, notes->content, notes->len);
+        len = (len + notes->len + align - 1) & ~(align - 1);
+    }
+    Elf64_Ehdr file;
+    memcpy(&file, image->bytes, sizeof(file));
+    Elf64_Phdr headers[4] = {{0}};
+    memcpy(headers, image->bytes + file.e_phoff, file.e_phnum * sizeof(headers[0]));
+    headers[file.e_phnum++] = (Elf64_Phdr){.p_type = PT_NOTE,
+                                           .p_offset = elf_put(image, segment, len),
+                                           .p_filesz = len,
+                                           .p_align = align};
+    file.e_phentsize = sizeof(headers[0]);
+    file.e_phoff = elf_put(image, headers, file.e_phnum * sizeof(headers[0]));
     memcpy(image->bytes, &file, sizeof(file));
 }
 

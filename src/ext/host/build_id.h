@@ -1,0 +1,19 @@
+/* build_id: which build a library is, by what its linker noted in it: two files of one build have one id, wherever
+ * they lie, and one that was built from something else has another.
+ *
+ * The bytes come from whoever wrote the file: anything may be in them. Reads the file's header, its table of
+ * segments and the notes, a few hundred bytes, at places of their own: the descriptor's position stays.
+ *
+ * Ownership  Everything is copied out of the file; the descriptor is borrowed. Threads: any real thread, as reading may
+ *            block. */
+#pragma once
+#include <stddef.h>
+
+enum { BUILD_ID_MAX = 256 };
+
+struct build_id {
+    unsigned char bytes[BUILD_ID_MAX];
+    size_t len; /* 0: the file has none that tells builds apart */
+};
+
+void build_id_read(int fd, struct build_id *out);

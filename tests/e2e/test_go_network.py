@@ -317,6 +317,7 @@ def test_an_upstream_that_is_half_closed(edge):
 def test_an_upstream_that_resets(edge):
     client, server = edge.through("proxy")
     with client:
+        edge.events("proxy", "ready: ")  # a reset before the proxy has looked is a failed connect
         reset(server)
         to_the_end(client)
     assert "upstream event: RemoteClose" in edge.events("proxy", "upstream event")

@@ -6,7 +6,8 @@ Each server has a listener without a filter and one for each case, and stays up;
 the next. What is added is the CPU time per request of a case less that of the same requests without a filter,
 of the same round; which of a server's listeners is first moves on. The origin sees whether each request came as
 the filter was to make it, body and all (bench/native/filter_origin.c). The floor is the SDK's own work: a program that
-calls the same Go library as a proxy has to, and does nothing else (bench/native/go_floor.c). envoy_module is a library
+calls the same Go library as a proxy has to, and does nothing else (bench/native/go_floor.c); floor_body has a body in
+the response, as all requests here have, and so a call more. envoy_module is a library
 in C (bench/native/envoy_module.c): what an SDK for dynamic modules adds to that is not in it.
 
   header_get_set      gets a request header and sets one
@@ -38,19 +39,20 @@ from _gofilter_counts import COUNTERS, per_request
 from _gofilter_servers import CASES, KIB, Lineup
 from _gofilter_start import start_ms
 from _load import case, http_asker
-from _servers import ROOT, SLUICE, Farm, compiled, cpu_clock
+from _servers import ROOT, SLUICE, SMALL_BYTES, Farm, compiled, cpu_clock
 from _turns import chosen, run, take_turns
 
 OUTPUT = ROOT / "build" / "bench" / "gofilter.json"
-NAMES = ("sluice", "envoy", "envoy_module", "nginx", "floor")
+NAMES = ("sluice", "envoy", "envoy_module", "nginx", "floor", "floor_body")
 ROUNDS, SECONDS, QUICK_S = 15, 1.0, 0.1
 WARM_UP_REQUESTS = 2000
-FLOOR = "header_get_set"  # what the floor is of
+FLOOR = "header_get_set"  # what the floors are of
+FLOORS = {"floor": [], "floor_body": [SMALL_BYTES]}  # what go_floor is told
 FLOOR_COUNT, FLOOR_QUICK = 100_000, 2000
 STARTS = 9
 Aim, Limit = _report.Aim, _report.Limit
 PEERS = ("envoy", "envoy_module", "nginx")
-AIMS = [Aim("added_us_header_get_set", "floor", 1.3)]
+AIMS = [Aim("added_us_header_get_set", "floor", 1.3), Aim("added_us_header_get_set", "floor_body", None)]
 AIMS += [Aim(f"added_us_{name}", peer, None) for name in CASES for peer in PEERS]
 # Of one case to another: a round of both is of the same turn.
 OWN_AIMS = {"chain_of_five": 5.0, "body_untouched_64k": 1.1}
@@ -80,19 +82,20 @@ def library(folder):
 
 
 def cost(farm, server, path, post, **how):
-    """CPU microseconds per request."""
+    """CPU microseconds per request, and how busy the server was: of one worker, 1 is all it can."""
     with http_asker(farm, server, path, post=post, **how) as asker:
         before = cpu_clock(server.pid)
         said = asker.go()
-        return (cpu_clock(server.pid) - before) * 1e6 / said["requests"]
+        took = cpu_clock(server.pid) - before
+        return took * 1e6 / said["requests"], took / said["seconds"]
 
 
 def size(post):
     return f"{post // KIB}k" if post else "nothing"
 
 
-def added(lineup, names, floor, options):
-    """Results: what requests cost without a filter, and what each case adds."""
+def added(lineup, names, floors, options):
+    """Results: what requests cost without a filter, and what each case adds; and how busy the servers were."""
     posts = sorted({CASES[name].post for name in names})
     # A run is (listener, path, post).
     plain = {post: ("none", "/", post) for post in posts}
@@ -112,28 +115,31 @@ def added(lineup, names, floor, options):
             costs[who][one].append(cost(lineup.farm, server, path, post, ms=round(options.seconds * 1000)))
 
     parties = [functools.partial(turn, who) for who in lineup.servers]
-    if floor:
-        parties.append(floor.turn)
+    parties += [floor.turn for floor in floors.values()]
     take_turns(options.rounds, parties, "added")
 
-    def results(what, rows):
-        return case(what, "us/request", True, rows, float)
+    def figures(one, place):
+        """{who: of each round} of what `cost` says."""
+        return {who: [said[place] for said in taken[one]] for who, taken in costs.items() if one in taken}
 
-    found = []
+    found, busy = [], []
+
+    def tell(what, one, rows):
+        found.append(case(what, "us/request", True, rows, float))
+        busy.append(case(f"busy_{what}", "of a worker", False, figures(one, 1), float))
+
     for post in posts:
-        rows = {who: taken[plain[post]] for who, taken in costs.items()}
-        found.append(results(f"without_us_{size(post)}", rows))
+        tell(f"without_us_{size(post)}", plain[post], figures(plain[post], 0))
     for name in names:
-        one, without = filtered[name], plain[CASES[name].post]
+        without = figures(plain[CASES[name].post], 0)
         rows = {
-            who: [a - b for a, b in zip(taken[one], taken[without], strict=True)]
-            for who, taken in costs.items()
-            if one in taken
+            who: [a - b for a, b in zip(rounds, without[who], strict=True)]
+            for who, rounds in figures(filtered[name], 0).items()
         }
-        if floor and name == FLOOR:
-            rows["floor"] = [ns / 1e3 for ns in floor.cpu]
-        found.append(results(f"added_us_{name}", rows))
-    return found
+        if name == FLOOR:
+            rows |= {who: [ns / 1e3 for ns in floor.cpu] for who, floor in floors.items()}
+        tell(f"added_us_{name}", filtered[name], rows)
+    return found, busy
 
 
 def counted(lineup, names):
@@ -182,10 +188,10 @@ def parse():
 class Floor:
     """go_floor, turn by turn, on the core of what is measured."""
 
-    def __init__(self, path, cores, quick):
+    def __init__(self, path, cores, quick, options):
         count = FLOOR_QUICK if quick else FLOOR_COUNT
         self.cores = cores
-        self.command = [compiled("go_floor.c", "-rdynamic", "-ldl"), path, "headers", count]
+        self.command = [compiled("go_floor.c", "-rdynamic", "-ldl"), path, "headers", count, *options]
         self.cpu = []
 
     def turn(self):
@@ -197,14 +203,17 @@ def main():
     options = parse()
     if not shutil.which("go"):
         sys.exit("gofilter: go is not installed; ./dev bench gofilter installs it")
-    results, counts, others = [], [], []
+    results, busy, counts, others = [], [], [], []
     with tempfile.TemporaryDirectory(prefix="sluice-gofilter-") as folder, Farm() as farm:
-        lineup = Lineup(farm, library(folder), [name for name in options.only if name != "floor"])
+        lineup = Lineup(farm, library(folder), [name for name in options.only if name not in FLOORS])
         names = [name for name in options.case if name in CASES]
         if names:
-            wants_floor = "floor" in options.only
-            floor = Floor(library(folder), farm.measured, options.quick) if wants_floor else None
-            results = added(lineup, names, floor, options)
+            floors = {
+                name: Floor(library(folder), farm.measured, options.quick, told)
+                for name, told in FLOORS.items()
+                if name in options.only
+            }
+            results, busy = added(lineup, names, floors, options)
         if "sluice" in lineup.servers:
             counts = counted(lineup, names)
         if "start" in options.case:
@@ -214,11 +223,11 @@ def main():
             others.append(case("start_ms", "ms", True, rows, float))
         if "blocked" in options.case and "sluice" in lineup.servers:
             others += blocked(lineup, options)
-    publish(options, results, counts, others)
+    publish(options, results, busy, counts, others)
 
 
-def publish(options, results, counts, others):
-    everything = [*results, *counts, *others]
+def publish(options, results, busy, counts, others):
+    everything = [*results, *busy, *counts, *others]
     ratios = _report.ratios(results, ["sluice"], AIMS)
     for name, limit in OWN_AIMS.items():
         ratios += _report.ratios([own(results)], [name], [Aim("sluice_added_us", "header_get_set", limit)])
@@ -234,7 +243,7 @@ def publish(options, results, counts, others):
         "limits": limits,
     }
     if results:
-        _report.print_results(results, [name for name in NAMES if name in options.only])
+        _report.print_results([*results, *busy], [name for name in NAMES if name in options.only])
     if counts:
         _report.print_results(counts, list(COUNTERS))
     for columns in dict.fromkeys(tuple(result["values"]) for result in others):  # those of the same columns together

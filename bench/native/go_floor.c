@@ -161,19 +161,23 @@ EXPORT void envoyGoFilterLog(uint32_t level, void *text, int len) {
 
 static uint64_t (*new_config)(struct config *config);
 static uint64_t (*on_header)(struct state *state, uint64_t end, uint64_t count, uint64_t bytes);
+static uint64_t (*on_data)(struct state *state, uint64_t end, uint64_t buffer, uint64_t bytes);
 static void (*on_complete)(struct request *request);
 static void (*on_log)(struct request *request, uint64_t type, struct state *decode,
                       struct state *encode, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t,
                       uint64_t, uint64_t, uint64_t);
 static void (*on_destroy)(struct request *request, uint64_t reason);
 static const char *plugin;
-static uint64_t config_id;
+static uint64_t config_id, response_bytes;
 
-enum { PROCESSING_HEADER = 1, DONE = 7, CONTINUE = 2, LOG_END = 6 };
+enum { PROCESSING_HEADER = 1, PROCESSING_DATA = 4, DONE = 7, CONTINUE = 2, LOG_END = 6 };
 
-static void one_side(struct state *state, uint64_t count, uint64_t bytes) {
+static void one_side(struct state *state, uint64_t count, uint64_t bytes, uint64_t body) {
     state->state = PROCESSING_HEADER;
-    if (on_header(state, 1, count, bytes) != CONTINUE)
+    if (on_header(state, body == 0, count, bytes) != CONTINUE)
+        abort();
+    state->state = PROCESSING_DATA;
+    if (body && on_data(state, 1, (uint64_t)(uintptr_t)state, body) != CONTINUE)
         abort();
     state->state = DONE;
 }
@@ -186,8 +190,8 @@ static void run(uint64_t n) {
             .plugin_name = plugin, .plugin_name_len = strlen(plugin), .config_id = config_id};
         for (int side = 0; side < 2; side++)
             block->states[side] = (struct state){.request = &block->request, .is_encoding = side};
-        one_side(&block->states[0], FIELDS, bytes);
-        one_side(&block->states[1], 2, 20);
+        one_side(&block->states[0], FIELDS, bytes, 0);
+        one_side(&block->states[1], 2, 20, response_bytes);
         block->request.in_log = 1;
         on_complete(&block->request);
         on_log(&block->request, LOG_END, &block->states[0], &block->states[1], FIELDS, bytes, 0, 0,
@@ -207,15 +211,18 @@ static void find(void *library, const char *name, void *out) {
 }
 
 int main(int argc, char **argv) {
-    void *library = argc == 4 ? dlopen(argv[1], RTLD_NOW | RTLD_LOCAL) : NULL;
+    bool has_arguments = argc == 4 || argc == 5;
+    void *library = has_arguments ? dlopen(argv[1], RTLD_NOW | RTLD_LOCAL) : NULL;
     if (!library) {
-        fprintf(stderr, "usage: go_floor LIBRARY PLUGIN COUNT%s%s\n", argc == 4 ? ": " : "",
-                argc == 4 ? dlerror() : "");
+        fprintf(stderr, "usage: go_floor LIBRARY PLUGIN COUNT [BYTES]%s%s\n",
+                has_arguments ? ": " : "", has_arguments ? dlerror() : "");
         return 2;
     }
     plugin = argv[2];
+    response_bytes = argc == 5 ? strtoull(argv[4], NULL, 10) : 0;
     find(library, "envoyGoFilterNewHttpPluginConfig", &new_config);
     find(library, "envoyGoFilterOnHttpHeader", &on_header);
+    find(library, "envoyGoFilterOnHttpData", &on_data);
     find(library, "envoyGoFilterOnHttpStreamComplete", &on_complete);
     find(library, "envoyGoFilterOnHttpLog", &on_log);
     find(library, "envoyGoFilterOnHttpDestroy", &on_destroy);

@@ -297,23 +297,24 @@ void seat_unlock(struct seat_set *set, struct seat *seat) {
 struct timed_call {
     rt_fn fn;
     void *arg;
-    uint64_t end;
+    uint64_t begin, end;
 };
 
-/* The end is looked at here: when the P was handed on it takes its time to get it back. */
+/* Looked at here: a thread takes its time to begin, and when the P was handed on, to get it back. */
 static void run_timed(void *arg) {
     struct timed_call *call = arg;
+    call->begin = ticks_now();
     call->fn(call->arg);
     call->end = ticks_now();
 }
 
-uint64_t seat_call(struct seat *seat, const void *by, rt_fn fn, void *arg) {
+uint64_t seat_call(struct seat *seat, const void *by, bool blocks, rt_fn fn, void *arg) {
     ASSERT(seat->mutex.held);
-    struct timed_call call = {fn, arg, 0};
-    uint64_t begin = ticks_now();
+    struct timed_call call = {.fn = fn, .arg = arg};
     atomic_store_explicit(&seat->by, by, memory_order_relaxed);
-    atomic_store_explicit(&seat->since, begin, memory_order_relaxed);
-    foreign_call(run_timed, &call);
+    atomic_store_explicit(&seat->since, ticks_now(), memory_order_relaxed);
+    if (!blocks || blocking_call(run_timed, &call) != 0)
+        foreign_call(run_timed, &call);
     atomic_store_explicit(&seat->since, 0, memory_order_relaxed);
-    return ticks_ns_between(begin, call.end);
+    return ticks_ns_between(call.begin, call.end);
 }

@@ -68,6 +68,8 @@ static inline bool seat_is_held(const struct seat *seat) {
 MUST_CHECK int seat_lock(struct seat *seat, int64_t patience_ns);
 void seat_unlock(struct seat_set *set, struct seat *seat);
 
-/* Runs fn as foreign_call does, in a seat that is held. How long fn itself took, in nanoseconds. by: whose code that
- * is, for seat_set_count; never looked into. */
-uint64_t seat_call(struct seat *seat, const void *by BORROWED_BY(program), rt_fn fn, void *arg);
+/* Runs fn as foreign_call does, in a seat that is held; with blocks as blocking_call does, when a thread can be
+ * had: for code that is known to block, so that the P loses no time. How long fn itself took, in nanoseconds. by:
+ * whose code that is, for seat_set_count; never looked into. */
+uint64_t seat_call(struct seat *seat, const void *by BORROWED_BY(program), bool blocks, rt_fn fn,
+                   void *arg);

@@ -58,7 +58,7 @@ void foreign_call(rt_fn fn, void *arg) {
     struct g *g = m->current;
     struct p *p = m->p;
     if (p->ring)
-        poll_ring_flush(p);
+        poll_ring_before_call(p);
     uintptr_t inside = (uintptr_t)m | P_OWNER_FOREIGN;
     if (trace_is_on())
         trace_foreign_begins(p, m, g);
@@ -109,7 +109,7 @@ void foreign_call_quick(const char *site, rt_fn fn, void *arg) {
     if (trace_is_on())
         trace_quick_begins(p, site);
     if (p->ring)
-        poll_ring_flush(p);
+        poll_ring_before_call(p);
     counter_add(&p->quick_calls, 1);
     m->current = NULL;
     atomic_store_explicit(&p->quick_site, site, memory_order_release); /* F5 */

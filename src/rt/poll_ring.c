@@ -9,8 +9,9 @@
  * R2  A queue of receives lives only inside poller_run, from an event to the end of its batch; no timer and
  *     no coroutine runs in between, so nobody can lose interest. poll_detach alone can come from a
  *     callback of the batch: it flushes.
- * R3  A queue of sends lives until the P polls next, at the latest every 64 switches, or until the P's M
- *     enters foreign code.
+ * R3  A queue of sends lives until the P polls next, at the latest every 64 switches, or until its M is
+ *     another one. Who leaves for foreign code may be away for long, so one that is older than HOLD_NS goes
+ *     first: short calls, as of filters, do not break up a round's sends, and cannot hold them up.
  * R4  One put-off send per descriptor. What the kernel did not take of it is `late`: it goes out at the
  *     next edge, or before the next send, or after a close, by an orphan that has the descriptor.
  * R5  One receive per wait: the P polls also while coroutines that have their bytes still wait to run,
@@ -31,6 +32,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/ticks.h"
 #include "rt/rt_internal.h"
 #include "rt/timer.h"
 
@@ -41,6 +43,7 @@
 enum {
     ENTRIES = 256,
     OUT_BYTES = 64 * 1024, /* of a round's sends */
+    HOLD_NS = 100 * 1000,
 };
 
 /* A request in the ring; its number is user_data. */
@@ -75,6 +78,7 @@ struct poll_ring {
     struct late *lates;
     struct slot slots[ENTRIES];
     unsigned out_used;
+    uint64_t out_since; /* ticks: when the first of out came */
     char out[OUT_BYTES];
 };
 
@@ -330,6 +334,12 @@ void poll_ring_flush(struct p *p) {
     ring->out_used = 0;
 }
 
+void poll_ring_before_call(struct p *p) {
+    const struct poll_ring *ring = p->ring;
+    if (ring->out_used && ticks_ns_between(ring->out_since, ticks_now()) > HOLD_NS)
+        poll_ring_flush(p);
+}
+
 /* ---- Receiving ---- */
 
 static bool receive(struct p *p, struct poll_fd *pd, const struct poll_receiver *by, void *to,
@@ -393,6 +403,8 @@ bool poll_send(struct poll_fd *pd, const struct iovec *iov, int count, size_t si
     if (ring->out_used + size > OUT_BYTES)
         poll_ring_flush(p);
     make_room(p);
+    if (ring->out_used == 0)
+        ring->out_since = ticks_now();
     char *to = ring->out + ring->out_used;
     ring->out_used += (unsigned)size;
     queue(p, IORING_OP_SEND, pd, to, size, MSG_NOSIGNAL | MSG_DONTWAIT)->by = NULL;

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/ticks.h"
 #include "rt/queues.h"
 #include "rt/rt_internal.h"
 #include "rt/trace_hooks.h"
@@ -91,6 +92,7 @@ int rt_run(const struct rt_options *options, rt_fn main_fn, void *arg) {
         goto free_ps;
     rt_sched.p_count = p_count;
 
+    ticks_init();
     err = sysmon_start();
     if (err < 0)
         goto forget_ps;

@@ -188,6 +188,8 @@ static bool run(struct m *m, struct g *g) {
 
 void sched_loop(struct m *m) {
     struct g *g;
+    if (m->p->ring)
+        poll_ring_flush(m->p); /* the M before is in a call, and may stay there */
     while ((g = find_runnable(m->p)))
         if (!run(m, g))
             return;

@@ -235,7 +235,7 @@ bool stall_look(struct p *p, int64_t now_ns, bool fine) {
         return false;
     run->asleep_looks = stands && is_asleep(m) ? run->asleep_looks + 1 : 0;
     if (cpu - run->cpu_ns < long_run_ns && run->asleep_looks < 2)
-        return true;
+        return !stands || run->asleep_looks > 0;
     report_run(p, run, m, now_ns);
     return false;
 }

@@ -90,8 +90,7 @@ int go_filter_begin_log(struct go_filter *filter, bool at_end) {
 }
 
 void go_sitting_call(const struct go_sitting *sitting, rt_fn fn, void *arg) {
-    uint64_t took_ns = seat_call(sitting->seat, sitting->plugin, fn, arg);
-    go_plugin_called(sitting->plugin, sitting->shard, took_ns);
+    go_plugin_call_in(sitting->plugin, sitting->seat, sitting->shard, fn, arg);
     seat_unlock(sitting->seats, sitting->seat);
 }
 

@@ -63,13 +63,29 @@ struct seat_counts go_plugin_calls(const struct go_plugin *plugin) {
     return seats ? seat_set_count(seats, plugin) : (struct seat_counts){0};
 }
 
+/* Blocking calls are seldom, and so is a score that is not 0. */
+static void keep_score(struct go_plugin *plugin, bool blocked) {
+    int32_t score = atomic_load_explicit(&plugin->block_score, memory_order_relaxed);
+    if (!blocked && score == 0)
+        return;
+    score += blocked ? GO_PLUGIN_BLOCK_SCORE : -1;
+    score = score < 0 ? 0 : score > GO_PLUGIN_SCORE_MAX ? GO_PLUGIN_SCORE_MAX : score;
+    atomic_store_explicit(&plugin->block_score, score, memory_order_relaxed);
+}
+
 /* To the nearest: most calls take less than a microsecond, and would all take none. */
 void go_plugin_called(struct go_plugin *plugin, unsigned shard, uint64_t took_ns) {
     stats_cell_record_us_on_p(plugin->stats.call_time, shard, (took_ns + 500) / NS_PER_US);
+    keep_score(plugin, took_ns >= go_plugin_blocks_ns);
     if (__builtin_expect(took_ns < seat_blocked_ns, 1))
         return;
     atomic_store_explicit(&plugin->wary_until_ns, rt_now_ns() + GO_PLUGIN_WARY_S * NS_PER_S,
                           memory_order_relaxed);
+}
+
+void go_plugin_call_in(struct go_plugin *plugin, struct seat *seat, unsigned shard, rt_fn fn,
+                       void *arg) {
+    go_plugin_called(plugin, shard, seat_call(seat, plugin, go_plugin_blocks(plugin), fn, arg));
 }
 
 /* ---- calls that have a seat for themselves ---- */
@@ -93,7 +109,7 @@ int go_plugin_call(struct go_plugin *plugin, unsigned shard, int64_t patience_ns
     int err = take_seat(plugin, seats, shard, patience_ns, &seat);
     if (err != 0)
         return err;
-    go_plugin_called(plugin, shard, seat_call(seat, plugin, fn, arg));
+    go_plugin_call_in(plugin, seat, shard, fn, arg);
     seat_unlock(seats, seat);
     seat_leave(seats, seat);
     return 0;

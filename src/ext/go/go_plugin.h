@@ -8,7 +8,15 @@
 #include "ext/go/go_stats.h"
 #include "proxy/doing.h"
 
-enum { GO_PLUGIN_WARY_S = 10 };
+enum {
+    GO_PLUGIN_WARY_S = 10,
+    /* A call that blocks counts as many as so many that do not: what blocks in one of six calls is
+     * known for it after a few. A thread that is not let run looks the same, but not that often. */
+    GO_PLUGIN_BLOCK_SCORE = 8,
+    GO_PLUGIN_BLOCKS_FROM = 2 * GO_PLUGIN_BLOCK_SCORE,
+    GO_PLUGIN_SCORE_MAX = 8 * GO_PLUGIN_BLOCK_SCORE,
+};
+static const uint64_t go_plugin_blocks_ns = 10 * NS_PER_MS;
 
 struct go_plugin {
     struct go_plugin *next; /* of its library */
@@ -20,6 +28,10 @@ struct go_plugin {
     struct go_plugin_stats stats;
     /* Until then its streams have seats apart: a call of it blocked in the last GO_PLUGIN_WARY_S. */
     _Atomic int64_t wary_until_ns;
+    /* Up with each call that takes go_plugin_blocks_ns, down with others. From GO_PLUGIN_BLOCKS_FROM on its calls have
+     * threads of their own from the start, so that no P waits for them. Who counts at the same time as another may be
+     * overlooked. */
+    _Atomic int32_t block_score;
 };
 
 /* name is interned; a cluster specifier's is for people. NULL when memory is short. */
@@ -34,8 +46,16 @@ static inline bool go_plugin_is_wary(const struct go_plugin *plugin) {
     return until_ns != 0 && rt_now_ns() < until_ns;
 }
 
+static inline bool go_plugin_blocks(const struct go_plugin *plugin) {
+    return atomic_load_explicit(&plugin->block_score, memory_order_relaxed) >=
+           GO_PLUGIN_BLOCKS_FROM;
+}
+
 /* A call of it took so long; the coroutine that made it is on its P again. */
 void go_plugin_called(struct go_plugin *plugin, unsigned shard, uint64_t took_ns);
+/* Calls fn in a seat that is held, as foreign_call does, or on a thread of its own if the plugin blocks. Parks. */
+void go_plugin_call_in(struct go_plugin *plugin, struct seat *seat, unsigned shard, rt_fn fn,
+                       void *arg);
 
 /* Calls fn as foreign_call does, in a seat that the call has for itself (go_seats.h): for what belongs to no
  * worker of the SDK's. 0; -ETIMEDOUT: there was none in patience_ns; -ECANCELED. After an error it was not

@@ -174,7 +174,7 @@ static void blocks(void *arg) {
 static void calls_a_blocking_function(void *arg) {
     struct seat *seat = take(false);
     inside++;
-    CHECK(seat_call(seat, &inside, blocks, NULL) >= seat_blocked_ns);
+    CHECK(seat_call(seat, &inside, false, blocks, NULL) >= seat_blocked_ns);
     inside--;
     gives_up(seat);
     served++;
@@ -196,7 +196,7 @@ static void call_story(void *arg) {
     unsigned calls = 0;
     for (int i = 0; i < 5; i++) { /* the fourth seat serves everybody else */
         struct seat *seat = take(i % 2);
-        (void)seat_call(seat, NULL, nothing, &calls);
+        (void)seat_call(seat, NULL, false, nothing, &calls);
         gives_up(seat);
     }
     CHECK(calls == 5 && served == 0);
@@ -209,6 +209,35 @@ static void call_story(void *arg) {
 
 static void blocked_seats_are_counted_and_leave_the_others_alone(void **state) {
     story(1, call_story);
+}
+
+static void calls_what_is_known_to_block(void *arg) {
+    struct seat *seat = take(true);
+    inside++;
+    CHECK(seat_call(seat, NULL, true, blocks, NULL) > 0);
+    inside--;
+    gives_up(seat);
+    served++;
+}
+
+/* The one P goes on at once, and is not taken from anybody. */
+static void known_story(void *arg) {
+    CHECK(sem_init(&go_on_now, 0, 0) == 0);
+    set = seat_set_new(1, 4);
+    inside = served = 0;
+    CHECK(go_here("blocks", calls_what_is_known_to_block, NULL) == 0);
+    STORY_AWAIT(inside == 1);
+    CHECK(served == 0 && seat_set_count(set, NULL).busy == 1);
+    CHECK(sem_post(&go_on_now) == 0);
+    STORY_AWAIT(served == 1);
+    struct rt_p_stats stats;
+    rt_p_stats(0, &stats);
+    CHECK(stats.retakes == 0 && stats.foreign_calls == 0);
+    rt_stop(0);
+}
+
+static void what_is_known_to_block_costs_no_p(void **state) {
+    story(1, known_story);
 }
 
 /* ---- all at once ---- */
@@ -234,11 +263,11 @@ static void uses_seats(void *arg) {
             continue;
         CHECK(err == 0);
         unsigned number = seat->number;
-        (void)seat_call(seat, NULL, works, &number);
+        (void)seat_call(seat, NULL, i % 7 == 0, works, &number);
         seat_unlock(set, seat);
         rt_yield();
         CHECK(seat_lock(seat, RT_FOREVER) == 0);
-        (void)seat_call(seat, NULL, works, &number);
+        (void)seat_call(seat, NULL, false, works, &number);
         gives_up(seat);
     }
     atomic_fetch_add(&rounds_done, 1);
@@ -273,6 +302,7 @@ int main(void) {
         cmocka_unit_test(who_waits_comes_in_turn),
         cmocka_unit_test(a_seat_that_one_p_gives_back_wakes_another),
         cmocka_unit_test(blocked_seats_are_counted_and_leave_the_others_alone),
+        cmocka_unit_test(what_is_known_to_block_costs_no_p),
         cmocka_unit_test(one_at_a_time_whatever_happens),
     };
     return cmocka_run_group_tests(tests, init, NULL);

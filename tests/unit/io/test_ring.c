@@ -296,6 +296,52 @@ static void a_p_handed_on_serves_its_connections(void **state) {
     ring_story(handoff_story);
 }
 
+/* ---- Calls that return at once ---- */
+
+static void no_time(void *arg) {
+    (void)arg;
+}
+
+static void some_time(void *arg) {
+    int64_t end_ns = clock_mono_ns() + NS_PER_MS;
+    while (clock_mono_ns() < end_ns) {
+    }
+}
+
+/* Whether the first call leaves alone what was sent is a matter of time, of which the kernel may take some;
+ * that the second one does not, is not. */
+static bool is_held_by_calls(struct echo *e) {
+    char back[64];
+    CHECK(send_text(&e->socket, "an answer") == 0);
+    foreign_call(no_time, NULL);
+    ssize_t n = peer_receives(e->peer, back, sizeof back);
+    bool held = n == -EAGAIN;
+    foreign_call(some_time, NULL);
+    foreign_call(no_time, NULL);
+    if (held)
+        n = peer_receives(e->peer, back, sizeof back);
+    CHECK(n == 9);
+    return held;
+}
+
+static void short_calls_story(void *arg) {
+    int fds[2];
+    unix_pair(fds);
+    struct echo e = {.peer = fds[1]};
+    CHECK(socket_open(&e.socket, fds[0], NULL) == 0);
+    bool held = false;
+    for (int i = 0; i < 100 && !held; i++)
+        held = is_held_by_calls(&e);
+    CHECK(held);
+    (void)close(e.peer);
+    socket_close(&e.socket);
+    rt_stop(0);
+}
+
+static void short_calls_leave_a_round_together_and_long_ones_do_not_hold_it_up(void **state) {
+    ring_story(short_calls_story);
+}
+
 /* ---- The end ---- */
 
 static int outside[2];
@@ -383,6 +429,7 @@ int main(void) {
         cmocka_unit_test(what_the_kernel_did_not_take_outlives_the_socket),
         cmocka_unit_test(an_error_shows_at_the_next_send),
         cmocka_unit_test(a_p_handed_on_serves_its_connections),
+        cmocka_unit_test(short_calls_leave_a_round_together_and_long_ones_do_not_hold_it_up),
         cmocka_unit_test(what_was_sent_before_the_stop_leaves),
         cmocka_unit_test(without_io_uring_epoll_does_it_alone),
     };

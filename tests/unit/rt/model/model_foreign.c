@@ -97,6 +97,10 @@ void profile_thread_begin(struct profile_thread *self) {}
 void profile_thread_end(struct profile_thread *self) {}
 
 /* The P has no ring. */
+void poll_ring_before_call(struct p *of) {
+    MODEL_CHECK(false);
+}
+
 void poll_ring_flush(struct p *of) {
     MODEL_CHECK(false);
 }

@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "admin/symbols.h"
 #include "base/log.h"
 #include "config/config.h"
 #include "ext/host/ext_host.h"
@@ -38,8 +39,10 @@ int main(int argc, char **argv) {
     struct options options;
     go_environ_init(argc, argv);
     if (ext_host_is_asked(argc, argv)) {
-        if (argc == 2)
+        if (argc == 2) {
+            symbols_init(); /* what it tells of a fault has names */
             return ext_host_main();
+        }
         if (ext_host_prepare() != 0)
             return 2;
         argc--; /* a proxy as others, but that its parent's end is its own */

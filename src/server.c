@@ -79,7 +79,9 @@ static void load(void *arg) {
     const struct probe_options probe = {.disabled = o->no_probe, .always = is_validating};
     probe_config(config_bootstrap(loading->config), &probe, &loading->problems);
     /* The other mistakes are found all the same, in what is thrown away. */
-    go_config_set_dry(is_validating || cfg_problems_refuse(&loading->problems));
+    const bool is_dry = is_validating || cfg_problems_refuse(&loading->problems);
+    go_config_set_dry(is_dry);
+    native_config_set_dry(is_dry);
     loading->snapshot = snapshot_build(loading->config, NULL, &loading->problems);
     loading->overload = overload_build(config_bootstrap(loading->config),
                                        server.options->memory_limit_bytes, &loading->problems);

@@ -1,10 +1,8 @@
 /* native_config: sluice.filters.http.native as users write it. Conventions: types.h. */
 #pragma once
-#include "config/types.h"
+#include "config/bootstrap.h"
 
 struct cfg_buf;
-struct cfg_schema;
-struct cfg_value;
 
 enum cfg_native_on_fault { CFG_NATIVE_CLOSED = 0, CFG_NATIVE_BYPASS = 1 };
 
@@ -15,6 +13,7 @@ struct cfg_native {
     int on_fault; /* enum cfg_native_on_fault */
     struct cfg_u32 max_faults;
     struct cfg_u32 stack_bytes;
+    struct cfg_go_probe probe;
 };
 extern const struct cfg_schema cfg_schema_native;
 

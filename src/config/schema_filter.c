@@ -51,7 +51,7 @@ static const struct cfg_field go_probe_fields[] = {
 };
 const struct cfg_schema cfg_schema_go_probe = {
     .name = "sluice.golang.v3.Probe",
-    .doc = "A process of its own in which a Go library and its configurations are tried first.",
+    .doc = "A process of its own in which a library and its configurations are tried first.",
     .size = sizeof(struct cfg_go_probe),
     FIELDS(go_probe_fields),
 };

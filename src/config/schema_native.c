@@ -26,6 +26,8 @@ static const struct cfg_field fields[] = {
     WRAPPER(struct cfg_native, 5, stack_bytes, CFG_U32, .rules = CFG_RANGE, .min = 1,
             .max = 64 << 20, .default_text = "what the plug-in asks for",
             .doc = "Stack of its calls."),
+    INLINE(struct cfg_native, 6, probe, struct cfg_go_probe, cfg_schema_go_probe,
+           .doc = "How the library is tried before it is loaded."),
 };
 const struct cfg_schema cfg_schema_native = {
     .name = "sluice.filters.http.native.v3.Native",

@@ -77,8 +77,8 @@ def zoo(module_proxy, build, tmp_path_factory):
     routes = [
         {**to(prefix="/special"), **place("hi", times=2)},
         {**weighted("/deep", place("leaf")), **place("branch")},
-        {**to(prefix="/faulty"), **place("null")},
-        {**to(prefix="/full"), **place("full")},
+        {**to(prefix="/faulty"), **place("real null")},
+        {**to(prefix="/full"), **place("real full")},
         direct(200, "direct", prefix="/direct"),
         to(),
     ]
@@ -125,6 +125,11 @@ def ask(zoo, path="/", *, listener="plain", method="GET", body=b"", **headers):
     return zoo.edge.get(path, listener=listener, method=method, body=body, headers=lines)
 
 
+def logged(zoo, start):
+    """The first line of the access log that begins so, which may come late."""
+    return eventually(lambda: [x for x in zoo.log.lines(zoo.edge, 1) if x.startswith(start)], what=start)[0]
+
+
 # ---- what they can do
 
 
@@ -151,7 +156,7 @@ def test_it_answers_by_itself(zoo):
     assert reply.header("x-zoo") == "was here"  # its own response function saw it, too
     grpc = zoo.edge.get("/", listener="plain", headers=[("x-do", "reply"), ("content-type", "application/grpc")])
     assert (grpc.status, grpc.header("grpc-status")) == (200, "10")
-    assert any(line.startswith("/teapot zoo_reply 418/") for line in zoo.log.lines(zoo.edge, 1))
+    assert logged(zoo, "/teapot ").startswith("/teapot zoo_reply 418/")
 
 
 def test_bodies_are_read_whole_replaced_and_transformed(zoo):
@@ -167,8 +172,7 @@ def test_bodies_are_read_whole_replaced_and_transformed(zoo):
 
 def test_what_it_notes_is_seen(zoo):
     assert ask(zoo, "/seen", then="observe", a="b").body == b"nothing"
-    lines = eventually(lambda: [x for x in zoo.log.lines(zoo.edge, 1) if x.startswith("/seen ")], what="the line")
-    assert lines == ["/seen via_upstream 200/b 7"]
+    assert logged(zoo, "/seen ") == "/seen via_upstream 200/b 7"
     assert zoo.edge.stat("native.zoo.requests") > 0
     zoo.edge.wait_for_stat("native.zoo.running", zoo.edge.stat("native.zoo.running"))
     assert "native.zoo.took" in zoo.edge.admin("/stats")
@@ -256,8 +260,7 @@ def test_a_merge_that_fails_is_a_500_of_that_route(zoo):
     assert faults(zoo) == before + 1
     assert ask(zoo, "/full", do="merged").status == 500
     assert faults(zoo) == before + 1
-    log = eventually(lambda: [x for x in zoo.log.lines(zoo.edge, 1) if x.startswith("/full ")], what="the line")
-    assert log[0].startswith("/full native_filter_out_of_memory")
+    assert logged(zoo, "/full ").startswith("/full native_filter_out_of_memory")
     assert merged(zoo, "/special") == "hello+hihi"
 
 
@@ -312,7 +315,7 @@ def test_a_fault_of_its_own_is_a_500_with_a_backtrace(zoo, where, how, called, f
     assert "request" in text.splitlines()[0]
     assert re.search(r"#\d+ " + function, text), text
     if where == "plain":
-        assert any(line.startswith("/fault native_filter_fault") for line in zoo.log.lines(zoo.edge, 1))
+        assert logged(zoo, "/fault ").startswith("/fault native_filter_fault")
 
 
 def test_a_fault_in_any_of_its_functions_ends_the_exchange(zoo):
@@ -408,6 +411,82 @@ def test_a_configuration_that_it_refuses_or_faults_in_is_refused(build):
     assert "zoo refused its configuration: Invalid argument" in refusal(build(), {"do": "nothing"})
     text = refusal(build(), {"do": "null"})
     assert "the plug-in zoo faulted in configure: SIGSEGV at address 0, in write_nowhere" in text
+
+
+# ---- they are tried in a process of their own first
+
+# A sanitizer ends a process in its own way.
+DIES = r"(crashed by %s|ended the process with exit status \d+)"
+LOST = {
+    "abort": (DIES % "SIGABRT", "abort"),
+    "libc": (DIES % "SIGSEGV", "SIGSEGV at address 0"),
+    "exit": ("ended the process with exit status 3", "zoo: no food left"),
+    "hang": (r"gave no answer within 2 s", r"copy\d+\.so"),
+}
+
+
+@pytest.mark.parametrize("how", LOST)
+def test_a_configuration_by_which_a_process_is_lost_is_refused(build, how):
+    """Also where the proxy would serve: it says why, and what it was doing."""
+    verdict, told = LOST[how]
+    timeout = {"timeout": "2s" if how == "hang" else "60s"}
+    listeners = [listen("edge", build(), {"do": how}, routes=[direct(200, "x")], probe=timeout)]
+    for mode in ("serve", "validate") if how == "abort" else ("serve",):
+        out = run("--mode", mode, config=bootstrap(listeners))
+        assert out.returncode == 1, out
+        assert re.search(r"http_filters\[0\]\.typed_config: the plug-in zoo " + verdict, out.stderr), out.stderr
+        assert re.search(told, out.stderr.split("while it read this configuration")[1]), out.stderr
+
+
+def test_so_are_one_of_a_route_a_merge_and_what_is_never_given_back(build):
+    def text(config=None, **more):
+        listeners = [listen("edge", build(), config, routes=[{**direct(200, "x"), **more}])]
+        out = run("--mode", "validate", config=bootstrap(listeners))
+        assert out.returncode == 1, out
+        return out.stderr
+
+    said = text(**place("null"))
+    assert re.search(
+        r"typed_per_filter_config.*the plug-in zoo faulted in merge_config: SIGSEGV at address 0, in", said
+    )
+    said = text({"greeting": "not given back"})
+    assert re.search(f"the plug-in zoo {DIES % 'SIGABRT'} while its configurations were given back", said), said
+
+
+INIT = HEADER + '__attribute__((constructor)) static void init(void) { %s; }\nSLUICE_PLUGIN(.name = "init");'
+
+
+def test_so_is_a_constructor(build):
+    said = refusal(build(INIT % "*(volatile int *)8 = 1", "-w"))
+    assert re.search(rf"cannot load .*\.so: it {DIES % 'SIGSEGV'} while its constructors ran", said), said
+
+
+NAMES = ["one", "two", "other"]  # by which first letter their configurations differ
+
+
+def test_it_is_tried_once_for_each_configuration_unless_it_is_not_wanted(build, tmp_path, monkeypatch, proxy):
+    readers = tmp_path / "readers"
+    monkeypatch.setenv("ZOO_READERS", str(readers))
+    library = build()
+
+    def read(mode="validate", *flags, **options):
+        readers.write_text("")
+        config = [listen(name, library, {"greeting": name[:1]}, routes=[direct(200, "x")], **options) for name in NAMES]
+        if mode == "validate":
+            out = run("--mode", mode, *flags, config=bootstrap(config))
+            assert out.returncode == 0, out
+        else:
+            proxy(config, flags=flags)
+        lines = readers.read_text().splitlines()
+        assert len(set(line.split()[1] for line in lines)) <= 1  # as many workers are announced as there are
+        return [line.split()[0] for line in lines]
+
+    assert read("serve") == ["probe"] * 2 + ["real"] * 3
+    assert read("serve", probe={"disabled": True}) == ["real"] * 3
+    assert read("serve", "--no-probe") == ["real"] * 3
+    assert read() == ["probe"] * 2
+    assert read(probe={"disabled": True}) == ["probe"] * 2
+    assert read("validate", "--no-probe") == []
 
 
 OLD = (

@@ -384,7 +384,9 @@ static bool make_go_dump(const struct ext_host *host) {
 void ext_host_end(struct ext_host *host, enum ext_host_ending how) {
     if (host->ended)
         return;
-    if (how == EXT_HOST_DUMP && make_go_dump(host))
+    if ((how == EXT_HOST_DUMP && make_go_dump(host)) ||
+        (how == EXT_HOST_DUMP_FIRST &&
+         syscall(SYS_tgkill, host->pid, host->pid, SIGABRT) == 0)) /* rt/crash.c tells */
         await_end(host, clock_mono_ns() + DUMP_MS * NS_PER_MS);
     close_fd(&host->socket);
     if (how == EXT_HOST_ASK && host->is_proxy)

@@ -50,9 +50,10 @@ MUST_CHECK int ext_host_poll(struct ext_host *host, struct pollfd *fds, unsigned
 
 /* Ends the process, and returns when it has. ASK: it may end by itself, and is killed if it does not.
  * DUMP: it is stuck: its Go runtime is made to say where (goroutines to its output), then it is killed.
+ * DUMP_FIRST: likewise its first thread, of a process without Go.
  * KILL: at once.
  * Idempotent. */
-enum ext_host_ending { EXT_HOST_ASK, EXT_HOST_DUMP, EXT_HOST_KILL };
+enum ext_host_ending { EXT_HOST_ASK, EXT_HOST_DUMP, EXT_HOST_DUMP_FIRST, EXT_HOST_KILL };
 void ext_host_end(struct ext_host *host, enum ext_host_ending how);
 
 /* After the end: as waitpid gives it. */
@@ -74,3 +75,6 @@ int ext_host_main(void);
 /* One request, in ext_host_go.c. answer's texts are borrowed from `memory`, which the caller frees. */
 void ext_host_serve_go(const struct ext_host_message *request, struct ext_host_message *answer,
                        char **memory);
+/* Likewise, in ext_host_native.c. */
+void ext_host_serve_native(const struct ext_host_message *request, struct ext_host_message *answer,
+                           char **memory);

@@ -12,7 +12,17 @@
  * A crash in C code has "SIGSEGV: segmentation violation" for a headline, and frames of the runtime, which
  * are left out. Before it may stand anything. So the first line that begins a goroutine is looked for, and the headline is
  * the nearest one above. A process that was made to dump (it was stuck) has no headline; there the
- * goroutine that runs init functions is shown, or the one that we called. */
+ * goroutine that runs init functions is shown, or the one that we called.
+ *
+ * Where no Go is, a crash is told by our own handler (rt/crash.c), also when it was made because the process was stuck:
+ *
+ *     sluice 0.1.0 got SIGSEGV at address 0x8, on a thread outside the runtime
+ *     registers: rip=0x...
+ *     sluice(+0x41ac7)[0x55e8b7939485]           the handler
+ *     /lib/.../libc.so.6(+0x3c050)[0x7f...]      who called that
+ *     /lib/.../libc.so.6(+0x9b7a2)[0x7f...]      where it happened ...
+ *     /opt/filter.so(+0x1182)[0x7f...]           ... up to the last frame of the library's
+ *     sluice(+0x411d0)[0x5627cd2591d0]           what called it */
 #include "ext/host/ext_host_cause.h"
 
 #include <signal.h>
@@ -126,6 +136,50 @@ static struct span state_of(struct span line, size_t shown) {
     return at < 1 ? span_make("", 0) : span_from(line, shown + (size_t)at - 1);
 }
 
+/* ---- our own report ---- */
+
+static bool is_report(struct span line) {
+    return span_starts_with(line, SPAN_LIT("sluice ")) && memmem(line.ptr, line.len, " got SIG", 8);
+}
+
+static bool has(struct span line, struct span text) {
+    return memmem(line.ptr, line.len, text.ptr, text.len) != NULL;
+}
+
+static bool is_frame(struct span line) {
+    return has(line, SPAN_LIT("[0x")) && has(line, SPAN_LIT("("));
+}
+
+static bool is_ours(struct span line) {
+    return span_starts_with(line, SPAN_LIT("sluice("));
+}
+
+static bool is_of_library(struct span line) {
+    return !is_ours(line) && has(line, SPAN_LIT(".so")) && !has(line, SPAN_LIT("/libc.so")) &&
+           !has(line, SPAN_LIT("/ld-linux"));
+}
+
+/* Its first line's place; output.len: there is none. */
+static size_t report_in(struct span output) {
+    for (size_t at = 0; at < output.len; at = next_line(output, at))
+        if (is_report(line_at(output, at)))
+            return at;
+    return output.len;
+}
+
+/* The frames that concern the library; empty when none is its own. */
+static struct range frames_in(struct span output, size_t report) {
+    size_t at = next_line(output, next_line(output, report)); /* behind the registers */
+    while (at < output.len && is_ours(line_at(output, at)))
+        at = next_line(output, at);
+    at = next_line(output, at); /* who called the handler */
+    struct range frames = {at, at};
+    for (; at < output.len && is_frame(line_at(output, at)); at = next_line(output, at))
+        if (is_of_library(line_at(output, at)))
+            frames.to = next_line(output, at);
+    return frames;
+}
+
 /* What a terminal would act on is not passed on. */
 static void put_text(FILE *out, struct span text) {
     size_t len = text.len < CAUSE_LINE_BYTES_MAX ? text.len : CAUSE_LINE_BYTES_MAX;
@@ -154,9 +208,22 @@ static void put_lines(FILE *out, struct span output, struct range range) {
             put_text(out, name);
             put_text(out, state_of(line, name.len));
         } else {
-            put_text(out, without_addresses(line, SPAN_LIT(" fp=0x")));
+            put_text(out, without_addresses(without_addresses(line, SPAN_LIT(" fp=0x")),
+                                            SPAN_LIT("[0x")));
         }
     }
+}
+
+/* "SIGSEGV at address 0x8", unless it was sent to one that was stuck; and the frames. */
+static void put_report(FILE *out, struct span output, size_t report, bool is_stuck) {
+    struct span line = line_at(output, report);
+    const char *got = memmem(line.ptr, line.len, "SIG", 3);
+    ptrdiff_t comma = span_find(line, ',');
+    if (!is_stuck && comma > got - line.ptr) {
+        fputs("\n    ", out);
+        put_text(out, span_make(got, (size_t)(line.ptr + comma - got)));
+    }
+    put_lines(out, output, frames_in(output, report));
 }
 
 static void put_verdict(FILE *out, int status, int64_t stuck_ms, struct span headline) {
@@ -188,8 +255,11 @@ char *ext_host_cause(struct span output, int status, int64_t stuck_ms) {
             above.to = next_line(output, above.to);
         put_lines(out, output, above);
     }
+    size_t report = report_in(output);
     if (block.from < output.len)
         put_lines(out, output, block);
+    else if (report < output.len)
+        put_report(out, output, report, stuck_ms != 0);
     else if (headline == output.len && !stuck_ms)
         put_lines(out, output, last_lines(output));
     if (fclose(out) != 0) {

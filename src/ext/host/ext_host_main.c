@@ -90,7 +90,10 @@ int ext_host_main(void) {
     while (receive(&inbox, &request, &size)) {
         struct ext_host_message answer = {.kind = EXT_HOST_ANSWER};
         char *memory = NULL;
-        ext_host_serve_go(&request, &answer, &memory);
+        if (request.kind >= EXT_HOST_NATIVE_LOAD)
+            ext_host_serve_native(&request, &answer, &memory);
+        else
+            ext_host_serve_go(&request, &answer, &memory);
         int sent = answer_with(&answer);
         free(memory);
         if (!sent)

@@ -35,6 +35,14 @@ enum ext_host_kind {
     EXT_HOST_GO_NEW_CLUSTER,
     /* plugin_name, serialised Any => {id}: of a network filter, which is shown a connection that does not exist */
     EXT_HOST_GO_NEW_NETWORK,
+    /* {workers to announce, log level} path => {1 or 0: is loaded} the plug-in's name, or why not. First, and once. */
+    EXT_HOST_NATIVE_LOAD,
+    /* {is for a route, id of the filter's own then} JSON => {id, 0: refused} why */
+    EXT_HOST_NATIVE_NEW,
+    /* {parent id, id of a route's} => {id, 0: it failed} why */
+    EXT_HOST_NATIVE_MERGE,
+    /* => {}: gives all of them back */
+    EXT_HOST_NATIVE_FREE,
     EXT_HOST_KINDS
 };
 

@@ -27,6 +27,9 @@
 #include "ext/go/go_log.h"
 #include "ext/go/go_seats.h"
 #include "ext/library_path.h"
+#include "ext/native/native_host.h"
+#include "ext/native/native_library.h"
+#include "rt/rt.h"
 #include "ext/host/probe_plan.h"
 
 enum { LOSSES_MAX = 8, AT_A_TIME_MAX = 8, PASSED_MAX = 1 << 16 };
@@ -141,7 +144,8 @@ struct job {
     char *path;
     probe_key file;
     struct ext_host *host;
-    bool lost; /* the process */
+    bool lost;     /* the process */
+    char who[200]; /* of a library in C: "the plug-in NAME" */
 };
 
 static void problem(struct job *job, const struct cfg_mark *mark, const char *format, ...)
@@ -161,7 +165,8 @@ static void problem(struct job *job, const struct cfg_mark *mark, const char *fo
 /* Ends a process that failed a call, and says why it did. Owned; NULL when memory is short. */
 static char *cause_of(struct job *job, int err) {
     int64_t stuck_ms = err == -ETIMEDOUT ? job->library->timeout_ns / NS_PER_MS : 0;
-    ext_host_end(job->host, err == -ETIMEDOUT ? EXT_HOST_DUMP
+    enum ext_host_ending stuck = job->library->is_native ? EXT_HOST_DUMP_FIRST : EXT_HOST_DUMP;
+    ext_host_end(job->host, err == -ETIMEDOUT ? stuck
                             : err == -EPIPE   ? EXT_HOST_ASK
                                               : EXT_HOST_KILL);
     job->lost = true;
@@ -186,6 +191,8 @@ static int ask(struct job *job, const struct cfg_mark *mark, const char *who, co
 static int ask_plugin(struct job *job, const struct probe_node *node, const char *what,
                       const struct ext_host_message *request, struct ext_host_message *answer) {
     char *who;
+    if (job->library->is_native)
+        return ask(job, node->mark, job->who, what, request, answer);
     if (asprintf(&who, "the plugin %.*s", (int)node->plugin.len, node->plugin.ptr) < 0)
         return -ENOMEM;
     int err = ask(job, node->mark, who, what, request, answer);
@@ -196,19 +203,28 @@ static int ask_plugin(struct job *job, const struct probe_node *node, const char
 static int load(struct job *job) {
     struct probe_library *library = job->library;
     struct ext_host_message answer;
-    const struct ext_host_message request = {
+    struct ext_host_message request = {
         .kind = EXT_HOST_GO_LOAD,
         .numbers = {go_seats_announced(library->go_seats), (uint64_t)log_golang.level},
         .texts = {span_of(job->path), library->id, library->wish.gogc, library->wish.memory_limit},
     };
+    if (library->is_native)
+        request = (struct ext_host_message){.kind = EXT_HOST_NATIVE_LOAD,
+                                            .numbers = {rt_p_count(), (uint64_t)log_native.level},
+                                            .texts = {span_of(job->path)}};
     char *who;
     if (asprintf(&who, "cannot load %s: it", job->path) < 0)
         return -ENOMEM;
-    int err = ask(job, library->mark, who, "its init functions ran", &request, &answer);
+    int err = ask(job, library->mark, who,
+                  library->is_native ? "its constructors ran" : "its init functions ran", &request,
+                  &answer);
     free(who);
     if (!err && answer.numbers[0] == 0) {
         problem(job, library->mark, "%.*s", (int)answer.texts[0].len, answer.texts[0].ptr);
         err = -EINVAL;
+    } else if (!err && library->is_native) {
+        (void)snprintf(job->who, sizeof job->who, "the plug-in %.*s", (int)answer.texts[0].len,
+                       answer.texts[0].ptr);
     }
     return err;
 }
@@ -270,7 +286,55 @@ static int create(struct job *job, struct probe_node *node) {
     return err;
 }
 
+/* ---- filters in C ---- */
+
+/* As the others; the host process has put into words what the plug-in refuses. */
+static int ask_native(struct job *job, struct probe_node *node, const char *what,
+                      const struct ext_host_message *request) {
+    struct ext_host_message answer;
+    int err = ask_plugin(job, node, what, request, &answer);
+    if (!err && answer.numbers[0] == 0) {
+        problem(job, node->mark, "%.*s", (int)answer.texts[0].len, answer.texts[0].ptr);
+        err = -EINVAL;
+    }
+    if (!err)
+        node->id = answer.numbers[0];
+    return err;
+}
+
+static int try_native(struct job *job, struct probe_node *node) {
+    const struct probe_node *nodes = job->library->nodes, *root = node;
+    bool is_route = node->parent != PROBE_NO_PARENT;
+    while (root->parent != PROBE_NO_PARENT)
+        root = &nodes[root->parent];
+    const struct ext_host_message request = {
+        .kind = EXT_HOST_NATIVE_NEW,
+        .numbers = {is_route, is_route ? root->id : 0},
+        .texts = {span_make(node->bytes, node->len)},
+    };
+    int err = ask_native(job, node, "it read this configuration", &request);
+    if (err || !is_route)
+        return err;
+    const struct ext_host_message merge = {.kind = EXT_HOST_NATIVE_MERGE,
+                                           .numbers = {nodes[node->parent].id, node->id}};
+    return ask_native(job, node, "it merged this configuration into the one above it", &merge);
+}
+
+/* All that was made is given back, as the proxy will do when the configuration changes. */
+static void free_native(struct job *job) {
+    struct ext_host_message answer;
+    const struct ext_host_message request = {.kind = EXT_HOST_NATIVE_FREE};
+    int err = ask(job, job->library->mark, job->who, "its configurations were given back", &request,
+                  &answer);
+    if (!err && answer.numbers[0] == 0)
+        problem(job, job->library->mark, "%.*s", (int)answer.texts[0].len, answer.texts[0].ptr);
+}
+
+/* ---- */
+
 static int try_node(struct job *job, struct probe_node *node) {
+    if (node->kind == PROBE_NATIVE)
+        return try_native(job, node);
     int err = parse(job, node);
     if (!err && node->parent != PROBE_NO_PARENT)
         err = merge(job, node);
@@ -296,8 +360,11 @@ static bool try_library(struct job *job) {
         if (!node->failed && try_node(job, node) != 0)
             node->failed = true;
     }
+    bool was_lost = job->lost; /* what is found at the end need not be looked for again */
+    if (loaded && !job->lost && library->is_native)
+        free_native(job);
     ext_host_free(job->host);
-    return loaded && job->lost;
+    return loaded && was_lost;
 }
 
 static bool all_passed(const struct job *job) {
@@ -358,6 +425,24 @@ static void try_if_new(struct job *job) {
     end_trying(job->file);
 }
 
+/* Whether it is worth trying, by what the file says of itself. */
+static bool looks_right(struct job *job) {
+    const struct cfg_mark *mark = job->library->mark;
+    struct go_elf elf;
+    char why[GO_ELF_WHY_MAX], native_why[NATIVE_WHY_MAX];
+    if (job->library->is_native) {
+        bool right = native_library_inspect(job->path, native_why);
+        if (!right)
+            problem(job, mark, "%s", native_why);
+        return right;
+    }
+    if (go_elf_inspect_file(job->path, go_export_is_known, &elf, why) != 0) {
+        problem(job, mark, "cannot load %s: %s", job->path, why);
+        return false;
+    }
+    return has_all_kinds(job, &elf);
+}
+
 static void probe_library(struct job *job) {
     struct probe_library *library = job->library;
     job->path = library_path(library->path);
@@ -365,12 +450,7 @@ static void probe_library(struct job *job) {
         problem(job, library->mark, "out of memory");
         return;
     }
-    struct go_elf elf;
-    char why[GO_ELF_WHY_MAX];
-    if (go_elf_inspect_file(job->path, go_export_is_known, &elf, why) != 0)
-        problem(job, library->mark, "cannot load %s: %s", job->path, why);
-    else if (has_all_kinds(job, &elf) && !job->options->disabled &&
-             (job->options->always || !library->disabled))
+    if (looks_right(job) && !job->options->disabled && (job->options->always || !library->disabled))
         try_if_new(job);
     free(job->path);
 }
@@ -414,6 +494,6 @@ void probe_config(const struct cfg_bootstrap *bootstrap, const struct probe_opti
     }
     if (plan.memory_short)
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, &(struct cfg_mark){0},
-                        "out of memory while its Go libraries were tried");
+                        "out of memory while its libraries were tried");
     probe_plan_fini(&plan);
 }

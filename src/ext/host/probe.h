@@ -1,9 +1,12 @@
-/* probe: tries the Go libraries of a configuration, and their configurations, in processes of their own
+/* probe: tries the libraries of a configuration, Go's and those in C, and their configurations, in processes of their own
  * before the proxy loads them: what panics, crashes, hangs or calls exit there is a problem of the config,
  * with its cause, and not the end of the proxy.
  *
  *     for each library, all at the same time:  dlopen and init, then for each use of it
  *     Parse ─ a filter from it ─┬─ Parse of a route level ─ Merge ─ a filter from that ─ next level ...
+ *
+ * Of a filter in C: dlopen and constructors, configure; configure_route and merge_config for each level; in the end all is
+ * given back. Which exchanges come no probe knows.
  *
  * What passed is remembered by the library's build, its settings and the configuration, so neither a reload of what
  * did not change nor a second copy of a library costs a process. Plugins find SLUICE_PROBE=1 in their environment.

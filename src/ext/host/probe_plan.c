@@ -5,6 +5,8 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "config/cfg_buf.h"
+#include "config/native_config.h"
 #include "ext/go/go_any.h"
 
 static const int64_t timeout_default_ns = 10 * NS_PER_S;
@@ -32,7 +34,8 @@ static void apply(struct probe_library *library, const struct cfg_go_probe *prob
 static struct probe_library *library_of(struct probe_plan *plan, const struct probe_library *named,
                                         const struct cfg_go_probe *probe) {
     for (size_t i = 0; i < plan->count; i++)
-        if (span_eq(plan->libraries[i].id, named->id)) {
+        if (span_eq(plan->libraries[i].id, named->id) &&
+            plan->libraries[i].is_native == named->is_native) {
             apply(&plan->libraries[i], probe);
             return &plan->libraries[i]; /* its first path and wishes count, as when loading */
         }
@@ -53,13 +56,11 @@ static struct probe_library *library_of(struct probe_plan *plan, const struct pr
     return library;
 }
 
-/* The index of the node, which may have been there; PROBE_NO_PARENT when memory is short. any NULL: an empty
- * one. */
-static size_t add_node(struct probe_plan *plan, struct probe_library *library, enum probe_kind kind,
-                       size_t parent, struct span plugin, const struct cfg_any *any,
-                       const struct cfg_mark *mark) {
-    size_t len;
-    char *bytes = go_any_bytes(any, &len);
+/* The index of the node, which may have been there; PROBE_NO_PARENT when memory is short. bytes are transferred; NULL:
+ * there was none for them. */
+static size_t add_node_bytes(struct probe_plan *plan, struct probe_library *library,
+                             enum probe_kind kind, size_t parent, struct span plugin, char *bytes,
+                             size_t len, const struct cfg_mark *mark) {
     if (!bytes)
         goto no_memory;
     probe_key key = parent == PROBE_NO_PARENT ? 1 : library->nodes[parent].key;
@@ -92,6 +93,24 @@ no_memory:
     return PROBE_NO_PARENT;
 }
 
+/* any NULL: an empty one. */
+static size_t add_node(struct probe_plan *plan, struct probe_library *library, enum probe_kind kind,
+                       size_t parent, struct span plugin, const struct cfg_any *any,
+                       const struct cfg_mark *mark) {
+    size_t len;
+    char *bytes = go_any_bytes(any, &len);
+    return add_node_bytes(plan, library, kind, parent, plugin, bytes, len, mark);
+}
+
+static size_t add_native(struct probe_plan *plan, struct probe_library *library, size_t parent,
+                         const struct cfg_value *config, const struct cfg_mark *mark) {
+    struct cfg_buf json = {0};
+    cfg_native_json(&json, config);
+    size_t len = json.len;
+    return add_node_bytes(plan, library, PROBE_NATIVE, parent, SPAN_LIT(""), cfg_buf_take(&json),
+                          len, mark);
+}
+
 /* One filter of a chain while its routes are walked. */
 struct walk {
     struct probe_plan *plan;
@@ -99,20 +118,31 @@ struct walk {
     struct span filter_name, plugin;
 };
 
+/* What an entry for the plugin makes of the level above. */
+static size_t walk_go_entry(struct walk *walk, size_t above,
+                            const struct cfg_golang_per_route *cfg) {
+    for (size_t k = 0; k < cfg->plugins_config_count && above != PROBE_NO_PARENT; k++) {
+        const struct cfg_golang_plugin_entry *entry = &cfg->plugins_config[k];
+        if (span_eq(entry->key, walk->plugin))
+            above =
+                add_node(walk->plan, walk->library, PROBE_HTTP, above, walk->plugin,
+                         entry->value.disabled ? NULL : &entry->value.config, &entry->value.mark);
+    }
+    return above;
+}
+
 /* What a level makes of the one above. */
 static size_t walk_level(struct walk *walk, size_t above, const struct cfg_per_filter *entries,
                          size_t count) {
     for (size_t i = 0; i < count && above != PROBE_NO_PARENT; i++) {
-        if (!span_eq(entries[i].key, walk->filter_name) ||
-            entries[i].value.schema != &cfg_schema_golang_per_route)
+        const struct cfg_any *any = &entries[i].value;
+        if (!span_eq(entries[i].key, walk->filter_name))
             continue;
-        const struct cfg_golang_per_route *cfg = entries[i].value.message;
-        for (size_t k = 0; k < cfg->plugins_config_count && above != PROBE_NO_PARENT; k++) {
-            const struct cfg_golang_plugin_entry *entry = &cfg->plugins_config[k];
-            if (span_eq(entry->key, walk->plugin))
-                above = add_node(walk->plan, walk->library, PROBE_HTTP, above, walk->plugin,
-                                 entry->value.disabled ? NULL : &entry->value.config,
-                                 &entry->value.mark);
+        if (walk->library->is_native && any->schema == &cfg_schema_native_per_route) {
+            const struct cfg_native_per_route *cfg = any->message;
+            above = add_native(walk->plan, walk->library, above, cfg->config, &cfg->mark);
+        } else if (!walk->library->is_native && any->schema == &cfg_schema_golang_per_route) {
+            above = walk_go_entry(walk, above, any->message);
         }
     }
     return above;
@@ -157,6 +187,23 @@ static void walk_filter(struct probe_plan *plan, const struct cfg_http_filter *f
     struct walk walk = {plan, library, filter->name, cfg->plugin_name};
     size_t own = add_node(plan, library, PROBE_HTTP, PROBE_NO_PARENT, cfg->plugin_name,
                           cfg->has_plugin_config ? &cfg->plugin_config : NULL, &cfg->mark);
+    if (own != PROBE_NO_PARENT && table)
+        walk_routes(&walk, own, table);
+}
+
+static void walk_native(struct probe_plan *plan, const struct cfg_http_filter *filter,
+                        const struct cfg_route_configuration *table) {
+    const struct cfg_native *cfg = filter->typed_config.message;
+    struct probe_library *library = library_of(plan,
+                                               &(struct probe_library){.is_native = true,
+                                                                       .id = cfg->library_path,
+                                                                       .path = cfg->library_path,
+                                                                       .mark = &cfg->mark},
+                                               &cfg->probe);
+    if (!library)
+        return;
+    struct walk walk = {plan, library, filter->name, SPAN_LIT("")};
+    size_t own = add_native(plan, library, PROBE_NO_PARENT, cfg->config, &cfg->mark);
     if (own != PROBE_NO_PARENT && table)
         walk_routes(&walk, own, table);
 }
@@ -211,9 +258,13 @@ static void walk_chain(struct probe_plan *plan, const struct cfg_filter_chain *c
         if (any->schema != &cfg_schema_hcm)
             continue;
         const struct cfg_hcm *hcm = any->message;
-        for (size_t k = 0; k < hcm->http_filters_count; k++)
-            if (hcm->http_filters[k].typed_config.schema == &cfg_schema_golang)
+        for (size_t k = 0; k < hcm->http_filters_count; k++) {
+            const struct cfg_schema *schema = hcm->http_filters[k].typed_config.schema;
+            if (schema == &cfg_schema_golang)
                 walk_filter(plan, &hcm->http_filters[k], hcm->route_config);
+            else if (schema == &cfg_schema_native)
+                walk_native(plan, &hcm->http_filters[k], hcm->route_config);
+        }
         if (hcm->route_config)
             walk_specifiers(plan, hcm->route_config);
     }

@@ -11,24 +11,25 @@
 typedef unsigned __int128 probe_key;
 probe_key probe_key_add(probe_key key, const void *bytes, size_t len);
 
-enum probe_kind { PROBE_HTTP, PROBE_CLUSTER, PROBE_NETWORK };
+enum probe_kind { PROBE_HTTP, PROBE_CLUSTER, PROBE_NETWORK, PROBE_NATIVE };
 
-/* One configuration of a plugin: a cluster specifier's, a network filter's, an HTTP filter's own (no parent), or one level of a route merged into the one above. */
+/* One configuration of a plugin, or of a filter in C: a cluster specifier's, a network filter's, an HTTP filter's own (no parent), or one level of a route merged into the one above. */
 struct probe_node {
     enum probe_kind kind;
     size_t parent; /* index, PROBE_NO_PARENT for a filter's own */
     struct span plugin;
-    char *bytes; /* of the Any */
+    char *bytes; /* of the Any; JSON for C */
     size_t len;
     const struct cfg_mark *mark;
     probe_key key;
     bool failed; /* or not worth trying: what it stands on failed */
-    uint64_t id; /* of Go's, merged */
+    uint64_t id; /* of the host process, merged */
 };
 static const size_t PROBE_NO_PARENT = SIZE_MAX;
 
 struct probe_library {
-    struct span id, path;
+    bool is_native;       /* filters in C, not Go */
+    struct span id, path; /* the id of those in C is their path */
     struct go_library_wish wish;
     bool has_http;
     uint32_t go_seats;           /* of its first HTTP filter; 0: the default */

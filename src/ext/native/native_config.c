@@ -71,13 +71,14 @@ void native_give_back(struct native_library *library, void (*fn)(void *made), vo
 
 /* ---- */
 
-static void report_fault(const struct configure_call *call, const char *what) {
+void native_config_fault(const struct native_library *library, const struct native_fault *fault,
+                         const char *what, const struct cfg_mark *mark,
+                         struct cfg_problems *problems) {
     struct symbol where;
-    (void)symbol_of(call->fault.pcs[0], &where, 1);
-    cfg_problem_add(call->config->problems, CFG_PROBLEM_INVALID, call->config->mark,
-                    "the plug-in %s faulted in %s: %s at address %#llx, in %s", call->library->name,
-                    what, native_fault_name(&call->fault), (unsigned long long)call->fault.address,
-                    where.function);
+    (void)symbol_of(fault->pcs[0], &where, 1);
+    cfg_problem_add(problems, CFG_PROBLEM_INVALID, mark,
+                    "the plug-in %s faulted in %s: %s at address %#llx, in %s", library->name, what,
+                    native_fault_name(fault), (unsigned long long)fault->address, where.function);
 }
 
 /* 0, or -EINVAL with a problem. */
@@ -100,7 +101,7 @@ static int run_configure(struct configure_call *call, const struct cfg_value *va
     if (json.failed || !call->returned || call->rc < 0 || config.reported)
         err = -EINVAL;
     if (!json.failed && !call->returned)
-        report_fault(call, what);
+        native_config_fault(call->library, &call->fault, what, mark, problems);
     else if (call->returned && call->rc < 0 && !config.reported)
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, mark,
                         "the plug-in %s refused its configuration: %s", call->library->name,
@@ -110,9 +111,29 @@ static int run_configure(struct configure_call *call, const struct cfg_value *va
     return err;
 }
 
+static bool is_dry;
+
+void native_config_set_dry(bool dry) {
+    is_dry = dry;
+}
+
+/* size zeros. */
+static int new_dry(size_t size, const struct cfg_mark *mark, struct cfg_problems *problems,
+                   void **out) {
+    void *made = calloc(1, size);
+    if (!made) {
+        cfg_problem_add(problems, CFG_PROBLEM_INVALID, mark, "out of memory");
+        return -EINVAL;
+    }
+    *out = made;
+    return 0;
+}
+
 int native_config_new(const struct cfg_any *any, struct cfg_problems *problems, void **out) {
     const struct cfg_native *cfg = any->message;
     char why[NATIVE_WHY_MAX];
+    if (is_dry)
+        return new_dry(sizeof(struct native_config), &cfg->mark, problems, out);
     struct native_library *library = native_library_get(cfg->library_path, why);
     if (!library) {
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark, "%s", why);
@@ -147,7 +168,8 @@ void native_config_free(void *arg) {
     struct native_config *config = arg;
     if (!config)
         return;
-    native_give_back(config->library, config->library->plugin.free_config, config->made);
+    if (config->library)
+        native_give_back(config->library, config->library->plugin.free_config, config->made);
     free(config);
 }
 
@@ -156,6 +178,8 @@ int native_route_config_new(const struct cfg_any *any, void *filter_config,
     const struct cfg_native_per_route *cfg = any->message;
     const struct native_config *filter = filter_config;
     struct native_library *library = filter->library;
+    if (!library)
+        return new_dry(sizeof(struct native_route_config), &cfg->mark, problems, out);
     if (!library->plugin.configure_route) {
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark,
                         "the plug-in %s takes no configuration of routes", library->name);
@@ -182,7 +206,9 @@ void native_route_config_free(void *arg) {
     struct native_route_config *config = arg;
     if (!config)
         return;
-    native_merges_fini(&config->merges, config->library);
-    native_give_back(config->library, config->library->plugin.free_route_config, config->made);
+    if (config->library) {
+        native_merges_fini(&config->merges, config->library);
+        native_give_back(config->library, config->library->plugin.free_route_config, config->made);
+    }
     free(config);
 }

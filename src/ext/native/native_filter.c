@@ -141,6 +141,8 @@ static void destroy(struct exchange *x, void *self) {
 
 static void label(const void *arg, struct doing_labels *labels) {
     const struct native_config *config = arg;
+    if (!config->library)
+        return;
     doing_labels_add(labels, "library", span_of(config->library->path));
     doing_labels_add(labels, "plugin", span_of(config->library->name));
 }

@@ -11,8 +11,8 @@
 extern const struct filter_kind filter_kind_native;
 
 struct native_config {
-    struct native_library *library;
-    void *made; /* by configure */
+    struct native_library *library; /* NULL: it is dry */
+    void *made;                     /* by configure */
     size_t stack_bytes;
     uint32_t max_faults; /* 0: any number */
     bool bypass;         /* what comes after them */
@@ -52,6 +52,9 @@ void native_filter_faulted(struct sluice_exchange *e, const struct native_fault 
 COLD void native_filter_fail(struct sluice_exchange *e, unsigned status, struct span details);
 
 /* native_config.c */
+/* dry: of a configuration that nobody will serve with. Nothing is loaded: it was tried elsewhere (ext/host/probe.h). Not
+ * while others load. */
+void native_config_set_dry(bool dry);
 int native_config_new(const struct cfg_any *any, struct cfg_problems *problems, void **out);
 void native_config_free(void *config);
 int native_route_config_new(const struct cfg_any *any, void *filter_config,
@@ -63,6 +66,7 @@ void native_on_thread_stack(rt_fn fn, void *arg);
 void native_give_back(struct native_library *library, void (*fn)(void *made), void *made);
 
 /* native_merge.c */
+struct native_route_config;
 struct native_merges {
     pthread_mutex_t lock; /* of merging */
     _Atomic(struct native_merge *) first;
@@ -71,13 +75,21 @@ void native_merges_init(struct native_merges *merges);
 /* Nobody uses what was merged any more. */
 void native_merges_fini(struct native_merges *merges, struct native_library *library);
 void *native_merged_config(struct sluice_exchange *e);
+/* What the place makes of config, now or before. NULL: memory is short; or it faulted, when *faulted, which fault tells.
+ * Parks while others merge. */
+void *native_merge(struct native_route_config *place, void *config, struct native_fault *fault,
+                   bool *faulted);
+/* Why a fault refuses a configuration. what: in which of its functions. */
+void native_config_fault(const struct native_library *library, const struct native_fault *fault,
+                         const char *what, const struct cfg_mark *mark,
+                         struct cfg_problems *problems);
 /* What applies to it in the routes, the least specific first: native_route_configs. May park. */
 unsigned native_route_levels(struct sluice_exchange *e, const void *levels[FILTER_ROUTE_LEVELS]);
 
 /* What there is in a place in the routes. */
 struct native_route_config {
-    struct native_library *library;
-    void *made; /* by configure_route */
+    struct native_library *library; /* NULL: it is dry */
+    void *made;                     /* by configure_route */
     struct native_merges merges;
 };
 

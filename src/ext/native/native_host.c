@@ -255,6 +255,16 @@ static unsigned worker(struct sluice_exchange *e) {
     return e->x->shard;
 }
 
+static unsigned announced_workers; /* 0: the runtime's */
+
+void native_workers_announce(unsigned count) {
+    announced_workers = count;
+}
+
+static unsigned workers(void) {
+    return announced_workers ? announced_workers : rt_p_count();
+}
+
 /* ---- to be seen ---- */
 
 static enum log_level level_of(enum sluice_level level) {
@@ -346,7 +356,7 @@ const struct sluice_host native_host = {
     .sleep = sleep_for,
     .blocking_call = call_blocking,
     .worker = worker,
-    .workers = rt_p_count,
+    .workers = workers,
     .now_ns = clock_mono_ns,
     .log = write_log,
     .log_enabled = is_logged,

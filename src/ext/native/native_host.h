@@ -7,6 +7,8 @@
 
 extern const struct sluice_host native_host;
 extern struct log_component log_native;
+/* What sluice_workers says where no runtime is, in a host process. Before a plug-in asks. */
+void native_workers_announce(unsigned count);
 
 static inline struct span native_span(struct sluice_span span) {
     return span_make(span.ptr, span.len);

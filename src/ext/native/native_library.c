@@ -75,6 +75,11 @@ static NOINLINE bool inspect(const char *path, struct stat *out, char why[NATIVE
     return size >= 0 && is_right_kind(&head, (size_t)size, path, why);
 }
 
+bool native_library_inspect(const char *path, char why[NATIVE_WHY_MAX]) {
+    struct stat file;
+    return inspect(path, &file, why);
+}
+
 static void note_file(struct native_library *library, const struct stat *file) {
     library->device = file->st_dev;
     library->inode = file->st_ino;

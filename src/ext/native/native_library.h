@@ -26,6 +26,8 @@ struct native_library {
     _Atomic uint32_t faults; /* so far */
 };
 
+/* Whether the file may be loaded; else a sentence in why. Nothing of it runs. */
+MUST_CHECK bool native_library_inspect(const char *path, char why[NATIVE_WHY_MAX]);
 /* NULL and a sentence in why. A file that is not the one that was loaded from this path is loaded anew. */
 MUST_CHECK struct native_library *native_library_get(struct span path, char why[NATIVE_WHY_MAX]);
 

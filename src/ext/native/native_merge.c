@@ -68,7 +68,7 @@ static void merge_locked(struct merge_call *call) {
     /* The list is the lock's to change. */
     *merge = (struct native_merge){atomic_load_explicit(&merges->first, memory_order_relaxed),
                                    call->config, call->merged};
-    atomic_store_explicit(&merges->first, merge, memory_order_release); /* for merged_with */
+    atomic_store_explicit(&merges->first, merge, memory_order_release); /* for native_merge */
     stat_inc(library->stats.merges, STATS_SHARD_FOREIGN);
 }
 
@@ -85,9 +85,9 @@ static void merge_once(void *arg) {
     pthread_mutex_unlock(&merges->lock);
 }
 
-/* NULL: the exchange was answered with 500. */
-static void *merged_with(struct sluice_exchange *e, struct native_route_config *place,
-                         void *config) {
+void *native_merge(struct native_route_config *place, void *config, struct native_fault *fault,
+                   bool *faulted) {
+    *faulted = false;
     /* acquire pairs with merge_locked's release */
     const struct native_merge *known =
         find(atomic_load_explicit(&place->merges.first, memory_order_acquire), config);
@@ -95,11 +95,23 @@ static void *merged_with(struct sluice_exchange *e, struct native_route_config *
         return known->merged;
     struct merge_call call = {.place = place, .config = config};
     native_on_thread_stack(merge_once, &call);
+    *faulted = call.faulted;
     if (call.faulted)
-        native_filter_faulted(e, &call.fault, "merge_config");
-    else if (!call.merged)
-        native_filter_fail(e, 500, SPAN_LIT("native_filter_out_of_memory"));
+        *fault = call.fault;
     return call.merged;
+}
+
+/* NULL: the exchange was answered with 500. */
+static void *merged_with(struct sluice_exchange *e, struct native_route_config *place,
+                         void *config) {
+    struct native_fault fault;
+    bool faulted;
+    void *merged = native_merge(place, config, &fault, &faulted);
+    if (faulted)
+        native_filter_faulted(e, &fault, "merge_config");
+    else if (!merged)
+        native_filter_fail(e, 500, SPAN_LIT("native_filter_out_of_memory"));
+    return merged;
 }
 
 unsigned native_route_levels(struct sluice_exchange *e, const void *levels[FILTER_ROUTE_LEVELS]) {

@@ -356,10 +356,21 @@ static void destroy(struct sluice_exchange *x, void *self) {
 
 static void free_config(void *made) {
     struct config *config = made;
+    if (strcmp(config->greeting, "not given back") == 0)
+        abort();
     if (!config->is_merged)
         sluice_format_free(config->about);
     free(config->greeting);
     free(config);
+}
+
+/* For who counts where it is read. */
+static void note_reader(const char *path) {
+    FILE *file = fopen(path, "a");
+    if (!file)
+        return;
+    fprintf(file, "%s %u\n", getenv("SLUICE_PROBE") ? "probe" : "real", sluice_workers());
+    (void)fclose(file);
 }
 
 static int configure(const struct sluice_config *from, void **out) {
@@ -367,6 +378,14 @@ static int configure(const struct sluice_config *from, void **out) {
     bool json = false;
     if (sluice_config_text(from, SLUICE_LIT("do"), &how)) {
         misbehave(NULL, how);
+        if (sluice_eq(how, SLUICE_LIT("abort")))
+            abort();
+        if (sluice_eq(how, SLUICE_LIT("exit"))) {
+            fputs("zoo: no food left\n", stderr);
+            exit(3);
+        }
+        while (sluice_eq(how, SLUICE_LIT("hang")))
+            sleep(1);
         if (sluice_eq(how, SLUICE_LIT("refuse")))
             sluice_config_error(from, SLUICE_LIT("the zoo is closed"));
         return -22;
@@ -378,6 +397,8 @@ static int configure(const struct sluice_config *from, void **out) {
     if (!config)
         return -12;
     config->greeting = strndup(greeting.ptr, greeting.len);
+    if (getenv("ZOO_READERS"))
+        note_reader(getenv("ZOO_READERS"));
     config->about = sluice_format_new(from, SLUICE_LIT("%RESPONSE_CODE%/%REQ(X-A)%"));
     config->requests = sluice_counter(from, SLUICE_LIT("requests"));
     config->running = sluice_gauge(from, SLUICE_LIT("running"));
@@ -408,9 +429,11 @@ static int configure_route(const struct sluice_config *from, void *config, void 
 /* The greetings behind each other. */
 static void *merge_config(void *parent, void *route_config) {
     const struct config *above = parent;
-    if (strcmp(route_config, "null") == 0)
+    bool is_real = !getenv("SLUICE_PROBE");
+    if (strcmp(route_config, "null") == 0 || (is_real && strcmp(route_config, "real null") == 0))
         misbehave(NULL, SLUICE_LIT("null"));
-    struct config *config = strcmp(route_config, "full") == 0 ? NULL : malloc(sizeof *config);
+    bool is_full = is_real && strcmp(route_config, "real full") == 0;
+    struct config *config = is_full ? NULL : malloc(sizeof *config);
     if (!config)
         return NULL;
     *config = *above;

@@ -69,6 +69,22 @@ static void an_exit_is_its_status_and_the_last_lines(void **state) {
     says("", SIGBUS, 0, "crashed by SIGBUS");
 }
 
+static void a_crash_without_go_is_our_own_report_as_far_as_it_is_the_librarys(void **state) {
+    static const char report[] = "hello\n\nsluice 0.1.0 got SIGSEGV at address 0x8, on a thread\n"
+                                 "registers: rip=0x1\nsluice(+0x1)[0x11]\nsluice(+0x2)[0x12]\n"
+                                 "/lib/libc.so.6(+0x3)[0x13]\n/lib/libc.so.6(memset+0x4)[0x14]\n"
+                                 "/opt/f.so(+0x5)[0x15]\nsluice(+0x6)[0x16]\n"
+                                 "/opt/f.so(+0x7)[0x17]\nsluice(+0x8)[0x18]\n"
+                                 "/lib/libc.so.6(main+0x9)[0x19]\n";
+    says(report, SIGSEGV, 0,
+         "crashed by SIGSEGV\n    SIGSEGV at address 0x8\n    /lib/libc.so.6(memset+0x4)\n"
+         "    /opt/f.so(+0x5)\n    sluice(+0x6)\n    /opt/f.so(+0x7)");
+    says(report, SIGSEGV, 500,
+         "gave no answer within 0.5 s\n    /lib/libc.so.6(memset+0x4)\n    /opt/f.so(+0x5)\n"
+         "    sluice(+0x6)\n    /opt/f.so(+0x7)");
+    says("\nsluice 0.1.0 got SIGABRT, in", SIGABRT, 0, "crashed by SIGABRT\n    SIGABRT");
+}
+
 static void length_is_bounded(void **state) {
     char output[40000] = "panic: deep\n\ngoroutine 1 [running]:\n";
     size_t len = strlen(output);
@@ -103,6 +119,7 @@ int main(void) {
         cmocka_unit_test(a_crash_in_c_has_no_frames_of_the_runtime),
         cmocka_unit_test(of_a_stuck_one_the_goroutine_that_we_wait_for_is_shown),
         cmocka_unit_test(an_exit_is_its_status_and_the_last_lines),
+        cmocka_unit_test(a_crash_without_go_is_our_own_report_as_far_as_it_is_the_librarys),
         cmocka_unit_test(length_is_bounded),
         cmocka_unit_test(whatever_was_printed_is_only_text),
     };

@@ -1,0 +1,160 @@
+/* ext_host_native: what a host process does with a library of filters in C: as the proxy would, request by request, so that
+ * who asked knows which one the process did not outlive. Faults that end a call alone do so here, too, and are told as
+ * in the proxy. What was made has the number of its place in a list, from 1. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "config/cfg_buf.h"
+#include "config/native_config.h"
+#include "config/value_json.h"
+#include "ext/host/ext_host.h"
+#include "ext/native/native_filter.h"
+#include "ext/native/native_host.h"
+#include "rt/signals.h"
+
+/* One of these. */
+struct made {
+    struct native_config *config;
+    struct native_route_config *place;
+    void *merged; /* the place's that merged it */
+};
+
+static struct native_library *library;
+static struct {
+    struct made *items;
+    size_t count, room;
+} all;
+
+/* Its number; 0: memory is short. */
+static uint64_t add(struct made made) {
+    if (all.count == all.room) {
+        size_t room = 2 * all.room + 16;
+        struct made *larger = realloc(all.items, room * sizeof *larger);
+        if (!larger)
+            return 0;
+        all.items = larger;
+        all.room = room;
+    }
+    all.items[all.count++] = made;
+    return all.count;
+}
+
+static const struct made *at(uint64_t number) {
+    static const struct made none;
+    return number > 0 && number <= all.count ? &all.items[number - 1] : &none;
+}
+
+/* What of the problems matters to the one who asked, in the answer. */
+static void tell(const struct cfg_problems *problems, struct ext_host_message *answer,
+                 char **memory) {
+    struct cfg_buf text = {0};
+    for (size_t i = 0; i < problems->count; i++)
+        cfg_buf_printf(&text, "%s%s", i ? "; " : "", problems->items[i].text);
+    size_t len = text.len;
+    *memory = cfg_buf_take(&text);
+    answer->texts[0] = *memory ? span_make(*memory, len) : SPAN_LIT("out of memory");
+}
+
+static void load(const struct ext_host_message *request, struct ext_host_message *answer,
+                 char **memory) {
+    /* What it prints is shown if it does not come back: for that, what matters. */
+    uint64_t level = request->numbers[1];
+    log_set_level(level < LOG_WARN    ? LOG_WARN
+                  : level > LOG_ERROR ? LOG_ERROR
+                                      : (enum log_level)level);
+    native_workers_announce((unsigned)request->numbers[0]);
+    char *why = *memory = calloc(1, NATIVE_WHY_MAX);
+    if (!why || signals_init() != 0) { /* faults are told with their frames */
+        answer->texts[0] = SPAN_LIT("out of memory");
+        return;
+    }
+    library = native_library_get(request->texts[0], why);
+    answer->numbers[0] = library != NULL;
+    answer->texts[0] = span_of(library ? library->name : why);
+}
+
+static int make(const struct ext_host_message *request, const struct cfg_value *value,
+                struct cfg_problems *problems, struct made *out) {
+    struct cfg_value config = *value;
+    void *made = NULL;
+    if (request->numbers[0] == 0) {
+        const struct cfg_native cfg = {.library_path = span_of(library->path), .config = &config};
+        const struct cfg_any any = {.message = &cfg};
+        int err = native_config_new(&any, problems, &made);
+        out->config = made;
+        return err;
+    }
+    struct native_config *filter = at(request->numbers[1])->config;
+    const struct cfg_native_per_route cfg = {.config = &config};
+    const struct cfg_any any = {.message = &cfg};
+    int err = filter ? native_route_config_new(&any, filter, problems, &made) : -EINVAL;
+    out->place = made;
+    return err;
+}
+
+static void read_config(const struct ext_host_message *request, struct ext_host_message *answer,
+                        char **memory) {
+    struct cfg_problems problems = {0};
+    struct cfg_arena arena;
+    struct cfg_value value;
+    struct made made = {0};
+    if (value_json_read(&arena, request->texts[0], &value) == 0 &&
+        make(request, &value, &problems, &made) == 0)
+        answer->numbers[0] = add(made);
+    if (answer->numbers[0] == 0)
+        tell(&problems, answer, memory);
+    cfg_problems_fini(&problems);
+    cfg_arena_fini(&arena);
+}
+
+static void merge(const struct ext_host_message *request, struct ext_host_message *answer,
+                  char **memory) {
+    struct cfg_problems problems = {0};
+    const struct made *above = at(request->numbers[0]);
+    struct made made = {.merged = NULL};
+    if (!library->plugin.merge_config) {
+        answer->numbers[0] = request->numbers[0];
+        return;
+    }
+    struct native_fault fault;
+    bool faulted;
+    made.merged =
+        native_merge(at(request->numbers[1])->place,
+                     above->config ? above->config->made : above->merged, &fault, &faulted);
+    if (faulted)
+        native_config_fault(library, &fault, "merge_config", NULL, &problems);
+    else if (!made.merged)
+        cfg_problem_add(&problems, CFG_PROBLEM_INVALID, NULL,
+                        "the plug-in %s has no memory to merge it", library->name);
+    answer->numbers[0] = made.merged ? add(made) : 0;
+    if (answer->numbers[0] == 0)
+        tell(&problems, answer, memory);
+    cfg_problems_fini(&problems);
+}
+
+/* As the proxy does it: what belongs to the routes, then the filters' own. */
+static void give_back(struct ext_host_message *answer) {
+    for (size_t i = 0; i < all.count; i++)
+        native_route_config_free(all.items[i].place);
+    for (size_t i = 0; i < all.count; i++)
+        native_config_free(all.items[i].config);
+    all.count = 0;
+    bool faulted = atomic_load_explicit(&library->faults, memory_order_relaxed) > 0;
+    answer->numbers[0] = !faulted;
+    if (faulted)
+        answer->texts[0] = SPAN_LIT("the plug-in faulted in free_config or free_route_config");
+}
+
+void ext_host_serve_native(const struct ext_host_message *request, struct ext_host_message *answer,
+                           char **memory) {
+    if (request->kind == EXT_HOST_NATIVE_LOAD)
+        load(request, answer, memory);
+    else if (!library)
+        return;
+    else if (request->kind == EXT_HOST_NATIVE_NEW)
+        read_config(request, answer, memory);
+    else if (request->kind == EXT_HOST_NATIVE_MERGE)
+        merge(request, answer, memory);
+    else
+        give_back(answer);
+}

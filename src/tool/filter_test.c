@@ -17,6 +17,7 @@
 
 #include "base/clock.h"
 #include "config/schema.h"
+#include "ext/go/go_elf.h"
 #include "tool/filter_test_options.h"
 #include "tool/test_notes.h"
 #include "tool/test_report.h"
@@ -35,7 +36,7 @@ struct filter_test {
     uint16_t origin_port;
     struct test_proxy *proxy; /* NULL: there is none now */
     bool was_loaded;
-    uint64_t panics; /* of this proxy, told already */
+    uint64_t panics, faults; /* of this proxy, told already */
 };
 
 bool filter_test_is_asked(int argc, char **argv) {
@@ -108,6 +109,24 @@ static char *make_go_filter(const char *library, struct span plugin,
     return cfg_buf_take(&buf);
 }
 
+/* An entry for a filter in C. */
+static char *make_native_filter(const char *library, const struct cfg_value *config) {
+    struct cfg_buf buf = {0};
+    char *path = realpath(library, NULL); /* a bare name would be looked for by the loader */
+    /* Each case may fault: none is spared for what the ones before it did. */
+    cfg_buf_text(&buf, "{\"name\": \"filter\", \"typed_config\": {\"@type\": \"type.googleapis.com/"
+                       "sluice.filters.http.native.v3.Native\", \"max_faults\": 0, "
+                       "\"library_path\": ");
+    put_json_text(&buf, span_of(path ? path : library));
+    if (config) {
+        cfg_buf_text(&buf, ", \"config\": ");
+        put_object(&buf, config);
+    }
+    cfg_buf_text(&buf, "}}");
+    free(path);
+    return cfg_buf_take(&buf);
+}
+
 /* False: what is wrong was told. */
 static bool choose_filter(struct filter_test *t, const struct test_file *file) {
     const struct filter_test_options *o = t->options;
@@ -122,6 +141,17 @@ static bool choose_filter(struct filter_test *t, const struct test_file *file) {
         return t->filter != NULL;
     }
     struct span plugin = o->plugin ? span_of(o->plugin) : file ? file->plugin : span_none();
+    if (go_elf_defines(o->library, SPAN_LIT("sluice_plugin"))) {
+        if (plugin.len) {
+            fprintf(stderr,
+                    "sluice filter-test: %s is a filter in C and not a library of several: leave "
+                    "the name of a plugin out\n",
+                    o->library);
+            return false;
+        }
+        t->filter = make_native_filter(o->library, config);
+        return t->filter != NULL;
+    }
     if (!plugin.len) {
         fputs("sluice filter-test: no plugin is named: a library of Go filters does not tell the "
               "names of its plugins; use --plugin NAME, or `plugin: NAME` in the cases file\n",
@@ -206,7 +236,7 @@ static bool start_proxy(struct filter_test *t, char **why) {
                                                .origin_port = t->origin_port,
                                                .notes_format = t->notes_format,
                                                .no_probe = t->was_loaded};
-    t->panics = 0;
+    t->panics = t->faults = 0;
     t->proxy = test_proxy_start(&options, why);
     t->was_loaded |= t->proxy != NULL;
     return t->proxy != NULL;
@@ -252,11 +282,18 @@ static bool has_logged(const struct filter_test *t, const struct test_case *test
     return true;
 }
 
+/* The backtrace of a fault is written by another thread. */
+static bool has_backtrace(const struct filter_test *t) {
+    struct span log = test_proxy_log(t->proxy);
+    return memmem(log.ptr, log.len, "  #0 ", 5) != NULL;
+}
+
 /* Up to what is expected of it, which may come late; and what there is. */
-static void await_log(struct filter_test *t, const struct test_case *test) {
+static void await_log(struct filter_test *t, const struct test_case *test, bool has_faulted) {
     int64_t deadline_ns = clock_mono_ns() + LOG_WAIT_MS * NS_PER_MS;
     int err = test_proxy_poll(t->proxy, NULL, 0, clock_mono_ns());
-    while (!err && !has_logged(t, test) && clock_mono_ns() < deadline_ns)
+    while (!err && (!has_logged(t, test) || (has_faulted && !has_backtrace(t))) &&
+           clock_mono_ns() < deadline_ns)
         err = test_proxy_poll(t->proxy, NULL, 0, clock_mono_ns() + NS_PER_MS);
 }
 
@@ -280,7 +317,7 @@ static void run_once(struct filter_test *t, struct test_report *report,
     test_proxy_forget_log(t->proxy);
     enum test_verdict verdict = test_exchange_run(t->proxy, report->arena, plan, &with);
     if (verdict == EXCHANGE_OVER)
-        await_log(t, plan->test);
+        await_log(t, plan->test, with.faults > t->faults);
     struct span log = test_proxy_log(t->proxy);
     if (is_first && verdict == EXCHANGE_OVER)
         test_report_changes(report, without, &with);
@@ -288,11 +325,13 @@ static void run_once(struct filter_test *t, struct test_report *report,
         test_report_log(report, log);
     if (!tell_verdict(t, report, verdict, plan->timeout_ns))
         return;
-    if (with.panics > t->panics) {
-        test_report_failure(report, "the filter panicked:");
+    if (with.panics > t->panics || with.faults > t->faults) {
+        test_report_failure(report, with.panics > t->panics ? "the filter panicked:"
+                                                            : "the filter faulted:");
         if (!t->options->is_verbose)
             test_report_log(report, log);
         t->panics = with.panics;
+        t->faults = with.faults;
     }
     test_report_checks(report, plan->test, &with, log);
     struct cfg_value notes;

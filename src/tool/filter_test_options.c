@@ -53,14 +53,16 @@ static const char help_text[] =
     "sluice filter-test - runs one filter on recorded messages and tells what it changed\n"
     "\n"
     "  sluice filter-test FILTER.so --plugin NAME [--config FILE] --request FILE.http [options]\n"
+    "  sluice filter-test FILTER.so [--config FILE] --request FILE.http [options]   (in C)\n"
     "  sluice filter-test FILTER.so --cases FILE.yaml [options]\n"
     "  sluice filter-test --bootstrap-filter FILE --cases FILE.yaml [options]\n"
     "\n"
     "The filter\n"
-    "  FILTER.so                 a Go filter: a c-shared library made with Envoy's Go SDK\n"
-    "      --plugin NAME         which of its plugins: the name that it registers itself by\n"
+    "  FILTER.so                 a Go filter: a c-shared library made with Envoy's Go SDK; or a\n"
+    "                            filter in C, made with sluice/filter.h\n"
+    "      --plugin NAME         of Go: which of its plugins, by the name that it registers\n"
     "      --config FILE         its plugin_config, YAML or JSON: an object, which it gets as a\n"
-    "                            TypedStruct, or with \"@type\" as it is\n"
+    "                            TypedStruct, or with \"@type\" as it is; of C: its config\n"
     "      --bootstrap-filter FILE  in place of these three: any filter, as an entry of\n"
     "                            http_filters\n"
     "What it gets\n"
@@ -179,9 +181,6 @@ static int check(const struct filter_test_options *o) {
         return wrong("--cases", o->cases_path,
                      "says itself what is sent, how, and who leaves: it excludes the other "
                      "options of what the filter gets");
-    if (!o->plugin && !o->filter_path && !o->cases_path)
-        return wrong("--plugin", "",
-                     "is needed: a library of Go filters does not tell the names of its plugins");
     return -1;
 }
 

@@ -329,6 +329,7 @@ enum test_verdict test_exchange_run(struct test_proxy *proxy, struct cfg_arena *
         .client_left = run.client_left,
         .bad = run.client.receiver.bad,
         .panics = state.panics,
+        .faults = state.faults,
         .client_port = run.client_port,
     };
     receiver_fini(&run.client.receiver);

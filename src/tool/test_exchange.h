@@ -31,6 +31,7 @@ struct test_result {
     bool client_left;
     const char *bad; /* what came at the client is no HTTP, or NULL */
     uint64_t panics; /* of the filter since it was loaded */
+    uint64_t faults; /* likewise, of one in C */
     uint16_t client_port;
 };
 

@@ -3,7 +3,7 @@
  *
  *     filter-test ── -c FOLDER/bootstrap.json, --admin-address-path FOLDER/admin ──► the proxy
  *                 ◄── the admin's address in that file; its /listeners tells the ports
- *                 ◄── /stats: requests that are not over, panics
+ *                 ◄── /stats: requests that are not over, panics, faults
  *
  * The folder is gone before the first case, so nothing is left behind however this ends.
  *
@@ -292,13 +292,14 @@ int test_proxy_look(struct test_proxy *proxy, int64_t deadline_ns, struct test_p
     struct cfg_arena arena;
     struct span page;
     cfg_arena_init(&arena, NULL);
-    int err =
-        get_page(proxy, &arena, "/stats?filter=downstream_rq_active%7Cpanics", &page, deadline_ns);
+    int err = get_page(proxy, &arena, "/stats?filter=downstream_rq_active%7Cpanics%7Cfaults", &page,
+                       deadline_ns);
     if (err == 0)
         *out = (struct test_proxy_state){
             .active =
                 sum_lines(page, SPAN_LIT("http.filter."), SPAN_LIT(".downstream_rq_active"), ':'),
-            .panics = sum_lines(page, SPAN_LIT("golang.plugin."), SPAN_LIT(".panics"), ':')};
+            .panics = sum_lines(page, SPAN_LIT("golang.plugin."), SPAN_LIT(".panics"), ':'),
+            .faults = sum_lines(page, SPAN_LIT("native."), SPAN_LIT(".faults"), ':')};
     cfg_arena_fini(&arena);
     return err;
 }

@@ -33,6 +33,7 @@ MUST_CHECK int test_proxy_poll(struct test_proxy *proxy, struct pollfd *fds, uns
 struct test_proxy_state {
     uint64_t active; /* requests that are not over */
     uint64_t panics; /* of the filter so far, caught by the SDK */
+    uint64_t faults; /* of one in C so far, which ended a call alone */
 };
 MUST_CHECK int test_proxy_look(struct test_proxy *proxy, int64_t deadline_ns,
                                struct test_proxy_state *out);

@@ -2,6 +2,7 @@
 one, and what is left of them when they fault: a 500, a backtrace, and a proxy that goes on; or, when somebody else's
 code was in the middle of something, a crash with a report."""
 
+import json
 import os
 import pathlib
 import platform
@@ -364,6 +365,36 @@ def test_a_fault_in_the_middle_of_other_code_is_a_crash(build, origins, how):
         assert re.search(r"got SIGSEGV at address .*, in coroutine", edge.log())
     finally:
         edge.kill()
+
+
+# ---- filter-test
+
+
+def filter_test(*args, rc):
+    done = run("filter-test", *map(str, args))
+    assert done.returncode == rc, done.stdout + done.stderr
+    assert "Sanitizer" not in done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_its_author_tries_it_on_messages(build, tmp_path):
+    """The library is all that has to be named. A fault fails its case, with its place; the next case has the filter."""
+    request, config, cases = (tmp_path / name for name in ("r.http", "c.yaml", "cases.yaml"))
+    request.write_text("POST /x HTTP/1.1\nx-do: read\n\nabc")
+    config.write_text("greeting: hi")
+    said = filter_test(build(), "--config", config, "--request", request, rc=0)
+    assert "  + x-greeting: hi\n" in said and "  - abc\n  + ABC\n" in said and "  + x-zoo: was here\n" in said
+    bad = {"name": "bad", "request": "GET / HTTP/1.1\nx-do: null\n", "repeat": 2}
+    good = {"name": "good", "request": "GET / HTTP/1.1\n", "expect": {"request_headers": {"x-greeting": "hey"}}}
+    cases.write_text(json.dumps({"config": {"greeting": "hey"}, "cases": [bad] * 6 + [good]}))
+    said = filter_test(build(), "--cases", cases, "--quiet", rc=1)
+    assert said.count("FAIL bad\n") == 6 and "FAIL good" not in said and "7 cases, 6 failed" in said
+    assert "FAIL the filter faulted:" in said and "SIGSEGV at address 0 in its function request" in said
+    assert re.search(r"#\d write_nowhere", said), said
+    assert "leave the name of a plugin out" in filter_test(build(), "--plugin", "x", "--request", request, rc=2)
+    config.write_text("do: refuse")
+    said = filter_test(build(), "--config", config, "--request", request, rc=1)
+    assert "the filter cannot be loaded" in said and "zoo: the zoo is closed" in said
 
 
 # ---- libraries that are none

@@ -9,7 +9,7 @@ import zlib
 
 import pytest
 
-from harness import ROOT, SLUICE, TYPE, Gone, LogFile, cluster, listener, router, to
+from harness import ROOT, SLUICE, TYPE, Gone, LogFile, cluster, listener, router, run, to
 
 PAGE = (ROOT / "docs" / "write-a-filter.md").read_text()
 EXAMPLE = ROOT / "examples" / "native-filter" / "body_sum.c"
@@ -78,6 +78,11 @@ def test_the_example_sums_bodies_as_they_pass(proxy, origins, library, tmp_path)
         assert client.read_to_end().endswith(body_of(5000))
     want.append("/broken/5000 - -")
     assert sorted(log.lines(edge, len(want))) == sorted(want)  # connections may be on several processors
+
+
+def test_its_cases_pass(library):
+    done = run("filter-test", str(library), "--cases", str(EXAMPLE.parent / "cases.yaml"))
+    assert done.returncode == 0 and "2 cases, 0 failed" in done.stdout, done
 
 
 def test_the_page_shows_the_example():

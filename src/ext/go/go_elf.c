@@ -297,23 +297,62 @@ static NOINLINE int open_file(const char *path) {
     return fd < 0 ? -errno : fd;
 }
 
+/* Owned, free(); NULL with a sentence in why. */
+static char *load_file(const char *path, size_t *size, char why[GO_ELF_WHY_MAX]) {
+    char *bytes = NULL;
+    struct stat st;
+    int fd = open_file(path), err = 0;
+    if (fd < 0) {
+        (void)refuse(why, "%s", strerror(-fd));
+        return NULL;
+    }
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
+        err = refuse(why, "not a regular file");
+    else if (st.st_size > GO_ELF_FILE_MAX)
+        err = refuse(why, "larger than %d MiB", GO_ELF_FILE_MAX >> 20);
+    else
+        bytes = read_file(fd, *size = (size_t)st.st_size);
+    if (!bytes && !err)
+        (void)refuse(why, "cannot be read");
+    (void)close(fd);
+    return bytes;
+}
+
 int go_elf_inspect_file(const char *path, go_elf_known_fn known, struct go_elf *out,
                         char why[GO_ELF_WHY_MAX]) {
-    int fd = open_file(path);
-    if (fd < 0)
-        return refuse(why, "%s", strerror(-fd));
-    struct stat st;
-    int err;
-    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
-        err = refuse(why, "not a regular file");
-    } else if (st.st_size > GO_ELF_FILE_MAX) {
-        err = refuse(why, "larger than %d MiB", GO_ELF_FILE_MAX >> 20);
-    } else {
-        char *bytes = read_file(fd, (size_t)st.st_size);
-        err = bytes ? go_elf_inspect(span_make(bytes, (size_t)st.st_size), known, out, why)
-                    : refuse(why, "cannot be read");
-        free(bytes);
-    }
-    (void)close(fd);
+    size_t size = 0;
+    char *bytes = load_file(path, &size, why);
+    int err = bytes ? go_elf_inspect(span_make(bytes, size), known, out, why) : -EINVAL;
+    free(bytes);
     return err;
+}
+
+static bool defines(struct span image, struct span wanted) {
+    char why[GO_ELF_WHY_MAX];
+    struct sections sections = {0};
+    Elf64_Ehdr file;
+    if (image.len < sizeof(file))
+        return false;
+    memcpy(&file, image.ptr, sizeof(file));
+    if (memcmp(file.e_ident, ELFMAG, SELFMAG) != 0 || file.e_ident[EI_CLASS] != ELFCLASS64 ||
+        file.e_type != ET_DYN || find_sections(image, &file, &sections, why) != 0)
+        return false;
+    struct span symbols = sections.symbols;
+    for (; symbols.len >= sizeof(Elf64_Sym); symbols = span_from(symbols, sizeof(Elf64_Sym))) {
+        Elf64_Sym symbol;
+        memcpy(&symbol, symbols.ptr, sizeof(symbol));
+        if (symbol.st_shndx != SHN_UNDEF &&
+            span_eq(text_at(sections.names, symbol.st_name), wanted))
+            return true;
+    }
+    return false;
+}
+
+bool go_elf_defines(const char *path, struct span name) {
+    char why[GO_ELF_WHY_MAX];
+    size_t size = 0;
+    char *bytes = load_file(path, &size, why);
+    bool found = bytes && defines(span_make(bytes, size), name);
+    free(bytes);
+    return found;
 }

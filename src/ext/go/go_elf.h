@@ -30,6 +30,8 @@ typedef bool (*go_elf_known_fn)(struct span name);
  * is unknown than functions that it calls. */
 MUST_CHECK int go_elf_inspect(struct span image, go_elf_known_fn known, struct go_elf *out,
                               char why[GO_ELF_WHY_MAX]);
-/* The same for a file. */
+/* True when the file is a shared object, in whatever language, that offers the name to who loads it. */
+MUST_CHECK bool go_elf_defines(const char *path, struct span name);
+/* The same as go_elf_inspect for a file. */
 MUST_CHECK int go_elf_inspect_file(const char *path, go_elf_known_fn known, struct go_elf *out,
                                    char why[GO_ELF_WHY_MAX]);

@@ -122,9 +122,9 @@ struct ext_past *ext_past_take(struct ext_stream *stream, struct exchange *x,
     return past;
 }
 
-void ext_past_open(struct ext_stream *stream, const struct ext_past *past) {
+void ext_past_open(struct ext_stream *stream, const struct ext_past *past, bool told) {
     ext_lock(stream);
-    ext_views_log_locked(stream, past->maps);
+    ext_views_log_locked(stream, past->maps, told);
     ext_unlock(stream);
 }
 
@@ -141,10 +141,4 @@ void ext_past_free(struct ext_past *past) {
     metadata_unref(past->notes.metadata);
     filter_state_unref(past->notes.filter_state);
     free(past);
-}
-
-struct ext_past_size ext_past_size(const struct ext_past *past, enum ext_direction direction,
-                                   bool trailers) {
-    const struct ext_view *view = &past->maps[direction][trailers];
-    return (struct ext_past_size){view->count, view->bytes};
 }

@@ -14,14 +14,8 @@ struct ext_past;
 MUST_CHECK struct ext_past *ext_past_take(struct ext_stream *stream, struct exchange *x,
                                           const struct header_map *maps[2][2]);
 
-/* The log phase, later. Edits of it have nowhere to go: dropped. */
-void ext_past_open(struct ext_stream *stream, const struct ext_past *past BORROWED_BY(stream));
+/* The log phase, later, as ext_stream_open_log. Edits of it have nowhere to go: dropped. */
+void ext_past_open(struct ext_stream *stream, const struct ext_past *past BORROWED_BY(stream),
+                   bool told);
 void ext_past_close(struct ext_stream *stream);
 void ext_past_free(struct ext_past *past);
-
-/* Of these maps. */
-struct ext_past_size {
-    uint64_t count, bytes;
-};
-struct ext_past_size ext_past_size(const struct ext_past *past, enum ext_direction direction,
-                                   bool trailers);

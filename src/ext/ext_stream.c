@@ -60,7 +60,7 @@
  *    handle and the buffer cannot go, as the lock holds C up; after, the handle opens nothing. Bytes
  *    that a buffer borrows die with the reader's next step, which C takes when nothing borrowed is shown.
  *  - Get, copy: what they find is copied under the lock, to where it outlives the stream (go_lent.h). A copy to
- *    T's memory is bounded by what T was told (header_room), however the view has grown since.
+ *    T's memory is bounded by what T was told (ext_room.h), however the view has grown since.
  *  - Any call, the end of the exchange: ext_stream_end is an arrow, too. Memory that holds the lock itself
  *    is counted (go_block.h), and the address that T has of it is checked before it is followed and held for
  *    the call (go_lent.h): so no call touches what is freed, Finalize may come before, in or after a
@@ -242,9 +242,9 @@ int ext_side_lend(struct ext_stream *stream, struct exchange *x, enum ext_direct
         side->headers = view_of(loan->headers);
     side->trailers = view_of(loan->trailers);
     if (loan->phase == EXT_HEADERS)
-        side->header_room = (struct ext_room){side->headers.count, side->headers.bytes};
+        ext_room_tell(&side->header_room, &side->headers);
     if (loan->phase == EXT_TRAILERS)
-        side->trailer_room = (struct ext_room){side->trailers.count, side->trailers.bytes};
+        ext_room_tell(&side->trailer_room, &side->trailers);
     side->abandoned = false;
     side->continued = false;
     if (buffer) {
@@ -376,25 +376,32 @@ int ext_side_keep_newest(struct ext_stream *stream, enum ext_direction direction
     return err;
 }
 
-void ext_views_log_locked(struct ext_stream *stream, const struct ext_view maps[2][2]) {
+static void tell(struct ext_room *room, const struct ext_view *view, bool told) {
+    if (told)
+        ext_room_tell(room, view);
+    else
+        room->count = ext_room_fit(room, view);
+}
+
+void ext_views_log_locked(struct ext_stream *stream, const struct ext_view maps[2][2], bool told) {
     stream->logging = true;
     for (int i = 0; i < 2; i++) {
         struct ext_side *side = &stream->sides[i];
         side->headers_late = false;
         side->headers = maps[i][0];
         side->trailers = maps[i][1];
-        side->header_room = (struct ext_room){side->headers.count, side->headers.bytes};
-        side->trailer_room = (struct ext_room){side->trailers.count, side->trailers.bytes};
+        tell(&side->header_room, &side->headers, told);
+        tell(&side->trailer_room, &side->trailers, told);
     }
 }
 
 void ext_stream_open_log(struct ext_stream *stream, struct exchange *x,
-                         const struct header_map *maps[2][2]) {
+                         const struct header_map *maps[2][2], bool told) {
     const struct ext_view views[2][2] = {{view_of(maps[0][0]), view_of(maps[0][1])},
                                          {view_of(maps[1][0]), view_of(maps[1][1])}};
     ext_lock(stream);
     ext_facts_note_locked(stream, x);
-    ext_views_log_locked(stream, views);
+    ext_views_log_locked(stream, views, told);
     stream->sides[EXT_REQUEST].sight = sight_of(x);
     ext_unlock(stream);
 }

@@ -22,6 +22,7 @@
 #include <pthread.h>
 
 #include "ext/ext_buffer.h"
+#include "ext/ext_room.h"
 #include "config/cfg_buf.h"
 #include "mem/arena.h"
 #include "proxy/attribute.h"
@@ -37,13 +38,6 @@ enum { EXT_ADDED_BYTES_MAX = 64 << 20 };
 
 enum ext_direction { EXT_REQUEST = 0, EXT_RESPONSE = 1 };
 enum ext_phase { EXT_NOT_LENT, EXT_HEADERS, EXT_BODY, EXT_TRAILERS };
-
-/* A header map that may be looked at now. */
-struct ext_view {
-    const struct header *entries; /* NULL: not to be seen now */
-    uint32_t count;
-    size_t bytes; /* sum of name and value lengths */
-};
 
 enum ext_edit_kind { EXT_EDIT_SET, EXT_EDIT_ADD, EXT_EDIT_REMOVE };
 struct ext_edit {
@@ -97,12 +91,8 @@ struct ext_side {
     bool replied;      /* foreign code answered: what it decides from now on is void */
     bool headers_late; /* sent on already: edits are taken and dropped */
     struct ext_view headers, trailers;
-    /* What foreign code was last told and made room for: a copy never exceeds it, whatever the
-     * view holds by then. */
-    struct ext_room {
-        uint32_t count;
-        size_t bytes;
-    } header_room, trailer_room;
+    /* What foreign code was told and makes room for: a copy never exceeds it, whatever the view holds by then. */
+    struct ext_room header_room, trailer_room;
     struct header *frozen; /* owned: entries of a late view */
     struct ext_edit *edits, *last_edit;
     uint32_t edit_count;
@@ -146,7 +136,7 @@ static inline void ext_unlock(struct ext_stream *stream) {
 bool ext_stream_end(struct ext_stream *stream);
 
 /* The side's maps go to foreign code, which may use them until ext_side_take_back. headers or
- * trailers may be NULL. In their own phase they are announced: foreign code makes room for as much. A
+ * trailers may be NULL. In their own phase foreign code is told of them: what, is in the side's room then. A
  * late view (ext_side_freeze) stays when headers is NULL. buffer is transferred, NULL for none: from here
  * on it is under the lock, and foreign code knows it by *handle, 0 for none. 0, or -ENOMEM when there is
  * no handle to be had: then the side is not lent. */
@@ -192,9 +182,10 @@ void ext_side_drop_newest(struct ext_stream *stream, enum ext_direction directio
 MUST_CHECK int ext_side_keep_newest(struct ext_stream *stream, enum ext_direction direction,
                                     size_t *held);
 
-/* Both sides' maps for the log phase; NULL for a map that does not exist. */
+/* Both sides' maps for the log phase; NULL for a map that does not exist. told: foreign code is told of them, with what
+ * is in the rooms then; else it has those that it was shown before. */
 void ext_stream_open_log(struct ext_stream *stream, struct exchange *x,
-                         const struct header_map *maps[2][2]);
+                         const struct header_map *maps[2][2], bool told);
 /* Ends it; takes the edits of both sides ([direction]). */
 void ext_stream_close_log(struct ext_stream *stream, struct ext_edit *edits[2]);
 

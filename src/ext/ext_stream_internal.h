@@ -5,5 +5,5 @@
 void ext_facts_note_locked(struct ext_stream *stream, struct exchange *x);
 /* All that both sides borrow or own is given up; foreign code that has one finds it destroyed. */
 void ext_sides_abandon_locked(struct ext_stream *stream);
-/* Opens the log phase on these. */
-void ext_views_log_locked(struct ext_stream *stream, const struct ext_view maps[2][2]);
+/* Opens the log phase on these; told: ext_stream_open_log. */
+void ext_views_log_locked(struct ext_stream *stream, const struct ext_view maps[2][2], bool told);

@@ -87,6 +87,29 @@ def test_headers_can_be_edited_in_the_log_phase(go_sync):
     ]
 
 
+@pytest.mark.parametrize("touched", [False, True], ids=["untouched", "touched"])
+@pytest.mark.parametrize("side", ["req", "resp"])
+def test_a_map_kept_for_the_log_phase_fits_where_it_goes(go_sync, side, touched):
+    """A filter keeps its map and looks into it first when others have changed it. Go makes room for what the map was
+    then, and does not say for which map it asks: what has no room is left out, and never written beside it. Of a map
+    that was looked into in time nothing is left to be confused with."""
+    go = go_sync
+    phase, one, next_one = ("dt", "x-one", "last") if side == "req" else ("et", "x-t1", "middle")
+    keys = (one, "x-small", "x-big")
+    path = kit.path_of("/", name=next_one, **{phase: ["set:x-small:1", ("set", "x-big", "b" * 1000)]})
+    log = [f"{which}.get:{key}" for which in (f"was{side}t", f"{side}t") for key in ("", *keys)]
+    look = {phase: f"get:{one}"} if touched else {}
+    first = "first" if side == "req" else "last"  # of those who see it
+    go.ask(path + "&o=trailers", kind="chain", body=b"x", trailers=[("x-one", "1")], name=first, log=log, **look)
+    found = [line.endswith("true") for line in go.said(f"{first}/log")[1:]]
+    if go.sdk != "1.31":
+        assert found == [False, True, False, False, False, True, True, touched]
+    elif touched:  # the same map: there is no other
+        assert found == [False, True, False, False] * 2
+    else:  # and nothing can be had in the log phase
+        assert found == []
+
+
 def test_stream_complete_may_use_the_request(go_sync):
     go = go_sync
     if not go.has_stream_complete:

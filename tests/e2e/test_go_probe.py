@@ -3,6 +3,7 @@ them is an error of the configuration, with its cause, for the proxy and for --m
 
 import pathlib
 import shutil
+import struct
 
 import kit
 import pytest
@@ -144,12 +145,16 @@ def test_files_that_are_no_such_library(library, tmp_path):
     old = tmp_path / "old"
     old.mkdir()
     old = patched(old, library, (b"envoyproxy/envoy\tv1.33.0", b"envoyproxy/envoy\tv1.30.0"))
+    musl = tmp_path / "musl"
+    musl.mkdir()
+    musl = patched(musl, library, (b"\0libc.so.6\0", b"\0libc.so\0\0\0"))
     wanted = {
         "/nonexistent/libfilter.so": "No such file or directory",
         text: "not an ELF file",
         other: "built for another machine",
         lacking: "it lacks envoyGoFilterOnHttpData",
         old: "built with Envoy's Go SDK v1.30.0; 1.31 is the oldest that works",
+        musl: "built with musl (it needs libc.so), and this is a glibc",
         "/": "not a regular file",
     }
     filters = [kit.go_filter(path, "any", name=f"f{i}") for i, path in enumerate([*wanted, cut])]
@@ -159,6 +164,31 @@ def test_files_that_are_no_such_library(library, tmp_path):
         for path, because in wanted.items():
             assert f"cannot load {path}: {because}" in output
         assert f"cannot load {cut}: " in output
+
+
+def with_static_tls(library, path, size_bytes):
+    """A copy with so much of thread-local variables, as C code in a library may declare them."""
+    content = bytearray(library.read_bytes())
+    headers, size, count = struct.unpack_from("<Q", content, 32) + struct.unpack_from("<HH", content, 54)
+    for at in range(headers, headers + size * count, size):
+        if struct.unpack_from("<I", content, at) == (7,):  # PT_TLS
+            struct.pack_into("<Q", content, at + 40, size_bytes)
+    path.write_bytes(content)
+    return path
+
+
+def test_trap_more_static_tls_than_there_is(library, tmp_path, monkeypatch):
+    """The flag in the file wants it in a block that each thread has from its start: what to do is said, and helps."""
+    large = with_static_tls(library, tmp_path / "large.so", 20_000)
+    listener = go_listener("main", [kit.go_filter(large, "any")])
+    advice = "GLIBC_TUNABLES=glibc.rtld.optional_static_tls=65536"
+    for output in said(listener):
+        assert "cannot allocate memory in static TLS block: start the proxy with " + advice in output
+    name, _, value = advice.partition("=")
+    monkeypatch.setenv(name, value)
+    sluice = Proxy(config_of([listener]))
+    assert sluice.get("/").status == 200
+    stop(sluice)
 
 
 def test_a_library_of_a_newer_sdk(tmp_path):

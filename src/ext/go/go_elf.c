@@ -54,7 +54,7 @@ static struct span text_at(struct span table, uint64_t offset) {
 }
 
 struct sections {
-    struct span symbols, names, build_info;
+    struct span symbols, names, build_info, dynamic, dynamic_names;
 };
 
 static bool section_header(struct span headers, unsigned index, Elf64_Shdr *out) {
@@ -85,12 +85,37 @@ static int find_sections(struct span image, const Elf64_Ehdr *file, struct secti
             out->symbols = content;
             if (section_header(headers, section.sh_link, &strings))
                 out->names = part(image, strings.sh_offset, strings.sh_size);
+        } else if (section.sh_type == SHT_DYNAMIC) {
+            out->dynamic = content;
+            if (section_header(headers, section.sh_link, &strings))
+                out->dynamic_names = part(image, strings.sh_offset, strings.sh_size);
         } else if (span_eq(text_at(names, section.sh_name), SPAN_LIT(".go.buildinfo"))) {
             out->build_info = content;
         }
     }
     if (span_is_none(out->symbols) || span_is_none(out->names))
         return refuse(why, "the ELF file is damaged or no library: no dynamic symbols");
+    return 0;
+}
+
+/* One that was linked with musl needs that C library, of which there can be no second one in a process: the dynamic loader
+ * finds none, or a linker script of glibc's. musl's own name is libc.so, and libc.musl-MACHINE.so.1 on Alpine. */
+static int check_libc(const struct sections *sections, char why[GO_ELF_WHY_MAX]) {
+    struct span dynamic = sections->dynamic;
+    for (; dynamic.len >= sizeof(Elf64_Dyn); dynamic = span_from(dynamic, sizeof(Elf64_Dyn))) {
+        Elf64_Dyn entry;
+        memcpy(&entry, dynamic.ptr, sizeof(entry));
+        if (entry.d_tag != DT_NEEDED)
+            continue;
+        struct span name = text_at(sections->dynamic_names, entry.d_un.d_val);
+        if (span_eq(name, SPAN_LIT("libc.so")) || span_starts_with(name, SPAN_LIT("libc.musl-")) ||
+            span_starts_with(name, SPAN_LIT("ld-musl-")))
+            return refuse(
+                why,
+                "built with musl (it needs %.*s), and this is a glibc: build it where the C "
+                "library is one too, such as Debian (golang:bookworm), not Alpine",
+                (int)(name.len < 60 ? name.len : 60), name.ptr);
+    }
     return 0;
 }
 
@@ -269,6 +294,8 @@ int go_elf_inspect(struct span image, go_elf_known_fn known, struct go_elf *out,
     struct sections sections = {0};
     struct symbols_seen seen = {0};
     int err = find_sections(image, &file, &sections, why);
+    if (!err)
+        err = check_libc(&sections, why);
     if (!err)
         err = read_build_info(sections.build_info, out, why);
     if (!err)

@@ -15,8 +15,7 @@
 struct log_call {
     struct go_block *block;
     uint64_t type;
-    bool complete;                    /* OnStreamComplete first */
-    struct ext_past_size sizes[2][2]; /* [direction][trailers] */
+    bool complete; /* OnStreamComplete first */
 };
 
 static void run_log(void *arg) {
@@ -25,13 +24,22 @@ static void run_log(void *arg) {
     struct go_lent *lent = call->block->lent;
     if (call->complete && fn->on_stream_complete)
         fn->on_stream_complete(&lent->request);
-    const struct ext_past_size *req = call->sizes[EXT_REQUEST], *resp = call->sizes[EXT_RESPONSE];
+    const struct ext_side *sides = call->block->stream.sides;
+    const struct ext_room *req[] = {&sides[EXT_REQUEST].header_room,
+                                    &sides[EXT_REQUEST].trailer_room};
+    const struct ext_room *resp[] = {&sides[EXT_RESPONSE].header_room,
+                                     &sides[EXT_RESPONSE].trailer_room};
     if (fn->on_log_31)
         fn->on_log_31(&lent->request, call->type);
     else
-        fn->on_log_32(&lent->request, call->type, &lent->states[0], &lent->states[1], req[0].count,
-                      req[0].bytes, req[1].count, req[1].bytes, resp[0].count, resp[0].bytes,
-                      resp[1].count, resp[1].bytes);
+        fn->on_log_32(&lent->request, call->type, &lent->states[0], &lent->states[1], req[0]->count,
+                      req[0]->bytes, req[1]->count, req[1]->bytes, resp[0]->count, resp[0]->bytes,
+                      resp[1]->count, resp[1]->bytes);
+}
+
+/* The log callbacks of SDK 1.31 get no maps: a plugin has those of earlier phases. */
+static bool is_told(const struct go_block *block) {
+    return block->library->fn.on_log_32 != NULL;
 }
 
 struct destroy_call {
@@ -67,10 +75,8 @@ static void hold(const struct go_sitting *sitting) {
 
 static void log_past(const struct ending *ending) {
     struct log_call call = {.block = ending->block, .type = GO_LOG_END, .complete = true};
-    for (int i = 0; i < 4; i++)
-        call.sizes[i / 2][i % 2] = ext_past_size(ending->past, (enum ext_direction)(i / 2), i % 2);
     hold(&ending->sitting);
-    ext_past_open(&ending->block->stream, ending->past);
+    ext_past_open(&ending->block->stream, ending->past, is_told(ending->block));
     go_sitting_call(&ending->sitting, run_log, &call);
     ext_past_close(&ending->block->stream);
 }
@@ -148,10 +154,6 @@ static struct header_map *or_absent(struct header_map *map) {
     return map->count ? map : NULL;
 }
 
-static struct ext_past_size size_of(const struct header_map *map) {
-    return map ? (struct ext_past_size){map->count, map->bytes} : (struct ext_past_size){0};
-}
-
 /* Periodic logs are not made: nothing configures a flush interval yet. */
 void go_end_log(struct exchange *x, void *self, enum filter_log_phase phase) {
     struct go_filter *filter = self;
@@ -169,10 +171,8 @@ void go_end_log(struct exchange *x, void *self, enum filter_log_phase phase) {
         .type = at_end ? GO_LOG_END : GO_LOG_START,
         .complete = at_end && block->entered,
     };
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 4; i++)
         shown[i / 2][i % 2] = maps[i / 2][i % 2];
-        call.sizes[i / 2][i % 2] = size_of(maps[i / 2][i % 2]);
-    }
     if (at_end && block->entered && is_blocked(filter)) {
         filter->past = ext_past_take(&block->stream, x, shown);
         if (filter->past)
@@ -181,7 +181,7 @@ void go_end_log(struct exchange *x, void *self, enum filter_log_phase phase) {
     if (go_filter_begin_log(filter, at_end) != 0)
         return;
     struct ext_edit *edits[2];
-    ext_stream_open_log(&block->stream, x, shown);
+    ext_stream_open_log(&block->stream, x, shown, is_told(block));
     go_sitting_call(&filter->sitting, run_log, &call);
     ext_stream_close_log(&block->stream, edits);
     for (int i = 0; i < 2; i++) { /* the access log shows what OnLog changed */

@@ -163,7 +163,7 @@ int envoyGoFilterHttpGetHeader(void *s, void *key, int key_len, uint64_t *value,
     return go_gate_leave(&gate, GO_OK);
 }
 
-/* Go made room for what was announced and passes no sizes: never write more than that. How many bytes. */
+/* Go made room for what it was told and passes no sizes: never write more than that. How many bytes. */
 static size_t copy_map(const struct ext_view *view, const struct ext_room *room,
                        struct go_string *strings, char *bytes) {
     size_t left = room->bytes;
@@ -194,10 +194,11 @@ static int copy_out(void *s, bool trailers, void *strings, void *bytes) {
     const struct ext_view *view = trailers ? &gate.side->trailers : &gate.side->headers;
     if (!view->entries)
         return go_gate_leave(&gate, GO_INVALID_PHASE);
+    struct ext_room *room = trailers ? &gate.side->trailer_room : &gate.side->header_room;
     struct go_counts *counts = &gate.block->counts;
     counts->header_copies++;
-    counts->header_bytes_to_go += copy_map(
-        view, trailers ? &gate.side->trailer_room : &gate.side->header_room, strings, bytes);
+    counts->header_bytes_to_go += copy_map(view, room, strings, bytes);
+    ext_room_filled(room);
     return go_gate_leave(&gate, GO_OK);
 }
 

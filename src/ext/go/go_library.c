@@ -168,6 +168,18 @@ static unsigned max_procs(void) {
     return callers && !is_enough ? callers + 1 : 0;
 }
 
+/* A Go library has its thread-local variables in the static block, as the flag STATIC_TLS in its file says: 8 bytes by
+ * itself, more with what C code it contains declares so. What the dynamic loader keeps for libraries that come later
+ * is some hundred bytes. */
+static void say_why_not(const char *path, const char *because, char why[GO_LIBRARY_WHY_MAX]) {
+    bool no_tls = strstr(because, "static TLS block") != NULL;
+    (void)snprintf(
+        why, GO_LIBRARY_WHY_MAX, "cannot load %s: %s%s", path, because,
+        no_tls
+            ? ": start the proxy with GLIBC_TUNABLES=glibc.rtld.optional_static_tls=65536, or more"
+            : "");
+}
+
 /* The handle, or NULL and the reason in why. */
 static void *open_library(const char *path, struct go_elf *elf, const struct go_library_wish *wish,
                           char why[GO_LIBRARY_WHY_MAX]) {
@@ -190,7 +202,7 @@ static void *open_library(const char *path, struct go_elf *elf, const struct go_
     if (handle)
         await_start(handle, path);
     else
-        (void)snprintf(why, GO_LIBRARY_WHY_MAX, "cannot load %s: %s", path, dlerror());
+        say_why_not(path, dlerror(), why);
     go_environ_end();
     return handle;
 }

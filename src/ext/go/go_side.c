@@ -179,19 +179,20 @@ static int call_go_as_filter(struct go_side *side, enum ext_phase phase, bool en
         .phase = phase,
         .end = end,
     };
-    if (phase == EXT_BODY) {
+    if (phase == EXT_BODY)
         call.bytes = buffer->len;
-    } else {
-        const struct header_map *shown = trailers_here ? &message->trailers : &message->headers;
-        call.count = shown->count;
-        call.bytes = shown->bytes;
-    }
     set_state(side, state_of(phase));
     err = ext_side_lend(stream_of(side), filter->x, side->direction, &loan, &call.handle);
     if (err) {
         go_filter_end(filter);
         ext_buffer_free(buffer);
         return fail(side, 500, SPAN_LIT("golang_out_of_memory"));
+    }
+    if (phase != EXT_BODY) {
+        const struct ext_side *lent = &stream_of(side)->sides[side->direction];
+        const struct ext_room *told = trailers_here ? &lent->trailer_room : &lent->header_room;
+        call.count = told->count;
+        call.bytes = told->bytes;
     }
     go_sitting_call(&filter->sitting, run_call, &call);
 

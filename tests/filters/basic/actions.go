@@ -172,6 +172,10 @@ func (r *run) headerMap(name string) (api.HeaderMap, string, bool) {
 		switch prefix {
 		case "req":
 			return r.filter.decode.headers, rest, true
+		case "wasreqt":
+			return r.filter.decode.first, rest, true
+		case "wasrespt":
+			return r.filter.encode.first, rest, true
 		case "reqt":
 			return r.filter.decode.trailers, rest, true
 		case "resp":

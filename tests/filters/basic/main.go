@@ -54,6 +54,7 @@ type side struct {
 	callbacks api.FilterProcessCallbacks
 	headers   api.HeaderMap
 	trailers  api.HeaderMap
+	first     api.HeaderMap // the trailers as the filter was shown them first, whatever came later
 	chunks    int
 	kept      api.BufferInstance // by b.keep
 }
@@ -130,7 +131,7 @@ func (f *filter) DecodeData(buffer api.BufferInstance, end bool) api.StatusType 
 
 func (f *filter) DecodeTrailers(trailer api.RequestTrailerMap) api.StatusType {
 	f.record("dt", "called")
-	f.decode.trailers = trailer
+	f.decode.trailers, f.decode.first = trailer, trailer
 	return f.play(&run{phase: "dt", side: &f.decode, current: trailer, end: true})
 }
 
@@ -150,7 +151,7 @@ func (f *filter) EncodeData(buffer api.BufferInstance, end bool) api.StatusType 
 
 func (f *filter) EncodeTrailers(trailer api.ResponseTrailerMap) api.StatusType {
 	f.record("et", "called")
-	f.encode.trailers = trailer
+	f.encode.trailers, f.encode.first = trailer, trailer
 	return f.play(&run{phase: "et", side: &f.encode, current: trailer, end: true})
 }
 

@@ -22,14 +22,14 @@ static inline size_t elf_put(struct elf_image *image, const void *bytes, size_t 
     return at;
 }
 
-/* names: of dynamic symbols, "-" before undefined ones, ends in NULL. modules may be NULL. */
-static inline void elf_make(struct elf_image *image, const char *const *names,
-                            const char *modules) {
+/* names: of dynamic symbols, "-" before undefined ones, ends in NULL. modules may be NULL. needed: a library. */
+static inline void elf_make_needing(struct elf_image *image, const char *const *names,
+                                    const char *modules, const char *needed) {
     memset(image, 0, sizeof(*image));
     image->size = sizeof(Elf64_Ehdr);
 
-    static const char section_names[] = "\0.dynsym\0.dynstr\0.go.buildinfo\0.shstrtab";
-    Elf64_Shdr sections[5] = {0};
+    static const char section_names[] = "\0.dynsym\0.dynstr\0.go.buildinfo\0.shstrtab\0.dynamic";
+    Elf64_Shdr sections[6] = {0};
     sections[4].sh_name = 31;
     sections[4].sh_type = SHT_STRTAB;
     sections[4].sh_offset = elf_put(image, section_names, sizeof(section_names));
@@ -46,6 +46,17 @@ static inline void elf_make(struct elf_image *image, const char *const *names,
         memcpy(strings + strings_len, name, strlen(name) + 1);
         strings_len += strlen(name) + 1;
     }
+    size_t needed_at = strings_len;
+    memcpy(strings + strings_len, needed, strlen(needed) + 1);
+    strings_len += strlen(needed) + 1;
+    const Elf64_Dyn dynamic[] = {{.d_tag = DT_FLAGS, .d_un.d_val = DF_STATIC_TLS},
+                                 {.d_tag = DT_NEEDED, .d_un.d_val = needed_at},
+                                 {.d_tag = DT_NULL}};
+    sections[5].sh_name = 41;
+    sections[5].sh_type = SHT_DYNAMIC;
+    sections[5].sh_offset = elf_put(image, dynamic, sizeof(dynamic));
+    sections[5].sh_size = sizeof(dynamic);
+    sections[5].sh_link = 2;
     sections[1].sh_name = 1;
     sections[1].sh_type = SHT_DYNSYM;
     sections[1].sh_offset = elf_put(image, symbols, count * sizeof(symbols[0]));
@@ -82,7 +93,7 @@ static inline void elf_make(struct elf_image *image, const char *const *names,
         .e_type = ET_DYN,
         .e_machine = ELF_IMAGE_MACHINE,
         .e_shentsize = sizeof(Elf64_Shdr),
-        .e_shnum = 5,
+        .e_shnum = 6,
         .e_shstrndx = 4,
     };
     file.e_shoff = elf_put(image, sections, sizeof(sections));
@@ -123,6 +134,11 @@ static inline void elf_add_notes(struct elf_image *image, const struct elf_note 
     file.e_phentsize = sizeof(headers[0]);
     file.e_phoff = elf_put(image, headers, file.e_phnum * sizeof(headers[0]));
     memcpy(image->bytes, &file, sizeof(file));
+}
+
+static inline void elf_make(struct elf_image *image, const char *const *names,
+                            const char *modules) {
+    elf_make_needing(image, names, modules, "libc.so.6");
 }
 
 #define ELF_IMAGE_31                                                                               \

@@ -116,6 +116,17 @@ static void what_cannot_work_is_refused_with_the_reason(void **state) {
     refused("not an ELF file");
 }
 
+static void a_library_for_another_libc_is_refused(void **state) {
+    static const char *const its[] = {"libc.so", "libc.musl-x86_64.so.1", "ld-musl-aarch64.so.1"};
+    for (size_t i = 0; i < sizeof(its) / sizeof(its[0]); i++) {
+        elf_make_needing(&image, names_33, ELF_IMAGE_MODULES("v1.33.0"), its[i]);
+        refused(its[i]);
+        assert_non_null(strstr(why, "built with musl"));
+    }
+    elf_make_needing(&image, names_33, NULL, "libc.so.60");
+    assert_int_equal(inspect(), 0);
+}
+
 static void files_that_are_no_libraries(void **state) {
     static const struct {
         const char *path, *because;
@@ -157,6 +168,7 @@ int main(void) {
         cmocka_unit_test(functions_of_a_newer_sdk_are_listed),
         cmocka_unit_test(a_replaced_sdk_counts_by_its_replacement),
         cmocka_unit_test(what_cannot_work_is_refused_with_the_reason),
+        cmocka_unit_test(a_library_for_another_libc_is_refused),
         cmocka_unit_test(files_that_are_no_libraries),
         cmocka_unit_test(any_cut_and_any_damage_is_only_a_verdict),
     };

@@ -157,10 +157,13 @@ def listeners_of(sdk, upstream_port):
     other = [{"name": "x-route", "string_match": {"exact": "other"}}]
     name = http["name"]
     route = {**to(), "name": "named", "typed_per_filter_config": {name: kit.per_route(works=kit.typed_struct({}))}}
+    routes = [{**direct(200, "other route"), "match": {"prefix": "/", "headers": other}}, route]
+    # The plugin makes a PUT of it.
+    writes = {"name": "writes", "headers": [{"name": ":method", "string_match": {"exact": "PUT"}}]}
     one = go_listener(
         f"http-{sdk}",
         [http],
-        [{**direct(200, "other route"), "match": {"prefix": "/", "headers": other}}, route],
+        hosts=[{"name": "all", "domains": ["*"], "routes": routes, "virtual_clusters": [writes]}],
         hcm={"http_protocol_options": {"enable_trailers": True}},
     )
     one["filter_chains"][0]["name"] = "the-chain"

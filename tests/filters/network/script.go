@@ -21,6 +21,7 @@ import (
 //	wait_open    OnNewConnection says StopIteration
 //	stop_data    so does OnData, always
 //	stop_write   so does OnWrite, until it was shown so many bytes
+//	name         only lines that begin with the name and a dot are for it
 //
 // Lines:
 //
@@ -29,6 +30,7 @@ import (
 //	many N            N bytes are written
 //	info              the addresses are written
 //	state KEY VALUE   goes into the filter state
+//	get KEY           what is there is written
 //	close TYPE
 //	empty             an empty Write, whose panic is written
 //	late SIGNAL       a goroutine waits for the signal, then calls everything there is
@@ -80,6 +82,12 @@ func (s *script) OnData(data []byte, end bool) api.FilterStatus {
 	s.rest = lines[len(lines)-1]
 	lines = lines[:len(lines)-1]
 	for i, line := range lines {
+		if own := s.config.text("name"); own != "" {
+			mine := false
+			if line, mine = strings.CutPrefix(line, own+"."); !mine {
+				continue
+			}
+		}
 		name, argument, _ := strings.Cut(line, " ")
 		switch name {
 		case "stop":
@@ -120,6 +128,8 @@ func (s *script) do(name, argument string) {
 		s.cb.StreamInfo().FilterState().SetString(key, value, api.StateTypeMutable,
 			api.LifeSpanConnection, api.None)
 		s.cb.Write([]byte("set\n"), false)
+	case "get":
+		s.cb.Write([]byte(s.get(s.cb, argument)+"\n"), false)
 	case "close":
 		n, _ := strconv.Atoi(argument)
 		s.cb.Close(api.ConnectionCloseType(n))
@@ -143,6 +153,10 @@ func (s *script) info() string {
 	return local + " " + remote
 }
 
+func (s *script) get(cb api.ConnectionCallback, key string) string {
+	return withRoom(cb.StreamInfo().FilterState()).GetString(key)
+}
+
 func (s *script) writeNothing() (said string) {
 	defer func() { said = fmt.Sprint(recover()) }()
 	s.cb.Write(nil, false)
@@ -159,7 +173,7 @@ func (s *script) late(signal string) {
 		cb.Close(api.FlushWrite)
 		cb.StreamInfo().FilterState().SetString("k", "v", api.StateTypeMutable, api.LifeSpanConnection, api.None)
 		local, _ := cb.StreamInfo().UpstreamLocalAddress()
-		probe.Record(id, "late: %t", local != "")
+		probe.Record(id, "late: %t %q", local != "", s.get(cb, "tenant"))
 		runtime.GC()
 	}
 }

@@ -205,6 +205,32 @@ static void what_go_gives_back_early_stays_for_the_exchange(void **state) {
     story(1, early_story);
 }
 
+/* The SDK's finalizers run one after the other on one goroutine, and envoyGoFilterCleanUp waits for them. So Finalize must
+ * not wait for who is at work on the stream. Here that is its own thread, so to wait would be for ever. */
+static uint64_t gives_back_under_the_lock(struct go_process_state *state, uint64_t end,
+                                          uint64_t count, uint64_t bytes) {
+    struct ext_stream *stream = &((struct go_filter *)self)->block->stream;
+    ext_lock(stream);
+    envoyGoFilterHttpFinalize(state->req, 0);
+    ext_unlock(stream);
+    return GO_CONTINUE;
+}
+
+static void collected_at_work_story(void *arg) {
+    fake_go_init();
+    fake_go.header = gives_back_under_the_lock;
+    fake_go.destroy = stays_with_go;
+    begin_with(NULL);
+    run_request();
+    end_exchange();
+    CHECK(stat_value(go_stats.unfinalized) == 0);
+    rt_stop(0);
+}
+
+static void what_go_gives_back_waits_for_nobody(void **state) {
+    story(1, collected_at_work_story);
+}
+
 /* ---- a collector that comes while a last call is at work ---- */
 
 enum { ROUNDS = 300 };
@@ -435,6 +461,7 @@ int main(void) {
         cmocka_unit_test(what_go_gives_back_late_ends_once),
         cmocka_unit_test(a_reply_is_remembered_after_the_exchange),
         cmocka_unit_test(what_go_gives_back_early_stays_for_the_exchange),
+        cmocka_unit_test(what_go_gives_back_waits_for_nobody),
         cmocka_unit_test(a_request_is_collected_during_its_last_call),
         cmocka_unit_test(a_chunk_is_opened_by_its_own_handle_while_it_is_shown),
         cmocka_unit_test(a_configuration_is_given_back_once),

@@ -298,11 +298,11 @@ static void await_log(struct filter_test *t, const struct test_case *test, bool 
 }
 
 /* A request's notes come when it is over, by a thread that writes them. */
-static bool await_notes(struct filter_test *t, struct cfg_arena *arena, uint16_t client_port,
-                        struct cfg_value *out) {
+static bool await_notes(struct filter_test *t, const struct test_report *report,
+                        uint16_t client_port, struct cfg_arena *arena, struct cfg_value *out) {
     int64_t deadline_ns = clock_mono_ns() + t->options->timeout_ms * NS_PER_MS;
     int err = 0;
-    while (!test_notes_find(arena, test_proxy_notes(t->proxy, arena), client_port, out)) {
+    while (!test_notes_find(test_proxy_notes(t->proxy, report->arena), client_port, arena, out)) {
         if (err || clock_mono_ns() >= deadline_ns)
             return false;
         err = test_proxy_poll(t->proxy, NULL, 0, clock_mono_ns() + NS_PER_MS);
@@ -334,10 +334,13 @@ static void run_once(struct filter_test *t, struct test_report *report,
         t->faults = with.faults;
     }
     test_report_checks(report, plan->test, &with, log);
-    struct cfg_value notes;
     if (test_notes_are_expected(plan->test->expect)) {
-        bool told = await_notes(t, report->arena, with.client_port, &notes);
+        struct cfg_arena arena;
+        struct cfg_value notes;
+        bool told = await_notes(t, report, with.client_port, &arena, &notes);
         test_report_notes(report, plan->test->expect, told ? &notes : NULL);
+        if (told)
+            cfg_arena_fini(&arena);
     }
 }
 

@@ -143,21 +143,22 @@ const struct cfg_value *test_notes_field(const struct cfg_value *struct_value, s
     return NULL;
 }
 
-bool test_notes_find(struct cfg_arena *arena, struct span lines, uint16_t port,
+bool test_notes_find(struct span lines, uint16_t port, struct cfg_arena *arena,
                      struct cfg_value *out) {
     char end[16];
     int n = snprintf(end, sizeof(end), ":%u", port);
     struct span line;
     while (span_next_token(&lines, '\n', &line)) {
-        struct cfg_value value;
-        if (!line.len || value_json_read(arena, line, &value) != 0)
-            continue; /* the beginning of a line, whose rest is still to come */
-        const struct cfg_value *client = test_notes_field(&value, span_of(client_key));
+        if (!line.len)
+            continue;
+        /* The last one may be the beginning of a line, whose rest is still to come. */
+        bool is_whole = value_json_read(arena, line, out) == 0;
+        const struct cfg_value *client =
+            is_whole ? test_notes_field(out, span_of(client_key)) : NULL;
         if (client && client->kind == CFG_VALUE_STRING &&
-            span_ends_with(client->string, span_make(end, (size_t)n))) {
-            *out = value;
+            span_ends_with(client->string, span_make(end, (size_t)n)))
             return true;
-        }
+        cfg_arena_fini(arena);
     }
     return false;
 }

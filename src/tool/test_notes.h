@@ -16,8 +16,9 @@ bool test_notes_are_expected(const struct test_expect *expect);
 /* False: it names what a log cannot be asked for, or expects what cannot be; a problem was added. */
 MUST_CHECK bool test_notes_check(const struct test_expect *expect, struct cfg_problems *problems);
 
-/* The line about the client that had this port. False: it is not among these. *out is the arena's. */
-bool test_notes_find(struct cfg_arena *arena, struct span lines, uint16_t port,
+/* The line about the client that had this port. False: it is not among these. True: *out borrows from lines and from
+ * *arena, which begins here, and which the caller ends. */
+bool test_notes_find(struct span lines, uint16_t port, struct cfg_arena *arena,
                      struct cfg_value *out);
 
 /* A field of a struct, or NULL where there is none or it is null. struct_value may be NULL. */

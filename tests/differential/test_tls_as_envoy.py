@@ -230,6 +230,8 @@ def what_ends_without_close_notify(program, peers):
                     seen.append(client.read_reply().body)
                 except Exception as error:
                     seen.append(type(error).__name__)
+            # Envoy would send the next one on the connection of which it has not yet seen the end.
+            eventually(lambda: proxy.stat("cluster.origin.upstream_cx_active") == 0, what="the connection's end")
         return seen
     finally:
         proxy.stop()

@@ -298,6 +298,7 @@ static void run(void *arg) {
     tell_the_end(peer);
     take_counts(peer);
     peer->g = NULL;
+    labels_describe_by(NULL); /* that is the peer's */
     let_go(peer);
 }
 

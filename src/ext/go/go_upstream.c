@@ -241,6 +241,7 @@ static void run(void *arg) {
         stat_inc(go_peer_stats.upstream_failed, shard);
         call.number = failure_of(up, rc);
         go_plugin_call_surely(peer->plugin, shard, call_failure, &call);
+        labels_describe_by(NULL); /* that is the peer's */
         go_peer_drop(peer);
         free(up);
         return;
@@ -254,6 +255,7 @@ static void run(void *arg) {
     go_peer_stop_writing(peer);
     rt_cancel_clear();
     close_socket(up);
+    labels_describe_by(NULL);
     go_peer_end(peer, event);
     stat_dec(go_peer_stats.upstream_active, shard);
     free(up);

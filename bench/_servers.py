@@ -5,11 +5,13 @@ temporary directory that goes away with the Farm.
 """
 
 import argparse
+import contextlib
 import ctypes
 import functools
 import json
 import os
 import pathlib
+import random
 import resource
 import shutil
 import signal
@@ -380,7 +382,11 @@ def program_argument(text):
 
 
 def free_port():
-    """A port that nobody had a moment ago: not every peer can be asked which one it got."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that nobody had a moment ago: not every peer can be asked which one it got. It is none of those that the
+    kernel gives away by itself, or anybody's connection might have it by the time that a server wants it."""
+    first_given = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(first_given // 2, first_given)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port

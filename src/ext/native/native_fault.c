@@ -119,8 +119,9 @@ static void note(struct native_fault *fault, uintptr_t pc) {
 static bool walk(const struct boundary *boundary, struct unwind_frame *frame) {
     uintptr_t sp = frame->value[CFI_SP];
     while (is_in(boundary->text, frame->interrupted ? frame->pc : frame->pc - 1)) {
+        bool may_be_leaf = frame->interrupted; /* which on aarch64 has no frame */
         note(boundary->fault, frame->pc);
-        if (!unwind_step(frame) || frame->value[CFI_SP] <= sp)
+        if (!unwind_step(frame) || frame->value[CFI_SP] < sp + !may_be_leaf)
             return false;
         sp = frame->value[CFI_SP];
     }

@@ -49,8 +49,13 @@ __attribute__((noinline)) static void misbehave(struct sluice_exchange *x, struc
         zero = 1000 / zero;
     if (sluice_eq(how, SLUICE_LIT("overflow")))
         zero = dig(1);
-    if (sluice_eq(how, SLUICE_LIT("trap")))
+    if (sluice_eq(how, SLUICE_LIT("trap"))) {
+#ifdef __aarch64__ /* where __builtin_trap is a breakpoint, which is a debugger's */
+        __asm__ volatile(".inst 0");
+#else
         __builtin_trap();
+#endif
+    }
     /* Here and below somebody else's code is in the middle of something. */
     if (sluice_eq(how, SLUICE_LIT("host")))
         (void)sluice_header_set(x, SLUICE_REQUEST, SLUICE_LIT("x-a"), sluice_bytes((char *)8, 8));

@@ -364,10 +364,21 @@ struct cfg_access_log_sink {
     struct cfg_value *json_format;
     struct cfg_log_format *log_format;
 };
+struct cfg_log_type_filter { /* LogTypeFilter */
+    int *types;              /* enum format_event */
+    size_t types_count;
+    bool exclude;
+};
+struct cfg_log_filter { /* AccessLogFilter */
+    struct cfg_mark mark;
+    int filter_specifier_case; /* 13 log_type_filter */
+    struct cfg_log_type_filter *log_type_filter;
+};
 struct cfg_access_log {
     struct cfg_mark mark;
     struct span name;
-    struct cfg_any typed_config; /* schema tells which of the three */
+    struct cfg_log_filter *filter; /* NULL: every line */
+    struct cfg_any typed_config;   /* schema tells which of the three */
 };
 
 /* ---- HTTP connection manager ---- */
@@ -408,6 +419,10 @@ struct cfg_current_cert { /* SetCurrentClientCertDetails */
     bool cert, chain, dns, uri;
 };
 
+struct cfg_log_options { /* HttpConnectionManager.HcmAccessLogOptions */
+    struct cfg_duration access_log_flush_interval;
+    bool flush_access_log_on_new_request, flush_log_on_tunnel_successfully_established;
+};
 struct cfg_hcm { /* extensions.filters.network.http_connection_manager.v3 */
     struct cfg_mark mark;
     int codec_type; /* 0 AUTO, 1 HTTP1; HTTP2 and HTTP3 refused for now */
@@ -429,6 +444,9 @@ struct cfg_hcm { /* extensions.filters.network.http_connection_manager.v3 */
     struct cfg_duration delayed_close_timeout;   /* default 1 s */
     struct cfg_access_log *access_log;
     size_t access_log_count;
+    struct cfg_log_options *access_log_options;
+    struct cfg_duration access_log_flush_interval; /* deprecated, as the next */
+    bool flush_access_log_on_new_request;
     struct cfg_bool use_remote_address; /* default false */
     uint32_t xff_num_trusted_hops;
     bool skip_xff_append;

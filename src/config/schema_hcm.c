@@ -100,6 +100,27 @@ static const struct cfg_schema upgrade_schema = {
     .check = cfg_check_upgrade,
 };
 
+/* ---- logs while a request runs ---- */
+
+enum { MS = 1000000 };
+#define FLUSH_INTERVAL                                                                             \
+    .rules = CFG_RANGE, .min = MS, .max = INT64_MAX, .default_text = "at the end only"
+static const struct cfg_field log_options_fields[] = {
+    FIELD(struct cfg_log_options, 1, access_log_flush_interval, CFG_DURATION, FLUSH_INTERVAL,
+          .doc = "A line is written each time so long has passed, and at the end."),
+    FIELD(struct cfg_log_options, 2, flush_access_log_on_new_request, CFG_BOOL,
+          .doc = "A line is written, too, when a request has come, before the first filter."),
+    FIELD(struct cfg_log_options, 3, flush_log_on_tunnel_successfully_established, CFG_BOOL,
+          .doc = "A line is written, too, when the upstream has agreed to an upgrade."),
+};
+static const struct cfg_schema log_options_schema = {
+    .name = HCM ".HcmAccessLogOptions",
+    .doc = "When a line of the access log is written, and Go filters are told. "
+           "`%ACCESS_LOG_TYPE%` tells the lines apart.",
+    .size = sizeof(struct cfg_log_options),
+    FIELDS(log_options_fields),
+};
+
 /* ---- the manager ---- */
 
 static const struct cfg_field hcm_fields[] = {
@@ -173,6 +194,12 @@ static const struct cfg_field hcm_fields[] = {
           .doc = "Take any port out of Host."),
     ENUM(struct cfg_hcm, 45, path_with_escaped_slashes_action, escaped_slashes_enum,
          .default_text = "KEEP_UNCHANGED", .doc = "What becomes of %2F and %5C in paths."),
+    FIELD(struct cfg_hcm, 54, access_log_flush_interval, CFG_DURATION, FLUSH_INTERVAL,
+          .doc = "Deprecated: use access_log_options."),
+    FIELD(struct cfg_hcm, 55, flush_access_log_on_new_request, CFG_BOOL,
+          .doc = "Deprecated: use access_log_options."),
+    POINTER(struct cfg_hcm, 56, access_log_options, struct cfg_log_options, log_options_schema,
+            .doc = "When a line of the access log is written."),
 };
 static const struct cfg_missing hcm_missing[] = {
     {3, "rds"},
@@ -193,9 +220,6 @@ static const struct cfg_missing hcm_missing[] = {
     {51, "append_x_forwarded_port"},
     {52, "early_header_mutation_extensions"},
     {53, "add_proxy_protocol_connection_state"},
-    {54, "access_log_flush_interval"},
-    {55, "flush_access_log_on_new_request"},
-    {56, "access_log_options"},
     {57, "append_local_overload"},
     {58, "http1_safe_max_connection_duration"},
 };
@@ -205,6 +229,10 @@ static void check_hcm(struct cfg_loader *loader, const struct cfg_tree *node,
     if (hcm->strip_matching_host_port && hcm->strip_any_host_port)
         cfg_report(loader, CFG_PROBLEM_INVALID, node, path,
                    "strip_matching_host_port and strip_any_host_port cannot both be set");
+    if (hcm->access_log_options &&
+        (hcm->access_log_flush_interval.set || hcm->flush_access_log_on_new_request))
+        cfg_report(loader, CFG_PROBLEM_INVALID, node, path,
+                   "access_log_options and the deprecated fields it replaces cannot both be set");
 }
 
 const struct cfg_schema cfg_schema_hcm = {

@@ -11,7 +11,17 @@
 #include "proxy/metadata.h"
 #include "proxy/route.h"
 
+/* What a log in between put aside. */
+struct kept {
+    struct ext_view frozen; /* of late headers */
+    bool headers_late;
+};
+
 struct ext_past {
+    struct kept kept[2];
+    struct ext_edited
+        edited[2]; /* maps of a log in between, of headers that are lent and were changed */
+    bool has_edited[2];
     struct ext_facts facts;
     struct ext_notes notes; /* leased; NULL: memory was short */
     struct ext_view maps[2][2];
@@ -93,6 +103,8 @@ static struct ext_past *copy_of(struct ext_facts *facts, const struct header_map
     for (unsigned i = 0; i < FACTS_SPANS; i++)
         *spans[i] = put(&at, *spans[i]);
     past->facts = *facts;
+    past->notes = (struct ext_notes){0};
+    past->has_edited[0] = past->has_edited[1] = false;
     return past;
 }
 
@@ -135,9 +147,94 @@ void ext_past_close(struct ext_stream *stream) {
     ext_edits_free(edits[1]);
 }
 
+/* ---- a log in between ---- */
+
+struct ext_past *ext_past_look(struct ext_stream *stream, struct exchange *x,
+                               const struct header_map *maps[2][2]) {
+    ext_lock(stream);
+    const struct route_entry *route = stream->facts.route;
+    struct span route_name = stream->facts.info.route_name;
+    ext_facts_note_locked(stream, x);
+    if (stream->refresh_route) { /* chosen by foreign code; the exchange does not know yet */
+        stream->facts.route = route;
+        stream->facts.info.route_name = route_name;
+    }
+    struct ext_facts facts = stream->facts;
+    ext_unlock(stream);
+    return copy_of(&facts, maps);
+}
+
+static bool is_lent(const struct ext_side *side) {
+    return side->phase != EXT_NOT_LENT && !side->abandoned;
+}
+
+/* The copy gets what was changed since the loan began. Without memory it stays as it is. */
+static void copy_edits(struct ext_past *past, struct ext_side *side) {
+    struct ext_edited *edited = &past->edited[side->direction];
+    const struct ext_view *lent = &side->headers;
+    past->has_edited[side->direction] = true;
+    if (ext_edited_init(edited, side->edits, side->direction, lent->entries, lent->count) != 0)
+        return;
+    past->maps[side->direction][0] =
+        (struct ext_view){edited->map.entries, edited->map.count, edited->map.bytes};
+}
+
+void ext_past_show(struct ext_stream *stream, struct ext_past *past, bool told) {
+    ext_lock(stream);
+    ASSERT(!stream->logging);
+    stream->logging = true;
+    stream->aside = past->maps;
+    for (int i = 0; i < 2; i++) {
+        struct ext_side *side = &stream->sides[i];
+        const struct ext_view *maps = past->maps[i];
+        past->kept[i] = (struct kept){side->headers, side->headers_late};
+        if (!is_lent(side) || !side->headers.entries) {
+            side->headers = maps[0];
+            side->headers_late = false;
+        } else if (side->edits) {
+            copy_edits(past, side);
+        }
+        if (!is_lent(side) || !side->trailers.entries)
+            side->trailers = maps[1];
+        ext_room_show_locked(&side->header_room, &maps[0], told);
+        ext_room_show_locked(&side->trailer_room, &side->trailers, told);
+    }
+    ext_unlock(stream);
+}
+
+static void put_back_locked(struct ext_side *side, const struct ext_view maps[2],
+                            const struct kept *kept) {
+    if (side->headers.entries == maps[0].entries) {
+        side->headers_late = kept->headers_late && side->frozen;
+        side->headers = side->headers_late ? kept->frozen : (struct ext_view){0};
+    }
+    if (side->trailers.entries == maps[1].entries)
+        side->trailers = (struct ext_view){0};
+    if (is_lent(side))
+        return;
+    ext_edits_free(side->edits);
+    side->edits = side->last_edit = NULL;
+    side->edit_count = 0;
+    side->edit_bytes = 0;
+    ext_buffers_clear(&side->added);
+    side->added_bytes = 0;
+}
+
+void ext_past_hide(struct ext_stream *stream, struct ext_past *past) {
+    ext_lock(stream);
+    stream->logging = false;
+    stream->aside = NULL;
+    for (int i = 0; i < 2; i++)
+        put_back_locked(&stream->sides[i], past->maps[i], &past->kept[i]);
+    ext_unlock(stream);
+}
+
 void ext_past_free(struct ext_past *past) {
     if (!past)
         return;
+    for (int i = 0; i < 2; i++)
+        if (past->has_edited[i])
+            ext_edited_fini(&past->edited[i]);
     metadata_unref(past->notes.metadata);
     filter_state_unref(past->notes.filter_state);
     free(past);

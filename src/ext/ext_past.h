@@ -19,3 +19,14 @@ void ext_past_open(struct ext_stream *stream, const struct ext_past *past BORROW
                    bool told);
 void ext_past_close(struct ext_stream *stream);
 void ext_past_free(struct ext_past *past);
+
+/* ---- a log in between: the exchange goes on, and whatever foreign code has of it ---- */
+
+/* Copies of the maps, which nobody is at work on at this moment. NULL when memory is short. */
+MUST_CHECK struct ext_past *ext_past_look(struct ext_stream *stream, struct exchange *x,
+                                          const struct header_map *maps[2][2]);
+/* Foreign code that is told of this log may look at both sides until ext_past_hide, however they come and go meanwhile:
+ * a side that is lent stays what it is, edits, continue, reply and all, and one that is not, or no longer, shows the
+ * copies. Edits of these go nowhere. No side is lent anew in between. told: as ext_stream_open_log. */
+void ext_past_show(struct ext_stream *stream, struct ext_past *past BORROWED_BY(stream), bool told);
+void ext_past_hide(struct ext_stream *stream, struct ext_past *past);

@@ -14,7 +14,7 @@
  *    main's, and may be anything until they are on the wire; from then on they do not change. Its trailers are main's to
  *    the end. So that is a side's sight; what is not in it is answered as absent, though the next one to ask may see
  *    it. With both sides lent, what either may see is seen.
- *    The log phase is main's, after the pump has ended.
+ *    The log phase is main's, after the pump has ended. A log in between has copies of what stood still when it began.
  *  - What a plugin has changed in headers that it was lent are edits which are not applied yet; they count already, as
  *    on Envoy.
  *  - Route, route table, configuration: immutable, and the snapshot is leased for as long as the connection lives.
@@ -117,7 +117,7 @@ enum attribute_result ext_stream_attribute_locked(struct ext_stream *stream, str
     const struct ext_side *side = &stream->sides[asks_request ? EXT_REQUEST : EXT_RESPONSE];
     bool seen = asks_request ? of.request != NULL : of.response != NULL;
     bool there = side->headers.count && !side->headers_late;
-    if (stream->x)
+    if (stream->x && !stream->aside)
         return there && seen && side->edits ? text_of_edited(side, &of, path, out)
                                             : attribute_text(&of, path, out);
     if (asks_request)

@@ -82,6 +82,11 @@
  * of calls into Go
  *  - One thread per seat: who calls holds it (go_filter_begin), from before lend until the callback has
  *    returned, though its P may have been handed on. A parked C holds none. seat.c has the hand-over.
+ *  - A log in between (ext_past_show) is such a call, while the exchange goes on. It has the seat, so nothing is lent and
+ *    no other call begins before it is over; but what is lent may be taken back, abandoned, or end with its exchange.
+ *    The views of a side that is lent stay; whenever one is not, or no longer, what it shows are the log's own copies
+ *    (views_end_locked), so I2 holds without the exchange's maps. Continues, replies and edits of a side that is lent
+ *    are that loan's, whoever made them; edits of the copies are dropped when the log closes.
  *  - OnDestroy comes last, once: go_end.c takes the block away from the filter first. That Go
  *    may be blocked in the stream's seat then, is why the end can outlive its exchange (ext_past.c): the
  *    stream then shows copies, under the same lock.
@@ -161,9 +166,18 @@ void ext_stream_fini(struct ext_stream *stream) {
     (void)pthread_mutex_destroy(&stream->lock); /* nobody can hold it: nobody can reach it */
 }
 
+/* The loan is over, or never was: what is left to see is what a log in between shows, if there is one. */
+static void views_end_locked(const struct ext_stream *stream, struct ext_side *side) {
+    const struct ext_view *aside = stream->aside ? stream->aside[side->direction] : NULL;
+    if (!side->headers_late)
+        side->headers = aside ? aside[0] : (struct ext_view){0};
+    side->trailers = aside ? aside[1] : (struct ext_view){0};
+}
+
 void ext_sides_abandon_locked(struct ext_stream *stream) {
     for (int i = 0; i < 2; i++) {
         side_clear_locked(&stream->sides[i]);
+        views_end_locked(stream, &stream->sides[i]);
         stream->sides[i].abandoned = true;
     }
 }
@@ -173,6 +187,7 @@ bool ext_stream_end(struct ext_stream *stream) {
     bool lent = stream->sides[0].phase != EXT_NOT_LENT || stream->sides[1].phase != EXT_NOT_LENT;
     stream->destroyed = true;
     stream->logging = false;
+    stream->aside = NULL;
     stream->x = NULL;
     stream->left = (struct ext_notes){0};
     side_clear_locked(&stream->sides[EXT_REQUEST]);
@@ -292,9 +307,7 @@ void ext_side_take_back(struct ext_stream *stream, enum ext_direction direction,
     ASSERT(side->phase != EXT_NOT_LENT);
     side->phase = EXT_NOT_LENT;
     side->continued = false;
-    if (!side->headers_late)
-        side->headers = (struct ext_view){0};
-    side->trailers = (struct ext_view){0};
+    views_end_locked(stream, side);
     side->sight = (struct ext_sight){0};
     *taken = (struct ext_taken){.edits = side->edits, .added = side->added, .reply = side->reply};
     side->edits = side->last_edit = NULL;
@@ -325,6 +338,7 @@ void ext_side_abandon(struct ext_stream *stream, enum ext_direction direction) {
     side->abandoned = true;
     side->waiter = NULL;
     side_clear_locked(side);
+    views_end_locked(stream, side);
     ext_unlock(stream);
 }
 
@@ -376,7 +390,7 @@ int ext_side_keep_newest(struct ext_stream *stream, enum ext_direction direction
     return err;
 }
 
-static void tell(struct ext_room *room, const struct ext_view *view, bool told) {
+void ext_room_show_locked(struct ext_room *room, const struct ext_view *view, bool told) {
     if (told)
         ext_room_tell(room, view);
     else
@@ -390,8 +404,8 @@ void ext_views_log_locked(struct ext_stream *stream, const struct ext_view maps[
         side->headers_late = false;
         side->headers = maps[i][0];
         side->trailers = maps[i][1];
-        tell(&side->header_room, &side->headers, told);
-        tell(&side->trailer_room, &side->trailers, told);
+        ext_room_show_locked(&side->header_room, &side->headers, told);
+        ext_room_show_locked(&side->trailer_room, &side->trailers, told);
     }
 }
 

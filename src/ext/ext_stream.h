@@ -109,7 +109,9 @@ struct ext_side {
 struct ext_stream {
     pthread_mutex_t lock;
     bool destroyed;
-    bool logging; /* the log phase is running: both sides' views may be used */
+    bool logging; /* a log is being made: both sides' views may be used */
+    /* While a log in between runs (ext_past_show): what a side shows that is not lent, [direction][trailers]. */
+    const struct ext_view (*aside)[2];
     bool clear_route, refresh_route;
     /* For what is noted of it. NULL before the first loan, and when it is gone: then what is left of
      * that, borrowed of its past; else NULLs. */
@@ -181,6 +183,14 @@ void ext_side_release(struct ext_stream *stream, enum ext_direction direction,
 void ext_side_drop_newest(struct ext_stream *stream, enum ext_direction direction);
 MUST_CHECK int ext_side_keep_newest(struct ext_stream *stream, enum ext_direction direction,
                                     size_t *held);
+
+/* NULL once it is over, or before foreign code was shown anything of it. */
+static inline struct exchange *ext_stream_exchange(struct ext_stream *stream) {
+    ext_lock(stream);
+    struct exchange *x = stream->x;
+    ext_unlock(stream);
+    return x;
+}
 
 /* Both sides' maps for the log phase; NULL for a map that does not exist. told: foreign code is told of them, with what
  * is in the rooms then; else it has those that it was shown before. */

@@ -17,6 +17,7 @@ struct access_log {
     struct format *text;        /* or */
     struct json_template *json; /* exactly one is set */
     struct span empty;          /* what an absent value prints in a text line */
+    uint32_t types;             /* bits by enum format_event: of which lines are written */
 };
 
 /* ---- the format ---- */
@@ -58,6 +59,15 @@ static bool build_format(struct access_log *log, const struct cfg_access_log_sin
 
 /* ---- the log ---- */
 
+static uint32_t types_of(const struct cfg_log_filter *config) {
+    uint32_t types = 0;
+    if (!config)
+        return UINT32_MAX;
+    for (size_t i = 0; i < config->log_type_filter->types_count; i++)
+        types |= 1u << config->log_type_filter->types[i];
+    return config->log_type_filter->exclude ? ~types : types;
+}
+
 struct access_log *access_log_build(const struct cfg_access_log *config,
                                     struct cfg_problems *problems) {
     const struct cfg_schema *schema = config->typed_config.schema;
@@ -80,6 +90,7 @@ struct access_log *access_log_build(const struct cfg_access_log *config,
         return NULL;
     }
     log->empty = SPAN_LIT("-");
+    log->types = types_of(config->filter);
     if (!build_format(log, sink, problems))
         goto fail;
     int error = 0;
@@ -108,6 +119,8 @@ void access_log_free(struct access_log *log) {
 }
 
 void access_log_write(struct access_log *log, const struct format_subject *of) {
+    if (__builtin_expect(!(log->types >> of->event & 1), false))
+        return;
     struct format_out *out = log_sink_begin(log->sink, of->shard);
     size_t start = out->len;
     if (log->json)

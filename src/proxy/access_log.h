@@ -19,6 +19,7 @@ struct format_subject;
 struct access_log *access_log_build(const struct cfg_access_log *config,
                                     struct cfg_problems *problems);
 void access_log_free(struct access_log *log);
+/* A line, if the log's filter lets one of this type through. */
 void access_log_write(struct access_log *log, const struct format_subject *of);
 
 /* How long a line may wait in its buffer; 1 s by default. Before the first log is built. */

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "proxy/body_out.h"
 #include "proxy/downstream.h"
+#include "proxy/exchange_log.h"
 
 int downstream_continue(struct serving *s) {
     static const char line[] = "HTTP/1.1 100 Continue\r\n\r\n";
@@ -153,11 +154,15 @@ int downstream_send(struct serving *s, struct exchange *x) {
     out.send_trailers = x->hcm->enable_trailers;
     x->state = EXCHANGE_HEADERS_SENT;
     x->info.response_code = (uint16_t)status;
+    if (__builtin_expect(x->hcm->logs_tunnel, false) && is_tunnel(x, status))
+        exchange_log_lines(x, FORMAT_EVENT_TUNNEL_ESTABLISHED);
     x->info.downstream_tx_first_ns = rt_now_ns();
+    x->sending = &out;
     if (s->inviting)
         rc = await_invitation(s);
     if (rc == 0)
         rc = send_message(&out);
+    x->sending = NULL;
     x->info.header_bytes_sent = out.head_bytes;
     x->info.bytes_sent = out.body_bytes;
     if (out.write_failed) {

@@ -12,11 +12,12 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "proxy/cluster.h"
 #include "proxy/cluster_specifier.h"
 #include "proxy/connection_info.h"
 #include "proxy/downstream_wait.h"
+#include "proxy/exchange_log.h"
 #include "proxy/filter_state.h"
-#include "proxy/format.h"
 #include "proxy/local_reply.h"
 #include "proxy/metadata.h"
 #include "proxy/route.h"
@@ -193,6 +194,8 @@ static void watch(struct exchange *x) {
     due_ns = earlier(due_ns, x->duration_deadline_ns);
     if (x->idle_timeout_ns)
         due_ns = earlier(due_ns, x->active_ns + x->idle_timeout_ns);
+    if (__builtin_expect(x->log_due_ns != 0, false))
+        due_ns = earlier(due_ns, x->log_due_ns);
     if (due_ns != RT_FOREVER && (!timer_is_armed(timer) || due_ns < timer->deadline_ns))
         timer_arm(timer, due_ns);
 }
@@ -218,6 +221,10 @@ void exchange_timer_fired(struct timer *timer) {
         x->idle_timeout_ns = 0;
         idle_expired(x);
     }
+    if (x->log_due_ns && x->log_due_ns <= now_ns) {
+        x->log_due_ns = now_ns + x->hcm->log_interval_ns;
+        exchange_log_periodic(x);
+    }
     watch(x);
 }
 
@@ -237,12 +244,14 @@ static void start_timers(struct exchange *x) {
         x->request_deadline_ns = x->active_ns + x->hcm->request_timeout_ns;
     if (x->hcm->max_stream_duration_ns)
         x->duration_deadline_ns = x->active_ns + x->hcm->max_stream_duration_ns;
+    if (x->hcm->log_interval_ns)
+        x->log_due_ns = x->active_ns + x->hcm->log_interval_ns;
     watch(x);
 }
 
 static void stop_timers(struct exchange *x) {
     x->request_deadline_ns = x->filter_deadline_ns = x->duration_deadline_ns = RT_FOREVER;
-    x->idle_timeout_ns = 0;
+    x->idle_timeout_ns = x->log_due_ns = 0;
 }
 
 /* ---- routes ---- */
@@ -393,20 +402,11 @@ static COLD void drop_notes(struct exchange *x) {
 static void finish(struct exchange *x) {
     exchange_pump_stop(x);
     stop_timers(x);
+    exchange_log_detach(x);
     rt_cancel_clear(); /* filters may have to park to clean up */
     x->state = EXCHANGE_DONE;
     x->info.end_ns = rt_now_ns();
-    for (uint32_t i = 0; i < x->filter_count; i++) {
-        struct filter_instance *f = &x->filters[i];
-        if (f->factory->itab->log) {
-            doing_filter(x->doing, &f->factory->labels);
-            f->factory->itab->log(x, f->self, FILTER_LOG_END);
-        }
-    }
-    doing_filter(x->doing, NULL);
-    const struct format_subject of = format_of_exchange(x);
-    for (uint32_t i = 0; i < x->hcm->log_count; i++)
-        access_log_write(x->hcm->logs[i], &of);
+    exchange_log(x, FILTER_LOG_END);
     for (uint32_t i = x->filter_count; i-- > 0;) {
         struct filter_instance *f = &x->filters[i];
         if (f->factory->itab->destroy) {
@@ -442,6 +442,18 @@ static void count(struct exchange *x) {
         stat_inc(s->rq_tx_reset, x->shard);
 }
 
+/* Envoy's place for it: what its codec or its connection manager refuses without filters is logged at its end only; an
+ * upgrade that is not allowed comes behind it. */
+static COLD void log_start(struct exchange *x) {
+    bool refuses_upgrade =
+        x->reply_pending && span_eq(x->reply.details, SPAN_LIT("upgrade_failed"));
+    if (!exchange_alive(x) && !refuses_upgrade)
+        return;
+    if (x->route && x->route->cluster) /* as far as is known */
+        x->info.upstream_cluster = x->route->cluster->name;
+    exchange_log(x, FILTER_LOG_START);
+}
+
 bool exchange_run(struct exchange *x) {
     const struct hcm_request_slots *slots = &x->hcm->slots;
     uint64_t *cells = stats_cells(x->shard);
@@ -458,6 +470,8 @@ bool exchange_run(struct exchange *x) {
     doing_filter(x->doing, NULL);
     if (!x->refused)
         (void)exchange_route(x);
+    if (__builtin_expect(x->hcm->logs_start, false))
+        log_start(x);
     run_request_side(x);
 
     bool answered = false;

@@ -22,7 +22,9 @@
 #include "rt/rt.h"
 #include "rt/timer.h"
 
+struct body_out;
 struct downstream;
+struct log_flush;
 struct serving;
 struct worker;
 struct snapshot;
@@ -89,7 +91,9 @@ struct exchange {
 
     struct filter_instance *filters;
     uint32_t filter_count;
-    size_t charged_bytes; /* by exchange_charge */
+    const struct body_out *sending; /* the response, on its way; NULL: it is not */
+    struct log_flush *flush;        /* exchange_log's coroutine; NULL: it does not run */
+    size_t charged_bytes;           /* by exchange_charge */
     /* NULL: nobody noted anything. exchange_metadata and its like */
     struct metadata *_Atomic metadata; /* dynamic */
     struct filter_state *_Atomic filter_state;
@@ -99,6 +103,7 @@ struct exchange {
     int64_t request_deadline_ns;        /* request_timeout; RT_FOREVER: none */
     int64_t duration_deadline_ns;       /* max_stream_duration; RT_FOREVER: none */
     int64_t filter_deadline_ns;         /* exchange_set_deadline's */
+    int64_t log_due_ns;                 /* of the periodic log; 0: none */
     void (*on_filter_deadline)(struct exchange *x, void *arg);
     void *filter_deadline_arg;
 
@@ -149,6 +154,10 @@ static inline struct doing *exchange_doing(struct exchange *x) {
 /* The request was read to its end: its timeout no longer runs. */
 void exchange_request_read(struct exchange *x);
 
+/* Whether the response's trailers may be looked at: all that came from the upstream has. */
+static inline bool exchange_has_response_trailers(const struct exchange *x) {
+    return x->info.upstream_rx_last_ns != 0 || x->local;
+}
 /* False once the client is gone, a reply is pending or the exchange was reset: return then. */
 bool exchange_alive(const struct exchange *x);
 

@@ -28,7 +28,9 @@ struct filter_itab {
     void *(*create)(struct exchange *x, const struct filter_factory *factory);
     void (*request)(struct exchange *x, void *self);  /* may be NULL */
     void (*response)(struct exchange *x, void *self); /* may be NULL */
-    /* The exchange is over; called before the access log is written. May be NULL. */
+    /* Before a line of the access log is written. START: before any request side. PERIODIC: from a coroutine of its own,
+     * the others being anywhere; when it has parked, the exchange may be gone and self with it. END: the exchange is
+     * over. May be NULL. */
     void (*log)(struct exchange *x, void *self, enum filter_log_phase phase);
     /* Last call, after log; also for an instance whose request side never ran. May be NULL. */
     void (*destroy)(struct exchange *x, void *self);

@@ -18,12 +18,15 @@ struct stream_info;
 
 /* What a format speaks of: an exchange, or a connection that has none. An operator for something that the subject has
  * not prints nothing, as on Envoy. Borrows all of it. */
-enum format_event { /* %ACCESS_LOG_TYPE% */
-                    FORMAT_EVENT_NONE,
-                    FORMAT_EVENT_DOWNSTREAM_END,
-                    FORMAT_EVENT_TCP_UPSTREAM_CONNECTED,
-                    FORMAT_EVENT_TCP_PERIODIC,
-                    FORMAT_EVENT_TCP_CONNECTION_END,
+enum format_event { /* %ACCESS_LOG_TYPE%, by Envoy's numbers */
+                    FORMAT_EVENT_NONE = 0,
+                    FORMAT_EVENT_TCP_UPSTREAM_CONNECTED = 1,
+                    FORMAT_EVENT_TCP_PERIODIC = 2,
+                    FORMAT_EVENT_TCP_CONNECTION_END = 3,
+                    FORMAT_EVENT_DOWNSTREAM_START = 4,
+                    FORMAT_EVENT_DOWNSTREAM_PERIODIC = 5,
+                    FORMAT_EVENT_DOWNSTREAM_END = 6,
+                    FORMAT_EVENT_TUNNEL_ESTABLISHED = 10,
 };
 struct format_subject {
     struct exchange *exchange; /* NULL: it is a connection */

@@ -242,7 +242,10 @@ static enum format_value_kind put_message_field(enum format_field field, const s
 static struct span event_name(enum format_event event) {
     static const char *const names[] = {
         [FORMAT_EVENT_NONE] = "NotSet",
+        [FORMAT_EVENT_DOWNSTREAM_START] = "DownstreamStart",
+        [FORMAT_EVENT_DOWNSTREAM_PERIODIC] = "DownstreamPeriodic",
         [FORMAT_EVENT_DOWNSTREAM_END] = "DownstreamEnd",
+        [FORMAT_EVENT_TUNNEL_ESTABLISHED] = "DownstreamTunnelSuccessfullyEstablished",
         [FORMAT_EVENT_TCP_UPSTREAM_CONNECTED] = "TcpUpstreamConnected",
         [FORMAT_EVENT_TCP_PERIODIC] = "TcpPeriodic",
         [FORMAT_EVENT_TCP_CONNECTION_END] = "TcpConnectionEnd",

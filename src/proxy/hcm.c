@@ -87,6 +87,16 @@ static bool bool_or(struct cfg_bool value, bool fallback) {
     return value.set ? value.value : fallback;
 }
 
+static void read_log_options(struct hcm *hcm) {
+    const struct cfg_hcm *cfg = hcm->config;
+    const struct cfg_log_options *log = cfg->access_log_options;
+    hcm->log_interval_ns =
+        log ? log->access_log_flush_interval.ns : cfg->access_log_flush_interval.ns;
+    hcm->logs_start =
+        log ? log->flush_access_log_on_new_request : cfg->flush_access_log_on_new_request;
+    hcm->logs_tunnel = log && log->flush_log_on_tunnel_successfully_established;
+}
+
 static void read_options(struct hcm *hcm) {
     const struct cfg_hcm *cfg = hcm->config;
     const struct cfg_http_options *http = cfg->common_http_protocol_options;
@@ -115,6 +125,7 @@ static void read_options(struct hcm *hcm) {
     hcm->enable_trailers = http1 && http1->enable_trailers;
     address_of_machine(&hcm->machine);
     hcm->server_name = cfg->server_name.len ? cfg->server_name : SPAN_LIT("envoy");
+    read_log_options(hcm);
 }
 
 static struct filter_factory *factory_build(const struct cfg_http_filter *cfg, uint32_t index,

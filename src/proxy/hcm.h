@@ -47,6 +47,9 @@ struct hcm {
     uint32_t max_requests_per_connection;                                     /* 0: none */
     bool use_remote_address, generate_request_id, allow_absolute_url, accept_http_10,
         enable_trailers, normalize_path, bypass_overload;
+    /* Of the logs, and for filters that log: when, besides the end. */
+    bool logs_start, logs_tunnel;
+    int64_t log_interval_ns; /* 0: none */
     struct hcm_stats stats;
     struct hcm_request_slots slots;
     struct doing_labels labels; /* of coroutines that serve it */

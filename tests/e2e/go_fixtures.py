@@ -41,6 +41,9 @@ NOTED = {
 }
 
 
+LIVE = {"id": "%REQ(X-TEST)%", "type": "%ACCESS_LOG_TYPE%", "text": "%DYNAMIC_METADATA(ns:k)%"}
+
+
 def shared_config(origin_port, log_path):
     trailers = {"http_protocol_options": {"enable_trailers": True}}
     listeners = []
@@ -67,6 +70,9 @@ def shared_config(origin_port, log_path):
         )
         early = "try!continue:2,try!reply:500:no,try!other.continue:2"
         listen("factory", [scripted(factory=early)])
+        live = {"access_log_flush_interval": "0.02s", "flush_access_log_on_new_request": True}
+        live = {**trailers, "access_log_options": live, "access_log": [access_log(log_path, json_format=LIVE)]}
+        listeners.append(go_listener(listener_name("live", sdk), [scripted()], [to()], hcm=live))
         other = [{"name": "x-route", "string_match": {"exact": "other"}}]
         routes = [
             {**direct(200, "other route\n"), "match": {"prefix": "/", "headers": other}},
@@ -133,15 +139,18 @@ class Shared:
             self.origin.close()
         self.folder.cleanup()
 
-    def logged(self, test_id):
-        """The line of NOTED that a request has left, once it is written."""
+    def lines(self, test_id):
+        """Those of NOTED or LIVE that a request has left, once there are any."""
 
         def look():
             self.sluice.admin("/reopen_logs", method="POST")
             lines = self.log_path.read_text().splitlines() if self.log_path.exists() else []
             return [line for line in map(json.loads, lines) if line["id"] == test_id]
 
-        (line,) = eventually(look, what=f"the log line of {test_id}")
+        return eventually(look, what=f"the log lines of {test_id}")
+
+    def logged(self, test_id):
+        (line,) = self.lines(test_id)
         return line
 
 

@@ -125,6 +125,91 @@ def test_the_log_phase_of_a_request_the_origin_refused(go):
     assert go.said("log")[-1] == "info code=403"
 
 
+# ---- logs while the request runs --------------------------------------------
+
+
+def test_a_request_is_logged_while_it_runs(go):
+    """At its start before all else, with the request's headers; then each interval, while goroutines of the filter have
+    the request, and the response, and change them."""
+    if not go.is_async or go.sdk == "1.31":
+        pytest.skip("a callback that waits has the seat; 1.31 has no maps")
+    looks = ["req.get:x-from", "req.get:x-seen"]
+    with go.connect("live") as client:
+        path = go.path(
+            "/?o=trailers",
+            logstart=["req.get:x-from", "req.set:x-start:1"],
+            dh=["set:x-seen:dh", f"wait:{go.id}-dh", "get:x-from", "set:x-late:1"],
+            eh=["set:x-seen:eh", f"wait:{go.id}-eh", "get::status", "set:x-late:2"],
+            logperiodic=[*looks, "try!req.set:x-log:1"],
+        )
+        client.send("POST", path, headers=[("x-from", "client")], body=b"body", trailers=[("x-end", "1")])
+        go.wait_for_event("logperiodic: try req.set: ok")
+        go.signal(f"{go.id}-dh")
+        go.wait_for_event("logperiodic: req=1 reqt=1 resp=1 respt=0")
+        go.signal(f"{go.id}-eh")
+        reply = client.read_reply()
+    order = go.order()
+    assert order[:2] == ["logstart", "dh"]
+    assert order[-3:] == ["complete", "log", "destroy"]
+    assert go.said("logstart") == ["req=1 reqt=0 resp=0 respt=0", 'get x-from="client" true']
+    periodic = go.said("logperiodic")
+    assert periodic[:3] == ["req=1 reqt=0 resp=0 respt=0", 'get x-from="client" true', 'get x-seen="dh" true']
+    received = go.received_headers()
+    assert (received["x-start"], received["x-seen"], received["x-late"]) == (["1"], ["dh"], ["1"])
+    assert (reply.header("x-seen"), reply.header("x-late"), reply.body) == ("eh", "2", b"body")
+    assert reply.trailer("x-t1") == "one"
+
+
+def test_what_a_periodic_log_notes_is_in_its_line(go_133):
+    """The filter comes before the line is written, each time."""
+    go = go_133
+    with go.connect("live") as client:
+        path = go.path(
+            dh=["go", f"wait:{go.id}"], logperiodic="metadata.set:ns:k:periodic", log="metadata.set:ns:k:end"
+        )
+        client.send("GET", path, headers=[("x-test", go.id)])
+        go.wait_for_event("logperiodic: ")
+        go.signal(go.id)
+        assert client.read_reply().status == 200
+        go.events()
+    lines = go.shared.lines(go.id)
+    assert lines[0]["type"] == "DownstreamStart" and lines[0]["text"] is None
+    assert {line["text"] for line in lines if line["type"] == "DownstreamPeriodic"} == {"periodic"}
+    assert [line["text"] for line in lines if line["type"] == "DownstreamEnd"] == ["end"]
+
+
+def test_a_periodic_log_that_blocks_holds_nobody_up(go_133):
+    """The request goes on and ends; the filter hears of its end when the seat is free again."""
+    go = go_133
+    with go.connect("live") as client:
+        client.send("GET", go.path(dh=["go", f"wait:{go.id}-dh"], logperiodic=f"wait:{go.id}"))
+        go.wait_for_event(f"logperiodic: wait {go.id}")
+    eventually(lambda: go.stat("ends_waiting") == 1, what="an end that waits")
+    go.signal(f"{go.id}-dh")
+    go.signal(go.id)
+    assert go.order()[-3:] == ["complete", "log", "destroy"]
+    eventually(lambda: go.stat("ends_waiting") == 0, what="the end told")
+
+
+def test_trap_a_periodic_log_does_not_end_the_stream(go):
+    """On Envoy the trailers' pointer is left behind by it, and means "nothing comes any more": response headers that a
+    goroutine has are held, and of the body all but the first chunk is lost."""
+    if go.sdk == "1.31":
+        pytest.skip("SDK 1.31 gives no maps to its logs")
+    go_first = [] if go.is_async else ["go"]
+    with go.connect("live") as client:
+        path = go.path("/?o=pieces", eh=[*go_first, f"wait:{go.id}", "set:x-b:1"], ed=[*go_first, "b.upper"])
+        client.send("GET", path)
+        go.wait_for_event(f"eh: wait {go.id}")
+        go.wait_for_event("logperiodic: req=1 reqt=0 resp=1 respt=0")
+        go.signal(go.id)
+        for _ in range(10):
+            go.origin.step(go.id)
+        reply = client.read_reply()
+        go.events()
+    assert (reply.status, reply.header("x-b"), reply.body) == (200, "1", b"0123456789")
+
+
 # ---- what a filter can ask about its request --------------------------------
 
 

@@ -96,7 +96,7 @@ SDKS_OWN = {
     ),
     f"client|{API}.ConnectionCallback.EnableHalfClose",
 }
-OURS = {f"|{API}.StreamFilter.OnLogDownstream{name}" for name in ("Start", "Periodic")}
+OURS = set()
 
 
 # ---- what there is ----------------------------------------------------------------------------------------------
@@ -130,10 +130,13 @@ class Fields(Origin):
     """Answers with the headers and trailers that the plugin looks for."""
 
     def _answer(self, sock, kind, test_id, method, body):
+        if test_id.startswith("held-"):
+            self._wait_for_step(test_id, 1)
         head = [("transfer-encoding", "chunked"), *FIELDS]
         sock.sendall(encode_head("HTTP/1.1 200 OK", head) + encode_chunk(b"body") + encode_end(FIELDS))
 
 
+LOGS = {"access_log_flush_interval": "0.02s", "flush_access_log_on_new_request": True}
 FIELDS = [("x-one", "1"), ("x-two", "a"), ("x-two", "b"), ("x-gone", "1")]
 
 
@@ -164,7 +167,7 @@ def listeners_of(sdk, upstream_port):
         f"http-{sdk}",
         [http],
         hosts=[{"name": "all", "domains": ["*"], "routes": routes, "virtual_clusters": [writes]}],
-        hcm={"http_protocol_options": {"enable_trailers": True}},
+        hcm={"http_protocol_options": {"enable_trailers": True}, "access_log_options": LOGS},
     )
     one["filter_chains"][0]["name"] = "the-chain"
     two = go_listener(f"of_network-{sdk}", [kit.go_filter(network, "works", kit.typed_struct({"prefix": "x"}))])
@@ -201,6 +204,12 @@ class World:
         for way in ways:
             with Client(sluice.port(f"http-{sdk}")) as client:
                 self.ways[way] = client.ask("GET", f"/{way}?id={way}-{sdk}")
+        with Client(sluice.port(f"http-{sdk}")) as client:
+            client.send("GET", f"/held?id=held-{sdk}")
+            periodic = f"|{API}.StreamFilter.OnLogDownstreamPeriodic"
+            eventually(lambda: periodic in self.ask("http"), what="a periodic log")
+            origin.step(f"held-{sdk}")
+            assert client.read_reply().status == 200
         added = origin.received(f"add-{sdk}")
         self.added = added[-1].body if added else None
         with connect(sluice, f"tcp-{sdk}") as client:
@@ -217,13 +226,16 @@ class World:
         for library, listener in (("basic", "http"), ("network", "of_network")):
 
             def look(listener=listener):
-                reply = sluice.get("/answers", listener=f"{listener}-{sdk}")
-                answers = json.loads(reply.body)
+                answers = self.ask(listener)
                 ended = f"|{API}." + ("StreamFilter.OnDestroy" if listener == "http" else "DownstreamFilter.OnEvent")
                 return ended in answers and answers
 
             self.answers[library] = eventually(look, what=f"the end of what {library} does")
         self.log = sluice.log()
+
+    def ask(self, listener):
+        """What the plugins of a library have seen so far."""
+        return json.loads(self.sluice.get("/answers", listener=f"{listener}-{self.sdk}").body)
 
     def text(self, library, key):
         """What the table says of a method."""

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "ext/ext_handles.h"
 #include "ext/ext_past.h"
 #include "ext/go/go_log.h"
 #include "proxy/exchange.h"
@@ -154,11 +155,69 @@ static struct header_map *or_absent(struct header_map *map) {
     return map->count ? map : NULL;
 }
 
-/* Periodic logs are not made: nothing configures a flush interval yet. */
+/* ---- in between ---- */
+
+/* Where nobody is in the middle of it. */
+static void look_at(struct exchange *x, const struct header_map *maps[2][2]) {
+    bool has_response = x->state >= EXCHANGE_RESPONSE;
+    maps[EXT_REQUEST][0] = &x->request.headers;
+    maps[EXT_REQUEST][1] = x->request_complete ? or_absent(&x->request.trailers) : NULL;
+    maps[EXT_RESPONSE][0] = has_response ? or_absent(&x->response.headers) : NULL;
+    maps[EXT_RESPONSE][1] =
+        has_response && exchange_has_response_trailers(x) ? or_absent(&x->response.trailers) : NULL;
+}
+
+/* With the seat held. The exchange may have ended while that was waited for. */
+static void log_between(const struct go_sitting *sitting, struct go_block *block) {
+    struct exchange *x = ext_stream_exchange(&block->stream);
+    struct log_call call = {.block = block, .type = GO_LOG_PERIODIC};
+    const struct header_map *maps[2][2];
+    struct ext_past *past = NULL;
+    if (x) {
+        look_at(x, maps);
+        past = ext_past_look(&block->stream, x, maps);
+    }
+    if (!past) {
+        seat_unlock(sitting->seats, sitting->seat);
+        return;
+    }
+    ext_past_show(&block->stream, past, is_told(block));
+    go_sitting_call(sitting, run_log, &call);
+    ext_past_hide(&block->stream, past);
+    ext_past_free(past);
+}
+
+static void log_periodic(const struct go_filter *filter) {
+    const struct go_sitting sitting = filter->sitting;
+    const struct go_library_stats *stats = &filter->config->library->stats;
+    struct go_block *block = filter->block;
+    if (!block || !block->entered)
+        return;
+    const uint64_t handle = block->lent->block;
+    void *same = handle_lease(&ext_handles, handle, go_block_key);
+    ASSERT(same == block);
+    int err = seat_lock(sitting.seat, 0);
+    if (err) {
+        stat_inc(stats->seat_waits, sitting.shard);
+        err = seat_lock(sitting.seat, filter->config->seat_wait_ns);
+    }
+    if (err == 0)
+        log_between(&sitting, block);
+    else if (err == -ETIMEDOUT)
+        stat_inc(stats->seat_timeouts, sitting.shard);
+    handle_release(&ext_handles, handle);
+}
+
+/* ---- at the start and the end ---- */
+
 void go_end_log(struct exchange *x, void *self, enum filter_log_phase phase) {
     struct go_filter *filter = self;
     struct go_block *block = filter->block;
-    if (phase == FILTER_LOG_PERIODIC || !block)
+    if (phase == FILTER_LOG_PERIODIC) {
+        log_periodic(filter);
+        return;
+    }
+    if (!block)
         return;
     bool at_end = phase == FILTER_LOG_END;
     struct header_map *maps[2][2] = {

@@ -1,5 +1,10 @@
 /* go_end: the log phases and the end of a stream, as Go is told of them.
  *
+ * While the request runs, if the connection manager logs then: OnLogDownstreamStart before all else, with the request's
+ * headers; OnLogDownstreamPeriodic each interval, with what there is by then, also while a callback's goroutine has the
+ * request. The latter's copies of what it is shown belong to nobody: the exchange may end meanwhile and does not wait. A
+ * request that has not come to Go yet is not in its periodic logs.
+ *
  * Order, as on Envoy: OnStreamComplete, OnLog, OnDestroy, each once and only if Go was entered; the log
  * phase itself enters Go if nothing else did.
  *

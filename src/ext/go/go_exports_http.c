@@ -195,6 +195,9 @@ static int copy_out(void *s, bool trailers, void *strings, void *bytes) {
     if (!view->entries)
         return go_gate_leave(&gate, GO_INVALID_PHASE);
     struct ext_room *room = trailers ? &gate.side->trailer_room : &gate.side->header_room;
+    /* A log in between has a map of its own, which knows nothing of what was changed through the lent one. */
+    if (__builtin_expect(!trailers && gate.stream->aside, false))
+        view = &gate.stream->aside[gate.direction][0];
     struct go_counts *counts = &gate.block->counts;
     counts->header_copies++;
     counts->header_bytes_to_go += copy_map(view, room, strings, bytes);

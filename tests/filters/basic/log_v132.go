@@ -16,7 +16,7 @@ func (f *filter) OnLogDownstreamStart(reqHeader api.RequestHeaderMap) {
 func (f *filter) OnLogDownstreamPeriodic(reqHeader api.RequestHeaderMap, reqTrailer api.RequestTrailerMap,
 	respHeader api.ResponseHeaderMap, respTrailer api.ResponseTrailerMap) {
 	f.begin(reqHeader)
-	f.logged("logperiodic", reqHeader, reqTrailer, respHeader, respTrailer)
+	f.aside().logged("logperiodic", reqHeader, reqTrailer, respHeader, respTrailer)
 }
 
 func (f *filter) OnLog(reqHeader api.RequestHeaderMap, reqTrailer api.RequestTrailerMap,

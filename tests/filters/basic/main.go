@@ -165,6 +165,12 @@ func (f *filter) logged(phase string, reqHeader, reqTrailer, respHeader, respTra
 	f.play(&run{phase: phase, side: &f.encode, current: respHeader})
 }
 
+// aside is what a log in between works on: another callback may be at work on the filter itself.
+func (f *filter) aside() *filter {
+	return &filter{callbacks: f.callbacks, config: f.config, id: f.id, query: f.query,
+		decode: side{callbacks: f.decode.callbacks}, encode: side{callbacks: f.encode.callbacks}}
+}
+
 func (f *filter) OnStreamComplete() {
 	probe.Completed.Add(1)
 	f.record("complete", "called")

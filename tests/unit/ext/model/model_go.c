@@ -19,7 +19,7 @@
  *                 nobody; `waiter` is set after the lock was given up; it is left set by who was cancelled; a
  *                 reply gives way to a continue; take_back drops the reply; a released buffer keeps its handle;
  *                 take_back or abandon without the lock; abandon does not say so; a late view is the map
- *                 itself; taken edits are not freed
+ *                 itself; taken edits are not freed; a side that is taken back shows nothing to a log in between
  *   ext_edit.c    edits in reverse
  *   go_gate.c     the block is unlocked after its lease ended, or not leased; the loan is let go before the
  *                 call is done; calls do not take the lock
@@ -678,6 +678,65 @@ static void setup_log(void) {
     goes_on = NULL;
 }
 
+/* ---- a log in between, while a goroutine has the headers ---- */
+
+static bool log_may_run, log_is_done;
+
+static void logs_between(void) {
+    model_wait(&log_may_run);
+    go_stage_enter();
+    if (!served[0].is_over)
+        served[0].fake->factory.itab->log(&served[0].fake->x, served[0].self, FILTER_LOG_PERIODIC);
+    log_is_done = true;
+    go_stage_leave();
+    go_stage_run_started(); /* an end that had to wait for the log */
+}
+
+static uint64_t later_and_logged(struct go_process_state *state, uint64_t end, uint64_t count,
+                                 uint64_t bytes) {
+    enter_seat();
+    tell(0, state);
+    leave_seat();
+    model_wake(&log_may_run);
+    return GO_RUNNING;
+}
+
+/* What it is shown is there until it returns, however the side comes and goes. */
+static void looks_in_between(struct go_request *request, uint64_t type,
+                             struct go_process_state *decode, struct go_process_state *encode,
+                             uint64_t counts[4], uint64_t bytes[4]) {
+    enter_seat();
+    if (type == GO_LOG_PERIODIC) {
+        struct go_string strings[64] = {0};
+        char room[1024];
+        uint64_t value = 0;
+        int len = 0;
+        MODEL_CHECK(envoyGoFilterHttpGetHeader(decode, (void *)(uintptr_t) "x-a", 3, &value,
+                                               &len) == GO_OK);
+        MODEL_CHECK(len == 3 && memcmp((const void *)(uintptr_t)value, "one", 3) == 0);
+        MODEL_CHECK(envoyGoFilterHttpCopyHeaders(decode, strings, room) == GO_OK);
+        for (uint64_t i = 0; i < 2 * counts[0]; i += 2)
+            MODEL_CHECK(strings[i].len > 0 && (size_t)strings[i].len < sizeof room);
+    }
+    leave_seat();
+}
+
+static void setup_between(void) {
+    setup(NULL, false);
+    log_may_run = log_is_done = false;
+    fake_go.header = later_and_logged;
+    fake_go.log = looks_in_between;
+    goes_on = NULL;
+}
+
+static void between_is_over(void) {
+    const struct served *s = &served[0];
+    MODEL_CHECK(log_is_done);
+    if (!s->client_gone)
+        MODEL_CHECK(s->passed && s->is_there);
+    nothing_is_left();
+}
+
 /* ---- one seat, two requests ---- */
 
 static uint64_t sits_in_headers(struct go_process_state *state, uint64_t end, uint64_t count,
@@ -731,6 +790,12 @@ static void setup_story(void) {
 
 int main(void) {
     static const struct model_story stories[] = {
+        {.name = "a log in between, an edit, and the client hangs up",
+         .setup = setup_between,
+         .thread_count = 4,
+         .threads = {serves, edits_and_continues, hangs_up, logs_between},
+         .check = between_is_over,
+         .preemptions = 1},
         {.name = "a goroutine edits and continues, the client hangs up",
          .setup = setup_async,
          .thread_count = 3,

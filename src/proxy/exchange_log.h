@@ -1,0 +1,24 @@
+/* exchange_log: the access log's lines of an exchange, and the filters that log with them. Filters come first, so that
+ * what they note of the exchange stands in the line.
+ *
+ * Threads  The exchange's P.
+ * Parks    exchange_log, where a filter does. */
+#pragma once
+#include "proxy/exchange.h"
+#include "proxy/format.h"
+
+/* At the start or the end: on the main coroutine, nothing else of the exchange runs. */
+void exchange_log(struct exchange *x, enum filter_log_phase phase);
+/* In between, on a coroutine of its own. While the last one is still with a filter there is no other. For callbacks of
+ * the scheduler. */
+COLD void exchange_log_periodic(struct exchange *x);
+/* Lines alone, of this moment. */
+COLD void exchange_log_lines(struct exchange *x, enum format_event event);
+
+/* Private. */
+COLD void exchange_log_leave(struct exchange *x);
+/* Before the end is logged: a coroutine that logs in the exchange's name lets go of it. */
+static inline void exchange_log_detach(struct exchange *x) {
+    if (__builtin_expect(x->flush != NULL, false))
+        exchange_log_leave(x);
+}

@@ -140,6 +140,22 @@ def test_with_all_seats_blocked_who_cannot_wait_is_refused_and_all_recover(edge)
     assert edge.of_plugin("network")["call_p99_us"] >= 1000
 
 
+def test_the_dashboard_shows_what_the_admin_tells(edge):
+    """Its card of extensions reads /golang: each name that it looks for is there."""
+    page = edge.sluice.admin("/")
+    library = edge.of_library()
+    plugins = {plugin["kind"]: plugin for plugin in library["plugins"]}
+    kinds = re.findall(r'^  (\w+): \["[\w ]+", "(\w+)", "(\w+)", "(\w*)"\],$', page, re.M)
+    assert {kind for kind, *_ in kinds} == set(plugins)
+    for kind, prefix, requests, held in kinds:
+        assert requests in plugins[kind]
+        assert held in {*plugins[kind], ""}
+        assert edge.sluice.admin(f"/stats?filter=^golang.{prefix}.network.*{requests}")
+    of_card = page[page.index("function libraryRow") : page.index("// Native filters are")]
+    assert set(re.findall(r"\bl\.(\w+)", of_card)) <= set(library)
+    assert set(re.findall(r"\bp\.(\w+)", of_card)) <= set(plugins["http"])
+
+
 def test_a_dump_says_in_which_plugin_a_connection_waits(edge):
     blocked = edge.block(1)
     text = edge.sluice.admin("/debug/pprof/goroutine?debug=1")

@@ -3,6 +3,8 @@
 
 #include <errno.h>
 
+#include "ext/go/go_block.h"
+
 #undef malloc
 #undef calloc
 #undef free
@@ -128,6 +130,12 @@ static bool is_scribble(const void *memory, size_t size) {
         if (bytes[i] != FREED)
             return false;
     return true;
+}
+
+/* Nobody wrote to it meanwhile; what is used for the first time was not scribbled over. */
+void go_stage_unscribble(const void *memory, size_t size) {
+    if (size && *(const unsigned char *)memory == FREED)
+        MODEL_CHECK(is_scribble(memory, size));
 }
 
 /* ---- coroutines ---- */
@@ -266,6 +274,7 @@ void go_stage_check(unsigned thread_count) {
         MODEL_CHECK(!model_is_waiting(i));
     MODEL_CHECK(p_holder == 0);
     MODEL_CHECK(started_done == started_count);
+    go_blocks_drop(0);
     for (unsigned i = 0; i < allocation_count; i++) {
         MODEL_CHECK(allocations[i].is_freed);
         MODEL_CHECK(is_scribble(allocations[i].memory, allocations[i].size));

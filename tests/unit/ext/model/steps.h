@@ -96,7 +96,9 @@ void *stage_alloc_zeroed(size_t size);
 void stage_free(void *memory);
 
 #define mem_poison go_stage_scribble
+#define mem_unpoison go_stage_unscribble
 void go_stage_scribble(void *memory, size_t size);
+void go_stage_unscribble(const void *memory, size_t size);
 
 #define rt_self stage_self
 #define rt_park stage_park

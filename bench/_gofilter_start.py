@@ -11,7 +11,6 @@ import contextlib
 import http.client
 import json
 import pathlib
-import shutil
 import subprocess
 import tempfile
 import time

@@ -36,8 +36,9 @@ static bool has_four_hashes(struct span id) {
 
 /* False when the file's ids are not to be trusted. */
 static bool add_note(struct span name, uint32_t type, struct span content, struct build_id *out) {
-    bool is_gnu = type == NT_GNU_BUILD_ID && span_eq(name, span_make("GNU", 4));
-    bool is_go = type == GO_BUILD_ID && span_eq(name, span_make("Go\0", 4));
+    static const char gnu[4] = "GNU", go[4] = "Go"; /* with what ends them, and pads */
+    bool is_gnu = type == NT_GNU_BUILD_ID && span_eq(name, span_make(gnu, sizeof(gnu)));
+    bool is_go = type == GO_BUILD_ID && span_eq(name, span_make(go, sizeof(go)));
     if (!is_gnu && !is_go)
         return true;
     if (content.len == 0 || content.len >= sizeof(out->bytes) - out->len)

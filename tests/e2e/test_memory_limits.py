@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import resource
+import select
 import socket
 import time
 
@@ -386,6 +387,13 @@ class Flood:
         for sock in self.sockets:
             with contextlib.suppress(OSError):
                 sock.sendall(b"x")
+
+    def turned_away(self):
+        """How many know that they are: by an answer, an end or a reset."""
+        waiting = select.poll()
+        for sock in self.sockets:
+            waiting.register(sock, select.POLLIN)
+        return len(waiting.poll(0))
 
     def end(self):
         for sock in self.sockets:
@@ -814,6 +822,7 @@ def test_without_memory_requests_fail_and_the_proxy_does_not(proxy, flood):
     with contextlib.suppress(OSError):  # one that finds no memory at all is reset
         for _ in range(50):
             attack.grow(20, head_bytes=40_000)
+    eventually(lambda: attack.turned_away() > 100, what="a hundred were turned away")
     assert edge.alive()
     attack.end()
     resource.prlimit(edge.process.pid, resource.RLIMIT_AS, before)

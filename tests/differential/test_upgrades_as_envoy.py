@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from harness import SLUICE, LogFile, Proxy, bootstrap, cluster, direct, eventually, listener, to
+from head_server import HeadServer
 from twins import FLUSH, envoy_binary, normal
 
 WEBSOCKET = [{"upgrade_type": "websocket"}]
@@ -56,38 +57,22 @@ PROBE = b"GET /direct HTTP/1.1\r\nhost: a.test\r\nx-case: probe\r\n\r\n"
 IDLE = "0.4s"  # an answer comes before it on a busy machine, too
 
 
-class Switcher:
-    """Each connection is one request; `seen` has, by the case's name, its head and what came behind it."""
+class Switcher(HeadServer):
+    """`seen` has, by the case's name, its head and what came behind it."""
 
     def __init__(self):
         self.seen = {}
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.port = self._socket.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__()
 
-    def _accept(self):
-        with contextlib.suppress(OSError):
-            while True:
-                peer, _ = self._socket.accept()
-                threading.Thread(target=self._serve, args=(peer,), daemon=True).start()
-
-    def _serve(self, peer):
-        with peer, contextlib.suppress(OSError):
-            data = b""
-            while b"\r\n\r\n" not in data:
-                more = peer.recv(65536)
-                if not more:
-                    return
-                data += more
-            head, _, rest = data.partition(b"\r\n\r\n")
-            line, *fields = head.decode().split("\r\n")
-            fields = dict(field.split(": ", 1) for field in fields)
-            got = {"line": line, "fields": fields, "rest": bytearray(rest), "ended": threading.Event()}
-            self.seen[fields["x-case"]] = got
-            try:
-                self._answer(peer, line.split()[1].rpartition("/")[2], got)
-            finally:
-                got["ended"].set()
+    def serve(self, peer, head, rest):
+        line, *fields = head.split("\r\n")
+        fields = dict(field.split(": ", 1) for field in fields)
+        got = {"line": line, "fields": fields, "rest": rest, "ended": threading.Event()}
+        self.seen[fields["x-case"]] = got
+        try:
+            self._answer(peer, line.split()[1].rpartition("/")[2], got)
+        finally:
+            got["ended"].set()
 
     def _answer(self, peer, kind, got):
         answer = ANSWERS.get(kind, ANSWERS["agree"])
@@ -110,9 +95,6 @@ class Switcher:
                     return
         if is_open:
             peer.sendall(b"<end>")
-
-    def close(self):
-        self._socket.close()
 
 
 class Side:

@@ -1,6 +1,5 @@
 """Clients that change the protocol on their connection, as WebSocket does (RFC 9110, section 7.8)."""
 
-import contextlib
 import socket
 import struct
 import threading
@@ -8,6 +7,7 @@ import threading
 
 import pytest
 from harness import LogFile, Proxy, bootstrap, cluster, direct, eventually, listener, to
+from head_server import HeadServer
 
 WEBSOCKET = [{"upgrade_type": "websocket"}]
 OFF = [{"upgrade_type": "websocket", "enabled": False}]
@@ -17,50 +17,30 @@ AGREES = (
 )
 
 
-class Switcher:
-    """An upstream that reads one head per connection, answers with what it is told, and after a 101
-    sends back what it gets, in capitals; `ends` or `resets`: and that is the end as soon as it got some."""
+class Switcher(HeadServer):
+    """Answers with what it is told, and after a 101 sends back what it gets, in capitals; `ends` or `resets`: and that
+    is the end as soon as it got some."""
 
     def __init__(self):
         self.answer, self.ends, self.resets = AGREES, False, False
         self.heads, self.rests = [], []
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.port = self._socket.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__()
 
-    def _accept(self):
-        with contextlib.suppress(OSError):
-            while True:
-                peer, _ = self._socket.accept()
-                threading.Thread(target=self._serve, args=(peer,), daemon=True).start()
-
-    def _serve(self, peer):
-        with peer, contextlib.suppress(OSError):
-            data = b""
-            while b"\r\n\r\n" not in data:
-                more = peer.recv(65536)
-                if not more:
-                    return
-                data += more
-            head, _, rest = data.partition(b"\r\n\r\n")
-            self.heads.append(head.decode().lower().split("\r\n"))
-            got = bytearray(rest)
-            self.rests.append(got)
-            answer = self.answer
-            peer.sendall(answer)
-            while more := peer.recv(65536):
-                got += more
-                if answer == AGREES:
-                    peer.sendall(more.upper())
-                    if self.resets:
-                        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                    if self.ends or self.resets:
-                        return
+    def serve(self, peer, head, rest):
+        self.heads.append(head.lower().split("\r\n"))
+        self.rests.append(rest)
+        answer = self.answer
+        peer.sendall(answer)
+        while more := peer.recv(65536):
+            rest += more
             if answer == AGREES:
-                peer.sendall(b"<end>")
-
-    def close(self):
-        self._socket.close()
+                peer.sendall(more.upper())
+                if self.resets:
+                    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                if self.ends or self.resets:
+                    return
+        if answer == AGREES:
+            peer.sendall(b"<end>")
 
 
 @pytest.fixture(scope="module")

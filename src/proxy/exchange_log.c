@@ -17,6 +17,7 @@
 #include "proxy/access_log.h"
 #include "proxy/body_out.h"
 #include "proxy/hcm.h"
+#include "rt/labels.h"
 
 struct log_flush {
     struct exchange *x; /* NULL: it is over */
@@ -75,6 +76,7 @@ static void flush(void *arg) {
         exchange_log_lines(flush->x, FORMAT_EVENT_DOWNSTREAM_PERIODIC);
         flush->x->flush = NULL;
     }
+    labels_describe_by(NULL); /* a profile's signal may come until the end */
     free(flush);
 }
 

@@ -195,7 +195,7 @@ static void a_coroutine_that_computes_for_long_is_counted(void **state) {
 }
 
 /* A thread that gets no processor does not answer when it is asked for its stack: then the run is counted
- * without a line, and the next one of the site is asked again. */
+ * without a line, and the next one of the site is asked again. A file that comes slowly is another site. */
 static void blocked_story(void *arg) {
     static const char line[] = "coroutine main was blocked in the kernel for more than ";
     open_log();
@@ -206,7 +206,6 @@ static void blocked_story(void *arg) {
         nanosleep(&nap, NULL); /* the question what it does may end it early */
         rt_yield();
     }
-    CHECK(logged(line) == 1);
     CHECK(totals().long_runs >= 1);
     CHECK(unlink(log_path) == 0);
     rt_stop(0);

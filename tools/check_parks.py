@@ -24,6 +24,7 @@ CANARY = "0x28"  # of the stack protector: read anew each time
 ALLOWED = {
     "m_main": "a thread's own loop, which stays on its thread",
     "create_filter": "of the host process, which has no coroutines",
+    "ext_host_main": "of the host process, which has no coroutines",
     "main": "no coroutine: the first thread's, and stays there",
     "allocate_due": "of malloc, whose hooks do not park",
     "move": "of malloc, whose hooks do not park",

@@ -303,7 +303,7 @@ static void no_time(void *arg) {
 }
 
 static void some_time(void *arg) {
-    int64_t end_ns = clock_mono_ns() + NS_PER_MS;
+    int64_t end_ns = clock_mono_ns() + 2 * NS_PER_MS;
     while (clock_mono_ns() < end_ns) {
     }
 }

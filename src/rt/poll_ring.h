@@ -73,6 +73,6 @@ MUST_CHECK int poll_shutdown(struct poll_fd *pd);
 /* Private to rt. */
 bool poll_ring_receive(struct p *p, struct poll_fd *pd); /* false: the reader is to wake */
 void poll_ring_flush(struct p *p);
-void poll_ring_before_call(struct p *p); /* of foreign code */
+void poll_ring_before_call(struct p *p);                   /* of foreign code */
 void poll_ring_send_late(struct p *p, struct poll_fd *pd); /* it became writable */
 void poll_ring_detach(struct p *p, struct poll_fd *pd);

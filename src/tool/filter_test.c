@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "config/load.h"
 #include "config/schema.h"
 #include "ext/go/go_elf.h"
 #include "tool/filter_test_options.h"
@@ -66,35 +67,29 @@ static bool has_type(const struct cfg_value *object) {
     return false;
 }
 
-static void put_json_text(struct cfg_buf *buf, struct span text) {
-    cfg_buf_byte(buf, '"');
-    for (size_t i = 0; i < text.len; i++) {
-        unsigned char c = (unsigned char)text.ptr[i];
-        if (c == '"' || c == '\\' || c < ' ')
-            cfg_buf_printf(buf, "\\u%04x", c);
-        else
-            cfg_buf_byte(buf, (char)c);
-    }
-    cfg_buf_byte(buf, '"');
-}
-
 static void put_object(struct cfg_buf *buf, const struct cfg_value *object) {
     char *json = cfg_to_json(struct_schema(), &object, 0);
     cfg_buf_text(buf, json ? json : "{}");
     free(json);
 }
 
+/* Whole: a bare name would be looked for by the loader. */
+static void put_path(struct cfg_buf *buf, const char *library) {
+    char *path = realpath(library, NULL);
+    cfg_json_string(buf, span_of(path ? path : library));
+    free(path);
+}
+
 /* An entry of http_filters for a Go filter. config: NULL for none. */
 static char *make_go_filter(const char *library, struct span plugin,
                             const struct cfg_value *config) {
     struct cfg_buf buf = {0};
-    char *path = realpath(library, NULL); /* a bare name would be looked for by the loader */
     cfg_buf_text(&buf, "{\"name\": \"filter\", \"typed_config\": {\"@type\": \"type.googleapis.com/"
                        "envoy.extensions.filters.http.golang.v3alpha.Config\", \"library_id\": "
                        "\"filter_test\", \"library_path\": ");
-    put_json_text(&buf, span_of(path ? path : library));
+    put_path(&buf, library);
     cfg_buf_text(&buf, ", \"plugin_name\": ");
-    put_json_text(&buf, plugin);
+    cfg_json_string(&buf, plugin);
     if (config) {
         bool is_any = has_type(config);
         cfg_buf_text(&buf, ", \"plugin_config\": ");
@@ -105,25 +100,22 @@ static char *make_go_filter(const char *library, struct span plugin,
         cfg_buf_text(&buf, is_any ? "" : "}");
     }
     cfg_buf_text(&buf, "}}");
-    free(path);
     return cfg_buf_take(&buf);
 }
 
 /* An entry for a filter in C. */
 static char *make_native_filter(const char *library, const struct cfg_value *config) {
     struct cfg_buf buf = {0};
-    char *path = realpath(library, NULL); /* a bare name would be looked for by the loader */
     /* Each case may fault: none is spared for what the ones before it did. */
     cfg_buf_text(&buf, "{\"name\": \"filter\", \"typed_config\": {\"@type\": \"type.googleapis.com/"
                        "sluice.filters.http.native.v3.Native\", \"max_faults\": 0, "
                        "\"library_path\": ");
-    put_json_text(&buf, span_of(path ? path : library));
+    put_path(&buf, library);
     if (config) {
         cfg_buf_text(&buf, ", \"config\": ");
         put_object(&buf, config);
     }
     cfg_buf_text(&buf, "}}");
-    free(path);
     return cfg_buf_take(&buf);
 }
 

@@ -46,40 +46,39 @@ int envoyGoFilterHttpDefineMetric(void *config, uint32_t type, void *name, int n
     return err == -ENOENT ? GO_VALUE_NOT_FOUND : err ? GO_INTERNAL_FAILURE : GO_OK;
 }
 
-int envoyGoFilterHttpIncrementMetric(void *config, uint32_t id, int64_t offset) {
+/* The metric, which outlives all configurations; NULL: there is none of that number. */
+static int find(void *config, uint32_t id, const struct statistic **stat) {
     struct go_lent_config *lent;
     struct loan loan = keep(config, &lent);
     if (!lent)
         return GO_FILTER_IS_GONE;
-    const struct statistic *stat = go_metrics_find(&lent->metrics, id);
-    if (stat)
-        go_metric_add(stat, offset);
+    *stat = go_metrics_find(&lent->metrics, id);
     loan_let_go(&go_lent_configs, loan);
     return GO_OK;
+}
+
+int envoyGoFilterHttpIncrementMetric(void *config, uint32_t id, int64_t offset) {
+    const struct statistic *stat;
+    int code = find(config, id, &stat);
+    if (code == GO_OK && stat)
+        go_metric_add(stat, offset);
+    return code;
 }
 
 int envoyGoFilterHttpGetMetric(void *config, uint32_t id, uint64_t *value) {
-    struct go_lent_config *lent;
-    struct loan loan = keep(config, &lent);
-    if (!lent)
-        return GO_FILTER_IS_GONE;
-    const struct statistic *stat = go_metrics_find(&lent->metrics, id);
-    if (stat && stat->kind != STAT_HISTOGRAM)
+    const struct statistic *stat;
+    int code = find(config, id, &stat);
+    if (code == GO_OK && stat && stat->kind != STAT_HISTOGRAM)
         *value = (uint64_t)stat_value(stat);
-    loan_let_go(&go_lent_configs, loan);
-    return GO_OK;
+    return code;
 }
 
 int envoyGoFilterHttpRecordMetric(void *config, uint32_t id, uint64_t value) {
-    struct go_lent_config *lent;
-    struct loan loan = keep(config, &lent);
-    if (!lent)
-        return GO_FILTER_IS_GONE;
-    const struct statistic *stat = go_metrics_find(&lent->metrics, id);
-    if (stat)
+    const struct statistic *stat;
+    int code = find(config, id, &stat);
+    if (code == GO_OK && stat)
         go_metric_record(stat, value);
-    loan_let_go(&go_lent_configs, loan);
-    return GO_OK;
+    return code;
 }
 
 /* Go had it since NewHttpPluginConfig; its garbage collector gives it back. */

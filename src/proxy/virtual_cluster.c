@@ -60,15 +60,16 @@ static struct statistic *get_stat(const struct virtual_cluster *cluster, enum st
     return stat;
 }
 
+static struct statistic *get_plain(const struct virtual_cluster *cluster, enum stat_kind kind,
+                                   const char *suffix) {
+    return get_stat(cluster, kind, suffix, suffix, NULL);
+}
+
 static void init_stats(struct virtual_cluster *cluster) {
-    cluster->rq_total =
-        get_stat(cluster, STAT_COUNTER, "upstream_rq_total", "upstream_rq_total", NULL);
-    cluster->rq_timeout =
-        get_stat(cluster, STAT_COUNTER, "upstream_rq_timeout", "upstream_rq_timeout", NULL);
-    cluster->rq_completed =
-        get_stat(cluster, STAT_COUNTER, "upstream_rq_completed", "upstream_rq_completed", NULL);
-    cluster->rq_time =
-        get_stat(cluster, STAT_HISTOGRAM, "upstream_rq_time", "upstream_rq_time", NULL);
+    cluster->rq_total = get_plain(cluster, STAT_COUNTER, "upstream_rq_total");
+    cluster->rq_timeout = get_plain(cluster, STAT_COUNTER, "upstream_rq_timeout");
+    cluster->rq_completed = get_plain(cluster, STAT_COUNTER, "upstream_rq_completed");
+    cluster->rq_time = get_plain(cluster, STAT_HISTOGRAM, "upstream_rq_time");
 }
 
 /* Two Ps may both come here, and store the same. Relaxed: a cell's memory was there before. */

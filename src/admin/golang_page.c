@@ -35,17 +35,14 @@ static void add_seats(struct numbers *out, const struct seat_set *seats,
 
 /* None before a configuration gave it seats. */
 static void library_numbers(const struct go_library *library, struct numbers *out) {
-    static const char *const of_workers[] = {"seats", "seats_busy", "seats_blocked"},
-                             *const of_calls[] = {"call_seats", "call_seats_busy",
-                                                  "call_seats_blocked"};
     const struct go_library_stats *stats = &library->stats;
     const struct seat_set *seats = go_seats_of(library, GO_SEATS_OF_WORKERS),
                           *call_seats = go_seats_of(library, GO_SEATS_OF_CALLS);
     out->count = 0;
     if (seats)
-        add_seats(out, seats, of_workers);
+        add_seats(out, seats, go_seat_stat_names[GO_SEATS_OF_WORKERS]);
     if (call_seats)
-        add_seats(out, call_seats, of_calls);
+        add_seats(out, call_seats, go_seat_stat_names[GO_SEATS_OF_CALLS]);
     if (!out->count)
         return;
     add(out, "seat_waits", stat_value(stats->seat_waits));

@@ -52,13 +52,15 @@ static struct go_seat_stats of_seats(struct span library, const char *const name
                                   of_library(STAT_GAUGE, library, names[2])};
 }
 
+const char *const go_seat_stat_names[2][3] = {
+    [GO_SEATS_OF_WORKERS] = {"seats", "seats_busy", "seats_blocked"},
+    [GO_SEATS_OF_CALLS] = {"call_seats", "call_seats_busy", "call_seats_blocked"},
+};
+
 void go_library_stats_init(struct go_library_stats *stats, struct span library) {
-    static const char *const seats[] = {"seats", "seats_busy", "seats_blocked"},
-                             *const call_seats[] = {"call_seats", "call_seats_busy",
-                                                    "call_seats_blocked"};
     *stats = (struct go_library_stats){
-        .seats = of_seats(library, seats),
-        .call_seats = of_seats(library, call_seats),
+        .seats = of_seats(library, go_seat_stat_names[GO_SEATS_OF_WORKERS]),
+        .call_seats = of_seats(library, go_seat_stat_names[GO_SEATS_OF_CALLS]),
         .seat_waits = of_library(STAT_COUNTER, library, "seat_waits"),
         .seat_timeouts = of_library(STAT_COUNTER, library, "seat_timeouts"),
         .merges = of_library(STAT_COUNTER, library, "merges"),

@@ -18,10 +18,11 @@ extern struct go_stats {
     struct statistic *stale_handles; /* what they came with was given back before, or never lent */
 } go_stats;
 
-/* Gauges; set by go_stats_refresh. */
+/* Gauges; set by go_stats_refresh. Their names are go_seat_stat_names of enum go_seats_kind. */
 struct go_seat_stats {
     struct statistic *all, *busy, *blocked;
 };
+extern const char *const go_seat_stat_names[2][3];
 struct go_library_stats {
     struct go_seat_stats seats, call_seats; /* of struct go_library */
     struct statistic *seat_waits;    /* calls that found no free seat, or their own blocked */

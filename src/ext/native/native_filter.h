@@ -64,6 +64,10 @@ void native_route_config_free(void *route_config);
 void native_on_thread_stack(rt_fn fn, void *arg);
 /* For free_config and free_route_config: fn(made), if there are both. */
 void native_give_back(struct native_library *library, void (*fn)(void *made), void *made);
+/* Why a fault refuses a configuration. what: in which of its functions. */
+void native_config_fault(const struct native_library *library, const struct native_fault *fault,
+                         const char *what, const struct cfg_mark *mark,
+                         struct cfg_problems *problems);
 
 /* native_merge.c */
 struct native_route_config;
@@ -79,10 +83,6 @@ void *native_merged_config(struct sluice_exchange *e);
  * Parks while others merge. */
 void *native_merge(struct native_route_config *place, void *config, struct native_fault *fault,
                    bool *faulted);
-/* Why a fault refuses a configuration. what: in which of its functions. */
-void native_config_fault(const struct native_library *library, const struct native_fault *fault,
-                         const char *what, const struct cfg_mark *mark,
-                         struct cfg_problems *problems);
 /* What applies to it in the routes, the least specific first: native_route_configs. May park. */
 unsigned native_route_levels(struct sluice_exchange *e, const void *levels[FILTER_ROUTE_LEVELS]);
 

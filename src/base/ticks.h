@@ -4,7 +4,7 @@
  * It is the time stamp counter where that runs at one rate whatever the processor does, and
  * clock_mono_ns elsewhere. Differences taken on two processors may be off by less than a microsecond.
  *
- * Threads  Any. ticks_init first, once; it takes two milliseconds. */
+ * Threads  Any. Before ticks_init, which rt_run calls and which takes two milliseconds once, it is clock_mono_ns. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>

@@ -4,7 +4,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "base/ticks.h"
 #include "ext/ext_handles.h"
 #include "ext/go/go_owned.h"
 #include "ext/go/go_stats.h"
@@ -41,7 +40,6 @@ static void init_once(void) {
         .size = sizeof(struct go_lent), .max = GO_REQUESTS_MAX, .finalize = end_request};
     static const struct loan_kind configs = {
         .size = sizeof(struct go_lent_config), .max = GO_CONFIGS_MAX, .finalize = end_config};
-    ticks_init();
     go_stats_init();
     init_error = ext_handles_init();
     if (!init_error)

@@ -291,11 +291,6 @@ static void one_at_a_time_whatever_happens(void **state) {
     story(PS, storm_story);
 }
 
-static int init(void **state) {
-    ticks_init();
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(streams_are_spread_and_the_wary_are_apart),
@@ -305,5 +300,5 @@ int main(void) {
         cmocka_unit_test(what_is_known_to_block_costs_no_p),
         cmocka_unit_test(one_at_a_time_whatever_happens),
     };
-    return cmocka_run_group_tests(tests, init, NULL);
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -25,12 +25,13 @@ ALLOWED = {
     "m_main": "a thread's own loop, which stays on its thread",
     "create_filter": "of the host process, which has no coroutines",
     "ext_host_main": "of the host process, which has no coroutines",
+    "seat_main": "of the host process, which has no coroutines",
     "main": "no coroutine: the first thread's, and stays there",
     "allocate_due": "of malloc, whose hooks do not park",
     "move": "of malloc, whose hooks do not park",
     "realloc": "of malloc, whose hooks do not park",
     "on_sigurg": "a signal handler; the handlers that it calls do not park",
-    "call_new": "foreign code, called on the thread's own stack",
+    "go_config_parse": "foreign code, called on the thread's own stack",
     "parse": "foreign code, called on the thread's own stack",
 }
 

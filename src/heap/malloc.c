@@ -58,9 +58,10 @@ extern __typeof__(mi_free) mi_free NO_PLT;
 enum { RANGE_BITS = 40 };
 #define RANGE_BYTES ((size_t)1 << RANGE_BITS) /* and aligned so */
 
-/* The upper bits of its addresses; 0 until there is one. Who has an object of it has it from a thread that saw
+enum { NO_RANGE = -1 };
+/* The upper bits of its addresses; those of no address, NULL among them, until there is one. Who has an object of it has it from a thread that saw
  * this; nothing else is there, so for any other pointer it does not matter. */
-static _Atomic uintptr_t range_number;
+static _Atomic uintptr_t range_number = (uintptr_t)NO_RANGE;
 static mi_arena_id_t range_arena; /* written once, by range_make */
 static pthread_once_t range_once = PTHREAD_ONCE_INIT;
 
@@ -98,7 +99,7 @@ static mi_heap_t *range_heap(void) {
     struct sampler *self = &sampler_self;
     if (!self->heap) {
         pthread_once(&range_once, range_make);
-        if (atomic_load_explicit(&range_number, memory_order_relaxed) != 0)
+        if (atomic_load_explicit(&range_number, memory_order_relaxed) != (uintptr_t)NO_RANGE)
             self->heap = mi_heap_new_in_arena(range_arena);
     }
     return self->heap;

@@ -59,6 +59,8 @@ void foreign_call(rt_fn fn, void *arg) {
     struct p *p = m->p;
     if (p->ring)
         poll_ring_before_call(p);
+    if (p->round_pending)
+        round_before_call(m, g);
     uintptr_t inside = (uintptr_t)m | P_OWNER_FOREIGN;
     if (trace_is_on())
         trace_foreign_begins(p, m, g);
@@ -131,6 +133,8 @@ void foreign_call_short(rt_fn fn, void *arg) {
     struct p *p = m->p;
     if (p->ring)
         poll_ring_flush(p);
+    if (p->round_pending)
+        round_before_call(m, g);
     m->current = NULL;
 
     g_call_on_g0(m, g, fn, arg);

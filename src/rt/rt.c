@@ -43,6 +43,7 @@ static struct p *p_new(unsigned index) {
     wheel_init(&p->wheel, p->now_ns);
     deadlines_init(&p->deadlines, p->now_ns);
     recycle_init(p);
+    list_init(&p->round_works);
     return p;
 }
 

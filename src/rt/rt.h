@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "base/check.h"
+#include "base/list.h"
 #include "mem/block.h"
 
 struct g;
@@ -134,6 +135,27 @@ struct rt_post {
     void (*fn)(struct rt_post *post);
 };
 void rt_post(unsigned p_index, struct rt_post *post BORROWED_BY(inbox));
+
+/* Work that waits until this P has run what is ready, to be done once for all of that: waking another process
+ * for several messages, looking whether it has answered. fn runs once, as a scheduler callback (it must not
+ * park), before the P polls, and in a round without end after RT_ROUND_NS or the next switch behind that. It may
+ * register itself or others again: for the next time.
+ *
+ * sleeps: nothing is ready here and the P is about to sleep, for as long as nobody wakes it; so fn announces,
+ * where others see it, that from now on they have to, and looks a last time. While anything is ready or
+ * registered when all have run, the P does not sleep: it polls and comes again. So who registers himself
+ * without reason makes it spin.
+ *
+ * Register   from a coroutine or a scheduler callback of the P; nothing happens when it is registered. Zeroed but
+ *            for fn at first, and borrowed until fn starts. What is registered when the runtime stops is dropped. */
+struct rt_round_work {
+    struct list node;
+    void (*fn)(struct rt_round_work *work, bool sleeps);
+};
+enum { RT_ROUND_NS = 50 * 1000 };
+void rt_at_round_end(struct rt_round_work *work BORROWED_BY(p));
+/* Takes it back, if it is registered. On the same P. */
+void rt_not_at_round_end(struct rt_round_work *work);
 
 /* Counters of one P, read by any thread (relaxed). */
 struct rt_p_stats {

@@ -182,8 +182,9 @@ struct p {
     uint32_t runnext_streak;
     _Atomic uintptr_t runnext; /* a G; with RUNNEXT_SHARED thieves may take it (queues.c) */
     struct g_queue pinned[RT_PRIORITIES];
-    bool unannounced; /* something went into a ring and no idle P knows of it */
-    bool mixed;       /* something is or was ready here that is not of normal priority */
+    bool unannounced;   /* something went into a ring and no idle P knows of it */
+    bool mixed;         /* something is or was ready here that is not of normal priority */
+    bool round_pending; /* there may be something in round_works */
     uint32_t since_normal, since_low;
     int64_t now_ns;
     bool now_fresh; /* now_ns was read in this scheduling round */
@@ -191,6 +192,8 @@ struct p {
     int event_fd;
     struct poll_ring *ring;                      /* NULL: epoll alone */
     const struct labels_describer *receives_for; /* whose memory the poller takes now; labels.c */
+    struct list round_works;                     /* of struct rt_round_work; round.c */
+    uint64_t round_since;                        /* ticks, while round_pending */
     uint64_t next_id, end_id;                    /* ids of coroutines, taken in batches */
     unsigned steal_seed;
     uint64_t select_seed;
@@ -283,6 +286,11 @@ bool inbox_drain(struct p *p); /* true when something was there */
 static inline bool inbox_is_empty(struct p *p) {
     return atomic_load_explicit(&p->inbox, memory_order_relaxed) == NULL;
 }
+
+/* round.c: all with round_pending only. */
+void round_run(struct p *p, bool sleeps);         /* on g0 */
+void round_run_old(struct p *p);                  /* what has waited for RT_ROUND_NS */
+void round_before_call(struct m *m, struct g *g); /* by g: it may be away for long */
 
 /* recycle.c */
 void recycle_init(struct p *p);

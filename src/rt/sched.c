@@ -56,9 +56,22 @@ static int sleep_ms(struct p *p) {
     return own_ms < shared_ms ? own_ms : shared_ms;
 }
 
+/* Behind what waited for the end of the round. */
+static void poll_between(struct p *p) {
+    if (p->round_pending)
+        round_run(p, false);
+    poll_once(p, 0);
+}
+
+/* The last thing before it sleeps; false when it must not. */
+static bool round_is_over(struct p *p) {
+    round_run(p, true);
+    return !p->round_pending && queue_depth(p) == 0;
+}
+
 static void sleep_until_work(struct p *p) {
     p->now_fresh = false;
-    int timeout_ms = sleep_ms(p);
+    int timeout_ms = !p->round_pending || round_is_over(p) ? sleep_ms(p) : 0;
     if (timeout_ms != 0 && !idle_fall_asleep(&p->idle)) {
         timeout_ms = 0;
         sysmon_p_awoke(p);
@@ -77,7 +90,7 @@ static struct g *find_elsewhere(struct p *p) {
         if ((g = queue_take_global(p, GLOBAL_BATCH_MAX)))
             break;
         if (idle_shared()) {
-            poll_once(p, 0);
+            poll_between(p);
             if ((g = queue_take(p)))
                 break;
             if (idle_may_spin(&p->idle) && (g = steal(p)))
@@ -110,7 +123,9 @@ static struct g *find_runnable(struct p *p) {
     struct g *g;
     uint32_t tick = ++p->tick;
     if (tick % POLL_EVERY == 0)
-        poll_once(p, 0);
+        poll_between(p);
+    else if (p->round_pending)
+        round_run_old(p);
     if (!inbox_is_empty(p))
         inbox_drain(p);
     if (is_stopping())
@@ -165,7 +180,7 @@ static bool run(struct m *m, struct g *g) {
             return true;
         case M_YIELD_POLL:
             m->current = NULL;
-            poll_once(p, 0); /* before the push: who is woken goes first */
+            poll_between(p); /* before the push: who is woken goes first */
             queue_push(p, g);
             return true;
         case M_EXIT:
@@ -190,6 +205,8 @@ void sched_loop(struct m *m) {
     struct g *g;
     if (m->p->ring)
         poll_ring_flush(m->p); /* the M before is in a call, and may stay there */
+    if (m->p->round_pending)
+        round_run(m->p, false); /* likewise */
     while ((g = find_runnable(m->p)))
         if (!run(m, g))
             return;

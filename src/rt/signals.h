@@ -41,5 +41,10 @@ static inline int signals_profile_signo(void) {
     return SIGRTMAX - 4;
 }
 
+/* The one that tells a Go runtime's monitor to take its time. */
+static inline int signals_go_monitor_signo(void) {
+    return SIGRTMAX - 5;
+}
+
 /* Gives the calling thread an alternate signal stack; every M does it by itself. */
 MUST_CHECK int signals_thread_init(void);

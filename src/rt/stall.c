@@ -35,12 +35,14 @@
 
 #include "base/clock.h"
 #include "rt/foreign.h"
+#include "rt/symbol.h"
 
 enum {
     SITES_MAX = 64, /* a program with more is not helped by more lines */
     QUICK_PROOF_NS = 5 * QUICK_CALL_NS,
 };
 static const int64_t long_run_ns = 10 * NS_PER_MS; /* Go's time slice */
+static const int64_t computes_ns = NS_PER_MS / 4;  /* between two close looks */
 static const int64_t backtrace_patience_ns = 20 * NS_PER_MS;
 
 /* What does not change while one coroutine runs. */
@@ -76,8 +78,7 @@ static struct m *owner_of(struct p *p) {
 
 /* ---- What a thread does ---- */
 
-/* Of the thread of m so far, -1 when it has ended. */
-static int64_t cpu_ns(struct m *m) {
+int64_t stall_cpu_ns(struct m *m) {
     struct timespec ts;
     if (clock_gettime(m->cpu_clock, &ts) < 0)
         return -1;
@@ -103,6 +104,10 @@ static bool is_asleep(struct m *m) {
     read_start(path, text, sizeof text);
     const char *name_end = strrchr(text, ')'); /* "17 (name) S ..." */
     return name_end && (name_end[2] == 'S' || name_end[2] == 'D');
+}
+
+bool stall_is_blocked(struct m *m, int64_t cpu_ns) {
+    return stall_cpu_ns(m) - cpu_ns >= computes_ns || is_asleep(m);
 }
 
 static bool is_traced(void) {
@@ -154,8 +159,7 @@ static void print_stack(const struct backtrace *bt, char *out, size_t size) {
         Dl_info info;
         const char *file = "";
         if (dladdr((const void *)pc, &info) && info.dli_fname) {
-            const char *slash = strrchr(info.dli_fname, '/');
-            file = slash ? slash + 1 : info.dli_fname;
+            file = symbol_file_name(info.dli_fbase, info.dli_fname);
             pc -= (uintptr_t)info.dli_fbase;
         }
         int n = snprintf(out + len, size - len, " %s+%#lx", file, (unsigned long)pc);
@@ -215,7 +219,7 @@ bool stall_look(struct p *p, int64_t now_ns, bool fine) {
     };
     if (!runs_one || memcmp(&id, &run->id, sizeof id) != 0) {
         /* A clock per P and millisecond would cost; the next look is soon enough to ask then. */
-        int64_t cpu = runs_one && !fine ? cpu_ns(m) : -1;
+        int64_t cpu = runs_one && !fine ? stall_cpu_ns(m) : -1;
         uint64_t quick_calls = atomic_load_explicit(&p->quick_calls, memory_order_relaxed);
         *run = (struct run){.id = id,
                             .since_ns = now_ns,
@@ -226,7 +230,7 @@ bool stall_look(struct p *p, int64_t now_ns, bool fine) {
     }
     if (run->reported)
         return false;
-    int64_t cpu = cpu_ns(m);
+    int64_t cpu = stall_cpu_ns(m);
     if (run->cpu_ns < 0)
         run->cpu_ns = cpu;
     bool stands = cpu == run->last_cpu_ns;
@@ -280,7 +284,7 @@ static bool quick_first_look(struct p *p) {
     struct m *m = owner_of(p);
     if (!m || quick->number == quick->reported)
         return false;
-    quick->cpu_ns = cpu_ns(m);
+    quick->cpu_ns = stall_cpu_ns(m);
     quick->m = m;
     return true;
 }
@@ -290,7 +294,7 @@ static bool quick_goes_on(struct p *p, int64_t after_ns) {
     struct quick *quick = &quicks[p->index];
     if (!quick->m)
         return false;
-    int64_t cpu = cpu_ns(quick->m);
+    int64_t cpu = stall_cpu_ns(quick->m);
     bool broken = cpu - quick->cpu_ns >= after_ns || is_asleep(quick->m);
     quick->cpu_ns = cpu;
     if (broken && atomic_load_explicit(&p->quick_site, memory_order_acquire) &&

@@ -29,5 +29,20 @@ struct symbolizer {
 /* Borrowed for ever. Before anybody asks, or at any time by one thread. */
 void symbol_set_finder(const struct symbolizer *symbolizer BORROWED_BY(program));
 
+/* A library that was loaded from somewhere else than its file, as from a copy in memory: the loader's name for it says
+ * nothing to anybody. */
+struct symbol_module {
+    struct symbol_module *next; /* the list's */
+    uintptr_t base;             /* as dladdr has it */
+    const char *file;           /* what people call it */
+    const char *bytes;          /* the path that its bytes can be read from */
+};
+/* Any thread. It stays. */
+void symbol_add_module(struct symbol_module *module BORROWED_BY(program));
+/* NULL: there is none at this base. Any thread, signal handlers too. */
+const struct symbol_module *symbol_module_at(uintptr_t base);
+/* What people call the library there, without directories; otherwise is its name when it is none of these. */
+const char *symbol_file_name(const void *base, const char *otherwise BORROWED_BY(result));
+
 /* At least 1. max >= 1. Strings are borrowed for ever. */
 unsigned symbol_of(uintptr_t pc, struct symbol *out, unsigned max);

@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdalign.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 
 #include "heap/unwind.h"
@@ -115,6 +116,10 @@ static void (*const shapes[])(void) = {plain, aligned,      of_any_size,
 static void test_a_walk_goes_through_frames_of_any_shape(void **state) {
     for (unsigned twice = 0; twice < 2; twice++) { /* the second time rows are remembered */
         for (unsigned i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+            /* Where the kernel has no code of its own in a process, as under an emulator, what calls a handler has no
+             * table. */
+            if (shapes[i] == interrupted && getauxval(AT_SYSINFO_EHDR) == 0)
+                continue;
             call(shapes[i]);
             check_order();
         }
@@ -204,19 +209,23 @@ static void test_a_walk_ends_at_code_without_a_table(void **state) {
 #ifdef __x86_64__
     static const unsigned char code[] = {0x55, 0x48, 0x89, 0xe5, 0xff, 0xd7, 0x5d, 0xc3};
     /* push rbp; mov rbp, rsp; call rdi; pop rbp; ret */
-    void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    enum { BEHIND_CALL = 6 };
+#elif defined(__aarch64__)
+    static const uint32_t code[] = {0xa9bf7bfd, 0x910003fd, 0xd63f0000, 0xa8c17bfd, 0xd65f03c0};
+    /* stp x29, x30, [sp, #-16]!; mov x29, sp; blr x0; ldp x29, x30, [sp], #16; ret */
+    enum { BEHIND_CALL = 12 };
+#endif
+    char *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     assert_true(page != MAP_FAILED);
     memcpy(page, code, sizeof code);
+    __builtin___clear_cache(page, page + sizeof code);
     assert_int_equal(mprotect(page, 4096, PROT_READ | PROT_EXEC), 0);
     void (*without_table)(void (*)(void));
     memcpy(&without_table, &page, sizeof page);
     without_table(plain);
     assert_int_equal(depth, 3); /* look, plain, the page */
-    assert_int_equal(pcs[2], (uintptr_t)page + 6);
+    assert_int_equal(pcs[2], (uintptr_t)page + BEHIND_CALL);
     munmap(page, 4096);
-#else
-    skip();
-#endif
 }
 
 int main(void) {

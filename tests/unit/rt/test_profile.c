@@ -29,13 +29,22 @@ static NOINLINE void compute(void) {
         atomic_store_explicit(&sink, i, memory_order_relaxed);
 }
 
-static NOINLINE void burn_much(int64_t ns) {
+/* Each in a section of its own, whose ends the linker knows. */
+#define SITE(name) NOINLINE __attribute__((section("site_" #name)))
+#define SITE_ENDS(name)                                                                            \
+    extern const char __start_site_##name[] __attribute__((visibility("hidden")));                 \
+    extern const char __stop_site_##name[] __attribute__((visibility("hidden")))
+SITE_ENDS(much);
+SITE_ENDS(little);
+SITE_ENDS(labelled);
+
+static SITE(much) void burn_much(int64_t ns) {
     for (int64_t until = cpu_ns() + ns; cpu_ns() < until;)
         compute();
     __asm__ volatile("" ::: "memory"); /* no tail call */
 }
 
-static NOINLINE void burn_little(int64_t ns) {
+static SITE(little) void burn_little(int64_t ns) {
     for (int64_t until = cpu_ns() + ns; cpu_ns() < until;)
         compute();
     __asm__ volatile("" ::: "memory");
@@ -43,21 +52,12 @@ static NOINLINE void burn_little(int64_t ns) {
 
 /* ---- What was found ---- */
 
-/* The one of the two that an address lies in. Neither has that many bytes. */
-static bool is_in(uintptr_t pc, void (*fn)(int64_t ns)) {
-    enum { FN_BYTES = 256 };
-    void (*other)(int64_t) = fn == burn_much ? burn_little : burn_much;
-    uintptr_t start = (uintptr_t)fn, next = (uintptr_t)other;
-    return pc - start < FN_BYTES && !(next > start && pc >= next);
-}
-
-static NOINLINE void burns_labelled(void *arg);
-
-/* Or what it was called by. */
-static bool leads_to_labelled(const struct stack_count *stack) {
-    enum { FN_BYTES = 256 };
+/* Whether a call in this function led to it. */
+#define LED_THROUGH(stack, name)                                                                   \
+    led_through(stack, (uintptr_t)__start_site_##name, (uintptr_t)__stop_site_##name)
+static bool led_through(const struct stack_count *stack, uintptr_t from, uintptr_t end) {
     for (unsigned i = 0; i < stack->depth; i++)
-        if (stack->pcs[i] - 1 - (uintptr_t)burns_labelled < FN_BYTES)
+        if (stack->pcs[i] - 1 >= from && stack->pcs[i] - 1 < end)
             return true;
     return false;
 }
@@ -68,23 +68,16 @@ struct found {
     const char *name; /* what `named` counts */
 };
 
-static bool has(const struct stack_count *stack, void (*fn)(int64_t ns)) {
-    for (unsigned i = 0; i < stack->depth; i++)
-        if (is_in(stack->pcs[i] - 1, fn))
-            return true;
-    return false;
-}
-
 static void add(void *arg, const struct stack_count *stack) {
     struct found *found = arg;
     CHECK(stack->count > 0 && stack->depth > 0 && stack->is_first_exact);
     found->all += stack->count;
     found->stacks++;
-    bool is_much = has(stack, burn_much), is_little = has(stack, burn_little);
+    bool is_much = LED_THROUGH(stack, much), is_little = LED_THROUGH(stack, little);
     CHECK(!(is_much && is_little));
     found->much += is_much ? stack->count : 0;
     found->little += is_little ? stack->count : 0;
-    found->led += (is_much || is_little) && leads_to_labelled(stack) ? stack->count : 0;
+    found->led += (is_much || is_little) && LED_THROUGH(stack, labelled) ? stack->count : 0;
     if (found->name && stack->name && strcmp(stack->name, found->name) == 0 &&
         (is_much || is_little))
         found->named += stack->count;
@@ -183,7 +176,7 @@ static void in_blocking_call(void *arg) {
     CHECK(blocking_call(burns, NULL) == 0);
 }
 
-static NOINLINE void burns_labelled(void *arg) {
+static SITE(labelled) void burns_labelled(void *arg) {
     rt_fn how = *(rt_fn *)arg;
     how(NULL);
     __asm__ volatile("" ::: "memory");

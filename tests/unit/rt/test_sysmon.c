@@ -5,6 +5,7 @@
 #include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -73,6 +74,63 @@ static void sleep_story(void *arg) {
 static void sysmon_sleeps_while_all_ps_do_and_awakes_with_one(void **state) {
     story(1, sleep_story);
     story(2, sleep_story);
+}
+
+/* ---- Pace ---- */
+
+static void it_looks_closely_for_a_while_after_a_call_that_blocked(void **state) {
+    struct sysmon_pace pace = {0};
+    int64_t now_ns = 5 * NS_PER_S;
+    int64_t calm_ns = sysmon_pace_next(&pace, now_ns, false, false);
+    assert_true(calm_ns >= 4 * NS_PER_MS);
+
+    int64_t fine_ns = sysmon_pace_next(&pace, now_ns, false, true); /* has it become long? */
+    assert_true(fine_ns <= NS_PER_MS);
+    assert_int_equal(sysmon_pace_next(&pace, now_ns, false, false), calm_ns);
+
+    int64_t burst_ns = sysmon_pace_next(&pace, now_ns, true, true);
+    assert_true(burst_ns < fine_ns);
+    int ticks = 1;
+    while (sysmon_pace_next(&pace, now_ns, false, false) == burst_ns)
+        ticks++;
+    assert_int_equal(ticks, 5);
+
+    assert_int_equal(sysmon_pace_next(&pace, now_ns + 10 * NS_PER_S - 1, false, false), fine_ns);
+    assert_int_equal(sysmon_pace_next(&pace, now_ns + 10 * NS_PER_S, false, false), calm_ns);
+}
+
+static struct m *caller;
+static sem_t seen_asleep;
+
+static void *sees_it_asleep(void *arg) {
+    for (int64_t until = story_soon(); !stall_is_blocked(caller, stall_cpu_ns(caller));)
+        CHECK(clock_mono_ns() < until);
+    sem_post(&seen_asleep);
+    return NULL;
+}
+
+static void runs_computes_and_sleeps(void *arg) {
+    caller = m_self();
+    int64_t begin_ns = stall_cpu_ns(caller);
+    CHECK(!stall_is_blocked(caller, stall_cpu_ns(caller))); /* no time of its own has passed */
+    while (stall_cpu_ns(caller) < begin_ns + NS_PER_MS) {
+    }
+    CHECK(stall_is_blocked(caller, begin_ns));
+    pthread_t thread;
+    sem_init(&seen_asleep, 0, 0);
+    CHECK(pthread_create(&thread, NULL, sees_it_asleep, NULL) == 0);
+    while (sem_wait(&seen_asleep) < 0) {
+    }
+    pthread_join(thread, NULL);
+}
+
+static void blocked_call_story(void *arg) {
+    foreign_call(runs_computes_and_sleeps, NULL);
+    rt_stop(0);
+}
+
+static void a_call_that_sleeps_or_computes_is_blocked(void **state) {
+    story(1, blocked_call_story);
 }
 
 /* ---- Without membarrier ---- */
@@ -360,6 +418,8 @@ static void a_slow_quick_call_is_counted_once(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sysmon_sleeps_while_all_ps_do_and_awakes_with_one),
+        cmocka_unit_test(it_looks_closely_for_a_while_after_a_call_that_blocked),
+        cmocka_unit_test(a_call_that_sleeps_or_computes_is_blocked),
         cmocka_unit_test(without_membarrier_it_is_the_same),
         cmocka_unit_test(a_coroutine_that_computes_for_long_is_counted),
         cmocka_unit_test(a_coroutine_blocked_in_a_system_call_is_counted),

@@ -88,6 +88,14 @@ bool stall_look(struct p *looked_at, int64_t now_ns, bool fine) {
     return false;
 }
 
+int64_t stall_cpu_ns(struct m *m) {
+    return 0;
+}
+
+bool stall_is_blocked(struct m *m, int64_t cpu_ns) {
+    return true;
+}
+
 void stall_look_at_quick_calls(void) {}
 
 void stall_forget(int64_t now_ns) {}
@@ -100,6 +108,8 @@ void profile_thread_end(struct profile_thread *self) {}
 void poll_ring_before_call(struct p *of) {
     MODEL_CHECK(false);
 }
+
+void round_before_call(struct m *m, struct g *g) {}
 
 void poll_ring_flush(struct p *of) {
     MODEL_CHECK(false);
@@ -174,15 +184,13 @@ static void m0_awakes(void) {
     sysmon_p_awoke(&p);
 }
 
-/* The two ways up, as sysmon_main goes them. */
+/* The two ways up, as sysmon_main goes them: wary, and calm. */
 static void sysmon_slows_down(void) {
-    if (level_up(SYSMON_FINE, SYSMON_COARSE) && any_foreign())
-        lower_to(SYSMON_FINE);
+    slow_down(true, fine_rest_ns + 1, 0);
 }
 
 static void sysmon_goes_to_sleep(void) {
-    if (level_up(SYSMON_COARSE, SYSMON_ASLEEP) && (any_awake() || any_foreign()))
-        lower_to(SYSMON_COARSE);
+    slow_down(false, 0, idle_ns + 1);
 }
 
 /* ---- The stories ---- */

@@ -544,40 +544,6 @@ struct cfg_router { /* extensions.filters.http.router.v3.Router */
     bool respect_expected_rq_timeout;
 };
 
-struct cfg_go_probe { /* sluice.golang.v3.Probe */
-    bool disabled;
-    struct cfg_duration timeout;
-};
-enum { CFG_LATE_CALLS_LENIENT = 0, CFG_LATE_CALLS_STRICT = 1 };
-struct cfg_golang { /* extensions.filters.http.golang.v3alpha.Config */
-    struct cfg_mark mark;
-    struct span library_id, library_path, plugin_name;
-    bool has_plugin_config;
-    struct cfg_any plugin_config;
-    int merge_policy; /* read nowhere, as on Envoy */
-    /* Ours: */
-    struct span gogc, go_memory_limit;
-    struct cfg_go_probe probe;
-    struct cfg_u32 go_seats;
-    struct cfg_duration seat_wait_timeout; /* default 1 s */
-    int late_calls;
-};
-struct cfg_golang_router_plugin {
-    struct cfg_mark mark;
-    int override_case; /* 1 disabled, 2 config; required */
-    bool disabled;
-    struct cfg_any config;
-};
-struct cfg_golang_plugin_entry {
-    struct span key; /* plugin_name */
-    struct cfg_golang_router_plugin value;
-};
-struct cfg_golang_per_route { /* ConfigsPerRoute */
-    struct cfg_mark mark;
-    struct cfg_golang_plugin_entry *plugins_config;
-    size_t plugins_config_count;
-};
-
 /* ---- overload manager: config.overload.v3 ---- */
 struct cfg_fixed_heap { /* extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig */
     uint64_t max_heap_size_bytes;
@@ -656,9 +622,6 @@ struct cfg_bootstrap {
 extern const struct cfg_schema cfg_schema_bootstrap;
 extern const struct cfg_schema cfg_schema_hcm;
 extern const struct cfg_schema cfg_schema_router;
-extern const struct cfg_schema cfg_schema_go_probe;
-extern const struct cfg_schema cfg_schema_golang;
-extern const struct cfg_schema cfg_schema_golang_per_route;
 extern const struct cfg_schema cfg_schema_fixed_heap;
 extern const struct cfg_schema cfg_schema_injected_resource;
 extern const struct cfg_schema cfg_schema_downstream_connections;

@@ -1,33 +1,87 @@
-/* golang_config: where Go plug-ins stand besides HTTP filters, as C structs. Conventions: bootstrap.h. */
+/* golang_config: where Go plug-ins stand, as C structs. Conventions: bootstrap.h. */
 #pragma once
 #include "config/bootstrap.h"
+#include "config/sandbox_config.h"
 
-struct cfg_golang_network { /* extensions.filters.network.golang.v3alpha.Config */
-    struct cfg_mark mark;
-    bool is_terminal_filter;
-    struct span library_id, library_path, plugin_name;
-    struct cfg_any plugin_config;
-    bool has_plugin_config;
+struct cfg_go_probe { /* sluice.golang.v3.Probe */
+    bool disabled;
+    struct cfg_duration timeout;
+};
+struct cfg_hot_swap { /* sluice.golang.v3.HotSwap */
+    bool disabled;
+    struct cfg_u32 kept_copies;
+};
+/* A library and how it is hosted: a part of all messages that name one, which have its fields as their own. */
+struct cfg_go_library {
+    struct span id, path; /* library_id, library_path */
     /* Ours: */
-    bool pass_read_data;
     struct span gogc, go_memory_limit;
     struct cfg_go_probe probe;
     struct cfg_u32 go_seats;
     struct cfg_duration seat_wait_timeout; /* default 1 s */
+    struct cfg_hot_swap hot_swap;
+};
+
+struct cfg_go_restarts { /* sluice.golang.v3.Restarts. Defaults: restart_settings_default */
+    struct cfg_duration base_interval, max_interval, window, retry_after;
+    struct cfg_u32 max_failures;
+};
+
+enum { CFG_ISOLATION_IN_PROCESS = 0, CFG_ISOLATION_PROCESS = 1 };
+enum { CFG_ON_FAILURE_CLOSED = 0, CFG_ON_FAILURE_OPEN = 1 };
+enum { CFG_LATE_CALLS_LENIENT = 0, CFG_LATE_CALLS_STRICT = 1 };
+struct cfg_golang { /* extensions.filters.http.golang.v3alpha.Config */
+    struct cfg_mark mark;
+    struct cfg_go_library library;
+    struct span plugin_name;
+    bool has_plugin_config;
+    struct cfg_any plugin_config;
+    int merge_policy; /* read nowhere, as on Envoy */
+    /* Ours: */
+    int late_calls, isolation, on_failure;
+    struct cfg_duration callback_timeout; /* default 10 s */
+    struct cfg_go_restarts restarts;
+    bool has_sandbox;
+    struct cfg_sandbox sandbox;
+};
+struct cfg_golang_router_plugin {
+    struct cfg_mark mark;
+    int override_case; /* 1 disabled, 2 config; required */
+    bool disabled;
+    struct cfg_any config;
+};
+struct cfg_golang_plugin_entry {
+    struct span key; /* plugin_name */
+    struct cfg_golang_router_plugin value;
+};
+struct cfg_golang_per_route { /* ConfigsPerRoute */
+    struct cfg_mark mark;
+    struct cfg_golang_plugin_entry *plugins_config;
+    size_t plugins_config_count;
+};
+
+struct cfg_golang_network { /* extensions.filters.network.golang.v3alpha.Config */
+    struct cfg_mark mark;
+    bool is_terminal_filter;
+    struct cfg_go_library library;
+    struct span plugin_name;
+    struct cfg_any plugin_config;
+    bool has_plugin_config;
+    bool pass_read_data; /* ours */
 };
 
 struct
     cfg_golang_cluster_specifier { /* extensions.router.cluster_specifier.golang.v3alpha.Config */
     struct cfg_mark mark;
-    struct span library_id, library_path, default_cluster;
+    struct cfg_go_library library;
+    struct span default_cluster;
     struct cfg_any config;
     bool has_config;
-    /* Ours: */
-    struct span gogc, go_memory_limit;
-    struct cfg_go_probe probe;
-    struct cfg_u32 go_seats;
-    struct cfg_duration seat_wait_timeout; /* default 1 s */
 };
 
+extern const struct cfg_schema cfg_schema_go_probe;
+extern const struct cfg_schema cfg_schema_hot_swap;
+extern const struct cfg_schema cfg_schema_golang;
+extern const struct cfg_schema cfg_schema_golang_per_route;
 extern const struct cfg_schema cfg_schema_golang_network;
 extern const struct cfg_schema cfg_schema_golang_cluster_specifier;

@@ -1,6 +1,6 @@
 /* native_config: sluice.filters.http.native as users write it. Conventions: types.h. */
 #pragma once
-#include "config/bootstrap.h"
+#include "config/golang_config.h"
 
 struct cfg_buf;
 

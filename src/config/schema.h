@@ -202,7 +202,7 @@ struct cfg_schema {
         .number = (num), .name = #member, .type = kind,                                            \
         .offset = CFG_OFFSET(T, member, CFG_C_##kind), __VA_ARGS__                                 \
     }
-/* The proto's name differs from the member's. */
+/* In the _AS forms the proto's name differs from the member's, which may be a part's: library.gogc. */
 #define FIELD_AS(T, num, proto, member, kind, ...)                                                 \
     {                                                                                              \
         .number = (num), .name = proto, .type = kind,                                              \
@@ -211,6 +211,11 @@ struct cfg_schema {
 #define WRAPPER(T, num, member, kind, ...)                                                         \
     {                                                                                              \
         .number = (num), .name = #member, .type = kind, .wrapped = true,                           \
+        .offset = CFG_OFFSET(T, member, CFG_W_##kind), __VA_ARGS__                                 \
+    }
+#define WRAPPER_AS(T, num, proto, member, kind, ...)                                               \
+    {                                                                                              \
+        .number = (num), .name = proto, .type = kind, .wrapped = true,                             \
         .offset = CFG_OFFSET(T, member, CFG_W_##kind), __VA_ARGS__                                 \
     }
 #define ENUM(T, num, member, which, ...)                                                           \
@@ -231,7 +236,6 @@ struct cfg_schema {
         .number = (num), .name = #member, .type = CFG_MESSAGE, .schema = &(which),                 \
         .is_inline = true, .offset = CFG_OFFSET(T, member, C), __VA_ARGS__                         \
     }
-/* Of these the proto's name differs from the member's. */
 #define POINTER_AS(T, num, proto, member, C, which, ...)                                           \
     {                                                                                              \
         .number = (num), .name = proto, .type = CFG_MESSAGE, .schema = &(which),                   \

@@ -53,13 +53,6 @@ extern const struct cfg_schema cfg_schema_listener_predicate;
 /* schema_socket.c */
 extern const struct cfg_schema cfg_schema_socket_option;
 
-/* schema_golang.c: GOGC and GOMEMLIMIT of a library. */
-struct cfg_loader;
-struct cfg_tree;
-struct cfg_path;
-void cfg_check_go_wishes(struct cfg_loader *loader, const struct cfg_tree *node,
-                         const struct cfg_path *path, struct span gogc, struct span limit);
-
 /* schema_listener.c, schema_cluster.c */
 extern const struct cfg_schema cfg_schema_listener;
 extern const struct cfg_schema cfg_schema_cluster;

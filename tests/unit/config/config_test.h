@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "config/config.h"
+#include "config/golang_config.h"
 
 #define TYPE "type.googleapis.com/"
 #define HCM_TYPE                                                                                   \

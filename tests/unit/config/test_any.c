@@ -107,7 +107,7 @@ static void a_typed_struct_is_unwrapped_in_a_slot(void **state) {
         struct config *config = load_ok(yaml);
         const struct cfg_any *any = &hcm_of(config)->http_filters[0].typed_config;
         assert_ptr_equal(any->schema, &cfg_schema_golang);
-        assert_span(((const struct cfg_golang *)any->message)->library_path, "b");
+        assert_span(((const struct cfg_golang *)any->message)->library.path, "b");
         assert_span(any->type_url, GOLANG_TYPE);
         config_unref(config);
     }

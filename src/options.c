@@ -40,6 +40,7 @@ enum option_id {
     OPT_HEAP_SPIKE,
     OPT_HEAP_SPIKE_DIR,
     OPT_NO_PROBE,
+    OPT_ISOLATE,
     OPT_INERT_VALUE,
     OPT_INERT,
 };
@@ -66,6 +67,7 @@ static const struct option long_options[] = {
     {"service-zone", required_argument, NULL, OPT_SERVICE_ZONE},
     {"descriptor-set", required_argument, NULL, OPT_DESCRIPTOR_SET},
     {"no-probe", no_argument, NULL, OPT_NO_PROBE},
+    {"isolate-extensions", no_argument, NULL, OPT_ISOLATE},
     {"print-config-docs", no_argument, NULL, OPT_PRINT_DOCS},
     {"print-config-schema", no_argument, NULL, OPT_PRINT_SCHEMA},
     {"heap-spike", required_argument, NULL, OPT_HEAP_SPIKE},
@@ -97,6 +99,8 @@ static const char help_text[] =
     "      --no-probe                   load libraries without trying them in a process of their "
     "own\n"
     "                                   first; with --mode validate none of their code runs\n"
+    "      --isolate-extensions         HTTP filters in Go run in host processes, as with\n"
+    "                                   isolation: PROCESS in each of their configurations\n"
     "      --service-node ID, --service-cluster NAME, --service-zone ZONE\n"
     "                                   in place of the bootstrap's node\n"
     "Running\n"
@@ -260,6 +264,9 @@ static void take(struct options *out, int id, const char *value) {
         break;
     case OPT_NO_PROBE:
         out->no_probe = true;
+        break;
+    case OPT_ISOLATE:
+        out->isolate_extensions = true;
         break;
     case OPT_ADMIN_ADDRESS_PATH:
         out->admin_address_path = value;

@@ -27,7 +27,8 @@ struct options {
     uint64_t heap_profile_rate;  /* bytes per sample on average; 0: off */
     uint64_t memory_limit_bytes; /* 0: none */
     bool allow_unknown_static_fields;
-    bool no_probe; /* Go libraries are loaded without being tried first */
+    bool no_probe;           /* Go libraries are loaded without being tried first */
+    bool isolate_extensions; /* isolation: PROCESS everywhere */
 };
 
 /* Prints what is wrong, or what was asked for (--help, --version), and then gives MODE_EXIT. */

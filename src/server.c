@@ -20,6 +20,7 @@
 #include "ext/go/go_cluster.h"
 #include "ext/go/go_filter.h"
 #include "ext/go/go_network.h"
+#include "ext/go/go_swap.h"
 #include "ext/native/native_filter.h"
 #include "ext/host/probe.h"
 #include "filter/json_router.h"
@@ -76,11 +77,13 @@ static void load(void *arg) {
                                    .allow_unknown = o->allow_unknown_static_fields};
     if (config_load(&source, &loading->config, &loading->problems) != 0)
         return;
-    const struct probe_options probe = {.disabled = o->no_probe, .always = is_validating};
+    const struct probe_options probe = {
+        .disabled = o->no_probe, .always = is_validating, .isolated = o->isolate_extensions};
     probe_config(config_bootstrap(loading->config), &probe, &loading->problems);
     /* The other mistakes are found all the same, in what is thrown away. */
     const bool is_dry = is_validating || cfg_problems_refuse(&loading->problems);
     go_config_set_dry(is_dry);
+    go_config_set_isolated(o->isolate_extensions);
     native_config_set_dry(is_dry);
     loading->snapshot = snapshot_build(loading->config, NULL, &loading->problems);
     loading->overload = overload_build(config_bootstrap(loading->config),
@@ -491,6 +494,8 @@ static bool start(void) {
     if (server.overload)
         overload_start(server.overload, server.snapshot);
     warm_clusters();
+    go_swap_start(server.snapshot->config,
+                  &(struct probe_options){.disabled = server.options->no_probe});
     if (file_watch_run() != 0) {
         LOG(log_main, LOG_CRITICAL, "out of memory at start");
         return false;

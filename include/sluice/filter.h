@@ -28,7 +28,7 @@
  *            called again, not even to be destroyed. What it had locked stays locked, what it allocated elsewhere
  *            stays allocated. Any other fault, as one in a libc function with a wrong pointer, ends Sluice.
  * Versions   A Sluice of the same major version loads plug-ins that need its minor version or an older one. What a plug-in
- *            needs is the header's version, 1.1 here, or what it says before it includes the header:
+ *            needs is the header's version, 1.2 here, or what it says before it includes the header:
  *
  *                #define SLUICE_NEEDS_MINOR 1
  *
@@ -48,7 +48,7 @@
 extern "C" {
 #endif
 
-enum { SLUICE_ABI_MAJOR = 1, SLUICE_ABI_MINOR = 1 };
+enum { SLUICE_ABI_MAJOR = 1, SLUICE_ABI_MINOR = 2 };
 #ifndef SLUICE_NEEDS_MINOR
 #define SLUICE_NEEDS_MINOR SLUICE_ABI_MINOR
 #endif
@@ -235,6 +235,16 @@ struct sluice_plugin {
      * sluice_merged_config. It may borrow from both; free_config gets it, and must not look at them. NULL: memory is
      * short. On a thread's stack; it may block. */
     void *(*merge_config)(void *config, void *route_config);
+
+    /* [1.2] The connection manager's access_log_options may ask for logs before the end. What is set as metadata in these
+     * two is seen by the line.
+     * flush_access_log_on_new_request: as the exchange begins, before `request`, with the request's head. May park. */
+    void (*log_start)(struct sluice_exchange *x, void *self);
+    /* access_log_flush_interval: each time it is over, also while another function of this instance waits, and beside
+     * one of sluice_blocking_call. It must not park, and looks on: what parks or changes a message is -EINVAL. Of the
+     * response and of trailers it sees what is complete. sluice_reply ends the exchange, as a fault does; who waits is told by
+     * -ECANCELED. */
+    void (*log_periodic)(struct sluice_exchange *x, void *self);
 };
 
 /* The plug-in's own; set before any of its functions is called. */
@@ -328,7 +338,8 @@ static inline size_t sluice_route_configs(struct sluice_exchange *x, void **conf
 }
 /* [1.1] `config`, merged with what applies here, by merge_config: the least specific place first, then the next into
  * what came of that. Each pair is merged once and kept, so asking is cheap. Without merge_config, or without places, it
- * is `config`. NULL: memory was short, or merge_config faulted; the client gets 500: return. May park. */
+ * is `config`. NULL: memory was short, or merge_config faulted; the client gets 500: return. May park; in log_periodic it
+ * is NULL if nobody has asked before. */
 static inline void *sluice_merged_config(struct sluice_exchange *x) {
     return sluice_host->merged_config(x);
 }

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 struct ext_buffer *ext_buffer_new(struct span borrowed) {
     struct ext_buffer *buffer = calloc(1, sizeof(*buffer));
@@ -14,11 +15,40 @@ struct ext_buffer *ext_buffer_new(struct span borrowed) {
     return buffer;
 }
 
+struct ext_buffer *ext_buffer_new_in_pipe(int pipe, size_t len) {
+    struct ext_buffer *buffer = ext_buffer_new(span_make(NULL, len));
+    if (buffer) {
+        buffer->pipe = pipe;
+        buffer->in_pipe = true;
+    }
+    return buffer;
+}
+
 void ext_buffer_free(struct ext_buffer *buffer) {
     if (!buffer)
         return;
     free(buffer->own);
     free(buffer);
+}
+
+/* The next len bytes of the pipe. */
+static int read_pipe(int pipe, char *to, size_t len) {
+    while (len > 0) {
+        ssize_t n = read(pipe, to, len);
+        if (n <= 0 && !(n < 0 && errno == EINTR))
+            return -EIO;
+        to += n < 0 ? 0 : n;
+        len -= n < 0 ? 0 : (size_t)n;
+    }
+    return 0;
+}
+
+static int copy_contents(struct ext_buffer *buffer, char *to) {
+    if (buffer->in_pipe)
+        return read_pipe(buffer->pipe, to, buffer->len);
+    if (buffer->len)
+        memcpy(to, buffer->data, buffer->len);
+    return 0;
 }
 
 /* A fresh allocation that holds the old contents with `front` bytes free before and `back` behind. */
@@ -27,13 +57,21 @@ static int move_to_new(struct ext_buffer *buffer, size_t front, size_t back) {
     char *own = malloc(room ? room : 1);
     if (!own)
         return -ENOMEM;
-    if (buffer->len)
-        memcpy(own + front, buffer->data, buffer->len);
+    int err = copy_contents(buffer, own + front);
+    if (err) {
+        free(own);
+        return err;
+    }
     free(buffer->own);
     buffer->own = own;
     buffer->room = room;
     buffer->data = own + front;
+    buffer->in_pipe = false;
     return 0;
+}
+
+int ext_buffer_look(struct ext_buffer *buffer) {
+    return buffer->in_pipe ? move_to_new(buffer, 0, 0) : 0;
 }
 
 int ext_buffer_own(struct ext_buffer *buffer) {
@@ -59,6 +97,7 @@ int ext_buffer_set(struct ext_buffer *buffer, struct span bytes) {
         memmove(buffer->own, bytes.ptr, bytes.len);
     buffer->data = buffer->own;
     buffer->len = bytes.len;
+    buffer->in_pipe = false; /* what is in there is nobody's */
     return 0;
 }
 
@@ -98,8 +137,17 @@ int ext_buffer_prepend(struct ext_buffer *buffer, struct span bytes) {
 
 void ext_buffer_drain(struct ext_buffer *buffer, uint64_t n) {
     size_t taken = n < buffer->len ? (size_t)n : buffer->len;
-    buffer->data += taken;
     buffer->len -= taken;
+    if (!buffer->in_pipe) {
+        buffer->data += taken;
+        return;
+    }
+    for (char gone[4096]; taken > 0;) {
+        size_t most = taken < sizeof gone ? taken : sizeof gone;
+        if (read_pipe(buffer->pipe, gone, most) != 0)
+            return; /* who looks next is told so */
+        taken -= most;
+    }
 }
 
 void ext_buffers_push(struct ext_buffers *list, struct ext_buffer *buffer) {

@@ -2,11 +2,15 @@
  *
  * Ownership  A buffer borrows its bytes from where they lie, or owns a malloc'ed copy. Borrowed bytes
  *            are copied at the first change, or by ext_buffer_own when they must outlive the reader's
- *            next step. A buffer belongs to one list; ext_buffers_clear and ext_buffer_free release.
+ *            next step. They may lie in a pipe of the kernel's, which is borrowed as well: then they are read out of
+ *            it at the first change, or look (ext_buffer_look). A buffer belongs to one list;
+ *            ext_buffers_clear and ext_buffer_free release.
  * Threads    None of its own: whoever holds the lock of the ext_stream, or the exchange's coroutine
  *            once the buffer has left the stream. malloc only, no P needed.
- * Errors     -ENOMEM, -EOVERFLOW past EXT_BUFFER_BYTES_MAX; the contents are then unchanged. */
+ * Errors     -ENOMEM, -EOVERFLOW past EXT_BUFFER_BYTES_MAX; the contents are then unchanged. -EIO: a pipe does not
+ *            hold what it should; they are lost. */
 #pragma once
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -18,11 +22,15 @@ enum { EXT_BUFFER_BYTES_MAX = 1 << 30 };
 
 struct ext_buffer {
     struct ext_buffer *next;
-    uint64_t handle; /* in ext_handles, while a side shows it; 0 otherwise */
-    const char *data;
+    uint64_t handle;  /* in ext_handles, while a side shows it; 0 otherwise */
+    const char *data; /* unless in_pipe; NULL with a length: in another process (ext_far.h) */
     size_t len;
-    char *own;   /* NULL: data is borrowed */
-    size_t room; /* bytes allocated at own */
+    char *own;      /* NULL: data is borrowed */
+    size_t room;    /* bytes allocated at own */
+    uint64_t far;   /* what that process calls it; 0: it is here */
+    int pipe;       /* if in_pipe: its end to read from */
+    bool in_pipe;   /* which it is no longer once it was taken out */
+    bool looked_at; /* or changed: since it was made, by who says so */
 };
 
 struct ext_buffers {
@@ -31,7 +39,12 @@ struct ext_buffers {
 
 /* NULL when memory is short. */
 MUST_CHECK struct ext_buffer *ext_buffer_new(struct span borrowed BORROWED_BY(result));
+/* Of the len bytes that a pipe holds, which has no others and does not block. NULL as above. */
+MUST_CHECK struct ext_buffer *ext_buffer_new_in_pipe(int pipe, size_t len);
 void ext_buffer_free(struct ext_buffer *buffer);
+
+/* Before data is looked at, of a buffer that may be in a pipe. */
+MUST_CHECK int ext_buffer_look(struct ext_buffer *buffer);
 
 MUST_CHECK int ext_buffer_own(struct ext_buffer *buffer);
 MUST_CHECK int ext_buffer_set(struct ext_buffer *buffer, struct span bytes);

@@ -74,16 +74,18 @@ static struct span put(char **at, struct span from) {
     return span_make(to, from.len);
 }
 
-static struct ext_past *copy_of(struct ext_facts *facts, const struct header_map *maps[2][2]) {
+/* facts NULL: none. */
+static struct ext_past *copy_of(struct ext_facts *facts, const struct ext_view maps[2][2]) {
     struct span *spans[FACTS_SPANS];
-    facts_spans(&facts->info, spans);
+    unsigned span_count = facts ? FACTS_SPANS : 0;
+    if (facts)
+        facts_spans(&facts->info, spans);
     size_t entries = 0, bytes = 1; /* an empty span has an address, too */
     for (unsigned i = 0; i < 4; i++) {
-        const struct header_map *map = maps[i / 2][i % 2];
-        entries += map ? map->count : 0;
-        bytes += map ? map->bytes : 0;
+        entries += maps[i / 2][i % 2].count;
+        bytes += maps[i / 2][i % 2].bytes;
     }
-    for (unsigned i = 0; i < FACTS_SPANS; i++)
+    for (unsigned i = 0; i < span_count; i++)
         bytes += spans[i]->len;
     struct ext_past *past = malloc(sizeof(*past) + entries * sizeof(struct header) + bytes);
     if (!past)
@@ -91,21 +93,30 @@ static struct ext_past *copy_of(struct ext_facts *facts, const struct header_map
     struct header *entry = past->entries;
     char *at = (char *)(past->entries + entries);
     for (unsigned i = 0; i < 4; i++) {
-        const struct header_map *map = maps[i / 2][i % 2];
+        const struct ext_view *map = &maps[i / 2][i % 2];
         struct ext_view *view = &past->maps[i / 2][i % 2];
-        *view = map ? (struct ext_view){entry, map->count, map->bytes} : (struct ext_view){0};
+        *view =
+            map->entries ? (struct ext_view){entry, map->count, map->bytes} : (struct ext_view){0};
         for (uint32_t k = 0; k < view->count; k++, entry++) {
             *entry = map->entries[k];
             entry->name_ptr = put(&at, header_name(entry)).ptr;
             entry->value_ptr = put(&at, header_value(entry)).ptr;
         }
     }
-    for (unsigned i = 0; i < FACTS_SPANS; i++)
+    for (unsigned i = 0; i < span_count; i++)
         *spans[i] = put(&at, *spans[i]);
-    past->facts = *facts;
+    if (facts)
+        past->facts = *facts;
     past->notes = (struct ext_notes){0};
     past->has_edited[0] = past->has_edited[1] = false;
     return past;
+}
+
+static struct ext_past *copy_of_maps(struct ext_facts *facts, const struct header_map *maps[2][2]) {
+    struct ext_view views[2][2];
+    for (unsigned i = 0; i < 4; i++)
+        views[i / 2][i % 2] = ext_view_of(maps[i / 2][i % 2]);
+    return copy_of(facts, (const struct ext_view(*)[2])views);
 }
 
 struct ext_past *ext_past_take(struct ext_stream *stream, struct exchange *x,
@@ -118,7 +129,7 @@ struct ext_past *ext_past_take(struct ext_stream *stream, struct exchange *x,
     ext_unlock(stream);
     forget_others(&facts, x);
     /* Nobody but this coroutine changes what facts and maps borrow. */
-    struct ext_past *past = copy_of(&facts, maps);
+    struct ext_past *past = copy_of_maps(&facts, maps);
     if (!past)
         return NULL;
     struct metadata *metadata = exchange_metadata(x);
@@ -161,7 +172,11 @@ struct ext_past *ext_past_look(struct ext_stream *stream, struct exchange *x,
     }
     struct ext_facts facts = stream->facts;
     ext_unlock(stream);
-    return copy_of(&facts, maps);
+    return copy_of_maps(&facts, maps);
+}
+
+struct ext_past *ext_past_of(const struct ext_view maps[2][2]) {
+    return copy_of(NULL, maps);
 }
 
 static bool is_lent(const struct ext_side *side) {

@@ -25,6 +25,8 @@ void ext_past_free(struct ext_past *past);
 /* Copies of the maps, which nobody is at work on at this moment. NULL when memory is short. */
 MUST_CHECK struct ext_past *ext_past_look(struct ext_stream *stream, struct exchange *x,
                                           const struct header_map *maps[2][2]);
+/* The same of maps that are the caller's to look at, without an exchange. */
+MUST_CHECK struct ext_past *ext_past_of(const struct ext_view maps[2][2]);
 /* Foreign code that is told of this log may look at both sides until ext_past_hide, however they come and go meanwhile:
  * a side that is lent stays what it is, edits, continue, reply and all, and one that is not, or no longer, shows the
  * copies. Edits of these go nowhere. No side is lent anew in between. told: as ext_stream_open_log. */

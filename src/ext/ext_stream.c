@@ -105,6 +105,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "ext/ext_far.h"
 #include "ext/ext_handles.h"
 #include "ext/ext_stream_internal.h"
 #include "proxy/downstream.h"
@@ -196,7 +197,7 @@ bool ext_stream_end(struct ext_stream *stream) {
     return lent;
 }
 
-static struct ext_view view_of(const struct header_map *map) {
+struct ext_view ext_view_of(const struct header_map *map) {
     static const struct header none; /* an empty map is there, though it has no array */
     if (!map)
         return (struct ext_view){0};
@@ -236,6 +237,22 @@ static struct ext_sight sight_of(struct exchange *x) {
     };
 }
 
+void ext_side_show_locked(struct ext_side *side, const struct ext_showing *showing) {
+    ASSERT(side->phase == EXT_NOT_LENT);
+    if (showing->headers.entries || !side->headers_late)
+        side->headers = showing->headers;
+    side->trailers = showing->trailers;
+    if (showing->phase == EXT_HEADERS)
+        ext_room_tell(&side->header_room, &side->headers);
+    if (showing->phase == EXT_TRAILERS)
+        ext_room_tell(&side->trailer_room, &side->trailers);
+    side->abandoned = false;
+    side->continued = false;
+    if (showing->buffer)
+        ext_buffers_push(&side->shown, showing->buffer);
+    side->phase = showing->phase;
+}
+
 int ext_side_lend(struct ext_stream *stream, struct exchange *x, enum ext_direction direction,
                   const struct ext_loan *loan, uint64_t *handle) {
     struct ext_side *side = &stream->sides[direction];
@@ -248,31 +265,21 @@ int ext_side_lend(struct ext_stream *stream, struct exchange *x, enum ext_direct
             return -ENOMEM;
     }
     *handle = made;
+    if (buffer)
+        buffer->handle = made;
+    const struct ext_showing showing = {loan->phase, ext_view_of(loan->headers),
+                                        ext_view_of(loan->trailers), buffer};
     ext_lock(stream);
-    ASSERT(side->phase == EXT_NOT_LENT);
     ASSERT(!stream->destroyed);
     ext_facts_note_locked(stream, x);
     side->sight = sight_of(x);
-    if (loan->headers || !side->headers_late)
-        side->headers = view_of(loan->headers);
-    side->trailers = view_of(loan->trailers);
-    if (loan->phase == EXT_HEADERS)
-        ext_room_tell(&side->header_room, &side->headers);
-    if (loan->phase == EXT_TRAILERS)
-        ext_room_tell(&side->trailer_room, &side->trailers);
-    side->abandoned = false;
-    side->continued = false;
-    if (buffer) {
-        buffer->handle = made;
-        ext_buffers_push(&side->shown, buffer);
-    }
-    side->phase = loan->phase;
+    ext_side_show_locked(side, &showing);
     ext_unlock(stream);
     return 0;
 }
 
 int ext_side_await(struct ext_stream *stream, struct exchange *x, enum ext_direction direction,
-                   int *status) {
+                   int *status, bool *prompt) {
     struct ext_side *side = &stream->sides[direction];
     int result = 0;
     while (result == 0) {
@@ -285,6 +292,7 @@ int ext_side_await(struct ext_stream *stream, struct exchange *x, enum ext_direc
         } else if (side->continued) {
             side->continued = false;
             *status = side->status;
+            *prompt = side->prompt;
             result = 1;
         } else {
             side->waiter = rt_self();
@@ -300,16 +308,18 @@ int ext_side_await(struct ext_stream *stream, struct exchange *x, enum ext_direc
     return result;
 }
 
-void ext_side_take_back(struct ext_stream *stream, enum ext_direction direction,
-                        struct ext_taken *taken) {
-    struct ext_side *side = &stream->sides[direction];
-    ext_lock(stream);
+void ext_side_take_back_locked(struct ext_stream *stream, struct ext_side *side,
+                               struct ext_taken *taken) {
     ASSERT(side->phase != EXT_NOT_LENT);
     side->phase = EXT_NOT_LENT;
     side->continued = false;
     views_end_locked(stream, side);
     side->sight = (struct ext_sight){0};
-    *taken = (struct ext_taken){.edits = side->edits, .added = side->added, .reply = side->reply};
+    const struct ext_buffer *newest = side->shown.last;
+    *taken = (struct ext_taken){.edits = side->edits,
+                                .added = side->added,
+                                .reply = side->reply,
+                                .looked_at = newest && newest->looked_at};
     side->edits = side->last_edit = NULL;
     side->edit_count = 0;
     side->edit_bytes = 0;
@@ -317,11 +327,17 @@ void ext_side_take_back(struct ext_stream *stream, enum ext_direction direction,
     side->added_bytes = 0;
     side->reply = NULL;
     /* A route is chosen by the request. The other side may come back while Go still has that. */
-    if (direction == EXT_REQUEST) {
+    if (side->direction == EXT_REQUEST) {
         taken->clear_route = stream->clear_route;
         taken->refresh_route = stream->refresh_route;
         stream->clear_route = stream->refresh_route = false;
     }
+}
+
+void ext_side_take_back(struct ext_stream *stream, enum ext_direction direction,
+                        struct ext_taken *taken) {
+    ext_lock(stream);
+    ext_side_take_back_locked(stream, &stream->sides[direction], taken);
     ext_unlock(stream);
 }
 
@@ -342,39 +358,51 @@ void ext_side_abandon(struct ext_stream *stream, enum ext_direction direction) {
     ext_unlock(stream);
 }
 
+void ext_side_freeze_locked(struct ext_side *side, struct header *entries,
+                            const struct ext_view *view) {
+    free(side->frozen);
+    side->frozen = entries;
+    side->headers_late = entries != NULL;
+    side->headers =
+        entries ? (struct ext_view){entries, view->count, view->bytes} : (struct ext_view){0};
+}
+
 void ext_side_freeze(struct ext_stream *stream, enum ext_direction direction,
                      const struct header_map *headers) {
-    struct ext_side *side = &stream->sides[direction];
     size_t size = (headers->count ? headers->count : 1) * sizeof(struct header);
     struct header *copy = malloc(size);
     if (copy && headers->count)
         memcpy(copy, headers->entries, headers->count * sizeof(struct header));
+    const struct ext_view view = ext_view_of(headers);
     ext_lock(stream);
-    free(side->frozen);
-    side->frozen = copy;
-    side->headers_late = copy != NULL;
-    side->headers =
-        copy ? (struct ext_view){copy, headers->count, headers->bytes} : (struct ext_view){0};
+    ext_side_freeze_locked(&stream->sides[direction], copy, &view);
     ext_unlock(stream);
+}
+
+void ext_side_release_locked(struct ext_side *side, struct ext_buffers *to) {
+    end_handles_locked(side);
+    ext_buffers_move(to, &side->shown);
 }
 
 void ext_side_release(struct ext_stream *stream, enum ext_direction direction,
                       struct ext_buffers *to) {
-    struct ext_side *side = &stream->sides[direction];
     struct ext_buffers dropped = {0};
     ext_lock(stream);
-    end_handles_locked(side);
-    ext_buffers_move(to ? to : &dropped, &side->shown);
+    ext_side_release_locked(&stream->sides[direction], to ? to : &dropped);
     ext_unlock(stream);
     ext_buffers_clear(&dropped);
 }
 
-void ext_side_drop_newest(struct ext_stream *stream, enum ext_direction direction) {
-    struct ext_side *side = &stream->sides[direction];
-    ext_lock(stream);
+struct ext_buffer *ext_side_pop_newest_locked(struct ext_side *side) {
     struct ext_buffer *newest = ext_buffers_pop_last(&side->shown);
     if (newest)
         end_handle_locked(side, newest);
+    return newest;
+}
+
+void ext_side_drop_newest(struct ext_stream *stream, enum ext_direction direction) {
+    ext_lock(stream);
+    struct ext_buffer *newest = ext_side_pop_newest_locked(&stream->sides[direction]);
     ext_unlock(stream);
     ext_buffer_free(newest);
 }
@@ -411,8 +439,8 @@ void ext_views_log_locked(struct ext_stream *stream, const struct ext_view maps[
 
 void ext_stream_open_log(struct ext_stream *stream, struct exchange *x,
                          const struct header_map *maps[2][2], bool told) {
-    const struct ext_view views[2][2] = {{view_of(maps[0][0]), view_of(maps[0][1])},
-                                         {view_of(maps[1][0]), view_of(maps[1][1])}};
+    const struct ext_view views[2][2] = {{ext_view_of(maps[0][0]), ext_view_of(maps[0][1])},
+                                         {ext_view_of(maps[1][0]), ext_view_of(maps[1][1])}};
     ext_lock(stream);
     ext_facts_note_locked(stream, x);
     ext_views_log_locked(stream, views, told);
@@ -455,6 +483,7 @@ void ext_side_continue_locked(struct ext_side *side, int status) {
     if (side->phase == EXT_NOT_LENT || side->abandoned || side->continued || side->reply)
         return;
     side->continued = true;
+    side->prompt = false;
     side->status = status;
     wake_locked(side);
 }
@@ -475,6 +504,10 @@ void ext_stream_clear_route_locked(struct ext_stream *stream, bool refresh) {
     if (!refresh)
         return;
     stream->refresh_route = true;
+    if (stream->far) {
+        stream->far->itab->refreshed(stream->far);
+        return;
+    }
     if (!side->headers.entries || side->headers_late || !stream->facts.routes)
         return;
     /* Without memory the route stays the old one. */

@@ -30,6 +30,7 @@
 #include "rt/rt.h"
 
 struct exchange;
+struct ext_far;
 struct filter_state_object;
 struct route_table;
 
@@ -101,7 +102,8 @@ struct ext_side {
     struct ext_buffers added;
     size_t added_bytes;
     bool continued;
-    int status; /* of continued */
+    bool prompt; /* by the callback itself, in a host process, as it returned */
+    int status;  /* of continued */
     struct ext_reply *reply;
     struct g *waiter;
 };
@@ -113,6 +115,8 @@ struct ext_stream {
     /* While a log in between runs (ext_past_show): what a side shows that is not lent, [direction][trailers]. */
     const struct ext_view (*aside)[2];
     bool clear_route, refresh_route;
+    struct ext_far
+        *far; /* ext_far.h; NULL: the exchange is here. Set before foreign code knows the stream */
     /* For what is noted of it. NULL before the first loan, and when it is gone: then what is left of
      * that, borrowed of its past; else NULLs. */
     struct exchange *x;
@@ -151,10 +155,10 @@ MUST_CHECK int ext_side_lend(struct ext_stream *stream, struct exchange *x,
                              enum ext_direction direction, const struct ext_loan *loan,
                              uint64_t *handle);
 
-/* Parks until foreign code continued (1, *status set and consumed) or replied (2). -ECANCELED when
+/* Parks until foreign code continued (1, *status and *prompt set and consumed) or replied (2). -ECANCELED when
  * the exchange is over: then call ext_side_abandon. */
 int ext_side_await(struct ext_stream *stream, struct exchange *x, enum ext_direction direction,
-                   int *status);
+                   int *status, bool *prompt);
 
 /* Ends the loan. Everything in *taken is owned by the caller: free with ext_taken_fini. A continue
  * that nobody consumed is dropped. */
@@ -163,6 +167,7 @@ struct ext_taken {
     struct ext_buffers added;
     struct ext_reply *reply;
     bool clear_route, refresh_route; /* of the request's side */
+    bool looked_at;                  /* at the newest shown buffer, or it was changed */
 };
 void ext_side_take_back(struct ext_stream *stream, enum ext_direction direction,
                         struct ext_taken *taken);

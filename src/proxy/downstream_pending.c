@@ -115,7 +115,7 @@ static bool holds(const struct cfg_listener_predicate *rule, struct downstream *
     switch (rule->rule_case) {
     case CFG_PREDICATE_AND:
         set = rule->and_match;
-        /* fall through */
+        __attribute__((fallthrough));
     case CFG_PREDICATE_OR:
         for (size_t i = 0; i < set->rules_count; i++)
             if (holds(&set->rules[i], d) != (rule->rule_case == CFG_PREDICATE_AND))

@@ -45,9 +45,11 @@ void exchange_log(struct exchange *x, enum filter_log_phase phase) {
                                                : FORMAT_EVENT_DOWNSTREAM_START);
 }
 
-void exchange_log_lines(struct exchange *x, enum format_event event) {
-    const struct message response = x->response; /* nothing parks before it is put back */
-    const int64_t rx_first_ns = x->info.upstream_rx_first_ns;
+void exchange_moment_begin(struct exchange *x, struct exchange_moment *aside) {
+    *aside =
+        (struct exchange_moment){x->response, x->request.trailers, x->info.upstream_rx_first_ns};
+    if (!x->request_complete)
+        header_map_init(&x->request.trailers, &x->arena);
     if (x->state == EXCHANGE_REQUEST) {
         message_init(&x->response, &x->arena);
         x->info.upstream_rx_first_ns = 0;
@@ -58,9 +60,19 @@ void exchange_log_lines(struct exchange *x, enum format_event event) {
         x->info.bytes_sent = x->sending->body_bytes;
         x->info.header_bytes_sent = x->sending->head_bytes;
     }
+}
+
+void exchange_moment_end(struct exchange *x, const struct exchange_moment *aside) {
+    x->response = aside->response;
+    x->request.trailers = aside->request_trailers;
+    x->info.upstream_rx_first_ns = aside->upstream_rx_first_ns;
+}
+
+void exchange_log_lines(struct exchange *x, enum format_event event) {
+    struct exchange_moment aside;
+    exchange_moment_begin(x, &aside);
     write_lines(x, event);
-    x->response = response;
-    x->info.upstream_rx_first_ns = rx_first_ns;
+    exchange_moment_end(x, &aside);
 }
 
 static void flush(void *arg) {

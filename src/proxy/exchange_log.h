@@ -15,6 +15,16 @@ COLD void exchange_log_periodic(struct exchange *x);
 /* Lines alone, of this moment. */
 COLD void exchange_log_lines(struct exchange *x, enum format_event event);
 
+/* What others of the exchange's coroutines, which are parked somewhere, may be in the middle of, put aside: what is left
+ * to be seen is whole. Nothing parks until it is put back, and nothing of the messages is changed. */
+struct exchange_moment {
+    struct message response;
+    struct header_map request_trailers;
+    int64_t upstream_rx_first_ns;
+};
+COLD void exchange_moment_begin(struct exchange *x, struct exchange_moment *aside);
+COLD void exchange_moment_end(struct exchange *x, const struct exchange_moment *aside);
+
 /* Private. */
 COLD void exchange_log_leave(struct exchange *x);
 /* Before the end is logged: a coroutine that logs in the exchange's name lets go of it. */

@@ -138,7 +138,7 @@ struct go_block *go_block_new(const struct go_plugin *plugin, unsigned shard) {
     struct go_block *block = get_block(shard);
     if (!block)
         return NULL;
-    block->entered = false;
+    block->entered = block->remote = false;
     block->library = plugin->library;
     block->plugin = plugin;
     block->counts = (struct go_counts){0};
@@ -192,7 +192,7 @@ void go_block_end(struct go_block *block, unsigned shard) {
         lent->replied[i] = block->stream.sides[i].replied;
     const struct go_counts counts = block->counts;
     ext_unlock(&block->stream);
-    if (block->entered) {
+    if (block->entered || block->remote) {
         stats_bump(stats_cells(shard), block->plugin->stats.slots[GO_STAT_REQUESTS], 1);
         go_plugin_stats_add(&block->plugin->stats, shard, &counts);
     }

@@ -16,6 +16,7 @@ struct go_block {
     struct loan loan;     /* of lent: the exchange's lease on it */
     struct go_lent *lent; /* valid while there is an exchange, whatever Go does */
     bool entered;         /* Go knows lent's address, and gives it back */
+    bool remote;          /* a host process has heard of it, and says what it counts */
     const struct go_library *library;
     const struct go_plugin *plugin;
     struct ext_stream stream;

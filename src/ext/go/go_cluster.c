@@ -21,6 +21,7 @@
 #include "ext/go/go_lent.h"
 #include "ext/go/go_library.h"
 #include "ext/go/go_log.h"
+#include "ext/go/go_origin.h"
 #include "ext/go/go_plugin.h"
 #include "ext/go/go_seats.h"
 
@@ -29,8 +30,14 @@ enum { FIRST_ROOM = 256, NAME_MAX = 8192 };
 
 const char go_cluster_key[] = "cluster specifier";
 
+struct go_cluster_config {
+    struct go_user user;                            /* of struct go_cluster */
+    const struct cfg_golang_cluster_specifier *cfg; /* of the snapshot */
+};
+
+/* In one copy of the library. */
 struct go_cluster {
-    struct go_library *library; /* NULL: built dry */
+    struct go_edition edition;
     struct go_plugin *plugin;
     struct span default_cluster; /* of the config */
     uint64_t id;
@@ -86,9 +93,9 @@ struct specify_call {
 static void call_specify(void *arg) {
     struct specify_call *call = arg;
     const struct go_cluster *cluster = call->cluster;
-    call->len = cluster->library->fn.cluster.specify((uint64_t)(uintptr_t)cluster, call->handle,
-                                                     cluster->id, (uint64_t)(uintptr_t)call->buffer,
-                                                     call->room);
+    call->len = cluster->edition.library->fn.cluster.specify(
+        (uint64_t)(uintptr_t)cluster, call->handle, cluster->id, (uint64_t)(uintptr_t)call->buffer,
+        call->room);
 }
 
 static NOINLINE void tell_of_the_length(struct go_cluster *cluster, int64_t len) {
@@ -96,7 +103,7 @@ static NOINLINE void tell_of_the_length(struct go_cluster *cluster, int64_t len)
         LOG(log_golang, LOG_ERROR,
             "the cluster specifier of %s gave a name of %lld bytes, but a name has %d at most: "
             "such requests go to default_cluster",
-            cluster->library->path, (long long)len, (int)NAME_MAX);
+            cluster->edition.library->path, (long long)len, (int)NAME_MAX);
 }
 
 /* False: memory is short. len 0 also when there was no seat. */
@@ -112,9 +119,8 @@ static bool specify(struct specify_call *call, struct arena *arena, size_t room,
     return true;
 }
 
-static struct span choose(void *config, const struct header_map *headers, struct arena *arena,
-                          unsigned shard) {
-    struct go_cluster *cluster = config;
+static struct span choose_in(struct go_cluster *cluster, const struct header_map *headers,
+                             struct arena *arena, unsigned shard) {
     const struct go_plugin_stats *stats = &cluster->plugin->stats;
     struct specify_call call = {.cluster = cluster};
     struct go_cluster_question *question = ask(headers, shard, &call.handle);
@@ -138,55 +144,83 @@ static struct span choose(void *config, const struct header_map *headers, struct
     return cluster->default_cluster;
 }
 
+static struct span choose(void *arg, const struct header_map *headers, struct arena *arena,
+                          unsigned shard) {
+    const struct go_cluster_config *config = arg;
+    struct go_edition *edition = go_user_current(&config->user);
+    go_library_lease(edition->library, shard);
+    struct span name =
+        choose_in(container_of(edition, struct go_cluster, edition), headers, arena, shard);
+    go_library_release(edition->library, shard);
+    return name;
+}
+
 /* ---- configuration ---- */
-
-struct plugin_call {
-    const struct go_library *library;
-    const char *bytes;
-    size_t len;
-    uint64_t id;
-};
-
-static void call_new(void *arg) {
-    struct plugin_call *call = arg;
-    call->id = call->library->fn.cluster.new_plugin((uint64_t)(uintptr_t)call->bytes, call->len);
-}
-
-static void call_destroy(void *arg) {
-    const struct plugin_call *call = arg;
-    call->library->fn.cluster.destroy_plugin(call->id);
-}
 
 static struct go_library *library_of(const struct cfg_golang_cluster_specifier *cfg,
                                      struct cfg_problems *problems) {
-    const struct go_library_wish wish = {cfg->gogc, cfg->go_memory_limit};
-    struct go_library *library =
-        go_library_named(cfg->library_id, cfg->library_path, &wish, &cfg->mark, problems);
-    if (library && !(library->fn.cluster.new_plugin && library->fn.cluster.specify)) {
+    return go_library_named(&cfg->library, false, &cfg->mark, problems);
+}
+
+/* False when memory is short. */
+static bool seat(struct go_cluster *cluster, struct go_library *library,
+                 const struct cfg_golang_cluster_specifier *cfg, struct cfg_problems *problems) {
+    cluster->edition.library = library;
+    cluster->default_cluster = cfg->default_cluster;
+    cluster->seat_wait_ns = go_seat_wait_ns(&cfg->library);
+    cluster->plugin = go_plugin_get(library, GO_PLUGIN_CLUSTER, SPAN_LIT(NAME));
+    bool has_seats =
+        go_seats_settled(library, GO_SEATS_OF_CALLS, &cfg->library, &cfg->mark, problems) != NULL;
+    return cluster->plugin && has_seats;
+}
+
+static struct go_edition *make(struct go_user *user, struct go_library *library,
+                               struct cfg_problems *problems) {
+    const struct cfg_golang_cluster_specifier *cfg =
+        container_of(user, struct go_cluster_config, user)->cfg;
+    if (!(library->fn.cluster.new_plugin && library->fn.cluster.specify)) {
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark, "%s has no cluster specifier",
                         library->path);
         return NULL;
     }
-    return library;
+    size_t len;
+    struct go_cluster *cluster = calloc(1, sizeof *cluster);
+    char *bytes = go_any_bytes(cfg->has_config ? &cfg->config : NULL, &len);
+    if (!cluster || !bytes || !seat(cluster, library, cfg, problems)) {
+        cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark, "out of memory");
+        free(cluster);
+        free(bytes);
+        return NULL;
+    }
+    cluster->id = library->fn.cluster.new_plugin((uint64_t)(uintptr_t)bytes, len);
+    free(bytes);
+    if (cluster->id == 0) {
+        cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark,
+                        "the cluster specifier of %s refused its config", library->path);
+        free(cluster);
+        return NULL;
+    }
+    return &cluster->edition;
 }
 
-static void free_config(void *config) {
-    struct go_cluster *cluster = config;
-    if (cluster->id && cluster->library->fn.cluster.destroy_plugin)
-        go_on_thread_stack(call_destroy,
-                           &(struct plugin_call){.library = cluster->library, .id = cluster->id});
-    free(cluster);
+static void drop(struct go_edition *edition) {
+    const struct go_library *library = edition->library;
+    if (library->fn.cluster.destroy_plugin)
+        library->fn.cluster.destroy_plugin(container_of(edition, struct go_cluster, edition)->id);
 }
 
-/* 0 or -ENOMEM. */
-static int seat(struct go_cluster *cluster, const struct cfg_golang_cluster_specifier *cfg,
-                struct cfg_problems *problems) {
-    if (!cluster->library)
-        return 0;
-    cluster->plugin = go_plugin_get(cluster->library, GO_PLUGIN_CLUSTER, SPAN_LIT(NAME));
-    bool has_seats = go_seats_settled(cluster->library, GO_SEATS_OF_CALLS, &cfg->go_seats,
-                                      &cfg->mark, problems) != NULL;
-    return cluster->plugin && has_seats ? 0 : -ENOMEM;
+static void free_edition(struct go_edition *edition) {
+    free(container_of(edition, struct go_cluster, edition));
+}
+
+static const struct go_user_itab user_itab = {.make = make, .drop = drop, .free = free_edition};
+
+static void free_config(void *arg) {
+    struct go_cluster_config *config = arg;
+    if (!config)
+        return;
+    go_user_remove(&config->user);
+    free(config);
 }
 
 static int build(const struct cfg_any *typed_config, struct cfg_problems *problems, void **out) {
@@ -194,38 +228,25 @@ static int build(const struct cfg_any *typed_config, struct cfg_problems *proble
     struct go_library *library = go_config_is_dry() ? NULL : library_of(cfg, problems);
     if (!library && !go_config_is_dry())
         return -EINVAL;
-    struct plugin_call call = {.library = library};
-    struct go_cluster *cluster = calloc(1, sizeof *cluster);
-    char *bytes = go_any_bytes(cfg->has_config ? &cfg->config : NULL, &call.len);
-    if (cluster)
-        *cluster = (struct go_cluster){.library = library,
-                                       .default_cluster = cfg->default_cluster,
-                                       .seat_wait_ns = go_seat_wait_ns(&cfg->seat_wait_timeout)};
-    if (!cluster || !bytes || seat(cluster, cfg, problems) != 0) {
+    struct go_cluster_config *config = calloc(1, sizeof *config);
+    if (!config) {
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark, "out of memory");
-        free(cluster);
-        free(bytes);
         return -EINVAL;
     }
-    call.bytes = bytes;
-    if (library)
-        go_on_thread_stack(call_new, &call);
-    free(bytes);
-    if (library && call.id == 0) {
-        cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark,
-                        "the cluster specifier of %s refused its config", library->path);
-        free(cluster);
+    config->cfg = cfg;
+    if (library && go_user_add(&config->user, library->origin, &user_itab, problems) != 0) {
+        free(config);
         return -EINVAL;
     }
-    cluster->id = call.id;
-    *out = cluster;
+    *out = config;
     return 0;
 }
 
-static void label(const void *config, struct doing_labels *labels) {
-    const struct go_cluster *cluster = config;
-    if (cluster->plugin)
-        *labels = cluster->plugin->labels;
+static void label(const void *arg, struct doing_labels *labels) {
+    const struct go_cluster_config *config = arg;
+    struct go_edition *edition = go_user_current(&config->user);
+    if (edition)
+        *labels = container_of(edition, struct go_cluster, edition)->plugin->labels;
 }
 
 const struct cluster_specifier_kind cluster_specifier_kind_golang = {

@@ -9,6 +9,7 @@
 #include "ext/ext_handles.h"
 #include "ext/ext_past.h"
 #include "ext/go/go_log.h"
+#include "ext/go/go_remote.h"
 #include "proxy/exchange.h"
 
 /* ---- calls ---- */
@@ -93,6 +94,7 @@ static void finish(const struct ending *ending) {
     go_sitting_call(sitting, run_destroy, &call);
     seat_leave(sitting->seats, sitting->seat);
     go_block_end(ending->block, sitting->shard);
+    go_library_release(sitting->plugin->library, sitting->shard);
     ext_past_free(ending->past);
 }
 
@@ -136,12 +138,19 @@ void go_end_destroy(struct exchange *x, void *self) {
     go_side_fini(&filter->sides[EXT_REQUEST]);
     go_side_fini(&filter->sides[EXT_RESPONSE]);
     filter->block = NULL;
+    if (filter->remote) {
+        bool lent = ext_stream_end(&block->stream);
+        go_remote_end(filter, lent ? GO_DESTROY_TERMINATE : GO_DESTROY_NORMAL);
+        go_block_end(block, x->shard);
+        return;
+    }
     if (!filter->past)
         (void)ext_stream_end(&block->stream);
     if (!block->entered) {
         if (filter->sitting.seat)
             seat_leave(filter->sitting.seats, filter->sitting.seat);
         go_block_end(block, x->shard);
+        go_library_release(filter->sitting.plugin->library, x->shard);
         return;
     }
     const struct ending ending = {.sitting = filter->sitting, .block = block, .past = filter->past};
@@ -188,23 +197,24 @@ static void log_between(const struct go_sitting *sitting, struct go_block *block
 }
 
 static void log_periodic(const struct go_filter *filter) {
-    const struct go_sitting sitting = filter->sitting;
-    const struct go_library_stats *stats = &filter->config->library->stats;
+    struct go_sitting sitting = filter->sitting;
     struct go_block *block = filter->block;
+    if (block && filter->remote) {
+        const struct header_map *maps[2][2];
+        look_at(filter->x, maps);
+        go_remote_log(filter, GO_LOG_PERIODIC, false, maps);
+        return;
+    }
     if (!block || !block->entered)
         return;
     const uint64_t handle = block->lent->block;
     void *same = handle_lease(&ext_handles, handle, go_block_key);
     ASSERT(same == block);
-    int err = seat_lock(sitting.seat, 0);
-    if (err) {
-        stat_inc(stats->seat_waits, sitting.shard);
-        err = seat_lock(sitting.seat, filter->config->seat_wait_ns);
-    }
+    int err = go_sitting_hold(&sitting, 0);
+    if (err)
+        err = go_sitting_wait(&sitting, filter->config->seat_wait_ns);
     if (err == 0)
         log_between(&sitting, block);
-    else if (err == -ETIMEDOUT)
-        stat_inc(stats->seat_timeouts, sitting.shard);
     handle_release(&ext_handles, handle);
 }
 
@@ -220,6 +230,7 @@ void go_end_log(struct exchange *x, void *self, enum filter_log_phase phase) {
     if (!block)
         return;
     bool at_end = phase == FILTER_LOG_END;
+    bool known = filter->remote && filter->remote->lane;
     struct header_map *maps[2][2] = {
         {&x->request.headers, at_end ? or_absent(&x->request.trailers) : NULL},
         {at_end ? or_absent(&x->response.headers) : NULL,
@@ -241,7 +252,10 @@ void go_end_log(struct exchange *x, void *self, enum filter_log_phase phase) {
         return;
     struct ext_edit *edits[2];
     ext_stream_open_log(&block->stream, x, shown, is_told(block));
-    go_sitting_call(&filter->sitting, run_log, &call);
+    if (filter->remote)
+        go_remote_log(filter, call.type, at_end && known, shown);
+    else
+        go_sitting_call(&filter->sitting, run_log, &call);
     ext_stream_close_log(&block->stream, edits);
     for (int i = 0; i < 2; i++) { /* the access log shows what OnLog changed */
         if (ext_edits_apply(edits[i], (enum ext_direction)i, maps[i][0], maps[i][1]) != 0)

@@ -41,6 +41,7 @@ int envoyGoFilterHttpContinue(void *s, int status) {
     else if (gate.side->phase != EXT_NOT_LENT && status != GO_LOCAL_REPLY)
         LOG(log_golang, LOG_ERROR, "plugin %.*s: Continue(%d) does not fit its phase; ignored",
             (int)go_gate_plugin(&gate).len, go_gate_plugin(&gate).ptr, status);
+    go_gate_decided(&gate);
     return go_gate_leave(&gate, GO_OK);
 }
 
@@ -79,7 +80,7 @@ int envoyGoFilterHttpSendLocalReply(void *s, int status, void *body, int body_le
                       go_gate_input(details, details_len), list, count, &refused);
     free(list);
     if (refused) {
-        stat_add(go_stats.refused_edits, STATS_SHARD_FOREIGN, refused);
+        go_stats_count(GO_REFUSED_EDITS, refused);
         LOG(log_golang, LOG_DEBUG, "plugin %.*s: %u headers of its local reply left out",
             (int)go_gate_plugin(&gate).len, go_gate_plugin(&gate).ptr, refused);
     }
@@ -89,6 +90,7 @@ int envoyGoFilterHttpSendLocalReply(void *s, int status, void *body, int body_le
     gate.block->counts.local_replies++;
     gate.block->counts.body_bytes_from_go += reply->body.len;
     ext_side_reply_locked(gate.side, reply);
+    go_gate_decided(&gate);
     return go_gate_leave(&gate, GO_OK);
 }
 
@@ -113,6 +115,7 @@ int envoyGoFilterHttpSendPanicReply(void *s, void *details, int details_len) {
     reply->panic = true;
     reply->grpc_status = 13; /* INTERNAL; Envoy's 0 would read as success */
     ext_side_reply_locked(gate.side, reply);
+    go_gate_decided(&gate);
     return go_gate_leave(&gate, GO_OK);
 }
 
@@ -226,7 +229,7 @@ static int edit(void *s, bool trailers, enum ext_edit_kind kind, struct span nam
         return go_gate_leave(&gate, GO_INVALID_PHASE);
     int err = ext_side_edit_locked(gate.side, trailers, kind, name, value);
     if (err) {
-        stat_inc(go_stats.refused_edits, STATS_SHARD_FOREIGN);
+        go_stats_count(GO_REFUSED_EDITS, 1);
         LOG(log_golang, LOG_WARN, "plugin %.*s: change of header %.*s refused: %s",
             (int)go_gate_plugin(&gate).len, go_gate_plugin(&gate).ptr,
             (int)(name.len < 200 ? name.len : 200), name.ptr, strerror(-err));
@@ -269,10 +272,29 @@ static int enter_buffer(void *s, uint64_t handle, struct go_gate *gate, struct e
     if (code)
         return code;
     *out = ext_side_buffer_locked(gate->side, handle);
-    if (*out)
+    if (*out) {
+        (*out)->looked_at = true;
         return GO_OK;
-    stat_inc(go_stats.stale_handles, STATS_SHARD_FOREIGN);
+    }
+    go_stats_count(GO_STALE_HANDLES, 1);
     return go_gate_leave(gate, GO_INVALID_PHASE);
+}
+
+/* 0 once its bytes are here. */
+static int look(const struct go_gate *gate, struct ext_buffer *buffer) {
+    struct ext_far *far = go_gate_far(gate);
+    return far ? far->itab->look(far, gate->side, buffer) : ext_buffer_look(buffer);
+}
+
+static int change(const struct go_gate *gate, struct ext_buffer *buffer,
+                  enum go_buffer_action action, struct span bytes) {
+    struct ext_far *far = go_gate_far(gate);
+    if (far)
+        return far->itab->change(far, gate->side, buffer, (enum remote_buffer_action)action, bytes,
+                                 0);
+    return action == GO_BUFFER_SET      ? ext_buffer_set(buffer, bytes)
+           : action == GO_BUFFER_APPEND ? ext_buffer_append(buffer, bytes)
+                                        : ext_buffer_prepend(buffer, bytes);
 }
 
 /* Go's room is the length it was told and has kept by the same arithmetic since. */
@@ -282,6 +304,8 @@ int envoyGoFilterHttpGetBuffer(void *s, uint64_t handle, void *out) {
     int code = enter_buffer(s, handle, &gate, &buffer);
     if (code)
         return code;
+    if (look(&gate, buffer) != 0)
+        return go_gate_leave(&gate, GO_INTERNAL_FAILURE);
     if (buffer->len)
         memcpy(out, buffer->data, buffer->len);
     gate.block->counts.body_bytes_to_go += buffer->len;
@@ -294,7 +318,11 @@ int envoyGoFilterHttpDrainBuffer(void *s, uint64_t handle, uint64_t n) {
     int code = enter_buffer(s, handle, &gate, &buffer);
     if (code)
         return code;
-    ext_buffer_drain(buffer, n);
+    struct ext_far *far = go_gate_far(&gate);
+    if (far)
+        (void)far->itab->change(far, gate.side, buffer, REMOTE_BUFFER_DRAIN, span_make("", 0), n);
+    else
+        ext_buffer_drain(buffer, n);
     return go_gate_leave(&gate, GO_OK);
 }
 
@@ -305,13 +333,9 @@ int envoyGoFilterHttpSetBufferHelper(void *s, uint64_t handle, void *data, int l
     if (code)
         return code;
     struct span bytes = go_gate_input(data, len);
-    int err = -EINVAL;
-    if (action == GO_BUFFER_SET)
-        err = ext_buffer_set(buffer, bytes);
-    else if (action == GO_BUFFER_APPEND)
-        err = ext_buffer_append(buffer, bytes);
-    else if (action == GO_BUFFER_PREPEND)
-        err = ext_buffer_prepend(buffer, bytes);
+    int err = action >= GO_BUFFER_SET && action <= GO_BUFFER_PREPEND
+                  ? change(&gate, buffer, (enum go_buffer_action)action, bytes)
+                  : -EINVAL;
     if (!err)
         gate.block->counts.body_bytes_from_go += bytes.len;
     return go_gate_leave(&gate, err ? GO_INTERNAL_FAILURE : GO_OK);

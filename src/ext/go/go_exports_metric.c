@@ -11,6 +11,7 @@
 #include "ext/go/go_lent.h"
 #include "ext/go/go_log.h"
 #include "ext/go/go_stats.h"
+#include "ext/remote/host_metric.h"
 
 /* What an address of a configuration stands for, kept until let_go; memory NULL when Go gave it back. */
 static struct loan keep(const void *config, struct go_lent_config **lent) {
@@ -21,7 +22,7 @@ static struct loan keep(const void *config, struct go_lent_config **lent) {
         loan = (struct loan){0};
     }
     if (!loan.memory)
-        stat_inc(go_stats.stale_handles, STATS_SHARD_FOREIGN);
+        go_stats_count(GO_STALE_HANDLES, 1);
     *lent = loan.memory;
     return loan;
 }
@@ -39,46 +40,52 @@ int envoyGoFilterHttpDefineMetric(void *config, uint32_t type, void *name, int n
     int err = type < GO_METRIC_KINDS
                   ? go_metrics_define(&lent->metrics, (enum stat_kind)type, called, id)
                   : -ENOENT;
+    int code = err ? GO_OK : host_metric_defined(lent, *id);
     loan_let_go(&go_lent_configs, loan);
+    if (code)
+        return code;
     if (err && atomic_fetch_add_explicit(&told, 1, memory_order_relaxed) < TOLD_MAX)
         LOG(log_golang, LOG_ERROR, "metric %.*s is not defined, and counts nowhere: %s",
             (int)(called.len < 100 ? called.len : 100), called.ptr, strerror(-err));
     return err == -ENOENT ? GO_VALUE_NOT_FOUND : err ? GO_INTERNAL_FAILURE : GO_OK;
 }
 
-/* The metric, which outlives all configurations; NULL: there is none of that number. */
-static int find(void *config, uint32_t id, const struct statistic **stat) {
+int envoyGoFilterHttpIncrementMetric(void *config, uint32_t id, int64_t offset) {
     struct go_lent_config *lent;
     struct loan loan = keep(config, &lent);
     if (!lent)
         return GO_FILTER_IS_GONE;
-    *stat = go_metrics_find(&lent->metrics, id);
+    const struct statistic *stat = go_metrics_find(&lent->metrics, id);
+    if (stat &&
+        host_metric_count(lent, id, REMOTE_METRIC_ADD, (uint64_t)offset) == HOST_METRIC_HERE)
+        go_metric_add(stat, offset);
     loan_let_go(&go_lent_configs, loan);
     return GO_OK;
 }
 
-int envoyGoFilterHttpIncrementMetric(void *config, uint32_t id, int64_t offset) {
-    const struct statistic *stat;
-    int code = find(config, id, &stat);
-    if (code == GO_OK && stat)
-        go_metric_add(stat, offset);
-    return code;
-}
-
 int envoyGoFilterHttpGetMetric(void *config, uint32_t id, uint64_t *value) {
-    const struct statistic *stat;
-    int code = find(config, id, &stat);
-    if (code == GO_OK && stat && stat->kind != STAT_HISTOGRAM)
+    struct go_lent_config *lent;
+    struct loan loan = keep(config, &lent);
+    if (!lent)
+        return GO_FILTER_IS_GONE;
+    const struct statistic *stat = go_metrics_find(&lent->metrics, id);
+    if (stat && stat->kind != STAT_HISTOGRAM &&
+        host_metric_get(lent, id, value) == HOST_METRIC_HERE)
         *value = (uint64_t)stat_value(stat);
-    return code;
+    loan_let_go(&go_lent_configs, loan);
+    return GO_OK;
 }
 
 int envoyGoFilterHttpRecordMetric(void *config, uint32_t id, uint64_t value) {
-    const struct statistic *stat;
-    int code = find(config, id, &stat);
-    if (code == GO_OK && stat)
+    struct go_lent_config *lent;
+    struct loan loan = keep(config, &lent);
+    if (!lent)
+        return GO_FILTER_IS_GONE;
+    const struct statistic *stat = go_metrics_find(&lent->metrics, id);
+    if (stat && host_metric_count(lent, id, REMOTE_METRIC_RECORD, value) == HOST_METRIC_HERE)
         go_metric_record(stat, value);
-    return code;
+    loan_let_go(&go_lent_configs, loan);
+    return GO_OK;
 }
 
 /* Go had it since NewHttpPluginConfig; its garbage collector gives it back. */

@@ -148,7 +148,7 @@ int envoyGoFilterGetFilterState(void *w, void *key, void *out) {
 
 static struct go_library *library_by_id(struct span id) {
     struct go_library *library = go_library_first();
-    while (library && !span_eq(span_of(library->id), id))
+    while (library && !span_eq(span_of(library->told_id), id))
         library = library->next;
     return library;
 }

@@ -10,6 +10,7 @@
 #include "ext/go/go_gate.h"
 #include "ext/go/go_log.h"
 #include "ext/go/go_stats.h"
+#include "ext/go/go_value.h"
 #include "proxy/filter_state.h"
 #include "proxy/metadata.h"
 #include "proxy/route.h"
@@ -37,38 +38,43 @@ static int lend_made(struct go_gate *gate, struct format_out *made, uint64_t *va
     return go_gate_leave(gate, GO_OK);
 }
 
-/* ---- values by number ---- */
+/* ---- of a stream whose exchange is in another process ---- */
 
-static struct span or_empty(struct span text) {
-    return span_is_none(text) ? SPAN_LIT("") : text;
-}
-
-static struct span text_value(const struct attribute_subject *of, int id,
-                              char text[ADDRESS_TEXT_MAX]) {
-    const struct stream_info *info = of->info;
-    switch (id) {
-    case GO_VALUE_ROUTE_NAME: /* these two are never absent */
-        return or_empty(of->route ? of->route->name : info->route_name);
-    case GO_VALUE_FILTER_CHAIN_NAME:
-        return or_empty(info->filter_chain);
-    case GO_VALUE_RESPONSE_CODE_DETAILS:
-        return attribute_code_details(of);
-    case GO_VALUE_DOWNSTREAM_LOCAL:
-        return attribute_downstream_address(of, true, text);
-    case GO_VALUE_DOWNSTREAM_REMOTE:
-        return attribute_downstream_address(of, false, text);
-    case GO_VALUE_UPSTREAM_LOCAL:
-        return info->upstream_local;
-    case GO_VALUE_UPSTREAM_REMOTE:
-        return info->upstream_remote;
-    case GO_VALUE_UPSTREAM_CLUSTER:
-        return info->upstream_cluster;
-    case GO_VALUE_VIRTUAL_CLUSTER:
-        return info->virtual_cluster;
-    default: /* other ids are not text */
-        return span_none();
+/* Asks for a text, lends it, and gives up the gate. */
+static int far_text(struct go_gate *gate, struct remote_ask *ask, uint64_t *value, int *len) {
+    struct ext_far *far = gate->stream->far;
+    struct remote_answer answer;
+    int code = far->itab->ask(far, ask, &answer);
+    if (code == GO_OK) {
+        struct span text = go_lent_value_locked(gate->lent, answer.text);
+        if (span_is_none(text))
+            code = GO_INTERNAL_FAILURE;
+        else
+            go_gate_lend_out(text, value, len);
     }
+    far->itab->asked(far, ask);
+    return go_gate_leave(gate, code);
 }
+
+/* What is absent is empty. */
+static int far_text_or_empty(struct go_gate *gate, struct remote_ask *ask, uint64_t *value,
+                             int *len) {
+    int code = far_text(gate, ask, value, len);
+    return code == GO_VALUE_NOT_FOUND ? GO_OK : code;
+}
+
+static int far_number(struct go_gate *gate, int id, uint64_t *value) {
+    struct ext_far *far = gate->stream->far;
+    struct remote_ask ask = {.question = REMOTE_ASK_NUMBER, .n = (uint64_t)id};
+    struct remote_answer answer;
+    int code = far->itab->ask(far, &ask, &answer);
+    if (code == GO_OK)
+        *value = answer.number;
+    far->itab->asked(far, &ask);
+    return go_gate_leave(gate, code);
+}
+
+/* ---- values by number ---- */
 
 int envoyGoFilterHttpGetStringValue(void *r, int id, uint64_t *value, int *value_len) {
     struct go_gate gate;
@@ -77,8 +83,11 @@ int envoyGoFilterHttpGetStringValue(void *r, int id, uint64_t *value, int *value
     int code = go_gate_request(r, &gate);
     if (code)
         return code;
+    if (go_gate_far(&gate))
+        return far_text(&gate, &(struct remote_ask){.question = REMOTE_ASK_TEXT, .n = (uint64_t)id},
+                        value, value_len);
     ext_stream_subject_locked(gate.stream, &of);
-    struct span text = text_value(&of, id, address);
+    struct span text = go_value_text(&of, id, address);
     if (!span_is_none(text))
         text = go_lent_value_locked(gate.lent, text);
     if (span_is_none(text))
@@ -93,15 +102,10 @@ int envoyGoFilterHttpGetIntegerValue(void *r, int id, uint64_t *value) {
     int code = go_gate_request(r, &gate);
     if (code)
         return code;
+    if (go_gate_far(&gate))
+        return far_number(&gate, id, value);
     ext_stream_subject_locked(gate.stream, &of);
-    unsigned status = attribute_response_code(&of);
-    if (id == GO_VALUE_PROTOCOL)
-        *value = of.info->protocol;
-    else if (id == GO_VALUE_RESPONSE_CODE && status)
-        *value = status;
-    else if (id == GO_VALUE_ATTEMPT_COUNT && of.info->upstream_attempts)
-        *value = of.info->upstream_attempts;
-    else
+    if (!go_value_number(&of, id, value))
         code = GO_VALUE_NOT_FOUND;
     return go_gate_leave(&gate, code);
 }
@@ -116,6 +120,11 @@ int envoyGoFilterHttpGetStringProperty(void *r, void *key, int key_len, uint64_t
     int err = go_gate_request(r, &gate);
     if (err)
         return err;
+    if (go_gate_far(&gate))
+        return far_text(&gate,
+                        &(struct remote_ask){.question = REMOTE_ASK_ATTRIBUTE,
+                                             .a = go_gate_input(key, key_len)},
+                        value, value_len);
     switch (ext_stream_attribute_locked(gate.stream, go_gate_input(key, key_len), &text)) {
     case ATTRIBUTE_TEXT:
         return lend_made(&gate, &text, value, value_len);
@@ -137,11 +146,22 @@ int envoyGoFilterHttpGetStringProperty(void *r, void *key, int key_len, uint64_t
 
 /* A set that is refused is logged: the SDK does not tell the plugin. */
 static int refused(struct go_gate *gate, const char *what, struct span key, int err) {
-    stat_inc(go_stats.refused_edits, STATS_SHARD_FOREIGN);
+    go_stats_count(GO_REFUSED_EDITS, 1);
     struct span plugin = go_gate_plugin(gate);
     LOG(log_golang, LOG_WARN, "plugin %.*s: %s %.*s is not set: %s", (int)plugin.len, plugin.ptr,
         what, (int)(key.len < 200 ? key.len : 200), key.ptr, strerror(-err));
     return go_gate_leave(gate, err == -EPERM || err == -E2BIG ? GO_OK : GO_INTERNAL_FAILURE);
+}
+
+/* The number of the answer is an errno, or 0. */
+static int far_set(struct go_gate *gate, const char *what, struct span key,
+                   struct remote_ask *ask) {
+    struct ext_far *far = gate->stream->far;
+    struct remote_answer answer;
+    int code = far->itab->ask(far, ask, &answer);
+    int err = code == GO_OK ? (int)(int64_t)answer.number : 0;
+    far->itab->asked(far, ask);
+    return err ? refused(gate, what, key, err) : go_gate_leave(gate, code);
 }
 
 int envoyGoFilterHttpGetDynamicMetadata(void *r, void *name, int name_len, uint64_t *value,
@@ -151,6 +171,11 @@ int envoyGoFilterHttpGetDynamicMetadata(void *r, void *name, int name_len, uint6
     int code = go_gate_request(r, &gate);
     if (code)
         return code;
+    if (go_gate_far(&gate))
+        return far_text_or_empty(&gate,
+                                 &(struct remote_ask){.question = REMOTE_ASK_METADATA,
+                                                      .a = go_gate_input(name, name_len)},
+                                 value, value_len);
     if (!ext_stream_metadata_locked(gate.stream, go_gate_input(name, name_len), &wire))
         return go_gate_leave(&gate, GO_OK); /* what is absent is empty */
     struct span text = span_none();
@@ -171,7 +196,13 @@ int envoyGoFilterHttpSetDynamicMetadata(void *r, void *name, int name_len, void 
     void *block = NULL;
     int err = value_wire_read(go_gate_input(value, value_len), METADATA_BYTES_MAX, &parsed, &block);
     int code = go_gate_request(r, &gate);
-    if (code == GO_OK) {
+    if (code == GO_OK && go_gate_far(&gate)) {
+        struct remote_ask ask = {.question = REMOTE_SET_METADATA,
+                                 .a = go_gate_input(name, name_len),
+                                 .b = go_gate_input(key, key_len),
+                                 .c = go_gate_input(value, value_len)};
+        code = far_set(&gate, "dynamic metadata", ask.b, &ask);
+    } else if (code == GO_OK) {
         struct span field = go_gate_input(key, key_len);
         if (!err)
             err = ext_stream_set_metadata_locked(gate.stream, go_gate_input(name, name_len), field,
@@ -207,6 +238,14 @@ int envoyGoFilterHttpSetStringFilterState(void *r, void *key, int key_len, void 
                        ? FILTER_STATE_SHARED_UPSTREAM_ONCE
                        : FILTER_STATE_UNSHARED,
     };
+    if (go_gate_far(&gate))
+        return far_set(&gate, "filter state", object.key,
+                       &(struct remote_ask){.question = REMOTE_SET_STATE,
+                                            .n = (uint64_t)object.type |
+                                                 (uint64_t)object.span << 8 |
+                                                 (uint64_t)object.sharing << 16,
+                                            .a = object.key,
+                                            .b = object.text});
     int err = ext_stream_set_state_locked(gate.stream, &object);
     return err ? refused(&gate, "filter state", object.key, err) : go_gate_leave(&gate, GO_OK);
 }
@@ -218,6 +257,11 @@ int envoyGoFilterHttpGetStringFilterState(void *r, void *key, int key_len, uint6
     int code = go_gate_request(r, &gate);
     if (code)
         return code;
+    if (go_gate_far(&gate))
+        return far_text_or_empty(
+            &gate,
+            &(struct remote_ask){.question = REMOTE_ASK_STATE, .a = go_gate_input(key, key_len)},
+            value, value_len);
     if (!ext_stream_state_locked(gate.stream, go_gate_input(key, key_len), &text)) {
         free(text.data);
         return go_gate_leave(&gate, GO_OK); /* what is absent is empty */

@@ -4,8 +4,10 @@
 
 #include <errno.h>
 
+#include "config/golang_config.h"
 #include "ext/go/go_end.h"
 #include "ext/go/go_log.h"
+#include "ext/go/go_remote.h"
 #include "ext/go/go_stats.h"
 #include "proxy/exchange.h"
 #include "proxy/hcm.h"
@@ -20,18 +22,6 @@ static uint64_t config_id_of(struct go_filter *filter) {
     return go_config_for(filter->config, levels, count); /* may park: the first of its kind */
 }
 
-static int wait_for_seat(struct go_filter *filter, int64_t patience_ns) {
-    const struct go_library_stats *stats = &filter->config->library->stats;
-    struct go_sitting *sitting = &filter->sitting;
-    stat_inc(stats->seat_waits, filter->x->shard);
-    int err = sitting->seat ? seat_lock(sitting->seat, patience_ns)
-                            : seat_take(sitting->seats, go_plugin_is_wary(sitting->plugin),
-                                        patience_ns, &sitting->seat);
-    if (err == -ETIMEDOUT)
-        stat_inc(stats->seat_timeouts, filter->x->shard);
-    return err;
-}
-
 /* Who may begin, and how long it waits for that. */
 enum begin { BEGIN_CALLBACK, BEGIN_LOG, BEGIN_LAST_LOG };
 
@@ -40,27 +30,41 @@ static int hold_seat(struct go_filter *filter, enum begin what) {
     struct go_sitting *sitting = &filter->sitting;
     int err = -ETIMEDOUT;
     if (!filter->no_seat)
-        err = sitting->seat ? seat_lock(sitting->seat, 0)
-                            : seat_take(sitting->seats, go_plugin_is_wary(sitting->plugin), 0,
-                                        &sitting->seat);
+        err = go_sitting_hold(sitting, 0);
     if (__builtin_expect(err == 0, 1))
         return 0;
     if (what == BEGIN_LAST_LOG) {
         if (!filter->block->entered)
-            stat_inc(filter->config->library->stats.ends_untold, filter->x->shard);
+            stat_inc(filter->config->edition.library->stats.ends_untold, filter->x->shard);
         else /* go_end has not got the memory to do it later */
             err = seat_lock(sitting->seat, RT_FOREVER);
     } else if (!filter->no_seat) {
-        err = wait_for_seat(filter, filter->config->seat_wait_ns);
+        err = go_sitting_wait(sitting, filter->config->seat_wait_ns);
         filter->no_seat = err == -ETIMEDOUT && !sitting->seat;
     }
     return err;
+}
+
+static bool may_begin(const struct go_filter *filter, enum begin what) {
+    return what != BEGIN_CALLBACK || exchange_alive(filter->x);
+}
+
+static int begin_remote(struct go_filter *filter, enum begin what) {
+    struct remote_exchange *remote = filter->remote;
+    if (!remote->config_id)
+        remote->config_id = config_id_of(filter);
+    if (!remote->config_id)
+        return -ENOMEM;
+    int err = go_remote_begin(filter, what != BEGIN_LAST_LOG);
+    return err || may_begin(filter, what) ? err : -ECANCELED;
 }
 
 /* It may be asked for twice: when the exchange ends while it waits for the seat, Go was not entered, and the
  * log phase is the first to do so. */
 static int begin(struct go_filter *filter, enum begin what) {
     ASSERT(filter->block);
+    if (filter->remote)
+        return begin_remote(filter, what);
     bool first = !filter->block->entered;
     uint64_t config_id = 0;
     if (first) {
@@ -71,7 +75,7 @@ static int begin(struct go_filter *filter, enum begin what) {
     int err = hold_seat(filter, what);
     if (err)
         return err;
-    if (what == BEGIN_CALLBACK && !exchange_alive(filter->x)) {
+    if (!may_begin(filter, what)) {
         go_filter_end(filter);
         return -ECANCELED;
     }
@@ -89,12 +93,9 @@ int go_filter_begin_log(struct go_filter *filter, bool at_end) {
     return begin(filter, at_end ? BEGIN_LAST_LOG : BEGIN_LOG);
 }
 
-void go_sitting_call(const struct go_sitting *sitting, rt_fn fn, void *arg) {
-    go_plugin_call_in(sitting->plugin, sitting->seat, sitting->shard, fn, arg);
-    seat_unlock(sitting->seats, sitting->seat);
-}
-
 void go_filter_end(struct go_filter *filter) {
+    if (filter->remote)
+        return; /* its host holds seats */
     seat_unlock(filter->sitting.seats, filter->sitting.seat);
 }
 
@@ -117,23 +118,36 @@ void go_filter_fail(struct go_filter *filter, unsigned status, struct span detai
     exchange_reply(filter->x, &reply);
 }
 
+static void reply_unavailable(struct go_filter *filter, struct span body, struct span details,
+                              uint32_t flags) {
+    const struct local_reply reply = {
+        .status = 503,
+        .body = body,
+        .details = details,
+        .grpc_status = GRPC_STATUS_UNSET,
+        .flags = flags,
+    };
+    exchange_reply(filter->x, &reply);
+}
+
 void go_filter_fail_begin(struct go_filter *filter, int err) {
     if (err == -ENOMEM)
         go_filter_fail(filter, 500, SPAN_LIT("golang_out_of_memory"));
+    if (err == -EPIPE)
+        reply_unavailable(filter, SPAN_LIT("extension failed"), SPAN_LIT("golang_host_lost"), 0);
     if (err != -ETIMEDOUT)
         return;
-    bool first = !filter->sitting.seat;
+    bool first = filter->remote ? !filter->remote->lane : !filter->sitting.seat;
     LOG(log_golang, LOG_DEBUG, "plugin %.*s: %s", (int)filter->config->plugin_name.len,
         filter->config->plugin_name.ptr,
         first ? "all seats are blocked" : "the request's seat is blocked");
-    const struct local_reply reply = {
-        .status = 503,
-        .body = SPAN_LIT("extension is blocked"),
-        .details = first ? SPAN_LIT("golang_no_free_seat") : SPAN_LIT("golang_seat_blocked"),
-        .grpc_status = GRPC_STATUS_UNSET,
-        .flags = FLAG_OVERLOAD,
-    };
-    exchange_reply(filter->x, &reply);
+    reply_unavailable(filter, SPAN_LIT("extension is blocked"),
+                      first ? SPAN_LIT("golang_no_free_seat") : SPAN_LIT("golang_seat_blocked"),
+                      FLAG_OVERLOAD);
+}
+
+bool go_filter_is_bypassed(const struct go_filter *filter, int err) {
+    return err == -EPIPE && filter->config->remote.is_open;
 }
 
 static void count_panic(struct go_filter *filter) {
@@ -158,13 +172,18 @@ void go_filter_reply(struct go_filter *filter, const struct ext_reply *reply) {
 /* ---- the filter's functions ---- */
 
 static void *create(struct exchange *x, const struct filter_factory *factory) {
-    struct go_config *config = factory->config;
     struct go_filter *filter = arena_zalloc(&x->arena, sizeof(*filter));
     if (!filter)
+        return NULL;
+    struct go_config *config = go_config_current(factory->config); /* to be leased below */
+    if (config->edition.library->isolated && !(filter->remote = go_remote_new(config, x)))
         return NULL;
     filter->block = go_block_new(config->plugin, x->shard);
     if (!filter->block)
         return NULL;
+    go_library_lease(config->edition.library, x->shard); /* until go_end.c has told the end */
+    if (filter->remote)
+        filter->remote->block = filter->block;
     filter->block->lent->lenient = config->lenient; /* Go does not know it yet */
     filter->sitting =
         (struct go_sitting){.plugin = config->plugin, .seats = config->seats, .shard = x->shard};
@@ -195,8 +214,8 @@ static void response(struct exchange *x, void *self) {
 
 /* Several plugins may be in one library. The library is called what its heap is (go_heap.c). */
 static void label(const void *arg, struct doing_labels *labels) {
-    const struct go_config *config = arg;
-    if (!config->library)
+    const struct go_config *config = go_config_current(arg);
+    if (!config)
         return; /* built dry */
     const struct doing_labels *known = &config->plugin->labels;
     for (unsigned i = 0; i < known->count; i++)

@@ -10,26 +10,19 @@
 
 extern const struct filter_kind filter_kind_golang;
 
-/* A stream's place in Go, for as long as Go knows it. */
-struct go_sitting {
-    struct go_plugin *plugin;
-    struct seat_set *seats;
-    struct seat *seat; /* NULL before the first entry */
-    unsigned shard;    /* of its P */
-};
-
 struct go_filter {
     struct exchange *x;
     const struct filter_factory *factory;
     struct go_config *config;
-    struct go_block *block; /* NULL after destroy */
-    struct go_sitting sitting;
-    struct ext_past *past; /* the log phase is to come, go_end.h */
-    bool no_seat;          /* it waited for one in vain, and does not again */
+    struct go_block *block;         /* NULL after destroy */
+    struct go_sitting sitting;      /* for as long as Go knows it */
+    struct ext_past *past;          /* the log phase is to come, go_end.h */
+    bool no_seat;                   /* it waited for one in vain, and does not again */
+    struct remote_exchange *remote; /* of an isolated library (go_remote.h); else NULL */
     struct go_side sides[2];
 };
 
-/* Every call into Go for a stream goes through these two: they hold the seat, so that one thread at a
+/* Every call into Go for a stream goes through these: they hold the seat, so that one thread at a
  * time is inside, and refuse once the stream was destroyed.
  *
  * go_filter_begin makes the first entry if need be (seat, merged config, Go's reference), and holds the
@@ -38,10 +31,11 @@ struct go_filter {
 MUST_CHECK int go_filter_begin(struct go_filter *filter);
 /* For a log phase, of an exchange that may be over. At its end nobody waits for a first seat: -ETIMEDOUT. */
 MUST_CHECK int go_filter_begin_log(struct go_filter *filter, bool at_end);
-/* Runs fn on a thread stack, then gives the seat up. Parks. */
-void go_sitting_call(const struct go_sitting *sitting, rt_fn fn, void *arg);
-/* Gives the seat up without a call. */
+/* Gives the seat up without a call (with one: go_sitting_call). */
 void go_filter_end(struct go_filter *filter);
+
+/* After an error of go_filter_begin: does the exchange go on without the filter? */
+bool go_filter_is_bypassed(const struct go_filter *filter, int err);
 
 /* A reply made by the host, in the filter's name. */
 void go_filter_fail(struct go_filter *filter, unsigned status, struct span details);

@@ -28,7 +28,7 @@ int go_gate_leave(struct go_gate *gate, int code) {
 }
 
 static int stale(struct go_gate *gate, int code) {
-    stat_inc(go_stats.stale_calls, STATS_SHARD_FOREIGN);
+    go_stats_count(GO_STALE_CALLS, 1);
     return go_gate_leave(gate, code);
 }
 
@@ -55,8 +55,8 @@ static bool open_gate(const void *address, struct go_gate *gate) {
 
 /* An address that was given back, or was never lent. */
 static int not_lent(void) {
-    stat_inc(go_stats.stale_calls, STATS_SHARD_FOREIGN);
-    stat_inc(go_stats.stale_handles, STATS_SHARD_FOREIGN);
+    go_stats_count(GO_STALE_CALLS, 1);
+    go_stats_count(GO_STALE_HANDLES, 1);
     return atomic_load_explicit(&go_lent_strict, memory_order_relaxed) ? GO_FILTER_IS_GONE
                                                                        : GO_VALUE_NOT_FOUND;
 }

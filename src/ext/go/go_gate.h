@@ -11,6 +11,7 @@
  * Codes    In this order: not lent (any more) -1, not in Go -3, destroyed -2; a NULL process state -3. After the
  *          stream's end, and for -1, -5 unless the configuration is STRICT about late calls. */
 #pragma once
+#include "ext/ext_far.h"
 #include "ext/go/go_block.h"
 
 struct go_gate {
@@ -32,6 +33,17 @@ MUST_CHECK int go_gate_find_side(const void *s, struct go_gate *gate);
 MUST_CHECK int go_gate_pass_side(struct go_gate *gate);
 /* Returns code. */
 int go_gate_leave(struct go_gate *gate, int code);
+
+/* NULL, but in a host process. */
+static inline struct ext_far *go_gate_far(const struct go_gate *gate) {
+    return __builtin_expect(gate->stream->far != NULL, false) ? gate->stream->far : NULL;
+}
+/* After a continue or a reply. */
+static inline void go_gate_decided(const struct go_gate *gate) {
+    struct ext_far *far = go_gate_far(gate);
+    if (far)
+        far->itab->decided(far, gate->side);
+}
 
 /* Borrowed as the gate's lent is. */
 struct span go_gate_plugin(const struct go_gate *gate);

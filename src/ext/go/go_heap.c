@@ -34,7 +34,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "ext/go/go_library.h"
+#include "ext/go/go_origin.h"
 
 enum { RUNS_MAX = 256, VOTES_MIN = 16 };
 static const uintptr_t arena_size = 64 << 20;
@@ -48,6 +48,17 @@ struct run {
 struct runs {
     struct run list[RUNS_MAX];
     unsigned count;
+};
+
+/* Where a library lies, from its file to the end of its zeros. */
+struct image {
+    const struct go_library *library;
+    uintptr_t start, end;
+    uint64_t written; /* bytes of pages that are its own */
+};
+struct images {
+    struct image *list;
+    size_t count;
 };
 
 /* ---- Runs of mappings ---- */
@@ -79,18 +90,28 @@ static void end_run(struct runs *runs, struct run *run, bool is_pure) {
         runs->list[runs->count++] = *run;
 }
 
-static int find_runs(struct runs *runs) {
+static void note_written(const struct images *images, const struct mapping *mapping,
+                         uint64_t bytes) {
+    for (size_t i = 0; images && i < images->count; i++)
+        if (mapping->start >= images->list[i].start && mapping->start < images->list[i].end)
+            images->list[i].written += bytes;
+}
+
+/* images may be NULL. */
+static int find_runs(struct runs *runs, const struct images *images) {
     FILE *file = fopen("/proc/self/smaps", "re");
     if (!file)
         return -errno;
     struct run run = {0};
-    struct mapping mapping;
+    struct mapping mapping = {0};
     bool is_pure = false;
     char line[512]; /* longer ones are file names, whose rest is no mapping's beginning */
     while (fgets(line, sizeof line, file)) {
         uint64_t kilobytes;
         if (sscanf(line, "Rss: %" SCNu64 " kB", &kilobytes) == 1) {
             run.resident += kilobytes << 10;
+        } else if (sscanf(line, "Anonymous: %" SCNu64 " kB", &kilobytes) == 1) {
+            note_written(images, &mapping, kilobytes << 10);
         } else if (parse_mapping(line, &mapping)) {
             if (mapping.start != run.end) {
                 end_run(runs, &run, is_pure);
@@ -142,7 +163,7 @@ static int vote_by_globals(struct dl_phdr_info *info, size_t size, void *arg) {
 static void find_owners(struct runs *runs) {
     for (struct go_library *library = go_library_first(); library; library = library->next) {
         struct link_map *map;
-        if (dlinfo(library->handle, RTLD_DI_LINKMAP, &map) != 0)
+        if (!library->handle || dlinfo(library->handle, RTLD_DI_LINKMAP, &map) != 0)
             continue;
         struct voting voting = {.runs = runs, .library = library, .base = map->l_addr};
         (void)dl_iterate_phdr(vote_by_globals, &voting);
@@ -198,19 +219,77 @@ static char *ask_library(const struct go_library *library, bool collect, size_t 
     return profile;
 }
 
+static int find_image(struct dl_phdr_info *info, size_t size, void *arg) {
+    (void)size;
+    struct image *image = arg;
+    if (info->dlpi_addr != image->start)
+        return 0;
+    for (unsigned i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *part = &info->dlpi_phdr[i];
+        uintptr_t end = info->dlpi_addr + part->p_vaddr + part->p_memsz;
+        if (part->p_type == PT_LOAD && end > image->end)
+            image->end = end;
+    }
+    return 1;
+}
+
+static int find_images(struct images *images) {
+    size_t room = 0;
+    struct go_library *first = go_library_first();
+    for (const struct go_library *library = first; library; library = library->next)
+        room++;
+    images->list = calloc(room + 1, sizeof images->list[0]);
+    if (!images->list)
+        return -ENOMEM;
+    for (const struct go_library *library = first; library; library = library->next) {
+        struct image *image = &images->list[images->count++];
+        *image = (struct image){.library = library, .start = library->module.base};
+        (void)dl_iterate_phdr(find_image, image); /* without an end nothing is in it */
+    }
+    return 0;
+}
+
+static uint64_t resident_of(const struct runs *runs, const struct go_library *library) {
+    uint64_t resident = 0;
+    for (unsigned i = 0; i < runs->count; i++)
+        if (runs->list[i].owner == library)
+            resident += runs->list[i].resident;
+    return resident;
+}
+
+int go_heaps_measure(go_heap_size_fn fn, void *arg) {
+    struct images images = {0};
+    struct runs *runs = calloc(1, sizeof *runs);
+    int err = runs ? find_images(&images) : -ENOMEM;
+    if (err == 0)
+        err = find_runs(runs, &images);
+    if (err == 0)
+        find_owners(runs);
+    for (size_t i = 0; err == 0 && i < images.count; i++) {
+        const struct image *image = &images.list[i];
+        fn(arg, image->library,
+           go_file_memory_bytes(&image->library->file) + image->written +
+               resident_of(runs, image->library));
+    }
+    free(images.list);
+    free(runs);
+    return err;
+}
+
 int go_heaps_read(bool collect, go_heap_fn fn, void *arg) {
     if (!go_library_first())
         return 0;
     struct runs *runs = calloc(1, sizeof *runs);
-    int err = runs ? find_runs(runs) : -ENOMEM;
+    int err = runs ? find_runs(runs, NULL) : -ENOMEM;
     if (err == 0)
         find_owners(runs);
     for (struct go_library *library = err ? NULL : go_library_first(); library;
          library = library->next) {
-        struct go_heap heap = {.library = library->id};
-        for (unsigned i = 0; i < runs->count; i++)
-            if (runs->list[i].owner == library)
-                heap.resident += runs->list[i].resident;
+        char name[128];
+        bool is_old = library != go_origin_current(library->origin);
+        (void)snprintf(name, sizeof name, "%s#%u", library->id, library->version);
+        struct go_heap heap = {.library = is_old ? name : library->id,
+                               .resident = resident_of(runs, library)};
         char *profile = ask_library(library, collect, &heap.profile_len);
         heap.profile = profile;
         fn(arg, &heap);

@@ -23,12 +23,19 @@ enum { GO_HEAP_PROFILE_MAX = 64 << 20 }; /* bytes; a larger one is not read */
 
 /* All is borrowed for the call that passes it. */
 struct go_heap {
-    const char *library; /* its library_id */
+    const char *library; /* its library_id; of an old copy LIBRARY#VERSION */
     uint64_t resident;   /* bytes of its arenas; 0: they could not be found */
     const char *profile; /* as it wrote it; NULL: it has none to tell */
     size_t profile_len;
 };
 typedef void (*go_heap_fn)(void *arg, const struct go_heap *heap);
+
+/* What a copy of a library has for itself, in bytes: its copied file, those of its pages that were written to, and its
+ * arenas as above. What its runtime and C have besides is not known. fn is told of each copy. Errors and threads as
+ * below. */
+struct go_library;
+typedef void (*go_heap_size_fn)(void *arg, const struct go_library *library, uint64_t bytes);
+MUST_CHECK int go_heaps_measure(go_heap_size_fn fn, void *arg);
 
 /* Tells fn of each library that was loaded. 0 or -ENOMEM, or what hindered it to read /proc, and then
  * fn was not called. Any thread that holds no P and stands on a real stack (blocking_call). */

@@ -56,7 +56,7 @@ int go_lent_init(void) {
 
 void go_lent_finalize(struct loan_pool *pool, const void *address) {
     if (loan_release(pool, address) != 0)
-        stat_inc(go_stats.stale_handles, STATS_SHARD_FOREIGN);
+        go_stats_count(GO_STALE_HANDLES, 1);
 }
 
 struct span go_lent_keep_locked(struct go_lent *lent, struct span bytes) {

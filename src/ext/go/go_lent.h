@@ -38,6 +38,7 @@ static_assert(offsetof(struct go_lent, request) == 0, "Finalize is given the req
 struct go_lent_config {
     struct go_http_config config; /* first, likewise */
     struct go_metrics metrics;
+    uint64_t far_id; /* in a host process: the proxy's of it; else 0 */
 };
 static_assert(offsetof(struct go_lent_config, config) == 0,
               "Finalize is given the config's address");

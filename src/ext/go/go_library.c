@@ -1,4 +1,4 @@
-/* go_library: loads in this order. (1) Look into the file: no code of the library has run, so a
+/* go_library: loads in this order. (1) Copy the file (go_file.h) and look into the copy: no code of the library has run, so a
  * refusal costs nothing. (2) dlopen, RTLD_NOW so that a missing symbol is an error here and not a
  * death later, RTLD_LOCAL because all Go libraries export the same names; with the environment that is
  * for this library (go_environ.h). (3) Wait until its Go runtime has started, which it does on a thread of its
@@ -9,12 +9,17 @@
  *          collection in another library would stand still for as long; so while we wait the signal
  *          is taken back every few milliseconds.
  *
- * The dynamic loader knows a file by inode, so two library_ids can be one Go runtime with one set of
- * maps. It must then also be one set of seats: libraries are told apart by their handle. */
+ * Two library_ids may name one file, which then is one Go runtime with one set of seats, as it is where the dynamic loader
+ * knows a file by its inode.
+ *
+ * Retiring  A lease is taken where the current copy was looked up, without a park in between. So once each P has handled
+ *           a message that was sent after another copy became current, no P takes a new one, and who gives back its last
+ *           one is done. The last P that is done starts what gives the configurations back. */
 #include "ext/go/go_library.h"
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <link.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -24,6 +29,8 @@
 #include "ext/go/go_environ.h"
 #include "ext/go/go_lent.h"
 #include "ext/go/go_log.h"
+#include "ext/go/go_monitor.h"
+#include "ext/go/go_origin.h"
 #include "ext/library_path.h"
 #include "rt/foreign.h"
 #include "rt/signals.h"
@@ -31,12 +38,15 @@
 struct library_id {
     struct library_id *next;
     char *id, *path;
-    struct go_library *library;
+    struct go_origin *origin;
 };
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards the two lists */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of loading, and of the ids */
 static struct library_id *ids;
-static struct go_library *libraries;
+static _Atomic(struct go_library *) libraries; /* stored under the lock */
+
+const char *const go_library_state_names[] = {"LOADED", "CURRENT", "REFUSED", "DRAINING",
+                                              "DRAINED"};
 
 static char *text_of(struct span s) {
     return strndup(s.ptr ? s.ptr : "", s.len);
@@ -171,7 +181,11 @@ static unsigned max_procs(void) {
 /* A Go library has its thread-local variables in the static block, as the flag STATIC_TLS in its file says: 8 bytes by
  * itself, more with what C code it contains declares so. What the dynamic loader keeps for libraries that come later
  * is some hundred bytes. */
-static void say_why_not(const char *path, const char *because, char why[GO_LIBRARY_WHY_MAX]) {
+static void say_why_not(const char *path, const struct go_file *file, const char *because,
+                        char why[GO_LIBRARY_WHY_MAX]) {
+    size_t name_len = strlen(file->name); /* nobody knows the copy's */
+    if (strncmp(because, file->name, name_len) == 0 && because[name_len] == ':')
+        because += name_len + 2;
     bool no_tls = strstr(because, "static TLS block") != NULL;
     (void)snprintf(
         why, GO_LIBRARY_WHY_MAX, "cannot load %s: %s%s", path, because,
@@ -181,15 +195,15 @@ static void say_why_not(const char *path, const char *because, char why[GO_LIBRA
 }
 
 /* The handle, or NULL and the reason in why. */
-static void *open_library(const char *path, struct go_elf *elf, const struct go_library_wish *wish,
-                          char why[GO_LIBRARY_WHY_MAX]) {
+static void *open_library(const char *path, const struct go_file *file, struct go_elf *elf,
+                          const struct go_library_wish *wish, char why[GO_LIBRARY_WHY_MAX]) {
     if (elf->missing_count && define_missing(elf, path, why) != 0)
         return NULL;
-    struct go_environ environ = {.no_cgocheck = elf->has_network || elf->has_cluster_specifier,
-                                 .gogc = wish->gogc,
-                                 .memory_limit = wish->memory_limit,
-                                 .max_procs = max_procs()};
-    int err = go_environ_begin(&environ);
+    struct go_environ wanted = {.no_cgocheck = elf->has_network || elf->has_cluster_specifier,
+                                .gogc = wish->gogc,
+                                .memory_limit = wish->memory_limit,
+                                .max_procs = max_procs()};
+    int err = go_environ_begin(&wanted);
     if (err) {
         (void)snprintf(why, GO_LIBRARY_WHY_MAX,
                        "cannot load %s: there is no room for its environment (%s): start the proxy "
@@ -198,11 +212,16 @@ static void *open_library(const char *path, struct go_elf *elf, const struct go_
                        path, strerror(-err));
         return NULL;
     }
-    void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (handle)
+    struct go_monitor monitor;
+    go_monitor_begin(&monitor);
+    void *handle = dlopen(file->name, RTLD_NOW | RTLD_LOCAL);
+    go_monitor_end(&monitor);
+    if (handle) {
         await_start(handle, path);
-    else
-        say_why_not(path, dlerror(), why);
+        go_monitor_slow(&monitor);
+    } else {
+        say_why_not(path, file, dlerror(), why);
+    }
     go_environ_end();
     return handle;
 }
@@ -216,55 +235,122 @@ static void library_free(struct go_library *library) {
         return;
     free(library->path);
     free(library->id);
+    free(library->told_id);
     free(library->gogc);
     free(library->memory_limit);
+    free(library->leases);
     free(library);
 }
 
-static struct go_library *library_new(void *handle, const struct go_elf *elf, struct span id,
-                                      const char *path, const struct go_library_wish *wish) {
+static char *told_id(const struct go_origin *origin, unsigned version) {
+    char *told = NULL;
+    if (version == 1)
+        return strdup(origin->id);
+    return asprintf(&told, "%s#%u", origin->id, version) < 0 ? NULL : told;
+}
+
+/* Without its code yet. */
+static struct go_library *library_new(struct go_origin *origin,
+                                      const struct go_library_wish *wish) {
+    unsigned version = atomic_load_explicit(&origin->copies, memory_order_relaxed) + 1;
     struct go_library *library = calloc(1, sizeof(*library));
     if (!library)
         return NULL;
-    library->handle = handle;
-    library->elf = *elf;
-    library->path = strdup(path);
-    library->id = text_of(id);
+    library->origin = origin;
+    library->version = version;
+    library->path = strdup(origin->path);
+    library->id = strdup(origin->id);
+    library->told_id = told_id(origin, version);
     library->gogc = text_or_empty(wish->gogc);
     library->memory_limit = text_or_empty(wish->memory_limit);
-    if (!library->path || !library->id || !library->gogc || !library->memory_limit) {
+    library->leases = aligned_alloc(64, RT_P_MAX * sizeof(library->leases[0]));
+    if (!library->path || !library->id || !library->told_id || !library->gogc ||
+        !library->memory_limit || !library->leases) {
         library_free(library);
         return NULL;
     }
-    find_functions(library);
+    memset(library->leases, 0, RT_P_MAX * sizeof(library->leases[0]));
     return library;
 }
 
-static struct go_library *library_load(struct span id, const char *path,
-                                       const struct go_library_wish *wish,
-                                       char why[GO_LIBRARY_WHY_MAX]) {
-    struct go_elf elf;
+static void name_module(struct go_library *library) {
+    struct link_map *map;
+    if (dlinfo(library->handle, RTLD_DI_LINKMAP, &map) != 0)
+        return; /* then its functions have no names */
+    library->module = (struct symbol_module){
+        .base = map->l_addr, .file = library->path, .bytes = library->file.name};
+    symbol_add_module(&library->module);
+}
+
+/* The file is transferred. Under the lock. */
+static struct go_library *load_locked(struct go_origin *origin, const struct go_file *file,
+                                      const struct go_library_wish *wish,
+                                      char why[GO_LIBRARY_WHY_MAX]) {
     char elf_why[GO_ELF_WHY_MAX];
-    if (go_elf_inspect_file(path, go_export_is_known, &elf, elf_why) != 0) {
-        (void)snprintf(why, GO_LIBRARY_WHY_MAX, "cannot load %s: %s", path, elf_why);
-        return NULL;
-    }
-    void *handle = open_library(path, &elf, wish, why);
-    if (!handle)
-        return NULL;
-    for (struct go_library *library = libraries; library; library = library->next)
-        if (library->handle == handle)
-            return library;
-    struct go_library *library = library_new(handle, &elf, id, path, wish);
+    struct go_file unused = *file;
+    struct go_library *library = library_new(origin, wish);
     if (!library) {
-        (void)snprintf(why, GO_LIBRARY_WHY_MAX, "cannot load %s: out of memory", path);
-        return NULL;
+        (void)snprintf(why, GO_LIBRARY_WHY_MAX, "cannot load %s: out of memory", origin->path);
+        goto no_library;
     }
-    library->next = libraries;
-    libraries = library;
-    LOG(log_golang, LOG_INFO, "loaded %s: SDK %s, %s", path,
-        elf.sdk_version[0] ? elf.sdk_version : "unknown", elf.go_version);
+    library->file = *file;
+    library->isolated = wish->isolated;
+    if (go_elf_inspect_file(file->name, go_export_is_known, &library->elf, elf_why) != 0) {
+        (void)snprintf(why, GO_LIBRARY_WHY_MAX, "cannot load %s: %s", origin->path, elf_why);
+        goto not_loaded;
+    }
+    if (!wish->isolated) {
+        library->handle = open_library(origin->path, file, &library->elf, wish, why);
+        if (!library->handle)
+            goto not_loaded;
+        find_functions(library);
+        name_module(library);
+    } else {
+        go_file_close(&library->file); /* its process makes one */
+    }
+    atomic_fetch_add_explicit(&origin->copies, 1, memory_order_relaxed);
+    library->next = atomic_load_explicit(&libraries, memory_order_relaxed);
+    atomic_store_explicit(&libraries, library, memory_order_release); /* go_library_first */
+    LOG(log_golang, LOG_INFO, "%s %s: SDK %s, %s",
+        wish->isolated ? "a process of its own is for" : "loaded", origin->path,
+        library->elf.sdk_version[0] ? library->elf.sdk_version : "unknown",
+        library->elf.go_version);
     return library;
+not_loaded:
+    library_free(library);
+no_library:
+    go_file_close(&unused);
+    return NULL;
+}
+
+struct go_library *go_library_load_again(struct go_origin *origin, const struct go_file *file,
+                                         char why[GO_LIBRARY_WHY_MAX]) {
+    const struct go_library *before = go_origin_current(origin);
+    const struct go_library_wish wish = {
+        .gogc = before->gogc[0] ? span_of(before->gogc) : span_none(),
+        .memory_limit = before->memory_limit[0] ? span_of(before->memory_limit) : span_none()};
+    why[0] = 0;
+    pthread_mutex_lock(&lock);
+    struct go_library *library = load_locked(origin, file, &wish, why);
+    pthread_mutex_unlock(&lock);
+    return library;
+}
+
+/* Neither would do as well: who wants a library out of this process has a reason, and of what runs there only HTTP
+ * filters can be reached. */
+static bool is_elsewhere(const struct go_library *library, const struct go_library_wish *wish,
+                         char why[GO_LIBRARY_WHY_MAX]) {
+    if (library->isolated == wish->isolated)
+        return false;
+    (void)snprintf(
+        why, GO_LIBRARY_WHY_MAX,
+        library->isolated
+            ? "library_id %s runs in a host process (isolation: PROCESS), so not in this "
+              "one too: give this one another library_id"
+            : "library_id %s runs in this process already, so not in a host process: give "
+              "this one another library_id, or start the proxy again",
+        library->id);
+    return true;
 }
 
 /* What a library that is loaded was asked to be, and is not. */
@@ -280,53 +366,123 @@ static void compare_wish(const struct go_library *library, const struct go_libra
                        library->path, library->gogc, library->memory_limit);
 }
 
+/* The one that is loaded from this very file; of isolated ones each has a process. */
+static struct go_origin *origin_of_file(const struct go_stamp *stamp) {
+    struct go_origin *origin = go_origin_first();
+    while (origin && (go_origin_current(origin)->isolated ||
+                      !go_stamp_eq(&go_origin_current(origin)->file.stamp, stamp)))
+        origin = origin->next;
+    return origin;
+}
+
+static void free_origin(struct go_origin *origin) {
+    free(origin->id);
+    free(origin->path);
+    free(origin);
+}
+
+static struct go_origin *begin_locked(struct span id, const char *path,
+                                      const struct go_library_wish *wish,
+                                      char why[GO_LIBRARY_WHY_MAX]) {
+    struct go_file file;
+    struct go_stamp stamp;
+    int err = go_stamp_of(path, &stamp);
+    struct go_origin *origin = err || wish->isolated ? NULL : origin_of_file(&stamp);
+    if (origin)
+        return origin;
+    err = err ? err : go_file_copy(path, &file);
+    if (err) {
+        (void)snprintf(why, GO_LIBRARY_WHY_MAX, "cannot load %s: %s", path, strerror(-err));
+        return NULL;
+    }
+    origin = go_origin_new(id, path);
+    if (!origin) {
+        go_file_close(&file);
+        return NULL;
+    }
+    struct go_library *library = load_locked(origin, &file, wish, why);
+    if (!library) {
+        free_origin(origin);
+        return NULL;
+    }
+    if (wish->hot_swap) {
+        origin->swaps = !wish->hot_swap->disabled && !wish->isolated;
+        if (wish->hot_swap->kept_copies.set)
+            origin->kept_max = wish->hot_swap->kept_copies.value;
+    }
+    atomic_store_explicit(&library->state, GO_LIBRARY_CURRENT, memory_order_relaxed);
+    go_origin_begin(origin, library);
+    return origin;
+}
+
+static struct library_id *find_id_locked(struct span id) {
+    struct library_id *entry = ids;
+    while (entry && !span_eq(span_of(entry->id), id))
+        entry = entry->next;
+    return entry;
+}
+
+/* The path is transferred when the id is new. Without memory for it the library is looked for anew next time. */
+static void add_id_locked(struct span id, char **path, struct go_origin *origin) {
+    struct library_id *entry = calloc(1, sizeof(*entry));
+    if (!entry || !(entry->id = text_of(id))) {
+        free(entry);
+        return;
+    }
+    entry->path = *path;
+    *path = NULL;
+    entry->origin = origin;
+    entry->next = ids;
+    ids = entry;
+}
+
 struct go_library *go_library_get(struct span library_id, struct span path_span,
                                   const struct go_library_wish *wish,
                                   char why[GO_LIBRARY_WHY_MAX]) {
     static const struct go_library_wish none;
-    struct go_library *library = NULL;
+    struct go_origin *origin = NULL;
     wish = wish ? wish : &none;
     why[0] = 0;
     char *path = library_path(path_span);
     pthread_mutex_lock(&lock);
-    struct library_id *entry = ids;
-    while (entry && !span_eq(span_of(entry->id), library_id))
-        entry = entry->next;
+    struct library_id *entry = find_id_locked(library_id);
     if (entry) {
-        library = entry->library;
-        compare_wish(library, wish, why);
-        if (path && strcmp(entry->path, path) != 0)
+        origin = entry->origin;
+        if (is_elsewhere(go_origin_current(origin), wish, why))
+            origin = NULL;
+        else
+            compare_wish(go_origin_current(origin), wish, why);
+        if (origin && path && strcmp(entry->path, path) != 0)
             (void)snprintf(why, GO_LIBRARY_WHY_MAX,
                            "library_id %s is loaded from %s already; %s is not loaded", entry->id,
                            entry->path, path);
-    } else if (path && (library = library_load(library_id, path, wish, why))) {
-        entry = calloc(1, sizeof(*entry));
-        if (entry && (entry->id = text_of(library_id))) {
-            entry->path = path;
-            path = NULL;
-            entry->library = library;
-            entry->next = ids;
-            ids = entry;
-        } else {
-            free(entry);
-        }
+    } else if (path && (origin = begin_locked(library_id, path, wish, why))) {
+        add_id_locked(library_id, &path, origin);
     }
     pthread_mutex_unlock(&lock);
-    if (!library && !why[0])
+    if (!origin && !why[0])
         (void)snprintf(why, GO_LIBRARY_WHY_MAX, "out of memory");
     free(path);
-    return library;
+    return origin ? go_origin_current(origin) : NULL;
 }
 
-struct go_library *go_library_named(struct span library_id, struct span path,
-                                    const struct go_library_wish *wish, const struct cfg_mark *mark,
-                                    struct cfg_problems *problems) {
+struct go_origin *go_library_origin(struct span library_id) {
+    pthread_mutex_lock(&lock);
+    const struct library_id *entry = find_id_locked(library_id);
+    struct go_origin *origin = entry ? entry->origin : NULL;
+    pthread_mutex_unlock(&lock);
+    return origin;
+}
+
+struct go_library *go_library_named(const struct cfg_go_library *cfg, bool isolated,
+                                    const struct cfg_mark *mark, struct cfg_problems *problems) {
+    const struct go_library_wish wish = {cfg->gogc, cfg->go_memory_limit, &cfg->hot_swap, isolated};
     char why[GO_LIBRARY_WHY_MAX];
     if (go_lent_init() != 0) {
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, mark, "out of memory");
         return NULL;
     }
-    struct go_library *library = go_library_get(library_id, path, wish, why);
+    struct go_library *library = go_library_get(cfg->id, cfg->path, &wish, why);
     if (why[0])
         cfg_problem_add(problems, library ? CFG_PROBLEM_WARNING : CFG_PROBLEM_INVALID, mark, "%s",
                         why);
@@ -334,10 +490,77 @@ struct go_library *go_library_named(struct span library_id, struct span path,
 }
 
 struct go_library *go_library_first(void) {
-    pthread_mutex_lock(&lock);
-    struct go_library *first = libraries;
-    pthread_mutex_unlock(&lock);
-    return first;
+    return atomic_load_explicit(&libraries, memory_order_acquire); /* load_locked */
+}
+
+/* ---- its end, as far as it has one ---- */
+
+uint64_t go_library_in_flight(const struct go_library *library) {
+    uint64_t sum = 0;
+    for (unsigned p = 0; p < RT_P_MAX; p++)
+        sum += atomic_load_explicit(&library->leases[p].count, memory_order_relaxed);
+    return sum;
+}
+
+static void drop_configs(void *arg) {
+    const struct go_library *library = arg;
+    go_origin_drop(library->origin, library);
+}
+
+static void end(void *arg) {
+    struct go_library *library = arg;
+    go_on_thread_stack(drop_configs, library);
+    atomic_store_explicit(&library->state, GO_LIBRARY_DRAINED, memory_order_relaxed);
+    LOG(log_golang, LOG_INFO, "%s: the last exchange of version %u has ended", library->id,
+        library->version);
+}
+
+void go_library_p_is_done(struct go_library *library) {
+    /* acq_rel: what other Ps did with the configurations comes before their end. */
+    if (atomic_fetch_sub_explicit(&library->ps_going, 1, memory_order_acq_rel) != 1)
+        return;
+    const struct go_options options = {.name = "end of a library", .place = RT_ON_P};
+    if (go_with(&options, end, library) != 0)
+        LOG(log_golang, LOG_ERROR, "%s: no memory to give back the configurations of version %u",
+            library->id, library->version);
+}
+
+struct retiring {
+    struct rt_post post;
+    struct go_library *library;
+};
+
+static void retire_here(struct rt_post *post) {
+    struct retiring *message = container_of(post, struct retiring, post);
+    struct go_library *library = message->library;
+    struct go_leases *leases = &library->leases[rt_p_index()];
+    leases->retired = true;
+    if (atomic_load_explicit(&leases->count, memory_order_relaxed) == 0)
+        go_library_p_is_done(library);
+    free(message);
+}
+
+void go_library_retire(struct go_library *library) {
+    struct retiring *messages[RT_P_MAX];
+    unsigned count = rt_p_count(), made = 0;
+    atomic_store_explicit(&library->state, GO_LIBRARY_DRAINING, memory_order_relaxed);
+    atomic_store_explicit(&library->ps_going, count, memory_order_relaxed); /* posting releases */
+    while (made < count && (messages[made] = calloc(1, sizeof *messages[made])))
+        made++;
+    if (made < count) {
+        LOG(log_golang, LOG_ERROR,
+            "%s: no memory to wait for the end of version %u, whose "
+            "configurations stay",
+            library->id, library->version);
+        while (made > 0)
+            free(messages[--made]);
+        return;
+    }
+    for (unsigned p = 0; p < count; p++) {
+        messages[p]->post.fn = retire_here;
+        messages[p]->library = library;
+        rt_post(p, &messages[p]->post);
+    }
 }
 
 void go_on_thread_stack(void (*fn)(void *arg), void *arg) {

@@ -8,6 +8,8 @@
 
 LOG_COMPONENT(golang, "golang");
 
+_Atomic(void (*)(enum log_level level, struct span text)) go_log_elsewhere;
+
 static _Thread_local struct {
     char *buffer;
     size_t size;
@@ -33,7 +35,12 @@ GO_EXPORT void envoyGoFilterLog(uint32_t level, void *text, int len) {
         (void)snprintf(capture.buffer + used, capture.size - used, "%s%.*s", used ? "; " : "", len,
                        (const char *)text);
     }
-    LOG(log_golang, (enum log_level)level, "%.*s", len, (const char *)text);
+    void (*elsewhere)(enum log_level level, struct span text) =
+        atomic_load_explicit(&go_log_elsewhere, memory_order_acquire); /* remote/host_text.c */
+    if (!elsewhere)
+        LOG(log_golang, (enum log_level)level, "%.*s", len, (const char *)text);
+    else if (log_enabled(&log_golang, (enum log_level)level))
+        elsewhere((enum log_level)level, span_make(text, (size_t)len));
 }
 
 GO_EXPORT uint32_t envoyGoFilterLogLevel(void) {

@@ -105,14 +105,27 @@ int go_metrics_define(struct go_metrics *metrics, enum stat_kind kind, struct sp
 
 /* ---- counting ---- */
 
-struct statistic *go_metrics_find(const struct go_metrics *metrics, uint32_t id) {
-    uint32_t kind = id & 3, index = (id >> 2) - 1; /* 0 wraps, and is too large */
-    if (kind >= GO_METRIC_KINDS || index >= GO_METRICS_PER_KIND)
+static struct go_metric_page *page_of(const struct go_metrics *metrics, uint32_t id,
+                                      uint32_t *index) {
+    uint32_t kind = id & 3, number = (id >> 2) - 1; /* 0 wraps, and is too large */
+    if (kind >= GO_METRIC_KINDS || number >= GO_METRICS_PER_KIND)
         return NULL;
-    struct go_metric_page *page =
-        atomic_load_explicit(&metrics->pages[kind][index / GO_METRIC_PAGE], memory_order_acquire);
-    return page ? atomic_load_explicit(&page->stats[index % GO_METRIC_PAGE], memory_order_acquire)
-                : NULL;
+    *index = number % GO_METRIC_PAGE;
+    return atomic_load_explicit(&metrics->pages[kind][number / GO_METRIC_PAGE],
+                                memory_order_acquire);
+}
+
+struct statistic *go_metrics_find(const struct go_metrics *metrics, uint32_t id) {
+    uint32_t index;
+    struct go_metric_page *page = page_of(metrics, id, &index);
+    return page ? atomic_load_explicit(&page->stats[index], memory_order_acquire) : NULL;
+}
+
+_Atomic uint32_t *go_metrics_far(const struct go_metrics *metrics, uint32_t id) {
+    uint32_t index;
+    struct go_metric_page *page = page_of(metrics, id, &index);
+    bool is_known = page && atomic_load_explicit(&page->stats[index], memory_order_relaxed);
+    return is_known ? &page->far[index] : NULL;
 }
 
 void go_metric_add(const struct statistic *stat, int64_t n) {

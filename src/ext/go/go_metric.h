@@ -28,6 +28,7 @@ enum {
 
 struct go_metric_page {
     _Atomic(struct statistic *) stats[GO_METRIC_PAGE];
+    _Atomic uint32_t far[GO_METRIC_PAGE]; /* remote/host_metric.h's, in a host process */
 };
 
 /* Zeroed: none. */
@@ -46,6 +47,8 @@ MUST_CHECK int go_metrics_define(struct go_metrics *metrics, enum stat_kind kind
 
 /* What an id stands for; NULL for an unknown one. */
 struct statistic *go_metrics_find(const struct go_metrics *metrics, uint32_t id);
+/* Its slot for another process's id; NULL for an unknown one. */
+_Atomic uint32_t *go_metrics_far(const struct go_metrics *metrics, uint32_t id);
 
 /* A counter grows by what is above 0; a gauge by anything; a histogram does not. */
 void go_metric_add(const struct statistic *stat, int64_t n);

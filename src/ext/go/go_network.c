@@ -39,6 +39,12 @@ enum {
     SLICES_AT_HAND = 16,
 };
 
+/* The filter's. */
+struct network_config {
+    struct go_user user;                  /* of struct go_network */
+    const struct cfg_golang_network *cfg; /* of the snapshot */
+};
+
 /* ---- calls, on a thread stack ---- */
 
 static const struct go_network_functions *functions_of(const struct go_peer_call *call) {
@@ -278,6 +284,7 @@ static void end_peer(struct go_client *client) {
 }
 
 static void free_client(struct go_client *client) {
+    go_library_release(client->config->edition.library, client->n->worker->index);
     free(client->held);
     free(client);
 }
@@ -361,10 +368,13 @@ static int announce(struct go_client *client) {
 
 static int open_connection(struct network_stream *n, const struct network_filter *filter,
                            void **self) {
-    const struct go_network *config = filter->config;
+    const struct network_config *configured = filter->config;
     struct go_client *client = calloc(1, sizeof *client);
     if (!client)
         return -ENOMEM;
+    const struct go_network *config =
+        container_of(go_user_current(&configured->user), struct go_network, edition);
+    go_library_lease(config->edition.library, n->worker->index);
     client->n = n;
     client->config = config;
     client->lent = span_make("", 0);
@@ -372,7 +382,7 @@ static int open_connection(struct network_stream *n, const struct network_filter
     client->inner_writer = n->writer;
     client->peer = go_peer_new(config->plugin, false, n->worker->index, n->worker->index);
     if (!client->peer) {
-        free(client);
+        free_client(client);
         return -ENOMEM;
     }
     client->peer->seat_wait_ns = config->seat_wait_ns;
@@ -382,7 +392,7 @@ static int open_connection(struct network_stream *n, const struct network_filter
     lend_state(client);
     if (!client->peer->lent || go_peer_start(client->peer, &peer_itab, client) != 0) {
         go_peer_drop(client->peer);
-        free(client);
+        free_client(client);
         return -ENOMEM;
     }
     int rc = announce(client);
@@ -409,9 +419,8 @@ struct config_call {
     uint64_t id;
 };
 
-static void call_config(void *arg) {
-    struct config_call *call = arg;
-    const char *id = call->library->id;
+static void call_config(struct config_call *call) {
+    const char *id = call->library->told_id;
     call->id = call->library->fn.network.on_config((uint64_t)(uintptr_t)id, strlen(id),
                                                    (uint64_t)(uintptr_t)call->bytes, call->len);
 }
@@ -422,30 +431,52 @@ static struct go_library *library_of(const struct cfg_golang_network *cfg,
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark, "out of memory");
         return NULL;
     }
-    const struct go_library_wish wish = {cfg->gogc, cfg->go_memory_limit};
-    struct go_library *library =
-        go_library_named(cfg->library_id, cfg->library_path, &wish, &cfg->mark, problems);
-    if (library && !go_network_functions_are_there(&library->fn.network)) {
+    return go_library_named(&cfg->library, false, &cfg->mark, problems);
+}
+
+/* False when memory is short. */
+static bool seat(struct go_network *network, struct go_library *library,
+                 const struct cfg_golang_network *cfg, struct cfg_problems *problems) {
+    network->edition.library = library;
+    network->seat_wait_ns = go_seat_wait_ns(&cfg->library);
+    network->is_last = cfg->is_terminal_filter;
+    network->passes_read_data = cfg->pass_read_data;
+    network->plugin = go_plugin_get(library, GO_PLUGIN_NETWORK, cfg->plugin_name);
+    bool has_seats =
+        go_seats_settled(library, GO_SEATS_OF_CALLS, &cfg->library, &cfg->mark, problems) != NULL;
+    return network->plugin && has_seats;
+}
+
+static struct go_edition *make(struct go_user *user, struct go_library *library,
+                               struct cfg_problems *problems) {
+    const struct cfg_golang_network *cfg = container_of(user, struct network_config, user)->cfg;
+    if (!go_network_functions_are_there(&library->fn.network)) {
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark, "%s has no network filters",
                         library->path);
         return NULL;
     }
-    return library;
+    struct config_call call = {.library = library};
+    struct go_network *network = calloc(1, sizeof *network);
+    char *bytes = go_any_bytes(cfg->has_plugin_config ? &cfg->plugin_config : NULL, &call.len);
+    if (!network || !bytes || !seat(network, library, cfg, problems)) {
+        cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark, "out of memory");
+        free(network);
+        free(bytes);
+        return NULL;
+    }
+    call.bytes = bytes;
+    call_config(&call);
+    free(bytes);
+    network->id = call.id;
+    return &network->edition;
 }
 
-/* 0 or -ENOMEM. */
-static int seat(struct go_network *network, struct go_library *library,
-                const struct cfg_golang_network *cfg, struct cfg_problems *problems) {
-    network->seat_wait_ns = go_seat_wait_ns(&cfg->seat_wait_timeout);
-    network->is_last = cfg->is_terminal_filter;
-    network->passes_read_data = cfg->pass_read_data;
-    if (!library)
-        return 0;
-    network->plugin = go_plugin_get(library, GO_PLUGIN_NETWORK, cfg->plugin_name);
-    bool has_seats =
-        go_seats_settled(library, GO_SEATS_OF_CALLS, &cfg->go_seats, &cfg->mark, problems) != NULL;
-    return network->plugin && has_seats ? 0 : -ENOMEM;
+static void free_edition(struct go_edition *edition) {
+    free(container_of(edition, struct go_network, edition));
 }
+
+/* What Go made of its configuration stays: the SDK has no function that takes it back. */
+static const struct go_user_itab user_itab = {.make = make, .free = free_edition};
 
 static int build(const struct cfg_any *typed_config, const struct snapshot *snapshot,
                  struct cfg_problems *problems, void **out) {
@@ -453,25 +484,21 @@ static int build(const struct cfg_any *typed_config, const struct snapshot *snap
     struct go_library *library = go_config_is_dry() ? NULL : library_of(cfg, problems);
     if (!library && !go_config_is_dry())
         return -EINVAL;
-    struct config_call call = {.library = library};
-    struct go_network *network = calloc(1, sizeof *network);
-    char *bytes = go_any_bytes(cfg->has_plugin_config ? &cfg->plugin_config : NULL, &call.len);
-    if (!network || !bytes || seat(network, library, cfg, problems) != 0) {
+    struct network_config *config = calloc(1, sizeof *config);
+    if (!config) {
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark, "out of memory");
-        free(network);
-        free(bytes);
         return -EINVAL;
     }
+    config->cfg = cfg;
     if (!cfg->is_terminal_filter && !cfg->pass_read_data)
         cfg_problem_add(problems, CFG_PROBLEM_WARNING, &cfg->mark,
                         "what clients send ends at this filter, as it does on Envoy: set "
                         "pass_read_data, and it goes on when OnData says Continue");
-    call.bytes = bytes;
-    if (library)
-        go_on_thread_stack(call_config, &call);
-    free(bytes);
-    network->id = call.id;
-    *out = network;
+    if (library && go_user_add(&config->user, library->origin, &user_itab, problems) != 0) {
+        free(config);
+        return -EINVAL;
+    }
+    *out = config;
     return 0;
 }
 
@@ -496,8 +523,11 @@ uint64_t go_network_try(struct go_library *library, struct span name, struct spa
     return call.id;
 }
 
-/* What Go made of its configuration stays: the SDK has no function that takes it back. */
-static void free_config(void *config) {
+static void free_config(void *arg) {
+    struct network_config *config = arg;
+    if (!config)
+        return;
+    go_user_remove(&config->user);
     free(config);
 }
 

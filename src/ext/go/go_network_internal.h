@@ -2,10 +2,13 @@
  * stands between it and the filters behind. */
 #pragma once
 #include "ext/go/go_network.h"
+#include "ext/go/go_origin.h"
 #include "ext/go/go_peer.h"
 
+/* What is configured, in one copy of the library. */
 struct go_network {
-    struct go_plugin *plugin; /* NULL: built dry */
+    struct go_edition edition;
+    struct go_plugin *plugin;
     uint64_t id;
     int64_t seat_wait_ns;
     bool is_last, passes_read_data;

@@ -74,44 +74,47 @@ static void keep_score(struct go_plugin *plugin, bool blocked) {
 }
 
 /* To the nearest: most calls take less than a microsecond, and would all take none. */
-void go_plugin_called(struct go_plugin *plugin, unsigned shard, uint64_t took_ns) {
+void go_plugin_called(struct go_plugin *plugin, unsigned shard, uint64_t took_ns,
+                      uint64_t blocks_ns) {
     stats_cell_record_us_on_p(plugin->stats.call_time, shard, (took_ns + 500) / NS_PER_US);
     keep_score(plugin, took_ns >= go_plugin_blocks_ns);
-    if (__builtin_expect(took_ns < seat_blocked_ns, 1))
+    if (__builtin_expect(took_ns < blocks_ns, 1))
         return;
     atomic_store_explicit(&plugin->wary_until_ns, rt_now_ns() + GO_PLUGIN_WARY_S * NS_PER_S,
                           memory_order_relaxed);
 }
 
-void go_plugin_call_in(struct go_plugin *plugin, struct seat *seat, unsigned shard, rt_fn fn,
-                       void *arg) {
-    go_plugin_called(plugin, shard, seat_call(seat, plugin, go_plugin_blocks(plugin), fn, arg));
+/* ---- where its calls are made ---- */
+
+int go_sitting_wait(struct go_sitting *sitting, int64_t patience_ns) {
+    const struct go_library_stats *stats = &sitting->plugin->library->stats;
+    stat_inc(stats->seat_waits, sitting->shard);
+    int err = go_sitting_hold(sitting, patience_ns);
+    if (err == -ETIMEDOUT)
+        stat_inc(stats->seat_timeouts, sitting->shard);
+    return err;
+}
+
+void go_sitting_call(const struct go_sitting *sitting, rt_fn fn, void *arg) {
+    struct go_plugin *plugin = sitting->plugin;
+    uint64_t took_ns = seat_call(sitting->seat, plugin, go_plugin_blocks(plugin), fn, arg);
+    go_plugin_called(plugin, sitting->shard, took_ns, seat_blocked_ns);
+    seat_unlock(sitting->seats, sitting->seat);
 }
 
 /* ---- calls that have a seat for themselves ---- */
 
-static int take_seat(const struct go_plugin *plugin, struct seat_set *seats, unsigned shard,
-                     int64_t patience_ns, struct seat **seat) {
-    int err = seat_take(seats, false, 0, seat);
-    if (__builtin_expect(err == 0, 1))
-        return 0;
-    stat_inc(plugin->library->stats.seat_waits, shard);
-    err = seat_take(seats, false, patience_ns, seat);
-    if (err == -ETIMEDOUT)
-        stat_inc(plugin->library->stats.seat_timeouts, shard);
-    return err;
-}
-
 int go_plugin_call(struct go_plugin *plugin, unsigned shard, int64_t patience_ns, rt_fn fn,
                    void *arg) {
-    struct seat_set *seats = go_seats_of(plugin->library, GO_SEATS_OF_CALLS);
-    struct seat *seat;
-    int err = take_seat(plugin, seats, shard, patience_ns, &seat);
+    struct go_sitting sitting = {
+        .plugin = plugin, .seats = go_seats_of(plugin->library, GO_SEATS_OF_CALLS), .shard = shard};
+    int err = go_sitting_hold(&sitting, 0);
+    if (__builtin_expect(err != 0, 0))
+        err = go_sitting_wait(&sitting, patience_ns);
     if (err != 0)
         return err;
-    go_plugin_call_in(plugin, seat, shard, fn, arg);
-    seat_unlock(seats, seat);
-    seat_leave(seats, seat);
+    go_sitting_call(&sitting, fn, arg);
+    seat_leave(sitting.seats, sitting.seat);
     return 0;
 }
 

@@ -51,11 +51,32 @@ static inline bool go_plugin_blocks(const struct go_plugin *plugin) {
            GO_PLUGIN_BLOCKS_FROM;
 }
 
-/* A call of it took so long; the coroutine that made it is on its P again. */
-void go_plugin_called(struct go_plugin *plugin, unsigned shard, uint64_t took_ns);
-/* Calls fn in a seat that is held, as foreign_call does, or on a thread of its own if the plugin blocks. Parks. */
-void go_plugin_call_in(struct go_plugin *plugin, struct seat *seat, unsigned shard, rt_fn fn,
-                       void *arg);
+/* A call of it took so long; the coroutine that made it is on its P again. From blocks_ns on it counts as one that
+ * blocks. */
+void go_plugin_called(struct go_plugin *plugin, unsigned shard, uint64_t took_ns,
+                      uint64_t blocks_ns);
+
+/* ---- where its calls are made ---- */
+
+/* The place of a stream, or of one call, among a library's seats (go_seats.h). */
+struct go_sitting {
+    struct go_plugin *plugin;
+    struct seat_set *seats;
+    struct seat *seat; /* NULL before the first call */
+    unsigned shard;    /* of its P */
+};
+
+/* Holds its seat, or takes one: 0, -ETIMEDOUT or -ECANCELED. Parks; with a patience of 0 it does not. */
+static inline int go_sitting_hold(struct go_sitting *sitting, int64_t patience_ns) {
+    return sitting->seat ? seat_lock(sitting->seat, patience_ns)
+                         : seat_take(sitting->seats, go_plugin_is_wary(sitting->plugin),
+                                     patience_ns, &sitting->seat);
+}
+/* The same for who could not have one at once, counted. Parks. */
+MUST_CHECK int go_sitting_wait(struct go_sitting *sitting, int64_t patience_ns);
+/* Calls fn in the seat, which is held, as foreign_call does, or on a thread of its own if the plugin blocks; then gives
+ * the seat up. Parks. */
+void go_sitting_call(const struct go_sitting *sitting, rt_fn fn, void *arg);
 
 /* Calls fn as foreign_call does, in a seat that the call has for itself (go_seats.h): for what belongs to no
  * worker of the SDK's. 0; -ETIMEDOUT: there was none in patience_ns; -ECANCELED. After an error it was not

@@ -60,10 +60,10 @@ int go_seats_settle(struct go_library *library, enum go_seats_kind kind, uint32_
 }
 
 struct seat_set *go_seats_settled(struct go_library *library, enum go_seats_kind kind,
-                                  const struct cfg_u32 *wanted, const struct cfg_mark *mark,
+                                  const struct cfg_go_library *cfg, const struct cfg_mark *mark,
                                   struct cfg_problems *problems) {
     char why[GO_LIBRARY_WHY_MAX];
-    int err = go_seats_settle(library, kind, wanted->set ? wanted->value : 0, why);
+    int err = go_seats_settle(library, kind, cfg->go_seats.set ? cfg->go_seats.value : 0, why);
     if (why[0])
         cfg_problem_add(problems, CFG_PROBLEM_WARNING, mark, "%s", why);
     return err ? NULL : go_seats_of(library, kind);

@@ -20,7 +20,7 @@ MUST_CHECK int go_seats_settle(struct go_library *library, enum go_seats_kind ki
                                char why[GO_LIBRARY_WHY_MAX]);
 /* The same for a configuration: a warning is a problem at mark. NULL when memory is short, which is not told. */
 struct seat_set *go_seats_settled(struct go_library *library, enum go_seats_kind kind,
-                                  const struct cfg_u32 *wanted, const struct cfg_mark *mark,
+                                  const struct cfg_go_library *cfg, const struct cfg_mark *mark,
                                   struct cfg_problems *problems);
 
 /* NULL before they are settled. Any thread. */

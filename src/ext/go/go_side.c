@@ -15,8 +15,17 @@
  * the same reason a last chunk that is kept (3, 4) or dropped (5) is answered with 500, where Envoy
  * hangs until a timeout.
  *
+ * A body that a plugin lets pass without a look at its bytes needs none of them in memory. So where the consumer
+ * splices, it does so through a filter, too: the chunk is in its pipe when it is shown, and out of there for
+ * Go only if that asks (ext_buffer.h). What a plugin did with its latest chunk is the guess for the next: one
+ * that looks, holds or decides elsewhere is shown chunks in memory, and holds no pipe.
+ *
+ *     body_splice: inner ──splice──► pipe ── shown ──► untouched: it goes on as it is
+ *                                                 └──► else what is left of it is in memory, for body_next
+ *
  * I1  Nothing is pulled while Go has the side, or while `out` holds anything borrowed: spans that
- *     inner lends die with its next step. Kept chunks own their bytes.
+ *     inner lends die with its next step. Kept chunks own their bytes. What is borrowed of a pipe is gone from
+ *     the stream and from `out` when body_splice returns, for the pipe is somebody else's then.
  * I2  Go's state is stored before the call; the phase (ext_stream) ends before state moves on.
  * I3  After a reply, ours or the plugin's, nothing more of the side is shown: `over`.
  *
@@ -28,9 +37,11 @@
 
 #include "ext/go/go_filter.h"
 #include "ext/go/go_log.h"
+#include "ext/go/go_remote.h"
+#include "io/splice.h"
 #include "proxy/exchange.h"
 
-static struct ext_stream *stream_of(struct go_side *side) {
+static struct ext_stream *stream_of(const struct go_side *side) {
     return &side->filter->block->stream;
 }
 
@@ -123,12 +134,14 @@ static int await_status(struct go_side *side, enum ext_phase phase, uint64_t ret
                 (int)side->filter->config->plugin_name.len, side->filter->config->plugin_name.ptr,
                 (int)status);
         int posted;
-        int what = ext_side_await(stream_of(side), side->filter->x, side->direction, &posted);
+        bool prompt;
+        int what =
+            ext_side_await(stream_of(side), side->filter->x, side->direction, &posted, &prompt);
         if (what < 0)
             return what;
         if (what == 2)
             return 0;
-        *async = true;
+        *async = !prompt;
         status = (uint64_t)posted; /* fits: checked where it was posted */
     }
     return (int)status;
@@ -155,11 +168,51 @@ static void apply(struct go_side *side, const struct ext_taken *taken, bool head
     }
 }
 
+/* The exchange goes on as if the filter had said nothing. buffer, which may be NULL, is transferred. */
+static int bypass(struct go_side *side, struct ext_buffer *buffer) {
+    ext_side_release(stream_of(side), side->direction, &side->out); /* what came before it */
+    if (buffer)
+        ext_buffers_push(&side->out, buffer);
+    return GO_CONTINUE;
+}
+
+/* Its host is, while it had the side: what was changed until then is void. */
+static int lost(struct go_side *side, int err) {
+    struct ext_taken taken;
+    ext_side_take_back(stream_of(side), side->direction, &taken);
+    ext_taken_fini(&taken);
+    if (go_filter_is_bypassed(side->filter, err))
+        return GO_CONTINUE;
+    go_filter_fail_begin(side->filter, err);
+    return end_side(side, GO_DONE);
+}
+
+/* As await_status; also an error of go_remote_begin: its host was lost, or cannot be reached. One that has not heard of the
+ * exchange when it is lost leaves it to the next. */
+static int call_remotely(struct go_side *side, const struct side_call *call, bool *async) {
+    struct go_filter *filter = side->filter;
+    const struct remote_exchange *remote = filter->remote;
+    for (;;) {
+        int err = go_remote_show(filter, side->direction, side->state, call->end, call->handle);
+        int status = err ? err : await_status(side, call->phase, GO_RUNNING, async);
+        if (!err && (status < 0 || !remote->undecided[side->direction]))
+            return status;
+        if (!remote->unheard)
+            return err ? err : -EPIPE;
+        err = go_remote_begin(filter, true);
+        if (err)
+            return err;
+    }
+}
+
 static int call_go_as_filter(struct go_side *side, enum ext_phase phase, bool end,
                              struct ext_buffer *buffer, bool *async) {
     struct go_filter *filter = side->filter;
     struct message *message = side->message;
+    side->looked_at = false;
     int err = go_filter_begin(filter);
+    if (go_filter_is_bypassed(filter, err))
+        return bypass(side, buffer);
     if (err) {
         ext_buffer_free(buffer);
         go_filter_fail_begin(filter, err);
@@ -194,9 +247,15 @@ static int call_go_as_filter(struct go_side *side, enum ext_phase phase, bool en
         call.count = told->count;
         call.bytes = told->bytes;
     }
-    go_sitting_call(&filter->sitting, run_call, &call);
-
-    int status = await_status(side, phase, call.status, async);
+    int status;
+    if (filter->remote) {
+        status = call_remotely(side, &call, async);
+    } else {
+        go_sitting_call(&filter->sitting, run_call, &call);
+        status = await_status(side, phase, call.status, async);
+    }
+    if (status < 0 && status != -ECANCELED)
+        return lost(side, status);
     if (status < 0) {
         ext_side_abandon(stream_of(side), side->direction);
         drop_body(side);
@@ -206,6 +265,7 @@ static int call_go_as_filter(struct go_side *side, enum ext_phase phase, bool en
     struct ext_taken taken;
     ext_side_take_back(stream_of(side), side->direction, &taken);
     apply(side, &taken, headers_here, trailers_here);
+    side->looked_at = taken.looked_at;
     ext_buffers_move(&side->added, &taken.added);
     if (taken.reply) {
         go_filter_reply(filter, taken.reply);
@@ -260,16 +320,22 @@ static int show_headers(struct go_side *side) {
     return 0;
 }
 
+static void guess(_Atomic bool *guessed, bool now) {
+    if (atomic_load_explicit(guessed, memory_order_relaxed) != now)
+        atomic_store_explicit(guessed, now, memory_order_relaxed);
+}
+
 static int show_data(struct go_side *side, struct ext_buffer *buffer, bool end) {
     bool async = false;
     int status = call_go(side, EXT_BODY, end, buffer, &async);
     if (status < 0)
         return status;
-    _Atomic bool *slow = &side->filter->config->body_is_slow;
-    if (atomic_load_explicit(slow, memory_order_relaxed) != async)
-        atomic_store_explicit(slow, async, memory_order_relaxed);
+    guess(&side->filter->config->body_is_slow, async);
     enum go_state next = side->body_ended ? GO_WAITING_TRAILER : GO_WAITING_DATA;
-    if (status == GO_CONTINUE) {
+    bool passes = status == GO_CONTINUE;
+    if (!end)
+        guess(&side->filter->config->body_is_touched[side->direction], !passes || side->looked_at);
+    if (passes) {
         set_state(side, end ? GO_DONE : next);
         let_go(side);
         return 0;
@@ -343,14 +409,18 @@ static int step(struct go_side *side) {
 
 /* ---- the body that the next filter sees ---- */
 
-static ssize_t body_next(void *data, size_t max, struct span *out) {
-    struct go_side *side = data;
-    if (side->error)
-        return side->error;
+static void take_lent(struct go_side *side) {
     if (side->lent) {
         ext_buffer_drain(side->out.head, side->lent);
         side->lent = 0;
     }
+}
+
+static ssize_t body_next(void *data, size_t max, struct span *out) {
+    struct go_side *side = data;
+    if (side->error)
+        return side->error;
+    take_lent(side);
     for (;;) {
         struct ext_buffer *head = side->out.head;
         if (head && head->len > 0) {
@@ -374,6 +444,60 @@ static ssize_t body_next(void *data, size_t max, struct span *out) {
             return err;
         }
     }
+}
+
+/* There may be more than one kept chunk, or none: who keeps them touches them. */
+static uint64_t body_unread(void *data) {
+    const struct go_side *side = data;
+    const struct go_config *config = side->filter->config;
+    const struct ext_buffer *head = side->out.head;
+    bool holds = side->state != GO_WAITING_DATA ||
+                 stream_of(side)->sides[side->direction].shown.head ||
+                 (head && (head->len > side->lent || head->next));
+    if (side->error || side->over || side->body_ended || holds ||
+        atomic_load_explicit(&config->body_is_touched[side->direction], memory_order_relaxed) ||
+        atomic_load_explicit(&config->body_is_slow, memory_order_relaxed))
+        return 0;
+    return reader_unread(side->inner);
+}
+
+/* Shows what was spliced. 1: it goes on as it is; 0: what is to go on is in `out`; or -errno. */
+static int show_spliced(struct go_side *side, const struct splice *splice) {
+    struct ext_buffer *buffer = splice->memory
+                                    ? ext_buffer_new(splice_in_memory(splice))
+                                    : ext_buffer_new_in_pipe(splice->pipe.from, splice->held);
+    if (!buffer)
+        return fail(side, 500, SPAN_LIT("golang_out_of_memory"));
+    int err = show_data(side, buffer, false);
+    if (err || side->out.head != buffer)
+        return err; /* kept, and owned; or dropped */
+    if (!buffer->next && !buffer->own && buffer->len == splice->held) {
+        ext_buffer_free(ext_buffers_pop(&side->out));
+        return 1;
+    }
+    return ext_buffer_own(buffer) == 0 ? 0 : fail(side, 500, SPAN_LIT("golang_out_of_memory"));
+}
+
+static ssize_t body_splice(void *data, struct splice *splice, size_t max) {
+    struct go_side *side = data;
+    if (side->error)
+        return side->error;
+    take_lent(side);
+    while (side->out.head) {
+        ASSERT(side->out.head->len == 0); /* or body_unread would not have told to come */
+        ext_buffer_free(ext_buffers_pop(&side->out));
+    }
+    ssize_t n = reader_splice(side->inner, splice, max);
+    if (n == -ENOBUFS)
+        return n;
+    if (n == 0) { /* body_next shows the end */
+        side->body_ended = true;
+        return -ENOBUFS;
+    }
+    int rc = n < 0 ? (int)n : show_spliced(side, splice);
+    if (rc < 0)
+        side->error = rc;
+    return rc < 0 ? rc : rc > 0 ? n : -ENOBUFS;
 }
 
 static void body_close(void *data) {
@@ -406,8 +530,11 @@ static enum reader_peek body_peek(void *data) {
                                                          : READER_READY;
 }
 
-static const struct reader_itab body_itab = {
-    .next = body_next, .close = body_close, .peek = body_peek};
+static const struct reader_itab body_itab = {.next = body_next,
+                                             .close = body_close,
+                                             .peek = body_peek,
+                                             .unread = body_unread,
+                                             .splice = body_splice};
 
 /* A body that cannot be read while Go holds the headers: nobody else is there to answer. */
 static void body_failed(struct go_side *side, int err) {

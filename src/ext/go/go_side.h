@@ -23,6 +23,7 @@ struct go_side {
     bool wrapped;
     bool body_ended;          /* inner is at its end */
     bool headers_held;        /* by status 3 or 4, until something is let go */
+    bool looked_at;           /* at the chunk that was shown last, or changed it */
     bool over;                /* replied, or the exchange is over: nothing more is shown */
     int error;                /* sticky, of next() */
     struct ext_buffer *whole; /* state 3: what came and was not shown yet */
@@ -32,7 +33,7 @@ struct go_side {
 };
 
 enum {
-    /* One chunk shown to Go is at most this. */
+    /* One chunk in memory that is shown to Go is at most this. One in a pipe is what splicing takes at a time. */
     GO_CHUNK_MAX = 64 * 1024,
     /* Status 4 keeps chunks without regard to the buffer limit (as on Envoy, where nothing bounds
      * them); past this a filter is taken to be broken. */

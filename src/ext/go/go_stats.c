@@ -4,7 +4,7 @@
 #include <pthread.h>
 #include <stdio.h>
 
-#include "ext/go/go_library.h"
+#include "ext/go/go_origin.h"
 #include "ext/go/go_plugin.h"
 #include "ext/go/go_seats.h"
 
@@ -24,6 +24,22 @@ static void init_once(void) {
 void go_stats_init(void) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, init_once);
+}
+
+_Atomic(void (*)(enum go_count which, uint64_t n)) go_stats_elsewhere;
+
+void go_stats_count(enum go_count which, uint64_t n) {
+    const struct statistic *const stats[GO_COUNTED] = {
+        [GO_REFUSED_EDITS] = go_stats.refused_edits,
+        [GO_STALE_CALLS] = go_stats.stale_calls,
+        [GO_STALE_HANDLES] = go_stats.stale_handles,
+    };
+    void (*elsewhere)(enum go_count which, uint64_t n) =
+        atomic_load_explicit(&go_stats_elsewhere, memory_order_acquire); /* remote/host_metric.c */
+    if (elsewhere)
+        elsewhere(which, n);
+    else
+        stat_add(stats[which], STATS_SHARD_FOREIGN, (int64_t)n);
 }
 
 /* Names are as in stats_get_tagged: no colons. They come from a configuration, and a longer one is cut. */
@@ -67,6 +83,20 @@ void go_library_stats_init(struct go_library_stats *stats, struct span library) 
         .ends_waiting = of_library(STAT_GAUGE, library, "ends_waiting"),
         .ends_untold = of_library(STAT_COUNTER, library, "ends_untold"),
     };
+}
+
+void go_swap_stats_init(struct go_swap_stats *stats, struct span library) {
+    *stats = (struct go_swap_stats){
+        .reloads = of_library(STAT_COUNTER, library, "reloads"),
+        .failed_reloads = of_library(STAT_COUNTER, library, "failed_reloads"),
+        .version = of_library(STAT_GAUGE, library, "version"),
+        .kept_copies = of_library(STAT_GAUGE, library, "kept_copies"),
+    };
+}
+
+void go_swap_stats_set(const struct go_swap_stats *stats, unsigned version, unsigned kept_copies) {
+    stat_set(stats->version, version);
+    stat_set(stats->kept_copies, kept_copies);
 }
 
 /* ---- of plugins ---- */
@@ -152,16 +182,46 @@ void go_plugin_stats_add(const struct go_plugin_stats *stats, unsigned shard,
     bump(cells, slots[GO_STAT_LOCAL_REPLIES], counts->local_replies);
 }
 
-static void refresh_seats(const struct go_seat_stats *stats, const struct seat_set *seats) {
-    struct seat_counts counts = seat_set_count(seats, NULL);
+/* ---- what is only looked at when asked for: of all copies of a library together ---- */
+
+static struct seat_counts sum(struct seat_counts a, struct seat_counts b) {
+    return (struct seat_counts){.busy = a.busy + b.busy, .blocked = a.blocked + b.blocked};
+}
+
+/* The current copy's; what goes on in the others counts, too. */
+static void refresh_seats(const struct go_library *current, enum go_seats_kind kind) {
+    const struct go_seat_stats *stats =
+        kind == GO_SEATS_OF_CALLS ? &current->stats.call_seats : &current->stats.seats;
+    const struct seat_set *seats = go_seats_of(current, kind);
+    struct seat_counts counts = {0};
+    if (!seats)
+        return;
+    for (const struct go_library *at = go_library_first(); at; at = at->next) {
+        const struct seat_set *its = go_seats_of(at, kind);
+        if (at->origin == current->origin && its)
+            counts = sum(counts, seat_set_count(its, NULL));
+    }
     stat_set(stats->all, seat_set_size(seats));
     stat_set(stats->busy, counts.busy);
     stat_set(stats->blocked, counts.blocked);
 }
 
+static struct seat_counts calls_of_all(const struct go_plugin *plugin) {
+    struct seat_counts counts = {0};
+    for (const struct go_library *at = go_library_first(); at; at = at->next) {
+        const struct go_plugin *same =
+            at->origin == plugin->library->origin ? go_plugin_first(at) : NULL;
+        while (same && !(same->kind == plugin->kind && span_eq(same->name, plugin->name)))
+            same = same->next;
+        if (same)
+            counts = sum(counts, go_plugin_calls(same));
+    }
+    return counts;
+}
+
 static void refresh_plugin(const struct go_plugin *plugin) {
     const struct statistic *const *read = plugin->stats.read;
-    struct seat_counts counts = go_plugin_calls(plugin);
+    struct seat_counts counts = calls_of_all(plugin);
     struct stat_summary summary;
     stat_summary(plugin->stats.read_call_time, &summary);
     stat_set(read[GO_STAT_CALLS], (int64_t)summary.count);
@@ -170,13 +230,10 @@ static void refresh_plugin(const struct go_plugin *plugin) {
 }
 
 void go_stats_refresh(void) {
-    for (const struct go_library *library = go_library_first(); library; library = library->next) {
-        const struct seat_set *seats = go_seats_of(library, GO_SEATS_OF_WORKERS),
-                              *call_seats = go_seats_of(library, GO_SEATS_OF_CALLS);
-        if (seats)
-            refresh_seats(&library->stats.seats, seats);
-        if (call_seats)
-            refresh_seats(&library->stats.call_seats, call_seats);
+    for (const struct go_origin *origin = go_origin_first(); origin; origin = origin->next) {
+        const struct go_library *library = go_origin_current(origin);
+        refresh_seats(library, GO_SEATS_OF_WORKERS);
+        refresh_seats(library, GO_SEATS_OF_CALLS);
         const struct go_plugin *plugin = go_plugin_first(library);
         for (; plugin; plugin = plugin->next)
             refresh_plugin(plugin);

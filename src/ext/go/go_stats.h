@@ -18,6 +18,12 @@ extern struct go_stats {
     struct statistic *stale_handles; /* what they came with was given back before, or never lent */
 } go_stats;
 
+/* Those that any thread counts, by number: a host process that serves has them counted in the proxy. */
+enum go_count { GO_REFUSED_EDITS, GO_STALE_CALLS, GO_STALE_HANDLES, GO_COUNTED };
+void go_stats_count(enum go_count which, uint64_t n);
+/* NULL: here. */
+extern _Atomic(void (*)(enum go_count which, uint64_t n)) go_stats_elsewhere;
+
 /* Gauges; set by go_stats_refresh. Their names are go_seat_stat_names of enum go_seats_kind. */
 struct go_seat_stats {
     struct statistic *all, *busy, *blocked;
@@ -69,6 +75,14 @@ struct go_counts {
     uint32_t crossings, header_copies, panics, local_replies;
     uint64_t header_bytes_to_go, header_bytes_from_go, body_bytes_to_go, body_bytes_from_go;
 };
+
+/* Of golang.library.LIBRARY too: its file was replaced (go_swap.h). */
+struct go_swap_stats {
+    struct statistic *reloads, *failed_reloads;
+    struct statistic *version, *kept_copies; /* gauges */
+};
+void go_swap_stats_init(struct go_swap_stats *stats, struct span library);
+void go_swap_stats_set(const struct go_swap_stats *stats, unsigned version, unsigned kept_copies);
 
 /* Idempotent; before the first request. Any thread. */
 void go_stats_init(void);

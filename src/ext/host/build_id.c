@@ -46,6 +46,10 @@ static bool add_note(struct span name, uint32_t type, struct span content, struc
     if (is_go && !has_four_hashes(content))
         return false;
     out->bytes[out->len++] = (unsigned char)type;
+    if (is_gnu && out->gnu_len == 0) {
+        out->gnu_at = out->len;
+        out->gnu_len = content.len;
+    }
     memcpy(out->bytes + out->len, content.ptr, content.len);
     out->len += content.len;
     return true;
@@ -100,7 +104,7 @@ static bool read_ids(int fd, struct build_id *out) {
 }
 
 void build_id_read(int fd, struct build_id *out) {
-    out->len = 0;
+    *out = (struct build_id){.len = 0};
     if (!read_ids(fd, out))
-        out->len = 0;
+        out->len = out->gnu_len = 0;
 }

@@ -13,7 +13,8 @@ enum { BUILD_ID_MAX = 256 };
 
 struct build_id {
     unsigned char bytes[BUILD_ID_MAX];
-    size_t len; /* 0: the file has none that tells builds apart */
+    size_t len;             /* 0: the file has none that tells builds apart */
+    size_t gnu_at, gnu_len; /* among them the linker's, which tools show; 0: there is none */
 };
 
 void build_id_read(int fd, struct build_id *out);

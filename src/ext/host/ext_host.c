@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -187,6 +188,16 @@ int ext_host_start(const struct ext_host_options *options, struct ext_host **out
     return 0;
 }
 
+void ext_host_thread_begin(const char *name) {
+    static const int own[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP};
+    sigset_t others;
+    sigfillset(&others);
+    for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
+        sigdelset(&others, own[i]);
+    (void)pthread_sigmask(SIG_SETMASK, &others, NULL); /* of a valid set it cannot fail */
+    (void)pthread_setname_np(pthread_self(), name);    /* for those who look */
+}
+
 /* ---- what it says ---- */
 
 static NOINLINE void keep_output(struct ext_host *host, const char *bytes, size_t len) {
@@ -200,11 +211,24 @@ static NOINLINE void keep_output(struct ext_host *host, const char *bytes, size_
     }
 }
 
+void ext_host_set_output(struct ext_host *host, void (*on_output)(void *arg, struct span bytes),
+                         void *arg BORROWED_BY(host)) {
+    host->on_output = on_output;
+    host->arg = arg;
+}
+
+/* Not for ever, from one that prints as fast as we read. Twice what a pipe holds, so all of one that has ended. */
 static void read_output(struct ext_host *host) {
+    enum { READS_MAX = 2 * (64 * 1024) / READ_SIZE };
     char bytes[READ_SIZE];
-    ssize_t n;
-    while ((n = read(host->output_fd, bytes, sizeof(bytes))) > 0)
-        keep_output(host, bytes, (size_t)n);
+    ssize_t n = 1;
+    for (int i = 0; i < READS_MAX && n > 0; i++) {
+        n = read(host->output_fd, bytes, sizeof(bytes));
+        if (n > 0)
+            keep_output(host, bytes, (size_t)n);
+    }
+    if (n > 0)
+        return;
     if (n == 0 || (errno != EAGAIN && errno != EINTR))
         close_fd(&host->output_fd);
 }
@@ -256,6 +280,8 @@ static int look(struct ext_host *host, short wanted, int64_t deadline_ns) {
     /* Its end is looked at last: what it said before counts. */
     if (!err && fds[2].revents && !fds[0].revents && !fds[1].revents)
         err = -EPIPE;
+    if (!err && !fds[1].revents && clock_mono_ns() >= deadline_ns)
+        err = -ETIMEDOUT; /* it prints and prints */
     return err;
 }
 
@@ -283,15 +309,38 @@ int ext_host_poll(struct ext_host *host, struct pollfd *fds, unsigned count, int
             return ready; /* what it sent before its end counts */
         if (all[1].revents || (host->pidfd < 0 && host->output_fd < 0))
             return -EPIPE;
+        if (clock_mono_ns() >= deadline_ns)
+            return 0; /* it prints and prints */
     }
 }
 
-static int send_request(struct ext_host *host, const char *bytes, size_t size,
+/* send(), with descriptors: the kernel hands them over with the first of these bytes. */
+static ssize_t send_some(int socket, struct span bytes, const int *fds, unsigned fd_count) {
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(EXT_HOST_FDS_MAX * sizeof(int))];
+    } control;
+    struct iovec iov = {.iov_base = (void *)(uintptr_t)bytes.ptr, .iov_len = bytes.len};
+    struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
+    if (fd_count) {
+        message.msg_control = control.bytes;
+        message.msg_controllen = CMSG_SPACE(fd_count * sizeof(int));
+        struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+        *head = (struct cmsghdr){.cmsg_len = CMSG_LEN(fd_count * sizeof(int)),
+                                 .cmsg_level = SOL_SOCKET,
+                                 .cmsg_type = SCM_RIGHTS};
+        memcpy(CMSG_DATA(head), fds, fd_count * sizeof(int));
+    }
+    return sendmsg(socket, &message, MSG_NOSIGNAL);
+}
+
+static int send_request(struct ext_host *host, struct span bytes, const int *fds, unsigned fd_count,
                         int64_t deadline_ns) {
-    for (size_t sent = 0; sent < size;) {
+    ASSERT(fd_count <= EXT_HOST_FDS_MAX);
+    for (size_t sent = 0; sent < bytes.len;) {
         if (host->socket < 0)
             return -EPIPE;
-        ssize_t n = send(host->socket, bytes + sent, size - sent, MSG_NOSIGNAL);
+        ssize_t n = send_some(host->socket, span_from(bytes, sent), fds, sent ? 0 : fd_count);
         if (n > 0)
             sent += (size_t)n;
         else if (n < 0 && errno == EAGAIN) {
@@ -316,7 +365,8 @@ int ext_host_call(struct ext_host *host, const struct ext_host_message *request,
     char *bytes = ext_host_encode(request, &size);
     if (!bytes)
         return -ENOMEM;
-    int err = send_request(host, bytes, size, deadline_ns);
+    int err =
+        send_request(host, span_make(bytes, size), request->fds, request->fd_count, deadline_ns);
     free(bytes);
     while (!err) {
         err = ext_host_decode(span_make(host->inbox, host->inbox_len), answer, &size);
@@ -346,6 +396,28 @@ static void await_end(struct ext_host *host, int64_t deadline_ns) {
         int64_t until_ns = clock_mono_ns() + WITHOUT_PIDFD_MS * NS_PER_MS;
         (void)look(host, 0, host->pidfd >= 0 ? deadline_ns : until_ns); /* its end is looked for */
     }
+}
+
+pid_t ext_host_pid(const struct ext_host *host) {
+    return host->pid;
+}
+
+void ext_host_kill(const struct ext_host *host) {
+    (void)kill(host->pid, SIGKILL); /* ours until it is reaped */
+}
+
+bool ext_host_is_traced(const struct ext_host *host) {
+    static const char name[] = "TracerPid:";
+    char path[64], line[256];
+    int tracer = 0;
+    (void)snprintf(path, sizeof(path), "/proc/%d/status", (int)host->pid);
+    FILE *file = fopen(path, "re");
+    while (file && fgets(line, sizeof(line), file))
+        if (strncmp(line, name, sizeof(name) - 1) == 0)
+            tracer = atoi(line + sizeof(name) - 1);
+    if (file)
+        (void)fclose(file); /* it was only read */
+    return tracer != 0;
 }
 
 /* Has the thread the name of those that make blocking calls? Libraries are loaded on one, and the threads of a Go

@@ -15,7 +15,10 @@
  *            has the socket and the pipe alone; its signals are as after a fresh start. It ends when we do.
  * Limits     EXT_HOST_OUTPUT_MAX bytes of what it printed are kept: the first and the last. */
 #pragma once
+#include <sys/types.h>
+
 #include "ext/host/ext_host_wire.h"
+#include "http/header_map.h"
 
 struct ext_host;
 
@@ -35,7 +38,16 @@ struct ext_host_options {
 /* 0 or -errno: no process can be had. */
 MUST_CHECK int ext_host_start(const struct ext_host_options *options, struct ext_host **out);
 
-/* Sends the request and waits for the answer, whose texts are borrowed until the next call. 0; -EPIPE: the
+/* From now on what it prints goes there, as with on_output of the options: for one that was started before it
+ * was known for whom. NULL: nowhere. */
+void ext_host_set_output(struct ext_host *host, void (*on_output)(void *arg, struct span bytes),
+                         void *arg BORROWED_BY(host));
+
+/* First thing of a thread that does nothing but deal with hosts: signals belong to the runtime's owner of them and never come
+ * here, but for faults of its own. */
+void ext_host_thread_begin(const char *name);
+
+/* Sends the request, with its descriptors, and waits for the answer, whose texts are borrowed until the next call. 0; -EPIPE: the
  * process ended, or will not talk any more; -ETIMEDOUT; -EPROTO; -ENOMEM. After an error the host is good for
  * ext_host_end alone. */
 MUST_CHECK int ext_host_call(struct ext_host *host, const struct ext_host_message *request,
@@ -55,6 +67,14 @@ MUST_CHECK int ext_host_poll(struct ext_host *host, struct pollfd *fds, unsigned
  * Idempotent. */
 enum ext_host_ending { EXT_HOST_ASK, EXT_HOST_DUMP, EXT_HOST_DUMP_FIRST, EXT_HOST_KILL };
 void ext_host_end(struct ext_host *host, enum ext_host_ending how);
+
+/* Until the end. */
+pid_t ext_host_pid(const struct ext_host *host);
+/* A debugger holds it: it is not stuck, somebody looks at it. Until the end. */
+bool ext_host_is_traced(const struct ext_host *host);
+/* From another thread than the host's, which finds it ended: so that a call to it does not take its time. Not once that one
+ * may have begun ext_host_end. */
+void ext_host_kill(const struct ext_host *host);
 
 /* After the end: as waitpid gives it. */
 int ext_host_status(const struct ext_host *host);
@@ -78,3 +98,8 @@ void ext_host_serve_go(const struct ext_host_message *request, struct ext_host_m
 /* Likewise, in ext_host_native.c. */
 void ext_host_serve_native(const struct ext_host_message *request, struct ext_host_message *answer,
                            char **memory);
+/* The proxy's. What a host process prints is shown if it does not come back: for that warnings and errors, or errors alone,
+ * matter. */
+void ext_host_set_log_level(uint64_t level);
+/* Adds the fields of a request that does not exist: GET / of a host that does not. 0 or -ENOMEM. */
+MUST_CHECK int ext_host_make_up(struct header_map *headers);

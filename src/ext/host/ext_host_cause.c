@@ -233,6 +233,8 @@ static void put_verdict(FILE *out, int status, int64_t stuck_ms, struct span hea
         fputs("panicked", out);
     else if (headline.len)
         fputs("crashed", out);
+    else if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
+        fputs("was killed by SIGKILL, as the kernel does when memory is short", out);
     else if (WIFSIGNALED(status))
         fprintf(out, "crashed by SIG%s", sigabbrev_np(WTERMSIG(status)));
     else

@@ -9,6 +9,8 @@
 #include "ext/go/go_config.h"
 #include "ext/go/go_log.h"
 #include "ext/go/go_network.h"
+#include "ext/remote/host_config.h"
+#include "ext/remote/host_serve.h"
 
 static struct go_library *library;
 
@@ -18,12 +20,9 @@ static struct span or_none(struct span text) {
 
 static void load(const struct ext_host_message *request, struct ext_host_message *answer,
                  char *why) {
-    /* What it prints is shown if it does not come back: for that, what matters. */
-    uint64_t level = request->numbers[1];
-    log_set_level(level < LOG_WARN    ? LOG_WARN
-                  : level > LOG_ERROR ? LOG_ERROR
-                                      : (enum log_level)level);
-    const struct go_library_wish wish = {or_none(request->texts[2]), or_none(request->texts[3])};
+    ext_host_set_log_level(request->numbers[1]);
+    const struct go_library_wish wish = {.gogc = or_none(request->texts[2]),
+                                         .memory_limit = or_none(request->texts[3])};
     library = go_library_get(request->texts[1], request->texts[0], &wish, why);
     if (library) {
         library->concurrency = (uint32_t)request->numbers[0];
@@ -38,23 +37,6 @@ static struct span kept(struct span name) {
     return span_make(intern(name, SIZE_MAX), name.len);
 }
 
-/* GET / of a host that does not exist. Header by header, as many as there is memory for. */
-static int make_up(struct ext_edited *request) {
-    static const struct {
-        enum header_id id;
-        struct span name, value;
-    } fields[] = {
-        {HDR_METHOD, SPAN_INIT(":method"), SPAN_INIT("GET")},
-        {HDR_SCHEME, SPAN_INIT(":scheme"), SPAN_INIT("http")},
-        {HDR_AUTHORITY, SPAN_INIT(":authority"), SPAN_INIT("probe.invalid")},
-        {HDR_PATH, SPAN_INIT(":path"), SPAN_INIT("/")},
-    };
-    int err = ext_edited_init(request, NULL, EXT_REQUEST, NULL, 0);
-    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]) && !err; i++)
-        err = header_add(&request->map, fields[i].id, fields[i].name, fields[i].value);
-    return err;
-}
-
 /* A stream at the moment when Go hears of it first: what a factory asks about it is answered. The type of log
  * is one that the SDK knows not: it makes the filter, and calls nothing of it. */
 static void create_filter(struct span name, uint64_t config_id, char *said) {
@@ -66,7 +48,8 @@ static void create_filter(struct span name, uint64_t config_id, char *said) {
     const struct go_functions *fn = &library->fn;
     struct go_lent *lent = block->lent;
     struct ext_edited made_up;
-    if (make_up(&made_up) != 0)
+    if (ext_edited_init(&made_up, NULL, EXT_REQUEST, NULL, 0) != 0 ||
+        ext_host_make_up(&made_up.map) != 0)
         LOG(log_golang, LOG_WARN, "no memory for a request that a factory could ask about");
     ext_lock(&block->stream);
     block->stream.logging = true;
@@ -99,6 +82,69 @@ static uint64_t parse_cluster(struct span bytes, char *said) {
     return id;
 }
 
+/* ---- of a process that serves ---- */
+
+static void keep(uint64_t id, uint64_t go_id, struct span name) {
+    const struct go_plugin *plugin = go_plugin_get(library, GO_PLUGIN_HTTP, name);
+    const struct host_config config = {.id = id, .go_id = go_id, .plugin = plugin};
+    if (!plugin || host_config_keep(&config) != 0)
+        host_die("out of memory");
+}
+
+static uint64_t new_config(struct span name, const struct ext_host_message *request, char *said) {
+    const uint64_t far_id = request->numbers[1];
+    struct host_config told;
+    if (far_id && host_config_find(far_id, &told))
+        return told.go_id;
+    const struct go_config_source source = {name, request->texts[1], request->numbers[0] != 0,
+                                            far_id};
+    uint64_t go_id = go_config_parse(library, &source, said);
+    if (go_id && far_id)
+        keep(far_id, go_id, name);
+    return go_id;
+}
+
+/* 0: it speaks of what the process was not told of. */
+static uint64_t merge(struct span name, const struct ext_host_message *request) {
+    struct host_config parent = {.go_id = request->numbers[0]},
+                       child = {.go_id = request->numbers[1]};
+    const uint64_t far_id = request->numbers[2];
+    struct host_config told;
+    if (far_id && host_config_find(far_id, &told))
+        return told.go_id;
+    if (far_id && !(host_config_find(request->numbers[0], &parent) &&
+                    host_config_find(request->numbers[1], &child)))
+        return 0;
+    uint64_t go_id = go_config_merge(library, name, parent.go_id, child.go_id);
+    if (go_id && far_id)
+        keep(far_id, go_id, name);
+    return go_id;
+}
+
+static void drop(uint64_t far_id) {
+    uint64_t go_id = host_config_take(far_id);
+    if (go_id)
+        library->fn.destroy_config(go_id, 0);
+}
+
+static enum log_level level_of(uint64_t number) {
+    return number < LOG_OFF ? (enum log_level)number : LOG_OFF;
+}
+
+static uint64_t start_serving(const struct ext_host_message *request, char *why) {
+    struct remote_shm *shm;
+    int err = remote_shm_open(request->fds, request->fd_count, &shm);
+    if (!err) {
+        (void)log_set_component_level(SPAN_LIT("golang"), level_of(request->numbers[0]));
+        err = host_serve_start(library, shm);
+        if (err)
+            remote_shm_free(shm);
+    }
+    if (err)
+        (void)snprintf(why, GO_LIBRARY_WHY_MAX, "%s", strerror(-err));
+    return !err;
+}
+
 void ext_host_serve_go(const struct ext_host_message *request, struct ext_host_message *answer,
                        char **memory) {
     char *text = *memory = calloc(1, GO_LIBRARY_WHY_MAX);
@@ -113,13 +159,18 @@ void ext_host_serve_go(const struct ext_host_message *request, struct ext_host_m
     struct span name = kept(request->texts[0]);
     switch (request->kind) {
     case EXT_HOST_GO_NEW:
-        answer->numbers[0] =
-            go_config_parse(library, name, request->texts[1], request->numbers[0] != 0, text);
+        answer->numbers[0] = new_config(name, request, text);
         answer->texts[0] = span_of(text);
         break;
     case EXT_HOST_GO_MERGE:
-        answer->numbers[0] =
-            go_config_merge(library, name, request->numbers[0], request->numbers[1]);
+        answer->numbers[0] = merge(name, request);
+        break;
+    case EXT_HOST_GO_DROP:
+        drop(request->numbers[0]);
+        break;
+    case EXT_HOST_GO_SERVE:
+        answer->numbers[0] = start_serving(request, text);
+        answer->texts[0] = span_of(text);
         break;
     case EXT_HOST_GO_CREATE:
         create_filter(name, request->numbers[0], text);

@@ -14,39 +14,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/stats.h"
 #include "ext/host/ext_host.h"
+#include "ext/host/ext_host_inbox.h"
 #include "ext/go/go_lent.h"
+#include "ext/remote/sandbox_options.h"
 
 bool ext_host_is_asked(int argc, char **argv) {
     return argc >= 2 && strcmp(argv[1], "--ext-host") == 0;
-}
-
-struct inbox {
-    char *bytes;
-    size_t len, room;
-};
-
-/* 1, or 0 at the end of the conversation. */
-static NOINLINE int receive(struct inbox *inbox, struct ext_host_message *out, size_t *size) {
-    for (;;) {
-        int err = ext_host_decode(span_make(inbox->bytes, inbox->len), out, size);
-        if (err != -EAGAIN)
-            return err == 0;
-        size_t wanted = *size ? *size : 4096;
-        if (inbox->room < wanted) {
-            char *larger = realloc(inbox->bytes, wanted);
-            if (!larger)
-                return 0;
-            inbox->bytes = larger;
-            inbox->room = wanted;
-        }
-        ssize_t n = read(EXT_HOST_FD, inbox->bytes + inbox->len, wanted - inbox->len);
-        if (n > 0)
-            inbox->len += (size_t)n;
-        else if (n == 0 || errno != EINTR)
-            return 0;
-    }
 }
 
 static NOINLINE int answer_with(const struct ext_host_message *answer) {
@@ -81,16 +57,39 @@ NOINLINE int ext_host_prepare(void) {
     return 0;
 }
 
+void ext_host_set_log_level(uint64_t level) {
+    log_set_level(level < LOG_WARN    ? LOG_WARN
+                  : level > LOG_ERROR ? LOG_ERROR
+                                      : (enum log_level)level);
+}
+
+int ext_host_make_up(struct header_map *headers) {
+    static const struct {
+        enum header_id id;
+        struct span name, value;
+    } fields[] = {
+        {HDR_METHOD, SPAN_INIT(":method"), SPAN_INIT("GET")},
+        {HDR_SCHEME, SPAN_INIT(":scheme"), SPAN_INIT("http")},
+        {HDR_AUTHORITY, SPAN_INIT(":authority"), SPAN_INIT("probe.invalid")},
+        {HDR_PATH, SPAN_INIT(":path"), SPAN_INIT("/")},
+    };
+    int err = 0;
+    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]) && !err; i++)
+        err = header_add(headers, fields[i].id, fields[i].name, fields[i].value);
+    return err;
+}
+
 int ext_host_main(void) {
     if (ext_host_prepare() != 0 || stats_init(1) != 0 || go_lent_init() != 0)
         return 2;
-    struct inbox inbox = {0};
+    struct ext_host_inbox inbox = {0};
     struct ext_host_message request;
-    size_t size;
-    while (receive(&inbox, &request, &size)) {
+    while (ext_host_inbox_next(&inbox, &request)) {
         struct ext_host_message answer = {.kind = EXT_HOST_ANSWER};
         char *memory = NULL;
-        if (request.kind >= EXT_HOST_NATIVE_LOAD)
+        if (request.kind == EXT_HOST_SANDBOX)
+            sandbox_options_serve(&request, &answer, &memory);
+        else if (request.kind >= EXT_HOST_NATIVE_LOAD)
             ext_host_serve_native(&request, &answer, &memory);
         else
             ext_host_serve_go(&request, &answer, &memory);
@@ -98,8 +97,6 @@ int ext_host_main(void) {
         free(memory);
         if (!sent)
             break;
-        memmove(inbox.bytes, inbox.bytes + size, inbox.len - size);
-        inbox.len -= size;
     }
     /* Not exit(): destructors would run under the threads of Go libraries. */
     _exit(0);

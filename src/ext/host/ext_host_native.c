@@ -10,6 +10,9 @@
 #include "ext/host/ext_host.h"
 #include "ext/native/native_filter.h"
 #include "ext/native/native_host.h"
+#include "proxy/filter_state.h"
+#include "proxy/hcm.h"
+#include "proxy/metadata.h"
 #include "rt/signals.h"
 
 /* One of these. */
@@ -57,11 +60,7 @@ static void tell(const struct cfg_problems *problems, struct ext_host_message *a
 
 static void load(const struct ext_host_message *request, struct ext_host_message *answer,
                  char **memory) {
-    /* What it prints is shown if it does not come back: for that, what matters. */
-    uint64_t level = request->numbers[1];
-    log_set_level(level < LOG_WARN    ? LOG_WARN
-                  : level > LOG_ERROR ? LOG_ERROR
-                                      : (enum log_level)level);
+    ext_host_set_log_level(request->numbers[1]);
     native_workers_announce((unsigned)request->numbers[0]);
     char *why = *memory = calloc(1, NATIVE_WHY_MAX);
     if (!why || signals_init() != 0) { /* faults are told with their frames */
@@ -132,6 +131,79 @@ static void merge(const struct ext_host_message *request, struct ext_host_messag
     cfg_problems_fini(&problems);
 }
 
+/* ---- an instance ---- */
+
+/* An exchange that does not exist, without a connection or a route: what is asked about it is answered. It only looks on. */
+struct made_up {
+    struct exchange x;
+    struct block_cache blocks;
+    struct sluice_exchange e;
+};
+
+static void make_up(struct made_up *made, const struct native_config *config) {
+    static const struct hcm nobodys;
+    struct exchange *x = &made->x;
+    x->hcm = &nobodys;
+    x->route_chosen = true;
+    x->info.protocol = 1;
+    block_cache_init(&made->blocks);
+    arena_init(&x->arena, &made->blocks, 16 << 20);
+    message_init(&x->request, &x->arena);
+    message_init(&x->response, &x->arena);
+    if (ext_host_make_up(&x->request.headers) != 0)
+        LOG(log_native, LOG_WARN, "no memory for a request that a plug-in could ask about");
+    made->e = (struct sluice_exchange){.x = x, .config = config, .looks_on = true};
+}
+
+static void drop(struct made_up *made) {
+    metadata_unref(exchange_metadata_if(&made->x));
+    filter_state_unref(exchange_filter_state_if(&made->x));
+    arena_fini(&made->x.arena);
+    block_cache_fini(&made->blocks);
+    free(made);
+}
+
+static NATIVE_ENTER void enter_create(void *arg) {
+    struct sluice_exchange *e = arg;
+    e->self = library->plugin.create(e, e->config->made);
+    NATIVE_ENTERED();
+}
+
+static NATIVE_ENTER void enter_destroy(void *arg) {
+    struct sluice_exchange *e = arg;
+    library->plugin.destroy(e, e->self);
+    NATIVE_ENTERED();
+}
+
+/* That there is none is an answer: another request may have one. */
+static void create(const struct ext_host_message *request, struct ext_host_message *answer,
+                   char **memory) {
+    const struct native_config *config = at(request->numbers[0])->config;
+    struct made_up *made =
+        config && library->plugin.create ? calloc(1, sizeof(struct made_up)) : NULL;
+    answer->numbers[0] = 1;
+    if (!made)
+        return;
+    make_up(made, config);
+    struct cfg_problems problems = {0};
+    struct native_fault fault;
+    const char *what = "create";
+    bool returned = native_call(&library->text, enter_create, &made->e, &fault);
+    if (returned && made->e.self && library->plugin.destroy) {
+        what = "destroy";
+        returned = native_call(&library->text, enter_destroy, &made->e, &fault);
+    }
+    if (!returned) {
+        answer->numbers[0] = 0;
+        native_config_fault(library, &fault, what, NULL, &problems);
+        tell(&problems, answer, memory);
+    }
+    cfg_problems_fini(&problems);
+    drop(made);
+}
+
+/* ---- */
+
 /* As the proxy does it: what belongs to the routes, then the filters' own. */
 static void give_back(struct ext_host_message *answer) {
     for (size_t i = 0; i < all.count; i++)
@@ -155,6 +227,8 @@ void ext_host_serve_native(const struct ext_host_message *request, struct ext_ho
         read_config(request, answer, memory);
     else if (request->kind == EXT_HOST_NATIVE_MERGE)
         merge(request, answer, memory);
+    else if (request->kind == EXT_HOST_NATIVE_CREATE)
+        create(request, answer, memory);
     else
         give_back(answer);
 }

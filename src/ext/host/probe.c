@@ -29,6 +29,7 @@
 #include "ext/library_path.h"
 #include "ext/native/native_host.h"
 #include "ext/native/native_library.h"
+#include "ext/remote/sandbox_options.h"
 #include "rt/rt.h"
 #include "ext/host/probe_plan.h"
 
@@ -122,6 +123,37 @@ static probe_key file_key(const char *path) {
     return probe_key_add(2, numbers, sizeof(numbers));
 }
 
+static probe_key list_key(probe_key key, const struct span *items, size_t count) {
+    key = probe_key_add(key, &count, sizeof(count));
+    for (size_t i = 0; i < count; i++) {
+        key = probe_key_add(key, &items[i].len, sizeof(items[i].len));
+        key = probe_key_add(key, items[i].ptr, items[i].len);
+    }
+    return key;
+}
+
+/* What passes in one sandbox may not in another. */
+static probe_key sandbox_key(probe_key key, const struct cfg_sandbox *cfg) {
+    static const struct cfg_sandbox usual;
+    cfg = cfg ? cfg : &usual;
+    const uint64_t numbers[] = {
+        (uint64_t)cfg->seccomp,
+        cfg->allow_exec,
+        (uint64_t)cfg->landlock,
+        cfg->restrict_files,
+        cfg->max_open_files.value,
+        cfg->max_threads.value,
+        cfg->uid.value,
+        cfg->gid.value,
+        cfg->uid.set,
+        cfg->memory_limit_bytes.value,
+    };
+    key = probe_key_add(key, numbers, sizeof(numbers));
+    key = list_key(key, cfg->allow_syscalls, cfg->allow_syscalls_count);
+    key = list_key(key, cfg->read_paths, cfg->read_paths_count);
+    return list_key(key, cfg->write_paths, cfg->write_paths_count);
+}
+
 static probe_key library_key(const struct probe_library *library, const char *path) {
     probe_key key = file_key(path);
     if (!key)
@@ -129,7 +161,8 @@ static probe_key library_key(const struct probe_library *library, const char *pa
     key = probe_key_add(key, &library->go_seats, sizeof(library->go_seats));
     key = probe_key_add(key, library->wish.gogc.ptr, library->wish.gogc.len);
     key = probe_key_add(key, "|", 1);
-    return probe_key_add(key, library->wish.memory_limit.ptr, library->wish.memory_limit.len);
+    key = probe_key_add(key, library->wish.memory_limit.ptr, library->wish.memory_limit.len);
+    return library->is_isolated ? sandbox_key(key, library->sandbox) : key;
 }
 
 static probe_key node_key(probe_key file, const struct probe_node *node) {
@@ -197,6 +230,23 @@ static int ask_plugin(struct job *job, const struct probe_node *node, const char
         return -ENOMEM;
     int err = ask(job, node->mark, who, what, request, answer);
     free(who);
+    return err;
+}
+
+/* As the host process will, in which the library is going to run. */
+static int enter_sandbox(struct job *job) {
+    const struct probe_library *library = job->library;
+    struct sandbox_options options;
+    char said[SANDBOX_SAID_MAX];
+    if (!sandbox_options_from(library->sandbox, span_of(job->path), &options, said)) {
+        problem(job, library->mark, "sandbox: %s", said);
+        return -EINVAL;
+    }
+    int err =
+        sandbox_options_send(&options, job->host, clock_mono_ns() + library->timeout_ns, said);
+    if (err)
+        problem(job, library->mark, "cannot try %s in its sandbox: %s", job->path,
+                said[0] ? said : strerror(-err));
     return err;
 }
 
@@ -302,6 +352,13 @@ static int ask_native(struct job *job, struct probe_node *node, const char *what
     return err;
 }
 
+/* The node keeps its id. */
+static int create_native(struct job *job, const struct probe_node *node) {
+    struct probe_node instance = *node;
+    const struct ext_host_message request = {.kind = EXT_HOST_NATIVE_CREATE, .numbers = {node->id}};
+    return ask_native(job, &instance, "it made an instance with this configuration", &request);
+}
+
 static int try_native(struct job *job, struct probe_node *node) {
     const struct probe_node *nodes = job->library->nodes, *root = node;
     bool is_route = node->parent != PROBE_NO_PARENT;
@@ -313,8 +370,10 @@ static int try_native(struct job *job, struct probe_node *node) {
         .texts = {span_make(node->bytes, node->len)},
     };
     int err = ask_native(job, node, "it read this configuration", &request);
-    if (err || !is_route)
+    if (err)
         return err;
+    if (!is_route)
+        return create_native(job, node);
     const struct ext_host_message merge = {.kind = EXT_HOST_NATIVE_MERGE,
                                            .numbers = {nodes[node->parent].id, node->id}};
     return ask_native(job, node, "it merged this configuration into the one above it", &merge);
@@ -353,7 +412,7 @@ static bool try_library(struct job *job) {
                 strerror(-err));
         return false;
     }
-    bool loaded = load(job) == 0;
+    bool loaded = (!library->is_isolated || enter_sandbox(job) == 0) && load(job) == 0;
     for (size_t i = 0; loaded && i < library->count && !job->lost; i++) {
         struct probe_node *node = &library->nodes[i];
         node->failed |= node->parent != PROBE_NO_PARENT && library->nodes[node->parent].failed;
@@ -468,7 +527,8 @@ static void *work(void *arg) {
     size_t i;
     while ((i = atomic_fetch_add(&crew->next, 1)) < crew->plan->count) {
         struct job job = {.library = &crew->plan->libraries[i], .options = crew->options};
-        probe_library(&job);
+        if (!job.options->wants || job.options->wants(job.options->arg, job.library->id))
+            probe_library(&job);
     }
     return NULL;
 }
@@ -477,6 +537,8 @@ void probe_config(const struct cfg_bootstrap *bootstrap, const struct probe_opti
                   struct cfg_problems *problems) {
     struct probe_plan plan;
     probe_plan_make(bootstrap, &plan);
+    for (size_t i = 0; i < plan.count && options->isolated; i++)
+        plan.libraries[i].is_isolated = plan.libraries[i].has_http;
     struct crew crew = {.plan = &plan, .options = options};
     pthread_t threads[AT_A_TIME_MAX];
     size_t count = 0;

@@ -11,6 +11,9 @@
  * What passed is remembered by the library's build, its settings and the configuration, so neither a reload of what
  * did not change nor a second copy of a library costs a process. Plugins find SLUICE_PROBE=1 in their environment.
  *
+ * A library that is to run in a host process is tried as it will run: in that one's sandbox. Others have all rights, as
+ * they will have in the proxy.
+ *
  * Threads  Any real thread that may block (blocking_call), one call at a time. */
 #pragma once
 #include "config/config.h"
@@ -18,6 +21,11 @@
 struct probe_options {
     bool disabled; /* --no-probe: files are looked at, and nothing of them runs */
     bool always;   /* --mode validate: also what the config says not to probe */
+    bool
+        isolated; /* --isolate-extensions: libraries of HTTP filters in Go are tried in their sandbox */
+    /* Which libraries are tried, by their library_id; NULL: all. Called on several threads. */
+    bool (*wants)(void *arg, struct span library_id);
+    void *arg;
 };
 
 /* Reports problems; the libraries may be loaded when there are none. Returns when all processes have ended. */

@@ -56,6 +56,18 @@ static struct probe_library *library_of(struct probe_plan *plan, const struct pr
     return library;
 }
 
+static struct probe_library *go_library_of(struct probe_plan *plan,
+                                           const struct cfg_go_library *cfg,
+                                           const struct cfg_mark *mark) {
+    return library_of(
+        plan,
+        &(struct probe_library){.id = cfg->id,
+                                .path = cfg->path,
+                                .wish = {.gogc = cfg->gogc, .memory_limit = cfg->go_memory_limit},
+                                .mark = mark},
+        &cfg->probe);
+}
+
 /* The index of the node, which may have been there; PROBE_NO_PARENT when memory is short. bytes are transferred; NULL:
  * there was none for them. */
 static size_t add_node_bytes(struct probe_plan *plan, struct probe_library *library,
@@ -172,17 +184,14 @@ static void walk_routes(struct walk *walk, size_t own,
 static void walk_filter(struct probe_plan *plan, const struct cfg_http_filter *filter,
                         const struct cfg_route_configuration *table) {
     const struct cfg_golang *cfg = filter->typed_config.message;
-    struct probe_library *library =
-        library_of(plan,
-                   &(struct probe_library){.id = cfg->library_id,
-                                           .path = cfg->library_path,
-                                           .wish = {cfg->gogc, cfg->go_memory_limit},
-                                           .mark = &cfg->mark},
-                   &cfg->probe);
+    struct probe_library *library = go_library_of(plan, &cfg->library, &cfg->mark);
     if (!library)
         return;
-    if (!library->has_http) /* the first one's number is announced */
-        library->go_seats = cfg->go_seats.value;
+    if (!library->has_http) { /* the first one's number is announced */
+        library->go_seats = cfg->library.go_seats.value;
+        library->is_isolated = cfg->isolation == CFG_ISOLATION_PROCESS;
+        library->sandbox = cfg->has_sandbox ? &cfg->sandbox : NULL;
+    }
     library->has_http = true;
     struct walk walk = {plan, library, filter->name, cfg->plugin_name};
     size_t own = add_node(plan, library, PROBE_HTTP, PROBE_NO_PARENT, cfg->plugin_name,
@@ -213,13 +222,7 @@ static void walk_specifier(struct probe_plan *plan,
     if (!plugin || plugin->typed_config.schema != &cfg_schema_golang_cluster_specifier)
         return;
     const struct cfg_golang_cluster_specifier *cfg = plugin->typed_config.message;
-    struct probe_library *library =
-        library_of(plan,
-                   &(struct probe_library){.id = cfg->library_id,
-                                           .path = cfg->library_path,
-                                           .wish = {cfg->gogc, cfg->go_memory_limit},
-                                           .mark = &cfg->mark},
-                   &cfg->probe);
+    struct probe_library *library = go_library_of(plan, &cfg->library, &cfg->mark);
     if (library)
         (void)add_node(plan, library, PROBE_CLUSTER, PROBE_NO_PARENT,
                        SPAN_LIT("(cluster specifier)"), cfg->has_config ? &cfg->config : NULL,
@@ -238,13 +241,7 @@ static void walk_specifiers(struct probe_plan *plan, const struct cfg_route_conf
 }
 
 static void walk_network(struct probe_plan *plan, const struct cfg_golang_network *cfg) {
-    struct probe_library *library =
-        library_of(plan,
-                   &(struct probe_library){.id = cfg->library_id,
-                                           .path = cfg->library_path,
-                                           .wish = {cfg->gogc, cfg->go_memory_limit},
-                                           .mark = &cfg->mark},
-                   &cfg->probe);
+    struct probe_library *library = go_library_of(plan, &cfg->library, &cfg->mark);
     if (library)
         (void)add_node(plan, library, PROBE_NETWORK, PROBE_NO_PARENT, cfg->plugin_name,
                        cfg->has_plugin_config ? &cfg->plugin_config : NULL, &cfg->mark);

@@ -20,7 +20,7 @@ static struct message *message_of(struct sluice_exchange *e, enum sluice_part pa
 static struct message *message_to_change(struct sluice_exchange *e, enum sluice_part part) {
     enum exchange_state state = e->x->state;
     bool may = part == SLUICE_REQUEST ? state == EXCHANGE_REQUEST : state == EXCHANGE_RESPONSE;
-    return may ? message_of(e, part) : NULL;
+    return may && !e->looks_on ? message_of(e, part) : NULL;
 }
 
 bool native_has_body(struct sluice_exchange *e, enum sluice_part part) {
@@ -183,6 +183,8 @@ int native_body_transform(struct sluice_exchange *e, enum sluice_part part, slui
 }
 
 int native_body_next(struct sluice_body *body, struct sluice_span *out) {
+    if (body->e->looks_on)
+        return -EINVAL;
     struct span bytes = span_make("", 0);
     ssize_t n = body->closed ? -ECANCELED : reader_next(body->inner, SIZE_MAX, &bytes);
     if (n < 0)

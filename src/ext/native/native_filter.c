@@ -9,6 +9,7 @@
 
 #include "config/native_config.h"
 #include "ext/native/native_host.h"
+#include "proxy/exchange_log.h"
 #include "rt/stack_call.h"
 
 LOG_COMPONENT(native, "native");
@@ -125,10 +126,25 @@ static void response(struct exchange *x, void *self) {
     call_hook(e, "response", e->config->library->plugin.response);
 }
 
+/* On a coroutine that is not the exchange's. The plug-in does not park in it, so nobody else of the exchange runs. */
+static void log_between(struct sluice_exchange *e) {
+    struct exchange_moment aside;
+    e->looks_on = true;
+    exchange_moment_begin(e->x, &aside);
+    call_hook(e, "log_periodic", e->config->library->plugin.log_periodic);
+    exchange_moment_end(e->x, &aside);
+    e->looks_on = false;
+}
+
 static void log_it(struct exchange *x, void *self, enum filter_log_phase phase) {
     struct sluice_exchange *e = self;
+    const struct sluice_plugin *plugin = &e->config->library->plugin;
     if (phase == FILTER_LOG_END)
-        call_hook(e, "log", e->config->library->plugin.log);
+        call_hook(e, "log", plugin->log);
+    else if (phase == FILTER_LOG_START)
+        call_hook(e, "log_start", plugin->log_start);
+    else if (plugin->log_periodic)
+        log_between(e);
 }
 
 static void destroy(struct exchange *x, void *self) {

@@ -25,6 +25,7 @@ struct sluice_exchange {
     const struct native_config *config;
     void *self;
     enum native_state { NATIVE_RUNS, NATIVE_FAULTED, NATIVE_CLOSED, NATIVE_BYPASSED } state;
+    bool looks_on; /* in log_periodic: it may be parked in another call, and changes nothing */
     void *held[4]; /* bodies, by malloc */
     unsigned held_count;
 };

@@ -63,7 +63,7 @@ static int put(struct sluice_exchange *e, enum sluice_part part, struct sluice_s
     struct header_map *map = map_of(e, part);
     struct span key = native_span(name), text = native_span(value);
     enum header_id id = header_id_of(key);
-    if (is_pseudo(key) && (adds || !header_has(map, id)))
+    if (e->looks_on || (is_pseudo(key) && (adds || !header_has(map, id))))
         return -EINVAL;
     key = id == HDR_OTHER ? arena_copy(&e->x->arena, key) : header_name_of(id);
     text = arena_copy(&e->x->arena, span_is_none(text) ? span_make("", 0) : text);
@@ -85,7 +85,7 @@ static int add_header(struct sluice_exchange *e, enum sluice_part part, struct s
 static size_t remove_header(struct sluice_exchange *e, enum sluice_part part,
                             struct sluice_span name) {
     struct span key = native_span(name);
-    if (is_pseudo(key))
+    if (e->looks_on || is_pseudo(key))
         return 0;
     return header_remove(map_of(e, part), header_id_of(key), key);
 }
@@ -124,7 +124,7 @@ static bool alive(struct sluice_exchange *e) {
 }
 
 static int clear_route(struct sluice_exchange *e) {
-    if (e->x->state != EXCHANGE_REQUEST)
+    if (e->x->state != EXCHANGE_REQUEST || e->looks_on)
         return -EINVAL;
     exchange_clear_route(e->x);
     return 0;
@@ -217,6 +217,8 @@ static void config_error(const struct sluice_config *config, struct sluice_span 
 /* ---- waiting, threads ---- */
 
 static int sleep_for(struct sluice_exchange *e, int64_t ns) {
+    if (e->looks_on)
+        return -EINVAL;
     int rc = rt_sleep_until(rt_now_ns() + (ns > 0 ? ns : 0));
     return rc < 0 ? -ECANCELED : 0;
 }
@@ -242,6 +244,8 @@ static void guard_blocking(void *arg) {
 
 static int call_blocking(struct sluice_exchange *e, void (*fn)(void *arg), void *arg) {
     struct blocking call = {.text = &e->config->library->text, .fn = fn, .arg = arg};
+    if (e->looks_on)
+        return -EINVAL;
     int rc = blocking_call(guard_blocking, &call);
     if (rc != 0)
         return rc;

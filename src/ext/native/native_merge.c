@@ -39,6 +39,14 @@ static const struct native_merge *find(const struct native_merge *merge, const v
     return merge;
 }
 
+/* NULL: nobody has merged the pair yet. */
+static void *known_merge(struct native_route_config *place, const void *config) {
+    /* acquire pairs with merge_locked's release */
+    const struct native_merge *known =
+        find(atomic_load_explicit(&place->merges.first, memory_order_acquire), config);
+    return known ? known->merged : NULL;
+}
+
 struct merge_call {
     struct native_route_config *place;
     void *config, *merged; /* merged NULL: memory is short, or it faulted */
@@ -88,11 +96,9 @@ static void merge_once(void *arg) {
 void *native_merge(struct native_route_config *place, void *config, struct native_fault *fault,
                    bool *faulted) {
     *faulted = false;
-    /* acquire pairs with merge_locked's release */
-    const struct native_merge *known =
-        find(atomic_load_explicit(&place->merges.first, memory_order_acquire), config);
+    void *known = known_merge(place, config);
     if (known)
-        return known->merged;
+        return known;
     struct merge_call call = {.place = place, .config = config};
     native_on_thread_stack(merge_once, &call);
     *faulted = call.faulted;
@@ -101,11 +107,13 @@ void *native_merge(struct native_route_config *place, void *config, struct nativ
     return call.merged;
 }
 
-/* NULL: the exchange was answered with 500. */
+/* NULL: the exchange was answered with 500, unless it only looks on. */
 static void *merged_with(struct sluice_exchange *e, struct native_route_config *place,
                          void *config) {
     struct native_fault fault;
     bool faulted;
+    if (e->looks_on) /* there is no time to merge */
+        return known_merge(place, config);
     void *merged = native_merge(place, config, &fault, &faulted);
     if (faulted)
         native_filter_faulted(e, &fault, "merge_config");
@@ -115,7 +123,7 @@ static void *merged_with(struct sluice_exchange *e, struct native_route_config *
 }
 
 unsigned native_route_levels(struct sluice_exchange *e, const void *levels[FILTER_ROUTE_LEVELS]) {
-    bool has_route = e->x->route_chosen || e->x->state == EXCHANGE_REQUEST;
+    bool has_route = e->x->route_chosen || (e->x->state == EXCHANGE_REQUEST && !e->looks_on);
     return has_route ? exchange_route_configs(e->x, e->factory, levels) : 0;
 }
 

@@ -136,7 +136,11 @@ int native_metadata_set_json(struct sluice_exchange *e, struct sluice_span name_
     struct set_json call = {e, name_space, key, json, 0};
     if (json.len > METADATA_BYTES_MAX)
         return -E2BIG;
-    int err = stack_call(VALUE_JSON_STACK, set_json, &call);
+    int err = 0;
+    if (rt_self())
+        err = stack_call(VALUE_JSON_STACK, set_json, &call);
+    else
+        set_json(&call); /* a thread's stack, in a host process */
     return err ? err : call.rc;
 }
 

@@ -1,0 +1,207 @@
+/* go_remote: see the header.
+ *
+ * A call is a message, and what comes back goes through ext_stream as what goroutines say does: so the coroutine waits in
+ * ext_side_await, and go_side.c is the same for both kinds of host. What a callback's return would have told at once,
+ * the status, comes with the same wake-up.
+ *
+ * The loss of the host shows in three places: the wait for a decision ends, with `undecided` (remote_exchange.h); a
+ * call that would begin finds none, or a process that does not know the exchange; and who sends to a full ring is
+ * told. All are answered the same way, by the filter's policy (go_filter_fail_begin). */
+#include "ext/go/go_remote.h"
+
+#include <errno.h>
+
+#include "ext/go/go_log.h"
+#include "ext/remote/remote_library.h"
+#include "ext/remote/remote_link.h"
+#include "proxy/exchange.h"
+
+struct remote_exchange *go_remote_new(struct go_config *config, struct exchange *x) {
+    struct remote_exchange *remote = arena_zalloc(&x->arena, sizeof *remote);
+    if (remote) {
+        remote->filter = &config->remote;
+        list_init(&remote->logs);
+    }
+    return remote;
+}
+
+static int64_t deadline_of(const struct go_filter *filter, bool patient) {
+    int64_t now_ns = rt_now_ns(), wait_ns = patient ? filter->config->seat_wait_ns : 0;
+    return wait_ns < RT_FOREVER - now_ns ? now_ns + wait_ns : RT_FOREVER;
+}
+
+static void count_wait(const struct go_filter *filter, int err) {
+    const struct go_library_stats *stats = &filter->config->edition.library->stats;
+    stat_inc(err == -ETIMEDOUT ? stats->seat_timeouts : stats->seat_waits, filter->x->shard);
+}
+
+/* The first call: with a host that is up, in a seat that is not blocked. */
+static int enter(struct go_filter *filter, int64_t deadline_ns) {
+    struct remote_exchange *remote = filter->remote;
+    struct remote_library *library = filter->config->edition.library->remote;
+    bool counted = false;
+    for (;;) {
+        struct remote_lane *lane = remote_library_lane(library);
+        int err = lane ? remote_lane_enter(lane, remote, go_plugin_is_wary(filter->config->plugin))
+                       : remote_library_await(library, deadline_ns);
+        if (err == 0 && lane) {
+            filter->block->remote = true;
+            return 0;
+        }
+        if (err == -EAGAIN) {
+            if (!counted)
+                count_wait(filter, 0);
+            counted = true;
+            err = remote_lane_await_return(lane, deadline_ns);
+            if (err == -ETIMEDOUT)
+                count_wait(filter, err);
+        }
+        if (err) /* no process in all that time is a failure, as a blocked one is not */
+            return !lane && err == -ETIMEDOUT ? -EPIPE : err;
+    }
+}
+
+static int await_own_seat(struct go_filter *filter, int64_t deadline_ns) {
+    struct remote_exchange *remote = filter->remote;
+    int err = 0;
+    count_wait(filter, 0);
+    while (!err && remote->lane && !remote_lane_seat_is_free(remote))
+        err = remote_lane_await_return(remote->lane, deadline_ns);
+    if (err == -ETIMEDOUT)
+        count_wait(filter, err);
+    return err;
+}
+
+int go_remote_begin(struct go_filter *filter, bool patient) {
+    struct remote_exchange *remote = filter->remote;
+    int64_t deadline_ns = deadline_of(filter, patient);
+    int err = 0;
+    if (remote->lost)
+        return -EPIPE;
+    if (!remote->lane)
+        err = enter(filter, deadline_ns);
+    else if (!remote_lane_seat_is_free(remote))
+        err = await_own_seat(filter, deadline_ns);
+    if (!err && remote->lost)
+        err = -EPIPE;
+    return err;
+}
+
+static struct remote_stream stream_of(const struct go_filter *filter) {
+    return (struct remote_stream){.number = filter->remote->number,
+                                  .config_id = filter->remote->config_id,
+                                  .worker_id = filter->remote->seat,
+                                  .lenient = filter->config->lenient};
+}
+
+/* Bytes that do not fit into one record with the rest go before it. What is left of them. */
+static int send_ahead(struct go_filter *filter, enum ext_direction direction, struct span *bytes,
+                      int64_t deadline_ns) {
+    struct remote_exchange *remote = filter->remote;
+    enum { PART = 128 << 10 };
+    while (bytes->len > PART) {
+        struct remote_out *out = remote_lane_scratch(remote->lane);
+        const struct remote_body body = {.number = remote->number,
+                                         .direction = (uint8_t)direction,
+                                         .bytes = span_make(bytes->ptr, PART)};
+        remote_put_body(out, &body);
+        int err = out->failed ? -ENOMEM
+                              : remote_lane_send(remote, REMOTE_BODY,
+                                                 span_make(out->data, out->len), deadline_ns);
+        if (err)
+            return err;
+        *bytes = span_from(*bytes, PART);
+    }
+    return 0;
+}
+
+/* Does a body go to the host with the call, and not when it is asked for? */
+static bool goes_along(const struct go_filter *filter, struct ext_buffer *buffer) {
+    return atomic_load_explicit(&filter->config->remote.looks_at_bodies, memory_order_relaxed) &&
+           ext_buffer_look(buffer) == 0;
+}
+
+/* Nobody changes a lent side's views and buffers but we and the host's answers, which this P reads: when we park, that
+ * is before the message is put together. */
+int go_remote_show(struct go_filter *filter, enum ext_direction direction, enum go_state state,
+                   bool end, uint64_t handle) {
+    struct remote_exchange *remote = filter->remote;
+    const struct ext_side *side = &filter->block->stream.sides[direction];
+    int64_t deadline_ns = deadline_of(filter, true);
+    struct remote_lend lend = {
+        .stream = stream_of(filter),
+        .direction = (uint8_t)direction,
+        .phase = (uint8_t)side->phase,
+        .state = (uint8_t)state,
+        .end = end,
+        .headers = side->headers,
+        .trailers = side->trailers,
+    };
+    if (side->phase == EXT_BODY) {
+        struct ext_buffer *buffer = side->shown.last;
+        lend.buffer = handle;
+        lend.size = buffer->len;
+        lend.carried = buffer->len == 0 || goes_along(filter, buffer);
+        lend.bytes = span_make(buffer->data, lend.carried ? buffer->len : 0);
+        int err = send_ahead(filter, direction, &lend.bytes, deadline_ns);
+        if (err)
+            return err;
+    }
+    struct remote_out *out = remote_lane_scratch(remote->lane);
+    remote_put_lend(out, &lend);
+    if (out->failed)
+        return -ENOMEM;
+    remote->undecided[direction] = false;
+    return remote_lane_send(remote, REMOTE_LEND, span_make(out->data, out->len), deadline_ns);
+}
+
+static struct ext_view view_of(const struct header_map *map) {
+    static const struct header none;
+    if (!map)
+        return (struct ext_view){0};
+    return (struct ext_view){map->count ? map->entries : &none, map->count, map->bytes};
+}
+
+/* A seat that is blocked would hold up what comes behind this exchange: its log is waited for as long as a seat. When it
+ * returns, the exchange may be gone. */
+static void await_log(struct remote_exchange *remote, int64_t deadline_ns) {
+    struct remote_log_wait wait = {.g = rt_self()};
+    list_push_back(&remote->logs, &wait.node);
+    while (list_is_linked(&wait.node))
+        if (rt_park("log of an extension", deadline_ns) < 0 && list_is_linked(&wait.node))
+            list_remove(&wait.node);
+}
+
+void go_remote_log(const struct go_filter *filter, uint64_t type, bool complete,
+                   const struct header_map *const maps[2][2]) {
+    struct remote_exchange *remote = filter->remote;
+    struct remote_log log = {.stream = stream_of(filter),
+                             .type = (uint8_t)type,
+                             .complete = complete,
+                             .told = filter->config->edition.library->elf.level >= GO_LEVEL_32};
+    if (!remote->lane)
+        return;
+    for (int i = 0; i < 4; i++)
+        log.maps[i / 2][i % 2] = view_of(maps[i / 2][i % 2]);
+    struct remote_out *out = remote_lane_scratch(remote->lane);
+    remote_put_log(out, &log);
+    int64_t deadline_ns = deadline_of(filter, true);
+    if (!out->failed &&
+        remote_lane_send(remote, REMOTE_LOG, span_make(out->data, out->len), deadline_ns) == 0)
+        await_log(remote, deadline_ns);
+}
+
+void go_remote_end(struct go_filter *filter, uint64_t reason) {
+    struct remote_exchange *remote = filter->remote;
+    if (!remote->lane) {
+        remote_out_fini(&remote->reply);
+        return;
+    }
+    struct remote_out *out = remote_lane_scratch(remote->lane);
+    remote_put_end(out, &(struct remote_end){.number = remote->number, .reason = (uint8_t)reason});
+    if (out->failed ||
+        remote_lane_send(remote, REMOTE_END, span_make(out->data, out->len), RT_FOREVER) != 0)
+        LOG(log_golang, LOG_DEBUG, "plugin %.*s: its host has not heard of a stream's end",
+            (int)filter->config->plugin_name.len, filter->config->plugin_name.ptr);
+    remote_lane_leave(remote);
+}

@@ -1,0 +1,30 @@
+/* go_swap: another build of a library takes the place of the one that serves, in the running proxy.
+ *
+ *     file replaced ─inotify─► copy ─► same build? ─► probe ─► load beside the old ─► all configurations made ─► current
+ *     POST /extensions/reload ─┘          nothing to do   └───────── any of these failed: the old one goes on ─────┘
+ *
+ * The old one drains: exchanges that began in it end in it, then its configurations are destroyed. Its code, its Go
+ * runtime and its goroutines stay, since nothing unloads them; how many such copies there may be is bounded.
+ *
+ * Threads  As each function says. One swap at a time. */
+#pragma once
+#include "ext/ext_row.h"
+#include "ext/go/go_origin.h"
+#include "ext/host/probe.h"
+
+enum go_swap_result {
+    GO_SWAP_DONE,
+    GO_SWAP_UNCHANGED, /* it is the build that serves */
+    GO_SWAP_FAILED,
+};
+
+/* Files of libraries that are loaded are watched from now on. config is leased for ever; it is what the libraries'
+ * configurations were built from. Before file_watch_run. Once. Where files cannot be watched the log says so. */
+void go_swap_start(struct config *config, const struct probe_options *probe);
+
+/* Looks at the file, whether or not it was looked at before. Returns when that is over; a sentence in *why, owned, NULL
+ * when memory is short. A coroutine; parks, and nobody on its P waits. */
+enum go_swap_result go_swap_now(struct go_origin *origin, char **why);
+
+/* One row for each library. 0, or -ENOMEM or what hindered it to read /proc. On a thread that may block (blocking_call). */
+MUST_CHECK int go_swap_each_row(ext_row_fn fn, void *arg);

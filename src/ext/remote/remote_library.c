@@ -1,0 +1,516 @@
+/* remote_library: see the header.
+ *
+ * What a process is told, in this order: its sandbox, the library, every configuration that there is, then to serve.
+ * Configurations that are made while one is up are told to it at once, by the thread of its generation, and noted before
+ * that: so the next process is told them, whether it is being prepared just now or later.
+ *
+ *     parse: note ──► tell who is up ──► refused: forget          prepare: tell all that is noted
+ *
+ * One that is told twice keeps its id. One that a new process refuses, though it was good, is a failure of that process;
+ * but one that nobody has accepted yet is for who asks for it.
+ *
+ * A new file is a version of its own, and its process a generation beside the current one. When that is up, each P's next
+ * exchange finds its lane; the older links drain.
+ *
+ * Who may touch what  `lock` guards the list of generations. here: each P's own; changed by the callbacks of a link, which come
+ * on that P. */
+#include "ext/remote/remote_library.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "ext/go/go_library.h"
+#include "ext/go/go_log.h"
+#include "ext/host/build_id.h"
+#include "ext/remote/remote_link.h"
+#include "ext/remote/remote_notes.h"
+#include "ext/remote/sandbox_options.h"
+#include "io/file_watch.h"
+#include "rt/foreign.h"
+
+/* A file as it was when its processes load it; the supervisor's. */
+struct version {
+    struct build_id build_id;
+    struct stat stat;
+};
+
+struct generation {
+    struct generation *next;
+    uint64_t number;
+    const struct version *version;
+    struct remote_link *link;
+    bool was_up; /* else it is still prepared, and drains when it has had its time */
+};
+
+struct here {
+    struct remote_lane *lane; /* NULL: no process is up */
+    struct wait_queue up;
+};
+
+struct remote_library {
+    struct remote_library *next;
+    struct remote_library_options options;
+    struct supervisor *supervisor;
+    pthread_mutex_t lock;
+    struct remote_notes notes;
+    struct generation *generations; /* the newest first */
+    _Atomic uint64_t reloads, failed_reloads;
+    struct here here[RT_P_MAX];
+};
+
+static _Atomic(struct remote_library *) libraries;
+
+/* ---- what a process is told ---- */
+
+static int64_t deadline(const struct remote_library *library) {
+    return clock_mono_ns() + library->options.start_timeout_ns;
+}
+
+/* 0; 1: it refused, with what it said; -errno: the process is of no use. */
+static int tell(const struct remote_library *library, struct ext_host *host,
+                const struct remote_note *note, char *said) {
+    struct ext_host_message answer, request = {.kind = EXT_HOST_GO_NEW, .texts = {note->name}};
+    if (note->is_merge) {
+        request.kind = EXT_HOST_GO_MERGE;
+        request.numbers[0] = note->parent;
+        request.numbers[1] = note->child;
+        request.numbers[2] = note->id;
+    } else {
+        request.numbers[0] = note->is_route;
+        request.numbers[1] = note->id;
+        request.texts[1] = span_make(note->bytes, note->len);
+    }
+    int err = ext_host_call(host, &request, &answer, deadline(library));
+    if (err)
+        return err;
+    if (answer.numbers[0])
+        return 0;
+    (void)snprintf(said, GO_LIBRARY_WHY_MAX, "%.*s", (int)answer.texts[0].len, answer.texts[0].ptr);
+    return 1;
+}
+
+static int sandbox(const struct remote_library *library, struct ext_host *host, char *why) {
+    char said[SANDBOX_SAID_MAX];
+    int err = sandbox_options_send(library->options.sandbox, host, deadline(library), said);
+    if (err)
+        (void)snprintf(why, SUPERVISOR_WHY_MAX, "%s", said);
+    else if (said[0])
+        LOG(log_golang, LOG_WARN, "library %s: %s", library->options.library->id, said);
+    return err;
+}
+
+static int tell_library(const struct remote_library *library, struct ext_host *host, char *why) {
+    const struct remote_library_options *options = &library->options;
+    struct ext_host_message answer;
+    const struct ext_host_message request = {
+        .kind = EXT_HOST_GO_LOAD,
+        .numbers = {options->seats, LOG_INFO},
+        .texts = {span_of(options->library->path), span_of(options->library->id), options->gogc,
+                  options->memory_limit},
+    };
+    int err = ext_host_call(host, &request, &answer, deadline(library));
+    if (!err && answer.texts[0].len) {
+        (void)snprintf(why, SUPERVISOR_WHY_MAX, "%.*s", (int)answer.texts[0].len,
+                       answer.texts[0].ptr);
+        if (answer.numbers[0])
+            LOG(log_golang, LOG_WARN, "library %s: %s", options->library->id, why);
+    }
+    return err ? err : answer.numbers[0] ? 0 : -ENOEXEC;
+}
+
+static int tell_configurations(struct remote_library *library, struct ext_host *host, char *why) {
+    int err = 0;
+    char said[GO_LIBRARY_WHY_MAX] = "";
+    struct remote_note *note = remote_notes_read(&library->notes, NULL);
+    while (note && err >= 0) {
+        err = tell(library, host, note, said);
+        if (err > 0 && atomic_load(&note->accepted)) {
+            (void)snprintf(why, SUPERVISOR_WHY_MAX,
+                           "the plugin %.*s refuses a configuration that it accepted before: %s",
+                           (int)note->name.len, note->name.ptr, said);
+            err = -EINVAL;
+        }
+        note = remote_notes_read(&library->notes, note);
+    }
+    if (note)
+        remote_notes_release(&library->notes, note);
+    return err < 0 ? err : 0;
+}
+
+static int tell_to_serve(const struct remote_library *library, struct ext_host *host,
+                         struct remote_link *link) {
+    int fds[REMOTE_SHM_FDS_MAX];
+    struct ext_host_message answer,
+        request = {.kind = EXT_HOST_GO_SERVE, .numbers = {(uint64_t)log_golang.level}, .fds = fds};
+    request.fd_count = remote_shm_fds(remote_link_shm(link), fds);
+    int err = ext_host_call(host, &request, &answer, deadline(library));
+    return err ? err : answer.numbers[0] ? 0 : -ENOMEM;
+}
+
+/* ---- generations: their threads ---- */
+
+static void lane_opened(void *arg, unsigned p, struct remote_lane *lane) {
+    struct remote_library *library = arg;
+    library->here[p].lane = lane;
+    wait_queue_wake_all(&library->here[p].up);
+}
+
+/* Another one may be current already. */
+static void lane_closed(void *arg, unsigned p, struct remote_lane *lane) {
+    struct remote_library *library = arg;
+    if (library->here[p].lane == lane)
+        library->here[p].lane = NULL;
+}
+
+/* Takes it out of the list; NULL: it is not there. */
+static struct remote_link *take_link(struct remote_library *library, uint64_t number) {
+    pthread_mutex_lock(&library->lock);
+    struct generation **at = &library->generations;
+    while (*at && (*at)->number != number)
+        at = &(*at)->next;
+    struct generation *generation = *at;
+    if (generation)
+        *at = generation->next;
+    pthread_mutex_unlock(&library->lock);
+    struct remote_link *link = generation ? generation->link : NULL;
+    free(generation);
+    return link;
+}
+
+static int put_link(struct remote_library *library, const struct version *version, uint64_t number,
+                    struct remote_link *link) {
+    struct generation *generation = malloc(sizeof *generation);
+    if (!generation)
+        return -ENOMEM;
+    pthread_mutex_lock(&library->lock);
+    *generation = (struct generation){library->generations, number, version, link, false};
+    library->generations = generation;
+    pthread_mutex_unlock(&library->lock);
+    return 0;
+}
+
+static int prepare(void *arg, void *version, struct ext_host *host, uint64_t generation,
+                   char *why) {
+    struct remote_library *library = arg;
+    struct remote_link *link;
+    const struct remote_link_options options = {
+        .supervisor = &library->supervisor,
+        .generation = generation,
+        .seats = library->options.seats,
+        .callback_timeout_ns = library->options.callback_timeout_ns,
+        .library = library->options.library->id,
+        .opened = lane_opened,
+        .closed = lane_closed,
+        .arg = library,
+    };
+    int err = remote_link_new(&options, &link);
+    if (err)
+        return err;
+    err = sandbox(library, host, why);
+    if (!err)
+        err = tell_library(library, host, why);
+    if (!err)
+        err = tell_configurations(library, host, why);
+    if (!err)
+        err = tell_to_serve(library, host, link);
+    if (!err)
+        err = put_link(library, version, generation, link);
+    if (err)
+        remote_link_close(link);
+    return err;
+}
+
+static void up(void *arg, void *version, uint64_t generation) {
+    struct remote_library *library = arg;
+    pthread_mutex_lock(&library->lock);
+    /* With the lock: a link that is in the list is not closed. */
+    for (struct generation *of = library->generations; of; of = of->next) {
+        if (of->number == generation) {
+            of->was_up = true;
+            remote_link_open(of->link);
+        } else if (of->was_up) {
+            remote_link_drain(of->link);
+        }
+    }
+    pthread_mutex_unlock(&library->lock);
+}
+
+static void lost(void *arg, void *version, uint64_t generation, enum supervisor_loss loss,
+                 struct span cause) {
+    struct remote_link *link = take_link(arg, generation);
+    if (link)
+        remote_link_close(link);
+}
+
+static void release(void *arg, void *version) {
+    free(version);
+}
+
+static const struct supervisor_user user = {
+    .prepare = prepare, .up = up, .lost = lost, .release = release};
+
+/* ---- for the library ---- */
+
+/* NULL when memory is short. A file that cannot be read now is for the process to complain of. */
+static struct version *version_new(const struct remote_library *library) {
+    struct version *version = calloc(1, sizeof *version);
+    int fd = version ? open(library->options.library->path, O_RDONLY | O_CLOEXEC) : -1;
+    if (fd >= 0) {
+        build_id_read(fd, &version->build_id);
+        if (fstat(fd, &version->stat) < 0)
+            version->stat = (struct stat){0};
+        (void)close(fd);
+    }
+    return version;
+}
+
+/* A file that was only touched, or copied, is what it was. */
+static bool is_same(const struct version *a, const struct version *b) {
+    const struct build_id *x = &a->build_id, *y = &b->build_id;
+    if (x->len || y->len)
+        return x->len == y->len && memcmp(x->bytes, y->bytes, x->len) == 0;
+    return a->stat.st_ino == b->stat.st_ino && a->stat.st_size == b->stat.st_size &&
+           a->stat.st_mtim.tv_sec == b->stat.st_mtim.tv_sec &&
+           a->stat.st_mtim.tv_nsec == b->stat.st_mtim.tv_nsec;
+}
+
+/* The newest version that a process was asked to load, or none of those that are there. */
+static bool is_loaded(struct remote_library *library) {
+    struct version *now = version_new(library);
+    if (!now)
+        return true; /* and tried again at the next change */
+    pthread_mutex_lock(&library->lock);
+    const struct generation *newest = library->generations;
+    bool same = newest && is_same(newest->version, now);
+    pthread_mutex_unlock(&library->lock);
+    free(now);
+    return same;
+}
+
+static void reload_if_new(void *arg) {
+    char why[SUPERVISOR_WHY_MAX];
+    if (!is_loaded(arg) && remote_library_reload(arg, why) != 0)
+        return; /* which was logged; the next change of the file is the next attempt */
+}
+
+/* On a coroutine. A change that comes while it waits is told afterwards. */
+static void file_changed(void *library) {
+    if (blocking_call(reload_if_new, library) != 0)
+        LOG(log_golang, LOG_WARN,
+            "no thread to look whether a library has changed: touch it again");
+}
+
+static void watch_released(void *library) {}
+
+/* Without it a library is loaded anew when the admin is asked to. */
+static void watch(struct remote_library *library) {
+    int err = 0;
+    const struct span path = span_of(library->options.library->path);
+    const struct file_watch_options options = {.files = &path,
+                                               .file_count = 1,
+                                               .changed = file_changed,
+                                               .release = watch_released,
+                                               .arg = library};
+    if (!file_watch_add(&options, &err))
+        LOG(log_golang, LOG_WARN,
+            "library %s: a new file in its place will not be noticed (%s): POST /extensions/reload",
+            library->options.library->id, strerror(-err));
+}
+
+static void library_free(struct remote_library *library) {
+    (void)pthread_mutex_destroy(&library->lock); /* nobody has heard of it */
+    free((void *)(uintptr_t)library->options.sandbox);
+    free(library);
+}
+
+struct remote_library *remote_library_new(const struct remote_library_options *options, char *why) {
+    struct remote_library *library = calloc(1, sizeof *library);
+    (void)snprintf(why, SUPERVISOR_WHY_MAX, "out of memory");
+    if (!library)
+        return NULL;
+    library->options = *options;
+    struct sandbox_options *sandbox = sandbox_options_copy(options->sandbox);
+    if (!sandbox) {
+        free(library);
+        return NULL;
+    }
+    library->options.sandbox = sandbox;
+    (void)pthread_mutex_init(&library->lock, NULL); /* cannot fail with default attributes */
+    remote_notes_init(&library->notes);
+    for (unsigned p = 0; p < RT_P_MAX; p++)
+        wait_queue_init(&library->here[p].up);
+    const struct supervisor_options supervising = {
+        .library = span_of(options->library->id),
+        .stat_prefix = "golang.library",
+        .user = &user,
+        .arg = library,
+        .restarts = options->restarts,
+        .when_stuck = EXT_HOST_DUMP,
+        .drain_ns = REMOTE_DRAIN_NS,
+    };
+    struct version *version = version_new(library);
+    int err = version ? supervisor_start(&supervising, version, &library->supervisor) : -ENOMEM;
+    if (err) {
+        free(version);
+        (void)snprintf(why, SUPERVISOR_WHY_MAX, "no host process can be started: %s",
+                       strerror(-err));
+        library_free(library);
+        return NULL;
+    }
+    why[0] = 0;
+    err = supervisor_await_up(library->supervisor, deadline(library), why);
+    if (err) {
+        if (!why[0])
+            (void)snprintf(why, SUPERVISOR_WHY_MAX, "%s", strerror(-err));
+        supervisor_stop(library->supervisor);
+        library_free(library);
+        return NULL;
+    }
+    watch(library);
+    library->next = atomic_load_explicit(&libraries, memory_order_relaxed); /* one adds at a time */
+    atomic_store_explicit(&libraries, library, memory_order_release);
+    return library;
+}
+
+struct remote_library *remote_library_first(void) {
+    return atomic_load_explicit(&libraries, memory_order_acquire); /* remote_library_new */
+}
+
+struct remote_library *remote_library_next(const struct remote_library *library) {
+    return library->next;
+}
+
+int remote_library_reload(struct remote_library *library, char *why) {
+    why[0] = 0;
+    struct version *version = version_new(library);
+    int err = version ? supervisor_replace(library->supervisor, version, why) : -ENOMEM;
+    if (err) {
+        free(version);
+        if (!why[0])
+            (void)snprintf(why, SUPERVISOR_WHY_MAX, "%s", strerror(-err));
+        LOG(log_golang, LOG_ERROR, "library %s: the new file is not used, the old one goes on: %s",
+            library->options.library->id, why);
+    } else {
+        LOG(log_golang, LOG_INFO, "library %s: the new file serves from now on",
+            library->options.library->id);
+    }
+    (void)atomic_fetch_add(err ? &library->failed_reloads : &library->reloads, 1);
+    return err;
+}
+
+static void show_build_id(const struct build_id *id, char *out, size_t size) {
+    *out = 0;
+    for (size_t i = 0; i < id->len && 2 * i + 2 < size; i++)
+        (void)snprintf(out + 2 * i, 3, "%02x", id->bytes[i]);
+}
+
+void remote_library_look(struct remote_library *library, struct remote_library_view *out) {
+    *out = (struct remote_library_view){.id = library->options.library->id,
+                                        .path = library->options.library->path,
+                                        .reloads = atomic_load(&library->reloads),
+                                        .failed_reloads = atomic_load(&library->failed_reloads)};
+    supervisor_status(library->supervisor, &out->status);
+    pthread_mutex_lock(&library->lock);
+    for (const struct generation *of = library->generations; of; of = of->next) {
+        bool is_current = of->number == out->status.generation;
+        *(is_current ? &out->streams : &out->draining_streams) += remote_link_streams(of->link);
+        if (is_current)
+            show_build_id(&of->version->build_id, out->build_id, sizeof out->build_id);
+    }
+    pthread_mutex_unlock(&library->lock);
+}
+
+struct telling {
+    struct remote_library *library;
+    struct remote_note *note;
+    char *said;
+    int result; /* of tell */
+};
+
+static int tell_now(void *arg, struct ext_host *host, uint64_t generation) {
+    struct telling *telling = arg;
+    telling->result = tell(telling->library, host, telling->note, telling->said);
+    return telling->result < 0 ? telling->result : 0;
+}
+
+/* As tell; -EPIPE: nobody is up, or it went down over it. */
+static int tell_who_is_up(struct remote_library *library, struct remote_note *note, char *said) {
+    struct telling telling = {library, note, said, -EPIPE};
+    int err = supervisor_call(library->supervisor, 0, tell_now, &telling);
+    return err < 0 ? err : telling.result;
+}
+
+uint64_t remote_library_parse(struct remote_library *library, struct span name, struct span bytes,
+                              bool is_route, char *said) {
+    struct remote_note *note = remote_note_new(&library->notes, name, bytes);
+    said[0] = 0;
+    if (!note) {
+        (void)snprintf(said, GO_LIBRARY_WHY_MAX, "out of memory");
+        return 0;
+    }
+    note->is_route = is_route;
+    remote_notes_add(&library->notes, note);
+    int err = tell_who_is_up(library, note, said);
+    uint64_t id = err ? 0 : note->id;
+    if (err < 0)
+        (void)snprintf(said, GO_LIBRARY_WHY_MAX,
+                       "its host process is not up, or ended over it: see the log");
+    if (err)
+        remote_notes_forget(note);
+    else
+        atomic_store(&note->accepted, true);
+    remote_notes_release(&library->notes, note);
+    return id;
+}
+
+uint64_t remote_library_merge(struct remote_library *library, struct span name, uint64_t parent,
+                              uint64_t child) {
+    char said[GO_LIBRARY_WHY_MAX];
+    struct remote_note *note = remote_note_new(&library->notes, name, span_make("", 0));
+    if (!note)
+        return 0;
+    note->is_merge = true;
+    note->parent = parent;
+    note->child = child;
+    uint64_t id = note->id;
+    remote_notes_add(&library->notes, note);
+    (void)tell_who_is_up(library, note, said); /* who is not up is told when it comes */
+    remote_notes_release(&library->notes, note);
+    return id;
+}
+
+/* Who is not up does not have it. */
+static int drop_now(void *arg, struct ext_host *host, uint64_t generation) {
+    const uint64_t *id = arg;
+    struct ext_host_message answer;
+    const struct ext_host_message request = {.kind = EXT_HOST_GO_DROP, .numbers = {*id}};
+    return ext_host_call(host, &request, &answer, clock_mono_ns() + 10 * NS_PER_S);
+}
+
+void remote_library_drop(struct remote_library *library, uint64_t id) {
+    bool note = remote_notes_drop(&library->notes, id);
+    if (note && supervisor_call(library->supervisor, 0, drop_now, &id) < 0)
+        LOG(log_golang, LOG_DEBUG, "library %s: no process to drop a configuration of",
+            library->options.library->id);
+}
+
+/* ---- for Ps ---- */
+
+struct remote_lane *remote_library_lane(const struct remote_library *library) {
+    return library->here[rt_p_index()].lane;
+}
+
+int remote_library_await(struct remote_library *library, int64_t deadline_ns) {
+    struct supervisor_status status;
+    struct here *here = &library->here[rt_p_index()];
+    supervisor_status(library->supervisor, &status);
+    if (status.state == SUPERVISOR_DOWN || status.state == SUPERVISOR_STOPPING)
+        return -EPIPE;
+    return here->lane ? 0 : wait_queue_wait(&here->up, "host process of a library", deadline_ns);
+}

@@ -1,0 +1,64 @@
+/* remote_library: a Go library that runs in a host process (isolation: PROCESS), as the proxy knows it: what it was
+ * configured with, so that a new process can be told everything again, and the link to the one that is up.
+ *
+ * Configurations have ids of ours, which mean the same to each process that comes: the host keeps Go's beside them.
+ *
+ * Ownership  A library is for the life of the process, like struct go_library, which has it.
+ * Threads    remote_library_*: any real thread that may block (blocking_call). remote_here: the P's own. */
+#pragma once
+#include "base/clock.h"
+#include "ext/remote/supervisor.h"
+#include "rt/sync.h"
+
+struct go_library;
+struct sandbox_options;
+struct remote_lane;
+struct remote_library;
+
+struct remote_library_options {
+    struct go_library *library BORROWED_BY(program);
+    uint32_t seats; /* announced to the SDK */
+    struct span gogc, memory_limit;
+    int64_t start_timeout_ns; /* dlopen, init, and each configuration */
+    int64_t callback_timeout_ns;
+    struct restart_settings restarts;
+    const struct sandbox_options *sandbox; /* copied */
+};
+
+/* Starts its process, and waits until it is up. NULL and why in words (SUPERVISOR_WHY_MAX). */
+struct remote_library *remote_library_new(const struct remote_library_options *options, char *why);
+
+/* The plugin's Parse. The id; 0: it refused, with what it said (GO_LIBRARY_WHY_MAX). name lives as long as the process. */
+uint64_t remote_library_parse(struct remote_library *library, struct span name BORROWED_BY(program),
+                              struct span bytes, bool is_route, char *said);
+/* The plugin's Merge. With no process up it is done by the next one. The id; 0: memory is short. */
+uint64_t remote_library_merge(struct remote_library *library, struct span name BORROWED_BY(program),
+                              uint64_t parent, uint64_t child);
+/* destroyConfig. */
+void remote_library_drop(struct remote_library *library, uint64_t id);
+
+/* Its file has been replaced, perhaps: a process of the new one is prepared beside the current one, is told of all
+ * configurations, and takes the exchanges that begin from then on; the old one ends when its last is over, or after
+ * REMOTE_DRAIN_NS. 0; else the old one goes on, and why says what was wrong (SUPERVISOR_WHY_MAX). */
+MUST_CHECK int remote_library_reload(struct remote_library *library, char *why);
+static const int64_t REMOTE_DRAIN_NS = 60 * NS_PER_S;
+
+/* All there are, the last one first; the list only grows, at its head. */
+struct remote_library *remote_library_first(void);
+struct remote_library *remote_library_next(const struct remote_library *library);
+
+/* What /extensions shows of one. */
+struct remote_library_view {
+    struct supervisor_status status;
+    const char *id, *path;
+    char build_id[2 * 20 + 1]; /* of the current one's file, hexadecimal; empty: it has none */
+    uint64_t streams;          /* that the current process knows */
+    uint64_t draining_streams; /* that older ones do */
+    uint64_t reloads, failed_reloads;
+};
+void remote_library_look(struct remote_library *library, struct remote_library_view *out);
+
+/* The lane of this P to the process that is up; NULL: there is none. */
+struct remote_lane *remote_library_lane(const struct remote_library *library);
+/* Waits until there is one. 0; -ETIMEDOUT; -ECANCELED; -EPIPE: its circuit is open, so it will not be soon. Parks. */
+MUST_CHECK int remote_library_await(struct remote_library *library, int64_t deadline_ns);

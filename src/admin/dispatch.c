@@ -62,6 +62,11 @@ static const struct route routes[] = {
      "graceful: enter a graceful drain period prior to closing listeners\n"
      "skip_exit: drain the connections but never stop the listeners\n"
      "inboundonly: Drains all inbound listeners\n"},
+    {"/extensions", page_extensions, READS,
+     "print Go libraries and their copies: versions, what is in flight, memory, as JSON", NULL},
+    {"/extensions/reload", page_extensions_reload, CHANGES,
+     "load a library from its file again; the answer says why if it is not taken",
+     "library_id: which\n"},
     {"/flame", page_flame, READS, "flame graph of processor time, memory or coroutines", NULL},
     {"/golang", page_golang, READS, "print Go libraries, their seats and plugins",
      "format: File format to use; One of (text, json)\n"},
@@ -77,7 +82,8 @@ static const struct route routes[] = {
     {"/logging", page_logging, CHANGES, "query/change logging levels",
      "paths: Change multiple logging levels by setting to "
      "<logger_name1>:<desired_level1>,<logger_name2>:<desired_level2>\n"
-     "level: desired logging level, this will change all loggers's level; One of (trace, debug, "
+     "level: desired logging level, this will change all loggers's level; One of (trace, "
+     "debug, "
      "info, warning, error, critical, off)\n"},
     {"/memory", page_memory, READS, "print current allocation/heap usage", NULL},
     {"/quitquitquit", page_quit, CHANGES, "exit the server", NULL},
@@ -91,7 +97,8 @@ static const struct route routes[] = {
      "filter: Regular expression (RE2 syntax) for filtering stats\n"
      "format: Format to use; One of (text, json, prometheus)\n"
      "type: Stat types to include; One of (All, Counters, Gauges, Histograms)\n"
-     "histogram_buckets: Histogram bucket display mode; One of (cumulative, disjoint, detailed, "
+     "histogram_buckets: Histogram bucket display mode; One of (cumulative, disjoint, "
+     "detailed, "
      "summary)\n"},
     {"/stats/prometheus", page_prometheus, READS, "print server stats in prometheus format",
      "usedonly: Only include stats that have been written by system since restart\n"

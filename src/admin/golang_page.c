@@ -5,7 +5,7 @@
 
 #include "admin/json.h"
 #include "admin/page.h"
-#include "ext/go/go_library.h"
+#include "ext/go/go_origin.h"
 #include "ext/go/go_plugin.h"
 #include "ext/go/go_seats.h"
 
@@ -170,10 +170,10 @@ static void json_library(struct json *json, const struct go_library *library) {
 }
 
 void page_golang(const struct query *query, struct page *page) {
-    const struct go_library *library = go_library_first();
+    const struct go_origin *origin = go_origin_first(); /* of each the copy that serves */
     if (!span_eq(query_find(query, "format"), SPAN_LIT("json"))) {
-        for (; library; library = library->next)
-            put_library(&page->body, library);
+        for (; origin; origin = origin->next)
+            put_library(&page->body, go_origin_current(origin));
         return;
     }
     page->content_type = content_type_json;
@@ -181,8 +181,8 @@ void page_golang(const struct query *query, struct page *page) {
     json_open(&json, '{');
     json_key(&json, "libraries");
     json_open(&json, '[');
-    for (; library; library = library->next)
-        json_library(&json, library);
+    for (; origin; origin = origin->next)
+        json_library(&json, go_origin_current(origin));
     json_close(&json, ']');
     json_close(&json, '}');
 }

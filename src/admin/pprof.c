@@ -27,6 +27,7 @@
 #include <zlib.h>
 
 #include "admin/symbols.h"
+#include "rt/symbol.h"
 
 /* The numbers of profile.proto. */
 enum profile_field {
@@ -218,6 +219,9 @@ static void put_build_id(struct text *out, const char *note, size_t len) {
 
 /* The executable's own name is empty here. */
 static const char *file_of(const struct dl_phdr_info *info, char *buffer, size_t size) {
+    const struct symbol_module *module = symbol_module_at(info->dlpi_addr);
+    if (module)
+        return module->file;
     if (info->dlpi_name && *info->dlpi_name)
         return info->dlpi_name;
     ssize_t len = readlink("/proc/self/exe", buffer, size - 1);

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "ext/ext_handles.h"
 #include "ext/go/go_lent.h"
+#include "ext/remote/supervisor.h"
 #include "mem/pool.h"
 #include "mem/recycler.h"
 #include "proxy/worker.h"
@@ -26,10 +27,27 @@ static const char *state_name(enum admin_state state) {
     return "LIVE";
 }
 
+/* A line for each isolated library that is not up. */
+static void put_isolated(void *arg, const struct supervisor_status *status) {
+    struct text *body = arg;
+    if (status->state == SUPERVISOR_UP || status->state == SUPERVISOR_STOPPING)
+        return;
+    text_printf(body, "%s: %s", status->library, supervisor_state_name(status->state));
+    if (*status->last_cause)
+        text_printf(body, ", its process %s", status->last_cause);
+    int64_t left_ns = status->next_try_ns - clock_mono_ns();
+    if (status->next_try_ns && left_ns > 0)
+        text_printf(body, "; next try in %.1f s", (double)left_ns / NS_PER_S);
+    text_printf(body, "\n");
+}
+
+/* An isolated library that is down makes its own routes fail. It does not make the proxy unready: all proxies have the same
+ * library, and would leave the load balancer together. */
 void page_ready(const struct query *query, struct page *page) {
     enum admin_state state = admin_hooks()->state();
     page->status = state == ADMIN_LIVE ? 200 : 503;
     text_printf(&page->body, "%s\n", state_name(state));
+    supervisor_each(put_isolated, &page->body);
 }
 
 static void put_node(struct json *json) {

@@ -14,6 +14,7 @@
 
 #include <dwarf.h>
 #include <elfutils/libdwfl.h>
+#include <fcntl.h>
 #include <link.h>
 #include <pthread.h>
 #include <stdbool.h>
@@ -44,8 +45,19 @@ static int find_debuginfo(Dwfl_Module *module, void **userdata, const char *name
                                         debuglink_crc, debuginfo_file_name);
 }
 
-static const Dwfl_Callbacks callbacks = {.find_elf = dwfl_linux_proc_find_elf,
-                                         .find_debuginfo = find_debuginfo};
+/* Of a library that was loaded from a copy the mapping's name is no file's. */
+static int find_elf(Dwfl_Module *module, void **userdata, const char *name, Dwarf_Addr base,
+                    char **file_name, Elf **elf) {
+    const struct symbol_module *known = symbol_module_at(base);
+    if (!known)
+        return dwfl_linux_proc_find_elf(module, userdata, name, base, file_name, elf);
+    int fd = open(known->bytes, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0)
+        *file_name = strdup(known->file); /* libdw frees it */
+    return fd;
+}
+
+static const Dwfl_Callbacks callbacks = {.find_elf = find_elf, .find_debuginfo = find_debuginfo};
 
 static int note_adds(struct dl_phdr_info *info, size_t size, void *arg) {
     *(unsigned long long *)arg = info->dlpi_adds;

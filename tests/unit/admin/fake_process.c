@@ -10,6 +10,14 @@
 
 struct fake_process fake;
 
+void __wrap_supervisor_each(void (*fn)(void *arg, const struct supervisor_status *status),
+                            void *arg);
+void __wrap_supervisor_each(void (*fn)(void *arg, const struct supervisor_status *status),
+                            void *arg) {
+    for (size_t i = 0; i < fake.library_count; i++)
+        fn(arg, &fake.libraries[i]);
+}
+
 static enum admin_state state_now(void) {
     return fake.state;
 }

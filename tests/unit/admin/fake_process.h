@@ -1,6 +1,7 @@
 /* fake_process: hooks of a process that does not run, for tests of pages. */
 #pragma once
 #include "admin/page.h"
+#include "ext/remote/supervisor.h"
 
 struct fake_process {
     enum admin_state state;
@@ -8,6 +9,8 @@ struct fake_process {
     unsigned quits, drains, reopens;
     struct admin_drain last_drain;
     bool failing;
+    const struct supervisor_status *libraries; /* isolated ones; borrowed */
+    size_t library_count;
 };
 extern struct fake_process fake;
 

@@ -4,9 +4,11 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include <cmocka.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/stats.h"
 #include "fake_process.h"
@@ -89,6 +91,34 @@ static void ready_only_while_live(void **state) {
     assert_get("/ready", 503, "PRE_INITIALIZING\n");
     fake.state = ADMIN_INITIALIZING;
     assert_get("/ready", 503, "INITIALIZING\n");
+}
+
+/* The proxy is ready all the same: all of them have that library. */
+static void ready_tells_of_isolated_libraries_that_are_not_up(void **state) {
+    const struct supervisor_status libraries[] = {
+        {.library = "fine", .state = SUPERVISOR_UP, .last_cause = "panicked"},
+        {.library = "young", .state = SUPERVISOR_STARTING},
+        {.library = "payments", .state = SUPERVISOR_DOWN, .last_cause = "panicked"},
+        {.library = "quotas",
+         .state = SUPERVISOR_RESTARTING,
+         .last_cause = "crashed by SIGKILL",
+         .next_try_ns = clock_mono_ns() + 86400 * NS_PER_S},
+        {.library = "old", .state = SUPERVISOR_STOPPING},
+    };
+    fake.libraries = libraries;
+    fake.library_count = sizeof libraries / sizeof *libraries;
+    struct page page = ask("GET", "/ready");
+    assert_int_equal(page.status, 200);
+    static const char tried[] = "next try in ";
+    char *in = strstr(page.body.data, tried);
+    assert_non_null(in);
+    double left_s = strtod(in + sizeof tried - 1, NULL);
+    assert_true(left_s > 86000 && left_s <= 86400);
+    *in = '\0';
+    assert_string_equal(page.body.data,
+                        "LIVE\nyoung: starting\npayments: down, its process panicked\n"
+                        "quotas: restarting, its process crashed by SIGKILL; ");
+    page_fini(&page);
 }
 
 static void server_info_says_how_it_was_started(void **state) {
@@ -428,6 +458,7 @@ int main(void) {
         cmocka_unit_test_setup(what_changes_something_needs_post, set_up),
         cmocka_unit_test_setup(actions_reach_the_process, set_up),
         cmocka_unit_test_setup(ready_only_while_live, set_up),
+        cmocka_unit_test_setup(ready_tells_of_isolated_libraries_that_are_not_up, set_up),
         cmocka_unit_test_setup(server_info_says_how_it_was_started, set_up),
         cmocka_unit_test_setup(memory_has_envoys_fields, set_up),
         cmocka_unit_test_setup(memory_tells_limits_and_how_near_they_are, set_up),

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/stats.h"
+#include "config/golang_config.h"
 #include "proxy/virtual_cluster.h"
 
 #define ONE_HOST "virtual_hosts:\n- name: v\n  domains: ['*']\n  routes:\n"

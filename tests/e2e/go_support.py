@@ -1,6 +1,9 @@
 """What the Go filter tests share besides their fixtures (go_fixtures.py)."""
 
+import os
+
 import kit
+import pytest
 from harness import (  # noqa: F401
     Client,
     Gone,
@@ -16,6 +19,9 @@ from harness import (  # noqa: F401
 )
 
 from build import build  # noqa: F401
+
+# Of tests that look at what the proxy has of a library, which it has not when that is in a process of its own (kit.py).
+in_process = pytest.mark.skipif("SLUICE_TEST_ISOLATION" in os.environ, reason="of a library in the proxy")
 
 PANIC_BODY = b"error happened in filter\r\n"
 

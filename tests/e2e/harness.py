@@ -475,6 +475,15 @@ class DeafListener:
             one.close()
 
 
+def reserved_port():
+    """A port for a server that takes none of the kernel's choice: nobody else is given it for as long as the returned
+    socket lives, which is bound to it, does not listen, and shares it with who sets SO_REUSEADDR, as servers do."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(("127.0.0.1", 0))
+    return sock, sock.getsockname()[1]
+
+
 def closed_port():
     """A port that refuses connections for as long as the returned socket lives: bound, not
     listening."""

@@ -5,17 +5,23 @@ import socket
 import threading
 
 
+def serve_each(server, serve):
+    """Calls serve(connection) for each, on a thread of its own, until the server is closed."""
+
+    def accept():
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = server.accept()
+                threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+
+
 class HeadServer:
     def __init__(self):
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self):
-        with contextlib.suppress(OSError):
-            while True:
-                peer, _ = self._socket.accept()
-                threading.Thread(target=self._read, args=(peer,), daemon=True).start()
+        serve_each(self._socket, self._read)
 
     def _read(self, peer):
         with peer, contextlib.suppress(OSError):

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 from harness import cluster, direct, encode_chunk, listener, to
+from head_server import serve_each
 
 CLIENTS = 24  # at once, so that a round has many receives and sends
 BODY = bytes(range(256)) * 180  # more than two blocks
@@ -41,15 +42,7 @@ class Origin:
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.port = self.listener.getsockname()[1]
         self.requests = []
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self):
-        while True:
-            try:
-                connection, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+        serve_each(self.listener, self.serve)
 
     def serve(self, connection):
         came = b""
@@ -128,9 +121,7 @@ def transcripts(proxy, io, steps):
     """(what each client got, what the origin got, how often the ring was entered)"""
     origin = Origin()
     routes = [direct(200, "direct\n", "/direct"), to()]
-    edge = proxy(
-        [listener("edge", routes)], [cluster("origin", origin.port)], flags=["--io", io, "--concurrency", "1"]
-    )
+    edge = proxy([listener("edge", routes)], [cluster("origin", origin.port)], flags=["--io", io, "--concurrency", "1"])
     got = [b""] * CLIENTS
 
     def play(number):

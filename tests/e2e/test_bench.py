@@ -13,13 +13,16 @@ from random import Random
 from xml.etree import ElementTree
 
 import pytest
-from harness import ROOT, SLUICE, eventually, is_sanitized
+from harness import ROOT, SLUICE, eventually, is_sanitized, reserved_port
 
 sys.path.insert(0, str(ROOT / "bench"))
 
-from _servers import envoy_binary, free_port  # noqa: E402
+from _servers import envoy_binary  # noqa: E402
 import _streams_json  # noqa: E402
 from _streams_servers import nginx_stream_module  # noqa: E402
+
+# Here the programs that measure are what is tested, and one build of them is enough.
+pytestmark = pytest.mark.skipif(is_sanitized(), reason="what is measured is the plain build")
 
 TOOLS = ("nginx", "haproxy", "strace", "cc")
 RT_PINNED = ("switch", "spawn", "chan_same_p", "chan_unbuffered", "chan_buffered")
@@ -47,7 +50,6 @@ MEMORY_CASES = ("block_same_p", "block_cross_p", "handle_lookup")
 
 
 needs_peers = pytest.mark.skipif(not all(shutil.which(tool) for tool in TOOLS), reason="./dev bench installs the peers")
-needs_malloc = pytest.mark.skipif(is_sanitized(), reason="the sanitizer has a malloc of its own")
 
 
 @needs_peers
@@ -73,7 +75,6 @@ ADDED = ("header_get_set", "body_read_4k", "body_rewrite_4k", "async_hop", "chai
 
 
 @needs_go
-@needs_malloc
 def test_what_a_go_filter_adds_is_measured(tmp_path):
     """By the plugin's own floor, beside what Envoy's dynamic modules add where Envoy is installed, and by what it does
     to others; no time is judged."""
@@ -121,7 +122,6 @@ def test_what_a_go_filter_adds_is_measured(tmp_path):
 
 
 @needs_peers
-@needs_malloc
 def test_every_case_of_http1_is_measured_also_for_a_second_sluice(tmp_path):
     """As quick as it goes, and beside nginx only; no figure is judged but that there is one."""
     output = tmp_path / "http1.json"
@@ -166,7 +166,6 @@ def streams(tmp_path, *cases, only):
 
 @needs_peers
 @needs_stream_peers
-@needs_malloc
 def test_streams_of_bytes_are_measured_through_every_proxy(tmp_path):
     everybody = {"sluice", "nginx", "haproxy", "bare"}
     written, results = streams(tmp_path, "passthrough", "connections", "sni", "idle", only=everybody)
@@ -201,7 +200,6 @@ def test_the_documents_of_the_json_bench_are_found_through(tmp_path, monkeypatch
 
 @needs_peers
 @needs_stream_peers
-@needs_malloc
 def test_the_end_of_tls_is_measured_and_what_is_copied_is_counted(tmp_path):
     """That all handshakes are of the version and kind that was asked for is checked on the way."""
     cases = ("handshakes", "tls_bulk", "copies")
@@ -373,8 +371,8 @@ def ask(programs, tmp_path):
     """What stream_load says of an origin behind bytes that are changed on their way."""
     hello = tmp_path / "hello"
     hello.write_bytes(b"a" + (64).to_bytes(2, "big") + b"C".ljust(64))
-    port = free_port()
-    with subprocess.Popen([programs["stream_origin"], str(port)]) as origin:
+    held, port = reserved_port()
+    with held, subprocess.Popen([programs["stream_origin"], str(port)]) as origin:
         eventually(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0, what="the origin")
 
         def run(change, **options):
@@ -433,8 +431,8 @@ def test_the_bare_forwarder_passes_on_every_byte_and_the_end_of_each_direction(p
     ended the other half goes on."""
     data = Random(2).randbytes(6 << 20)
     with socket.create_server(("127.0.0.1", 0)) as origin:
-        port = free_port()
-        with subprocess.Popen([programs["bare_tcp"], str(port), str(origin.getsockname()[1])]) as forwarder:
+        held, port = reserved_port()
+        with held, subprocess.Popen([programs["bare_tcp"], str(port), str(origin.getsockname()[1])]) as forwarder:
             client = eventually(lambda: try_to_connect(port), what="the forwarder")
             server = origin.accept()[0]
             sender = threading.Thread(target=lambda: (client.sendall(data), client.shutdown(socket.SHUT_WR)))
@@ -535,7 +533,6 @@ def test_the_runtimes_bench_runs_every_case_on_both_sides(tmp_path):
     assert set(written["cases"]) <= labels
 
 
-@needs_malloc
 def test_the_recyclers_bench_runs_the_same_program_with_and_without_it(tmp_path):
     """Two minutes of its clock, so that idle memory ages; only what must hold of any memory is judged."""
     output = tmp_path / "recycler.json"
@@ -558,7 +555,6 @@ def test_the_recyclers_bench_runs_the_same_program_with_and_without_it(tmp_path)
 
 
 @needs_peers
-@needs_malloc
 def test_the_memory_bench_runs_every_case(tmp_path):
     """A few operations and two turns of a second of requests; no figure is judged."""
     output = tmp_path / "memory.json"
@@ -575,9 +571,7 @@ def test_the_memory_bench_runs_every_case(tmp_path):
     assert overhead["ratio"]["median"] > 0
 
 
-@pytest.mark.skipif(
-    is_sanitized() or not shutil.which("valgrind"), reason="counted by valgrind, which runs no sanitizer"
-)
+@pytest.mark.skipif(not shutil.which("valgrind"), reason="valgrind counts")
 def test_the_routes_bench_finds_every_route_in_every_table(tmp_path):
     output = tmp_path / "routes.json"
     command = [sys.executable, ROOT / "bench" / "routes.py", "--quick", "--lookups", "20", "--output", output]

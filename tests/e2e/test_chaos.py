@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from harness import Gone, Origin, cluster, direct, encode_chunk, eventually, listener, to
+from harness import Gone, closed_port, cluster, direct, encode_chunk, eventually, listener, to
 from test_admin import ask
 
 CLIENTS, ROUNDS = 24, 40
@@ -134,19 +134,18 @@ def somebody_looks(edge):
 @pytest.mark.parametrize("limit", [1000, 3])
 @pytest.mark.parametrize("watched", [False, True], ids=["unseen", "watched"])
 def test_chaos(proxy, origins, limit, watched):
-    good, dead = origins(Moody().answer), Origin()
-    dead.close()
+    good, (held, dead) = origins(Moody().answer), closed_port()
     breakers = {"thresholds": [{"max_connections": limit, "max_pending_requests": 1000}]}
     clusters = [
         cluster("origin", good.port, circuit_breakers=breakers),
-        cluster("dead", dead.port),
+        cluster("dead", dead),
     ]
     routes = [direct(200, "direct\n", "/direct"), to("dead", "/refused"), to(timeout="60s")]
     edge = proxy([listener("edge", routes)], clusters, level="info")
     before = descriptors(edge)
     wrong = []
     clients = [threading.Thread(target=one_client, args=(edge, seed, wrong)) for seed in range(CLIENTS)]
-    with somebody_looks(edge) if watched else contextlib.nullcontext():
+    with held, somebody_looks(edge) if watched else contextlib.nullcontext():
         for client in clients:
             client.start()
         for client in clients:

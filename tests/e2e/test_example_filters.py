@@ -4,13 +4,12 @@ import hashlib
 import json
 import os
 import pathlib
-import socket
 import subprocess
 
 import kit
 import pytest
 from build import EXAMPLES, build_examples, go_command
-from harness import bootstrap, cluster, eventually, listener, router, to
+from harness import bootstrap, closed_port, cluster, eventually, listener, router, to
 
 
 def plugin(name, **config):
@@ -47,9 +46,8 @@ def there(tmp_path_factory):
     )
     url = f"http://127.0.0.1:{There.auth.port}/check"
     asking = {"url": url, "timeout": "20s", "copy": ["x-auth-user"]}
-    closed = socket.create_server(("127.0.0.1", 0))
-    nobody = {"url": f"http://127.0.0.1:{closed.getsockname()[1]}/"}
-    closed.close()
+    held, refused = closed_port()
+    nobody = {"url": f"http://127.0.0.1:{refused}/"}
     listeners = [
         chain("keys", plugin("apikey", keys_file=str(There.keys), reload_interval="5ms")),
         # a token every 1,000 s: the burst is all there is
@@ -68,6 +66,7 @@ def there(tmp_path_factory):
         assert "Sanitizer" not in There.proxy.log(), There.proxy.log()[-4000:]
     finally:
         There.proxy.kill()
+        held.close()
         There.origin.close()
         There.auth.close()
 

@@ -4,16 +4,15 @@ import pathlib
 import subprocess
 
 import pytest
-from build import EXAMPLES, OUT, go_command
+from build import EXAMPLES, go_command
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TOOL = ROOT / "tools" / "filter-lint"
 
 
 @pytest.fixture(scope="module")
-def lint():
-    OUT.mkdir(parents=True, exist_ok=True)
-    program = OUT / "filter-lint"
+def lint(tmp_path_factory):
+    program = tmp_path_factory.mktemp("lint") / "filter-lint"
     subprocess.run([go_command(), "build", "-o", program, "."], cwd=TOOL, check=True, timeout=300)
     return program
 

@@ -3,8 +3,11 @@
 import hashlib
 import socket
 
+import kit
 import pytest
-from go_support import PANIC_BODY
+from go_support import PANIC_BODY, Proxy, build, cluster, config_of, router, stop, to
+from tls_kit import Authority, client_context, tls_listener
+from wire import Origin, Reader
 
 pytest_plugins = ["go_fixtures"]
 
@@ -307,12 +310,53 @@ def test_data_cannot_be_added_while_data_is_shown(go_133):
     assert "invalid phase" in go.said("dd")[1]
 
 
-def test_a_body_that_go_sees_is_not_spliced(go):
-    """It has to be in memory for that; without the filter the same body would pass by reference."""
+LARGE = bytes(i % 251 for i in range(500_000))
+
+
+def send_large(go, *actions):
+    """A large body in one chunk of the wire. How many bytes were spliced meanwhile, and the body that the origin got,
+    which is that of the reply, too."""
+    go.ask(body=b"any", dd="ret:2", ed="ret:2")  # what it does with its next chunk is guessed by the latest
     before = go.sluice.stat("server.io.splice_bytes")
-    body = bytes(i % 251 for i in range(500_000))
-    assert go.ask(body=body, dd="b.len", ed=["b.len"]).body == body
-    assert go.sluice.stat("server.io.splice_bytes") == before
+    with go.connect() as client:
+        client.send_head("POST", go.path(dd=list(actions)), [("transfer-encoding", "chunked")])
+        client.send_chunk(LARGE)
+        client.send_end()
+        reply = client.read_reply()
+    got = go.origin.received(go.id)[-1].body
+    assert reply.status == 200
+    assert reply.body == got
+    return go.sluice.stat("server.io.splice_bytes") - before, got
+
+
+def test_a_body_that_go_does_not_look_at_is_spliced(go_133):
+    """Go is called with each chunk all the same, and told how long it is."""
+    spliced, got = send_large(go_133, "b.len")
+    assert spliced > len(LARGE)  # both ways
+    assert got == LARGE
+    assert sum(int(line[len("len ") :]) for line in go_133.said("dd") if line.startswith("len ")) == len(LARGE)
+
+
+SPLICED_AND_TOUCHED = {
+    "looks": ("n2?b.sha256", lambda got: got == LARGE),
+    "keeps": ("n2?ret:4", lambda got: got == LARGE),
+    "gathers": ("n2?ret:3", lambda got: got == LARGE),
+    "drops": ("n2?ret:5", lambda got: len(got) < len(LARGE)),
+    "drains": ("n2?b.drain:5000", lambda got: len(LARGE) - 5000 <= len(got) < len(LARGE)),
+    "empties": ("n2?b.reset", lambda got: len(got) < len(LARGE)),
+    "adds": ("n2?b.prepend:fresh", lambda got: b"fresh" in got and got.replace(b"fresh", b"") == LARGE),
+    "replaces": ("n2?b.set:fresh", lambda got: b"fresh" in got and len(got) < len(LARGE)),
+    "leaves": ("n2?b.drain:0", lambda got: got == LARGE),
+}
+
+
+@pytest.mark.parametrize("how", SPLICED_AND_TOUCHED)
+def test_what_go_does_to_a_spliced_chunk(go_133, how):
+    """Its second, for the first one came in one read with the chunk's length. What is left of it leaves the pipe."""
+    action, is_right = SPLICED_AND_TOUCHED[how]
+    spliced, got = send_large(go_133, action)
+    assert is_right(got), len(got)
+    assert spliced > 0
 
 
 # ---- other protocols --------------------------------------------------------
@@ -377,3 +421,45 @@ def test_a_client_that_breaks_off_a_websocket_is_told_to_go(go):
     assert client.reader.file.read(1) == b"x"
     client.abort()
     go.events()
+
+
+# ---- through TLS: pieces are in memory of the proxy's while they pass ------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def by_tls():
+    """The port of a proxy with the scripted filter between a client that speaks TLS and an origin that does not."""
+    origin = Origin()
+    filters = [kit.go_filter(build("basic", "1.33"), "basic"), router()]
+    authority = Authority()  # its files are there as long as it is
+    pair = authority.issue("DNS:a.test", subject="/CN=a.test")
+    edge = Proxy(
+        config_of([tls_listener("main", [to("origin")], pair, filters=filters)], [cluster("origin", origin.port)])
+    )
+    yield origin, edge
+    stop(edge)
+    origin.close()
+
+
+@pytest.mark.parametrize("how", ["untouched", *SPLICED_AND_TOUCHED])
+def test_what_go_does_to_a_chunk_that_came_by_tls(by_tls, how):
+    origin, edge = by_tls
+    action, is_right = SPLICED_AND_TOUCHED.get(how, ("b.len", lambda got: got == LARGE))
+
+    def send(*actions):
+        with edge.connect() as client:
+            client.sock = client_context().wrap_socket(client.sock)
+            client.reader = Reader(client.sock)
+            client.send_head(
+                "POST", kit.path_of("/", test_id=how, dd=list(actions)), [("transfer-encoding", "chunked")]
+            )
+            client.send_chunk(LARGE)
+            client.send_end()
+            return client.read_reply()
+
+    send("ret:2")
+    reply = send(action)
+    got = origin.received(how)[-1].body
+    assert reply.status == 200
+    assert reply.body == got
+    assert is_right(got), len(got)

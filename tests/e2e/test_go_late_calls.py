@@ -2,7 +2,7 @@
 
 import kit
 import pytest
-from go_support import Proxy, build, config_of, direct, go_listener, report_listener, stop
+from go_support import Proxy, build, config_of, direct, go_listener, in_process, report_listener, stop
 from harness import eventually
 
 CALLS = [
@@ -52,6 +52,7 @@ def lenient():
     stop(sluice)
 
 
+@in_process
 @pytest.mark.parametrize("sdk", kit.SDKS)
 def test_lenient_spares_a_goroutine_that_nobody_recovers(lenient, sdk):
     """It is the default: what a client does must not end the process."""
@@ -67,6 +68,7 @@ def test_lenient_spares_a_goroutine_that_nobody_recovers(lenient, sdk):
     assert lenient.get("/", listener=f"main-{sdk}").status == 200
 
 
+@in_process
 def test_strict_ends_it_as_envoy_does():
     """With RecoverPanic the goroutine ends at its first call; without, the process does."""
     sluice = start(late_calls="STRICT")

@@ -1,10 +1,12 @@
 """Several Go libraries, hence several Go runtimes, in one proxy."""
 
+import collections
 import concurrent.futures
+import pathlib
 
 import kit
 import pytest
-from go_support import Proxy, config_of, go_listener, listener_name, report_listener, stop
+from go_support import Proxy, config_of, eventually, go_listener, listener_name, report_listener, stop
 
 from build import build
 
@@ -16,6 +18,32 @@ def test_three_sdk_versions_in_one_proxy(go_133):
     for sdk in kit.SDKS:
         port = go_133.sluice.port(listener_name("report", sdk))
         assert kit.Reporter(port).get()["sdk"] == sdk
+
+
+FUTEX = {"202", "98"}  # x86_64, aarch64
+
+
+def monitors_of(pid):
+    """{library: [does this monitor look like one, for each that has a name], ...} of Go's threads that are named."""
+    found = collections.defaultdict(list)
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        name = (task / "comm").read_text().strip().removeprefix("sluice:")
+        if not name.startswith("go"):
+            continue
+        library, _, is_monitor = name.partition(":")
+        number, *args = (task / "syscall").read_text().split()
+        found[library] += [number in FUTEX and int(args[3], 16) != 0] if is_monitor else []
+    return dict(found)
+
+
+def test_the_thread_that_is_slowed_is_the_monitor_of_its_runtime(go_133):
+    """When nothing is to be done it waits for a while, on a futex. Others wait for ever, or in the poller."""
+    pid = go_133.sluice.process.pid
+    eventually(
+        lambda: (found := monitors_of(pid)) and all(looks == [True] for looks in found.values()),
+        what="a monitor for each library",
+    )
+    assert len(monitors_of(pid)) >= len(kit.SDKS)
 
 
 @pytest.fixture(params=[("1.33", "1.33"), ("1.31", "1.33")], ids="-".join)

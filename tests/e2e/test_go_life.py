@@ -5,6 +5,7 @@ import json
 
 import kit
 import pytest
+from go_support import in_process
 from harness import eventually
 
 pytest_plugins = ["go_fixtures"]
@@ -178,6 +179,7 @@ def test_what_a_periodic_log_notes_is_in_its_line(go_133):
     assert [line["text"] for line in lines if line["type"] == "DownstreamEnd"] == ["end"]
 
 
+@in_process
 def test_a_periodic_log_that_blocks_holds_nobody_up(go_133):
     """The request goes on and ends; the filter hears of its end when the seat is free again."""
     go = go_133
@@ -264,6 +266,7 @@ def test_filters_log_at_each_level(go, level, name):
     assert f"[http][basic] a-{go.id}" in lines[0]
 
 
+@in_process
 def test_what_init_of_a_library_logs(go_133):
     """Go's init runs while the library is being opened, on a thread of Go's."""
     go_133.sluice.wait_for_log("basic: init")
@@ -464,6 +467,7 @@ def test_a_client_leaves_while_the_answer_is_held(go_sync):
         go.origin.step(go.id)  # the origin may find out at leisure
 
 
+@in_process
 def test_a_client_leaves_before_go_heard_of_its_request(go_sync):
     """All threads that may be in the library sleep there, so the request waits for one of them; its
     filter never existed, and nothing but the log phase may make one."""
@@ -546,6 +550,7 @@ def test_late_use_of_a_body(go_sync):
     assert sum("dd: try b." in event for event in check_events) >= 3
 
 
+@in_process
 def test_a_chunk_that_went_on_is_no_longer_the_filters(go_sync):
     """The filter puts its first chunk by, lets it go, and uses it when it is shown the second: it has its
     turn, but not that chunk."""
@@ -577,6 +582,7 @@ def test_a_chunk_that_went_on_is_no_longer_the_filters(go_sync):
     assert go.sluice.stat("golang.stale_handles") == stale + 3
 
 
+@in_process
 def test_what_go_was_lent_outlives_the_request_until_go_gives_it_back(go_sync):
     """The client is gone and the request with it; a goroutine still has what it was lent, and the garbage
     collector gives it back once, after the goroutine's last call."""

@@ -84,9 +84,17 @@ def zoo(module_proxy, build, tmp_path_factory):
         to(),
     ]
     hcm = {"access_log": [it.log.config]}
+    it.moments = LogFile(
+        tmp_path_factory.mktemp("log") / "moments", "%PATH% %ACCESS_LOG_TYPE% %DYNAMIC_METADATA(zoo:moment)%"
+    )
+    often = {
+        "access_log": [it.moments.config],
+        "access_log_options": {"flush_access_log_on_new_request": True, "access_log_flush_interval": "0.005s"},
+    }
     it.edge = module_proxy(
         [
             listen("plain", build(), {"greeting": "hello"}, routes=routes, hcm=hcm, max_faults=0),
+            listen("moments", build(), routes=routes, hcm=often, max_faults=0),
             listen("json", build(), {"json": True, "a": [1, "x"]}),
             listen("deep", build(None, "-DSTACK_BYTES=262144"), max_faults=0),
             listen("three", build(), max_faults=3),
@@ -273,6 +281,51 @@ def test_it_gets_the_stack_that_it_asks_for(zoo):
     """100 KiB of one function, in which it parks."""
     assert ask(zoo, listener="deep", do="deep").header("got-x-deep") == "yes"
     assert ask(zoo, listener="deep", then="shout", method="POST", body=b"x" * 300_000).body == b"X" * 300_000
+
+
+# ---- logs before the end
+
+
+def moments(zoo, path):
+    """The kinds of its lines, without repetitions, in order."""
+
+    def ended():
+        mine = [line.split()[1:] for line in zoo.moments.lines(zoo.edge, 0) if line.startswith(path + " ")]
+        return mine if mine and mine[-1][0] == "DownstreamEnd" else None
+
+    lines = [" ".join(line).removeprefix("Downstream") for line in eventually(ended, what=f"the end of {path}")]
+    return [line for i, line in enumerate(lines) if i == 0 or line != lines[i - 1]]
+
+
+def test_it_logs_before_the_end_and_only_looks_on(zoo):
+    """Periodic logs come while its own functions wait: for them, here."""
+    reply = ask(zoo, "/look", listener="moments", do="wait", then="wait", periodic="as it was")
+    assert (reply.status, reply.header("got-x-periodic")) == (200, "as it was")
+    assert moments(zoo, "/look") == ["Start start", "Periodic merged", "Periodic response", "End end"]
+
+
+def test_a_periodic_log_has_a_merged_config_once_it_was_asked_for(zoo):
+    """The first request merges and waits; before, on a place that nobody has merged, there is none to be had."""
+    assert ask(zoo, "/deep/1", listener="moments", do="wait").status == 200
+    assert moments(zoo, "/deep/1")[:2] == ["Start start", "Periodic request"]
+    assert ask(zoo, "/deep/2", listener="moments", do="merge-and-wait").status == 200
+    assert "Periodic merged" in moments(zoo, "/deep/2")
+
+
+@pytest.mark.parametrize("what, status", [("reply", 403), ("null", 500)])
+def test_a_periodic_log_ends_the_exchange(zoo, what, status):
+    """And who waits in it."""
+    before = faults(zoo)
+    with zoo.edge.connect("moments") as client:
+        reply = client.ask("GET", f"/{what}", headers=[("x-do", "wait"), ("x-then", "wait"), ("x-periodic", what)])
+        assert reply.status == status
+        assert client.ask("GET", "/").status == 200
+    assert faults(zoo) == before + (what == "null")
+
+
+def test_a_log_at_the_start_may_answer(zoo):
+    assert ask(zoo, "/early", listener="moments", start="reply").status == 403
+    assert moments(zoo, "/early")[0] == "Start start"
 
 
 # ---- faults that are survived
@@ -484,6 +537,16 @@ def test_so_are_one_of_a_route_a_merge_and_what_is_never_given_back(build):
     assert re.search(f"the plug-in zoo {DIES % 'SIGABRT'} while its configurations were given back", said), said
 
 
+def test_so_is_one_by_which_no_instance_can_be_made(build):
+    """It is asked for one, for a request that does not exist, about which it can ask what it could in the proxy."""
+    said = refusal(build(), {"greeting": "create exit"})
+    told = "the plug-in zoo ended the process with exit status 3 while it made an instance with this configuration"
+    assert told in said
+    for function in ("create", "destroy"):
+        said = refusal(build(), {"greeting": f"{function} null"})
+        assert f"the plug-in zoo faulted in {function}: SIGSEGV at address 0, in" in said
+
+
 INIT = HEADER + '__attribute__((constructor)) static void init(void) { %s; }\nSLUICE_PLUGIN(.name = "init");'
 
 
@@ -557,14 +620,31 @@ const struct new_plugin sluice_plugin = {
 )
 
 
+# Of 1.1: behind its end is anything.
+SHORT = (
+    HEADER
+    + """
+static void request(struct sluice_exchange *x, void *self) {
+    sluice_reply(x, 200, SLUICE_LIT("short"));
+}
+SLUICE_PLUGIN(.name = "short", .minor = 1, .size = offsetof(struct sluice_plugin, log_start), .request = request,
+              .log_start = (void (*)(struct sluice_exchange *, void *))8);
+"""
+)
+
+
 def test_older_and_newer_plugins_of_the_same_major_version_work(build, proxy):
-    """One was built with the header of 1.0. The other one's author says that it can do without what is newer."""
+    """One was built with the header of 1.0, one with that of 1.1; the third can do without what is newer."""
     old = build(OLD, f"-I{ROOT / 'tests' / 'filters' / 'native' / 'abi-1.0'}")
     new = build(NEW, "-Wno-missing-field-initializers")
-    edge = proxy([listen(n, lib, routes=[direct(500, "x")]) for n, lib in (("old", old), ("new", new))])
+    short = build(SHORT, "-w")
+    plugins = (("old", old), ("new", new), ("short", short))
+    hcm = {"access_log_options": {"flush_access_log_on_new_request": True}}
+    edge = proxy([listen(n, lib, routes=[direct(500, "x")], hcm=hcm) for n, lib in plugins])
     reply = edge.get(listener="old")
     assert (reply.body, reply.header("x-minor")) == (b"old", "0")
     assert edge.get(listener="new").body == b"new"
+    assert edge.get(listener="short").body == b"short"
 
 
 def test_the_header_is_fit_for_cpp(tmp_path):

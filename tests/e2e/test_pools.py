@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from harness import DeafListener, LogFile, Origin, address, cluster, eventually, listener, to
+from harness import DeafListener, LogFile, Origin, address, closed_port, cluster, eventually, listener, to
 
 ONE = ["--concurrency", "1"]  # one pool and one rotation: what happens is then exact
 HTTP = "common_http_protocol_options"
@@ -252,10 +252,9 @@ def test_round_robin_heeds_weights(proxy, origins):
 
 def test_a_dead_endpoint_fails_its_turns_only(proxy, origins):
     alive = origins(named("alive"))
-    dead = origins()
-    dead.close()
-    edge = proxy([listener("edge", [to()])], [cluster("origin", alive.port, dead.port)], flags=ONE)
-    with edge.connect() as client:
+    held, dead = closed_port()
+    edge = proxy([listener("edge", [to()])], [cluster("origin", alive.port, dead)], flags=ONE)
+    with held, edge.connect() as client:
         statuses = [client.ask("GET", "/").status for _ in range(10)]
     assert sorted(statuses) == [200] * 5 + [503] * 5
 

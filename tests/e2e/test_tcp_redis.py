@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from harness import TYPE, cluster, eventually
+from harness import TYPE, cluster, eventually, reserved_port
 from tcp_support import Upstream, connect, receive, tcp_proxy, to_the_end
 
 SNIFFER = {
@@ -21,8 +21,7 @@ def redis(tmp_path_factory):
     """Its port."""
     program = shutil.which("redis-server")
     assert program, "no redis-server: ./dev test installs it"
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    held, port = reserved_port()
     folder = tmp_path_factory.mktemp("redis")
     with open(folder / "log", "wb") as log:
         server = subprocess.Popen(
@@ -34,7 +33,8 @@ def redis(tmp_path_factory):
         with socket.socket() as sock:
             return sock.connect_ex(("127.0.0.1", port)) == 0
 
-    eventually(answers, what="redis-server")
+    with held:
+        eventually(answers, what="redis-server")
     yield port
     server.kill()
     server.wait()

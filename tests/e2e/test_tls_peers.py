@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from harness import TYPE, cluster, direct, eventually, to
+from harness import TYPE, cluster, direct, eventually, reserved_port, to
 from test_peers import (
     TRAILERS,
     curl,
@@ -111,20 +111,9 @@ http {{
 """
 
 
-def free_ports(count):
-    """nginx binds no port of the kernel's choice: these were free a moment ago."""
-    import socket
-
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
 @pytest.mark.skipif(not shutil.which("nginx"), reason="no nginx")
 def test_nginx_before_us_and_behind_us(proxy, authority, pair, tmp_path):
-    origin, front = free_ports(2)
+    (held_origin, origin), (held_front, front) = reserved_port(), reserved_port()
     secured = upstream_transport({"validation_context": authority.trusted()}, sni="a.test")
     edge = proxy([tls_listener("main", [to("nginx")], pair)], [cluster("nginx", origin, transport_socket=secured)])
     config = tmp_path / "nginx.conf"
@@ -139,7 +128,8 @@ def test_nginx_before_us_and_behind_us(proxy, authority, pair, tmp_path):
             )
             return done.stdout if done.returncode == 0 else None
 
-        assert eventually(answer, what="nginx's answer") == "nginx a.test TLSv1.2" * 3
+        with held_origin, held_front:
+            assert eventually(answer, what="nginx's answer") == "nginx a.test TLSv1.2" * 3
     finally:
         process.terminate()
         process.wait(20)

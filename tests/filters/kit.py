@@ -4,6 +4,7 @@ client of the plugin `report`. README.md beside this file describes the plugins.
 
 import http.client
 import json
+import os
 import time
 import urllib.parse
 
@@ -68,6 +69,8 @@ def typed_struct(value):
 
 def go_filter(library, plugin, config=None, *, library_id=None, name="envoy.filters.http.golang", **more):
     """An entry of http_filters. config: an Any as a dict, or None for none; more: fields of ours."""
+    if os.environ.get("SLUICE_TEST_ISOLATION"):
+        more.setdefault("isolation", os.environ["SLUICE_TEST_ISOLATION"])
     typed = {
         **more,
         "@type": TYPE + "envoy.extensions.filters.http.golang.v3alpha.Config",

@@ -1,8 +1,25 @@
-/* go_elf.c: any bytes as a library's file. The verdict may be anything but a crash. */
+/* go_elf.c and build_id.c: any bytes as a library's file. The verdict may be anything but a crash. */
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include "ext/go/go_elf.h"
 #include "ext/go/go_library.h"
+#include "ext/host/build_id.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* It reads from a file: one for all inputs. */
+static void read_build_id(const uint8_t *data, size_t size) {
+    static int fd = -1;
+    struct build_id id;
+    if (fd < 0)
+        fd = memfd_create("image", MFD_CLOEXEC);
+    ASSERT(fd >= 0);
+    ASSERT(ftruncate(fd, (off_t)size) == 0);
+    ASSERT(pwrite(fd, data, size, 0) == (ssize_t)size);
+    build_id_read(fd, &id);
+    ASSERT(id.len <= sizeof(id.bytes));
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct go_elf elf;
@@ -11,5 +28,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         ASSERT(elf.has_http || elf.has_network || elf.has_cluster_specifier);
     else
         ASSERT(why[0]);
+    read_build_id(data, size);
     return 0;
 }

@@ -67,6 +67,8 @@ func (r *run) do(a *action) {
 	case "nilpanic": // a fault that the runtime turns into a panic
 		var nobody *filter
 		nobody.id = "x"
+	case "die": // exit, maps, fault, stack, loop, goroutine, kill: the end of the process
+		die(a.arg(0))
 	case "gc":
 		collect()
 

@@ -1,5 +1,5 @@
 /* zoo: a plug-in that does what a request asks for: x-do in its request function, x-then in its response function,
- * x-log and x-destroy there. Most of what it can do is wrong. */
+ * x-periodic, x-log and x-destroy there. Most of what it can do is wrong. */
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -19,6 +19,7 @@ struct zoo {
     struct sluice_span then;
     uint64_t bytes;
     unsigned runs;
+    unsigned looks; /* periodic logs */
     char *copy;
 };
 
@@ -157,6 +158,12 @@ static void do_block(struct sluice_exchange *x, bool faults) {
                                 slow.slept_ns >= 2000000 ? SLUICE_LIT("2ms") : SLUICE_LIT("less"));
 }
 
+static void wait_for_a_look(struct sluice_exchange *x, const struct zoo *zoo) {
+    unsigned seen = zoo->looks;
+    while (zoo->looks == seen && sluice_sleep(x, 1000000) == 0)
+        ;
+}
+
 /* ---- What is known and noted ---- */
 
 static void say(struct sluice_exchange *x, const char *name, struct sluice_span value) {
@@ -220,6 +227,22 @@ static void do_level(struct sluice_exchange *x, const struct config *config) {
 
 /* ---- The filter ---- */
 
+/* Where there is no exchange yet that it could be for: asks for all there is, and then does what it is told. */
+static void create_probed(struct sluice_exchange *x, const char *how) {
+    struct sluice_span text;
+    const struct sluice_span zoo = SLUICE_LIT("zoo"), key = SLUICE_LIT("key");
+    bool is_all_there = asked(x, ":authority", "probe.invalid") &&
+                        sluice_worker(x) < sluice_workers() &&
+                        sluice_attribute(x, SLUICE_LIT("request.path"), &text) == 0 &&
+                        sluice_attribute(x, SLUICE_LIT("source.address"), &text) == -2 &&
+                        sluice_merged_config(x) && sluice_route_configs(x, NULL, 0) == 0 &&
+                        sluice_metadata_set_json(x, zoo, key, SLUICE_LIT("[1]")) == 0 &&
+                        sluice_filter_state_set(x, key, key, 0) == 0 && sluice_sleep(x, 1) == -22;
+    misbehave(x, sluice_text(how));
+    if (strcmp(how, "exit") == 0)
+        exit(is_all_there ? 3 : 4);
+}
+
 static void *create(struct sluice_exchange *x, void *config) {
     struct zoo *zoo = sluice_alloc(x, sizeof *zoo);
     if (!zoo)
@@ -231,6 +254,8 @@ static void *create(struct sluice_exchange *x, void *config) {
     sluice_count(x, zoo->config->running, 1);
     if (asked(x, "x-create", "null"))
         misbehave(x, SLUICE_LIT("null"));
+    if (strncmp(zoo->config->greeting, "create ", 7) == 0)
+        create_probed(x, zoo->config->greeting + 7);
     return zoo;
 }
 
@@ -310,6 +335,10 @@ static void request(struct sluice_exchange *x, void *self) {
         do_attribute(x);
     if (sluice_eq(how, SLUICE_LIT("level")))
         do_level(x, zoo->config);
+    if (sluice_eq(how, SLUICE_LIT("merge-and-wait")))
+        (void)sluice_merged_config(x);
+    if (sluice_eq(how, SLUICE_LIT("wait")) || sluice_eq(how, SLUICE_LIT("merge-and-wait")))
+        wait_for_a_look(x, zoo);
     if (sluice_eq(how, SLUICE_LIT("merged"))) {
         const struct config *merged = sluice_merged_config(x);
         if (merged)
@@ -323,6 +352,8 @@ static void response(struct sluice_exchange *x, void *self) {
     struct zoo *zoo = self;
     (void)sluice_header_set(x, SLUICE_RESPONSE, SLUICE_LIT("x-zoo"), SLUICE_LIT("was here"));
     misbehave(x, zoo->then);
+    if (sluice_eq(zoo->then, SLUICE_LIT("wait")))
+        wait_for_a_look(x, zoo);
     if (sluice_eq(zoo->then, SLUICE_LIT("read")))
         (void)read_all(x, SLUICE_RESPONSE, 0);
     if (sluice_eq(zoo->then, SLUICE_LIT("shout")) ||
@@ -335,10 +366,54 @@ static void response(struct sluice_exchange *x, void *self) {
     }
 }
 
+static void note_moment(struct sluice_exchange *x, const char *text) {
+    (void)sluice_metadata_set_text(x, SLUICE_LIT("zoo"), SLUICE_LIT("moment"), sluice_text(text));
+}
+
+static void log_start(struct sluice_exchange *x, void *self) {
+    (void)self;
+    note_moment(x, "start");
+    if (asked(x, "x-start", "reply"))
+        sluice_reply(x, 403, SLUICE_LIT("no"));
+}
+
+/* Whatever waits or changes a message. */
+static bool all_is_refused(struct sluice_exchange *x) {
+    const struct sluice_span name = SLUICE_LIT("x-periodic"), value = SLUICE_LIT("changed");
+    const struct sluice_observer observer = {see, seen, NULL};
+    struct slow slow = {.us = 1};
+    struct sluice_span body;
+    return sluice_header_set(x, SLUICE_REQUEST, name, value) == -22 &&
+           sluice_header_add(x, SLUICE_REQUEST, name, value) == -22 &&
+           sluice_header_remove(x, SLUICE_REQUEST, name) == 0 && sluice_clear_route(x) == -22 &&
+           sluice_body_observe(x, SLUICE_REQUEST, &observer) == -22 &&
+           sluice_body_transform(x, SLUICE_RESPONSE, shout_next, NULL) == -22 &&
+           sluice_body_read(x, SLUICE_RESPONSE, 0, &body) == -22 &&
+           sluice_body_set(x, SLUICE_REQUEST, value) == -22 && sluice_sleep(x, 1) == -22 &&
+           sluice_blocking_call(x, block, &slow) == -22;
+}
+
+static void log_periodic(struct sluice_exchange *x, void *self) {
+    struct zoo *zoo = self;
+    struct sluice_span status;
+    bool has_response = sluice_header(x, SLUICE_RESPONSE, SLUICE_LIT(":status"), &status);
+    bool has_merged = sluice_merged_config(x) != NULL;
+    zoo->looks++;
+    note_moment(x, !all_is_refused(x) ? "changed"
+                   : has_response     ? "response"
+                   : has_merged       ? "merged"
+                                      : "request");
+    if (asked(x, "x-periodic", "null"))
+        misbehave(x, SLUICE_LIT("null"));
+    if (asked(x, "x-periodic", "reply"))
+        sluice_reply(x, 403, SLUICE_LIT("no"));
+}
+
 static void log_it(struct sluice_exchange *x, void *self) {
     struct zoo *zoo = self;
     struct sluice_span about = sluice_format(x, zoo->config->about);
     (void)sluice_metadata_set_text(x, SLUICE_LIT("zoo"), SLUICE_LIT("about"), about);
+    note_moment(x, "end");
     double bytes;
     struct sluice_span text;
     if (sluice_metadata_number(x, SLUICE_LIT("zoo"), SLUICE_LIT("bytes"), &bytes) &&
@@ -353,7 +428,7 @@ static void destroy(struct sluice_exchange *x, void *self) {
     struct zoo *zoo = self;
     free(zoo->copy);
     sluice_count(x, zoo->config->running, -1);
-    if (asked(x, "x-destroy", "null"))
+    if (asked(x, "x-destroy", "null") || strcmp(zoo->config->greeting, "destroy null") == 0)
         misbehave(x, SLUICE_LIT("null"));
 }
 
@@ -456,4 +531,5 @@ static void *merge_config(void *parent, void *route_config) {
 SLUICE_PLUGIN(.name = "zoo", .stack_bytes = STACK_BYTES, .configure = configure,
               .free_config = free_config, .configure_route = configure_route,
               .free_route_config = free, .merge_config = merge_config, .create = create,
-              .request = request, .response = response, .log = log_it, .destroy = destroy);
+              .request = request, .response = response, .log = log_it, .log_start = log_start,
+              .log_periodic = log_periodic, .destroy = destroy);

@@ -131,8 +131,8 @@ static void pieces_close(void *data) {
 static const struct reader_itab pieces_itab = {.next = pieces_next, .close = pieces_close};
 
 /* A GET of / with four headers; pieces NULL and no trailers: no body. */
-static inline struct fake_exchange *fake_new(struct go_config *config, const char *const *pieces,
-                                             bool has_trailers) {
+static inline struct fake_exchange *fake_new(struct go_filter_config *config,
+                                             const char *const *pieces, bool has_trailers) {
     struct fake_exchange *fake = calloc(1, sizeof(*fake));
     CHECK(fake);
     struct exchange *x = &fake->x;

@@ -7,8 +7,10 @@
 #include "ext/go/go_filter.h"
 
 struct fake_go {
+    struct go_origin origin; /* of which `library` is the current copy */
     struct go_library library;
     struct go_config config;
+    struct go_filter_config filter; /* of which `config` is the current edition */
     uint64_t (*header)(struct go_process_state *state, uint64_t end, uint64_t count,
                        uint64_t bytes);
     uint64_t (*data)(struct go_process_state *state, uint64_t end, uint64_t handle, uint64_t len);
@@ -75,7 +77,15 @@ static inline void fake_go_init_seats(unsigned seats) {
     set = seat_set_new(FAKE_PS, seats);
     CHECK(set);
     memset(&fake_go, 0, sizeof(fake_go));
+    static struct go_leases leases[FAKE_PS];
+    memset(leases, 0, sizeof(leases));
     fake_go.library.id = (char *)(uintptr_t) "fakes";
+    fake_go.library.origin = &fake_go.origin;
+    fake_go.library.leases = leases;
+    fake_go.origin.id = fake_go.library.id;
+    atomic_store(&fake_go.origin.current, &fake_go.library);
+    (void)pthread_mutex_init(&fake_go.origin.lock, NULL);
+    list_init(&fake_go.origin.users);
     fake_go.library.elf.level = GO_LEVEL_33;
     fake_go.library.concurrency = seats;
     atomic_store(&fake_go.library.seats, set);
@@ -91,12 +101,15 @@ static inline void fake_go_init_seats(unsigned seats) {
     };
     struct go_plugin *plugin = go_plugin_get(&fake_go.library, GO_PLUGIN_HTTP, SPAN_LIT("fake"));
     CHECK(plugin);
-    fake_go.config = (struct go_config){.library = &fake_go.library,
+    fake_go.config = (struct go_config){.edition = {.library = &fake_go.library},
                                         .plugin = plugin,
                                         .seats = set,
                                         .seat_wait_ns = 60 * NS_PER_S,
                                         .plugin_name = SPAN_LIT("fake"),
                                         .id = 7};
+    fake_go.filter.plugin_name = SPAN_LIT("fake");
+    fake_go.filter.user.origin = &fake_go.origin;
+    atomic_store(&fake_go.filter.user.current, &fake_go.config.edition);
 }
 
 static inline void fake_go_init(void) {

@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "ext/host/ext_host.h"
+#include "ext/host/ext_host_inbox.h"
 
 /* ---- the host process ---- */
 
@@ -56,17 +57,20 @@ static void serve(const struct ext_host_message *request) {
     free(bytes);
 }
 
+/* Keeps the first of the descriptors that come with a request, and writes to it. */
+static void take_one(const struct ext_host_message *request) {
+    if (request->fd_count == 0)
+        return;
+    int kept = request->fds[0];
+    request->fds[0] = -1;
+    if (write(kept, "taken", 5) != 5)
+        _exit(9);
+}
+
 static int fake_host(const char *how) {
-    size_t room = EXT_HOST_MESSAGE_MAX, len = 0, size;
-    char *bytes = malloc(room);
+    struct ext_host_inbox inbox = {0};
     struct ext_host_message request;
-    while (bytes) {
-        ssize_t n = read(EXT_HOST_FD, bytes + len, room - len);
-        if (n <= 0)
-            break;
-        len += (size_t)n;
-        if (ext_host_decode(span_make(bytes, len), &request, &size) != 0)
-            continue;
+    while (ext_host_inbox_next(&inbox, &request)) {
         if (strcmp(how, "dies") == 0)
             _exit(7);
         if (strcmp(how, "stuck") == 0)
@@ -82,11 +86,10 @@ static int fake_host(const char *how) {
             for (;;)
                 pause();
         }
+        take_one(&request);
         serve(&request);
-        memmove(bytes, bytes + size, len - size);
-        len -= size;
     }
-    free(bytes);
+    ext_host_inbox_fini(&inbox);
     return 0;
 }
 
@@ -147,6 +150,38 @@ static void it_inherits_its_socket_and_streams_alone(void **state) {
     ext_host_free(host);
     close(fds[0]);
     close(fds[1]);
+}
+
+/* A thousand times more bytes than one read takes: the descriptors come with the first. Those that it does not
+ * keep are closed. */
+static void descriptors_travel_with_a_request(void **state) {
+    enum { SENT = 3 };
+    int fds[2], sent[SENT];
+    assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+    for (int i = 0; i < SENT; i++)
+        sent[i] = fds[1];
+    struct ext_host *host = start("answers");
+    size_t large = 4 << 20;
+    char *bytes = calloc(1, large);
+    struct ext_host_message request = {.kind = EXT_HOST_GO_NEW,
+                                       .texts = {SPAN_LIT(""), span_make(bytes, large)},
+                                       .fds = sent,
+                                       .fd_count = SENT};
+    struct ext_host_message answer;
+    int64_t deadline_ns = clock_mono_ns() + LONG_S * NS_PER_S;
+    assert_int_equal(ext_host_call(host, &request, &answer, deadline_ns), 0);
+    assert_int_equal(answer.numbers[1], 4 + SENT);
+    char taken[8];
+    assert_int_equal(read(fds[0], taken, sizeof(taken)), 5);
+    assert_int_equal(call(host, SPAN_LIT(""), LONG_S * NS_PER_S, &answer), 0);
+    assert_int_equal(answer.numbers[1], 4 + 1); /* the one it kept */
+    ext_host_end(host, EXT_HOST_ASK);
+    assert_int_equal(ext_host_status(host), 0);
+    ext_host_free(host);
+    close(fds[1]);
+    assert_int_equal(read(fds[0], taken, sizeof(taken)), 0); /* nobody has it any more */
+    close(fds[0]);
+    free(bytes);
 }
 
 static void one_that_dies_is_told_with_its_status(void **state) {
@@ -226,6 +261,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(requests_are_answered_in_turn),
         cmocka_unit_test(it_inherits_its_socket_and_streams_alone),
+        cmocka_unit_test(descriptors_travel_with_a_request),
         cmocka_unit_test(one_that_dies_is_told_with_its_status),
         cmocka_unit_test(one_that_is_stuck_is_killed),
         cmocka_unit_test(what_it_prints_never_blocks_it),

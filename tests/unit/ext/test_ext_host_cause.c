@@ -67,6 +67,7 @@ static void an_exit_is_its_status_and_the_last_lines(void **state) {
          "ended the process with exit status 3\n    2\n    3\n    4\n    5\n    6\n    7\n    8\n"
          "    9");
     says("", SIGBUS, 0, "crashed by SIGBUS");
+    says("", SIGKILL, 0, "was killed by SIGKILL, as the kernel does when memory is short");
 }
 
 static void a_crash_without_go_is_our_own_report_as_far_as_it_is_the_librarys(void **state) {

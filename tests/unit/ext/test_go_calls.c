@@ -9,7 +9,7 @@ static struct fake_exchange *fake;
 static void *self;
 
 static void begin_with(const char *const *pieces, bool trailers) {
-    fake = fake_new(&fake_go.config, pieces, trailers);
+    fake = fake_new(&fake_go.filter, pieces, trailers);
     self = fake->factory.itab->create(&fake->x, &fake->factory);
     CHECK(self);
 }

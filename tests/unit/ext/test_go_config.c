@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <sched.h>
 
+#include "config/golang_config.h"
 #include "fake_exchange.h"
 #include "fake_go.h"
 
@@ -31,7 +32,7 @@ static void *route_config(const struct cfg_golang_plugin_entry *entry) {
     struct cfg_any any = {.message = &cfg};
     struct cfg_problems problems = {0};
     void *out = NULL;
-    int err = go_route_config_new(&any, &fake_go.config, &problems, &out);
+    int err = go_route_config_new(&any, &fake_go.filter, &problems, &out);
     if (refuses) {
         CHECK(err == -EINVAL && problems.count == 1);
         CHECK(strstr(problems.items[0].text, "not like this"));

@@ -10,7 +10,7 @@ static struct fake_exchange *fake;
 static void *self;
 
 static void begin_with(const char *const *pieces) {
-    fake = fake_new(&fake_go.config, pieces, false);
+    fake = fake_new(&fake_go.filter, pieces, false);
     self = fake->factory.itab->create(&fake->x, &fake->factory);
     CHECK(self);
 }

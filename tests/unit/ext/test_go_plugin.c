@@ -8,7 +8,7 @@ enum { QUICK_NS = 2000 };
 
 static void calls(struct go_plugin *plugin, unsigned count, uint64_t took_ns) {
     for (unsigned i = 0; i < count; i++)
-        go_plugin_called(plugin, 0, took_ns);
+        go_plugin_called(plugin, 0, took_ns, seat_blocked_ns);
 }
 
 static struct go_plugin *plugin_named(const char *name) {

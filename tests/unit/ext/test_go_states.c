@@ -104,7 +104,7 @@ static uint64_t on_data(struct go_process_state *state, uint64_t end, uint64_t h
 
 static void run_flow(void) {
     struct fake_exchange *fake =
-        fake_new(&fake_go.config, flow->pieces[0] ? flow->pieces : NULL, flow->trailers);
+        fake_new(&fake_go.filter, flow->pieces[0] ? flow->pieces : NULL, flow->trailers);
     struct exchange *x = &fake->x;
     unsigned destroys = fake_go.destroys;
     step_at = 0;

@@ -383,8 +383,8 @@ static void stop_pump(struct runner *runner) {
 static void serve_one(struct runner *runner) {
     static const char *const pieces[] = {"one", "two", "three", "four", NULL};
     int kind = rand_r(&runner->seed) % 4;
-    struct fake_exchange *fake = fake_new(&fake_go.config, kind ? pieces : NULL, kind == 3);
-    struct fake_exchange *back = fake_new(&fake_go.config, kind < 3 ? pieces : NULL, false);
+    struct fake_exchange *fake = fake_new(&fake_go.filter, kind ? pieces : NULL, kind == 3);
+    struct fake_exchange *back = fake_new(&fake_go.filter, kind < 3 ? pieces : NULL, false);
     struct exchange *x = &fake->x;
     void *self = fake->factory.itab->create(x, &fake->factory);
     CHECK(self);

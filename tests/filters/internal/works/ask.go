@@ -44,7 +44,7 @@ func headers[I api.HeaderMap](where string, h I) {
 	Ask(where, h, "Del", "x-gone")
 }
 
-// buffer asks the body that is "abc" each time. What is told is what the proxy then has.
+// buffer asks the body that is "abc" each time. What is told is what the proxy then has. At last it is the filter's.
 func buffer(b api.BufferInstance) {
 	changes := []struct {
 		method   string
@@ -74,6 +74,7 @@ func buffer(b api.BufferInstance) {
 	Ask("", b, "Len")
 	Ask("", b, "String")
 	Ask("", b, "Bytes")
+	_ = b.SetString("of the filter")
 }
 
 // request asks what is asked of the request as a whole.

@@ -115,7 +115,6 @@ func (f *filter) DecodeData(body api.BufferInstance, end bool) api.StatusType {
 	if f.way == "all" {
 		Told[api.StreamFilter]("bytes: %d, end: %t", body.Len(), end)
 		buffer(body)
-		_ = body.SetString("of the filter")
 	}
 	return api.Continue
 }
@@ -161,7 +160,6 @@ func (f *filter) EncodeData(body api.BufferInstance, end bool) api.StatusType {
 	if f.way == "all" {
 		Told[api.StreamFilter]("bytes: %d, end: %t", body.Len(), end)
 		buffer(body)
-		_ = body.SetString("of the filter")
 	}
 	return api.Continue
 }

@@ -185,7 +185,7 @@ static void setup_seats(unsigned requests, unsigned seat_count, const char *cons
     fake_go.config.seats = seats;
     fake_go.config.seat_wait_ns = RT_FOREVER;
     for (unsigned i = 0; i < requests; i++) {
-        served[i].fake = fake_new(&fake_go.config, pieces, has_trailers);
+        served[i].fake = fake_new(&fake_go.filter, pieces, has_trailers);
         struct exchange *x = &served[i].fake->x;
         x->shard = 0;
         if (x->request.body.itab)

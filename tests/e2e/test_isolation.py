@@ -1,0 +1,261 @@
+"""isolation: PROCESS. Whatever a Go filter does to the process that it runs in, the proxy goes on, and so
+do all requests that the process did not hold."""
+
+import json
+import os
+import pathlib
+import shutil
+
+import pytest
+from go_support import Proxy, build, config_of, eventually, go_listener, kit, refused, report_listener, stop
+
+HOST_LOST = b"extension failed"
+# What recover cannot catch, and what the log says of it.
+DEATHS = {
+    "exit": "exit",
+    "maps": "concurrent map",
+    "fault": "fault",
+    "stack": "stack overflow",
+    "goroutine": "panic: lost",
+    "kill": "SIGKILL",
+}
+# Tests end the same process again and again.
+ALWAYS = {"max_failures": 0, "base_interval": "0.02s", "max_interval": "0.1s"}
+
+
+def isolated(library, plugin="basic", **more):
+    return kit.go_filter(library, plugin, isolation="PROCESS", **{"restarts": ALWAYS, **more})
+
+
+def host_pids(sluice):
+    """The proxy's host processes."""
+    children = pathlib.Path(f"/proc/{sluice.process.pid}/task").glob("*/children")
+    pids = [int(pid) for path in children for pid in read_proc(path).split()]
+    return [pid for pid in pids if "--ext-host" in read_proc(pathlib.Path(f"/proc/{pid}/cmdline"))]
+
+
+def read_proc(path):
+    """Nothing of what is gone by now."""
+    try:
+        return path.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def is_alive(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+class Edge:
+    """A library on two ids, so in two processes: `closed` and `open` by what is done when its process is lost."""
+
+    def __init__(self):
+        library = build("basic")
+        self.closed = {"library_id": "closed"}
+        listeners = [
+            go_listener("closed", [isolated(library, library_id="closed")]),
+            go_listener("open", [isolated(library, library_id="open", on_failure="OPEN")]),
+            go_listener("no-go", []),
+        ]
+        self.sluice = Proxy(config_of(listeners))
+
+    def ask(self, listener="closed", **scripts):
+        return self.sluice.get(kit.path_of("/", **scripts), listener=listener)
+
+    def stat(self, name, library="closed"):
+        return self.sluice.stat(f"golang.library.{library}.{name}")
+
+
+@pytest.fixture(scope="module")
+def edge():
+    it = Edge()
+    yield it
+    stop(it.sluice)
+
+
+def test_a_filter_in_a_process_of_its_own_does_its_work(edge):
+    reply = edge.ask(dh="set:x-request:1", eh="set:x-answer:yes")
+    assert (reply.status, reply.body) == (200, b"direct\n")
+    assert reply.header("x-answer") == "yes"
+
+
+def test_what_the_process_counts_shows_here(edge):
+    def counted(name):
+        return edge.sluice.stat(f"golang.plugin.closed.basic.{name}")
+
+    requests, crossings, came = counted("requests"), counted("crossings"), counted("header_bytes_from_go")
+    assert edge.ask(dh="set:x-request:1").status == 200
+    eventually(lambda: counted("requests") == requests + 1)
+    assert counted("crossings") > crossings
+    assert counted("header_bytes_from_go") >= came + len("x-request1")
+
+
+def test_a_goroutine_goes_on_from_elsewhere(edge):
+    reply = edge.ask(dh="go,sleep:1,set:x-a:b", eh="go,set:x-answer:later")
+    assert (reply.status, reply.header("x-answer")) == (200, "later")
+
+
+@pytest.mark.parametrize("death", DEATHS)
+def test_a_death_costs_the_request_that_died_of_it(edge, death):
+    before = edge.stat("crashes")
+    reply = edge.ask(dh=f"die:{death}")
+    assert (reply.status, reply.body) == (503, HOST_LOST)
+    assert edge.ask().status == 200  # of the next process, which was waited for
+    assert edge.stat("crashes") == before + 1
+    edge.sluice.wait_for_log(DEATHS[death])
+
+
+def test_requests_without_the_filter_do_not_notice(edge):
+    with edge.sluice.connect("no-go") as client:
+        assert client.ask("GET", "/").status == 200
+        assert edge.ask(dh="die:exit").status == 503
+        assert client.ask("GET", "/").status == 200
+
+
+def test_open_goes_on_without_the_filter(edge):
+    reply = edge.ask("open", dh="set:x-a:b,die:exit", eh="set:x-answer:yes")
+    assert (reply.status, reply.body) == (200, b"direct\n")
+    assert reply.header("x-answer") is None
+    reply = edge.ask("open", eh="set:x-answer:yes")
+    assert reply.header("x-answer") == "yes"
+
+
+def test_a_host_that_somebody_kills_is_replaced(edge):
+    assert edge.ask().status == 200
+    for pid in host_pids(edge.sluice):
+        os.kill(pid, 9)
+    assert edge.ask().status == 200
+    assert edge.sluice.alive()
+
+
+def test_a_callback_that_does_not_return_is_ended_and_says_where_it_was(tmp_path):
+    basic = isolated(build("basic"), callback_timeout="0.3s")
+    sluice = Proxy(config_of([go_listener("main", [basic])]))
+    assert sluice.get(kit.path_of("/", dh="die:loop")).status == 503
+    sluice.wait_for_log("main.die")
+    assert sluice.get("/").status == 200
+    stop(sluice)
+
+
+def test_a_library_that_crashes_again_and_again_stays_down():
+    basic = isolated(build("basic"), restarts={"max_failures": 2, "window": "60s", "retry_after": "0s"})
+    sluice = Proxy(config_of([go_listener("main", [basic])]))
+    for _ in range(2):
+        assert sluice.get(kit.path_of("/", dh="die:exit")).status == 503
+    eventually(lambda: "down" in sluice.admin("/ready").lower(), what="/ready saying so")
+    assert sluice.get("/").status == 503
+    stop(sluice)
+
+
+@pytest.mark.parametrize(("on_failure", "status"), [("CLOSED", 503), ("OPEN", 200)])
+def test_requests_that_wait_in_vain_for_a_process_are_dealt_with_as_its_loss_is(tmp_path, on_failure, status):
+    library = tmp_path / "library.so"
+    shutil.copy(build("basic"), library)
+    rarely = {"base_interval": "3600s", "max_interval": "3600s"}
+    basic = isolated(library, on_failure=on_failure, seat_wait_timeout="0.05s", restarts=rarely)
+    sluice = Proxy(config_of([go_listener("main", [basic])]))
+    library.unlink()
+    for pid in host_pids(sluice):
+        os.kill(pid, 9)
+    sluice.wait_for_log("it is started again in")
+    reply = sluice.get("/")
+    assert (reply.status, reply.body) == (status, HOST_LOST if status == 503 else b"direct\n")
+    stop(sluice)
+
+
+# ---- a new file -----------------------------------------------------------------
+
+
+class Swapped:
+    """A library in a file of its own, which is replaced: by the same plugins on another SDK, which `report` tells."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.path = folder / "library.so"
+        self.put("1.33")
+        listeners = [
+            go_listener("main", [isolated(self.path, library_id="swapped")]),
+            go_listener("report", [isolated(self.path, "report", library_id="swapped")]),
+        ]
+        self.sluice = Proxy(config_of(listeners))
+
+    def put(self, sdk):
+        """Beside it first, then in its place, as installers do."""
+        new = self.folder / "new"
+        shutil.copy(build("basic", sdk), new)
+        new.rename(self.path)
+
+    def sdk(self):
+        return kit.Reporter(self.sluice.port("report")).get()["sdk"]
+
+    def shown(self):
+        (entry,) = json.loads(self.sluice.admin("/extensions"))["extensions"]
+        return entry
+
+
+@pytest.fixture
+def swapped(tmp_path):
+    it = Swapped(tmp_path)
+    yield it
+    stop(it.sluice)
+
+
+def test_a_file_that_is_replaced_serves_new_requests_and_the_old_one_its_own(swapped, tmp_path):
+    before = swapped.shown()
+    assert (swapped.sdk(), before["state"], before["isolation"]) == ("1.33", "up", "PROCESS")
+    with swapped.sluice.connect("main") as client:
+        client.send("GET", kit.path_of("/", dh=[("waitfile", tmp_path / "go on")], eh="set:x-old:1"))
+        eventually(lambda: swapped.shown()["streams"] == 1, what="a request in the old process")
+        swapped.put("1.32")
+        eventually(lambda: swapped.sdk() == "1.32", what="the new file")
+        now = swapped.shown()
+        assert now["build_id"] != before["build_id"]
+        assert (now["reloads"], now["draining_processes"], now["draining_streams"]) == (1, 1, 1)
+        (tmp_path / "go on").touch()
+        assert client.read_reply().header("x-old") == "1"
+    eventually(lambda: swapped.shown()["draining_processes"] == 0, what="the end of the old process")
+
+
+def test_no_request_fails_while_files_come_and_go(swapped):
+    with swapped.sluice.connect("main") as client:
+        for sdk in ("1.32", "1.33", "1.31", "1.33"):
+            swapped.put(sdk)
+            while swapped.sdk() != sdk:
+                assert client.ask("GET", kit.path_of("/", dh="set:x-a:b")).status == 200
+
+
+def test_a_file_that_cannot_be_loaded_leaves_the_old_one_in_place(swapped):
+    new = swapped.folder / "new"
+    new.write_bytes(b"no library")
+    new.rename(swapped.path)
+    eventually(lambda: swapped.shown()["failed_reloads"] > 0, what="the refusal")
+    assert swapped.sdk() == "1.33"
+    assert "goes on" in swapped.sluice.admin("/extensions/reload?library_id=swapped", method="POST")
+    assert swapped.sdk() == "1.33"
+
+
+def test_a_library_is_loaded_again_when_somebody_asks_for_it(swapped):
+    assert swapped.sluice.admin("/extensions/reload?library_id=swapped", method="POST") == "OK\n"
+    assert (swapped.shown()["reloads"], swapped.sdk()) == (1, "1.33")
+    assert "lists those" in swapped.sluice.admin("/extensions/reload?library_id=other", method="POST")
+
+
+# ---- configurations -------------------------------------------------------------
+
+
+def test_a_library_is_in_one_place():
+    basic = build("basic")
+    here = go_listener("here", [kit.go_filter(basic, "basic")])
+    there = go_listener("there", [kit.go_filter(basic, "basic", isolation="PROCESS")])
+    assert "another library_id" in refused(here, there)
+
+
+def test_no_process_is_left_behind():
+    sluice = Proxy(config_of([go_listener("main", [isolated(build("basic"))]), report_listener(build("basic"))][:1]))
+    pids = host_pids(sluice)
+    assert pids
+    stop(sluice)
+    eventually(lambda: not any(map(is_alive, pids)), what="the end of its processes")

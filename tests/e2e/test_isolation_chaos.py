@@ -1,0 +1,448 @@
+"""Everything that can happen to isolated libraries, at random and at once: processes that die of each thing that a
+process can die of, files that come and go, clients that leave, an origin that answers nonsense. Whoever is served
+is served right, all others are told so in time, and nothing is left over when it is quiet again."""
+
+import collections
+import json
+import os
+import queue
+import random
+import shutil
+import threading
+import time
+
+import kit
+import pytest
+from go_support import (
+    Client,
+    Gone,
+    Proxy,
+    build,
+    cluster,
+    config_of,
+    eventually,
+    go_listener,
+    report_listener,
+    stop,
+    to,
+)
+from harness import Origin, encode_chunk, is_sanitized
+from test_chaos import chunks_of, descriptors
+from test_isolation import DEATHS, host_pids, isolated
+
+# Each is a process, and its SDK's other build takes its place again and again.
+LIBRARIES = {"closed": ("1.33", "1.32"), "open": ("1.32", "1.31")}
+LISTENERS = ("closed", "closed", "open", "open", "here", "no-go")  # who is asked how often
+CLIENTS = 12
+CLIENT_DEADLINE_S = 60
+BODIES = (0, 1, 100, 10_000, 200_000, 1_000_000)
+# What the origin does when it is asked to, and how that may end for a client that waits. All may end with a cut.
+MOODS = {
+    "reset": {502, 503},
+    "close": {502, 503},
+    "garbage": {502, 503},
+    "half": set(),
+    "early": {413, 502, 503},
+    "stall": {504},
+}
+# Of what the proxy holds when it is quiet; a leak of each process, request or file is more.
+COMES_AND_GOES = {"descriptors": 4, "coroutines": 2, "threads": 16}
+# Pools are soon empty when it is quiet.
+SOON_IDLE = {
+    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+        "@type": kit.TYPE + "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "common_http_protocol_options": {"idle_timeout": "0.1s"},
+        "explicit_http_config": {"http_protocol_options": {}},
+    }
+}
+
+
+def moody(exchange):
+    """Echoes, with what the filter made of the request's header; or does what the path's first part says."""
+    mood = exchange.request.path.split("/")[1]
+    if mood == "reset":
+        exchange.reset()
+    if mood == "close":
+        raise Gone("left")
+    if mood == "garbage":
+        exchange.send(b"garbage\r\n\r\n")
+        raise Gone("said nonsense")
+    if mood == "half":
+        exchange.send(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\npart of it")
+        exchange.reset()
+    if mood == "early":
+        exchange.reply(413, b"early", [("connection", "close")])
+        raise Gone("did not read")
+    body = exchange.request.read_body()
+    if mood == "stall":
+        exchange.wait_closed()
+        raise Gone("nobody waits any more")
+    saw = ("x-saw", exchange.request.header("x-asked") or "")
+    if len(body) % 2:
+        exchange.reply(200, body, [saw])
+        return
+    exchange.send(f"HTTP/1.1 200 OK\r\n{saw[0]}: {saw[1]}\r\ntransfer-encoding: chunked\r\n\r\n".encode())
+    for piece in (body[: len(body) // 3], body[len(body) // 3 :]):
+        if piece:
+            exchange.send(encode_chunk(piece))
+    exchange.send(b"0\r\n\r\n")
+
+
+class Chaos:
+    def __init__(self, folder, seed):
+        self.folder, self.seed = folder, seed
+        self.origin = Origin(moody)
+        self.doom = {name: queue.SimpleQueue() for name in LIBRARIES}  # deaths that a request shall bring
+        self.seen = collections.Counter()  # (listener, what became of a request)
+        self.did = collections.Counter()
+        self.asked = collections.Counter()  # listener
+        self.lock = threading.Lock()  # of what is counted
+        self.wrong = []
+        self.over = threading.Event()
+        for name, sdks in LIBRARIES.items():
+            self.put(name, sdks[0])
+        # The machine may be slow: no limit but those that this is about.
+        patient = {"go_seats": 8, "seat_wait_timeout": "60s"}
+        routes = [to(prefix="/stall", timeout="0.2s"), to(timeout="0s")]
+        listeners = [
+            go_listener("closed", [self.filter("closed", on_failure="CLOSED")], routes),
+            # Those that are blocked by others until these are found to hang wait for that.
+            go_listener("open", [self.filter("open", on_failure="OPEN", seat_wait_timeout="20s")], routes),
+            go_listener("here", [kit.go_filter(build("basic"), "basic", **patient)], routes),
+            report_listener(build("basic")),
+            go_listener("no-go", [], routes),
+        ]
+        upstream = cluster("origin", self.origin.port, typed_extension_protocol_options=SOON_IDLE)
+        self.sluice = Proxy(config_of(listeners, [upstream]), level="info")
+
+    def filter(self, name, **more):
+        return isolated(self.path(name), library_id=name, callback_timeout="0.3s", **more)
+
+    def path(self, name):
+        return self.folder / f"{name}.so"
+
+    def put(self, name, sdk=None):
+        """A new file of a library, beside it first, then in its place; without an SDK it is no library."""
+        new = self.folder / f"{name}.new"
+        if sdk:
+            shutil.copy(build("basic", sdk), new)
+        else:
+            new.write_bytes(b"no library")
+        new.rename(self.path(name))
+
+    # ---- clients ----------------------------------------------------------------
+
+    def next_death(self, listener):
+        try:
+            return self.doom[listener].get_nowait()
+        except (KeyError, queue.Empty):
+            return None
+
+    def request(self, client, listener, dice):
+        """Sends one request and judges what it gets. Returns what became of it, in a word or a status."""
+        nonce = f"{dice.getrandbits(64):x}"
+        mood = dice.choice(list(MOODS)) if dice.random() < 0.1 else "good"
+        phases = {
+            "dh": [f"set:x-asked:{nonce}"],
+            "eh": [f"set:x-answer:{nonce}"],
+            dice.choice(("dd", "ed")): ["b.upper"],
+        }
+        if dice.random() < 0.1:
+            phases["log"] = ["resp.get:x-answer"]
+        for actions in phases.values():
+            if dice.random() < 0.2:
+                actions.insert(0, "jitter:3")
+        is_async = dice.random() < 0.5
+        body = b"b" * dice.choice(BODIES)
+        death = self.next_death(listener)
+        if death:
+            # A goroutine may take as long as it likes, a callback may not.
+            is_async = is_async and death != "loop"
+            phases.setdefault(dice.choice(("dh", "dd", "eh", "ed", "log")), []).append(f"die:{death}")
+        path = kit.path_of(f"/{mood}/", is_async=is_async, **phases)
+        leaves = "never" if dice.random() < 0.9 else dice.choice(("head", "middle", "sent", "answer"))
+        with self.lock:
+            self.asked[listener] += 1
+        try:
+            if not self.sends(client, path, body, leaves, dice):
+                return "left"
+            reply = client.read_reply()
+        except (Gone, ConnectionError):
+            if mood == "good" and listener != "closed":
+                self.wrong.append((path, listener, len(body), "cut"))
+            return "cut"
+        self.judge(path, listener, nonce, body, reply)
+        if reply.header("connection") == "close":
+            client.close()
+        return reply.status
+
+    def sends(self, client, path, body, leaves, dice):
+        """Whether the client stays for the reply."""
+        chunked = dice.random() < 0.5
+        length = ("transfer-encoding", "chunked") if chunked else ("content-length", len(body))
+        client.send_head("POST", path, [length])
+        if leaves == "head":
+            return False
+        send = client.send_chunk if chunked else client.send_bytes
+        for number, piece in enumerate(chunks_of(body, dice)):
+            if leaves == "middle" and number == 1:
+                return False
+            send(piece)
+        if chunked:
+            client.send_end()
+        if leaves == "answer":
+            client.sock.recv(1)
+        return leaves not in ("sent", "answer")
+
+    def judge(self, path, listener, nonce, body, reply):
+        mood = path.split("/")[1]
+        allowed = {200} if mood == "good" else MOODS[mood]
+        marks = (reply.header("x-saw"), reply.header("x-answer"))
+        what = (path, listener, nonce, len(body), reply.status, marks, len(reply.body), reply.body[:40])
+        if reply.status not in allowed and (listener, reply.status) != ("closed", 503):
+            self.wrong.append(what)
+        if reply.status != 200:
+            return
+        filtered, unfiltered = body.upper(), body
+        right = {
+            "closed": marks == (nonce, nonce) and reply.body == filtered,
+            "here": marks == (nonce, nonce) and reply.body == filtered,
+            "no-go": marks == ("", None) and reply.body == unfiltered,
+            # Some of it perhaps, and not a byte twice or not at all.
+            "open": marks[0] in (nonce, "") and marks[1] in (nonce, None) and reply.body.upper() == filtered,
+        }
+        if not right[listener]:
+            self.wrong.append(what)
+
+    def client(self, seed, deadline):
+        dice = random.Random(seed)
+        try:
+            while time.monotonic() < deadline and not self.wrong:
+                self.conversation(dice, deadline)
+        except BaseException as e:
+            self.wrong.append(f"a client with seed {seed}: {e!r}")
+
+    def conversation(self, dice, deadline):
+        """Requests on one connection, until either side ends it."""
+        listener = dice.choice(LISTENERS)
+        client = Client(self.sluice.port(listener), timeout_s=CLIENT_DEADLINE_S)
+        for _ in range(dice.randint(1, 8)):
+            try:
+                outcome = self.request(client, listener, dice)
+            except TimeoutError:
+                raise AssertionError(f"{listener}: no answer in {CLIENT_DEADLINE_S} s") from None
+            with self.lock:
+                self.seen[listener, outcome] += 1
+            if outcome in ("left", "cut") or client.sock.fileno() < 0 or time.monotonic() >= deadline:
+                break
+        (client.abort if outcome == "left" and dice.random() < 0.5 else client.close)()
+
+    # ---- mischief -----------------------------------------------------------------
+
+    def kills(self, dice):
+        pids = host_pids(self.sluice)
+        if pids:
+            try:
+                os.kill(dice.choice(pids), 9)
+            except ProcessLookupError:
+                return  # it died of something else meanwhile
+
+    def deaths(self):
+        """Kills, and requests that are deadly: each kind once, in some order, then at random."""
+        dice = random.Random(f"deaths {self.seed}")
+        kinds = [(name, how) for name in self.doom for how in (*DEATHS, "loop", "kill -9")]
+
+        def do(kind):
+            name, how = kind
+            self.did[how] += 1
+            if how == "kill -9":
+                self.kills(dice)
+            else:
+                self.doom[name].put(how)
+
+        for kind in dice.sample(kinds, len(kinds)):
+            do(kind)
+            self.over.wait(0.05)
+        while not self.over.wait(dice.choice((0.01, 0.1, 0.3, 1))):
+            do(dice.choice(kinds))
+
+    def swaps(self):
+        """New files, good and bad, and reloads that somebody asks for."""
+        dice = random.Random(f"swaps {self.seed}")
+        first = ["good", "bad", "reload", "good"]
+        while first or not self.over.is_set():
+            self.over.wait(dice.choice((0.05, 0.2, 0.5)))
+            name = dice.choice(list(LIBRARIES))
+            how = first.pop() if first else dice.choice(("good", "good", "bad", "reload"))
+            self.did[how] += 1
+            if how == "reload":
+                said = self.sluice.admin(f"/extensions/reload?library_id={name}", method="POST")
+                if not (said == "OK\n" or "goes on" in said):
+                    self.wrong.append(f"reload: {said}")
+            else:
+                self.put(name, dice.choice(LIBRARIES[name]) if how == "good" else None)
+                if how == "bad":  # what dies meanwhile has nothing to come back to
+                    self.over.wait(dice.choice((0, 0.1)))
+                    self.put(name, LIBRARIES[name][0])
+
+    def guarded(self, fn):
+        try:
+            fn()
+        except BaseException as e:
+            self.wrong.append(f"{fn.__name__}: {e!r}")
+
+    def storm(self, seconds):
+        """All of it, for so long."""
+        self.over.clear()
+        deadline = time.monotonic() + seconds
+        dice = random.Random(f"clients {self.seed} {seconds}")
+        clients = [threading.Thread(target=self.client, args=(dice.getrandbits(64), deadline)) for _ in range(CLIENTS)]
+        mischief = [threading.Thread(target=self.guarded, args=(fn,)) for fn in (self.deaths, self.swaps)]
+        for thread in [*clients, *mischief]:
+            thread.start()
+        for thread in clients:
+            thread.join(seconds + 2 * CLIENT_DEADLINE_S)
+            assert not thread.is_alive(), "a client hangs"
+        self.over.set()
+        for thread in mischief:
+            thread.join(60)
+            assert not thread.is_alive(), "an administrator hangs"
+        for waiting in self.doom.values():
+            while not waiting.empty():
+                waiting.get()
+
+    # ---- afterwards ---------------------------------------------------------------
+
+    def entries(self):
+        all_of_them = json.loads(self.sluice.admin("/extensions"))["extensions"]
+        return {one["library_id"]: one for one in all_of_them if one["isolation"] == "PROCESS"}
+
+    def lent(self, what):
+        return int(json.loads(self.sluice.admin("/memory"))["lent"][what])
+
+    def works(self, listener):
+        self.asked[listener] += 1
+        reply = self.sluice.get(
+            kit.path_of("/good/", dh="set:x-asked:1", dd="b.upper"), listener=listener, method="POST", body=b"b"
+        )
+        return (reply.status, reply.header("x-saw"), reply.body) == (200, "1", b"B")
+
+    def quiet(self):
+        """Waits until nothing is under way any more."""
+        for name, sdks in LIBRARIES.items():
+            self.put(name, sdks[0])
+            eventually(lambda name=name: self.works(name), timeout_s=60, what=f"{name} at work again")
+            last = f"/extensions/reload?library_id={name}"  # whatever file it was started from
+            eventually(lambda last=last: self.sluice.admin(last, method="POST") == "OK\n", timeout_s=60, what=last)
+        assert self.works("here")
+
+        def settled():
+            return all(
+                (one["state"], one["draining_processes"], one["streams"]) == ("up", 0, 0)
+                for one in self.entries().values()
+            )
+
+        eventually(settled, timeout_s=60, what="no process but the current ones")
+        kit.Reporter(self.sluice.port("report")).wait_until_collected(timeout_s=60)
+        assert self.sluice.leaks() == {}
+        eventually(lambda: self.lent("handles_count") == 0, what="every exchange let go of")
+        eventually(lambda: len(host_pids(self.sluice)) == len(LIBRARIES) + 1, what="one process each, and a spare")
+        self.sluice.wait_for_stat("cluster.origin.upstream_cx_active", 0)
+
+    def counters_add_up(self):
+        stats = self.sluice.stats()
+        for listener in set(LISTENERS):
+            total, done, *classes = (
+                stats[f"http.{listener}.downstream_rq_{name}"]
+                for name in ("total", "completed", "1xx", "2xx", "3xx", "4xx", "5xx")
+            )
+            # What is no answer was given up: its client left, or it was cut.
+            answered = sum(n for (at, what), n in self.seen.items() if at == listener and isinstance(what, int))
+            counted = (answered, done, total, self.asked[listener])
+            assert sorted(counted) == list(counted) and sum(classes) == done, (listener, counted, classes)
+        for name, entry in self.entries().items():
+            # Those that were replaced as they died are not started again.
+            assert 0 < entry["restarts"] <= entry["crashes"] + entry["hangs"], (name, entry)
+            library = f"golang.library.{name}."
+            assert stats[library + "restarts"] == entry["restarts"]
+            assert stats[library + "crashes"] == entry["crashes"]
+            assert stats[library + "hangs"] == entry["hangs"]
+
+    def held(self):
+        """What a proxy that leaks has ever more of."""
+        return {
+            "descriptors": descriptors(self.sluice),
+            "coroutines": self.sluice.stat("rt.coroutines_alive"),
+            "threads": len(os.listdir(f"/proc/{self.sluice.process.pid}/task")),
+        }
+
+    def holds_no_more_than(self, before):
+        def look():
+            return all(now <= before[what] + COMES_AND_GOES[what] for what, now in self.held().items())
+
+        try:
+            eventually(look)
+        except AssertionError:
+            raise AssertionError(f"held before: {before}, now: {self.held()}") from None
+
+    def one_more_costs_one_restart(self):
+        """When it is quiet, what is counted is exact: of a process that is killed, and of one that hangs."""
+        self.costs("crashes", lambda _, entry: os.kill(entry["pid"], 9))
+        self.costs("hangs", lambda name, _: self.sluice.get(kit.path_of("/good/", dh="die:loop"), listener=name))
+
+    def costs(self, field, end):
+        for name, was in self.entries().items():
+            end(name, was)
+
+            def counted(name=name, was=was):
+                now = self.entries()[name]
+                return (now[field], now["restarts"]) == (was[field] + 1, was["restarts"] + 1)
+
+            eventually(counted, timeout_s=60, what=f"one of the {field} of {name}, and one restart")
+            assert self.works(name)
+
+    def close(self, failed):
+        if failed:
+            print(f"seed {self.seed}; the proxy's end: {self.sluice.process.poll()}\n{self.sluice.log()[-8000:]}")
+            self.sluice.kill()
+        else:
+            stop(self.sluice)
+        self.origin.close()
+
+
+def chaos(folder, warm_s, seconds):
+    """A short storm first, for all that is made once."""
+    seed = int(os.environ.get("SLUICE_CHAOS_SEED", random.randrange(1 << 30)))
+    print(f"seed {seed}")
+    it = Chaos(folder, seed)
+    failed = True
+    try:
+        it.storm(warm_s)
+        it.quiet()
+        held, rss_kb = it.held(), it.sluice.rss_kb()
+        it.storm(seconds)
+        print(dict(it.seen), dict(it.did))
+        assert not it.wrong, "\n".join(map(str, it.wrong))
+        it.quiet()
+        it.holds_no_more_than(held)
+        it.counters_add_up()
+        it.one_more_costs_one_restart()
+        assert {"closed", "open", "here", "no-go"} <= {listener for listener, what in it.seen if what == 200}
+        assert set(it.did) >= {*DEATHS, "loop", "kill -9", "good", "bad", "reload"}
+        print(held, it.held())
+        print(f"resident: {rss_kb} kB, then {it.sluice.rss_kb()} kB")
+        if not is_sanitized():
+            assert it.sluice.rss_kb() < rss_kb + 64 * 1024
+        failed = False
+    finally:
+        it.close(failed)
+
+
+def test_a_short_chaos(tmp_path):
+    chaos(tmp_path, 1, 2)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_ten_minutes_of_chaos(tmp_path):
+    chaos(tmp_path, 20, 600)

@@ -61,8 +61,8 @@ def nginx_modules():
     return found if all(found) else []
 
 
-def go_filter(path, plugin, number, library_id="bench"):
-    """An entry of http_filters."""
+def go_filter(path, plugin, number, library_id="bench", **more):
+    """An entry of http_filters. more: fields of ours."""
     return {
         "name": f"go{number}",
         "typed_config": {
@@ -70,6 +70,7 @@ def go_filter(path, plugin, number, library_id="bench"):
             "library_id": library_id,
             "library_path": str(path),
             "plugin_name": plugin,
+            **more,
         },
     }
 
@@ -101,6 +102,10 @@ def _module(path, name, number):
     }
 
 
+# A process that is killed a hundred times has done nothing wrong: its restarts are not put off.
+AT_ONCE = {"max_failures": 0, "base_interval": "0.001s", "max_interval": "0.001s"}
+
+
 class Lineup:
     """`servers`: {who: {case, "none" or "block": Server}}. `admin` is the port of Sluice's."""
 
@@ -120,13 +125,17 @@ class Lineup:
         first = self.farm.start(who, ports["none"], [*command, "-c", path, "--concurrency", str(self.farm.workers)])
         return {name: Server(who, port, first.process) for name, port in ports.items()}
 
-    def _sluice(self):
+    def _isolated(self):
+        """The same, with its filters in a process of their own, and no end of restarts."""
+        return self._sluice("isolated", ["--isolate-extensions"], None, restarts=AT_ONCE)
+
+    def _sluice(self, who="sluice", flags=(), admin=True, **more):
         chains = {
-            name: [go_filter(self.library, each.plugin, number) for number in range(each.times)]
+            name: [go_filter(self.library, each.plugin, number, **more) for number in range(each.times)]
             for name, each in CASES.items()
         }
-        chains = {"none": [], **chains, "block": [go_filter(self.library, "block", 0)]}
-        return self._proxy("sluice", [SLUICE], chains, self.admin)
+        chains = {"none": [], **chains, "block": [go_filter(self.library, "block", 0, **more)]}
+        return self._proxy(who, [SLUICE, *flags], chains, self.admin if admin else None)
 
     def _envoy(self):
         if not envoy_binary():

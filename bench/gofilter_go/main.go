@@ -25,6 +25,7 @@ func init() {
 	register("read", func(api.FilterCallbackHandler) api.StreamFilter { return &read{} })
 	register("rewrite", func(api.FilterCallbackHandler) api.StreamFilter { return &rewrite{} })
 	register("hop", func(callbacks api.FilterCallbackHandler) api.StreamFilter { return &hop{callbacks: callbacks} })
+	register("version", func(callbacks api.FilterCallbackHandler) api.StreamFilter { return &tell{callbacks: callbacks} })
 	register("block", func(api.FilterCallbackHandler) api.StreamFilter { return &block{} })
 }
 
@@ -97,6 +98,20 @@ func (f *hop) DecodeHeaders(header api.RequestHeaderMap, _ bool) api.StatusType 
 		callbacks.Continue(api.Continue)
 	}()
 	return api.Running
+}
+
+// version is another one in each build: -ldflags "-X main.version=2".
+var version = "1"
+
+// tell answers with it.
+type tell struct {
+	api.PassThroughStreamFilter
+	callbacks api.FilterCallbackHandler
+}
+
+func (f *tell) DecodeHeaders(api.RequestHeaderMap, bool) api.StatusType {
+	f.callbacks.DecoderFilterCallbacks().SendLocalReply(200, version, nil, -1, "")
+	return api.LocalReply
 }
 
 // block does what nobody should: it sleeps in the callback.

@@ -337,7 +337,7 @@ def test_an_upstream_that_is_half_closed(edge):
         server.sendall(b"all there is")
         server.shutdown(1)
         assert to_the_end(client) == b"all there is"
-    events = edge.events("half", "upstream event: LocalClose")
+        events = edge.events("half", "upstream event: LocalClose")  # before the server closes its half, too
     assert "upstream data: len=0 end=true" in events
     assert events.index("upstream data: len=0 end=true") < events.index("upstream event: LocalClose")
 

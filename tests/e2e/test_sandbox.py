@@ -16,7 +16,7 @@ import pytest
 from go_support import Proxy, config_of, go_listener, stop
 from harness import ROOT, SLUICE, is_sanitized, run
 from test_go_traps import is_there
-from test_isolation import host_pids
+from test_isolation import host_pids, read_proc
 
 from build import build
 
@@ -214,7 +214,7 @@ def test_the_process_that_serves_is_in_its_sandbox(library):
     sluice = Proxy(config_of([go_listener("main", [filter_])]))
     assert sluice.get("/", listener="main").header("x-env-path")
     folders = [pathlib.Path(f"/proc/{pid}") for pid in host_pids(sluice)]
-    [serving] = [folder for folder in folders if library.name in (folder / "maps").read_text()]
+    [serving] = [folder for folder in folders if library.name in read_proc(folder / "maps")]
     status = (serving / "status").read_text()
     assert "NoNewPrivs:\t1" in status and "Seccomp:\t2" in status and "CapEff:\t0000000000000000" in status
     assert re.search(r"Max open files +100 +100", (serving / "limits").read_text())

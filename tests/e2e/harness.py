@@ -368,9 +368,7 @@ class Exchange:
 
     def reset(self):
         """Ends the connection with a RST."""
-        self.sock.setsockopt(
-            socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00"
-        )
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
         self.reader.file.close()
         self.sock.close()
         raise Gone("reset by the test")

@@ -42,9 +42,7 @@ def status_of(proxy, path):
 def statuses_of_two_at_once(proxy, path):
     """Sorted."""
     answers = []
-    threads = [
-        threading.Thread(target=lambda: answers.append(status_of(proxy, path))) for _ in range(2)
-    ]
+    threads = [threading.Thread(target=lambda: answers.append(status_of(proxy, path))) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -62,9 +60,7 @@ def samples(text):
             assert current not in types, f"two TYPE lines of {current}"
             types[current] = kind
             continue
-        sample = re.fullmatch(
-            r"([a-zA-Z_:][a-zA-Z0-9_:]*)\{((?:[a-zA-Z_]\w*=\"(?:[^\"\\]|\\.)*\",?)*)\} (\S+)", line
-        )
+        sample = re.fullmatch(r"([a-zA-Z_:][a-zA-Z0-9_:]*)\{((?:[a-zA-Z_]\w*=\"(?:[^\"\\]|\\.)*\",?)*)\} (\S+)", line)
         assert sample, line
         name, labels, value = sample.groups()
         suffixes = ("_bucket", "_sum", "_count") if types[current] == "histogram" else ("",)
@@ -175,10 +171,7 @@ def test_stats_count_what_clients_did(edge):
     tag = 'envoy_http_conn_manager_prefix="edge"'
     assert values[f"envoy_http_downstream_rq_total{{{tag}}}"] == 8
     assert values[f'envoy_http_downstream_rq_xx{{envoy_response_code_class="2",{tag}}}'] == 8
-    assert (
-        values['envoy_cluster_upstream_rq{envoy_response_code="200",envoy_cluster_name="origin"}']
-        == 5
-    )
+    assert values['envoy_cluster_upstream_rq{envoy_response_code="200",envoy_cluster_name="origin"}'] == 5
     times = "envoy_cluster_upstream_rq_time"
     assert values[f'{times}_bucket{{envoy_cluster_name="origin",le="+Inf"}}'] == 5
     assert values[f'{times}_count{{envoy_cluster_name="origin"}}'] == 5
@@ -277,10 +270,7 @@ def test_config_dump_shows_what_was_loaded(proxy, origin):
         node={"id": "n1", "cluster": "c1"},
     )
     edge = proxy(None, config=wanted)
-    dump = {
-        config["@type"].rpartition(".")[2]: config
-        for config in ask(edge, "/config_dump").json()["configs"]
-    }
+    dump = {config["@type"].rpartition(".")[2]: config for config in ask(edge, "/config_dump").json()["configs"]}
     assert dump["BootstrapConfigDump"]["bootstrap"]["node"] == {"id": "n1", "cluster": "c1"}
     [one] = dump["ClustersConfigDump"]["static_clusters"]
     assert one["cluster"]["name"] == "origin"

@@ -32,7 +32,5 @@ def test_tables_say_what_envoys_descriptors_say(tmp_path):
 
 def test_committed_docs_are_what_the_binary_prints():
     """docs/config.md is generated, so it cannot go stale."""
-    printed = subprocess.run(
-        [SLUICE, "--print-config-docs"], capture_output=True, text=True, timeout=60, check=True
-    )
+    printed = subprocess.run([SLUICE, "--print-config-docs"], capture_output=True, text=True, timeout=60, check=True)
     assert printed.stdout == (ROOT / "docs" / "config.md").read_text()

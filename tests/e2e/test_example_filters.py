@@ -243,9 +243,7 @@ def test_what_a_filter_before_it_answered_is_logged_too(there):
 
 
 def test_the_parts_have_tests_of_their_own():
-    done = subprocess.run(
-        [go_command(), "test", "./..."], cwd=EXAMPLES, capture_output=True, text=True, timeout=300
-    )
+    done = subprocess.run([go_command(), "test", "./..."], cwd=EXAMPLES, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

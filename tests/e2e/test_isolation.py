@@ -149,12 +149,17 @@ def test_a_callback_that_does_not_return_is_ended_and_says_where_it_was(tmp_path
 
 
 def test_a_library_that_crashes_again_and_again_stays_down():
-    basic = isolated(build("basic"), restarts={"max_failures": 2, "window": "60s", "retry_after": "0s"})
+    basic = isolated(
+        build("basic"), library_id="bad", restarts={"max_failures": 2, "window": "60s", "retry_after": "0s"}
+    )
     sluice = Proxy(config_of([go_listener("main", [basic])]))
     for _ in range(2):
         assert sluice.get(kit.path_of("/", dh="die:exit")).status == 503
     eventually(lambda: "down" in sluice.admin("/ready").lower(), what="/ready saying so")
     assert sluice.get("/").status == 503
+    path = "/extensions/reload?library_id=bad"
+    assert sluice.admin(path, method="POST") == "OK\n"  # by somebody who knows better
+    assert sluice.get("/").status == 200
     stop(sluice)
 
 

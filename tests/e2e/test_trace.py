@@ -68,9 +68,7 @@ def test_a_trace_is_what_viewers_read(edge):
         match event["ph"]:
             case "X":
                 assert event["dur"] >= 0
-                tracks.setdefault(key, []).append(
-                    (event["ts"], event["ts"] + event["dur"], event["name"])
-                )
+                tracks.setdefault(key, []).append((event["ts"], event["ts"] + event["dur"], event["name"]))
             case "B" | "E":
                 foreign.setdefault(key, []).append(event)
             case "s":

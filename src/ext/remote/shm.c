@@ -251,58 +251,28 @@ unsigned remote_shm_fds(const struct remote_shm *shm, int fds[REMOTE_SHM_FDS_MAX
     return 1 + shm->layout.p_count;
 }
 
-union fd_message {
-    struct cmsghdr align;
-    char bytes[CMSG_SPACE(sizeof(int) * REMOTE_SHM_FDS_MAX)];
-};
-
-int remote_shm_send(const struct remote_shm *shm, int socket) {
-    struct shm_head head = head_of(&shm->layout);
-    size_t fds_size = sizeof(int) * (1 + shm->layout.p_count);
-    union fd_message control;
-    memset(&control, 0, sizeof control);
-    struct iovec iov = {.iov_base = &head, .iov_len = sizeof head};
-    struct msghdr message = {.msg_iov = &iov,
-                             .msg_iovlen = 1,
-                             .msg_control = control.bytes,
-                             .msg_controllen = CMSG_SPACE(fds_size)};
-    struct cmsghdr *part = CMSG_FIRSTHDR(&message);
-    part->cmsg_level = SOL_SOCKET;
-    part->cmsg_type = SCM_RIGHTS;
-    part->cmsg_len = CMSG_LEN(fds_size);
-    int *fds = (int *)(void *)CMSG_DATA(part);
-    (void)remote_shm_fds(shm, fds);
-    ssize_t sent;
-    do
-        sent = sendmsg(socket, &message, MSG_NOSIGNAL);
-    while (sent < 0 && errno == EINTR);
-    if (sent < 0)
-        return -errno;
-    return sent == sizeof head ? 0 : -EPIPE; /* so short only when the other end is going */
-}
-
-/* ---- the host's: receiving ---- */
+/* ---- the host's ---- */
 
 /* fds: the file and the bells, ours from here on. */
-static int open_received(const struct shm_head *sent, const int *fds, uint32_t fd_count,
-                         struct remote_shm **out) {
+static int open_taken(const struct shm_head *said, const int *fds, uint32_t fd_count,
+                      struct remote_shm **out) {
     struct remote_shm *shm = NULL;
     struct stat stat;
     int err = -EPROTO;
     uint32_t kept = 0;
-    if (!layout_is_valid(&sent->layout) || fd_count != 1 + sent->layout.p_count)
+    if (!layout_is_valid(&said->layout) || fd_count != 1 + said->layout.p_count)
         goto close_rest;
-    struct shm_head expected = head_of(&sent->layout);
-    if (memcmp(&expected, sent, sizeof expected) != 0)
+    struct shm_head expected = head_of(&said->layout);
+    if (memcmp(&expected, said, sizeof expected) != 0)
         goto close_rest;
     if (fstat(fds[0], &stat) < 0 || (uint64_t)stat.st_size != expected.file_size)
         goto close_rest;
     err = -ENOMEM;
-    shm = alloc(&sent->layout, true);
+    shm = alloc(&said->layout, true);
     if (!shm)
         goto close_rest;
     shm->fd = fds[0];
-    memcpy(shm->bells, fds + 1, sent->layout.p_count * sizeof *shm->bells);
+    memcpy(shm->bells, fds + 1, said->layout.p_count * sizeof *shm->bells);
     kept = fd_count;
     err = map_all(shm);
     if (err == 0 && memcmp(shm->head, &expected, sizeof expected) != 0)
@@ -332,39 +302,7 @@ int remote_shm_open(int *fds, unsigned count, struct remote_shm **out) {
     ssize_t got = pread(taken[0], &head, sizeof head, 0);
     if (got != sizeof head)
         memset(&head, 0, sizeof head); /* which is refused */
-    return open_received(&head, taken, count, out);
-}
-
-int remote_shm_receive(int socket, struct remote_shm **out) {
-    struct shm_head head;
-    union fd_message control;
-    struct iovec iov = {.iov_base = &head, .iov_len = sizeof head};
-    struct msghdr message = {.msg_iov = &iov,
-                             .msg_iovlen = 1,
-                             .msg_control = control.bytes,
-                             .msg_controllen = sizeof control.bytes};
-    ssize_t got;
-    do
-        got = recvmsg(socket, &message, MSG_CMSG_CLOEXEC | MSG_WAITALL);
-    while (got < 0 && errno == EINTR);
-    if (got < 0)
-        return -errno;
-    int fds[REMOTE_SHM_FDS_MAX];
-    uint32_t fd_count = 0;
-    for (struct cmsghdr *part = CMSG_FIRSTHDR(&message); part; part = CMSG_NXTHDR(&message, part)) {
-        if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS)
-            continue;
-        size_t size = part->cmsg_len - CMSG_LEN(0);
-        ASSERT(fd_count * sizeof(int) + size <= sizeof fds);
-        memcpy(fds + fd_count, CMSG_DATA(part), size);
-        fd_count += (uint32_t)(size / sizeof(int));
-    }
-    if (got != sizeof head) {
-        for (uint32_t i = 0; i < fd_count; i++)
-            (void)close(fds[i]);
-        return got == 0 ? -EPIPE : -EPROTO;
-    }
-    return open_received(&head, fds, fd_count, out);
+    return open_taken(&head, taken, count, out);
 }
 
 /* ---- what is in it ---- */

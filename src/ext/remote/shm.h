@@ -3,8 +3,9 @@
  *     │ head │ answer slots: words │ their bytes ... │ rings of seats ... │ rings of Ps ... │
  *                                                      proxy ──► seat       host ──► P
  *
- * The proxy makes it (a memfd that cannot change its size) and sends it over a socket, with an eventfd for each P
- * (its bell); the host maps the same. Pages that nobody has touched take no memory.
+ * The proxy makes it (a memfd that cannot change its size) and sends it to the host, with an eventfd for each P (its
+ * bell), beside what else a host is told first (ext_host_wire.h); the host maps the same. Pages that nobody has touched
+ * take no memory.
  *
  * Seats     Each is a thread of the host that reads its ring, remote_shm_seat_in; the proxy writes with
  *           remote_shm_seat_out.
@@ -14,7 +15,7 @@
  *           proxy writes the answer straight into the slot and reads nothing there.
  * Trust     The proxy believes nothing that is in it, its own head included: sizes are in struct remote_shm. The host
  *           checks the head.
- * Ownership remote_shm_new and remote_shm_receive give one that is owned; the rings' ends in it are its own.
+ * Ownership remote_shm_new and remote_shm_open give one that is owned; the rings' ends in it are its own.
  * Threads   Any, but for remote_shm_free: when nobody uses it any more. */
 #pragma once
 #include "ext/remote/ring.h"
@@ -37,14 +38,10 @@ struct remote_shm;
 
 /* The proxy's. 0 or -errno; the layout is within its limits, each count at least 1. */
 MUST_CHECK int remote_shm_new(const struct remote_shm_layout *layout, struct remote_shm **out);
-/* Sends it over a connected Unix socket that blocks. 0 or -errno. */
-MUST_CHECK int remote_shm_send(const struct remote_shm *shm, int socket);
-/* The host's: waits for what remote_shm_send sent. 0; -EPROTO: it is not that, or of another build; -EPIPE: the other
- * end is closed; -errno. */
-MUST_CHECK int remote_shm_receive(int socket, struct remote_shm **out);
-/* The same with descriptors that travel with something else (ext_host_wire.h): how many there are, borrowed; and what is
- * made of copies of them, which are taken whatever comes of it, and -1 is in their place then. */
+/* What the host is to get copies of: how many. Borrowed. */
 unsigned remote_shm_fds(const struct remote_shm *shm, int fds[REMOTE_SHM_FDS_MAX]);
+/* The host's, from those copies, which are taken whatever comes of it; -1 is in their place then. 0; -EPROTO: they are not
+ * that, or of another build; -errno. */
 MUST_CHECK int remote_shm_open(int *fds, unsigned count, struct remote_shm **out);
 /* NULL is none. */
 void remote_shm_free(struct remote_shm *shm);

@@ -312,16 +312,6 @@ void supervisor_retire(struct supervisor *supervisor, uint64_t generation) {
     keeper_wake(keeper);
 }
 
-void supervisor_reset(struct supervisor *supervisor) {
-    pthread_mutex_lock(&supervisor->lock);
-    restart_policy_reset(&supervisor->policy);
-    if (supervisor->state == SUPERVISOR_DOWN)
-        supervisor_set_state_locked(supervisor, SUPERVISOR_RESTARTING);
-    supervisor->next_try_ns = 0;
-    pthread_cond_broadcast(&supervisor->changed);
-    pthread_mutex_unlock(&supervisor->lock);
-}
-
 void supervisor_status(struct supervisor *supervisor, struct supervisor_status *out) {
     pthread_mutex_lock(&supervisor->lock);
     const struct keeper *current = supervisor->current;

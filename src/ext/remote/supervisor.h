@@ -4,7 +4,7 @@
  *                      ┌───────────────── replaced: the new one is up ──────────────────┐
  *     STARTING ──► UP ─┴─ lost ──► RESTARTING ── the delay is over, it came up ──► UP   ▼
  *        │ first try failed ──────────▲   │ ▲                             old generation: until retired or drain_ns
- *        ▼                                │ │ reset, or the time for a trial
+ *        ▼                                │ │ the time for a trial; or it is replaced
  *     (as lost)             too many ──► DOWN          any ── supervisor_stop ──► STOPPING
  *
  * A *version* is what to load, the user's: a library's file, its settings, its configurations. A *generation* is one
@@ -112,9 +112,6 @@ void supervisor_stuck(struct supervisor *supervisor, uint64_t generation,
 MUST_CHECK int supervisor_call(struct supervisor *supervisor, uint64_t generation,
                                int (*fn)(void *arg, struct ext_host *host, uint64_t generation),
                                void *arg);
-
-/* Tries again now, whether it waits or is down, and forgets what failed. Does not block. */
-void supervisor_reset(struct supervisor *supervisor);
 
 /* Ends all of its processes: asks, waits a bounded time, kills. Every callback has returned when it does. Frees
  * it. Not from callbacks. NULL is nothing. */

@@ -136,7 +136,7 @@ static void put_plan_locked(const struct supervisor *supervisor, const struct ke
     else if (supervisor->stopping || keeper->role != KEEPER_CURRENT)
         (void)snprintf(out, size, "it is not started again, as it was replaced");
     else if (supervisor->state == SUPERVISOR_DOWN && supervisor->next_try_ns == INT64_MAX)
-        (void)snprintf(out, size, "it failed too often, and stays down until it is reset");
+        (void)snprintf(out, size, "it failed too often, and stays down until it is loaded again");
     else if (supervisor->state == SUPERVISOR_DOWN)
         (void)snprintf(out, size, "it failed too often, and is tried again in %.3g s", wait_s);
     else if (wait_s <= 0)

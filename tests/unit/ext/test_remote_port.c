@@ -5,7 +5,6 @@
 #include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 
 #include "../rt/rt_story.h"
 #include "base/ticks.h"
@@ -36,7 +35,7 @@ struct told {
 };
 
 /* Made before the fork, so both processes have them. */
-static int host_socket, gate[2];
+static int gate[2];
 static pid_t host_pid;
 
 /* ---- the host ---- */
@@ -147,9 +146,20 @@ static void *serves_seat(void *arg) {
     }
 }
 
-static _Noreturn void host_main(int socket) {
+/* Copies, as a process of its own gets them. */
+static int open_as_host(const struct remote_shm *shm, struct remote_shm **out) {
+    int fds[REMOTE_SHM_FDS_MAX];
+    unsigned count = remote_shm_fds(shm, fds);
+    for (unsigned i = 0; i < count; i++) {
+        fds[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 0);
+        CHECK(fds[i] >= 0);
+    }
+    return remote_shm_open(fds, count, out);
+}
+
+static _Noreturn void host_main(const struct remote_shm *proxys) {
     struct remote_shm *shm;
-    CHECK(remote_shm_receive(socket, &shm) == 0);
+    CHECK(open_as_host(proxys, &shm) == 0);
     pthread_t threads[SEATS];
     struct seat_thread args[SEATS];
     for (uint32_t i = 0; i < SEATS; i++) {
@@ -242,8 +252,6 @@ static bool port_listens(const struct remote_port *port) {
 static void (*story_body)(void);
 
 static void with_shm(void *arg) {
-    CHECK(remote_shm_new(&layout, &shared) == 0);
-    CHECK(remote_shm_send(shared, host_socket) == 0);
     story_body();
     for (uint32_t seat = 0; seat < SEATS; seat++) {
         struct remote_ring_out *out = remote_shm_seat_out(shared, seat);
@@ -255,21 +263,16 @@ static void with_shm(void *arg) {
 }
 
 static void story_with_host(unsigned p_count, void (*body)(void)) {
-    int pair[2], status;
-    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+    int status;
+    assert_int_equal(remote_shm_new(&layout, &shared), 0);
     assert_int_equal(pipe2(gate, O_CLOEXEC), 0);
     fflush(NULL);
     host_pid = fork();
-    if (host_pid == 0) {
-        (void)close(pair[0]);
-        host_main(pair[1]);
-    }
+    if (host_pid == 0)
+        host_main(shared);
     assert_true(host_pid > 0);
-    (void)close(pair[1]);
-    host_socket = pair[0];
     story_body = body;
     story(p_count, with_shm);
-    (void)close(host_socket);
     (void)close(gate[0]);
     (void)close(gate[1]);
     assert_int_equal(waitpid(host_pid, &status, 0), host_pid);
@@ -541,43 +544,31 @@ static void a_file_takes_only_what_was_touched(void **state) {
     remote_shm_free(shm);
 }
 
-static void send_fds(int socket, const void *bytes, size_t size) {
-    assert_int_equal(send(socket, bytes, size, 0), (ssize_t)size);
-}
-
-/* By mistake: another program, another build, or nobody any more. */
+/* By mistake: something else, or of another build. */
 static void a_host_takes_no_other_memory(void **state) {
-    int pair[2];
     struct remote_shm *shm;
-    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
-    static const char wrong[200] = "something else";
-    for (size_t size = 1; size <= sizeof wrong; size += 33) {
-        send_fds(pair[0], wrong, size);
-        assert_int_equal(remote_shm_receive(pair[1], &shm), -EPROTO);
+    for (off_t size = 0; size <= 3 * REMOTE_PAGE; size += 100) {
+        int fds[2] = {memfd_create("something else", MFD_CLOEXEC), dup(0)};
+        assert_int_equal(ftruncate(fds[0], size), 0);
+        assert_int_equal(remote_shm_open(fds, 2, &shm), -EPROTO);
+        assert_int_equal(fds[0], -1);
+        assert_int_equal(fds[1], -1);
     }
-    (void)close(pair[0]);
-    assert_int_equal(remote_shm_receive(pair[1], &shm), -EPIPE);
-    (void)close(pair[1]);
 }
 
 /* The proxy has it mapped: cut off, it would fault there. */
 static void a_host_cannot_change_the_file_s_size(void **state) {
-    int pair[2];
     struct remote_shm *proxys, *hosts;
-    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
     assert_int_equal(remote_shm_new(&layout, &proxys), 0);
     int next_fd = dup(0); /* the next that is opened has this number */
     assert_int_equal(close(next_fd), 0);
-    assert_int_equal(remote_shm_send(proxys, pair[0]), 0);
-    assert_int_equal(remote_shm_receive(pair[1], &hosts), 0);
+    assert_int_equal(open_as_host(proxys, &hosts), 0);
     assert_int_equal(ftruncate(next_fd, 0), -1);
     assert_int_equal(errno, EPERM);
     assert_true(fcntl(next_fd, F_GETFD) & FD_CLOEXEC);
     remote_shm_free(hosts);
     assert_int_equal(fcntl(next_fd, F_GETFD), -1); /* closed */
     remote_shm_free(proxys);
-    (void)close(pair[0]);
-    (void)close(pair[1]);
 }
 
 int main(void) {

@@ -22,7 +22,7 @@ from runtime_library import defined_globals, public_symbols  # noqa: E402
 
 EXAMPLES = Path(SOURCE, "examples", "rt")
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
-TIMEOUT_S = 180   # only a broken test waits for it
+TIMEOUT_S = 180  # only a broken test waits for it
 
 # Installed for the types in them; what they declare is not for users.
 TYPES_ONLY = {"rt/spin.h", "rt/waiters.h"}
@@ -32,8 +32,7 @@ READS_TLS_M = {"m_self", "p_self", "rt_now_ns", "m_main"}
 
 
 def run(*command, **more):
-    done = subprocess.run([str(word) for word in command], text=True, capture_output=True,
-                          timeout=TIMEOUT_S, **more)
+    done = subprocess.run([str(word) for word in command], text=True, capture_output=True, timeout=TIMEOUT_S, **more)
     if done.returncode:
         raise AssertionError(f"{command} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
     return done.stdout
@@ -44,11 +43,25 @@ def setUpModule():
     global scratch, root, include, flags
     scratch = tempfile.TemporaryDirectory()
     root = Path(scratch.name, "root")
-    run(sys.executable, "-m", "mesonbuild.mesonmain", "install", "-C", BUILD, "--no-rebuild",
-        "--tags", "devel,man", "--destdir", root)
+    run(
+        sys.executable,
+        "-m",
+        "mesonbuild.mesonmain",
+        "install",
+        "-C",
+        BUILD,
+        "--no-rebuild",
+        "--tags",
+        "devel,man",
+        "--destdir",
+        root,
+    )
     include = next(root.rglob("include/sluice-rt"))
-    env = {**os.environ, "PKG_CONFIG_SYSROOT_DIR": str(root),
-           "PKG_CONFIG_LIBDIR": str(next(root.rglob("sluice-rt.pc")).parent)}
+    env = {
+        **os.environ,
+        "PKG_CONFIG_SYSROOT_DIR": str(root),
+        "PKG_CONFIG_LIBDIR": str(next(root.rglob("sluice-rt.pc")).parent),
+    }
     flags = run("pkg-config", "--cflags", "--libs", "--static", "sluice-rt", env=env).split()
 
 
@@ -91,8 +104,12 @@ class HeaderTest(unittest.TestCase):
     def test_cplusplus_is_told_that_it_is_not_supported(self):
         source = Path(scratch.name, "plus.c")
         source.write_text('#include "rt/rt.h"\n')
-        done = subprocess.run([*CC, "-D__cplusplus=201703L", "-I", str(include), "-fsyntax-only",
-                               str(source)], text=True, capture_output=True, timeout=TIMEOUT_S)
+        done = subprocess.run(
+            [*CC, "-D__cplusplus=201703L", "-I", str(include), "-fsyntax-only", str(source)],
+            text=True,
+            capture_output=True,
+            timeout=TIMEOUT_S,
+        )
         self.assertIn("call it from a C file", done.stderr)
 
 
@@ -138,7 +155,7 @@ class ExampleTest(unittest.TestCase):
         return run_program(compiled(EXAMPLES / f"{name}.c", "-O2"))
 
     def test_all_are_tested(self):
-        tested = {name[len("test_"):] for name in dir(self) if name.startswith("test_")}
+        tested = {name[len("test_") :] for name in dir(self) if name.startswith("test_")}
         self.assertLessEqual({path.stem for path in EXAMPLES.glob("*.c")}, tested)
 
     def test_ping_pong(self):
@@ -157,12 +174,11 @@ class ExampleTest(unittest.TestCase):
         program = compiled(EXAMPLES / "echo.c", "-O2")
         if HOW == "compile":
             return
-        with subprocess.Popen([program], stdout=subprocess.PIPE,
-                              text=True) as server:
+        with subprocess.Popen([program], stdout=subprocess.PIPE, text=True) as server:
             try:
                 port = int(server.stdout.readline().rsplit(":", 1)[1])
                 clients = [socket.create_connection(("127.0.0.1", port), TIMEOUT_S) for _ in range(20)]
-                sent = bytes(range(256)) * 4096   # more than the socket buffers hold
+                sent = bytes(range(256)) * 4096  # more than the socket buffers hold
                 for client in clients:
                     client.sendall(b"hello")
                 for client in reversed(clients):
@@ -171,7 +187,7 @@ class ExampleTest(unittest.TestCase):
                     client.close()
                 with clients[0] as client, client.dup() as writer:
                     child = os.fork()
-                    if child == 0:   # to write while we read
+                    if child == 0:  # to write while we read
                         writer.sendall(sent)
                         writer.shutdown(socket.SHUT_WR)
                         os._exit(0)
@@ -227,21 +243,26 @@ class TlsTest(unittest.TestCase):
     def readers(self, path, variable):
         """Functions with a relocation to the variable. Compilers may name another symbol and a distance,
         so addresses are compared, not names."""
-        symbols = re.findall(r"^(\w{16}) .{7} (\S+)\t(\w{16}) (?:\.\w+ )?(\S+)$",
-                             run(OBJDUMP, "-t", path), re.M)
-        address, = (int(value, 16) for value, _, _, name in symbols if name == variable)
+        symbols = re.findall(r"^(\w{16}) .{7} (\S+)\t(\w{16}) (?:\.\w+ )?(\S+)$", run(OBJDUMP, "-t", path), re.M)
+        (address,) = (int(value, 16) for value, _, _, name in symbols if name == variable)
         found, section = set(), None
         for line in run("readelf", "-rW", path).splitlines():
             if match := re.match(r"Relocation section '\.rela(\S+)'", line):
                 section = match.group(1)
-            match = re.match(r"(\w{16}) +\w{16} R_\w+_(?:DTPOFF|TPOFF|TLSDESC|TLSLE|TPREL)\w* +(\w{16}) "
-                             r".* ([+-]) (\w+)$", line)
+            match = re.match(
+                r"(\w{16}) +\w{16} R_\w+_(?:DTPOFF|TPOFF|TLSDESC|TLSLE|TPREL)\w* +(\w{16}) "
+                r".* ([+-]) (\w+)$",
+                line,
+            )
             if match and section.startswith(".text"):
                 place, value, sign, addend = match.groups()
                 if int(value, 16) + int(sign + addend, 16) == address:
                     place = int(place, 16)
-                    found |= {name.split(".")[0] for start, where, size, name in symbols
-                              if where == section and 0 <= place - int(start, 16) < int(size, 16)}
+                    found |= {
+                        name.split(".")[0]
+                        for start, where, size, name in symbols
+                        if where == section and 0 <= place - int(start, 16) < int(size, 16)
+                    }
         return found
 
     def test_few_functions_read_it_in_the_library(self):
@@ -260,7 +281,7 @@ class TlsTest(unittest.TestCase):
         # Variables lie below the thread pointer; either the offset is in the access to %fs, or %fs:0
         # was loaded before and the offset is in the next access, which is none to the frame.
         offset = (size + align - 1) // align * align - int(symbols[0][0], 16)
-        address = re.compile(rf"%fs:0x{2 ** 64 - offset:x}\b|-0x{offset:x}\((?!%r[bs]p)")
+        address = re.compile(rf"%fs:0x{2**64 - offset:x}\b|-0x{offset:x}\((?!%r[bs]p)")
         readers = set()
         for name, lines in functions(run(OBJDUMP, "-d", "--no-show-raw-insn", program)):
             text = "\n".join(lines)

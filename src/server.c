@@ -19,6 +19,7 @@
 #include "config/runtime_layers.h"
 #include "ext/go/go_cluster.h"
 #include "ext/go/go_filter.h"
+#include "ext/go/go_isolate.h"
 #include "ext/go/go_network.h"
 #include "ext/go/go_swap.h"
 #include "ext/native/native_filter.h"
@@ -83,7 +84,7 @@ static void load(void *arg) {
     /* The other mistakes are found all the same, in what is thrown away. */
     const bool is_dry = is_validating || cfg_problems_refuse(&loading->problems);
     go_config_set_dry(is_dry);
-    go_config_set_isolated(o->isolate_extensions);
+    go_isolate_all(o->isolate_extensions);
     native_config_set_dry(is_dry);
     loading->snapshot = snapshot_build(loading->config, NULL, &loading->problems);
     loading->overload = overload_build(config_bootstrap(loading->config),

@@ -11,6 +11,19 @@ struct cfg_hot_swap { /* sluice.golang.v3.HotSwap */
     bool disabled;
     struct cfg_u32 kept_copies;
 };
+struct cfg_go_restarts { /* sluice.golang.v3.Restarts. Defaults: restart_settings_default */
+    struct cfg_duration base_interval, max_interval, window, retry_after;
+    struct cfg_u32 max_failures;
+};
+enum { CFG_ISOLATION_IN_PROCESS = 0, CFG_ISOLATION_PROCESS = 1 };
+/* Where a library runs, and what that comes with. */
+struct cfg_go_isolation {
+    int where;
+    struct cfg_duration callback_timeout; /* default 10 s */
+    struct cfg_go_restarts restarts;
+    bool has_sandbox;
+    struct cfg_sandbox sandbox;
+};
 /* A library and how it is hosted: a part of all messages that name one, which have its fields as their own. */
 struct cfg_go_library {
     struct span id, path; /* library_id, library_path */
@@ -20,14 +33,9 @@ struct cfg_go_library {
     struct cfg_u32 go_seats;
     struct cfg_duration seat_wait_timeout; /* default 1 s */
     struct cfg_hot_swap hot_swap;
+    struct cfg_go_isolation isolation;
 };
 
-struct cfg_go_restarts { /* sluice.golang.v3.Restarts. Defaults: restart_settings_default */
-    struct cfg_duration base_interval, max_interval, window, retry_after;
-    struct cfg_u32 max_failures;
-};
-
-enum { CFG_ISOLATION_IN_PROCESS = 0, CFG_ISOLATION_PROCESS = 1 };
 enum { CFG_ON_FAILURE_CLOSED = 0, CFG_ON_FAILURE_OPEN = 1 };
 enum { CFG_LATE_CALLS_LENIENT = 0, CFG_LATE_CALLS_STRICT = 1 };
 struct cfg_golang { /* extensions.filters.http.golang.v3alpha.Config */
@@ -38,11 +46,7 @@ struct cfg_golang { /* extensions.filters.http.golang.v3alpha.Config */
     struct cfg_any plugin_config;
     int merge_policy; /* read nowhere, as on Envoy */
     /* Ours: */
-    int late_calls, isolation, on_failure;
-    struct cfg_duration callback_timeout; /* default 10 s */
-    struct cfg_go_restarts restarts;
-    bool has_sandbox;
-    struct cfg_sandbox sandbox;
+    int late_calls, on_failure;
 };
 struct cfg_golang_router_plugin {
     struct cfg_mark mark;

@@ -223,6 +223,11 @@ struct cfg_schema {
         .number = (num), .name = #member, .type = CFG_ENUM, .enumeration = &(which),               \
         .offset = CFG_OFFSET(T, member, int), __VA_ARGS__                                          \
     }
+#define ENUM_AS(T, num, proto, member, which, ...)                                                 \
+    {                                                                                              \
+        .number = (num), .name = proto, .type = CFG_ENUM, .enumeration = &(which),                 \
+        .offset = CFG_OFFSET(T, member, int), __VA_ARGS__                                          \
+    }
 #define ONEOF(T, name) .oneof = #name, .case_at = 1 + CFG_OFFSET(T, name##_case, int)
 /* A message behind a pointer; C is its struct. */
 #define POINTER(T, num, member, C, which, ...)                                                     \

@@ -31,6 +31,27 @@
     INLINE_AS(T, CFG_OWN_FIELD + 20, "hot_swap", library.hot_swap, struct cfg_hot_swap,            \
               cfg_schema_hot_swap,                                                                 \
               .doc = "Not in Envoy. What happens when the library's file is replaced.")
+/* Those that isolation: PROCESS comes with. */
+#define ISOLATED(T, N)                                                                             \
+    FIELD_AS(T, (N), "callback_timeout", library.isolation.callback_timeout, CFG_DURATION,         \
+             WITHIN(1000000, INT64_MAX), .default_text = "10s",                                    \
+             .doc = "Not in Envoy. With isolation: PROCESS, how long a callback may take to "      \
+                    "return. One that takes longer is stuck: where its goroutines are goes to "    \
+                    "the log, and the process is ended and started again. Goroutines may take "    \
+                    "as long as they like. The first configuration of a library counts."),         \
+        INLINE_AS(T, (N) + 1, "restarts", library.isolation.restarts, struct cfg_go_restarts,      \
+                  cfg_schema_go_restarts,                                                          \
+                  .doc = "Not in Envoy. With isolation: PROCESS, when the process is started "     \
+                         "again that was lost. The first configuration of a library counts."),     \
+        INLINE_AS(T, (N) + 2, "sandbox", library.isolation.sandbox, struct cfg_sandbox,            \
+                  cfg_schema_sandbox, .has_at = CFG_AT(T, library.isolation.has_sandbox),          \
+                  .doc = "Not in Envoy. With isolation: PROCESS, what the process may do. The "    \
+                         "first configuration of a library counts.")
+#define ISOLATION_DOC                                                                              \
+    .default_text = "IN_PROCESS",                                                                  \
+    .doc = "Not in Envoy. Where the library runs. PROCESS: in a host process of its own, which "   \
+           "may crash, hang or be killed: then it is started again, and the requests that it "     \
+           "held are dealt with by on_failure. One library_id is in one place."
 #define SEATS_OF_CALLS                                                                             \
     "calls of the library's network filters and cluster specifiers may run, or be blocked, at a "  \
     "time. At least one for each processor. The first configuration counts."
@@ -177,34 +198,15 @@ static const struct cfg_field golang_fields[] = {
              "Not in Envoy. What a goroutine meets that uses its request after the request's end. "
              "LENIENT: nothing happens, and there is nothing to read. STRICT, as Envoy: the SDK "
              "panics in it, and without RecoverPanic that ends the process."),
-    ENUM(struct cfg_golang, CFG_OWN_FIELD + 7, isolation, isolation_enum,
-         .default_text = "IN_PROCESS",
-         .doc =
-             "Not in Envoy. Where the library runs. PROCESS: in a host process of its own, which "
-             "may crash, hang or be killed: then it is started again, and the requests that it "
-             "held are dealt with by on_failure. One library_id is in one place."),
+    ENUM_AS(struct cfg_golang, CFG_OWN_FIELD + 7, "isolation", library.isolation.where,
+            isolation_enum, ISOLATION_DOC),
     ENUM(struct cfg_golang, CFG_OWN_FIELD + 8, on_failure, on_failure_enum,
          .default_text = "CLOSED",
          .doc =
              "Not in Envoy. With isolation: PROCESS, what becomes of a request whose host process "
              "is lost, or that finds none. CLOSED: it is answered with 503. OPEN: it goes on "
              "without the filter."),
-    FIELD(struct cfg_golang, CFG_OWN_FIELD + 9, callback_timeout, CFG_DURATION,
-          WITHIN(1000000, INT64_MAX), .default_text = "10s",
-          .doc =
-              "Not in Envoy. With isolation: PROCESS, how long a callback may take to return. One "
-              "that takes longer is stuck: where its goroutines are goes to the log, and the "
-              "process is ended and started again. Goroutines may take as long as they like. The "
-              "first configuration of a library counts."),
-    INLINE(struct cfg_golang, CFG_OWN_FIELD + 10, restarts, struct cfg_go_restarts,
-           cfg_schema_go_restarts,
-           .doc =
-               "Not in Envoy. With isolation: PROCESS, when the process is started again that was "
-               "lost. The first configuration of a library counts."),
-    INLINE(struct cfg_golang, CFG_OWN_FIELD + 11, sandbox, struct cfg_sandbox, cfg_schema_sandbox,
-           .has_at = CFG_AT(struct cfg_golang, has_sandbox),
-           .doc = "Not in Envoy. With isolation: PROCESS, what the process may do. The first "
-                  "configuration of a library counts."),
+    ISOLATED(struct cfg_golang, CFG_OWN_FIELD + 9),
     HOT_SWAP(struct cfg_golang),
 };
 static void golang_check(struct cfg_loader *loader, const struct cfg_tree *node,

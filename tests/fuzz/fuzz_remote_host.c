@@ -99,7 +99,7 @@ static struct fake_remote *some_stream(struct play *play) {
 
 static uint64_t some_number(struct play *play) {
     unsigned which = byte(play);
-    uint64_t number = play->streams[which % STREAMS].remote.number;
+    uint64_t number = play->streams[which % STREAMS].remote.party.number;
     switch (which >> 5) {
     case 0:
         return play->last_number;
@@ -262,7 +262,7 @@ static void lend(struct play *play) {
     const struct ext_stream *stream = &r->block->stream;
     const struct ext_side *side = &stream->sides[direction];
     if (side->phase != EXT_NOT_LENT || side->abandoned || side->replied || stream->logging ||
-        (r->remote.lane && play->broken))
+        (r->remote.party.lane && play->broken))
         return;
     const char *body = bodies[what >> 4 & 1];
     uint64_t handle = fake_remote_lend(r, direction, EXT_HEADERS + (what >> 1) % 3,
@@ -348,19 +348,19 @@ static void log_some(struct play *play) {
     const struct header_map *maps[2][2] = {{&x->request.headers, NULL},
                                            {&x->response.headers, &x->response.trailers}};
     ext_stream_open_log(stream, x, maps, true);
-    if (r->remote.lane && !play->broken)
-        CHECK(remote_lane_send(&r->remote, REMOTE_LOG, SPAN_LIT("log"), RT_FOREVER) == 0);
+    if (r->remote.party.lane && !play->broken)
+        CHECK(remote_lane_send(&r->remote.party, REMOTE_LOG, SPAN_LIT("log"), RT_FOREVER) == 0);
 }
 
 static void enter(struct play *play) {
     struct fake_remote *r = some_stream(play);
-    if (!r->remote.lane && !play->broken)
+    if (!r->remote.party.lane && !play->broken)
         fake_remote_enter(r, &play->host);
 }
 
 static void renew(struct play *play) {
     struct fake_remote *r = some_stream(play);
-    play->last_number = r->remote.number;
+    play->last_number = r->remote.party.number;
     fake_remote_free(r);
     fake_remote_new(r);
 }
@@ -446,7 +446,7 @@ static void run(const uint8_t *data, size_t size) {
     fake_remote_host_close(&play.host);
     check_all(&play);
     for (unsigned i = 0; i < STREAMS; i++) {
-        ASSERT(!play.streams[i].remote.lane);
+        ASSERT(!play.streams[i].remote.party.lane);
         fake_remote_free(&play.streams[i]);
     }
 }

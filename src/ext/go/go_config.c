@@ -15,12 +15,12 @@
 #include "base/intern.h"
 #include "config/golang_config.h"
 #include "ext/go/go_any.h"
+#include "ext/go/go_isolate.h"
 #include "ext/go/go_lent.h"
 #include "ext/go/go_log.h"
 #include "ext/go/go_seats.h"
 #include "ext/remote/host_metric.h"
 #include "ext/remote/remote_library.h"
-#include "ext/remote/sandbox_options.h"
 
 struct merge {
     struct merge *next;
@@ -127,74 +127,6 @@ bool go_config_is_dry(void) {
     return is_dry;
 }
 
-static bool all_isolated;
-
-void go_config_set_isolated(bool isolated) {
-    all_isolated = isolated;
-}
-
-static const int64_t START_TIMEOUT_DEFAULT_NS = 10 * NS_PER_S,
-                     CALLBACK_TIMEOUT_DEFAULT_NS = 10 * NS_PER_S;
-
-struct isolate {
-    struct go_library *library;
-    const struct cfg_golang *cfg;
-    char why[SUPERVISOR_WHY_MAX];
-};
-
-static struct restart_settings restarts_of(const struct cfg_go_restarts *cfg) {
-    struct restart_settings settings = restart_settings_default;
-    const struct {
-        const struct cfg_duration *wish;
-        int64_t *into;
-    } table[] = {
-        {&cfg->base_interval, &settings.base_ns},
-        {&cfg->max_interval, &settings.max_ns},
-        {&cfg->window, &settings.window_ns},
-        {&cfg->retry_after, &settings.probe_ns},
-    };
-    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
-        if (table[i].wish->set)
-            *table[i].into = table[i].wish->ns;
-    if (cfg->max_failures.set)
-        settings.failures_max = cfg->max_failures.value;
-    return settings;
-}
-
-static void start_host(struct isolate *it) {
-    const struct cfg_go_library *cfg = &it->cfg->library;
-    struct sandbox_options sandbox;
-    if (!sandbox_options_from(it->cfg->has_sandbox ? &it->cfg->sandbox : NULL,
-                              span_of(it->library->path), &sandbox, it->why))
-        return;
-    const struct remote_library_options options = {
-        .library = it->library,
-        .seats = it->library->concurrency,
-        .gogc = cfg->gogc,
-        .memory_limit = cfg->go_memory_limit,
-        .start_timeout_ns =
-            cfg->probe.timeout.set ? cfg->probe.timeout.ns : START_TIMEOUT_DEFAULT_NS,
-        .callback_timeout_ns = it->cfg->callback_timeout.set ? it->cfg->callback_timeout.ns
-                                                             : CALLBACK_TIMEOUT_DEFAULT_NS,
-        .restarts = restarts_of(&it->cfg->restarts),
-        .sandbox = &sandbox,
-    };
-    it->library->remote = remote_library_new(&options, it->why);
-}
-
-/* The library's process is up when it returns 0. The first configuration's settings count. */
-static int isolate(struct go_library *library, const struct cfg_golang *cfg,
-                   struct cfg_problems *problems) {
-    struct isolate it = {library, cfg, ""};
-    if (library->remote)
-        return 0;
-    start_host(&it);
-    if (!library->remote)
-        cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark,
-                        "library %s in a process of its own: %s", library->id, it.why);
-    return library->remote ? 0 : -EINVAL;
-}
-
 static struct go_edition *make_config(struct go_user *user, struct go_library *library,
                                       struct cfg_problems *problems) {
     const struct go_filter_config *filter = container_of(user, struct go_filter_config, user);
@@ -217,10 +149,9 @@ static struct go_edition *make_config(struct go_user *user, struct go_library *l
     config->seat_wait_ns = go_seat_wait_ns(&cfg->library);
     config->lenient = cfg->late_calls == CFG_LATE_CALLS_LENIENT;
     config->remote.is_open = cfg->on_failure == CFG_ON_FAILURE_OPEN;
-    config->remote.plugin = config->plugin;
     if (!config->plugin || !config->seats)
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark, "out of memory");
-    else if (!library->isolated || isolate(library, cfg, problems) == 0)
+    else if (!library->isolated || go_isolate(library, &cfg->library, &cfg->mark, problems) == 0)
         config->id =
             parse(library, filter->plugin_name, cfg->has_plugin_config ? &cfg->plugin_config : NULL,
                   false, &cfg->mark, problems);
@@ -246,10 +177,9 @@ static const struct go_user_itab config_itab = {
 int go_config_new(const struct cfg_any *typed_config, struct cfg_problems *problems, void **out) {
     const struct cfg_golang *cfg = typed_config->message;
     struct go_library *library =
-        is_dry ? NULL
-               : go_library_named(&cfg->library,
-                                  all_isolated || cfg->isolation == CFG_ISOLATION_PROCESS,
-                                  &cfg->mark, problems);
+        is_dry
+            ? NULL
+            : go_library_named(&cfg->library, go_is_isolated(&cfg->library), &cfg->mark, problems);
     if (!library && !is_dry)
         return -EINVAL;
     struct go_filter_config *filter = calloc(1, sizeof(*filter));

@@ -59,8 +59,6 @@ static inline int64_t go_seat_wait_ns(const struct cfg_go_library *cfg) {
  * refused. Whoever builds configurations. */
 void go_config_set_dry(bool dry);
 bool go_config_is_dry(void);
-/* From now on libraries of HTTP filters are isolated whatever their configurations say. Likewise. */
-void go_config_set_isolated(bool isolated);
 
 /* One level's entry for the filter's plugin. id 0: the level says nothing about it. */
 struct go_route_config;

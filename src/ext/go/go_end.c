@@ -230,7 +230,7 @@ void go_end_log(struct exchange *x, void *self, enum filter_log_phase phase) {
     if (!block)
         return;
     bool at_end = phase == FILTER_LOG_END;
-    bool known = filter->remote && filter->remote->lane;
+    bool known = filter->remote && filter->remote->party.lane;
     struct header_map *maps[2][2] = {
         {&x->request.headers, at_end ? or_absent(&x->request.trailers) : NULL},
         {at_end ? or_absent(&x->response.headers) : NULL,

@@ -137,7 +137,7 @@ void go_filter_fail_begin(struct go_filter *filter, int err) {
         reply_unavailable(filter, SPAN_LIT("extension failed"), SPAN_LIT("golang_host_lost"), 0);
     if (err != -ETIMEDOUT)
         return;
-    bool first = filter->remote ? !filter->remote->lane : !filter->sitting.seat;
+    bool first = filter->remote ? !filter->remote->party.lane : !filter->sitting.seat;
     LOG(log_golang, LOG_DEBUG, "plugin %.*s: %s", (int)filter->config->plugin_name.len,
         filter->config->plugin_name.ptr,
         first ? "all seats are blocked" : "the request's seat is blocked");

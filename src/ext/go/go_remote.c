@@ -18,79 +18,78 @@
 
 struct remote_exchange *go_remote_new(struct go_config *config, struct exchange *x) {
     struct remote_exchange *remote = arena_zalloc(&x->arena, sizeof *remote);
-    if (remote) {
-        remote->filter = &config->remote;
-        list_init(&remote->logs);
-    }
+    if (remote)
+        remote_exchange_init(remote, &config->remote, config->plugin);
     return remote;
 }
 
-static int64_t deadline_of(const struct go_filter *filter, bool patient) {
-    int64_t now_ns = rt_now_ns(), wait_ns = patient ? filter->config->seat_wait_ns : 0;
+int64_t go_remote_deadline(int64_t wait_ns) {
+    int64_t now_ns = rt_now_ns();
     return wait_ns < RT_FOREVER - now_ns ? now_ns + wait_ns : RT_FOREVER;
 }
 
-static void count_wait(const struct go_filter *filter, int err) {
-    const struct go_library_stats *stats = &filter->config->edition.library->stats;
-    stat_inc(err == -ETIMEDOUT ? stats->seat_timeouts : stats->seat_waits, filter->x->shard);
+static int64_t deadline_of(const struct go_filter *filter, bool patient) {
+    return go_remote_deadline(patient ? filter->config->seat_wait_ns : 0);
 }
 
-/* The first call: with a host that is up, in a seat that is not blocked. */
-static int enter(struct go_filter *filter, int64_t deadline_ns) {
-    struct remote_exchange *remote = filter->remote;
-    struct remote_library *library = filter->config->edition.library->remote;
+static void count_wait(const struct remote_party *party, int err) {
+    const struct go_library_stats *stats = &party->plugin->library->stats;
+    stat_inc(err == -ETIMEDOUT ? stats->seat_timeouts : stats->seat_waits, rt_p_index());
+}
+
+int go_remote_enter(struct remote_party *party, int64_t deadline_ns) {
+    struct remote_library *library = party->plugin->library->remote;
     bool counted = false;
     for (;;) {
         struct remote_lane *lane = remote_library_lane(library);
-        int err = lane ? remote_lane_enter(lane, remote, go_plugin_is_wary(filter->config->plugin))
+        int err = lane ? remote_lane_enter(lane, party, go_plugin_is_wary(party->plugin))
                        : remote_library_await(library, deadline_ns);
-        if (err == 0 && lane) {
-            filter->block->remote = true;
+        if (err == 0 && lane)
             return 0;
-        }
         if (err == -EAGAIN) {
             if (!counted)
-                count_wait(filter, 0);
+                count_wait(party, 0);
             counted = true;
             err = remote_lane_await_return(lane, deadline_ns);
             if (err == -ETIMEDOUT)
-                count_wait(filter, err);
+                count_wait(party, err);
         }
         if (err) /* no process in all that time is a failure, as a blocked one is not */
             return !lane && err == -ETIMEDOUT ? -EPIPE : err;
     }
 }
 
-static int await_own_seat(struct go_filter *filter, int64_t deadline_ns) {
-    struct remote_exchange *remote = filter->remote;
+static int await_own_seat(struct remote_party *party, int64_t deadline_ns) {
     int err = 0;
-    count_wait(filter, 0);
-    while (!err && remote->lane && !remote_lane_seat_is_free(remote))
-        err = remote_lane_await_return(remote->lane, deadline_ns);
+    count_wait(party, 0);
+    while (!err && party->lane && !remote_lane_seat_is_free(party))
+        err = remote_lane_await_return(party->lane, deadline_ns);
     if (err == -ETIMEDOUT)
-        count_wait(filter, err);
+        count_wait(party, err);
     return err;
 }
 
+/* With a host that is up, in a seat that is not blocked. */
 int go_remote_begin(struct go_filter *filter, bool patient) {
-    struct remote_exchange *remote = filter->remote;
+    struct remote_party *party = &filter->remote->party;
     int64_t deadline_ns = deadline_of(filter, patient);
     int err = 0;
-    if (remote->lost)
+    if (party->lost)
         return -EPIPE;
-    if (!remote->lane)
-        err = enter(filter, deadline_ns);
-    else if (!remote_lane_seat_is_free(remote))
-        err = await_own_seat(filter, deadline_ns);
-    if (!err && remote->lost)
+    if (!party->lane)
+        err = go_remote_enter(party, deadline_ns);
+    else if (!remote_lane_seat_is_free(party))
+        err = await_own_seat(party, deadline_ns);
+    if (!err && party->lost)
         err = -EPIPE;
+    filter->block->remote |= !err;
     return err;
 }
 
 static struct remote_stream stream_of(const struct go_filter *filter) {
-    return (struct remote_stream){.number = filter->remote->number,
+    return (struct remote_stream){.number = filter->remote->party.number,
                                   .config_id = filter->remote->config_id,
-                                  .worker_id = filter->remote->seat,
+                                  .worker_id = filter->remote->party.seat,
                                   .lenient = filter->config->lenient};
 }
 
@@ -100,13 +99,13 @@ static int send_ahead(struct go_filter *filter, enum ext_direction direction, st
     struct remote_exchange *remote = filter->remote;
     enum { PART = 128 << 10 };
     while (bytes->len > PART) {
-        struct remote_out *out = remote_lane_scratch(remote->lane);
-        const struct remote_body body = {.number = remote->number,
+        struct remote_out *out = remote_lane_scratch(remote->party.lane);
+        const struct remote_body body = {.number = remote->party.number,
                                          .direction = (uint8_t)direction,
                                          .bytes = span_make(bytes->ptr, PART)};
         remote_put_body(out, &body);
         int err = out->failed ? -ENOMEM
-                              : remote_lane_send(remote, REMOTE_BODY,
+                              : remote_lane_send(&remote->party, REMOTE_BODY,
                                                  span_make(out->data, out->len), deadline_ns);
         if (err)
             return err;
@@ -147,12 +146,13 @@ int go_remote_show(struct go_filter *filter, enum ext_direction direction, enum 
         if (err)
             return err;
     }
-    struct remote_out *out = remote_lane_scratch(remote->lane);
+    struct remote_out *out = remote_lane_scratch(remote->party.lane);
     remote_put_lend(out, &lend);
     if (out->failed)
         return -ENOMEM;
     remote->undecided[direction] = false;
-    return remote_lane_send(remote, REMOTE_LEND, span_make(out->data, out->len), deadline_ns);
+    return remote_lane_send(&remote->party, REMOTE_LEND, span_make(out->data, out->len),
+                            deadline_ns);
 }
 
 static struct ext_view view_of(const struct header_map *map) {
@@ -179,29 +179,28 @@ void go_remote_log(const struct go_filter *filter, uint64_t type, bool complete,
                              .type = (uint8_t)type,
                              .complete = complete,
                              .told = filter->config->edition.library->elf.level >= GO_LEVEL_32};
-    if (!remote->lane)
+    if (!remote->party.lane)
         return;
     for (int i = 0; i < 4; i++)
         log.maps[i / 2][i % 2] = view_of(maps[i / 2][i % 2]);
-    struct remote_out *out = remote_lane_scratch(remote->lane);
+    struct remote_out *out = remote_lane_scratch(remote->party.lane);
     remote_put_log(out, &log);
     int64_t deadline_ns = deadline_of(filter, true);
-    if (!out->failed &&
-        remote_lane_send(remote, REMOTE_LOG, span_make(out->data, out->len), deadline_ns) == 0)
+    if (!out->failed && remote_lane_send(&remote->party, REMOTE_LOG, span_make(out->data, out->len),
+                                         deadline_ns) == 0)
         await_log(remote, deadline_ns);
 }
 
 void go_remote_end(struct go_filter *filter, uint64_t reason) {
     struct remote_exchange *remote = filter->remote;
-    if (!remote->lane) {
-        remote_out_fini(&remote->reply);
+    if (!remote->party.lane)
         return;
-    }
-    struct remote_out *out = remote_lane_scratch(remote->lane);
-    remote_put_end(out, &(struct remote_end){.number = remote->number, .reason = (uint8_t)reason});
-    if (out->failed ||
-        remote_lane_send(remote, REMOTE_END, span_make(out->data, out->len), RT_FOREVER) != 0)
+    struct remote_out *out = remote_lane_scratch(remote->party.lane);
+    remote_put_end(out,
+                   &(struct remote_end){.number = remote->party.number, .reason = (uint8_t)reason});
+    if (out->failed || remote_lane_send(&remote->party, REMOTE_END, span_make(out->data, out->len),
+                                        RT_FOREVER) != 0)
         LOG(log_golang, LOG_DEBUG, "plugin %.*s: its host has not heard of a stream's end",
             (int)filter->config->plugin_name.len, filter->config->plugin_name.ptr);
-    remote_lane_leave(remote);
+    remote_lane_leave(&remote->party);
 }

@@ -24,3 +24,12 @@ void go_remote_log(const struct go_filter *filter, uint64_t type, bool complete,
 
 /* OnDestroy, if the host has heard of it. The stream has ended. */
 void go_remote_end(struct go_filter *filter, uint64_t reason);
+
+/* ---- of any party ---- */
+
+/* wait_ns from now on; RT_FOREVER for one that is further away. */
+int64_t go_remote_deadline(int64_t wait_ns);
+
+/* A number and a seat with the process of its plugin's library. 0; -ECANCELED; -ETIMEDOUT: all seats are blocked; -EPIPE: there
+ * is no process; -ENOMEM. Parks. */
+MUST_CHECK int go_remote_enter(struct remote_party *party, int64_t deadline_ns);

@@ -197,7 +197,7 @@ static int call_remotely(struct go_side *side, const struct side_call *call, boo
         int status = err ? err : await_status(side, call->phase, GO_RUNNING, async);
         if (!err && (status < 0 || !remote->undecided[side->direction]))
             return status;
-        if (!remote->unheard)
+        if (!remote->party.unheard)
             return err ? err : -EPIPE;
         err = go_remote_begin(filter, true);
         if (err)

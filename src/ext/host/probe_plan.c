@@ -189,8 +189,9 @@ static void walk_filter(struct probe_plan *plan, const struct cfg_http_filter *f
         return;
     if (!library->has_http) { /* the first one's number is announced */
         library->go_seats = cfg->library.go_seats.value;
-        library->is_isolated = cfg->isolation == CFG_ISOLATION_PROCESS;
-        library->sandbox = cfg->has_sandbox ? &cfg->sandbox : NULL;
+        library->is_isolated = cfg->library.isolation.where == CFG_ISOLATION_PROCESS;
+        library->sandbox =
+            cfg->library.isolation.has_sandbox ? &cfg->library.isolation.sandbox : NULL;
     }
     library->has_http = true;
     struct walk walk = {plan, library, filter->name, cfg->plugin_name};

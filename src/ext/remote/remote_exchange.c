@@ -168,8 +168,21 @@ static void learn(const struct remote_exchange *x, const struct remote_result *r
         atomic_store_explicit(&x->filter->looks_at_bodies, looked, memory_order_relaxed);
 }
 
-int remote_exchange_result(struct remote_exchange *x, const struct remote_result *result,
-                           struct remote_in *ops) {
+static struct remote_exchange *exchange_of(struct remote_party *party) {
+    return container_of(party, struct remote_exchange, party);
+}
+
+static void log_is_over(struct remote_exchange *x) {
+    if (list_is_empty(&x->logs))
+        return; /* nobody waits */
+    struct list *oldest = x->logs.next;
+    list_remove(oldest);
+    rt_ready(container_of(oldest, struct remote_log_wait, node)->g);
+}
+
+static int result(struct remote_party *party, const struct remote_result *result,
+                  struct remote_in *ops, bool of_log) {
+    struct remote_exchange *x = exchange_of(party);
     struct ext_stream *stream = &x->block->stream;
     struct ext_side *side = &stream->sides[result->direction];
     ext_lock(stream);
@@ -180,22 +193,9 @@ int remote_exchange_result(struct remote_exchange *x, const struct remote_result
     if (!err && result->decided)
         err = decide_locked(side, result);
     ext_unlock(stream);
+    if (!err && of_log)
+        log_is_over(x);
     return err;
-}
-
-/* ---- logs ---- */
-
-void remote_exchange_logged(struct remote_exchange *x) {
-    if (list_is_empty(&x->logs))
-        return; /* nobody waits */
-    struct list *oldest = x->logs.next;
-    list_remove(oldest);
-    rt_ready(container_of(oldest, struct remote_log_wait, node)->g);
-}
-
-void remote_exchange_end_logs(struct remote_exchange *x) {
-    while (!list_is_empty(&x->logs))
-        remote_exchange_logged(x);
 }
 
 /* ---- questions ---- */
@@ -344,8 +344,9 @@ static void answer_locked(struct remote_exchange *x, const struct remote_ask *as
     }
 }
 
-void remote_exchange_answer(struct remote_exchange *x, const struct remote_ask *ask, size_t room,
-                            struct remote_answer *answer, void **memory) {
+static void answer(struct remote_party *party, const struct remote_ask *ask, size_t room,
+                   struct remote_answer *answer, void **memory) {
+    struct remote_exchange *x = exchange_of(party);
     struct ext_stream *stream = &x->block->stream;
     *answer = (struct remote_answer){.code = GO_OK, .text = span_make("", 0)};
     *memory = NULL;
@@ -371,13 +372,30 @@ static void lose_side_locked(struct remote_exchange *x, struct ext_side *side) {
     ext_side_continue_locked(side, GO_CONTINUE);
 }
 
-void remote_exchange_lose(struct remote_exchange *x) {
+static void lose(struct remote_party *party) {
+    struct remote_exchange *x = exchange_of(party);
     struct ext_stream *stream = &x->block->stream;
-    x->lost = !x->unheard;
     ext_lock(stream);
     for (int i = 0; i < 2; i++)
         lose_side_locked(x, &stream->sides[i]);
     ext_unlock(stream);
+}
+
+/* Nobody says any more that a log is over: all are. */
+static void left(struct remote_party *party) {
+    struct remote_exchange *x = exchange_of(party);
     remote_out_fini(&x->reply);
-    remote_exchange_end_logs(x);
+    while (!list_is_empty(&x->logs))
+        log_is_over(x);
+}
+
+static const struct remote_party_itab itab = {
+    .result = result, .answer = answer, .left = left, .lose = lose};
+
+void remote_exchange_init(struct remote_exchange *x, struct remote_filter *filter,
+                          struct go_plugin *plugin) {
+    x->party.itab = &itab;
+    x->party.plugin = plugin;
+    x->filter = filter;
+    list_init(&x->logs);
 }

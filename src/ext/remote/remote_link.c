@@ -19,8 +19,10 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "ext/go/go_abi.h"
 #include "ext/go/go_log.h"
 #include "ext/go/go_metric.h"
+#include "ext/go/go_plugin.h"
 #include "ext/remote/port.h"
 #include "ext/remote/remote_link_internal.h"
 #include "ext/remote/remote_metrics.h"
@@ -45,9 +47,9 @@ struct remote_seat {
     _Atomic int64_t since_ns;           /* the oldest of them can have begun then */
 };
 
-/* Free again when the exchange has left and all of its calls have returned: until then its seat is not. */
+/* Free again when the party has left and all of its calls have returned: until then its seat is not. */
 struct entry {
-    struct remote_exchange *x; /* NULL: free, or it has left */
+    struct remote_party *party; /* NULL: free, or it has left */
     uint32_t uses;
     uint32_t seat;
     uint32_t open; /* calls that have not returned */
@@ -163,7 +165,7 @@ void remote_link_close(struct remote_link *link) {
 }
 
 /* An exchange that enters yet, on a P that has not heard of the new one, finds the next process when this one is gone: it is
- * not lost (remote_exchange.unheard). */
+ * not lost (remote_party.unheard). */
 static void retire_if_idle(const struct remote_link *link) {
     if (atomic_load(&link->drains) && remote_link_streams(link) == 0)
         supervisor_retire(*link->options.supervisor, link->options.generation);
@@ -231,7 +233,7 @@ static uint32_t choose_seat(const struct remote_lane *lane, bool wary) {
     return best;
 }
 
-/* ---- exchanges ---- */
+/* ---- parties ---- */
 
 static uint64_t number_of(const struct remote_lane *lane, uint32_t index) {
     return remote_number(lane->p, index, lane->entries[index].uses);
@@ -265,8 +267,8 @@ static void count_streams(struct remote_lane *lane, int64_t n) {
     atomic_store(&lane->streams, count + (uint64_t)n); /* seq_cst: remote_link_drain */
 }
 
-static struct entry *entry_of(const struct remote_exchange *x) {
-    return &x->lane->entries[remote_number_index(x->number)];
+static struct entry *entry_of(const struct remote_party *party) {
+    return &party->lane->entries[remote_number_index(party->number)];
 }
 
 static void free_entry(struct remote_lane *lane, struct entry *entry) {
@@ -275,7 +277,7 @@ static void free_entry(struct remote_lane *lane, struct entry *entry) {
     lane->first_free = (uint32_t)(entry - lane->entries);
 }
 
-int remote_lane_enter(struct remote_lane *lane, struct remote_exchange *x, bool wary) {
+int remote_lane_enter(struct remote_lane *lane, struct remote_party *party, bool wary) {
     uint32_t seat = choose_seat(lane, wary);
     if (seat == NONE)
         return -EAGAIN;
@@ -284,51 +286,51 @@ int remote_lane_enter(struct remote_lane *lane, struct remote_exchange *x, bool 
     uint32_t index = lane->first_free;
     struct entry *entry = &lane->entries[index];
     lane->first_free = entry->next_free;
-    entry->x = x;
+    entry->party = party;
     entry->seat = seat;
-    x->lane = lane;
-    x->sent = x->unheard = false;
-    x->seat = seat;
-    x->number = number_of(lane, index);
+    party->lane = lane;
+    party->sent = party->unheard = false;
+    party->seat = seat;
+    party->number = number_of(lane, index);
     count_streams(lane, 1);
     return 0;
 }
 
-void remote_lane_leave(struct remote_exchange *x) {
-    struct remote_lane *lane = x->lane;
-    struct entry *entry = lane ? entry_of(x) : NULL;
-    remote_out_fini(&x->reply);
-    remote_exchange_end_logs(x);
+void remote_lane_leave(struct remote_party *party) {
+    struct remote_lane *lane = party->lane;
     if (!lane)
         return;
-    ASSERT(entry->x == x);
-    entry->x = NULL;
+    struct entry *entry = entry_of(party);
+    ASSERT(entry->party == party);
+    entry->party = NULL;
     if (!entry->open)
         free_entry(lane, entry);
-    x->lane = NULL;
+    party->lane = NULL;
     count_streams(lane, -1);
+    if (party->itab->left)
+        party->itab->left(party);
     retire_if_idle(lane->link);
 }
 
-bool remote_lane_seat_is_free(const struct remote_exchange *x) {
-    return !is_blocked(&x->lane->link->seats[x->seat], rt_now_ns());
+bool remote_lane_seat_is_free(const struct remote_party *party) {
+    return !is_blocked(&party->lane->link->seats[party->seat], rt_now_ns());
 }
 
 /* ---- calls ---- */
 
-static void call_begins(struct remote_exchange *x) {
-    struct remote_lane *lane = x->lane;
-    struct remote_seat *seat = &lane->link->seats[x->seat];
+static void call_begins(struct remote_party *party) {
+    struct remote_lane *lane = party->lane;
+    struct remote_seat *seat = &lane->link->seats[party->seat];
     if (atomic_fetch_add_explicit(&seat->open, 1, memory_order_relaxed) == 0)
         atomic_store_explicit(&seat->since_ns, rt_now_ns(), memory_order_relaxed);
-    entry_of(x)->open++;
+    entry_of(party)->open++;
     if (lane->open++ == 0 && lane->link->options.callback_timeout_ns != RT_FOREVER &&
         !timer_is_armed(&lane->watch))
         timer_arm(&lane->watch, rt_now_ns() + LOOK_MS * NS_PER_MS);
     remote_port_expect(&lane->port, 1);
 }
 
-static void call_returned(struct remote_lane *lane, struct entry *entry) {
+static void call_returned(struct remote_lane *lane, struct entry *entry, uint64_t took_ns) {
     struct remote_seat *seat = &lane->link->seats[entry->seat];
     atomic_store_explicit(&seat->since_ns, rt_now_ns(), memory_order_relaxed);
     (void)atomic_fetch_sub_explicit(&seat->open, 1, memory_order_relaxed);
@@ -336,7 +338,9 @@ static void call_returned(struct remote_lane *lane, struct entry *entry) {
     lane->open--;
     remote_port_expect_less(&lane->port, 1);
     wait_queue_wake_all(&lane->returns);
-    if (!entry->x && !entry->open)
+    if (entry->party)
+        go_plugin_called(entry->party->plugin, lane->p, took_ns, REMOTE_BLOCKED_NS);
+    else if (!entry->open)
         free_entry(lane, entry);
 }
 
@@ -374,20 +378,20 @@ struct remote_out *remote_lane_scratch(struct remote_lane *lane) {
 }
 
 /* The scratch is somebody else's as soon as we park: then with a copy. */
-static int send_when_there_is_room(struct remote_exchange *x, enum remote_kind kind,
+static int send_when_there_is_room(struct remote_party *party, enum remote_kind kind,
                                    struct span payload, int64_t deadline_ns) {
-    struct remote_lane *lane = x->lane;
+    struct remote_lane *lane = party->lane;
     char *copy = malloc(payload.len ? payload.len : 1);
     int err = copy ? -EAGAIN : -ENOMEM;
     if (copy && payload.len)
         memcpy(copy, payload.ptr, payload.len);
     lane->senders++;
     while (err == -EAGAIN) {
-        err = remote_port_wait(&lane->port, x->seat, payload.len, deadline_ns);
-        if (!err && !x->lane)
+        err = remote_port_wait(&lane->port, party->seat, payload.len, deadline_ns);
+        if (!err && !party->lane)
             err = -EPIPE;
         if (!err)
-            err = remote_port_put(&lane->port, x->seat, kind, span_make(copy, payload.len));
+            err = remote_port_put(&lane->port, party->seat, kind, span_make(copy, payload.len));
     }
     lane->senders--;
     free(copy);
@@ -396,28 +400,28 @@ static int send_when_there_is_room(struct remote_exchange *x, enum remote_kind k
     return err;
 }
 
-int remote_lane_send(struct remote_exchange *x, enum remote_kind kind, struct span payload,
+int remote_lane_send(struct remote_party *party, enum remote_kind kind, struct span payload,
                      int64_t deadline_ns) {
-    struct remote_lane *lane = x->lane;
-    struct remote_ring_out *ring = remote_shm_seat_out(lane->link->shm, x->seat);
-    uint64_t position = x->sent ? 0 : remote_ring_out_position(ring);
-    int err = lane->broken ? -EPIPE : remote_port_put(&lane->port, x->seat, kind, payload);
+    struct remote_lane *lane = party->lane;
+    struct remote_ring_out *ring = remote_shm_seat_out(lane->link->shm, party->seat);
+    uint64_t position = party->sent ? 0 : remote_ring_out_position(ring);
+    int err = lane->broken ? -EPIPE : remote_port_put(&lane->port, party->seat, kind, payload);
     if (err == -EAGAIN)
-        err = send_when_there_is_room(x, kind, payload, deadline_ns);
+        err = send_when_there_is_room(party, kind, payload, deadline_ns);
     if (err == -EPROTO) {
         break_lane(lane);
         err = -EPIPE;
     }
-    if (err == -EPIPE && !x->sent) {
-        remote_lane_leave(x);
-        x->unheard = true;
+    if (err == -EPIPE && !party->sent) {
+        remote_lane_leave(party);
+        party->unheard = true;
     }
-    if (!err && !x->sent) {
-        x->sent = true;
-        x->sent_at = position;
+    if (!err && !party->sent) {
+        party->sent = true;
+        party->sent_at = position;
     }
     if (!err && (kind == REMOTE_LEND || kind == REMOTE_LOG))
-        call_begins(x);
+        call_begins(party);
     return err;
 }
 
@@ -430,20 +434,13 @@ static int result(struct remote_lane *lane, struct span record, bool of_log) {
     struct entry *entry = err ? NULL : find(lane, result.number);
     if (!entry)
         return err;
-    struct remote_exchange *x = entry->x;
+    struct remote_party *party = entry->party;
     bool returned = result.returned || of_log;
-    if (returned && entry->open == 0)
+    if ((returned && entry->open == 0) || (party && !party->itab->result))
         return -EPROTO;
     if (returned)
-        call_returned(lane, entry);
-    if (!x)
-        return 0;
-    if (returned)
-        go_plugin_called(x->filter->plugin, lane->p, result.took_ns, REMOTE_BLOCKED_NS);
-    err = remote_exchange_result(x, &result, &ops);
-    if (!err && of_log)
-        remote_exchange_logged(x);
-    return err;
+        call_returned(lane, entry, result.took_ns);
+    return party ? party->itab->result(party, &result, &ops, of_log) : 0;
 }
 
 static void answer_of(struct remote_lane *lane, const struct remote_ask *ask, size_t room,
@@ -455,8 +452,8 @@ static void answer_of(struct remote_lane *lane, const struct remote_ask *ask, si
         return;
     }
     const struct entry *entry = find(lane, ask->subject);
-    if (entry && entry->x)
-        remote_exchange_answer(entry->x, ask, room, answer, memory);
+    if (entry && entry->party && entry->party->itab->answer)
+        entry->party->itab->answer(entry->party, ask, room, answer, memory);
     else
         answer->code = GO_FILTER_IS_DESTROYED;
 }
@@ -556,13 +553,15 @@ static void lane_opened(struct rt_post *post) {
 
 static void lose_all(struct remote_lane *lane) {
     for (uint32_t i = 0; i < lane->entry_count; i++) {
-        struct remote_exchange *x = lane->entries[i].x;
-        if (!x)
+        struct remote_party *party = lane->entries[i].party;
+        if (!party)
             continue;
-        x->unheard = !x->sent || !remote_ring_out_was_taken(
-                                     remote_shm_seat_out(lane->link->shm, x->seat), x->sent_at);
-        remote_lane_leave(x);
-        remote_exchange_lose(x);
+        party->unheard =
+            !party->sent || !remote_ring_out_was_taken(
+                                remote_shm_seat_out(lane->link->shm, party->seat), party->sent_at);
+        party->lost = !party->unheard;
+        remote_lane_leave(party);
+        party->itab->lose(party);
     }
     wait_queue_wake_all(&lane->returns);
 }

@@ -1,4 +1,5 @@
-/* remote_link: one host process as the proxy's Ps see it: its rings, its seats, and the exchanges that it has heard of.
+/* remote_link: one host process as the proxy's Ps see it: its rings, its seats, and the parties that it has heard of,
+ * which are exchanges mostly.
  *
  *      P 0: lane ── exchanges ─┐   ring per seat   ┌─ seat 0: a thread
  *      P 1: lane ── exchanges ─┼──────────────────►├─ seat 1
@@ -10,13 +11,13 @@
  *            for 10 ms gets nothing new, and exchanges of plugins that are known to block have seats for
  *            themselves as long as there are any.
  * Ownership  A link is for one generation of a host (supervisor.h). Its maker holds it until remote_link_close; the last
- *            P frees it. A remote_exchange lies in its filter, which leaves before it ends.
+ *            P frees it. A party leaves before it ends.
  * Threads    remote_link_new, _open, _close: the generation's thread. A lane: its P's coroutines.
  * Trust      A number is looked up in the table of the P whose ring it came by, and a host that says what cannot be is
  *            ended (supervisor_stuck).
- * Limits     REMOTE_STREAMS_MAX exchanges for a P. */
+ * Limits     REMOTE_STREAMS_MAX parties of a P. */
 #pragma once
-#include "ext/remote/remote_exchange.h"
+#include "ext/remote/remote_party.h"
 #include "ext/remote/shm.h"
 
 struct remote_lane;
@@ -46,24 +47,24 @@ void remote_link_open(struct remote_link *link);
 /* Another one is current: when the last exchange that this one knows is over, it may end (supervisor_retire). */
 void remote_link_drain(struct remote_link *link);
 /* The process is gone, and has been reaped: what it said before is done still, then all exchanges that it knows are
- * lost (remote_exchange_lose). Also of a link that was not opened. */
+ * lost (remote_party.h). Also of a link that was not opened. */
 void remote_link_close(struct remote_link *link);
-/* Exchanges that it has heard of, on all Ps. Any thread. */
+/* Parties that it has heard of, on all Ps. Any thread. */
 uint64_t remote_link_streams(const struct remote_link *link);
 
 /* ---- a P's coroutines ---- */
 
 /* A number and a seat for one that has none. 0; -EAGAIN: all seats are blocked; -ENOMEM. */
-MUST_CHECK int remote_lane_enter(struct remote_lane *lane, struct remote_exchange *x, bool wary);
+MUST_CHECK int remote_lane_enter(struct remote_lane *lane, struct remote_party *party, bool wary);
 /* The host has been told of its end, or is not to be. */
-void remote_lane_leave(struct remote_exchange *x);
+void remote_lane_leave(struct remote_party *party);
 /* Does its seat take calls, as far as is known? */
-bool remote_lane_seat_is_free(const struct remote_exchange *x);
+bool remote_lane_seat_is_free(const struct remote_party *party);
 /* Until a callback has returned. 0, -ETIMEDOUT, -ECANCELED. Whatever comes, look again. Parks. */
 MUST_CHECK int remote_lane_await_return(struct remote_lane *lane, int64_t deadline_ns);
 /* A message, to its seat. 0; -EPIPE: its host was lost; -EMSGSIZE: it is larger than a record may be; -ECANCELED,
  * -ETIMEDOUT while the ring was full. Parks then. */
-MUST_CHECK int remote_lane_send(struct remote_exchange *x, enum remote_kind kind,
+MUST_CHECK int remote_lane_send(struct remote_party *party, enum remote_kind kind,
                                 struct span payload, int64_t deadline_ns);
 /* Empty: for one message of who does not park in between. */
 struct remote_out *remote_lane_scratch(struct remote_lane *lane);

@@ -1,6 +1,7 @@
 /* fake_remote: exchanges whose library runs in a host process, and a lane to it with nobody behind: what the host says, a
  * test says, by remote_lane_hear. What the exchange's coroutines do, it does itself. For one P. */
 #pragma once
+#include "ext/remote/remote_exchange.h"
 #include "ext/remote/remote_link_internal.h"
 #include "fake_exchange.h"
 #include "fake_go.h"
@@ -58,19 +59,17 @@ static inline void fake_remote_new(struct fake_remote *r) {
     CHECK(header_add_id(&r->fake->x.response.headers, HDR_STATUS, SPAN_LIT("200")) == 0);
     r->block = go_block_new(fake_go.config.plugin, rt_p_index());
     CHECK(r->block);
-    fake_go.config.remote.plugin = fake_go.config.plugin;
-    r->remote.filter = &fake_go.config.remote;
+    remote_exchange_init(&r->remote, &fake_go.config.remote, fake_go.config.plugin);
     r->remote.block = r->block;
-    list_init(&r->remote.logs);
 }
 
 static inline void fake_remote_enter(struct fake_remote *r, struct fake_remote_host *host) {
-    CHECK(remote_lane_enter(host->lane, &r->remote, false) == 0);
+    CHECK(remote_lane_enter(host->lane, &r->remote.party, false) == 0);
 }
 
 static inline void fake_remote_free(struct fake_remote *r) {
     (void)ext_stream_end(&r->block->stream);
-    remote_lane_leave(&r->remote);
+    remote_lane_leave(&r->remote.party);
     go_block_end(r->block, rt_p_index());
     fake_free(r->fake);
 }
@@ -89,8 +88,8 @@ static inline uint64_t fake_remote_lend(struct fake_remote *r, enum ext_directio
     uint64_t handle;
     CHECK(ext_side_lend(&r->block->stream, x, direction, &loan, &handle) == 0);
     r->remote.undecided[direction] = false;
-    if (r->remote.lane)
-        CHECK(remote_lane_send(&r->remote, REMOTE_LEND, SPAN_LIT("lend"), RT_FOREVER) == 0);
+    if (r->remote.party.lane)
+        CHECK(remote_lane_send(&r->remote.party, REMOTE_LEND, SPAN_LIT("lend"), RT_FOREVER) == 0);
     return handle;
 }
 

@@ -29,13 +29,13 @@ static struct ext_side *side_of(struct fake_remote *r, enum ext_direction direct
 }
 
 static struct remote_result result_of(const struct fake_remote *r) {
-    return (struct remote_result){.number = r->remote.number};
+    return (struct remote_result){.number = r->remote.party.number};
 }
 
 /* The callback returns, and decides. */
 static struct remote_result decided(const struct fake_remote *r, int status) {
     return (struct remote_result){
-        .number = r->remote.number, .returned = true, .decided = true, .status = status};
+        .number = r->remote.party.number, .returned = true, .decided = true, .status = status};
 }
 
 static int says(const struct remote_result *result, const struct remote_op *ops, unsigned count) {
@@ -298,7 +298,7 @@ static void over_story(void *arg) {
     CHECK(says(&result, &op, 1) == 0);
     fake_remote_new(&one);
     fake_remote_enter(&one, &host);
-    CHECK(remote_number_index(one.remote.number) != remote_number_index(late.number));
+    CHECK(remote_number_index(one.remote.party.number) != remote_number_index(late.number));
     CHECK(says(&late, &op, 1) == 0);
     CHECK(says(&late, &op, 1) == 0); /* of nobody at all now */
 
@@ -307,9 +307,9 @@ static void over_story(void *arg) {
     fake_remote_new(&two);
     fake_remote_enter(&two, &host);
     (void)fake_remote_lend(&two, EXT_REQUEST, EXT_HEADERS, span_none());
-    result.number = two.remote.number - (1ULL << 32); /* as it was */
+    result.number = two.remote.party.number - (1ULL << 32); /* as it was */
     CHECK(says(&result, &op, 1) == 0);
-    result.number = two.remote.number ^ 1ULL << REMOTE_INDEX_BITS; /* of another P */
+    result.number = two.remote.party.number ^ 1ULL << REMOTE_INDEX_BITS; /* of another P */
     CHECK(says(&result, &op, 1) == 0);
     result.number = remote_number(0, REMOTE_STREAMS_MAX - 1, 1);
     CHECK(says(&result, &op, 1) == 0);
@@ -342,8 +342,9 @@ static void lost_story(void *arg) {
     STORY_AWAIT(went_on);
     CHECK(waited_status == GO_CONTINUE && one.remote.undecided[EXT_REQUEST]);
     CHECK(!one.remote.undecided[EXT_RESPONSE]);
-    CHECK(one.remote.unheard && !one.remote.lost && !one.remote.lane); /* nobody read its ring */
-    CHECK(!two.remote.undecided[EXT_REQUEST]);                         /* it had decided before */
+    CHECK(one.remote.party.unheard && !one.remote.party.lost &&
+          !one.remote.party.lane);             /* nobody read its ring */
+    CHECK(!two.remote.undecided[EXT_REQUEST]); /* it had decided before */
     end();
 }
 
@@ -358,7 +359,7 @@ static void *memory;
 
 static bool asks(struct fake_remote *r, enum remote_question question, const char *a, const char *b,
                  struct span c, uint64_t n, uint64_t m) {
-    const struct remote_ask ask = {.subject = r->remote.number,
+    const struct remote_ask ask = {.subject = r->remote.party.number,
                                    .question = (uint8_t)question,
                                    .n = n,
                                    .m = m,
@@ -366,7 +367,7 @@ static bool asks(struct fake_remote *r, enum remote_question question, const cha
                                    .b = span_of(b),
                                    .c = c};
     free(memory);
-    remote_exchange_answer(&r->remote, &ask, 100, &answer, &memory);
+    r->remote.party.itab->answer(&r->remote.party, &ask, 100, &answer, &memory);
     return answer.code == GO_OK;
 }
 
@@ -441,7 +442,7 @@ static void log_story(void *arg) {
     struct ext_edit *edits[2];
     struct remote_out out = {0};
     ext_stream_open_log(&one.block->stream, x, maps, true);
-    CHECK(remote_lane_send(&one.remote, REMOTE_LOG, SPAN_LIT("log"), RT_FOREVER) == 0);
+    CHECK(remote_lane_send(&one.remote.party, REMOTE_LOG, SPAN_LIT("log"), RT_FOREVER) == 0);
     CHECK(go_here("awaits a log", awaits_log, NULL) == 0);
     STORY_AWAIT(waits);
     struct remote_result result = result_of(&one);

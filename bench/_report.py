@@ -1,6 +1,8 @@
 """What benchmarks of proxies found: a table, ratios round by round with their aims, and a chart."""
 
 import dataclasses
+import json
+import os
 
 import _chart
 from _turns import summary
@@ -116,6 +118,20 @@ def print_table(title, columns, least=0.0):
         numbers = [column.get(row, 0) for column in columns.values()]
         if max(numbers) >= least:
             print(f"{row:{first}}" + "".join(f"{number:{width}.2f}" for number in numbers))
+
+
+# ---- in files -----------------------------------------------------------------------------------
+
+
+def write(path, report, chart=None):
+    """The report as JSON at the path, and the chart, an SVG, beside it."""
+    written = {path: json.dumps(report, indent=2) + "\n"}
+    if chart:
+        written[path.with_suffix(".svg")] = chart
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for file, text in written.items():
+        file.write_text(text)
+    print(f"\nwritten: {', '.join(os.path.relpath(file) for file in written)}")
 
 
 # ---- drawn --------------------------------------------------------------------------------------

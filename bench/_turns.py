@@ -74,6 +74,12 @@ def take_turns(rounds, parties, what):
             print(f"\r  {what}: round {number + 1}/{rounds} ", end="", file=sys.stderr, flush=True)
 
 
+def end_progress():
+    """What take_turns has on the terminal goes."""
+    if sys.stderr.isatty():
+        print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
+
+
 def chosen(bench, wanted, known, what="case"):
     """Those that are wanted, in the order of the known ones, or all of these."""
     unknown = set(wanted or ()) - set(known)

@@ -23,14 +23,9 @@ in C (bench/native/envoy_module.c): what an SDK for dynamic modules adds to that
 Beside the times: what Sluice counts of a case, per request: calls of Go, calls by Go, bytes copied between them.
 """
 
-import argparse
 import functools
-import json
-import os
 import pathlib
-import shutil
 import subprocess
-import sys
 import tempfile
 
 import _report
@@ -39,10 +34,10 @@ from _gofilter_counts import COUNTERS, per_request
 from _gofilter_servers import CASES, KIB, Lineup
 from _gofilter_start import start_ms
 from _load import case, http_asker
+from _options import Options, need_tools
 from _servers import ROOT, SLUICE, SMALL_BYTES, Farm, compiled, cpu_clock
 from _turns import chosen, run, take_turns
 
-OUTPUT = ROOT / "build" / "bench" / "gofilter.json"
 NAMES = ("sluice", "envoy", "envoy_module", "nginx", "floor", "floor_body")
 ROUNDS, SECONDS, QUICK_S = 15, 1.0, 0.1
 WARM_UP_REQUESTS = 2000
@@ -166,21 +161,9 @@ def own(results):
 
 def parse():
     cases = [*CASES, "start", "blocked"]
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="./dev bench gofilter [options]",
-    )
-    parser.add_argument("--case", nargs="*", metavar="CASE", help=f"only these: {' '.join(cases)}")
+    parser = Options("gofilter", __doc__, cases, ROUNDS, SECONDS, quick_s=QUICK_S, notes=("; of blocked at most 9", ""))
     parser.add_argument("--only", nargs="*", metavar="SERVER", help=f"only these: {' '.join(NAMES)}")
-    parser.add_argument("--rounds", type=int, help=f"{ROUNDS}; of blocked at most 9")
-    parser.add_argument("--seconds", type=float, help=f"{SECONDS}, of each listener's turn")
-    parser.add_argument("--quick", action="store_true", help="one short round: shows that it runs")
-    parser.add_argument("--output", type=pathlib.Path, default=OUTPUT)
-    options = parser.parse_args()
-    options.rounds = options.rounds or (1 if options.quick else ROUNDS)
-    options.seconds = options.seconds or (QUICK_S if options.quick else SECONDS)
-    options.case = chosen("gofilter", options.case, cases)
+    options = parser.parse()
     options.only = chosen("gofilter", options.only, NAMES, "server")
     return options
 
@@ -201,8 +184,7 @@ class Floor:
 
 def main():
     options = parse()
-    if not shutil.which("go"):
-        sys.exit("gofilter: go is not installed; ./dev bench gofilter installs it")
+    need_tools("gofilter", "go")
     results, busy, counts, others = [], [], [], []
     with tempfile.TemporaryDirectory(prefix="sluice-gofilter-") as folder, Farm() as farm:
         lineup = Lineup(farm, library(folder), [name for name in options.only if name not in FLOORS])
@@ -250,11 +232,7 @@ def publish(options, results, busy, counts, others):
         _report.print_results([result for result in others if tuple(result["values"]) == columns], columns)
     _report.print_ratios(ratios)
     _report.print_limits(limits)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(report, indent=2) + "\n")
-    chart = options.output.with_suffix(".svg")
-    chart.write_text(draw(everything))
-    print(f"\nwritten: {os.path.relpath(options.output)}, {os.path.relpath(chart)}")
+    _report.write(options.output, report, draw(everything))
 
 
 def draw(results):

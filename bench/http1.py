@@ -17,12 +17,7 @@ cannot go below (bench/native/bare.c).
   calls      system calls and allocator calls per request
 """
 
-import argparse
 import functools
-import json
-import os
-import pathlib
-import shutil
 import sys
 
 import _report
@@ -30,10 +25,10 @@ from _http1_calls import allocations, trace
 from _http1_idle import idle_round
 from _http1_report import AIMS, DRAWN
 from _load import http_asker, case, cpu_ms_per_gb, cpu_us, interleave, median, proxy_busy, rps, user_us
-from _servers import CONNECTIONS, ROOT, SLUICE, Farm, envoy_binary, files_allowed, program_argument
-from _turns import chosen, take_turns
+from _servers import CONNECTIONS, SLUICE, Farm, envoy_binary, files_allowed, program_argument
+from _options import Options, need_tools
+from _turns import chosen, end_progress, take_turns
 
-OUTPUT = ROOT / "build" / "bench" / "http1.json"
 MANY = 512
 LARGE_CONNECTIONS = 16  # bounds what the proxies buffer
 IDLE, IDLE_QUICK, IDLE_ROUNDS = 10_000, 500, 3
@@ -214,31 +209,19 @@ CASES = ("small", "small512", "two", "latency", "large", "idle", "calls")
 
 
 def parse():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage="./dev bench http1 [options]"
-    )
-    parser.add_argument("--case", nargs="*", metavar="CASE", help=f"only these: {' '.join(CASES)}")
+    notes = ("; two and large take half as many, idle at most 3", "; latency takes twice as long")
+    parser = Options("http1", __doc__, CASES, ROUNDS, SECONDS, quick_s=QUICK_S, notes=notes)
     parser.add_argument("--only", nargs="*", metavar="SERVER", help="only these: sluice nginx haproxy envoy bare")
     parser.add_argument(
         "--also", nargs="*", default=[], type=program_argument, metavar="NAME=BINARY", help="more Sluices"
     )
-    parser.add_argument("--rounds", type=int, help="15; two and large take half as many, idle at most 3")
-    parser.add_argument("--seconds", type=float, help="1, of each server's turn; latency takes twice as long")
     parser.add_argument("--rate", type=int, default=0, help="of latency, instead of 70 %% of nginx's maximum")
-    parser.add_argument("--quick", action="store_true", help="one short round: shows that it runs")
-    parser.add_argument("--output", type=pathlib.Path, default=OUTPUT)
-    options = parser.parse_args()
-    options.rounds = options.rounds or (1 if options.quick else ROUNDS)
-    options.seconds = options.seconds or (QUICK_S if options.quick else SECONDS)
-    options.case = chosen("http1", options.case, CASES)
-    return options
+    return parser.parse()
 
 
 def main():
     options = parse()
-    for tool in ("nginx", "haproxy", "strace", "cc"):
-        if not shutil.which(tool):
-            sys.exit(f"http1: {tool} is not installed; ./dev bench http1 installs it")
+    need_tools("http1", "nginx", "haproxy", "strace", "cc")
     lineup = Lineup(options)
     report = {"bench": "http1", "rounds": options.rounds, "seconds": options.seconds}
     found, failed = {}, []
@@ -252,19 +235,15 @@ def main():
     report["results"] = [line for name in CASES for line in found.get(name, ())]
     if not report["results"]:
         sys.exit("\n".join(failed) or "http1: nothing could be measured")
-    if sys.stderr.isatty():
-        print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
+    end_progress()
     report["ratios"] = _report.ratios(report["results"], lineup.ours, AIMS)
 
     _report.print_results(report["results"], lineup.names)
     _report.print_ratios(report["ratios"])
     if "calls" in report:
         _report.print_table("calls per request", report["calls"], least=0.005)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(report, indent=2) + "\n")
-    chart = options.output.with_suffix(".svg")
-    chart.write_text(_report.draw("HTTP/1.1 through a proxy", DRAWN, report["results"], lineup.names, lineup.ours))
-    print(f"\nwritten: {os.path.relpath(options.output)}, {os.path.relpath(chart)}")
+    chart = _report.draw("HTTP/1.1 through a proxy", DRAWN, report["results"], lineup.names, lineup.ours)
+    _report.write(options.output, report, chart)
     if failed:
         sys.exit("\n".join(failed))
 

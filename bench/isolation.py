@@ -12,16 +12,12 @@ Two Sluices, alike but for --isolate-extensions; rounds go from one to the other
                 served by the next process
 """
 
-import argparse
 import functools
 import http.client
-import json
 import os
 import pathlib
-import shutil
 import signal
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -30,11 +26,11 @@ import _report
 from _gofilter_servers import CASES, Lineup
 from _isolation_swap import swaps
 from _load import case, http_asker
-from _servers import ROOT, Farm, process_tree
-from _turns import chosen, take_turns
+from _options import Options, need_tools
+from _servers import Farm, process_tree
+from _turns import take_turns
 from gofilter import added, library
 
-OUTPUT = ROOT / "build" / "bench" / "isolation.json"
 WHO = ("sluice", "isolated")
 OTHERS = ("latency", "throughput", "swap", "crash")
 ROUNDS, SECONDS, QUICK_S = 15, 1.0, 0.1
@@ -150,27 +146,12 @@ def crashes(lineup, options, clients=8):
 
 def parse():
     cases = [*CASES, *OTHERS]
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="./dev bench isolation [options]",
-    )
-    parser.add_argument("--case", nargs="*", metavar="CASE", help=f"only these: {' '.join(cases)}")
-    parser.add_argument("--rounds", type=int, help=f"{ROUNDS}")
-    parser.add_argument("--seconds", type=float, help=f"{SECONDS}, of each listener's turn")
-    parser.add_argument("--quick", action="store_true", help="one short round: shows that it runs")
-    parser.add_argument("--output", type=pathlib.Path, default=OUTPUT)
-    options = parser.parse_args()
-    options.rounds = options.rounds or (1 if options.quick else ROUNDS)
-    options.seconds = options.seconds or (QUICK_S if options.quick else SECONDS)
-    options.case = chosen("isolation", options.case, cases)
-    return options
+    return Options("isolation", __doc__, cases, ROUNDS, SECONDS, quick_s=QUICK_S).parse()
 
 
 def main():
     options = parse()
-    if not shutil.which("go"):
-        sys.exit("isolation: go is not installed; ./dev bench isolation installs it")
+    need_tools("isolation", "go")
     results, busy, others = [], [], []
     with tempfile.TemporaryDirectory(prefix="sluice-isolation-") as folder, Farm() as farm:
         lineup = Lineup(farm, library(folder), WHO)
@@ -194,10 +175,8 @@ def main():
     _report.print_results(everything, list(WHO))
     _report.print_ratios(ratios)
     _report.print_limits(limits)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
     report = {"bench": "isolation", "rounds": options.rounds, "results": everything, "ratios": ratios, "limits": limits}
-    options.output.write_text(json.dumps(report, indent=2) + "\n")
-    print(f"\nwritten: {os.path.relpath(options.output)}")
+    _report.write(options.output, report)
 
 
 if __name__ == "__main__":

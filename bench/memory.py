@@ -22,7 +22,7 @@ import _chart
 from _load import case as http_case
 from _load import cpu_us, interleave
 from _servers import BUILT, ROOT, Farm
-from _turns import Side, cell, chosen, summary, take_turns
+from _turns import Side, cell, chosen, end_progress, summary, take_turns
 
 OUTPUT = ROOT / "build" / "bench" / "memory.json"
 RATE = 512 << 10  # bytes per sample, everybody's
@@ -84,9 +84,7 @@ OVERHEAD_AIM = 1.01
 
 
 def measure_malloc(name, options):
-    sides = [
-        Side(who, program, MALLOC[name], env) for who, (program, env) in allocators().items()
-    ]
+    sides = [Side(who, program, MALLOC[name], env) for who, (program, env) in allocators().items()]
     for side in sides:
         side.calibrate(options.count)
     take_turns(options.rounds, [side.turn for side in sides], name)
@@ -134,10 +132,7 @@ def measure_overhead(options):
         ]
         samples = interleave(farm, servers, rounds, "sampling_overhead", seconds=seconds)
     result = http_case("sampling_overhead", "us/request", True, samples, cpu_us)
-    pairs = [
-        cpu_us(ours) / cpu_us(off)
-        for ours, off in zip(samples["sluice"], samples["off"], strict=True)
-    ]
+    pairs = [cpu_us(ours) / cpu_us(off) for ours, off in zip(samples["sluice"], samples["off"], strict=True)]
     result["ratio"] = summary(pairs, 3)
     # The standard error of a median, from the distance of the quartiles.
     quartiles = statistics.quantiles(pairs, n=4) if len(pairs) > 1 else pairs * 3
@@ -215,8 +210,7 @@ def main():
     cases |= {name: measure_native(name, options) for name in NATIVE_CASES if name in wanted}
     if "sampling_overhead" in wanted:
         cases["sampling_overhead"] = measure_overhead(options)
-    if sys.stderr.isatty():
-        print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
+    end_progress()
 
     for name, result in cases.items():
         if name in MALLOC:

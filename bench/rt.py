@@ -20,7 +20,7 @@ import sys
 
 import _chart
 from _servers import BUILT, ROOT, settle
-from _turns import Side, cell, chosen, run, summary, take_turns
+from _turns import Side, cell, chosen, end_progress, run, summary, take_turns
 
 SLUICE = BUILT / "bench_rt"
 LOAD = BUILT / "bench_rt_load"
@@ -170,8 +170,7 @@ def blocked(go, rounds, load_ms):
         result[name] = {"unit": "ms", "calls_per_p": calls, "aim_p99": BLOCKED_AIM_MS}
         for who, rows in found.items():
             result[name][who] = {
-                field: summary([row[at] for row in rows], 3)
-                for at, field in enumerate(("p50", "p99", "max"))
+                field: summary([row[at] for row in rows], 3) for at, field in enumerate(("p50", "p99", "max"))
             }
     return result
 
@@ -186,8 +185,10 @@ def verdict(ratio, aim):
 
 
 def print_cases(cases):
-    print(f"\n{'CPU ns/op, median (min .. max)':30}{'Sluice':>22}{'Go':>32}{'ratio':>8}{'aim':>6}  {'':9}"
-          f"{'pinned':>9}{'wall':>9}{'Go wall':>9}")
+    print(
+        f"\n{'CPU ns/op, median (min .. max)':30}{'Sluice':>22}{'Go':>32}{'ratio':>8}{'aim':>6}  {'':9}"
+        f"{'pinned':>9}{'wall':>9}{'Go wall':>9}"
+    )
     for name, case in cases.items():
         pinned = case.get("sluice_pinned")
         print(
@@ -215,8 +216,9 @@ def print_parked(count, result):
 
 def print_blocked(result):
     for name, case in result.items():
-        print(f"\n{name}: echo latency in ms, {case['calls_per_p']} calls of 1 s per P"
-              f"{'p50':>26}{'p99':>26}{'max':>26}")
+        print(
+            f"\n{name}: echo latency in ms, {case['calls_per_p']} calls of 1 s per P{'p50':>26}{'p99':>26}{'max':>26}"
+        )
         for who in ("sluice", "go"):
             cells = [case[who][field] for field in ("p50", "p99", "max")]
             row = [f"{v['median']:.2f} ({v['min']:.2f} .. {v['max']:.2f})" for v in cells]
@@ -268,8 +270,7 @@ def main():
     if "blocked" in wanted:
         load_ms = 200 if options.quick else LOAD_MS
         report["blocked"] = blocked(go, min(options.rounds, 3), load_ms)
-    if sys.stderr.isatty():
-        print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
+    end_progress()
 
     print_cases(report["cases"])
     print_scaling(report["scaling"])

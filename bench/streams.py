@@ -21,11 +21,6 @@ moves bytes by splice and does nothing else: what a TCP proxy cannot go below (b
   copies       bytes that Sluice copies and splices for each that it passes on
 """
 
-import argparse
-import json
-import os
-import pathlib
-import shutil
 import subprocess
 import sys
 
@@ -37,11 +32,11 @@ import _streams_json
 import _streams_tcp
 import _streams_tls
 from _report import BEST, Aim
-from _servers import ROOT, program_argument
+from _servers import program_argument
 from _streams_servers import Lineup
-from _turns import chosen
+from _options import Options, need_tools
+from _turns import end_progress
 
-OUTPUT = ROOT / "build" / "bench" / "streams.json"
 ROUNDS, SECONDS, QUICK_S = 10, 0.7, 0.1
 TOOLS = ("nginx", "haproxy", "openssl", "cc")
 # What measures a case, into rows of the report.
@@ -93,23 +88,13 @@ DRAWN = {
 
 def parse():
     cases = [*MEASURES, "calls", "copies"]
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage="./dev bench streams [options]"
-    )
-    parser.add_argument("--case", nargs="*", metavar="CASE", help=f"only these: {' '.join(cases)}")
+    notes = (f"; idle at most {_streams_tcp.IDLE_ROUNDS}", "")
+    parser = Options("streams", __doc__, cases, ROUNDS, SECONDS, quick_s=QUICK_S, notes=notes)
     parser.add_argument("--only", nargs="*", metavar="SERVER", help="only these: sluice nginx haproxy bare")
     parser.add_argument(
         "--also", nargs="*", default=[], type=program_argument, metavar="NAME=BINARY", help="more Sluices"
     )
-    parser.add_argument("--rounds", type=int, help=f"{ROUNDS}; idle at most {_streams_tcp.IDLE_ROUNDS}")
-    parser.add_argument("--seconds", type=float, help=f"{SECONDS}, of each server's turn")
-    parser.add_argument("--quick", action="store_true", help="one short round: shows that it runs")
-    parser.add_argument("--output", type=pathlib.Path, default=OUTPUT)
-    options = parser.parse_args()
-    options.rounds = options.rounds or (1 if options.quick else ROUNDS)
-    options.seconds = options.seconds or (QUICK_S if options.quick else SECONDS)
-    options.case = chosen("streams", options.case, cases)
-    return options
+    return parser.parse()
 
 
 def measure(lineup, options, report):
@@ -130,14 +115,11 @@ def measure(lineup, options, report):
 
 def main():
     options = parse()
-    for tool in TOOLS:
-        if not shutil.which(tool):
-            sys.exit(f"streams: {tool} is not installed; ./dev bench streams installs it")
+    need_tools("streams", *TOOLS)
     lineup = Lineup(options)
     report = {"bench": "streams", "rounds": options.rounds, "seconds": options.seconds, "results": []}
     failed = measure(lineup, options, report)
-    if sys.stderr.isatty():
-        print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
+    end_progress()
     report["ratios"] = _report.ratios(report["results"], lineup.ours, AIMS)
     if report["results"]:
         groups = [
@@ -156,11 +138,8 @@ def main():
         _report.print_table(f"calls: {what}", calls, least=0.005)
     if "copies" in report:
         _report.print_table("bytes per byte", report["copies"])
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(report, indent=2) + "\n")
-    chart = options.output.with_suffix(".svg")
-    chart.write_text(_report.draw("Streams through a proxy", DRAWN, report["results"], lineup.names, lineup.ours))
-    print(f"\nwritten: {os.path.relpath(options.output)}, {os.path.relpath(chart)}")
+    chart = _report.draw("Streams through a proxy", DRAWN, report["results"], lineup.names, lineup.ours)
+    _report.write(options.output, report, chart)
     if failed:
         sys.exit("\n".join(failed))
 

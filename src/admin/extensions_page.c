@@ -126,17 +126,6 @@ void page_extensions(const struct query *query, struct page *page) {
 
 /* ---- reload ---- */
 
-struct reload {
-    struct remote_library *library;
-    int err;
-    char why[SUPERVISOR_WHY_MAX];
-};
-
-static void reload(void *arg) {
-    struct reload *it = arg;
-    it->err = remote_library_reload(it->library, it->why);
-}
-
 static struct remote_library *find(struct span id) {
     struct remote_library_view view;
     for (struct remote_library *library = remote_library_first(); library;
@@ -160,20 +149,19 @@ static void find_origin(void *arg) {
 
 static void reload_here(struct go_origin *origin, struct page *page) {
     char *why;
-    if (go_swap_now(origin, &why) == GO_SWAP_FAILED)
+    if (go_swap_now(origin, &why) == GO_RENEW_FAILED)
         page->status = 409;
     text_printf(&page->body, "%s: %s\n", origin->id, why ? why : "out of memory");
     free(why);
 }
 
 static void reload_there(struct remote_library *library, struct page *page) {
-    struct reload it = {.library = library};
-    if (blocking_call(reload, &it) != 0)
-        page_fail(page, 503, "there is no thread to load it on: try again\n");
-    else if (it.err)
-        page_fail(page, 500, "the library goes on as it was: %s\n", it.why);
+    char *why;
+    if (remote_library_reload(library, &why) == GO_RENEW_FAILED)
+        page_fail(page, 500, "the library goes on as it was: %s\n", why ? why : "out of memory");
     else
         text_puts(&page->body, "OK\n");
+    free(why);
 }
 
 void page_extensions_reload(const struct query *query, struct page *page) {

@@ -9,7 +9,7 @@
 static char root[] = "/tmp/sluice-tree-XXXXXX";
 
 /* path begins with a slash; its folders are made. */
-static void write_file(const char *path, const char *text) {
+static inline void write_file(const char *path, const char *text) {
     char full[512];
     int n = snprintf(full, sizeof full, "%s%s", root, path);
     assert_true(n > 0 && n < (int)sizeof full);

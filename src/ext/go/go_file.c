@@ -93,6 +93,11 @@ static int fill(int from, int *fd, const char *path, struct go_stamp *stamp) {
     return fcntl(*fd, F_ADD_SEALS, seals) == 0 ? 0 : -errno;
 }
 
+static void describe(struct go_file *file) {
+    (void)snprintf(file->name, sizeof file->name, "/proc/%d/fd/%d", (int)getpid(), file->fd);
+    build_id_read(file->fd, &file->build);
+}
+
 int go_file_copy(const char *path, struct go_file *out) {
     int from = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hang us */
     if (from < 0)
@@ -105,9 +110,17 @@ int go_file_copy(const char *path, struct go_file *out) {
             (void)close(file.fd); /* nothing of it is wanted */
         return err;
     }
-    (void)snprintf(file.name, sizeof file.name, "/proc/%d/fd/%d", (int)getpid(), file.fd);
-    build_id_read(file.fd, &file.build);
+    describe(&file);
     *out = file;
+    return 0;
+}
+
+int go_file_of_copy(int fd, struct go_file *out) {
+    struct stat st;
+    if (fstat(fd, &st) != 0)
+        return -errno;
+    *out = (struct go_file){.fd = fd, .stamp = stamp_of(&st)};
+    describe(out);
     return 0;
 }
 
@@ -120,20 +133,27 @@ void go_file_close(struct go_file *file) {
 bool go_file_same_build(const struct go_file *a, const struct go_file *b) {
     if (a->build.len == 0)
         return go_stamp_eq(&a->stamp, &b->stamp);
-    return a->build.len == b->build.len && a->stamp.size == b->stamp.size &&
-           memcmp(a->build.bytes, b->build.bytes, a->build.len) == 0;
+    return build_id_eq(&a->build, &b->build) && a->stamp.size == b->stamp.size;
 }
 
-/* Linkers write the section headers last, at the end of the file. */
+/* Linkers write the section headers last, at the end of the file. Whoever makes room for a file first fills it with zeros,
+ * of which no section of names consists. */
 bool go_file_is_whole(const struct go_file *file) {
     Elf64_Ehdr head;
+    Elf64_Shdr names;
     if (pread(file->fd, &head, sizeof head, 0) != (ssize_t)sizeof head)
         return false;
     if (memcmp(head.e_ident, ELFMAG, SELFMAG) != 0)
         return head.e_ident[0] !=
                0; /* zeros: its beginning is to come; else it is something else */
     uint64_t size = (uint64_t)head.e_shnum * head.e_shentsize;
-    return head.e_shoff <= file->stamp.size && size <= file->stamp.size - head.e_shoff;
+    if (head.e_shoff > file->stamp.size || size > file->stamp.size - head.e_shoff)
+        return false;
+    if (head.e_shstrndx >= head.e_shnum || head.e_shentsize != sizeof names)
+        return true; /* it is for others to say what is wrong with it */
+    uint64_t at = head.e_shoff + head.e_shstrndx * sizeof names;
+    return pread(file->fd, &names, sizeof names, (off_t)at) == (ssize_t)sizeof names &&
+           names.sh_type != SHT_NULL;
 }
 
 uint64_t go_file_memory_bytes(const struct go_file *file) {

@@ -34,12 +34,14 @@ bool go_stamp_eq(const struct go_stamp *a, const struct go_stamp *b);
 
 /* 0, or -errno and nothing is held. -EAGAIN: it was changed while it was copied. */
 MUST_CHECK int go_file_copy(const char *path, struct go_file *out);
+/* The same of a copy that another process made, and handed over. The descriptor is transferred. 0 or -errno. */
+MUST_CHECK int go_file_of_copy(int fd, struct go_file *out);
 /* Of a copy that was not loaded. */
 void go_file_close(struct go_file *file);
 
 /* One build: nothing would change if the one were loaded in the other's place. */
 bool go_file_same_build(const struct go_file *a, const struct go_file *b);
-/* False while a writer is at it: less is there than the ELF header announces. */
+/* False while a writer is at it: less is there than the ELF header announces, or zeros. */
 bool go_file_is_whole(const struct go_file *file);
 /* Of the copy. */
 uint64_t go_file_memory_bytes(const struct go_file *file);

@@ -381,20 +381,31 @@ static void free_origin(struct go_origin *origin) {
     free(origin);
 }
 
+/* 0 with a copy, or with an origin that has one; -errno. */
+static int find_file(const char *path, const struct go_library_wish *wish, struct go_file *file,
+                     struct go_origin **origin) {
+    struct go_stamp stamp;
+    *origin = NULL;
+    if (wish->copy) {
+        *file = *wish->copy;
+        return 0;
+    }
+    int err = go_stamp_of(path, &stamp);
+    if (!err && !wish->isolated)
+        *origin = origin_of_file(&stamp);
+    return err || *origin ? err : go_file_copy(path, file);
+}
+
 static struct go_origin *begin_locked(struct span id, const char *path,
                                       const struct go_library_wish *wish,
                                       char why[GO_LIBRARY_WHY_MAX]) {
     struct go_file file;
-    struct go_stamp stamp;
-    int err = go_stamp_of(path, &stamp);
-    struct go_origin *origin = err || wish->isolated ? NULL : origin_of_file(&stamp);
-    if (origin)
-        return origin;
-    err = err ? err : go_file_copy(path, &file);
-    if (err) {
+    struct go_origin *origin;
+    int err = find_file(path, wish, &file, &origin);
+    if (err)
         (void)snprintf(why, GO_LIBRARY_WHY_MAX, "cannot load %s: %s", path, strerror(-err));
-        return NULL;
-    }
+    if (err || origin)
+        return origin;
     origin = go_origin_new(id, path);
     if (!origin) {
         go_file_close(&file);
@@ -476,7 +487,10 @@ struct go_origin *go_library_origin(struct span library_id) {
 
 struct go_library *go_library_named(const struct cfg_go_library *cfg, bool isolated,
                                     const struct cfg_mark *mark, struct cfg_problems *problems) {
-    const struct go_library_wish wish = {cfg->gogc, cfg->go_memory_limit, &cfg->hot_swap, isolated};
+    const struct go_library_wish wish = {.gogc = cfg->gogc,
+                                         .memory_limit = cfg->go_memory_limit,
+                                         .hot_swap = &cfg->hot_swap,
+                                         .isolated = isolated};
     char why[GO_LIBRARY_WHY_MAX];
     if (go_lent_init() != 0) {
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, mark, "out of memory");

@@ -70,6 +70,7 @@ struct go_library_wish {
     struct span memory_limit;            /* GOMEMLIMIT: "512MiB" */
     const struct cfg_hot_swap *hot_swap; /* NULL: nothing is wished */
     bool isolated; /* a library is in one place: the first wish counts, and others are errors */
+    const struct go_file *copy; /* loaded instead of what is at the path, and transferred; NULL */
 };
 
 /* Returns when the library's Go runtime has started and all its init functions are done. wish: NULL for none.

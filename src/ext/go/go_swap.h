@@ -10,21 +10,15 @@
 #pragma once
 #include "ext/ext_row.h"
 #include "ext/go/go_origin.h"
+#include "ext/go/go_renew.h"
 #include "ext/host/probe.h"
-
-enum go_swap_result {
-    GO_SWAP_DONE,
-    GO_SWAP_UNCHANGED, /* it is the build that serves */
-    GO_SWAP_FAILED,
-};
 
 /* Files of libraries that are loaded are watched from now on. config is leased for ever; it is what the libraries'
  * configurations were built from. Before file_watch_run. Once. Where files cannot be watched the log says so. */
 void go_swap_start(struct config *config, const struct probe_options *probe);
 
-/* Looks at the file, whether or not it was looked at before. Returns when that is over; a sentence in *why, owned, NULL
- * when memory is short. A coroutine; parks, and nobody on its P waits. */
-enum go_swap_result go_swap_now(struct go_origin *origin, char **why);
+/* go_renewal_now. */
+enum go_renewed go_swap_now(struct go_origin *origin, char **why);
 
 /* One row for each library. 0, or -ENOMEM or what hindered it to read /proc. On a thread that may block (blocking_call). */
 MUST_CHECK int go_swap_each_row(ext_row_fn fn, void *arg);

@@ -108,3 +108,17 @@ void build_id_read(int fd, struct build_id *out) {
     if (!read_ids(fd, out))
         out->len = out->gnu_len = 0;
 }
+
+bool build_id_eq(const struct build_id *a, const struct build_id *b) {
+    return a->len != 0 && a->len == b->len && memcmp(a->bytes, b->bytes, a->len) == 0;
+}
+
+void build_id_text(const struct build_id *id, char out[BUILD_ID_TEXT_MAX]) {
+    static const char digits[] = "0123456789abcdef";
+    for (size_t i = 0; i < id->gnu_len; i++) {
+        unsigned char byte = id->bytes[id->gnu_at + i];
+        *out++ = digits[byte >> 4];
+        *out++ = digits[byte & 15];
+    }
+    *out = '\0';
+}

@@ -7,9 +7,10 @@
  * Ownership  Everything is copied out of the file; the descriptor is borrowed. Threads: any real thread, as reading may
  *            block. */
 #pragma once
+#include <stdbool.h>
 #include <stddef.h>
 
-enum { BUILD_ID_MAX = 256 };
+enum { BUILD_ID_MAX = 256, BUILD_ID_TEXT_MAX = 2 * BUILD_ID_MAX + 1 };
 
 struct build_id {
     unsigned char bytes[BUILD_ID_MAX];
@@ -18,3 +19,7 @@ struct build_id {
 };
 
 void build_id_read(int fd, struct build_id *out);
+/* Files of one build, as far as ids tell. Without ids none is: what else tells files apart is for the caller to ask. */
+bool build_id_eq(const struct build_id *a, const struct build_id *b);
+/* The linker's id in hexadecimal, as tools show it; empty: there is none. */
+void build_id_text(const struct build_id *id, char out[BUILD_ID_TEXT_MAX]);

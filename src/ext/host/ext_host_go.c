@@ -21,8 +21,13 @@ static struct span or_none(struct span text) {
 static void load(const struct ext_host_message *request, struct ext_host_message *answer,
                  char *why) {
     ext_host_set_log_level(request->numbers[1]);
-    const struct go_library_wish wish = {.gogc = or_none(request->texts[2]),
-                                         .memory_limit = or_none(request->texts[3])};
+    struct go_file copy;
+    struct go_library_wish wish = {.gogc = or_none(request->texts[2]),
+                                   .memory_limit = or_none(request->texts[3])};
+    if (request->fd_count == 1 && go_file_of_copy(request->fds[0], &copy) == 0) {
+        request->fds[0] = -1;
+        wish.copy = &copy;
+    }
     library = go_library_get(request->texts[1], request->texts[0], &wish, why);
     if (library) {
         library->concurrency = (uint32_t)request->numbers[0];

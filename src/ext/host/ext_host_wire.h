@@ -23,7 +23,8 @@ enum {
 enum ext_host_kind {
     EXT_HOST_ANSWER = 0,
     /* {seats to announce, log level} path, library_id, GOGC or none, GOMEMLIMIT or none
-     * => {1 or 0: is loaded} why not, or a warning. First, and once. */
+     * => {1 or 0: is loaded} why not, or a warning. First, and once. With a descriptor that is what is loaded: a sealed
+     * copy (go_file.h) of what was at the path. */
     EXT_HOST_GO_LOAD,
     /* {is for a route, the proxy's id or 0} plugin_name, serialised Any => {id, 0: refused} what the parser said. With an id
      * of the proxy's it is kept under that, unless it is kept already. */

@@ -9,35 +9,31 @@
  * One that is told twice keeps its id. One that a new process refuses, though it was good, is a failure of that process;
  * but one that nobody has accepted yet is for who asks for it.
  *
- * A new file is a version of its own, and its process a generation beside the current one. When that is up, each P's next
- * exchange finds its lane; the older links drain.
+ * A version is a copy of the file, which each of its processes is given: so all of them run one build, and one that is
+ * started again while somebody writes the file does not load half of it. A new file is a version of its own
+ * (go_renew.h), and its process a generation beside the current one. When that is up, each P's next exchange finds its lane; the
+ * older links drain.
  *
  * Who may touch what  `lock` guards the list of generations. here: each P's own; changed by the callbacks of a link, which come
  * on that P. */
 #include "ext/remote/remote_library.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "ext/go/go_library.h"
 #include "ext/go/go_log.h"
-#include "ext/host/build_id.h"
+#include "ext/go/go_renew.h"
 #include "ext/remote/remote_link.h"
 #include "ext/remote/remote_notes.h"
 #include "ext/remote/sandbox_options.h"
-#include "io/file_watch.h"
-#include "rt/foreign.h"
 
-/* A file as it was when its processes load it; the supervisor's. */
+/* What its processes load; the supervisor's. */
 struct version {
-    struct build_id build_id;
-    struct stat stat;
+    struct go_file file;
 };
 
 struct generation {
@@ -60,6 +56,7 @@ struct remote_library {
     pthread_mutex_t lock;
     struct remote_notes notes;
     struct generation *generations; /* the newest first */
+    struct go_renewal renewal;
     _Atomic uint64_t reloads, failed_reloads;
     struct here here[RT_P_MAX];
 };
@@ -105,14 +102,18 @@ static int sandbox(const struct remote_library *library, struct ext_host *host, 
     return err;
 }
 
-static int tell_library(const struct remote_library *library, struct ext_host *host, char *why) {
+static int tell_library(const struct remote_library *library, const struct version *version,
+                        struct ext_host *host, char *why) {
     const struct remote_library_options *options = &library->options;
+    int fd = version->file.fd;
     struct ext_host_message answer;
     const struct ext_host_message request = {
         .kind = EXT_HOST_GO_LOAD,
         .numbers = {options->seats, LOG_INFO},
         .texts = {span_of(options->library->path), span_of(options->library->id), options->gogc,
                   options->memory_limit},
+        .fds = &fd,
+        .fd_count = 1,
     };
     int err = ext_host_call(host, &request, &answer, deadline(library));
     if (!err && answer.texts[0].len) {
@@ -214,7 +215,7 @@ static int prepare(void *arg, void *version, struct ext_host *host, uint64_t gen
         return err;
     err = sandbox(library, host, why);
     if (!err)
-        err = tell_library(library, host, why);
+        err = tell_library(library, version, host, why);
     if (!err)
         err = tell_configurations(library, host, why);
     if (!err)
@@ -248,8 +249,13 @@ static void lost(void *arg, void *version, uint64_t generation, enum supervisor_
         remote_link_close(link);
 }
 
-static void release(void *arg, void *version) {
+static void version_free(struct version *version) {
+    go_file_close(&version->file); /* its processes have their own descriptors */
     free(version);
+}
+
+static void release(void *arg, void *version) {
+    version_free(version);
 }
 
 static const struct supervisor_user user = {
@@ -257,76 +263,75 @@ static const struct supervisor_user user = {
 
 /* ---- for the library ---- */
 
-/* NULL when memory is short. A file that cannot be read now is for the process to complain of. */
-static struct version *version_new(const struct remote_library *library) {
-    struct version *version = calloc(1, sizeof *version);
-    int fd = version ? open(library->options.library->path, O_RDONLY | O_CLOEXEC) : -1;
-    if (fd >= 0) {
-        build_id_read(fd, &version->build_id);
-        if (fstat(fd, &version->stat) < 0)
-            version->stat = (struct stat){0};
-        (void)close(fd);
-    }
-    return version;
-}
-
-/* A file that was only touched, or copied, is what it was. */
-static bool is_same(const struct version *a, const struct version *b) {
-    const struct build_id *x = &a->build_id, *y = &b->build_id;
-    if (x->len || y->len)
-        return x->len == y->len && memcmp(x->bytes, y->bytes, x->len) == 0;
-    return a->stat.st_ino == b->stat.st_ino && a->stat.st_size == b->stat.st_size &&
-           a->stat.st_mtim.tv_sec == b->stat.st_mtim.tv_sec &&
-           a->stat.st_mtim.tv_nsec == b->stat.st_mtim.tv_nsec;
-}
-
-/* The newest version that a process was asked to load, or none of those that are there. */
-static bool is_loaded(struct remote_library *library) {
-    struct version *now = version_new(library);
-    if (!now)
-        return true; /* and tried again at the next change */
+/* The newest that a process was asked to load; none while there is no process. */
+static bool serving(void *arg, struct go_file *out) {
+    struct remote_library *library = arg;
     pthread_mutex_lock(&library->lock);
     const struct generation *newest = library->generations;
-    bool same = newest && is_same(newest->version, now);
+    if (newest)
+        *out = newest->version->file;
     pthread_mutex_unlock(&library->lock);
-    free(now);
-    return same;
+    return newest != NULL;
 }
 
-static void reload_if_new(void *arg) {
-    char why[SUPERVISOR_WHY_MAX];
-    if (!is_loaded(arg) && remote_library_reload(arg, why) != 0)
-        return; /* which was logged; the next change of the file is the next attempt */
+static enum go_renewed take(void *arg, struct go_attempt *attempt, struct go_file *file) {
+    struct remote_library *library = arg;
+    char why[SUPERVISOR_WHY_MAX] = "";
+    struct version *version = malloc(sizeof *version);
+    if (!version) {
+        go_file_close(file);
+        return go_attempt_say(attempt, GO_RENEW_FAILED, "out of memory");
+    }
+    version->file = *file;
+    int err = supervisor_replace(library->supervisor, version, why);
+    if (!err)
+        return go_attempt_say(attempt, GO_RENEW_DONE, "the new file serves");
+    version_free(version);
+    return go_attempt_say(attempt, GO_RENEW_FAILED, "%s", why[0] ? why : strerror(-err));
 }
 
-/* On a coroutine. A change that comes while it waits is told afterwards. */
-static void file_changed(void *library) {
-    if (blocking_call(reload_if_new, library) != 0)
-        LOG(log_golang, LOG_WARN,
-            "no thread to look whether a library has changed: touch it again");
+static void conclude(void *arg, const struct go_attempt *attempt, const char *why) {
+    struct remote_library *library = arg;
+    const char *id = library->options.library->id;
+    if (attempt->result == GO_RENEW_FAILED) {
+        LOG(log_golang, LOG_ERROR, "library %s: the new file is not used, the old one goes on: %s",
+            id, why);
+        (void)atomic_fetch_add(&library->failed_reloads, 1);
+    } else if (attempt->result == GO_RENEW_DONE) {
+        LOG(log_golang, LOG_INFO, "library %s: the new file serves from now on", id);
+        (void)atomic_fetch_add(&library->reloads, 1);
+    } else {
+        LOG(log_golang, LOG_DEBUG, "library %s: nothing to load: %s", id, why);
+    }
 }
 
-static void watch_released(void *library) {}
-
-/* Without it a library is loaded anew when the admin is asked to. */
-static void watch(struct remote_library *library) {
-    int err = 0;
-    const struct span path = span_of(library->options.library->path);
-    const struct file_watch_options options = {.files = &path,
-                                               .file_count = 1,
-                                               .changed = file_changed,
-                                               .release = watch_released,
-                                               .arg = library};
-    if (!file_watch_add(&options, &err))
-        LOG(log_golang, LOG_WARN,
-            "library %s: a new file in its place will not be noticed (%s): POST /extensions/reload",
-            library->options.library->id, strerror(-err));
-}
+static const struct go_renewal_itab renewal_itab = {
+    .serving = serving, .take = take, .conclude = conclude, .same_by_hand = true};
 
 static void library_free(struct remote_library *library) {
     (void)pthread_mutex_destroy(&library->lock); /* nobody has heard of it */
     free((void *)(uintptr_t)library->options.sandbox);
     free(library);
+}
+
+/* Its first version. 0; -errno and why. */
+static int start(struct remote_library *library, const struct supervisor_options *supervising,
+                 char *why) {
+    const char *path = library->options.library->path;
+    struct version *version = malloc(sizeof *version);
+    int err = version ? go_file_copy(path, &version->file) : -ENOMEM;
+    if (err) {
+        (void)snprintf(why, SUPERVISOR_WHY_MAX, "cannot load %s: %s", path, strerror(-err));
+        free(version);
+        return err;
+    }
+    err = supervisor_start(supervising, version, &library->supervisor);
+    if (err) {
+        (void)snprintf(why, SUPERVISOR_WHY_MAX, "no host process can be started: %s",
+                       strerror(-err));
+        version_free(version);
+    }
+    return err;
 }
 
 struct remote_library *remote_library_new(const struct remote_library_options *options, char *why) {
@@ -354,17 +359,14 @@ struct remote_library *remote_library_new(const struct remote_library_options *o
         .when_stuck = EXT_HOST_DUMP,
         .drain_ns = REMOTE_DRAIN_NS,
     };
-    struct version *version = version_new(library);
-    int err = version ? supervisor_start(&supervising, version, &library->supervisor) : -ENOMEM;
-    if (err) {
-        free(version);
-        (void)snprintf(why, SUPERVISOR_WHY_MAX, "no host process can be started: %s",
-                       strerror(-err));
+    go_renewal_init(&library->renewal, options->library->id, options->library->path, &renewal_itab,
+                    library);
+    if (start(library, &supervising, why) != 0) {
         library_free(library);
         return NULL;
     }
     why[0] = 0;
-    err = supervisor_await_up(library->supervisor, deadline(library), why);
+    int err = supervisor_await_up(library->supervisor, deadline(library), why);
     if (err) {
         if (!why[0])
             (void)snprintf(why, SUPERVISOR_WHY_MAX, "%s", strerror(-err));
@@ -372,7 +374,7 @@ struct remote_library *remote_library_new(const struct remote_library_options *o
         library_free(library);
         return NULL;
     }
-    watch(library);
+    go_renewal_watch(&library->renewal);
     library->next = atomic_load_explicit(&libraries, memory_order_relaxed); /* one adds at a time */
     atomic_store_explicit(&libraries, library, memory_order_release);
     return library;
@@ -386,28 +388,8 @@ struct remote_library *remote_library_next(const struct remote_library *library)
     return library->next;
 }
 
-int remote_library_reload(struct remote_library *library, char *why) {
-    why[0] = 0;
-    struct version *version = version_new(library);
-    int err = version ? supervisor_replace(library->supervisor, version, why) : -ENOMEM;
-    if (err) {
-        free(version);
-        if (!why[0])
-            (void)snprintf(why, SUPERVISOR_WHY_MAX, "%s", strerror(-err));
-        LOG(log_golang, LOG_ERROR, "library %s: the new file is not used, the old one goes on: %s",
-            library->options.library->id, why);
-    } else {
-        LOG(log_golang, LOG_INFO, "library %s: the new file serves from now on",
-            library->options.library->id);
-    }
-    (void)atomic_fetch_add(err ? &library->failed_reloads : &library->reloads, 1);
-    return err;
-}
-
-static void show_build_id(const struct build_id *id, char *out, size_t size) {
-    *out = 0;
-    for (size_t i = 0; i < id->len && 2 * i + 2 < size; i++)
-        (void)snprintf(out + 2 * i, 3, "%02x", id->bytes[i]);
+enum go_renewed remote_library_reload(struct remote_library *library, char **why) {
+    return go_renewal_now(&library->renewal, why);
 }
 
 void remote_library_look(struct remote_library *library, struct remote_library_view *out) {
@@ -421,7 +403,7 @@ void remote_library_look(struct remote_library *library, struct remote_library_v
         bool is_current = of->number == out->status.generation;
         *(is_current ? &out->streams : &out->draining_streams) += remote_link_streams(of->link);
         if (is_current)
-            show_build_id(&of->version->build_id, out->build_id, sizeof out->build_id);
+            build_id_text(&of->version->file.build, out->build_id);
     }
     pthread_mutex_unlock(&library->lock);
 }

@@ -4,9 +4,10 @@
  * Configurations have ids of ours, which mean the same to each process that comes: the host keeps Go's beside them.
  *
  * Ownership  A library is for the life of the process, like struct go_library, which has it.
- * Threads    remote_library_*: any real thread that may block (blocking_call). remote_here: the P's own. */
+ * Threads    remote_library_*: any real thread that may block (blocking_call), unless said otherwise. */
 #pragma once
 #include "base/clock.h"
+#include "ext/go/go_renew.h"
 #include "ext/remote/supervisor.h"
 #include "rt/sync.h"
 
@@ -37,10 +38,10 @@ uint64_t remote_library_merge(struct remote_library *library, struct span name B
 /* destroyConfig. */
 void remote_library_drop(struct remote_library *library, uint64_t id);
 
-/* Its file has been replaced, perhaps: a process of the new one is prepared beside the current one, is told of all
- * configurations, and takes the exchanges that begin from then on; the old one ends when its last is over, or after
- * REMOTE_DRAIN_NS. 0; else the old one goes on, and why says what was wrong (SUPERVISOR_WHY_MAX). */
-MUST_CHECK int remote_library_reload(struct remote_library *library, char *why);
+/* Its file has been replaced, perhaps, or is to be loaded anew: a process of it is prepared beside the current one, is told of
+ * all configurations, and takes the exchanges that begin from then on; the old one ends when its last is over, or after
+ * REMOTE_DRAIN_NS. Or the old one goes on. As go_renewal_now: a coroutine; parks. */
+enum go_renewed remote_library_reload(struct remote_library *library, char **why);
 static const int64_t REMOTE_DRAIN_NS = 60 * NS_PER_S;
 
 /* All there are, the last one first; the list only grows, at its head. */
@@ -51,9 +52,9 @@ struct remote_library *remote_library_next(const struct remote_library *library)
 struct remote_library_view {
     struct supervisor_status status;
     const char *id, *path;
-    char build_id[2 * 20 + 1]; /* of the current one's file, hexadecimal; empty: it has none */
-    uint64_t streams;          /* that the current process knows */
-    uint64_t draining_streams; /* that older ones do */
+    char build_id[BUILD_ID_TEXT_MAX]; /* of the current one's file */
+    uint64_t streams;                 /* that the current process knows */
+    uint64_t draining_streams;        /* that older ones do */
     uint64_t reloads, failed_reloads;
 };
 void remote_library_look(struct remote_library *library, struct remote_library_view *out);

@@ -50,11 +50,35 @@ static void each_of_the_two_ids_tells_builds_apart(void **state) {
     struct build_id first = id;
     assert_true(id_of(gnu("0123"), go(GENUINE)) > 0);
     assert_int_equal(id.len, first.len);
-    assert_memory_equal(id.bytes, first.bytes, id.len);
+    assert_true(build_id_eq(&id, &first));
     assert_int_equal(id_of(gnu("0124"), go(GENUINE)), first.len);
-    assert_memory_not_equal(id.bytes, first.bytes, id.len);
+    assert_false(build_id_eq(&id, &first));
     assert_int_equal(id_of(gnu("0123"), go("act-ion_/main/mainc/kontent")), first.len);
-    assert_memory_not_equal(id.bytes, first.bytes, id.len);
+    assert_false(build_id_eq(&id, &first));
+    (void)id_of(gnu("0123"), absent);
+    assert_false(build_id_eq(&id, &first));
+}
+
+static void files_without_ids_are_nobodys_build(void **state) {
+    (void)id_of(absent, absent);
+    const struct build_id first = id;
+    (void)id_of(absent, absent);
+    assert_false(build_id_eq(&id, &first));
+}
+
+static void the_linkers_id_is_shown_as_tools_do(void **state) {
+    char text[BUILD_ID_TEXT_MAX], longest[BUILD_ID_MAX];
+    (void)id_of(gnu("\x01\xab\x7f"), go(GENUINE));
+    build_id_text(&id, text);
+    assert_string_equal(text, "01ab7f");
+    (void)id_of(absent, go(GENUINE));
+    build_id_text(&id, text);
+    assert_string_equal(text, "");
+    memset(longest, 0xff, sizeof(longest) - 1);
+    longest[sizeof(longest) - 1] = 0;
+    assert_int_equal(id_of(gnu(longest), absent), BUILD_ID_MAX);
+    build_id_text(&id, text);
+    assert_int_equal(strlen(text), 2 * (BUILD_ID_MAX - 1));
 }
 
 static void one_is_enough(void **state) {
@@ -125,6 +149,8 @@ static void damaged_files_do_no_harm(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_of_the_two_ids_tells_builds_apart),
+        cmocka_unit_test(files_without_ids_are_nobodys_build),
+        cmocka_unit_test(the_linkers_id_is_shown_as_tools_do),
         cmocka_unit_test(one_is_enough),
         cmocka_unit_test(an_id_that_was_chosen_tells_nothing),
         cmocka_unit_test(other_notes_and_other_segments_are_passed_over),

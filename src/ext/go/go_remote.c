@@ -115,8 +115,10 @@ static int send_ahead(struct go_filter *filter, enum ext_direction direction, st
 }
 
 /* Does a body go to the host with the call, and not when it is asked for? */
-static bool goes_along(const struct go_filter *filter, struct ext_buffer *buffer) {
-    return atomic_load_explicit(&filter->config->remote.looks_at_bodies, memory_order_relaxed) &&
+static bool goes_along(const struct go_filter *filter, enum ext_direction direction,
+                       struct ext_buffer *buffer) {
+    return atomic_load_explicit(&filter->config->remote.looks_at_bodies[direction],
+                                memory_order_relaxed) &&
            ext_buffer_look(buffer) == 0;
 }
 
@@ -140,7 +142,7 @@ int go_remote_show(struct go_filter *filter, enum ext_direction direction, enum 
         struct ext_buffer *buffer = side->shown.last;
         lend.buffer = handle;
         lend.size = buffer->len;
-        lend.carried = buffer->len == 0 || goes_along(filter, buffer);
+        lend.carried = buffer->len == 0 || goes_along(filter, direction, buffer);
         lend.bytes = span_make(buffer->data, lend.carried ? buffer->len : 0);
         int err = send_ahead(filter, direction, &lend.bytes, deadline_ns);
         if (err)

@@ -159,13 +159,17 @@ static int decide_locked(struct ext_side *side, const struct remote_result *resu
     return 0;
 }
 
+/* Of an empty piece, as the last one is, nobody looks at the bytes. */
 static void learn(const struct remote_exchange *x, const struct remote_result *result,
                   struct ext_buffer *newest) {
+    _Atomic bool *guess = &x->filter->looks_at_bodies[result->direction];
     bool looked = result->counts.body_bytes_to_go > 0;
-    if (newest && looked)
+    if (!newest || newest->len == 0)
+        return;
+    if (looked)
         newest->looked_at = true;
-    if (looked != atomic_load_explicit(&x->filter->looks_at_bodies, memory_order_relaxed))
-        atomic_store_explicit(&x->filter->looks_at_bodies, looked, memory_order_relaxed);
+    if (looked != atomic_load_explicit(guess, memory_order_relaxed))
+        atomic_store_explicit(guess, looked, memory_order_relaxed);
 }
 
 static struct remote_exchange *exchange_of(struct remote_party *party) {
@@ -290,9 +294,10 @@ static void metadata_locked(struct ext_stream *stream, const struct remote_ask *
 static void buffer_part_locked(struct remote_exchange *x, const struct remote_ask *ask, size_t room,
                                struct remote_answer *answer, void **memory) {
     struct ext_stream *stream = &x->block->stream;
-    struct ext_buffer *buffer = NULL;
-    for (int i = 0; i < 2 && !buffer; i++)
-        buffer = ext_side_buffer_locked(&stream->sides[i], ask->n);
+    int direction = EXT_REQUEST;
+    struct ext_buffer *buffer = ext_side_buffer_locked(&stream->sides[direction], ask->n);
+    if (!buffer)
+        buffer = ext_side_buffer_locked(&stream->sides[direction = EXT_RESPONSE], ask->n);
     if (!buffer || ask->m > buffer->len) {
         answer->code = GO_INVALID_PHASE;
         return;
@@ -304,7 +309,7 @@ static void buffer_part_locked(struct remote_exchange *x, const struct remote_as
     buffer->looked_at = true;
     size_t left = buffer->len - ask->m;
     keep(answer, span_make(buffer->data + ask->m, left < room ? left : room), memory);
-    atomic_store_explicit(&x->filter->looks_at_bodies, true, memory_order_relaxed);
+    atomic_store_explicit(&x->filter->looks_at_bodies[direction], true, memory_order_relaxed);
 }
 
 static void answer_locked(struct remote_exchange *x, const struct remote_ask *ask, size_t room,

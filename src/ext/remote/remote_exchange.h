@@ -31,8 +31,8 @@ struct remote_log_wait {
 struct remote_filter {
     bool
         is_open; /* on_failure: OPEN: they go on without the filter; else they are answered with 503 */
-    _Atomic bool
-        looks_at_bodies; /* a guess, by what the latest ones did: then bodies go along with calls */
+    /* A guess for each direction, by what the latest ones did: then bodies go along with calls. */
+    _Atomic bool looks_at_bodies[2];
 };
 
 /* Its block is to be set. */

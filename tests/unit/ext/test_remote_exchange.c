@@ -159,6 +159,40 @@ static void a_buffer_is_changed_by_its_handle_only(void **state) {
     story(1, body_story);
 }
 
+static bool goes_along(enum ext_direction direction) {
+    return atomic_load(&fake_go.config.remote.looks_at_bodies[direction]);
+}
+
+static void shows_a_piece(enum ext_direction direction, struct span bytes, bool looks) {
+    struct ext_taken taken;
+    (void)fake_remote_lend(&one, direction, EXT_BODY, bytes);
+    struct remote_result result = decided(&one, GO_CONTINUE);
+    result.direction = (uint8_t)direction;
+    result.counts.body_bytes_to_go = looks ? bytes.len : 0;
+    CHECK(says(&result, NULL, 0) == 0);
+    ext_side_take_back(&one.block->stream, direction, &taken);
+    CHECK(taken.looked_at == looks);
+    ext_taken_fini(&taken);
+    ext_side_release(&one.block->stream, direction, NULL);
+}
+
+/* A plugin that reads requests and lets responses pass would be guessed wrong each time, were there one guess. */
+static void guess_story(void *arg) {
+    begin();
+    shows_a_piece(EXT_REQUEST, SPAN_LIT("read"), true);
+    shows_a_piece(EXT_REQUEST, SPAN_LIT(""),
+                  false); /* the end, of which nobody has anything to look at */
+    shows_a_piece(EXT_RESPONSE, SPAN_LIT("passes"), false);
+    CHECK(goes_along(EXT_REQUEST) && !goes_along(EXT_RESPONSE));
+    shows_a_piece(EXT_REQUEST, SPAN_LIT("passes now"), false);
+    CHECK(!goes_along(EXT_REQUEST));
+    end();
+}
+
+static void what_is_guessed_of_bodies(void **state) {
+    story(1, guess_story);
+}
+
 static const struct ext_reply *replied(struct fake_remote *r) {
     int status;
     CHECK(awaited(r, &status) == 2);
@@ -467,6 +501,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(changes_are_done_and_a_decision_ends_the_loan),
         cmocka_unit_test(a_buffer_is_changed_by_its_handle_only),
+        cmocka_unit_test(what_is_guessed_of_bodies),
         cmocka_unit_test(a_reply_comes_in_parts),
         cmocka_unit_test(a_reply_that_is_too_large_is_not_cut),
         cmocka_unit_test(what_no_host_of_ours_says_ends_it),

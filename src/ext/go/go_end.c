@@ -196,7 +196,7 @@ static void log_between(const struct go_sitting *sitting, struct go_block *block
     ext_past_free(past);
 }
 
-static void log_periodic(const struct go_filter *filter) {
+static void log_periodic(struct go_filter *filter) {
     struct go_sitting sitting = filter->sitting;
     struct go_block *block = filter->block;
     if (block && filter->remote) {

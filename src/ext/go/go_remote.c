@@ -11,6 +11,7 @@
 
 #include <errno.h>
 
+#include "ext/ext_stream_internal.h"
 #include "ext/go/go_log.h"
 #include "ext/remote/remote_library.h"
 #include "ext/remote/remote_link.h"
@@ -157,11 +158,13 @@ int go_remote_show(struct go_filter *filter, enum ext_direction direction, enum 
                             deadline_ns);
 }
 
-static struct ext_view view_of(const struct header_map *map) {
-    static const struct header none;
-    if (!map)
-        return (struct ext_view){0};
-    return (struct ext_view){map->count ? map->entries : &none, map->count, map->bytes};
+/* What OnDestroy is told. */
+static uint8_t reason_of(struct go_filter *filter) {
+    struct ext_stream *stream = &filter->block->stream;
+    ext_lock(stream);
+    bool lent = stream->sides[0].phase != EXT_NOT_LENT || stream->sides[1].phase != EXT_NOT_LENT;
+    ext_unlock(stream);
+    return lent ? GO_DESTROY_TERMINATE : GO_DESTROY_NORMAL;
 }
 
 /* A seat that is blocked would hold up what comes behind this exchange: its log is waited for as long as a seat. When it
@@ -174,29 +177,32 @@ static void await_log(struct remote_exchange *remote, int64_t deadline_ns) {
             list_remove(&wait.node);
 }
 
-void go_remote_log(const struct go_filter *filter, uint64_t type, bool complete,
+void go_remote_log(struct go_filter *filter, uint64_t type, bool complete,
                    const struct header_map *const maps[2][2]) {
     struct remote_exchange *remote = filter->remote;
     struct remote_log log = {.stream = stream_of(filter),
                              .type = (uint8_t)type,
                              .complete = complete,
-                             .told = filter->config->edition.library->elf.level >= GO_LEVEL_32};
+                             .told = filter->config->edition.library->elf.level >= GO_LEVEL_32,
+                             .ends = type == GO_LOG_END,
+                             .reason = reason_of(filter)};
     if (!remote->party.lane)
         return;
     for (int i = 0; i < 4; i++)
-        log.maps[i / 2][i % 2] = view_of(maps[i / 2][i % 2]);
+        log.maps[i / 2][i % 2] = ext_view_of(maps[i / 2][i % 2]);
     struct remote_out *out = remote_lane_scratch(remote->party.lane);
     remote_put_log(out, &log);
     int64_t deadline_ns = deadline_of(filter, true);
-    if (!out->failed && remote_lane_send(&remote->party, REMOTE_LOG, span_make(out->data, out->len),
-                                         deadline_ns) == 0)
-        await_log(remote, deadline_ns);
+    if (out->failed || remote_lane_send(&remote->party, REMOTE_LOG, span_make(out->data, out->len),
+                                        deadline_ns) != 0)
+        return;
+    remote->end_told = log.ends;
+    await_log(remote, deadline_ns);
 }
 
-void go_remote_end(struct go_filter *filter, uint64_t reason) {
+/* A log would have. */
+static void tell_end(const struct go_filter *filter, uint64_t reason) {
     struct remote_exchange *remote = filter->remote;
-    if (!remote->party.lane)
-        return;
     struct remote_out *out = remote_lane_scratch(remote->party.lane);
     remote_put_end(out,
                    &(struct remote_end){.number = remote->party.number, .reason = (uint8_t)reason});
@@ -204,5 +210,13 @@ void go_remote_end(struct go_filter *filter, uint64_t reason) {
                                         RT_FOREVER) != 0)
         LOG(log_golang, LOG_DEBUG, "plugin %.*s: its host has not heard of a stream's end",
             (int)filter->config->plugin_name.len, filter->config->plugin_name.ptr);
+}
+
+void go_remote_end(struct go_filter *filter, uint64_t reason) {
+    struct remote_exchange *remote = filter->remote;
+    if (!remote->party.lane)
+        return;
+    if (!remote->end_told)
+        tell_end(filter, reason);
     remote_lane_leave(&remote->party);
 }

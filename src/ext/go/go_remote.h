@@ -19,10 +19,10 @@ MUST_CHECK int go_remote_show(struct go_filter *filter, enum ext_direction direc
 
 /* A log, of maps that stand still while it is sent. Returns when OnLog has, or has been waited for long enough; after a log
  * in between the exchange may be gone. */
-void go_remote_log(const struct go_filter *filter, uint64_t type, bool complete,
+void go_remote_log(struct go_filter *filter, uint64_t type, bool complete,
                    const struct header_map *const maps[2][2]);
 
-/* OnDestroy, if the host has heard of it. The stream has ended. */
+/* OnDestroy, if the host has heard of it, and not with the last log. The stream has ended. */
 void go_remote_end(struct go_filter *filter, uint64_t reason);
 
 /* ---- of any party ---- */

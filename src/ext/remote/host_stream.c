@@ -402,6 +402,15 @@ static void close_log(struct host_stream *s) {
     }
 }
 
+static void end(struct host_seat *seat, struct host_stream *s, uint64_t reason) {
+    (void)ext_stream_end(stream_of(s));
+    const int64_t began_ns = host_seat_begin_call(seat);
+    s->block->library->fn.on_destroy(&s->block->lent->request, reason);
+    (void)host_seat_end_call(seat, began_ns);
+    go_block_end(s->block, seat->shard);
+    put_back(seat, s);
+}
+
 void host_stream_log(struct host_seat *seat, const struct remote_log *log) {
     struct host_stream *s = find_or_make(seat, &log->stream);
     struct ext_stream *stream = stream_of(s);
@@ -424,16 +433,12 @@ void host_stream_log(struct host_seat *seat, const struct remote_log *log) {
     else
         close_log(s);
     ext_past_free(past);
+    if (log->ends)
+        end(seat, s, log->reason);
 }
 
-void host_stream_end(struct host_seat *seat, const struct remote_end *end) {
-    struct host_stream *s = find(seat, end->number);
-    if (!s)
-        return; /* Go has not heard of it */
-    (void)ext_stream_end(stream_of(s));
-    const int64_t began_ns = host_seat_begin_call(seat);
-    s->block->library->fn.on_destroy(&s->block->lent->request, end->reason);
-    (void)host_seat_end_call(seat, began_ns);
-    go_block_end(s->block, seat->shard);
-    put_back(seat, s);
+void host_stream_end(struct host_seat *seat, const struct remote_end *told) {
+    struct host_stream *s = find(seat, told->number);
+    if (s) /* else Go has not heard of it */
+        end(seat, s, told->reason);
 }

@@ -5,12 +5,12 @@
  *              callback                  │ decided: by the callback's status, or later by a thread of Go's
  *                                        └─────────────────────────────────────► RESULT
  *     LOG  ──► views of the record, callback ──────────────────────────────────► LOGGED
- *     END  ──► OnDestroy, and the mirror is the next stream's
+ *     END, or the last LOG ──► OnDestroy, and the mirror is the next stream's
  *
  * What a side was lent is Go's until its status, or what a thread of Go's posted, fits the phase, as in go_side.c: the same
  * states, the same rules for shown pieces of body, and late headers. Only, here nobody waits: who posts ends the loan.
  *
- * Ownership  The seat's, from the first LEND or LOG to END.
+ * Ownership  The seat's, from the first LEND or LOG to OnDestroy.
  * Threads    host_stream_lend and the like: the seat's thread. Fields: as each says. */
 #pragma once
 #include "ext/ext_far.h"

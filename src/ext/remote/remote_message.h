@@ -6,7 +6,8 @@
  *            ◄────────────────────── RESULT changes, and what was decided, now or later
  *     LOG    all that there is ─────────────────────────────► OnStreamComplete, OnLog
  *            ◄────────────────────── LOGGED changes, which the access log shows
- *     END                      ─────────────────────────────► OnDestroy
+ *                                                             OnDestroy, if that was the last log
+ *     END    if there was none ─────────────────────────────► OnDestroy
  *            ◄────────────────────── ASK    a question of a thread that waits for its answer (shm.h)
  *            ◄────────────────────── METRIC, TEXT: nobody waits
  *
@@ -107,6 +108,8 @@ struct remote_log {
     uint8_t type;  /* enum go_log_type */
     bool complete; /* OnStreamComplete first */
     bool told;     /* of the maps' sizes */
+    bool ends;     /* OnDestroy behind it, as by END, with this */
+    uint8_t reason;
     struct ext_view maps[2][2];
 };
 

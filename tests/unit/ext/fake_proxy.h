@@ -167,6 +167,19 @@ static void fake_log(const struct remote_stream *stream, enum go_log_type type) 
     fake_send(stream->worker_id, REMOTE_LOG);
 }
 
+/* The last one, and OnDestroy. */
+static void fake_log_and_end(const struct remote_stream *stream, enum go_destroy_reason reason) {
+    struct remote_log log = {.stream = *stream,
+                             .type = GO_LOG_END,
+                             .complete = true,
+                             .told = true,
+                             .ends = true,
+                             .reason = (uint8_t)reason};
+    log.maps[0][0] = log.maps[1][0] = fake_view;
+    remote_put_log(&fake_proxy.out, &log);
+    fake_send(stream->worker_id, REMOTE_LOG);
+}
+
 static void fake_end(const struct remote_stream *stream, enum go_destroy_reason reason) {
     remote_put_end(&fake_proxy.out, &(struct remote_end){stream->number, (uint8_t)reason});
     fake_send(stream->worker_id, REMOTE_END);

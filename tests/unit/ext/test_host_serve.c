@@ -487,6 +487,24 @@ static void test_the_log_is_answered_with_what_it_changed(void **data) {
     fake_end(&stream, GO_DESTROY_NORMAL);
 }
 
+static void test_the_last_log_is_the_end_if_it_says_so(void **data) {
+    struct remote_stream stream = fake_stream(1);
+    unsigned completes = fake_go.completes, destroys = fake_go.destroys;
+    fake_go.header = returns_running;
+    fake_go.log = logs;
+    fake_lend_headers(&stream, EXT_REQUEST, true);
+    assert_string_equal(fake_hear(), "returned");
+    fake_log_and_end(&stream, GO_DESTROY_TERMINATE);
+    assert_string_equal(fake_hear(), "logged returned; response set x-logged=1");
+    FAKE_AWAIT(handle_count(&ext_handles) == 0);
+    assert_int_equal(fake_go.completes, completes + 1);
+    assert_int_equal(fake_go.destroys, destroys + 1);
+    assert_int_equal(fake_go.last_reason, GO_DESTROY_TERMINATE);
+    assert_int_not_equal(envoyGoFilterHttpContinue(seen, GO_CONTINUE), GO_OK);
+    fake_end(&stream, GO_DESTROY_NORMAL); /* of nobody */
+    assert_int_equal(fake_go.destroys, destroys + 1);
+}
+
 /* The loan is over, whatever its goroutine still does. */
 static void test_the_log_of_an_exchange_that_ended_while_it_was_lent(void **data) {
     struct remote_stream stream = fake_stream(1);
@@ -813,6 +831,7 @@ int main(void) {
         TELL(test_a_callback_asks_and_its_changes_are_told_before),
         TELL(test_many_threads_ask_at_once),
         TELL(test_the_log_is_answered_with_what_it_changed),
+        TELL(test_the_last_log_is_the_end_if_it_says_so),
         TELL(test_the_log_of_an_exchange_that_ended_while_it_was_lent),
         TELL(test_a_log_in_between_leaves_what_is_lent),
         TELL(test_late_calls),

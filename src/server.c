@@ -24,6 +24,7 @@
 #include "ext/go/go_swap.h"
 #include "ext/native/native_filter.h"
 #include "ext/host/probe.h"
+#include "ext/remote/remote_end.h"
 #include "filter/json_router.h"
 #include "filter/listener_filters.h"
 #include "filter/network_filters.h"
@@ -295,7 +296,8 @@ static void end(int code) {
     rt_stop(code);
 }
 
-static void quit_now(void *arg) {
+static void end_in_order(void) {
+    remote_end_all();
     end(0);
 }
 
@@ -311,7 +313,7 @@ static void drain_and_end(void *arg) {
         (long long)open_connections(), (long long)server.options->drain_time_s);
     while (open_connections() > 0 && clock_mono_ns() < deadline_ns)
         rt_sleep_until(clock_mono_ns() + CHECK_MS * NS_PER_MS);
-    end(0);
+    end_in_order();
 }
 
 static void reopen_logs_now(void) {
@@ -365,7 +367,8 @@ static void hook_each_cluster(admin_cluster_fn fn, void *arg) {
  * by a timer of a coroutine of its own. */
 static void quit_soon(void *arg) {
     rt_sleep_until(clock_mono_ns() + 50 * NS_PER_MS);
-    quit_now(arg);
+    if (!atomic_exchange(&server.stopping, true))
+        end_in_order();
 }
 
 static void hook_quit(void) {
@@ -537,6 +540,8 @@ static void main_coroutine(void *arg) {
                    server.options->config_path ? server.options->config_path : "(inline)");
         rt_stop(ok ? 0 : 1);
     } else if (!ok) {
+        if (!atomic_exchange(&server.stopping, true))
+            remote_end_all();
         rt_stop(1);
     }
 }

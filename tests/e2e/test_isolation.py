@@ -1,15 +1,13 @@
 """isolation: PROCESS. Whatever a Go filter does to the process that it runs in, the proxy goes on, and so
 do all requests that the process did not hold."""
 
-import contextlib
 import json
-import os
-import pathlib
 import shutil
 import time
 
 import pytest
-from go_support import Proxy, build, config_of, eventually, go_listener, kit, refused, report_listener, stop
+from go_support import Proxy, build, config_of, eventually, go_listener, kit, refused, stop
+from isolation_support import isolated, kill_hosts
 
 HOST_LOST = b"extension failed"
 # What recover cannot catch, and what the log says of it.
@@ -21,41 +19,6 @@ DEATHS = {
     "goroutine": "panic: lost",
     "kill": "SIGKILL",
 }
-# Tests end the same process again and again.
-ALWAYS = {"max_failures": 0, "base_interval": "0.02s", "max_interval": "0.1s"}
-
-
-def isolated(library, plugin="basic", **more):
-    return kit.go_filter(library, plugin, isolation="PROCESS", **{"restarts": ALWAYS, **more})
-
-
-def host_pids(sluice):
-    """The proxy's host processes."""
-    children = pathlib.Path(f"/proc/{sluice.process.pid}/task").glob("*/children")
-    pids = [int(pid) for path in children for pid in read_proc(path).split()]
-    return [pid for pid in pids if "--ext-host" in read_proc(pathlib.Path(f"/proc/{pid}/cmdline"))]
-
-
-def kill_hosts(sluice):
-    """Each that there is, at once. The spare may end by itself when it takes the place of the first."""
-    for pid in host_pids(sluice):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, 9)
-
-
-def read_proc(path):
-    """Nothing of what is gone by now."""
-    try:
-        return path.read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
-
-
-def is_alive(pid):
-    try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def pid_when_up(sluice, restarts):
@@ -293,11 +256,3 @@ def test_a_library_is_in_one_place():
     here = go_listener("here", [kit.go_filter(basic, "basic")])
     there = go_listener("there", [kit.go_filter(basic, "basic", isolation="PROCESS")])
     assert "another library_id" in refused(here, there)
-
-
-def test_no_process_is_left_behind():
-    sluice = Proxy(config_of([go_listener("main", [isolated(build("basic"))]), report_listener(build("basic"))][:1]))
-    pids = host_pids(sluice)
-    assert pids
-    stop(sluice)
-    eventually(lambda: not any(map(is_alive, pids)), what="the end of its processes")

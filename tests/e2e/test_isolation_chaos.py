@@ -28,7 +28,8 @@ from go_support import (
 )
 from harness import Origin, encode_chunk, is_sanitized
 from test_chaos import chunks_of, descriptors
-from test_isolation import DEATHS, host_pids, isolated
+from isolation_support import host_pids, isolated
+from test_isolation import DEATHS
 
 # Each is a process, and its SDK's other build takes its place again and again.
 LIBRARIES = {"closed": ("1.33", "1.32"), "open": ("1.32", "1.31")}

@@ -16,6 +16,7 @@ import fcntl
 import hashlib
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -38,13 +39,14 @@ def go_command():
     return os.environ.get("SLUICE_GO", "go")
 
 
-def build(name, sdk="1.33", strip=False, copy="", experiment=""):
+def build(name, sdk="1.33", strip=False, copy="", experiment="", tells_configs=False):
     """Returns the path of a library, building it if need be.
 
     strip  leaves out the symbol table and debug information, as releases do
     copy   any text: each gives a file of its own, which the dynamic loader takes
            for a library of its own, with a Go runtime of its own
     experiment  a GOEXPERIMENT, for which all of Go is compiled anew: that takes minutes
+    tells_configs  with an SDK that calls Destroy of configurations that have it, as none of ours does
     """
     if name not in LIBRARIES:
         raise ValueError(f"no such library: {name}")
@@ -58,6 +60,7 @@ def build(name, sdk="1.33", strip=False, copy="", experiment=""):
     key = _key(name, modfile, flags)
     extra = ("-stripped" if strip else "") + (f"-{copy}" if copy else "")
     extra += f"-{experiment}" if experiment else ""
+    extra += "-tells" if tells_configs else ""
     target = OUT / f"{name}-{sdk}{extra}-{key}.so"
     if target.exists():
         return target
@@ -69,9 +72,33 @@ def build(name, sdk="1.33", strip=False, copy="", experiment=""):
             if copy:
                 part.write_bytes(build(name, sdk, strip).read_bytes())
             else:
+                if tells_configs:
+                    flags = [*flags, f"-modfile={_telling_modfile(modfile)}"]
                 _run_go(name, flags, part, experiment=experiment)
             part.rename(target)
     return target
+
+
+def _telling_modfile(modfile):
+    """A module file with a copy of the SDK that has one line more where it drops a configuration."""
+    package = "github.com/envoyproxy/envoy"
+    listing = [go_command(), "list", "-m", f"-modfile={modfile}", "-f", "{{.Dir}}", package]
+    sdk = subprocess.run(listing, check=True, cwd=HERE, text=True, stdout=subprocess.PIPE).stdout.strip()
+    copy = OUT / f"telling-{modfile}"
+    shutil.copytree(f"{sdk}/contrib/golang", copy / "contrib/golang", dirs_exist_ok=True, copy_function=shutil.copy)
+    shutil.copy(f"{sdk}/go.mod", copy)
+    for path in copy.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)  # in the cache they are read-only
+    config = copy / "contrib/golang/filters/http/source/go/pkg/http/config.go"
+    before, dropping, behind = config.read_text().rpartition("\t\tconfigCache.Delete(id)\n")
+    assert dropping, f"{config} drops configurations in another way than we know"
+    told = "\t\tconfig, _ := configCache.Load(id)\n"
+    told += "\t\tif it, ok := config.(interface{ Destroy() }); ok {\n\t\t\tit.Destroy()\n\t\t}\n"
+    config.write_text(before + told + dropping + behind)
+    telling = copy / "tests.mod"
+    telling.write_text((HERE / modfile).read_text() + f"\nreplace {package} => {copy}\n")
+    shutil.copy((HERE / modfile).with_suffix(".sum"), copy / "tests.sum")
+    return telling
 
 
 def build_examples():

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/intern.h"
 #include "ext/host/ext_host.h"
 #include "ext/go/go_block.h"
@@ -126,10 +127,19 @@ static uint64_t merge(struct span name, const struct ext_host_message *request) 
     return go_id;
 }
 
+static void destroy(uint64_t go_id) {
+    library->fn.destroy_config(go_id, 0);
+}
+
 static void drop(uint64_t far_id) {
     uint64_t go_id = host_config_take(far_id);
     if (go_id)
-        library->fn.destroy_config(go_id, 0);
+        destroy(go_id);
+}
+
+static void stop(uint64_t patience_ms) {
+    host_serve_stop(clock_mono_ns() + (int64_t)patience_ms * NS_PER_MS);
+    host_config_take_all(destroy);
 }
 
 static enum log_level level_of(uint64_t number) {
@@ -176,6 +186,9 @@ void ext_host_serve_go(const struct ext_host_message *request, struct ext_host_m
     case EXT_HOST_GO_SERVE:
         answer->numbers[0] = start_serving(request, text);
         answer->texts[0] = span_of(text);
+        break;
+    case EXT_HOST_GO_STOP:
+        stop(request->numbers[0]);
         break;
     case EXT_HOST_GO_CREATE:
         create_filter(name, request->numbers[0], text);

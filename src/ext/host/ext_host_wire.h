@@ -44,6 +44,9 @@ enum ext_host_kind {
     /* {log level of what the library logs from then on} with the descriptors of shared memory (remote_shm_fds) =>
      * {1 or 0: it serves} why not. Once, with as many seats as were announced; other requests go on being served. */
     EXT_HOST_GO_SERVE,
+    /* {milliseconds} => {}: it is about to be ended. Seats may take so long for what they were told; then configurations are
+     * destroyed, and no seat does anything any more. */
+    EXT_HOST_GO_STOP,
     /* {workers to announce, log level} path => {1 or 0: is loaded} the plug-in's name, or why not. First, and once. */
     EXT_HOST_NATIVE_LOAD,
     /* {is for a route, id of the filter's own then} JSON => {id, 0: refused} why */

@@ -56,3 +56,18 @@ uint64_t host_config_take(uint64_t id) {
     free(found);
     return go_id;
 }
+
+void host_config_take_all(void (*fn)(uint64_t go_id)) {
+    for (unsigned i = 0; i < BUCKETS; i++) {
+        pthread_mutex_lock(&lock);
+        struct node *node = buckets[i];
+        buckets[i] = NULL;
+        pthread_mutex_unlock(&lock);
+        while (node) {
+            struct node *next = node->next;
+            fn(node->config.go_id);
+            free(node);
+            node = next;
+        }
+    }
+}

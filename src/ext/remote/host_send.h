@@ -21,6 +21,7 @@ struct host {
     uint32_t p_count, seat_count;
     size_t record_max; /* bytes of a record to a P */
     struct host_seat *seats;
+    _Atomic bool stops; /* seats do nothing more */
 };
 
 /* NULL until the process serves, from then on the one there is. */

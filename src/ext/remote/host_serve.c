@@ -9,7 +9,10 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
 
+#include "base/clock.h"
 #include "ext/remote/host_metric.h"
 #include "ext/remote/host_seat.h"
 #include "ext/remote/host_text.h"
@@ -67,6 +70,13 @@ static void serve(struct host_seat *seat, const struct remote_record *record) {
     }
 }
 
+/* Until the process ends. What it would do, needs what is being destroyed. */
+static _Noreturn void rest(struct host *host) {
+    host_wake(host);
+    for (;;)
+        (void)pause();
+}
+
 /* Metrics that configurations defined before there was somebody to tell: by one of the threads. */
 static void *seat_main(void *arg) {
     struct host_seat *seat = arg;
@@ -79,6 +89,8 @@ static void *seat_main(void *arg) {
         host_metrics_tell(host);
     for (;;) {
         int err = remote_ring_in_next(seat->in, &record);
+        if (atomic_load_explicit(&host->stops, memory_order_acquire)) /* host_serve_stop */
+            rest(host);
         if (err == 0) {
             serve(seat, &record);
             remote_ring_in_done(seat->in);
@@ -151,4 +163,22 @@ int host_serve_start(const struct go_library *library, struct remote_shm *shm) {
         if (start_thread(&host->seats[i]) != 0)
             host_die("there is no thread to be had for a seat");
     return 0;
+}
+
+static bool is_quiet(const struct host *host) {
+    for (uint32_t i = 0; i < host->seat_count; i++)
+        if (!remote_ring_in_is_quiet(host->seats[i].in))
+            return false;
+    return true;
+}
+
+/* Seats do not tell when they fall asleep: it costs each of them nothing, and us a look each millisecond, once. */
+void host_serve_stop(int64_t deadline_ns) {
+    static const struct timespec a_millisecond = {.tv_nsec = NS_PER_MS};
+    struct host *host = host_get();
+    if (!host)
+        return;
+    while (!is_quiet(host) && clock_mono_ns() < deadline_ns)
+        (void)nanosleep(&a_millisecond, NULL); /* a signal only makes it look earlier */
+    atomic_store_explicit(&host->stops, true, memory_order_release);
 }

@@ -7,9 +7,12 @@
  * One seat is one thread, so the library's per-worker maps need no lock, as in process (seat.h). A callback that blocks
  * blocks its seat: the proxy spreads streams, as it does over seats of its own.
  *
- * Threads  host_serve_start: once, when the library is loaded. The process serves until it ends. */
+ * Threads  The first one. host_serve_start: once, when the library is loaded. */
 #pragma once
 #include "ext/remote/host_send.h"
 
 /* Worker ids of the library are seats of shm, which is transferred. 0 or -errno; then nothing was started. */
 MUST_CHECK int host_serve_start(const struct go_library *library, struct remote_shm *shm);
+/* The end is near: what the proxy has told is done, but for what takes until the deadline; when it returns, no seat begins
+ * anything more. Of a process that does not serve nothing. */
+void host_serve_stop(int64_t deadline_ns);

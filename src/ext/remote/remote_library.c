@@ -258,8 +258,25 @@ static void release(void *arg, void *version) {
     version_free(version);
 }
 
+/* Half of its time is for what its seats have still to do. */
+static int farewell(void *arg, void *version, struct ext_host *host, int64_t deadline_ns) {
+    const struct remote_library *library = arg;
+    struct ext_host_message answer;
+    const struct ext_host_message request = {
+        .kind = EXT_HOST_GO_STOP,
+        .numbers = {(uint64_t)((deadline_ns - clock_mono_ns()) / 2 / NS_PER_MS)}};
+    int err = ext_host_call(host, &request, &answer, deadline_ns);
+    if (err)
+        LOG(log_golang, LOG_WARN,
+            "library %s: process %d has not told all before its end: its plugins %s",
+            library->options.library->id, (int)ext_host_pid(host),
+            err == -ETIMEDOUT ? "took too long to destroy their configurations"
+                              : "ended it while they destroyed their configurations");
+    return err;
+}
+
 static const struct supervisor_user user = {
-    .prepare = prepare, .up = up, .lost = lost, .release = release};
+    .prepare = prepare, .up = up, .lost = lost, .farewell = farewell, .release = release};
 
 /* ---- for the library ---- */
 

@@ -291,6 +291,13 @@ bool remote_ring_in_has(const struct remote_ring_in *in) {
            atomic_load_explicit(&in->memory.words->tail, memory_order_relaxed) != in->head;
 }
 
+/* Who is about to sleep has given back all that he has taken: so a head that is the tail is the last word. */
+bool remote_ring_in_is_quiet(const struct remote_ring_in *in) {
+    const struct remote_ring_words *words = in->memory.words;
+    return atomic_load(&words->asleep) != 0 &&
+           atomic_load(&words->tail) == atomic_load(&words->head);
+}
+
 bool remote_ring_in_was_nudged(struct remote_ring_in *in) {
     uint32_t nudges = atomic_load_explicit(&in->memory.words->nudges, memory_order_acquire);
     bool was = nudges != in->nudges;

@@ -125,6 +125,10 @@ MUST_CHECK bool remote_ring_in_was_nudged(struct remote_ring_in *in);
 /* A record is there, or the other end is broken: one load of shared memory. */
 bool remote_ring_in_has(const struct remote_ring_in *in);
 
+/* Everything that was there is done, and the consumer sleeps. Any thread of the consumer's process: true is so until the
+ * next record. */
+bool remote_ring_in_is_quiet(const struct remote_ring_in *in);
+
 /* Sleeps until there is a record or a nudge: 0, or -ETIMEDOUT. */
 MUST_CHECK int remote_ring_in_wait(struct remote_ring_in *in, int64_t deadline_ns);
 

@@ -17,6 +17,7 @@
 static struct {
     pthread_mutex_t lock; /* before a supervisor's own */
     struct supervisor *first;
+    bool is_over; /* supervisor_end_all */
 } registry = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 const char *supervisor_state_name(enum supervisor_state state) {
@@ -60,13 +61,11 @@ static int init_locks(struct supervisor *supervisor) {
     return -err;
 }
 
-static void add_to_registry(struct supervisor *supervisor) {
-    pthread_mutex_lock(&registry.lock);
+static void add_to_registry_locked(struct supervisor *supervisor) {
     struct supervisor **last = &registry.first;
     while (*last)
         last = &(*last)->next;
     *last = supervisor;
-    pthread_mutex_unlock(&registry.lock);
 }
 
 /* True: it was the last one. */
@@ -93,6 +92,13 @@ static void free_supervisor(struct supervisor *supervisor) {
     free(supervisor);
 }
 
+static int start_first(struct supervisor *supervisor, void *version) {
+    pthread_mutex_lock(&supervisor->lock);
+    int err = keeper_start_locked(supervisor->current, KEEPER_CURRENT, version, &supervisor->first);
+    pthread_mutex_unlock(&supervisor->lock);
+    return err;
+}
+
 int supervisor_start(const struct supervisor_options *options, void *version,
                      struct supervisor **out) {
     struct supervisor *supervisor = calloc(1, sizeof(*supervisor));
@@ -115,34 +121,36 @@ int supervisor_start(const struct supervisor_options *options, void *version,
     supervisor_set_state_locked(supervisor, SUPERVISOR_STARTING); /* nobody else knows it */
     supervisor->current = &supervisor->keepers[0];
     supervisor->first.why = supervisor->first_why;
-    pthread_mutex_lock(&supervisor->lock);
-    err = keeper_start_locked(supervisor->current, KEEPER_CURRENT, version, &supervisor->first);
-    pthread_mutex_unlock(&supervisor->lock);
-    if (err) {
+    pthread_mutex_lock(&registry.lock);
+    err = registry.is_over ? -ECANCELED : start_first(supervisor, version);
+    if (!err)
+        add_to_registry_locked(supervisor);
+    pthread_mutex_unlock(&registry.lock);
+    if (err)
         free_supervisor(supervisor);
-        return err;
-    }
-    add_to_registry(supervisor);
-    *out = supervisor;
-    return 0;
+    else
+        *out = supervisor;
+    return err;
 }
 
-/* Under the lock, which it gives up meanwhile. */
-static void await_keepers(struct supervisor *supervisor) {
-    for (unsigned i = 0; i < SUPERVISOR_GENERATIONS_MAX; i++) {
-        struct keeper *keeper = &supervisor->keepers[i];
-        while (keeper->role != KEEPER_FREE && keeper->role != KEEPER_OVER)
-            pthread_cond_wait(&supervisor->changed, &supervisor->lock);
-    }
-    while (supervisor->inside)
-        pthread_cond_wait(&supervisor->changed, &supervisor->lock);
+/* ---- its end ---- */
+
+static void enter_locked(struct supervisor *supervisor) {
+    supervisor->inside++;
 }
 
-void supervisor_stop(struct supervisor *supervisor) {
-    if (!supervisor)
-        return;
-    bool was_last = remove_from_registry(supervisor);
-    pthread_mutex_lock(&supervisor->lock);
+static void leave_locked(struct supervisor *supervisor) {
+    if (--supervisor->inside == 0)
+        pthread_cond_broadcast(&supervisor->changed);
+}
+
+/* The thread of one that is over has nothing left to do. */
+static void join_locked(struct keeper *keeper) {
+    (void)pthread_join(keeper->thread, NULL); /* once: it is free now */
+    keeper->role = KEEPER_FREE;
+}
+
+static void begin_stop_locked(struct supervisor *supervisor) {
     supervisor->stopping = true;
     supervisor_set_state_locked(supervisor, SUPERVISOR_STOPPING);
     for (unsigned i = 0; i < SUPERVISOR_GENERATIONS_MAX; i++) {
@@ -153,26 +161,69 @@ void supervisor_stop(struct supervisor *supervisor) {
             keeper_wake(keeper);
     }
     pthread_cond_broadcast(&supervisor->changed);
-    await_keepers(supervisor);
+}
+
+/* Gives the lock up meanwhile. */
+static void await_keepers_locked(struct supervisor *supervisor) {
+    for (unsigned i = 0; i < SUPERVISOR_GENERATIONS_MAX; i++) {
+        struct keeper *keeper = &supervisor->keepers[i];
+        while (keeper->role != KEEPER_FREE && keeper->role != KEEPER_OVER)
+            pthread_cond_wait(&supervisor->changed, &supervisor->lock);
+        if (keeper->role == KEEPER_OVER)
+            join_locked(keeper);
+    }
+}
+
+void supervisor_stop(struct supervisor *supervisor) {
+    if (!supervisor)
+        return;
+    bool was_last = remove_from_registry(supervisor);
+    pthread_mutex_lock(&supervisor->lock);
+    begin_stop_locked(supervisor);
+    await_keepers_locked(supervisor);
+    while (supervisor->inside)
+        pthread_cond_wait(&supervisor->changed, &supervisor->lock);
     pthread_mutex_unlock(&supervisor->lock);
-    for (unsigned i = 0; i < SUPERVISOR_GENERATIONS_MAX; i++)
-        if (supervisor->keepers[i].role == KEEPER_OVER)
-            (void)pthread_join(supervisor->keepers[i].thread, NULL); /* made here, joined once */
     free_supervisor(supervisor);
     if (was_last)
         spare_end();
 }
 
+/* The first one whose processes may still be there; it is not freed until leave_locked. NULL: none. */
+static struct supervisor *enter_next_to_end(void) {
+    pthread_mutex_lock(&registry.lock);
+    struct supervisor *at = registry.first;
+    while (at && at->is_awaited)
+        at = at->next;
+    if (at) {
+        at->is_awaited = true;
+        pthread_mutex_lock(&at->lock);
+        enter_locked(at);
+        pthread_mutex_unlock(&at->lock);
+    }
+    pthread_mutex_unlock(&registry.lock);
+    return at;
+}
+
+void supervisor_end_all(void) {
+    pthread_mutex_lock(&registry.lock);
+    registry.is_over = true;
+    for (struct supervisor *at = registry.first; at; at = at->next) {
+        pthread_mutex_lock(&at->lock);
+        begin_stop_locked(at);
+        pthread_mutex_unlock(&at->lock);
+    }
+    pthread_mutex_unlock(&registry.lock);
+    for (struct supervisor *at; (at = enter_next_to_end());) {
+        pthread_mutex_lock(&at->lock);
+        await_keepers_locked(at);
+        leave_locked(at);
+        pthread_mutex_unlock(&at->lock);
+    }
+    spare_end();
+}
+
 /* ---- waiting for it ---- */
-
-static void enter_locked(struct supervisor *supervisor) {
-    supervisor->inside++;
-}
-
-static void leave_locked(struct supervisor *supervisor) {
-    if (--supervisor->inside == 0)
-        pthread_cond_broadcast(&supervisor->changed);
-}
 
 /* False: the time is over. */
 static bool wait_locked(struct supervisor *supervisor, int64_t deadline_ns) {
@@ -200,14 +251,12 @@ int supervisor_await_up(struct supervisor *supervisor, int64_t deadline_ns, char
     return err;
 }
 
-/* One that nobody uses; the thread of one that is over is joined: it has nothing left to do. */
+/* One that nobody uses. */
 static struct keeper *find_free_locked(struct supervisor *supervisor) {
     for (unsigned i = 0; i < SUPERVISOR_GENERATIONS_MAX; i++) {
         struct keeper *keeper = &supervisor->keepers[i];
-        if (keeper->role == KEEPER_OVER) {
-            (void)pthread_join(keeper->thread, NULL); /* once: it is free now */
-            keeper->role = KEEPER_FREE;
-        }
+        if (keeper->role == KEEPER_OVER)
+            join_locked(keeper);
         if (keeper->role == KEEPER_FREE)
             return keeper;
     }

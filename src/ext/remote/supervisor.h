@@ -17,8 +17,8 @@
  *            thread that lives as long as we do (spare.h), as the kernel kills them when their starter ends.
  *            Functions below may be called from any real thread and from callbacks where they say so;
  *            supervisor_stuck from anywhere.
- * Order      For each generation: prepare; if it returns 0 and only then: up, unless a replacement was up before it, and
- *            exactly once lost, when its process has been reaped, so that nobody but us writes to what was shared with it. The loss of a version's generation
+ * Order      For each generation: prepare; if it returns 0 and only then: up, unless a replacement was up before it, farewell,
+ *            unless it ended by itself or was stuck, and exactly once lost, when its process has been reaped, so that nobody but us writes to what was shared with it. The loss of a version's generation
  *            comes before the next prepare of that version. release(version) is last.
  * Ownership  Versions are transferred to the supervisor, and come back with `release`.
  * Limits     SUPERVISOR_GENERATIONS_MAX processes at a time.
@@ -65,6 +65,9 @@ struct supervisor_user {
     /* cause: empty for RETIRED and STOPPED; else a predicate with more lines behind it, as of ext_host_cause. Borrowed. */
     void (*lost)(void *arg, void *version, uint64_t generation, enum supervisor_loss loss,
                  struct span cause);
+    /* It is up, and about to be ended, since it is RETIRED or STOPPED: it may be told so, with ext_host_call, and say what
+     * it has left to say, until the deadline. 0; -errno: it is killed. May be NULL. */
+    int (*farewell)(void *arg, void *version, struct ext_host *host, int64_t deadline_ns);
     /* A debugger holds the process that supervisor_stuck named: it goes on, and deadlines of its calls begin
      * anew. May be NULL. */
     void (*put_off)(void *arg, void *version, uint64_t generation);
@@ -82,7 +85,8 @@ struct supervisor_options {
     int64_t drain_ns;                /* what a replaced generation has at most; 0: no time */
 };
 
-/* Returns at once; the first attempt goes on by itself, and finds *out set. 0 or -errno: no thread, no memory, no descriptor; then the version
+/* Returns at once; the first attempt goes on by itself, and finds *out set. 0 or -errno: no thread, no memory, no
+ * descriptor; -ECANCELED: after supervisor_end_all. Then the version
  * stays the caller's. */
 MUST_CHECK int supervisor_start(const struct supervisor_options *options, void *version,
                                 struct supervisor **out);
@@ -113,9 +117,15 @@ MUST_CHECK int supervisor_call(struct supervisor *supervisor, uint64_t generatio
                                int (*fn)(void *arg, struct ext_host *host, uint64_t generation),
                                void *arg);
 
-/* Ends all of its processes: asks, waits a bounded time, kills. Every callback has returned when it does. Frees
+/* Ends all of its processes: says farewell, asks, waits a bounded time, kills. Every callback has returned when it does. Frees
  * it. Not from callbacks. NULL is nothing. */
 void supervisor_stop(struct supervisor *supervisor);
+/* What a process has for its farewell; then it is killed. */
+static const int64_t SUPERVISOR_FAREWELL_NS = 2 * NS_PER_S;
+
+/* At the end of the proxy: ends the processes of all supervisors, at the same time and as supervisor_stop does, and the
+ * spare. The supervisors stay, and are found stopping; none is started from then on. Not from callbacks. */
+void supervisor_end_all(void);
 
 struct supervisor_status {
     const char *library; /* borrowed from the supervisor */

@@ -75,7 +75,8 @@ struct supervisor {
     int64_t next_try_ns, up_since_ns, time_to_up_ns;
     uint64_t restarts, crashes, hangs, spares_used;
     char last_cause[256];
-    struct supervisor *next; /* of all; under the registry's lock */
+    struct supervisor *next; /* of all; this and is_awaited: under the registry's lock */
+    bool is_awaited;         /* by supervisor_end_all */
 };
 
 /* Under the lock, of a FREE one. 0 or -errno: no thread or no descriptor. */

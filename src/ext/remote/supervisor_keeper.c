@@ -46,6 +46,10 @@ struct ending {
     bool is_ours;          /* it was well, but of no use */
 };
 
+static bool is_wished(const struct ending *ending) {
+    return ending->loss == SUPERVISOR_RETIRED || ending->loss == SUPERVISOR_STOPPED;
+}
+
 void keeper_wake(struct keeper *keeper) {
     const uint64_t one = 1;
     (void)!write(keeper->wake, &one, sizeof(one)); /* full: it is awake */
@@ -88,7 +92,7 @@ static void end_process(struct keeper *keeper, struct ext_host *host, struct end
     pthread_mutex_unlock(&supervisor->lock);
     ext_host_end(host, ending->how);
     end_output(keeper);
-    if ((ending->loss == SUPERVISOR_CRASHED || ending->loss == SUPERVISOR_HUNG) && !ending->cause)
+    if (!is_wished(ending) && !ending->cause)
         ending->cause = find_cause(host, ending);
     ext_host_free(host);
 }
@@ -417,12 +421,16 @@ static void attempt(struct keeper *keeper, uint64_t generation) {
         watch(keeper, host, generation, &ending);
     else
         ending.loss = SUPERVISOR_RETIRED;
+    if (is_wished(&ending) && options->user->farewell &&
+        options->user->farewell(options->arg, keeper->version, host,
+                                clock_mono_ns() + SUPERVISOR_FAREWELL_NS) != 0)
+        ending.how = EXT_HOST_KILL;
     pthread_mutex_lock(&supervisor->lock);
     keeper->is_up = false;
     refuse_errands_locked(keeper);
     pthread_mutex_unlock(&supervisor->lock);
     end_process(keeper, host, &ending);
-    if (ending.loss == SUPERVISOR_CRASHED || ending.loss == SUPERVISOR_HUNG)
+    if (!is_wished(&ending))
         note_failure(keeper, &ending, pid);
     tell_lost(keeper, generation, &ending);
     free(ending.cause);

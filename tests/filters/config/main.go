@@ -176,10 +176,18 @@ func compact(message proto.Message) string {
 
 // --- plugin "metric" ---
 
-// metrics defines a counter and a gauge when it may, the counter under one name twice.
+// metrics defines two counters and a gauge when it may, the first counter under one name twice.
 type metrics struct {
-	requests, again api.CounterMetric
-	active          api.GaugeMetric
+	requests, again, destroyed api.CounterMetric
+	active                     api.GaugeMetric
+}
+
+// Destroy is called where the SDK tells configurations of their end (build.py).
+func (m *metrics) Destroy() {
+	if m.destroyed != nil {
+		m.destroyed.Increment(1)
+	}
+	api.LogWarn("metric: a configuration is destroyed")
 }
 
 type metricParser struct{}
@@ -190,6 +198,7 @@ func (*metricParser) Parse(_ *anypb.Any, callbacks api.ConfigCallbackHandler) (i
 		conf.requests = callbacks.DefineCounterMetric("test_filter.requests")
 		conf.again = callbacks.DefineCounterMetric("test_filter.requests")
 		conf.active = callbacks.DefineGaugeMetric("test_filter.active")
+		conf.destroyed = callbacks.DefineCounterMetric("test_filter.destroyed")
 	}
 	return conf, nil
 }

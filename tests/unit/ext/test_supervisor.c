@@ -173,6 +173,19 @@ static void expect(const char *wanted) {
     pthread_mutex_unlock(&user.lock);
 }
 
+/* Of threads that do not know each other; all have come. */
+static void expect_in_any_order(const char *const *wanted) {
+    size_t first = user.seen;
+    for (; *wanted; wanted++, user.seen++) {
+        size_t i = first;
+        while (i < user.count && strcmp(user.events[i], *wanted) != 0)
+            i++;
+        if (i == user.count)
+            show_events();
+        assert_true(i < user.count);
+    }
+}
+
 static int say(struct ext_host *host, const char *what, struct ext_host_message *reply) {
     const struct ext_host_message request = {.kind = EXT_HOST_GO_LOAD, .texts = {span_of(what)}};
     return ext_host_call(host, &request, reply, clock_mono_ns() + user.call_ns);
@@ -222,8 +235,29 @@ static void on_release(void *arg, void *version) {
     note("release %s", (const char *)version);
 }
 
-static const struct supervisor_user functions = {on_prepare, on_up, on_lost, on_put_off,
-                                                 on_release};
+static const struct supervisor_user functions = {.prepare = on_prepare,
+                                                 .up = on_up,
+                                                 .lost = on_lost,
+                                                 .put_off = on_put_off,
+                                                 .release = on_release};
+
+/* What is told is told by its version, again. */
+static int on_farewell(void *arg, void *version, struct ext_host *host, int64_t deadline_ns) {
+    struct ext_host_message reply;
+    bool hangs = strcmp(version, "serve the second") == 0;
+    const struct ext_host_message request = {
+        .kind = EXT_HOST_GO_LOAD, .texts = {hangs ? SPAN_LIT("hang") : SPAN_LIT("serve")}};
+    int64_t until_ns = hangs ? clock_mono_ns() + 1 : deadline_ns;
+    int err = ext_host_call(host, &request, &reply, until_ns);
+    note("farewell %s: %s", (const char *)version, err ? strerror(-err) : "heard");
+    return err;
+}
+
+static const struct supervisor_user polite = {.prepare = on_prepare,
+                                              .up = on_up,
+                                              .farewell = on_farewell,
+                                              .lost = on_lost,
+                                              .release = on_release};
 
 static struct supervisor_options options = {
     .library = SPAN_INIT("payments"),
@@ -236,6 +270,14 @@ static struct supervisor_options options = {
 
 static char serve[] = "serve", second[] = "serve the second", panic_[] = "panic", hang[] = "hang",
             babble[] = "babble", flood[] = "flood", refused[] = "refused", exits[] = "exit";
+
+static struct supervisor *start_politely(void *version) {
+    struct supervisor *supervisor;
+    struct supervisor_options own = options;
+    own.user = &polite;
+    assert_int_equal(supervisor_start(&own, version, &supervisor), 0);
+    return supervisor;
+}
 
 static struct supervisor *start_with(struct restart_settings restarts, void *version) {
     struct supervisor *supervisor;
@@ -781,6 +823,49 @@ static int begin_all(void **state) {
     return 0;
 }
 
+static void whoever_is_ended_may_say_something_before(void **state) {
+    char why[SUPERVISOR_WHY_MAX];
+    struct supervisor *supervisor = start_politely(serve);
+    expect("prepare 1 serve");
+    expect("up 1 serve");
+    assert_int_equal(supervisor_replace(supervisor, second, why), 0);
+    expect("prepare 2 serve the second");
+    expect("up 2 serve the second");
+    supervisor_retire(supervisor, 1);
+    expect("farewell serve: heard");
+    expect("lost 1 serve retired: ");
+    expect("release serve");
+    supervisor_stop(supervisor); /* this one does not answer, and is killed for it */
+    expect("farewell serve the second: Connection timed out");
+    expect("lost 2 serve the second stopped: ");
+    expect("release serve the second");
+}
+
+/* The last one: nothing is started from then on. */
+static void at_the_end_all_of_them_end(void **state) {
+    struct supervisor *up = start_politely(serve), *none;
+    expect("prepare 1 serve");
+    expect("up 1 serve");
+    struct supervisor *down = start(refused);
+    for (int i = 1; i <= 3; i++) {
+        char prepared[64];
+        (void)snprintf(prepared, sizeof prepared, "prepare %d refused", i);
+        expect(prepared);
+    }
+    supervisor_end_all();
+    expect_in_any_order((const char *const[]){"farewell serve: heard", "lost 1 serve stopped: ",
+                                              "release serve", "release refused", NULL});
+    assert_int_equal(status_of(up).state, SUPERVISOR_STOPPING);
+    assert_int_equal(status_of(down).state, SUPERVISOR_STOPPING);
+    assert_int_equal(status_of(up).pid, 0);
+    assert_int_equal(spare_pid(), 0);
+    assert_int_equal(supervisor_call(up, 0, NULL, NULL), -EPIPE);
+    assert_int_equal(supervisor_start(&options, serve, &none), -ECANCELED);
+    supervisor_end_all(); /* which finds nothing to do */
+    supervisor_stop(up);
+    supervisor_stop(down);
+}
+
 #define STORY(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
 int main(int argc, char **argv) {
@@ -808,6 +893,8 @@ int main(int argc, char **argv) {
         STORY(who_is_looked_at_with_a_debugger_may_be_slow),
         STORY(all_of_them_are_told),
         STORY(a_hundred_restarts_leave_nothing_behind),
+        STORY(whoever_is_ended_may_say_something_before),
+        STORY(at_the_end_all_of_them_end),
     };
     return cmocka_run_group_tests(tests, begin_all, NULL);
 }

@@ -2,11 +2,12 @@
 do all requests that the process did not hold."""
 
 import json
+import os
 import shutil
 import time
 
 import pytest
-from go_support import Proxy, build, config_of, eventually, go_listener, kit, refused, stop
+from go_support import Proxy, access_log, build, config_of, eventually, go_listener, kit, refused, stop
 from isolation_support import isolated, kill_hosts
 
 HOST_LOST = b"extension failed"
@@ -155,12 +156,12 @@ def test_requests_that_wait_in_vain_for_a_process_are_dealt_with_as_its_loss_is(
 class Swapped:
     """A library in a file of its own, which is replaced: by the same plugins on another SDK, which `report` tells."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, sdk="1.33", **hcm):
         self.folder = folder
         self.path = folder / "library.so"
-        self.put("1.33")
+        self.put(sdk)
         listeners = [
-            go_listener("main", [isolated(self.path, library_id="swapped")]),
+            go_listener("main", [isolated(self.path, library_id="swapped")], hcm=hcm),
             go_listener("report", [isolated(self.path, "report", library_id="swapped")]),
         ]
         self.sluice = Proxy(config_of(listeners))
@@ -202,6 +203,20 @@ def test_a_file_that_is_replaced_serves_new_requests_and_the_old_one_its_own(swa
         (tmp_path / "go on").touch()
         assert client.read_reply().header("x-old") == "1"
     eventually(lambda: swapped.shown()["draining_processes"] == 0, what="the end of the old process")
+
+
+def test_a_log_sees_the_headers_whichever_sdk_the_file_had_before(tmp_path):
+    """SDKs before 1.32 are not told how large the maps are that a log sees: the process knows which one it has."""
+    at_start = {"flush_access_log_on_new_request": True}
+    swapped = Swapped(tmp_path, "1.31", access_log=[access_log(tmp_path / "log")], access_log_options=at_start)
+    swapped.put("1.33")
+    eventually(lambda: swapped.sdk() == "1.33", what="the new file")
+    look = kit.path_of("/", test_id="it", logstart=["req.get:x-from"])
+    with swapped.sluice.connect("main") as client:
+        assert client.ask("GET", look, headers=[("x-from", "client")]).status == 200
+    events = kit.Reporter(swapped.sluice.port("report")).wait_for_event("it", "logstart: get")
+    assert 'logstart: get x-from="client" true' in events
+    stop(swapped.sluice)
 
 
 def test_no_request_fails_while_files_come_and_go(swapped):

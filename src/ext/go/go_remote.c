@@ -183,7 +183,6 @@ void go_remote_log(struct go_filter *filter, uint64_t type, bool complete,
     struct remote_log log = {.stream = stream_of(filter),
                              .type = (uint8_t)type,
                              .complete = complete,
-                             .told = filter->config->edition.library->elf.level >= GO_LEVEL_32,
                              .ends = type == GO_LOG_END,
                              .reason = reason_of(filter)};
     if (!remote->party.lane)

@@ -384,13 +384,18 @@ static void call_log(struct host_seat *seat, const struct host_stream *s,
     *took_ns = (uint64_t)host_seat_end_call(seat, began_ns);
 }
 
+/* Of the maps' sizes, as a callback of its SDK has them. The proxy cannot say: it may have taken another file meanwhile. */
+static bool is_told(const struct host_stream *s) {
+    return s->block->library->elf.level >= GO_LEVEL_32;
+}
+
 /* What is left of the loans at the end is gone, as in process, where their coroutines have left. */
 static void open_log_locked(struct host_stream *s, const struct remote_log *log) {
     if (log->type == GO_LOG_END) {
         ext_sides_abandon_locked(stream_of(s));
         s->sides[0].sent = s->sides[1].sent = NULL;
     }
-    ext_views_log_locked(stream_of(s), log->maps, log->told);
+    ext_views_log_locked(stream_of(s), log->maps, is_told(s));
 }
 
 static void close_log(struct host_stream *s) {
@@ -418,7 +423,7 @@ void host_stream_log(struct host_seat *seat, const struct remote_log *log) {
     struct ext_past *past = NULL;
     if (log->type == GO_LOG_PERIODIC) {
         past = or_die(ext_past_of(log->maps));
-        ext_past_show(stream, past, log->told);
+        ext_past_show(stream, past, is_told(s));
     } else {
         ext_lock(stream);
         open_log_locked(s, log);

@@ -248,7 +248,6 @@ void remote_put_log(struct remote_out *out, const struct remote_log *log) {
     put_stream(out, &log->stream);
     put_8(out, log->type);
     put_8(out, log->complete);
-    put_8(out, log->told);
     put_8(out, log->ends);
     put_8(out, log->reason);
     for (int i = 0; i < 4; i++)
@@ -262,7 +261,6 @@ int remote_read_log(struct span record, struct header *entries, uint32_t max,
     take_stream(&in, &out->stream);
     out->type = take_enum(&in, GO_LOG_START, GO_LOG_END);
     out->complete = take_bool(&in);
-    out->told = take_bool(&in);
     out->ends = take_bool(&in);
     out->reason = take_enum(&in, GO_DESTROY_NORMAL, GO_DESTROY_TERMINATE);
     for (int i = 0; i < 4; i++)

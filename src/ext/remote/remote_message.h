@@ -107,7 +107,6 @@ struct remote_log {
     struct remote_stream stream;
     uint8_t type;  /* enum go_log_type */
     bool complete; /* OnStreamComplete first */
-    bool told;     /* of the maps' sizes */
     bool ends;     /* OnDestroy behind it, as by END, with this */
     uint8_t reason;
     struct ext_view maps[2][2];

@@ -161,7 +161,7 @@ static void fake_lend_headers(const struct remote_stream *stream, uint8_t direct
 
 static void fake_log(const struct remote_stream *stream, enum go_log_type type) {
     struct remote_log log = {
-        .stream = *stream, .type = (uint8_t)type, .complete = type == GO_LOG_END, .told = true};
+        .stream = *stream, .type = (uint8_t)type, .complete = type == GO_LOG_END};
     log.maps[0][0] = log.maps[1][0] = fake_view;
     remote_put_log(&fake_proxy.out, &log);
     fake_send(stream->worker_id, REMOTE_LOG);
@@ -172,7 +172,6 @@ static void fake_log_and_end(const struct remote_stream *stream, enum go_destroy
     struct remote_log log = {.stream = *stream,
                              .type = GO_LOG_END,
                              .complete = true,
-                             .told = true,
                              .ends = true,
                              .reason = (uint8_t)reason};
     log.maps[0][0] = log.maps[1][0] = fake_view;

@@ -169,6 +169,11 @@ static void lane_closed(void *arg, unsigned p, struct remote_lane *lane) {
         library->here[p].lane = NULL;
 }
 
+static bool knows_config(void *arg, uint64_t id) {
+    struct remote_library *library = arg;
+    return remote_notes_has(&library->notes, id);
+}
+
 /* Takes it out of the list; NULL: it is not there. */
 static struct remote_link *take_link(struct remote_library *library, uint64_t number) {
     pthread_mutex_lock(&library->lock);
@@ -208,6 +213,7 @@ static int prepare(void *arg, void *version, struct ext_host *host, uint64_t gen
         .library = library->options.library->id,
         .opened = lane_opened,
         .closed = lane_closed,
+        .knows_config = knows_config,
         .arg = library,
     };
     int err = remote_link_new(&options, &link);
@@ -494,6 +500,10 @@ static int drop_now(void *arg, struct ext_host *host, uint64_t generation) {
 
 void remote_library_drop(struct remote_library *library, uint64_t id) {
     bool note = remote_notes_drop(&library->notes, id);
+    pthread_mutex_lock(&library->lock); /* a link that is in the list is not closed */
+    for (const struct generation *of = library->generations; of; of = of->next)
+        remote_link_forget_config(of->link, id);
+    pthread_mutex_unlock(&library->lock);
     if (note && supervisor_call(library->supervisor, 0, drop_now, &id) < 0)
         LOG(log_golang, LOG_DEBUG, "library %s: no process to drop a configuration of",
             library->options.library->id);

@@ -125,7 +125,7 @@ int remote_link_new(const struct remote_link_options *options, struct remote_lin
     link->options = *options;
     link->p_count = p_count;
     atomic_store_explicit(&link->users, p_count + 1, memory_order_relaxed);
-    remote_metrics_init(&link->metrics);
+    remote_metrics_init(&link->metrics, options->knows_config, options->arg);
     for (unsigned p = 0; p < p_count; p++) {
         struct remote_lane *lane = &link->lanes[p];
         lane->link = link;
@@ -162,6 +162,10 @@ void remote_link_close(struct remote_link *link) {
     for (unsigned p = 0; p < link->p_count; p++)
         rt_post(p, &link->lanes[p].close_post);
     give_up(link);
+}
+
+void remote_link_forget_config(struct remote_link *link, uint64_t id) {
+    remote_metrics_forget(&link->metrics, id);
 }
 
 /* An exchange that enters yet, on a P that has not heard of the new one, finds the next process when this one is gone: it is

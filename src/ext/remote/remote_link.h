@@ -36,6 +36,8 @@ struct remote_link_options {
     /* On each P, as a scheduler callback: from now on the lane may be used; it is no more. */
     void (*opened)(void *arg, unsigned p, struct remote_lane *lane);
     void (*closed)(void *arg, unsigned p, struct remote_lane *lane);
+    /* Is there such a configuration? Any thread; takes no lock of ours. */
+    bool (*knows_config)(void *arg, uint64_t id);
     void *arg BORROWED_BY(link);
 };
 
@@ -49,6 +51,9 @@ void remote_link_drain(struct remote_link *link);
 /* The process is gone, and has been reaped: what it said before is done still, then all exchanges that it knows are
  * lost (remote_party.h). Also of a link that was not opened. */
 void remote_link_close(struct remote_link *link);
+/* A configuration is dropped, of which knows_config says no by now: what the process defined for it is given back. Any
+ * thread. */
+void remote_link_forget_config(struct remote_link *link, uint64_t id);
 /* Parties that it has heard of, on all Ps. Any thread. */
 uint64_t remote_link_streams(const struct remote_link *link);
 

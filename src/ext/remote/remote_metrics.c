@@ -7,8 +7,8 @@
 #include "ext/go/go_abi.h"
 #include "ext/go/go_metric.h"
 
-/* That a host may name, and make us keep: a page has 3 KiB. */
-enum { CONFIGS_MAX = 1 << 16, PAGES_MAX = 1 << 16 };
+/* That a host may make us keep: a page has 3 KiB. */
+enum { PAGES_MAX = 1 << 16 };
 
 struct remote_metrics_of {
     struct remote_metrics_of *next;
@@ -16,30 +16,36 @@ struct remote_metrics_of {
     struct go_metrics metrics;
 };
 
-void remote_metrics_init(struct remote_metrics *metrics) {
+void remote_metrics_init(struct remote_metrics *metrics,
+                         bool (*knows)(void *arg, uint64_t config_id), void *arg) {
+    *metrics = (struct remote_metrics){.knows = knows, .arg = arg};
     (void)pthread_mutex_init(&metrics->lock, NULL); /* cannot fail with default attributes */
-    metrics->first = NULL;
-    metrics->pages = 0;
+}
+
+static void drop_first(struct remote_metrics_of **at) {
+    struct remote_metrics_of *of = *at;
+    *at = of->next;
+    go_metrics_fini(&of->metrics);
+    free(of);
 }
 
 void remote_metrics_fini(struct remote_metrics *metrics) {
-    while (metrics->first) {
-        struct remote_metrics_of *next = metrics->first->next;
-        go_metrics_fini(&metrics->first->metrics);
-        free(metrics->first);
-        metrics->first = next;
-    }
+    while (metrics->first)
+        drop_first(&metrics->first);
     (void)pthread_mutex_destroy(&metrics->lock); /* nobody holds it */
 }
 
-/* NULL: there is none, and with make no memory for it. */
-static struct remote_metrics_of *of_locked(struct remote_metrics *metrics, uint64_t config_id,
-                                           bool make) {
-    struct remote_metrics_of *of = metrics->first;
-    unsigned count = 0;
-    for (; of && of->config_id != config_id; of = of->next)
-        count++;
-    if (of || !make || count >= CONFIGS_MAX || !(of = calloc(1, sizeof *of)))
+static struct remote_metrics_of **at_locked(struct remote_metrics *metrics, uint64_t config_id) {
+    struct remote_metrics_of **at = &metrics->first;
+    while (*at && (*at)->config_id != config_id)
+        at = &(*at)->next;
+    return at;
+}
+
+/* NULL: there is no such configuration, or no memory for it. */
+static struct remote_metrics_of *make_locked(struct remote_metrics *metrics, uint64_t config_id) {
+    struct remote_metrics_of *of = *at_locked(metrics, config_id);
+    if (of || !metrics->knows(metrics->arg, config_id) || !(of = calloc(1, sizeof *of)))
         return of;
     of->config_id = config_id;
     of->next = metrics->first;
@@ -47,10 +53,28 @@ static struct remote_metrics_of *of_locked(struct remote_metrics *metrics, uint6
     return of;
 }
 
+static uint32_t pages_of(const struct go_metrics *metrics) {
+    uint32_t pages = 0;
+    for (unsigned kind = 0; kind < GO_METRIC_KINDS; kind++)
+        pages += (metrics->count[kind] + GO_METRIC_PAGE - 1) / GO_METRIC_PAGE;
+    return pages;
+}
+
+/* The caller has made `knows` say no: so whoever defines one at the same time has done so, or will not. */
+void remote_metrics_forget(struct remote_metrics *metrics, uint64_t config_id) {
+    pthread_mutex_lock(&metrics->lock);
+    struct remote_metrics_of **at = at_locked(metrics, config_id);
+    if (*at) {
+        metrics->pages -= pages_of(&(*at)->metrics);
+        drop_first(at);
+    }
+    pthread_mutex_unlock(&metrics->lock);
+}
+
 static int define_locked(struct remote_metrics *metrics, const struct remote_ask *ask,
                          uint64_t *id) {
     uint32_t made = 0;
-    struct remote_metrics_of *of = of_locked(metrics, ask->subject, true);
+    struct remote_metrics_of *of = make_locked(metrics, ask->subject);
     if (!of || ask->n >= GO_METRIC_KINDS)
         return of ? GO_VALUE_NOT_FOUND : GO_INTERNAL_FAILURE;
     bool new_page = of->metrics.count[ask->n] % GO_METRIC_PAGE == 0;
@@ -65,7 +89,7 @@ static int define_locked(struct remote_metrics *metrics, const struct remote_ask
 static const struct statistic *find(struct remote_metrics *metrics, uint64_t config_id,
                                     uint64_t id) {
     pthread_mutex_lock(&metrics->lock);
-    const struct remote_metrics_of *of = of_locked(metrics, config_id, false);
+    const struct remote_metrics_of *of = *at_locked(metrics, config_id);
     const struct statistic *stat =
         of && id <= UINT32_MAX ? go_metrics_find(&of->metrics, (uint32_t)id) : NULL;
     pthread_mutex_unlock(&metrics->lock);

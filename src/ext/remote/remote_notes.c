@@ -75,11 +75,23 @@ void remote_notes_forget(struct remote_note *note) {
     atomic_store(&note->dropped, true);
 }
 
-bool remote_notes_drop(struct remote_notes *notes, uint64_t id) {
-    pthread_mutex_lock(&notes->lock);
+static struct remote_note *find_locked(struct remote_notes *notes, uint64_t id) {
     struct remote_note *note = notes->first;
     while (note && (note->id != id || atomic_load(&note->dropped)))
         note = note->next;
+    return note;
+}
+
+bool remote_notes_has(struct remote_notes *notes, uint64_t id) {
+    pthread_mutex_lock(&notes->lock);
+    bool found = find_locked(notes, id) != NULL;
+    pthread_mutex_unlock(&notes->lock);
+    return found;
+}
+
+bool remote_notes_drop(struct remote_notes *notes, uint64_t id) {
+    pthread_mutex_lock(&notes->lock);
+    struct remote_note *note = find_locked(notes, id);
     bool found = note != NULL;
     if (note) {
         note->readers++;

@@ -47,3 +47,5 @@ struct remote_note *remote_notes_read(struct remote_notes *notes, struct remote_
 void remote_notes_forget(struct remote_note *note);
 /* By its id, when nobody uses it any more. False: it is not there. */
 bool remote_notes_drop(struct remote_notes *notes, uint64_t id);
+/* It is there, and nobody has dropped it. */
+bool remote_notes_has(struct remote_notes *notes, uint64_t id);

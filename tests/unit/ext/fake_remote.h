@@ -27,6 +27,10 @@ static inline void fake_remote_closed(void *arg, unsigned p, struct remote_lane 
     ((struct fake_remote_host *)arg)->lane = NULL;
 }
 
+static inline bool fake_remote_knows_config(void *arg, uint64_t id) {
+    return true;
+}
+
 static inline void fake_remote_host_open(struct fake_remote_host *host) {
     *host = (struct fake_remote_host){0};
     const struct remote_link_options options = {
@@ -37,6 +41,7 @@ static inline void fake_remote_host_open(struct fake_remote_host *host) {
         .library = "fakes",
         .opened = fake_remote_opened,
         .closed = fake_remote_closed,
+        .knows_config = fake_remote_knows_config,
         .arg = host,
     };
     CHECK(remote_link_new(&options, &host->link) == 0);

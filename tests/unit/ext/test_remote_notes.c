@@ -104,11 +104,37 @@ static void what_a_plugin_refuses_is_forgotten(void **state) {
     assert_null(notes.first);
 }
 
+static void what_was_dropped_is_known_no_more(void **state) {
+    struct remote_notes notes;
+    remote_notes_init(&notes);
+    assert_false(remote_notes_has(&notes, 1));
+    uint64_t one = noted(&notes, SPAN_LIT("one"));
+    assert_true(remote_notes_has(&notes, one));
+    struct remote_note *reading = remote_notes_read(&notes, NULL);
+    assert_true(remote_notes_drop(&notes, one));
+    assert_false(remote_notes_has(&notes, one)); /* though somebody still tells it */
+    assert_null(remote_notes_read(&notes, reading));
+}
+
+/* As an update of the configuration, again and again. */
+static void rounds_of_making_and_dropping_leave_nothing(void **state) {
+    struct remote_notes notes;
+    remote_notes_init(&notes);
+    uint64_t stays = noted(&notes, SPAN_LIT("stays"));
+    for (int i = 0; i < 1000; i++)
+        assert_true(remote_notes_drop(&notes, noted(&notes, SPAN_LIT("passes"))));
+    assert_int_equal(notes.first->id, stays);
+    assert_ptr_equal(notes.first, notes.last);
+    assert_true(remote_notes_drop(&notes, stays));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_process_is_told_everything_in_order),
         cmocka_unit_test(one_that_is_dropped_while_it_is_read_stays_for_its_reader),
         cmocka_unit_test(what_a_plugin_refuses_is_forgotten),
+        cmocka_unit_test(what_was_dropped_is_known_no_more),
+        cmocka_unit_test(rounds_of_making_and_dropping_leave_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

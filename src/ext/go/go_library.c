@@ -539,41 +539,22 @@ void go_library_p_is_done(struct go_library *library) {
             library->id, library->version);
 }
 
-struct retiring {
-    struct rt_post post;
-    struct go_library *library;
-};
-
 static void retire_here(struct rt_post *post) {
-    struct retiring *message = container_of(post, struct retiring, post);
-    struct go_library *library = message->library;
-    struct go_leases *leases = &library->leases[rt_p_index()];
+    struct go_leases *leases = container_of(post, struct go_leases, retire);
     leases->retired = true;
     if (atomic_load_explicit(&leases->count, memory_order_relaxed) == 0)
-        go_library_p_is_done(library);
-    free(message);
+        go_library_p_is_done(leases->library);
 }
 
 void go_library_retire(struct go_library *library) {
-    struct retiring *messages[RT_P_MAX];
-    unsigned count = rt_p_count(), made = 0;
+    unsigned count = rt_p_count();
     atomic_store_explicit(&library->state, GO_LIBRARY_DRAINING, memory_order_relaxed);
     atomic_store_explicit(&library->ps_going, count, memory_order_relaxed); /* posting releases */
-    while (made < count && (messages[made] = calloc(1, sizeof *messages[made])))
-        made++;
-    if (made < count) {
-        LOG(log_golang, LOG_ERROR,
-            "%s: no memory to wait for the end of version %u, whose "
-            "configurations stay",
-            library->id, library->version);
-        while (made > 0)
-            free(messages[--made]);
-        return;
-    }
     for (unsigned p = 0; p < count; p++) {
-        messages[p]->post.fn = retire_here;
-        messages[p]->library = library;
-        rt_post(p, &messages[p]->post);
+        struct go_leases *leases = &library->leases[p];
+        leases->library = library;
+        leases->retire.fn = retire_here;
+        rt_post(p, &leases->retire);
     }
 }
 

@@ -25,6 +25,8 @@ struct go_origin;
 struct go_leases {
     _Alignas(64) _Atomic uint32_t count; /* the P writes, anybody reads */
     bool retired;                        /* there are no new ones */
+    struct rt_post retire;               /* tells the P so, once */
+    struct go_library *library;
 };
 
 enum go_library_state {

@@ -70,11 +70,24 @@ func misbehave(how string) {
 }
 
 // misbehaving is the configuration: for "parse", "merge", "factory", "request" and
-// "goroutine" how they go wrong. With "only_probe" they do in a probe only.
+// "goroutine" how they go wrong. With "only_probe" they do in a probe only, with "never_probe"
+// elsewhere only, and with "if_file" only while that file is there.
 type misbehaving struct{ fields map[string]interface{} }
 
+func (m *misbehaving) behaves() bool {
+	probing := os.Getenv("SLUICE_PROBE") != ""
+	if m.fields["only_probe"] == true && !probing || m.fields["never_probe"] == true && probing {
+		return true
+	}
+	if path, ok := m.fields["if_file"].(string); ok {
+		_, err := os.Stat(path)
+		return err != nil
+	}
+	return false
+}
+
 func (m *misbehaving) act(where string) {
-	if m.fields["only_probe"] == true && os.Getenv("SLUICE_PROBE") == "" {
+	if m.behaves() {
 		return
 	}
 	how, _ := m.fields[where].(string)
@@ -87,7 +100,7 @@ func (*misbehaving) Parse(any *anypb.Any, _ api.ConfigCallbackHandler) (interfac
 		return nil, err
 	}
 	conf := &misbehaving{fields}
-	if conf.fields["parse"] == "error" {
+	if conf.fields["parse"] == "error" && !conf.behaves() {
 		return nil, errors.New("careless: not like this")
 	}
 	conf.act("parse")

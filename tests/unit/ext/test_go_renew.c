@@ -17,8 +17,8 @@ static struct go_renewal renewal;
 static struct {
     struct go_file serving;
     bool serves, was_whole;
-    const char *refuse; /* what take says */
-    unsigned takes, concluded[3];
+    _Atomic(const char *) refuse; /* what take says */
+    _Atomic unsigned takes, concluded[3];
     _Atomic unsigned attempts; /* concluded in all */
     char why[256];
 } it;
@@ -31,9 +31,10 @@ static bool serving(void *arg, struct go_file *out) {
 static enum go_renewed take(void *arg, struct go_attempt *attempt, struct go_file *file) {
     it.was_whole = go_file_is_whole(file);
     it.takes++;
-    if (it.refuse) {
+    const char *refuse = it.refuse;
+    if (refuse) {
         go_file_close(file);
-        return go_attempt_say(attempt, GO_RENEW_FAILED, "%s", it.refuse);
+        return go_attempt_say(attempt, GO_RENEW_FAILED, "%s", refuse);
     }
     if (it.serves)
         go_file_close(&it.serving);

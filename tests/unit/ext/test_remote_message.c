@@ -140,14 +140,13 @@ static void test_the_other_messages_to_a_host(void **state) {
     struct remote_out out = {0};
     struct remote_log log = {.type = GO_LOG_END,
                              .complete = true,
-                             .told = true,
                              .ends = true,
                              .reason = GO_DESTROY_TERMINATE},
                       read;
     log.maps[EXT_RESPONSE][1] = view;
     remote_put_log(&out, &log);
     assert_int_equal(remote_read_log(bytes_of(&out), entries, ENTRIES, &read), 0);
-    assert_true(read.complete && read.told && read.ends);
+    assert_true(read.complete && read.ends);
     assert_int_equal(read.reason, GO_DESTROY_TERMINATE);
     assert_null(read.maps[EXT_REQUEST][0].entries);
     assert_int_equal(read.maps[EXT_RESPONSE][1].count, 2);

@@ -54,8 +54,11 @@ static void destroy(const struct go_library *library, uint64_t id) {
 uint64_t go_config_parse(struct go_library *library, const struct go_config_source *source,
                          char said[GO_LIBRARY_WHY_MAX]) {
     if (library->isolated)
-        return remote_library_parse(library->remote, source->name, source->bytes, source->is_route,
-                                    said);
+        return remote_library_configure(library->remote,
+                                        &(struct remote_config){.name = source->name,
+                                                                .bytes = source->bytes,
+                                                                .is_route = source->is_route},
+                                        said);
     struct go_http_config on_stack, *config = &on_stack;
     struct loan loan = {0};
     said[0] = 0;

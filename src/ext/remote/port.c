@@ -121,14 +121,19 @@ static bool may_hold(struct remote_port *port, bool sleeps) {
            rt_now_ns() - port->held_since_ns < HOLD_NS;
 }
 
+static struct remote_ring_out *out_of(const struct remote_port *port, uint32_t seat) {
+    struct remote_shm *shm = port->shm;
+    return shm->is_host ? remote_shm_p_out(shm, seat) : remote_shm_seat_out(shm, seat);
+}
+
 static void wake_seats(struct remote_port *port) {
     port->held = port->held_before = 0;
-    for (uint32_t i = 0; i * BITS < port->shm->layout.seat_count; i++) {
+    for (uint32_t i = 0; i * BITS < port->out_count; i++) {
         uint64_t bits = port->wakes[i];
         port->wakes[i] = 0;
         for (; bits; bits &= bits - 1) {
             uint32_t seat = i * BITS + (uint32_t)__builtin_ctzll(bits);
-            port->woken += remote_ring_out_wake(remote_shm_seat_out(port->shm, seat));
+            port->woken += remote_ring_out_wake(out_of(port, seat));
         }
     }
 }
@@ -166,17 +171,12 @@ static NOINLINE int sys_duplicate(int fd) {
     return copy < 0 ? -errno : copy;
 }
 
-int remote_port_open(struct remote_port *port, struct remote_shm *shm, remote_record_fn on_record,
-                     remote_broken_fn on_broken) {
-    uint32_t p = rt_p_index();
-    *port =
-        (struct remote_port){.shm = shm, .on_record = on_record, .on_broken = on_broken, .p = p};
+static int open_end(struct remote_port *port, int its_bell) {
     port->work.fn = round_end;
-    remote_ring_in_init(&port->in, remote_shm_p_ring(shm, p));
-    port->wakes = calloc((shm->layout.seat_count + BITS - 1) / BITS, sizeof *port->wakes);
+    port->wakes = calloc((port->out_count + BITS - 1) / BITS, sizeof *port->wakes);
     if (!port->wakes)
         return -ENOMEM;
-    int fd = sys_duplicate(remote_shm_p_bell(shm, p));
+    int fd = sys_duplicate(its_bell);
     int err = fd < 0 ? fd : poll_open(&port->bell, fd, rang);
     if (err < 0) {
         if (fd >= 0)
@@ -186,6 +186,29 @@ int remote_port_open(struct remote_port *port, struct remote_shm *shm, remote_re
     }
     start_listening(port);
     return 0;
+}
+
+int remote_port_open(struct remote_port *port, struct remote_shm *shm, remote_record_fn on_record,
+                     remote_broken_fn on_broken) {
+    uint32_t p = rt_p_index();
+    *port = (struct remote_port){.shm = shm,
+                                 .on_record = on_record,
+                                 .on_broken = on_broken,
+                                 .p = p,
+                                 .out_count = shm->layout.seat_count};
+    remote_ring_in_init(&port->in, remote_shm_p_ring(shm, p));
+    return open_end(port, remote_shm_p_bell(shm, p));
+}
+
+int remote_port_open_seat(struct remote_port *port, struct remote_shm *shm, uint32_t seat,
+                          remote_record_fn on_record, remote_broken_fn on_broken) {
+    *port = (struct remote_port){.shm = shm,
+                                 .on_record = on_record,
+                                 .on_broken = on_broken,
+                                 .p = rt_p_index(),
+                                 .out_count = shm->layout.p_count,
+                                 .in = *remote_shm_seat_in(shm, seat)};
+    return open_end(port, remote_shm_seat_bell(shm, seat));
 }
 
 void remote_port_drain(struct remote_port *port) {
@@ -203,7 +226,7 @@ void remote_port_close(struct remote_port *port) {
 /* ---- writing ---- */
 
 int remote_port_begin(struct remote_port *port, uint32_t seat, size_t max_len, char **room) {
-    return remote_ring_out_begin(remote_shm_seat_out(port->shm, seat), max_len, room);
+    return remote_ring_out_begin(out_of(port, seat), max_len, room);
 }
 
 void remote_port_commit(struct remote_port *port, uint32_t seat, uint32_t kind, size_t len) {
@@ -215,7 +238,7 @@ void remote_port_commit(struct remote_port *port, uint32_t seat, uint32_t kind, 
     if (port->held++ == 0)
         port->held_since_ns = rt_now_ns();
     rt_at_round_end(&port->work);
-    remote_ring_out_commit(remote_shm_seat_out(port->shm, seat), kind, len);
+    remote_ring_out_commit(out_of(port, seat), kind, len);
 }
 
 int remote_port_put(struct remote_port *port, uint32_t seat, uint32_t kind, struct span payload) {

@@ -1,4 +1,5 @@
-/* port: a P's end of a host process: writes to its seats, and hears from it.
+/* port: a P's end of a host process: writes to its seats, and hears from it; or a seat's, where the host has Ps, too:
+ * then all is the other way round, what is called a seat is a P of the proxy.
  *
  *     coroutines ──put──► rings of seats          round end: each seat that was written to is woken, once
  *     on_record  ◄─────── the P's ring            looked at between rounds; the host rings when the P sleeps
@@ -31,7 +32,8 @@ struct remote_port {
     struct remote_ring_in in;
     struct poll_fd bell;
     struct rt_round_work work;
-    uint64_t *wakes;         /* a bit per seat */
+    uint32_t out_count;      /* seats; of a seat's: Ps */
+    uint64_t *wakes;         /* a bit for each of these */
     uint32_t held;           /* records that no seat has been woken for */
     uint32_t held_before;    /* as of the last look */
     int64_t held_since_ns;   /* the first of them */
@@ -43,6 +45,11 @@ struct remote_port {
  * or -errno. */
 MUST_CHECK int remote_port_open(struct remote_port *port, struct remote_shm *shm,
                                 remote_record_fn on_record, remote_broken_fn on_broken);
+/* The same for a host's P that is this seat. Who finds a P's ring full sleeps with its thread (remote_ring_out_wait): a P of
+ * the proxy always reads on, and waits for no host. */
+MUST_CHECK int remote_port_open_seat(struct remote_port *port, struct remote_shm *shm,
+                                     uint32_t seat, remote_record_fn on_record,
+                                     remote_broken_fn on_broken);
 /* All that is there now, for a host that is gone. */
 void remote_port_drain(struct remote_port *port);
 /* No coroutine waits in it. */

@@ -24,8 +24,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
-#include "ext/go/go_library.h"
-#include "ext/go/go_log.h"
+#include "base/log.h"
 #include "ext/go/go_renew.h"
 #include "ext/remote/remote_link.h"
 #include "ext/remote/remote_notes.h"
@@ -69,71 +68,25 @@ static int64_t deadline(const struct remote_library *library) {
     return clock_mono_ns() + library->options.start_timeout_ns;
 }
 
-/* 0; 1: it refused, with what it said; -errno: the process is of no use. */
-static int tell(const struct remote_library *library, struct ext_host *host,
-                const struct remote_note *note, char *said) {
-    struct ext_host_message answer, request = {.kind = EXT_HOST_GO_NEW, .texts = {note->name}};
-    if (note->is_merge) {
-        request.kind = EXT_HOST_GO_MERGE;
-        request.numbers[0] = note->parent;
-        request.numbers[1] = note->child;
-        request.numbers[2] = note->id;
-    } else {
-        request.numbers[0] = note->is_route;
-        request.numbers[1] = note->id;
-        request.texts[1] = span_make(note->bytes, note->len);
-    }
-    int err = ext_host_call(host, &request, &answer, deadline(library));
-    if (err)
-        return err;
-    if (answer.numbers[0])
-        return 0;
-    (void)snprintf(said, GO_LIBRARY_WHY_MAX, "%.*s", (int)answer.texts[0].len, answer.texts[0].ptr);
-    return 1;
-}
-
 static int sandbox(const struct remote_library *library, struct ext_host *host, char *why) {
     char said[SANDBOX_SAID_MAX];
     int err = sandbox_options_send(library->options.sandbox, host, deadline(library), said);
     if (err)
         (void)snprintf(why, SUPERVISOR_WHY_MAX, "%s", said);
     else if (said[0])
-        LOG(log_golang, LOG_WARN, "library %s: %s", library->options.library->id, said);
+        LOG(*library->options.kind->log, LOG_WARN, "library %s: %s", library->options.id, said);
     return err;
-}
-
-static int tell_library(const struct remote_library *library, const struct version *version,
-                        struct ext_host *host, char *why) {
-    const struct remote_library_options *options = &library->options;
-    int fd = version->file.fd;
-    struct ext_host_message answer;
-    const struct ext_host_message request = {
-        .kind = EXT_HOST_GO_LOAD,
-        .numbers = {options->seats, LOG_INFO},
-        .texts = {span_of(options->library->path), span_of(options->library->id), options->gogc,
-                  options->memory_limit},
-        .fds = &fd,
-        .fd_count = 1,
-    };
-    int err = ext_host_call(host, &request, &answer, deadline(library));
-    if (!err && answer.texts[0].len) {
-        (void)snprintf(why, SUPERVISOR_WHY_MAX, "%.*s", (int)answer.texts[0].len,
-                       answer.texts[0].ptr);
-        if (answer.numbers[0])
-            LOG(log_golang, LOG_WARN, "library %s: %s", options->library->id, why);
-    }
-    return err ? err : answer.numbers[0] ? 0 : -ENOEXEC;
 }
 
 static int tell_configurations(struct remote_library *library, struct ext_host *host, char *why) {
     int err = 0;
-    char said[GO_LIBRARY_WHY_MAX] = "";
+    char said[REMOTE_SAID_MAX] = "";
     struct remote_note *note = remote_notes_read(&library->notes, NULL);
     while (note && err >= 0) {
-        err = tell(library, host, note, said);
+        err = library->options.kind->configure(host, note, deadline(library), said);
         if (err > 0 && atomic_load(&note->accepted)) {
             (void)snprintf(why, SUPERVISOR_WHY_MAX,
-                           "the plugin %.*s refuses a configuration that it accepted before: %s",
+                           "%.*s refuses a configuration that it accepted before: %s",
                            (int)note->name.len, note->name.ptr, said);
             err = -EINVAL;
         }
@@ -148,7 +101,9 @@ static int tell_to_serve(const struct remote_library *library, struct ext_host *
                          struct remote_link *link) {
     int fds[REMOTE_SHM_FDS_MAX];
     struct ext_host_message answer,
-        request = {.kind = EXT_HOST_GO_SERVE, .numbers = {(uint64_t)log_golang.level}, .fds = fds};
+        request = {.kind = library->options.kind->serve,
+                   .numbers = {(uint64_t)library->options.kind->log->level},
+                   .fds = fds};
     request.fd_count = remote_shm_fds(remote_link_shm(link), fds);
     int err = ext_host_call(host, &request, &answer, deadline(library));
     return err ? err : answer.numbers[0] ? 0 : -ENOMEM;
@@ -210,7 +165,9 @@ static int prepare(void *arg, void *version, struct ext_host *host, uint64_t gen
         .generation = generation,
         .seats = library->options.seats,
         .callback_timeout_ns = library->options.callback_timeout_ns,
-        .library = library->options.library->id,
+        .library = library->options.id,
+        .log = library->options.kind->log,
+        .of_coroutines = library->options.kind->of_coroutines,
         .opened = lane_opened,
         .closed = lane_closed,
         .knows_config = knows_config,
@@ -219,9 +176,13 @@ static int prepare(void *arg, void *version, struct ext_host *host, uint64_t gen
     int err = remote_link_new(&options, &link);
     if (err)
         return err;
+    uint64_t abilities = 0;
     err = sandbox(library, host, why);
     if (!err)
-        err = tell_library(library, version, host, why);
+        err = library->options.kind->load(library->options.arg,
+                                          ((const struct version *)version)->file.fd, host,
+                                          deadline(library), &abilities, why);
+    remote_link_set_abilities(link, abilities);
     if (!err)
         err = tell_configurations(library, host, why);
     if (!err)
@@ -269,15 +230,15 @@ static int farewell(void *arg, void *version, struct ext_host *host, int64_t dea
     const struct remote_library *library = arg;
     struct ext_host_message answer;
     const struct ext_host_message request = {
-        .kind = EXT_HOST_GO_STOP,
+        .kind = library->options.kind->stop,
         .numbers = {(uint64_t)((deadline_ns - clock_mono_ns()) / 2 / NS_PER_MS)}};
     int err = ext_host_call(host, &request, &answer, deadline_ns);
     if (err)
-        LOG(log_golang, LOG_WARN,
-            "library %s: process %d has not told all before its end: its plugins %s",
-            library->options.library->id, (int)ext_host_pid(host),
-            err == -ETIMEDOUT ? "took too long to destroy their configurations"
-                              : "ended it while they destroyed their configurations");
+        LOG(*library->options.kind->log, LOG_WARN,
+            "library %s: process %d has not told all before its end: it %s", library->options.id,
+            (int)ext_host_pid(host),
+            err == -ETIMEDOUT ? "took too long to give back its configurations"
+                              : "ended the process while it gave back its configurations");
     return err;
 }
 
@@ -315,16 +276,17 @@ static enum go_renewed take(void *arg, struct go_attempt *attempt, struct go_fil
 
 static void conclude(void *arg, const struct go_attempt *attempt, const char *why) {
     struct remote_library *library = arg;
-    const char *id = library->options.library->id;
+    const char *id = library->options.id;
     if (attempt->result == GO_RENEW_FAILED) {
-        LOG(log_golang, LOG_ERROR, "library %s: the new file is not used, the old one goes on: %s",
-            id, why);
+        LOG(*library->options.kind->log, LOG_ERROR,
+            "library %s: the new file is not used, the old one goes on: %s", id, why);
         (void)atomic_fetch_add(&library->failed_reloads, 1);
     } else if (attempt->result == GO_RENEW_DONE) {
-        LOG(log_golang, LOG_INFO, "library %s: the new file serves from now on", id);
+        LOG(*library->options.kind->log, LOG_INFO, "library %s: the new file serves from now on",
+            id);
         (void)atomic_fetch_add(&library->reloads, 1);
     } else {
-        LOG(log_golang, LOG_DEBUG, "library %s: nothing to load: %s", id, why);
+        LOG(*library->options.kind->log, LOG_DEBUG, "library %s: nothing to load: %s", id, why);
     }
 }
 
@@ -340,7 +302,7 @@ static void library_free(struct remote_library *library) {
 /* Its first version. 0; -errno and why. */
 static int start(struct remote_library *library, const struct supervisor_options *supervising,
                  char *why) {
-    const char *path = library->options.library->path;
+    const char *path = library->options.path;
     struct version *version = malloc(sizeof *version);
     int err = version ? go_file_copy(path, &version->file) : -ENOMEM;
     if (err) {
@@ -374,16 +336,15 @@ struct remote_library *remote_library_new(const struct remote_library_options *o
     for (unsigned p = 0; p < RT_P_MAX; p++)
         wait_queue_init(&library->here[p].up);
     const struct supervisor_options supervising = {
-        .library = span_of(options->library->id),
-        .stat_prefix = "golang.library",
+        .library = span_of(options->id),
+        .stat_prefix = options->kind->stat_prefix,
         .user = &user,
         .arg = library,
         .restarts = options->restarts,
-        .when_stuck = EXT_HOST_DUMP,
+        .when_stuck = options->kind->when_stuck,
         .drain_ns = REMOTE_DRAIN_NS,
     };
-    go_renewal_init(&library->renewal, options->library->id, options->library->path, &renewal_itab,
-                    library);
+    go_renewal_init(&library->renewal, options->id, options->path, &renewal_itab, library);
     if (start(library, &supervising, why) != 0) {
         library_free(library);
         return NULL;
@@ -416,8 +377,8 @@ enum go_renewed remote_library_reload(struct remote_library *library, char **why
 }
 
 void remote_library_look(struct remote_library *library, struct remote_library_view *out) {
-    *out = (struct remote_library_view){.id = library->options.library->id,
-                                        .path = library->options.library->path,
+    *out = (struct remote_library_view){.id = library->options.id,
+                                        .path = library->options.path,
                                         .reloads = atomic_load(&library->reloads),
                                         .failed_reloads = atomic_load(&library->failed_reloads)};
     supervisor_status(library->supervisor, &out->status);
@@ -435,36 +396,40 @@ struct telling {
     struct remote_library *library;
     struct remote_note *note;
     char *said;
-    int result; /* of tell */
+    int result; /* of configure */
 };
 
 static int tell_now(void *arg, struct ext_host *host, uint64_t generation) {
     struct telling *telling = arg;
-    telling->result = tell(telling->library, host, telling->note, telling->said);
+    const struct remote_library *library = telling->library;
+    telling->result =
+        library->options.kind->configure(host, telling->note, deadline(library), telling->said);
     return telling->result < 0 ? telling->result : 0;
 }
 
-/* As tell; -EPIPE: nobody is up, or it went down over it. */
+/* As configure; -EPIPE: nobody is up, or it went down over it. */
 static int tell_who_is_up(struct remote_library *library, struct remote_note *note, char *said) {
     struct telling telling = {library, note, said, -EPIPE};
     int err = supervisor_call(library->supervisor, 0, tell_now, &telling);
     return err < 0 ? err : telling.result;
 }
 
-uint64_t remote_library_parse(struct remote_library *library, struct span name, struct span bytes,
-                              bool is_route, char *said) {
-    struct remote_note *note = remote_note_new(&library->notes, name, bytes);
+uint64_t remote_library_configure(struct remote_library *library,
+                                  const struct remote_config *config, char *said) {
+    struct remote_note *note = remote_note_new(&library->notes, config->name, config->bytes);
     said[0] = 0;
     if (!note) {
-        (void)snprintf(said, GO_LIBRARY_WHY_MAX, "out of memory");
+        (void)snprintf(said, REMOTE_SAID_MAX, "out of memory");
         return 0;
     }
-    note->is_route = is_route;
+    note->is_route = config->is_route;
+    note->parent = config->parent;
+    note->stack_bytes = config->stack_bytes;
     remote_notes_add(&library->notes, note);
     int err = tell_who_is_up(library, note, said);
     uint64_t id = err ? 0 : note->id;
     if (err < 0)
-        (void)snprintf(said, GO_LIBRARY_WHY_MAX,
+        (void)snprintf(said, REMOTE_SAID_MAX,
                        "its host process is not up, or ended over it: see the log");
     if (err)
         remote_notes_forget(note);
@@ -476,7 +441,7 @@ uint64_t remote_library_parse(struct remote_library *library, struct span name, 
 
 uint64_t remote_library_merge(struct remote_library *library, struct span name, uint64_t parent,
                               uint64_t child) {
-    char said[GO_LIBRARY_WHY_MAX];
+    char said[REMOTE_SAID_MAX];
     struct remote_note *note = remote_note_new(&library->notes, name, span_make("", 0));
     if (!note)
         return 0;
@@ -490,23 +455,29 @@ uint64_t remote_library_merge(struct remote_library *library, struct span name, 
     return id;
 }
 
+struct dropping {
+    enum ext_host_kind kind;
+    uint64_t id;
+};
+
 /* Who is not up does not have it. */
 static int drop_now(void *arg, struct ext_host *host, uint64_t generation) {
-    const uint64_t *id = arg;
+    const struct dropping *drop = arg;
     struct ext_host_message answer;
-    const struct ext_host_message request = {.kind = EXT_HOST_GO_DROP, .numbers = {*id}};
+    const struct ext_host_message request = {.kind = drop->kind, .numbers = {drop->id}};
     return ext_host_call(host, &request, &answer, clock_mono_ns() + 10 * NS_PER_S);
 }
 
 void remote_library_drop(struct remote_library *library, uint64_t id) {
+    struct dropping drop = {library->options.kind->drop, id};
     bool note = remote_notes_drop(&library->notes, id);
     pthread_mutex_lock(&library->lock); /* a link that is in the list is not closed */
     for (const struct generation *of = library->generations; of; of = of->next)
         remote_link_forget_config(of->link, id);
     pthread_mutex_unlock(&library->lock);
-    if (note && supervisor_call(library->supervisor, 0, drop_now, &id) < 0)
-        LOG(log_golang, LOG_DEBUG, "library %s: no process to drop a configuration of",
-            library->options.library->id);
+    if (note && supervisor_call(library->supervisor, 0, drop_now, &drop) < 0)
+        LOG(*library->options.kind->log, LOG_DEBUG,
+            "library %s: no process to drop a configuration of", library->options.id);
 }
 
 /* ---- for Ps ---- */

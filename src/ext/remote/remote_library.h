@@ -1,9 +1,10 @@
-/* remote_library: a Go library that runs in a host process (isolation: PROCESS), as the proxy knows it: what it was
+/* remote_library: a library that runs in a host process (isolation: PROCESS), as the proxy knows it: what it was
  * configured with, so that a new process can be told everything again, and the link to the one that is up.
  *
- * Configurations have ids of ours, which mean the same to each process that comes: the host keeps Go's beside them.
+ * Configurations have ids of ours, which mean the same to each process that comes: the host keeps its own beside them.
+ * What differs between libraries in Go and others is in struct remote_library_kind.
  *
- * Ownership  A library is for the life of the process, like struct go_library, which has it.
+ * Ownership  A library is for the life of the process.
  * Threads    remote_library_*: any real thread that may block (blocking_call), unless said otherwise. */
 #pragma once
 #include "base/clock.h"
@@ -11,16 +12,37 @@
 #include "ext/remote/supervisor.h"
 #include "rt/sync.h"
 
-struct go_library;
-struct sandbox_options;
+struct log_component;
 struct remote_lane;
 struct remote_library;
+struct remote_note;
+struct sandbox_options;
+
+enum { REMOTE_SAID_MAX = 1024 };
+
+/* What a host process is told of a library; on the thread of its generation. */
+struct remote_library_kind {
+    struct log_component *log BORROWED_BY(program);
+    bool of_coroutines;      /* as of struct remote_link_options */
+    const char *stat_prefix; /* as of struct supervisor_options */
+    enum ext_host_ending when_stuck;
+    /* The requests for that (ext_host_wire.h): {log level} and descriptors; {id}; {ms}. */
+    enum ext_host_kind serve, drop, stop;
+    /* Loads it, from a copy of its file. 0 with *abilities, a number that remote_lane_abilities gives back; or -errno, and
+     * why in words (SUPERVISOR_WHY_MAX). */
+    int (*load)(const void *arg, int file, struct ext_host *host, int64_t deadline_ns,
+                uint64_t *abilities, char *why);
+    /* One configuration. 0; 1: it is refused, with what was said (REMOTE_SAID_MAX); -errno: the process is of no use. */
+    int (*configure)(struct ext_host *host, const struct remote_note *note, int64_t deadline_ns,
+                     char *said);
+};
 
 struct remote_library_options {
-    struct go_library *library BORROWED_BY(program);
-    uint32_t seats; /* announced to the SDK */
-    struct span gogc, memory_limit;
-    int64_t start_timeout_ns; /* dlopen, init, and each configuration */
+    const char *id, *path; /* live as long as the process */
+    const struct remote_library_kind *kind BORROWED_BY(program);
+    const void *arg BORROWED_BY(program); /* of `load` */
+    uint32_t seats;                       /* announced to it */
+    int64_t start_timeout_ns;             /* dlopen, init, and each configuration */
     int64_t callback_timeout_ns;
     struct restart_settings restarts;
     const struct sandbox_options *sandbox; /* copied */
@@ -29,13 +51,20 @@ struct remote_library_options {
 /* Starts its process, and waits until it is up. NULL and why in words (SUPERVISOR_WHY_MAX). */
 struct remote_library *remote_library_new(const struct remote_library_options *options, char *why);
 
-/* The plugin's Parse. The id; 0: it refused, with what it said (GO_LIBRARY_WHY_MAX). name lives as long as the process. */
-uint64_t remote_library_parse(struct remote_library *library, struct span name BORROWED_BY(program),
-                              struct span bytes, bool is_route, char *said);
+struct remote_config {
+    struct span name BORROWED_BY(program); /* of the plugin in it */
+    struct span bytes;
+    bool is_route;
+    uint64_t parent; /* of a route's, where the kind wants it: the filter's own */
+    uint64_t stack_bytes;
+};
+/* A configuration is read. The id; 0: it is refused, with what was said (REMOTE_SAID_MAX). */
+uint64_t remote_library_configure(struct remote_library *library,
+                                  const struct remote_config *config, char *said);
 /* The plugin's Merge. With no process up it is done by the next one. The id; 0: memory is short. */
 uint64_t remote_library_merge(struct remote_library *library, struct span name BORROWED_BY(program),
                               uint64_t parent, uint64_t child);
-/* destroyConfig. */
+/* Nobody has it any more. */
 void remote_library_drop(struct remote_library *library, uint64_t id);
 
 /* Its file has been replaced, perhaps, or is to be loaded anew: a process of it is prepared beside the current one, is told of

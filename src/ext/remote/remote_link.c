@@ -67,7 +67,10 @@ struct remote_lane {
     struct wait_queue returns; /* who waits for a seat */
     struct timer watch;        /* armed while calls are open */
     uint32_t open;             /* calls of this P that have not returned */
-    uint32_t senders;          /* that wait for room */
+    bool pinged;               /* its seat, at ping_at of the ring, since ping_ns */
+    uint64_t ping_at;
+    int64_t ping_ns;
+    uint32_t senders; /* that wait for room */
     struct remote_out scratch;
     char *record; /* a copy of what the host says now */
     size_t record_room;
@@ -76,6 +79,7 @@ struct remote_lane {
 
 struct remote_link {
     struct remote_link_options options;
+    uint64_t abilities;
     struct remote_shm *shm;
     struct remote_metrics metrics;
     struct remote_seat *seats;
@@ -136,8 +140,10 @@ int remote_link_new(const struct remote_link_options *options, struct remote_lin
         lane->open_post.fn = lane_opened;
         lane->close_post.fn = lane_closed;
     }
-    const struct remote_shm_layout layout = {
-        .seat_count = options->seats, .p_count = p_count, .slot_count = SLOTS};
+    const struct remote_shm_layout layout = {.seat_count = options->seats,
+                                             .p_count = p_count,
+                                             .slot_count = SLOTS,
+                                             .seats_have_bells = options->of_coroutines};
     link->seats = seats_new(options->seats);
     int err = link->seats ? remote_shm_new(&layout, &link->shm) : -ENOMEM;
     if (err) {
@@ -150,6 +156,14 @@ int remote_link_new(const struct remote_link_options *options, struct remote_lin
 
 struct remote_shm *remote_link_shm(struct remote_link *link) {
     return link->shm;
+}
+
+void remote_link_set_abilities(struct remote_link *link, uint64_t abilities) {
+    link->abilities = abilities;
+}
+
+uint64_t remote_lane_abilities(const struct remote_lane *lane) {
+    return lane->link->abilities;
 }
 
 void remote_link_open(struct remote_link *link) {
@@ -195,7 +209,7 @@ static void end_host(struct remote_lane *lane, const char *why) {
 static void break_lane(struct remote_lane *lane) {
     const struct remote_link_options *options = &lane->link->options;
     if (!lane->broken)
-        LOG(log_golang, LOG_ERROR,
+        LOG(*options->log, LOG_ERROR,
             "library %s: its host process says what no host of ours does, and is ended",
             options->library);
     lane->broken = true;
@@ -222,6 +236,8 @@ static bool is_blocked(const struct remote_seat *seat, int64_t now_ns) {
 static uint32_t choose_seat(const struct remote_lane *lane, bool wary) {
     const struct remote_link *link = lane->link;
     uint32_t count = link->options.seats, share = count / link->p_count, best = NONE, fewest = NONE;
+    if (link->options.of_coroutines)
+        return lane->p % count;
     int64_t now_ns = rt_now_ns();
     for (uint32_t i = 0; i < count; i++) {
         uint32_t number = (lane->p * share + i) % count;
@@ -342,10 +358,29 @@ static void call_returned(struct remote_lane *lane, struct entry *entry, uint64_
     lane->open--;
     remote_port_expect_less(&lane->port, 1);
     wait_queue_wake_all(&lane->returns);
-    if (entry->party)
+    if (entry->party && entry->party->plugin)
         go_plugin_called(entry->party->plugin, lane->p, took_ns, REMOTE_BLOCKED_NS);
     else if (!entry->open)
         free_entry(lane, entry);
+}
+
+/* Ps of a host read their rings in each round, unless what they run does not come back. In a full ring there is something
+ * else to be read. */
+static void look_for_reader(struct remote_lane *lane, int64_t now_ns) {
+    const struct remote_link *link = lane->link;
+    uint32_t seat = lane->p % link->options.seats;
+    struct remote_ring_out *ring = remote_shm_seat_out(link->shm, seat);
+    if (lane->pinged && !remote_ring_out_was_taken(ring, lane->ping_at)) {
+        if (now_ns - lane->ping_ns >= link->options.callback_timeout_ns)
+            end_host(lane, "a function that does not return");
+        return;
+    }
+    lane->pinged = true;
+    lane->ping_ns = now_ns;
+    lane->ping_at = remote_ring_out_position(ring);
+    int err = remote_port_put(&lane->port, seat, REMOTE_PING, span_make("", 0));
+    if (err && err != -EAGAIN)
+        break_lane(lane);
 }
 
 static void look_for_stuck(struct timer *timer) {
@@ -354,7 +389,9 @@ static void look_for_stuck(struct timer *timer) {
     int64_t now_ns = rt_now_ns();
     if (lane->open == 0 || lane->broken)
         return;
-    for (uint32_t i = 0; i < link->options.seats; i++) {
+    if (link->options.of_coroutines)
+        look_for_reader(lane, now_ns);
+    for (uint32_t i = 0; i < link->options.seats && !link->options.of_coroutines; i++) {
         const struct remote_seat *seat = &link->seats[i];
         if (is_blocked(seat, now_ns) &&
             now_ns - atomic_load_explicit(&seat->since_ns, memory_order_relaxed) >=
@@ -424,12 +461,32 @@ int remote_lane_send(struct remote_party *party, enum remote_kind kind, struct s
         party->sent = true;
         party->sent_at = position;
     }
-    if (!err && (kind == REMOTE_LEND || kind == REMOTE_LOG))
+    if (!err && remote_kind_is_call(kind))
         call_begins(party);
     return err;
 }
 
 /* ---- what the host says ---- */
+
+bool remote_lane_returned(struct remote_party *party) {
+    if (entry_of(party)->open == 0)
+        return false;
+    call_returned(party->lane, entry_of(party), 0);
+    return true;
+}
+
+/* Of who has left it is void. That its call has returned is known to who waits for it alone: nobody leaves before. */
+static int record_of(struct remote_lane *lane, enum remote_kind kind, struct span record) {
+    uint64_t number;
+    if (record.len < sizeof number)
+        return -EPROTO;
+    memcpy(&number, record.ptr, sizeof number);
+    const struct entry *entry = find(lane, number);
+    if (!entry || !entry->party)
+        return 0;
+    return entry->party->itab->hear ? entry->party->itab->hear(entry->party, kind, record)
+                                    : -EPROTO;
+}
 
 static int result(struct remote_lane *lane, struct span record, bool of_log) {
     struct remote_result result;
@@ -494,11 +551,12 @@ static int metric(struct remote_lane *lane, struct span record) {
     return err;
 }
 
-static int text(struct span record) {
+static int text(const struct remote_lane *lane, struct span record) {
     struct remote_text text;
     int err = remote_read_text(record, &text);
     if (!err)
-        LOG(log_golang, (enum log_level)text.level, "%.*s", (int)text.text.len, text.text.ptr);
+        LOG(*lane->link->options.log, (enum log_level)text.level, "%.*s", (int)text.text.len,
+            text.text.ptr);
     return err;
 }
 
@@ -513,7 +571,10 @@ int remote_lane_hear(struct remote_lane *lane, uint32_t kind, struct span record
     case REMOTE_METRIC:
         return metric(lane, record);
     case REMOTE_TEXT:
-        return text(record);
+        return text(lane, record);
+    case REMOTE_RETURN:
+    case REMOTE_WANT:
+        return record_of(lane, (enum remote_kind)kind, record);
     default:
         return -EPROTO;
     }
@@ -546,8 +607,8 @@ static void lane_opened(struct rt_post *post) {
     const struct remote_link_options *options = &lane->link->options;
     int err = remote_port_open(&lane->port, lane->link->shm, on_record, on_broken);
     if (err) {
-        LOG(log_golang, LOG_ERROR, "library %s: no way to its host process: %s", options->library,
-            strerror(-err));
+        LOG(*options->log, LOG_ERROR, "library %s: no way to its host process: %s",
+            options->library, strerror(-err));
         end_host(lane, "no descriptor for its bell");
         return;
     }

@@ -20,6 +20,7 @@
 #include "ext/remote/remote_party.h"
 #include "ext/remote/shm.h"
 
+struct log_component;
 struct remote_lane;
 struct remote_link;
 struct supervisor;
@@ -33,6 +34,10 @@ struct remote_link_options {
     uint32_t seats;
     int64_t callback_timeout_ns;           /* RT_FOREVER: none */
     const char *library BORROWED_BY(link); /* for the log */
+    struct log_component *log BORROWED_BY(program);
+    /* Its seats are Ps of a host that runs coroutines, and wait for nothing: a party has its own P's seat, and one is stuck
+     * that reads nothing for callback_timeout_ns while calls are open. Else a seat is a thread that a call holds. */
+    bool of_coroutines;
     /* On each P, as a scheduler callback: from now on the lane may be used; it is no more. */
     void (*opened)(void *arg, unsigned p, struct remote_lane *lane);
     void (*closed)(void *arg, unsigned p, struct remote_lane *lane);
@@ -44,6 +49,9 @@ struct remote_link_options {
 /* 0 or -errno. */
 MUST_CHECK int remote_link_new(const struct remote_link_options *options, struct remote_link **out);
 struct remote_shm *remote_link_shm(struct remote_link *link);
+/* What its library said of itself (remote_library.h). Before it is open. */
+void remote_link_set_abilities(struct remote_link *link, uint64_t abilities);
+uint64_t remote_lane_abilities(const struct remote_lane *lane);
 /* The process is up: all Ps hear of it. */
 void remote_link_open(struct remote_link *link);
 /* Another one is current: when the last exchange that this one knows is over, it may end (supervisor_retire). */
@@ -71,5 +79,7 @@ MUST_CHECK int remote_lane_await_return(struct remote_lane *lane, int64_t deadli
  * -ETIMEDOUT while the ring was full. Parks then. */
 MUST_CHECK int remote_lane_send(struct remote_party *party, enum remote_kind kind,
                                 struct span payload, int64_t deadline_ns);
+/* A call of the party has returned, of which no RESULT tells. False: it has none open, which no host of ours says. */
+MUST_CHECK bool remote_lane_returned(struct remote_party *party);
 /* Empty: for one message of who does not park in between. */
 struct remote_out *remote_lane_scratch(struct remote_lane *lane);

@@ -29,13 +29,25 @@ enum remote_kind {
     REMOTE_BODY, /* bytes that belong to the next LEND of its side, which is too large for one record */
     REMOTE_LOG,
     REMOTE_END,
+    REMOTE_PING, /* nothing: that it was taken says that somebody reads */
+    /* What calls of filters in C are made of: remote_call.h. */
+    REMOTE_CALL,
+    REMOTE_GIVE,
+    REMOTE_CANCEL,
     /* From the host, on a P's ring. */
     REMOTE_RESULT = 16,
     REMOTE_LOGGED,
     REMOTE_ASK,
     REMOTE_METRIC,
     REMOTE_TEXT,
+    REMOTE_RETURN, /* remote_call.h, as the next one */
+    REMOTE_WANT,
 };
+
+/* Is it one that the host answers when it has returned? */
+static inline bool remote_kind_is_call(enum remote_kind kind) {
+    return kind == REMOTE_LEND || kind == REMOTE_LOG || kind == REMOTE_CALL;
+}
 
 /* ---- writing and reading ---- */
 

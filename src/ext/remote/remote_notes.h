@@ -19,7 +19,8 @@ struct remote_note {
     bool is_merge, is_route;
     _Atomic bool accepted; /* by some process */
     struct span name;
-    uint64_t parent, child; /* of a merge */
+    uint64_t parent, child; /* of a merge; parent also of a route's (struct remote_config) */
+    uint64_t stack_bytes;
     unsigned readers;
     _Atomic bool dropped; /* nobody new is told */
     size_t len;

@@ -19,6 +19,8 @@ struct remote_party_itab {
     /* A question about it; what the answer's text is borrowed from is *memory, for the caller to free. */
     void (*answer)(struct remote_party *party, const struct remote_ask *ask, size_t room,
                    struct remote_answer *answer, void **memory);
+    /* Any other record that begins with its number. */
+    int (*hear)(struct remote_party *party, enum remote_kind kind, struct span record);
     /* It has no lane any more: what it has of the host's is given back. */
     void (*left)(struct remote_party *party);
     /* Behind left: the host is gone, and heard of it or not (`lost`, `unheard`). Wakes its coroutines. */
@@ -27,7 +29,7 @@ struct remote_party_itab {
 
 struct remote_party {
     const struct remote_party_itab *itab;
-    struct go_plugin *plugin; /* whose calls are counted */
+    struct go_plugin *plugin; /* whose calls are counted; NULL: they are not */
     struct remote_lane *lane; /* NULL: the host has not heard of it, or is gone */
     uint64_t number;
     uint32_t seat;

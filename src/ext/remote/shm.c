@@ -28,13 +28,12 @@
 #define MFD_NOEXEC_SEAL 0x0008U
 #endif
 
-enum { LAYOUT_VERSION = 1 };
-static const uint64_t head_magic = 0x53687243696c5331ULL;
+static const uint64_t head_magic = 0x53687243696c5332ULL; /* of this layout */
 
 /* What the file begins with, and what is sent with the descriptors. */
 struct shm_head {
     uint64_t magic;
-    uint32_t version, words_size, slot_size; /* as this build has them */
+    uint32_t words_size, slot_size; /* as this build has them */
     struct remote_shm_layout layout;
     uint64_t file_size;
 };
@@ -61,21 +60,26 @@ static uint64_t p_ring_offset(const struct remote_shm_layout *layout, uint32_t p
     return seat_ring_offset(layout, layout->seat_count) + p * remote_ring_span(layout->p_ring_size);
 }
 
+/* Of the Ps, then of the seats. */
+static uint32_t bell_count(const struct remote_shm_layout *layout) {
+    return layout->p_count + (layout->seats_have_bells ? layout->seat_count : 0);
+}
+
 static bool layout_is_valid(const struct remote_shm_layout *layout) {
     return layout->seat_count >= 1 && layout->seat_count <= REMOTE_SEATS_MAX &&
            layout->p_count >= 1 && layout->p_count <= REMOTE_PS_MAX && layout->slot_count >= 1 &&
-           layout->slot_count <= REMOTE_SLOTS_MAX &&
+           layout->slot_count <= REMOTE_SLOTS_MAX && layout->seats_have_bells <= 1 &&
+           1 + bell_count(layout) <= REMOTE_SHM_FDS_MAX &&
            remote_ring_size_is_valid(layout->seat_ring_size) &&
            remote_ring_size_is_valid(layout->p_ring_size);
 }
 
 static_assert(sizeof(struct shm_head) ==
-                  2 * sizeof(uint64_t) + 3 * sizeof(uint32_t) + sizeof(struct remote_shm_layout),
+                  2 * sizeof(uint64_t) + 2 * sizeof(uint32_t) + sizeof(struct remote_shm_layout),
               "heads are compared as bytes: no padding");
 
 static struct shm_head head_of(const struct remote_shm_layout *layout) {
     return (struct shm_head){.magic = head_magic,
-                             .version = LAYOUT_VERSION,
                              .words_size = sizeof(struct remote_ring_words),
                              .slot_size = REMOTE_SLOT_SIZE,
                              .layout = *layout,
@@ -97,7 +101,7 @@ void remote_shm_free(struct remote_shm *shm) {
     uint32_t out_count = shm->is_host ? shm->layout.p_count : shm->layout.seat_count;
     for (uint32_t i = 0; shm->outs && i < out_count; i++)
         remote_ring_out_fini(&shm->outs[i]);
-    for (uint32_t i = 0; shm->bells && i < shm->layout.p_count; i++)
+    for (uint32_t i = 0; shm->bells && i < bell_count(&shm->layout); i++)
         if (shm->bells[i] >= 0)
             (void)close(shm->bells[i]);
     unmap_rings(shm->seat_rings, shm->layout.seat_count);
@@ -126,9 +130,9 @@ static struct remote_shm *alloc(const struct remote_shm_layout *layout, bool is_
     (void)pthread_mutex_init(&shm->waiters_lock, NULL);
     shm->seat_rings = calloc(layout->seat_count, sizeof *shm->seat_rings);
     shm->p_rings = calloc(layout->p_count, sizeof *shm->p_rings);
-    shm->bells = malloc(layout->p_count * sizeof *shm->bells);
-    for (uint32_t p = 0; shm->bells && p < layout->p_count; p++)
-        shm->bells[p] = -1;
+    shm->bells = malloc(bell_count(layout) * sizeof *shm->bells);
+    for (uint32_t i = 0; shm->bells && i < bell_count(layout); i++)
+        shm->bells[i] = -1;
     if (!shm->seat_rings || !shm->p_rings || !shm->bells ||
         (is_host && remote_slots_init(shm) < 0)) {
         remote_shm_free(shm);
@@ -174,7 +178,9 @@ static int make_ends(struct remote_shm *shm) {
         if (shm->is_host)
             remote_ring_out_init(&outs[i], &shm->p_rings[i], shm->bells[i]);
         else
-            remote_ring_out_init(&outs[i], &shm->seat_rings[i], REMOTE_BELL_NONE);
+            remote_ring_out_init(&outs[i], &shm->seat_rings[i],
+                                 layout->seats_have_bells ? remote_shm_seat_bell(shm, i)
+                                                          : REMOTE_BELL_NONE);
     shm->outs = outs;
     if (!shm->is_host)
         return 0;
@@ -208,9 +214,9 @@ static int open_file(uint64_t size) {
 }
 
 static int open_bells(struct remote_shm *shm) {
-    for (uint32_t p = 0; p < shm->layout.p_count; p++) {
-        shm->bells[p] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        if (shm->bells[p] < 0)
+    for (uint32_t i = 0; i < bell_count(&shm->layout); i++) {
+        shm->bells[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (shm->bells[i] < 0)
             return -errno;
     }
     return 0;
@@ -247,8 +253,8 @@ int remote_shm_new(const struct remote_shm_layout *layout, struct remote_shm **o
 
 unsigned remote_shm_fds(const struct remote_shm *shm, int fds[REMOTE_SHM_FDS_MAX]) {
     fds[0] = shm->fd;
-    memcpy(fds + 1, shm->bells, shm->layout.p_count * sizeof *fds);
-    return 1 + shm->layout.p_count;
+    memcpy(fds + 1, shm->bells, bell_count(&shm->layout) * sizeof *fds);
+    return 1 + bell_count(&shm->layout);
 }
 
 /* ---- the host's ---- */
@@ -260,7 +266,7 @@ static int open_taken(const struct shm_head *said, const int *fds, uint32_t fd_c
     struct stat stat;
     int err = -EPROTO;
     uint32_t kept = 0;
-    if (!layout_is_valid(&said->layout) || fd_count != 1 + said->layout.p_count)
+    if (!layout_is_valid(&said->layout) || fd_count != 1 + bell_count(&said->layout))
         goto close_rest;
     struct shm_head expected = head_of(&said->layout);
     if (memcmp(&expected, said, sizeof expected) != 0)
@@ -272,7 +278,7 @@ static int open_taken(const struct shm_head *said, const int *fds, uint32_t fd_c
     if (!shm)
         goto close_rest;
     shm->fd = fds[0];
-    memcpy(shm->bells, fds + 1, said->layout.p_count * sizeof *shm->bells);
+    memcpy(shm->bells, fds + 1, bell_count(&said->layout) * sizeof *shm->bells);
     kept = fd_count;
     err = map_all(shm);
     if (err == 0 && memcmp(shm->head, &expected, sizeof expected) != 0)
@@ -325,6 +331,12 @@ struct remote_ring_out *remote_shm_seat_out(struct remote_shm *shm, uint32_t sea
 const struct remote_ring_memory *remote_shm_p_ring(const struct remote_shm *shm, uint32_t p) {
     ASSERT(p < shm->layout.p_count);
     return &shm->p_rings[p];
+}
+
+int remote_shm_seat_bell(const struct remote_shm *shm, uint32_t seat) {
+    ASSERT(seat < shm->layout.seat_count);
+    ASSERT(shm->layout.seats_have_bells);
+    return shm->bells[shm->layout.p_count + seat];
 }
 
 int remote_shm_p_bell(const struct remote_shm *shm, uint32_t p) {

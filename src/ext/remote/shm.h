@@ -7,8 +7,8 @@
  * bell), beside what else a host is told first (ext_host_wire.h); the host maps the same. Pages that nobody has touched
  * take no memory.
  *
- * Seats     Each is a thread of the host that reads its ring, remote_shm_seat_in; the proxy writes with
- *           remote_shm_seat_out.
+ * Seats     Each is a thread of the host that reads its ring, remote_shm_seat_in, or a P of the host with a bell, which
+ *           reads it by a struct remote_port; the proxy writes with remote_shm_seat_out.
  * Ps        Each reads its ring by a struct remote_port (port.h); the host writes with remote_shm_p_out. Host threads
  *           may wait for room there; Ps never wait but park.
  * Answers   A host thread that asks has a slot: claims it, asks by a record that names it, waits, reads, releases. The
@@ -25,13 +25,15 @@ enum {
     REMOTE_SEATS_MAX = 4096, /* more than there are threads in a sensible process */
     REMOTE_PS_MAX = 128, /* as RT_P_MAX; that many bells fit into one message (SCM_MAX_FD: 253) */
     REMOTE_SLOTS_MAX = 4096,
-    REMOTE_SHM_FDS_MAX = 1 + REMOTE_PS_MAX,
+    REMOTE_SHM_FDS_MAX = 253, /* the file and bells: as many as one message carries (SCM_MAX_FD) */
 };
 
 struct remote_shm_layout {
     uint32_t seat_count, p_count;
     uint32_t slot_count;                  /* host threads that may ask at a time */
     uint32_t seat_ring_size, p_ring_size; /* 0 in remote_shm_new: REMOTE_RING_SIZE */
+    uint32_t
+        seats_have_bells; /* 1: they are Ps of the host (remote_port_open_seat); 0: threads, which sleep on their rings */
 };
 
 struct remote_shm;
@@ -67,6 +69,7 @@ void remote_shm_answer(struct remote_shm *shm, uint32_t slot, size_t len);
 
 /* Of a seat; it tells Ps of room by itself. Its thread alone uses it. */
 struct remote_ring_in *remote_shm_seat_in(struct remote_shm *shm, uint32_t seat);
+int remote_shm_seat_bell(const struct remote_shm *shm, uint32_t seat); /* borrowed */
 /* To a P. */
 struct remote_ring_out *remote_shm_p_out(struct remote_shm *shm, uint32_t p);
 

@@ -39,6 +39,7 @@ static inline void fake_remote_host_open(struct fake_remote_host *host) {
         .seats = 1,
         .callback_timeout_ns = RT_FOREVER,
         .library = "fakes",
+        .log = &log_golang,
         .opened = fake_remote_opened,
         .closed = fake_remote_closed,
         .knows_config = fake_remote_knows_config,

@@ -111,6 +111,8 @@ static uint32_t take_slot(struct handle_table *table, unsigned shard_index) {
     if (shard->fresh == shard->fresh_end) {
         taken = shard->free;
         shard->free = table->slots[taken - 1].next;
+        if (shard->free) /* for the next make: it was used long ago, or ended by another thread */
+            __builtin_prefetch(&table->slots[shard->free - 1], 1);
         return taken;
     }
     taken = ++shard->fresh;

@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import resource
 import shutil
 import signal
@@ -131,6 +132,16 @@ def cpu_ticks(pid):
         user += int(fields[11])
         system += int(fields[12])
     return user, system
+
+
+def switches(pid):
+    """How often threads of a process tree that live now lost their core, because they waited or had to."""
+    total = 0
+    for member in process_tree(pid):
+        for status in pathlib.Path(f"/proc/{member}/task").glob("*/status"):
+            with contextlib.suppress(OSError):  # it has ended
+                total += sum(int(n) for n in re.findall(r"ctxt_switches:\s+(\d+)", status.read_text()))
+    return total
 
 
 def loopback(port):

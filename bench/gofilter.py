@@ -5,10 +5,12 @@
 Each server has a listener without a filter and one for each case, and stays up; rounds go from one to
 the next. What is added is the CPU time per request of a case less that of the same requests without a filter,
 of the same round; which of a server's listeners is first moves on. The origin sees whether each request came as
-the filter was to make it, body and all (bench/native/filter_origin.c). The floor is the SDK's own work: a program that
-calls the same Go library as a proxy has to, and does nothing else (bench/native/go_floor.c); floor_body has a body in
-the response, as all requests here have, and so a call more. envoy_module is a library
-in C (bench/native/envoy_module.c): what an SDK for dynamic modules adds to that is not in it.
+the filter was to make it, body and all (bench/native/filter_origin.c). The floors are the SDK's and Go's own work: a
+program that calls the same Go library as a proxy has to, and does nothing else (bench/native/go_floor.c). floor_body
+has a body in the response, as all requests here have, and so two calls more; floor_64k also that of a request, in two
+pieces. floor_hop_N decides in a goroutine, with N requests under way: what a request pays for switches of threads
+depends on how many of them one wake-up serves. envoy_module is a library in C (bench/native/envoy_module.c): what an
+SDK for dynamic modules adds to that is not in it.
 
   header_get_set      gets a request header and sets one
   body_read_4k        has a body of 4 KiB in its hands, whole
@@ -20,7 +22,8 @@ in C (bench/native/envoy_module.c): what an SDK for dynamic modules adds to that
   blocked             how late others' requests are (p99.9) while a filter sleeps for a second in every worker, over
                       the same without (bench/_gofilter_blocked.py)
 
-Beside the times: what Sluice counts of a case, per request: calls of Go, calls by Go, bytes copied between them.
+Beside the times: how often threads lose their core; and what Sluice counts of a case, per request: calls of Go, calls
+by Go, bytes copied between them.
 """
 
 import functools
@@ -35,19 +38,26 @@ from _gofilter_servers import CASES, KIB, Lineup
 from _gofilter_start import start_ms
 from _load import case, http_asker
 from _options import Options, need_tools
-from _servers import ROOT, SLUICE, SMALL_BYTES, Farm, compiled, cpu_clock
+from _servers import ROOT, SLUICE, SMALL_BYTES, Farm, compiled, cpu_clock, switches
 from _turns import chosen, run, take_turns
 
-NAMES = ("sluice", "envoy", "envoy_module", "nginx", "floor", "floor_body")
 ROUNDS, SECONDS, QUICK_S = 15, 1.0, 0.1
 WARM_UP_REQUESTS = 2000
-FLOOR = "header_get_set"  # what the floors are of
-FLOORS = {"floor": [], "floor_body": [SMALL_BYTES]}  # what go_floor is told
+# Of a case: what go_floor is told of bodies and of requests under way.
+FLOORS = {
+    "floor": ("header_get_set", []),
+    "floor_body": ("header_get_set", [SMALL_BYTES]),
+    "floor_64k": ("body_untouched_64k", [SMALL_BYTES, 2]),
+    "floor_hop_1": ("async_hop", [SMALL_BYTES, 0, 1]),
+    "floor_hop_8": ("async_hop", [SMALL_BYTES, 0, 8]),
+    "floor_hop_64": ("async_hop", [SMALL_BYTES, 0, 64]),
+}
 FLOOR_COUNT, FLOOR_QUICK = 100_000, 2000
+NAMES = ("sluice", "envoy", "envoy_module", "nginx", *FLOORS)
 STARTS = 9
 Aim, Limit = _report.Aim, _report.Limit
 PEERS = ("envoy", "envoy_module", "nginx")
-AIMS = [Aim("added_us_header_get_set", "floor", 1.3), Aim("added_us_header_get_set", "floor_body", None)]
+AIMS = [Aim(f"added_us_{name}", floor, 1.3 if floor == "floor" else None) for floor, (name, _) in FLOORS.items()]
 AIMS += [Aim(f"added_us_{name}", peer, None) for name in CASES for peer in PEERS]
 # Of one case to another: a round of both is of the same turn.
 OWN_AIMS = {"chain_of_five": 5.0, "body_untouched_64k": 1.1}
@@ -77,12 +87,13 @@ def library(folder):
 
 
 def cost(farm, server, path, post, **how):
-    """CPU microseconds per request, and how busy the server was: of one worker, 1 is all it can."""
+    """Per request: CPU microseconds, and switches of threads. And how busy the server was: of one worker, 1 is all."""
     with http_asker(farm, server, path, post=post, **how) as asker:
-        before = cpu_clock(server.pid)
+        switched, before = switches(server.pid), cpu_clock(server.pid)
         said = asker.go()
         took = cpu_clock(server.pid) - before
-        return took * 1e6 / said["requests"], took / said["seconds"]
+        switched = switches(server.pid) - switched
+        return took * 1e6 / said["requests"], switched / said["requests"], took / said["seconds"]
 
 
 def size(post):
@@ -90,7 +101,8 @@ def size(post):
 
 
 def added(lineup, names, floors, options):
-    """Results: what requests cost without a filter, and what each case adds; and how busy the servers were."""
+    """Results: what requests cost without a filter, and what each case adds; switches of threads; and how busy the
+    servers were."""
     posts = sorted({CASES[name].post for name in names})
     # A run is (listener, path, post).
     plain = {post: ("none", "/", post) for post in posts}
@@ -117,24 +129,25 @@ def added(lineup, names, floors, options):
         """{who: of each round} of what `cost` says."""
         return {who: [said[place] for said in taken[one]] for who, taken in costs.items() if one in taken}
 
-    found, busy = [], []
+    found, switched, busy = [], [], []
 
-    def tell(what, one, rows):
+    def tell(what, one, rows, of_floors):
         found.append(case(what, "us/request", True, rows, float))
-        busy.append(case(f"busy_{what}", "of a worker", False, figures(one, 1), float))
+        switched.append(case(f"switches_{what}", "per request", True, figures(one, 1) | of_floors, float))
+        busy.append(case(f"busy_{what}", "of a worker", False, figures(one, 2), float))
 
     for post in posts:
-        tell(f"without_us_{size(post)}", plain[post], figures(plain[post], 0))
+        tell(f"without_us_{size(post)}", plain[post], figures(plain[post], 0), {})
     for name in names:
         without = figures(plain[CASES[name].post], 0)
         rows = {
             who: [a - b for a, b in zip(rounds, without[who], strict=True)]
             for who, rounds in figures(filtered[name], 0).items()
         }
-        if name == FLOOR:
-            rows |= {who: [ns / 1e3 for ns in floor.cpu] for who, floor in floors.items()}
-        tell(f"added_us_{name}", filtered[name], rows)
-    return found, busy
+        its = {who: floor for who, floor in floors.items() if floor.case == name}
+        rows |= {who: [ns / 1e3 for ns in floor.cpu] for who, floor in its.items()}
+        tell(f"added_us_{name}", filtered[name], rows, {who: floor.switches for who, floor in its.items()})
+    return found, [*switched, *busy]
 
 
 def counted(lineup, names):
@@ -169,33 +182,36 @@ def parse():
 
 
 class Floor:
-    """go_floor, turn by turn, on the core of what is measured."""
+    """go_floor, turn by turn, on the core of what is measured, with as many Ps for Go as the proxy tells it."""
 
-    def __init__(self, path, cores, quick, options):
+    def __init__(self, path, cores, quick, case, options):
         count = FLOOR_QUICK if quick else FLOOR_COUNT
-        self.cores = cores
-        self.command = [compiled("go_floor.c", "-rdynamic", "-ldl"), path, "headers", count, *options]
-        self.cpu = []
+        self.cores, self.case = cores, case
+        program = compiled("go_floor.c", "-rdynamic", "-ldl")
+        self.command = [program, path, CASES[case].plugin, count, *options]
+        self.env = {"GOMAXPROCS": str(len(cores) + 1)}
+        self.cpu, self.switches = [], []
 
     def turn(self):
-        _, cpu, requests = run(self.command, cores=self.cores)
+        _, cpu, requests, switched = run(self.command, self.env, self.cores)
         self.cpu.append(cpu / requests)
+        self.switches.append(switched / requests)
 
 
 def main():
     options = parse()
     need_tools("gofilter", "go")
-    results, busy, counts, others = [], [], [], []
+    results, beside, counts, others = [], [], [], []
     with tempfile.TemporaryDirectory(prefix="sluice-gofilter-") as folder, Farm() as farm:
         lineup = Lineup(farm, library(folder), [name for name in options.only if name not in FLOORS])
         names = [name for name in options.case if name in CASES]
         if names:
             floors = {
-                name: Floor(library(folder), farm.measured, options.quick, told)
-                for name, told in FLOORS.items()
-                if name in options.only
+                name: Floor(library(folder), farm.measured, options.quick, of, told)
+                for name, (of, told) in FLOORS.items()
+                if name in options.only and of in names
             }
-            results, busy = added(lineup, names, floors, options)
+            results, beside = added(lineup, names, floors, options)
         if "sluice" in lineup.servers:
             counts = counted(lineup, names)
         if "start" in options.case:
@@ -205,11 +221,11 @@ def main():
             others.append(case("start_ms", "ms", True, rows, float))
         if "blocked" in options.case and "sluice" in lineup.servers:
             others += blocked(lineup, options)
-    publish(options, results, busy, counts, others)
+    publish(options, results, beside, counts, others)
 
 
-def publish(options, results, busy, counts, others):
-    everything = [*results, *busy, *counts, *others]
+def publish(options, results, beside, counts, others):
+    everything = [*results, *beside, *counts, *others]
     ratios = _report.ratios(results, ["sluice"], AIMS)
     for name, limit in OWN_AIMS.items():
         ratios += _report.ratios([own(results)], [name], [Aim("sluice_added_us", "header_get_set", limit)])
@@ -225,7 +241,7 @@ def publish(options, results, busy, counts, others):
         "limits": limits,
     }
     if results:
-        _report.print_results([*results, *busy], [name for name in NAMES if name in options.only])
+        _report.print_results([*results, *beside], [name for name in NAMES if name in options.only])
     if counts:
         _report.print_results(counts, list(COUNTERS))
     for columns in dict.fromkeys(tuple(result["values"]) for result in others):  # those of the same columns together

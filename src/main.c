@@ -2,12 +2,16 @@
 #include <unistd.h>
 
 #include "admin/symbols.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "config/config.h"
 #include "ext/host/ext_host.h"
 #include "ext/go/go_environ.h"
 #include "options.h"
 #include "server.h"
+#include "supervise/notify.h"
+#include "supervise/supervise.h"
+#include "supervise/worker_link.h"
 #include "tool/filter_test.h"
 
 static bool set_logs(const struct options *options) {
@@ -33,6 +37,24 @@ static bool set_logs(const struct options *options) {
     if (rc != 0)
         fprintf(stderr, "sluice: --log-path '%s': %s\n", options->log_path, strerror(-rc));
     return rc == 0;
+}
+
+/* The exit code of the process. */
+static int serve(const struct options *options, char **argv) {
+    const bool is_worker = worker_link_is_asked();
+    if (options->mode == MODE_SERVE)
+        notify_take();
+    if (options->mode == MODE_SERVE && options->supervise && !is_worker) {
+        const struct supervise_options supervised = {
+            .argv = argv, .patience_ns = options->hang_time_s * NS_PER_S};
+        return supervise_run(&supervised);
+    }
+    int err = is_worker ? worker_link_open() : 0;
+    if (err) {
+        fprintf(stderr, "sluice: the supervisor cannot be understood: %s\n", strerror(-err));
+        return 1;
+    }
+    return server_run(options);
 }
 
 int main(int argc, char **argv) {
@@ -65,7 +87,7 @@ int main(int argc, char **argv) {
     }
     if (!set_logs(&options))
         return 1;
-    int code = server_run(&options);
+    int code = serve(&options, argv);
     /* Threads of Go libraries go on running until the end, so nothing is torn down under them. */
     fflush(stdout);
     return code;

@@ -12,7 +12,8 @@
 #include "rt/rt.h"
 
 enum {
-    DRAIN_TIME_DEFAULT_S = 600,       /* Envoy's */
+    DRAIN_TIME_DEFAULT_S = 600, /* Envoy's */
+    HANG_TIME_DEFAULT_S = 30,
     FLUSH_INTERVAL_DEFAULT_MS = 1000, /* Envoy's is 10 s; people look at logs sooner */
 };
 static const long heap_rate_max = 1L << 40; /* beyond a terabyte nothing is sampled anyway */
@@ -41,6 +42,8 @@ enum option_id {
     OPT_HEAP_SPIKE_DIR,
     OPT_NO_PROBE,
     OPT_ISOLATE,
+    OPT_SUPERVISE,
+    OPT_HANG_TIME,
     OPT_INERT_VALUE,
     OPT_INERT,
 };
@@ -68,6 +71,8 @@ static const struct option long_options[] = {
     {"descriptor-set", required_argument, NULL, OPT_DESCRIPTOR_SET},
     {"no-probe", no_argument, NULL, OPT_NO_PROBE},
     {"isolate-extensions", no_argument, NULL, OPT_ISOLATE},
+    {"supervise", no_argument, NULL, OPT_SUPERVISE},
+    {"hang-time-s", required_argument, NULL, OPT_HANG_TIME},
     {"print-config-docs", no_argument, NULL, OPT_PRINT_DOCS},
     {"print-config-schema", no_argument, NULL, OPT_PRINT_SCHEMA},
     {"heap-spike", required_argument, NULL, OPT_HEAP_SPIKE},
@@ -112,6 +117,11 @@ static const char help_text[] =
     "      --memory-limit SIZE|auto|off     near it let memory go, then hold requests back, then\n"
     "                                   answer 503; e.g. 512MiB; auto: the cgroup's limit (off);\n"
     "                                   also SLUICE_MEMORY_LIMIT\n"
+    "      --supervise                  serve in a process of its own, which is started again "
+    "when\n"
+    "                                   it ends or hangs; no connection is refused meanwhile\n"
+    "      --hang-time-s N              with --supervise: it hangs when a processor of its does\n"
+    "                                   not turn for so long (30)\n"
     "      --admin-address-path FILE    write the admin's address there once it listens\n"
     "Memory\n"
     "      --heap-profile-rate BYTES    heap profile: sample one byte in so many (524288)\n"
@@ -135,7 +145,9 @@ static const char help_text[] =
     "--parent-shutdown-time-s --drain-strategy --disable-hot-restart\n"
     "--reject-unknown-dynamic-fields --ignore-unknown-dynamic-fields\n"
     "\n"
-    "SIGTERM drains and ends, a second one ends at once; SIGUSR1 opens log files again.\n";
+    "SIGTERM drains and ends, a second one ends at once; SIGUSR1 opens log files again.\n"
+    "SIGUSR2, with --supervise, replaces the process that serves by one of the program and the\n"
+    "configuration as they are on disk then.\n";
 
 static void fail(struct options *out, const char *what, const char *value, const char *right) {
     fprintf(stderr, "sluice: %s '%s': %s\n", what, value, right);
@@ -268,6 +280,15 @@ static void take(struct options *out, int id, const char *value) {
     case OPT_ISOLATE:
         out->isolate_extensions = true;
         break;
+    case OPT_SUPERVISE:
+        out->supervise = true;
+        break;
+    case OPT_HANG_TIME:
+        if (parse_number(value, 1, 86400, &number))
+            out->hang_time_s = number;
+        else
+            fail(out, "--hang-time-s", value, "must be a number of seconds");
+        break;
     case OPT_ADMIN_ADDRESS_PATH:
         out->admin_address_path = value;
         break;
@@ -325,6 +346,7 @@ void options_parse(int argc, char **argv, struct options *out) {
                             .heap_spike = spike_rule_default(),
                             .io = RT_IO_AUTO,
                             .drain_time_s = DRAIN_TIME_DEFAULT_S,
+                            .hang_time_s = HANG_TIME_DEFAULT_S,
                             .flush_interval_ms = FLUSH_INTERVAL_DEFAULT_MS,
                             .heap_profile_rate = HEAP_PROFILE_RATE};
     const char *rate = getenv("SLUICE_HEAP_PROFILE_RATE");

@@ -29,6 +29,8 @@ struct options {
     bool allow_unknown_static_fields;
     bool no_probe;           /* Go libraries are loaded without being tried first */
     bool isolate_extensions; /* isolation: PROCESS everywhere */
+    bool supervise;          /* another process serves, and this one keeps it running */
+    int64_t hang_time_s;     /* that one is killed when nothing is heard of it for so long */
 };
 
 /* Prints what is wrong, or what was asked for (--help, --version), and then gives MODE_EXIT. */

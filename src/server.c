@@ -39,6 +39,7 @@
 #include "rt/foreign.h"
 #include "rt/signals.h"
 #include "rt/sync.h"
+#include "supervise/worker_link.h"
 
 LOG_COMPONENT(main, "main");
 
@@ -57,7 +58,7 @@ static struct server {
     struct listener_config admin_config;
     struct listener_address admin_address;
     _Atomic int state; /* enum admin_state */
-    _Atomic bool failing_healthcheck, stopping;
+    _Atomic bool failing_healthcheck, stopping, leaving;
 } server;
 
 /* ---- loading ---- */
@@ -177,6 +178,7 @@ static bool open_listeners(void) {
             .snapshot = server.snapshot,
             .global = counts_globally(cfg->config->ignore_global_conn_limit),
             .ignores_global = cfg->config->ignore_global_conn_limit,
+            .sockets = &worker_link_sockets,
         };
         if (server.listener_count < LISTENERS_MAX)
             listener = listener_open(&options, &rc, text);
@@ -238,6 +240,7 @@ static bool open_admin(void) {
         .config = config,
         .global = server.counts_all ? server.connections : NULL,
         .ignores_global = cfg->ignore_global_conn_limit,
+        .sockets = &worker_link_sockets,
     };
     char text[ADDRESS_TEXT_MAX];
     server.admin = listener_open(&options, &rc, text);
@@ -279,15 +282,19 @@ static void stop_listeners(void) {
         listener_stop(server.listeners[i]);
 }
 
-static void drain_connections(void) {
-    server.state = ADMIN_DRAINING;
-    stop_listeners();
+static void on_each_p(void (*fn)(struct rt_post *post)) {
     for (unsigned p = 0; p < rt_p_count(); p++) {
         struct rt_post *post = calloc(1, sizeof *post);
         ASSERT(post);
-        post->fn = drain_on_p;
+        post->fn = fn;
         rt_post(p, post);
     }
+}
+
+static void drain_connections(void) {
+    server.state = ADMIN_DRAINING;
+    stop_listeners();
+    on_each_p(drain_on_p);
 }
 
 static void end(int code) {
@@ -308,12 +315,43 @@ static void drain_and_end(void *arg) {
         return;
     }
     int64_t deadline_ns = clock_mono_ns() + server.options->drain_time_s * NS_PER_S;
+    worker_link_stopping();
     drain_connections();
     LOG(log_main, LOG_INFO, "draining: %lld connections open, at most %lld s",
         (long long)open_connections(), (long long)server.options->drain_time_s);
     while (open_connections() > 0 && clock_mono_ns() < deadline_ns)
         rt_sleep_until(clock_mono_ns() + CHECK_MS * NS_PER_MS);
     end_in_order();
+}
+
+static void leave_on_p(struct rt_post *post) {
+    downstream_leave_all(worker_here());
+    free(post);
+}
+
+/* Another process accepts from now on. Idle clients do not know that, and may ask at any moment: their next answer says
+ * that the connection ends, and who never asks again is let go in the end. */
+static void leave(void *arg) {
+    if (!worker_link_is_there()) {
+        LOG(log_main, LOG_WARN,
+            "SIGUSR2: start it with --supervise, and a new process takes over when this signal is "
+            "sent to the supervisor");
+        return;
+    }
+    if (server.stopping || atomic_exchange(&server.leaving, true))
+        return;
+    int64_t deadline_ns = clock_mono_ns() + server.options->drain_time_s * NS_PER_S;
+    server.state = ADMIN_DRAINING;
+    stop_listeners();
+    if (server.admin)
+        listener_stop(server.admin);
+    on_each_p(leave_on_p);
+    LOG(log_main, LOG_INFO, "another process serves: %lld connections open, at most %lld s",
+        (long long)open_connections(), (long long)server.options->drain_time_s);
+    while (open_connections() > 0 && clock_mono_ns() < deadline_ns && !server.stopping)
+        rt_sleep_until(clock_mono_ns() + CHECK_MS * NS_PER_MS);
+    if (!server.stopping)
+        end(0);
 }
 
 static void reopen_logs_now(void) {
@@ -421,6 +459,8 @@ static void set_admin_hooks(void) {
         .service_zone = span_of(o->service_zone),
         .drain_time_s = o->drain_time_s,
         .allow_unknown_static_fields = o->allow_unknown_static_fields,
+        .is_supervised = worker_link_is_there(),
+        .restart_epoch = worker_link_generation() - 1,
     };
     hooks.started_ns = server.started_ns;
     admin_set_hooks(&hooks);
@@ -453,6 +493,7 @@ static bool take_signals(void) {
         {SIGTERM, "SIGTERM", drain_and_end},
         {SIGINT, "SIGINT", drain_and_end},
         {SIGUSR1, "SIGUSR1", reopen_logs_on_signal},
+        {SIGUSR2, "SIGUSR2", leave},
     };
     int rc = signals_dump_on(SIGQUIT);
     if (rc != 0) {
@@ -510,6 +551,8 @@ static bool start(void) {
         listener_start(server.listeners[i]);
     server.state = ADMIN_LIVE;
     say_addresses();
+    worker_link_ready();
+    worker_link_start_beating(server.options->hang_time_s * NS_PER_S);
     compare_limits();
     return true;
 }

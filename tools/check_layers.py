@@ -12,7 +12,7 @@ import pathlib
 import re
 import sys
 
-LAYERS = ["base", "mem", "rt", "heap", "io", "http", "config", "proxy", "filter", "ext", "admin", "tool"]
+LAYERS = ["base", "mem", "rt", "heap", "io", "http", "config", "proxy", "filter", "ext", "admin", "tool", "supervise"]
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]*)"')
 
 

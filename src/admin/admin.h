@@ -61,6 +61,8 @@ struct admin_command_line { /* what /server_info shows of the flags; absent span
     struct span service_cluster, service_node, service_zone;
     int64_t drain_time_s;
     bool allow_unknown_static_fields;
+    bool is_supervised;     /* so it can be replaced while it serves */
+    uint32_t restart_epoch; /* how many processes there were before this one */
 };
 
 typedef void (*admin_listener_fn)(const struct admin_listener *listener, void *arg);

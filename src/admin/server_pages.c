@@ -91,10 +91,15 @@ static void put_command_line(struct json *json, const struct admin_command_line 
     json_field(json, "drain_time", span_of(drain_time));
     json_field(json, "mode", SPAN_LIT("Serve"));
     json_key(json, "disable_hot_restart");
-    json_bool(json, true);
+    json_bool(json, !line->is_supervised);
     json_key(json, "restart_epoch");
-    json_u64(json, 0);
+    json_u64(json, line->restart_epoch);
     json_close(json, '}');
+}
+
+/* Of what a supervisor and its processes say to each other; without one as Envoy with --disable-hot-restart. */
+static struct span hot_restart_version(void) {
+    return admin_hooks()->command_line->is_supervised ? SPAN_LIT("sluice.1") : SPAN_LIT("disabled");
 }
 
 void page_server_info(const struct query *query, struct page *page) {
@@ -108,7 +113,7 @@ void page_server_info(const struct query *query, struct page *page) {
     json_field(&json, "state", span_of(state_name(hooks->state())));
     json_field(&json, "uptime_current_epoch", span_of(uptime));
     json_field(&json, "uptime_all_epochs", span_of(uptime));
-    json_field(&json, "hot_restart_version", SPAN_LIT("disabled"));
+    json_field(&json, "hot_restart_version", hot_restart_version());
     put_command_line(&json, hooks->command_line);
     put_node(&json);
     json_close(&json, '}');
@@ -227,7 +232,6 @@ void page_memory(const struct query *query, struct page *page) {
     json_close(&json, '}');
 }
 
-/* What Envoy says with --disable-hot-restart. */
 void page_hot_restart_version(const struct query *query, struct page *page) {
-    text_puts(&page->body, "disabled");
+    text_put(&page->body, hot_restart_version());
 }

@@ -103,6 +103,7 @@ void server_stats_refresh(void) {
 
     set(STAT_GAUGE, "server.concurrency", rt_p_count());
     set(STAT_GAUGE, "server.live", state == ADMIN_LIVE);
+    set(STAT_GAUGE, "server.hot_restart_epoch", hooks->command_line->restart_epoch);
     set(STAT_GAUGE, "server.state", state);
     set(STAT_GAUGE, "server.uptime", (uint64_t)((clock_mono_ns() - hooks->started_ns) / NS_PER_S));
     set(STAT_GAUGE, "server.version", version_number());

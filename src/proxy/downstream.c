@@ -187,6 +187,10 @@ void downstream_accept(struct worker *worker, int fd, const struct address *peer
     downstream_start_serving(d);
 }
 
+void downstream_leave_all(struct worker *worker) {
+    worker->draining = true;
+}
+
 void downstream_drain_all(struct worker *worker) {
     worker->draining = true;
     struct list *next;

@@ -107,6 +107,9 @@ void downstream_accept(struct worker *worker, int fd, const struct address *peer
 /* Idle connections of this P close now, busy ones after their current response. */
 void downstream_drain_all(struct worker *worker);
 
+/* Another process accepts in our place: connections of this P are served on, and close after their next response. */
+void downstream_leave_all(struct worker *worker);
+
 /* Descriptors are short: ends up to max connections of this P that have been idle since then or longer, the
  * longest idle of a sample first. Never the admin's. How many. */
 unsigned downstream_close_idle(struct worker *worker, unsigned max, int64_t idle_since_ns);

@@ -98,24 +98,56 @@ static int bind_one(const struct address *address, const struct cfg_listener *cf
     return rc;
 }
 
+/* One for each P, but P 0 alone serves the admin; and as many as another process had. */
+static unsigned wanted_per_address(const struct listener_sockets *sockets,
+                                   const struct listener_config *config, unsigned which) {
+    unsigned ours = config->config ? rt_p_count() : 1;
+    unsigned kept = sockets ? sockets->count(config->name, &config->addresses[which].address) : 0;
+    return kept > ours ? kept : ours;
+}
+
 static int share(int fd) {
     int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     return copy < 0 ? -errno : copy;
 }
 
-/* Of one address a descriptor for each P: sockets of their own where they may share the port, else all the same one.
+static bool shares_port(int fd) {
+    int on = 0;
+    socklen_t len = sizeof on;
+    return getsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, &len) == 0 && on;
+}
+
+/* What another process had, or a new one, of which whoever keeps them is told. */
+static int open_socket(const struct listener *listener, unsigned which, unsigned number,
+                       bool *reuse_port) {
+    const struct listener_sockets *sockets = listener->sockets;
+    const struct listener_address *as = &listener->config->addresses[which];
+    struct span name = listener->config->name;
+    int fd = sockets ? sockets->take(name, &as->address, number) : -ENOENT;
+    if (fd >= 0) {
+        *reuse_port = *reuse_port && shares_port(fd);
+        return fd;
+    }
+    fd = bind_one(&listener->addresses[which], listener->config->config, as, reuse_port);
+    if (fd >= 0 && sockets)
+        sockets->opened(name, &as->address, number, fd);
+    return fd;
+}
+
+/* Of one address a descriptor for each P: sockets of their own where they may share the port, else all the same one. If
+ * another process had more of them, who is in their queues is accepted, too: a P has several then.
  * The address becomes what it is bound to, with the port that the kernel chose. */
 static int open_address(struct listener *listener, unsigned which, bool reuse_port) {
-    const struct cfg_listener *cfg = listener->config->config;
     const struct listener_address *as = &listener->config->addresses[which];
     struct address *bound = &listener->addresses[which];
     unsigned per_address = listener->count / listener->address_count;
+    unsigned wanted_count = wanted_per_address(listener->sockets, listener->config, which);
     struct listener_fd *fds = &listener->fds[which * per_address];
     bool wanted = reuse_port;
     *bound = as->address;
-    for (unsigned i = 0; i < per_address; i++) {
+    for (unsigned i = 0; i < wanted_count; i++) {
         bool own = i == 0 || reuse_port;
-        int fd = own ? bind_one(bound, cfg, as, &reuse_port) : share(fds[0].fd);
+        int fd = own ? open_socket(listener, which, i, &reuse_port) : share(fds[0].fd);
         if (fd < 0)
             return fd;
         fds[i].fd = fd;
@@ -129,6 +161,15 @@ static int open_address(struct listener *listener, unsigned which, bool reuse_po
             "SO_REUSEPORT was refused: all workers accept from one socket at %s", text);
     }
     return 0;
+}
+
+static unsigned most_per_address(const struct listener_options *options) {
+    unsigned most = 0;
+    for (unsigned i = 0; i < options->config->address_count; i++) {
+        unsigned wanted = wanted_per_address(options->sockets, options->config, i);
+        most = wanted > most ? wanted : most;
+    }
+    return most;
 }
 
 static int open_fds(struct listener *listener, bool reuse_port, char where[ADDRESS_TEXT_MAX]) {
@@ -236,7 +277,7 @@ static void init_chains(struct listener *listener) {
 struct listener *listener_open(const struct listener_options *options, int *rc,
                                char where[ADDRESS_TEXT_MAX]) {
     const struct cfg_listener *cfg = options->config->config;
-    unsigned per_address = cfg ? rt_p_count() : 1; /* P 0 serves the admin */
+    unsigned per_address = most_per_address(options);
     unsigned count = per_address * options->config->address_count;
     bool reuse_port =
         per_address > 1 && !(cfg && cfg->enable_reuse_port.set && !cfg->enable_reuse_port.value);
@@ -252,14 +293,19 @@ struct listener *listener_open(const struct listener_options *options, int *rc,
     listener->is_admin = !cfg;
     listener->bypass_overload = !cfg || cfg->bypass_overload_manager;
     init_chains(listener);
+    listener->sockets = options->sockets;
     listener->count = count;
     listener->address_count = options->config->address_count;
     listener->accepts_per_turn = cfg && cfg->max_connections_to_accept_per_socket_event.set
                                      ? cfg->max_connections_to_accept_per_socket_event.value
                                      : ACCEPTS_PER_TURN;
     for (unsigned i = 0; i < count; i++) {
-        listener->fds[i] =
-            (struct listener_fd){.listener = listener, .p_index = i % per_address, .fd = -1};
+        unsigned number = i % per_address;
+        listener->fds[i] = (struct listener_fd){.listener = listener,
+                                                .p_index = number % rt_p_count(),
+                                                .which = i / per_address,
+                                                .number = number,
+                                                .fd = -1};
         timer_init(&listener->fds[i].retry, accept_retry);
     }
     *rc = open_fds(listener, reuse_port, where);
@@ -288,6 +334,8 @@ static void start_on_p(struct rt_post *post) {
     struct listener_message *message = container_of(post, struct listener_message, post);
     struct listener_fd *lfd = message->lfd;
     free(message);
+    if (lfd->fd < 0)
+        return; /* this address has fewer than another one */
     int rc = socket_listen(&lfd->socket, lfd->fd, listener_event);
     if (rc != 0) {
         LOG(log_listener, LOG_ERROR, "listener %s: cannot poll: %s", lfd->listener->name,
@@ -310,6 +358,10 @@ static void stop_on_p(struct rt_post *post) {
     list_remove(&lfd->node);
     socket_close(&lfd->socket);
     lfd->fd = -1;
+    const struct listener *listener = lfd->listener;
+    if (listener->sockets)
+        listener->sockets->closed(listener->config->name,
+                                  &listener->config->addresses[lfd->which].address, lfd->number);
 }
 
 static void post_to_all(struct listener *listener, void (*fn)(struct rt_post *)) {

@@ -31,13 +31,27 @@ struct listener_stats { /* listener.<address>.* */
 struct listener;
 struct worker;
 
+/* Listening sockets that outlive this process, because another one keeps them, too: who connects while nobody accepts
+ * waits. They are told apart by their listener's name, its address as configured, and numbers from 0 among those of one
+ * address. */
+struct listener_sockets {
+    /* One more than the highest number there is; 0: there is none. */
+    unsigned (*count)(struct span name, const struct address *address);
+    /* Transferred; -ENOENT: there is none of that number. */
+    int (*take)(struct span name, const struct address *address, unsigned number);
+    /* One was made, fd borrowed; one is not listened on any more. Any thread. */
+    void (*opened)(struct span name, const struct address *address, unsigned number, int fd);
+    void (*closed)(struct span name, const struct address *address, unsigned number);
+};
+
 struct listener_fd {
     struct socket socket; /* while open */
     struct list node;     /* of its worker's listeners, while open */
     struct listener *listener;
     unsigned p_index;
-    int fd;    /* -1: this P has none */
-    bool open; /* registered with its P's poller */
+    unsigned which, number; /* of the listener's addresses; among those of that */
+    int fd;                 /* -1: this P has none */
+    bool open;              /* registered with its P's poller */
     /* Of accept.c: */
     bool storming;          /* a coroutine takes what is in the queue, by turns */
     bool turning_away;      /* and closes it */
@@ -66,7 +80,9 @@ struct listener {
     bool ignores_global;             /* it counts there, without being held to it */
     uint32_t accepts_per_turn;
     bool is_admin;
-    unsigned count; /* of descriptors: for each address one for each P */
+    const struct listener_sockets *sockets; /* NULL: nobody keeps them */
+    unsigned
+        count; /* of descriptors: for each address one for each P, or more that another process had */
     struct listener_fd fds[];
 };
 
@@ -77,6 +93,7 @@ struct listener_options {
     struct snapshot *snapshot;            /* is leased; NULL: the admin's */
     struct connection_limit *global;
     bool ignores_global;
+    const struct listener_sockets *sockets; /* borrowed for ever; NULL: nobody keeps them */
 };
 
 /* Binds and listens; accepting starts with listener_start. NULL and *rc = -errno on error; where: the address that it

@@ -34,6 +34,7 @@
 #include <unwind.h>
 
 #include "base/clock.h"
+#include "base/process.h"
 #include "rt/foreign.h"
 #include "rt/symbol.h"
 
@@ -108,13 +109,6 @@ static bool is_asleep(struct m *m) {
 
 bool stall_is_blocked(struct m *m, int64_t cpu_ns) {
     return stall_cpu_ns(m) - cpu_ns >= computes_ns || is_asleep(m);
-}
-
-static bool is_traced(void) {
-    char text[1024];
-    read_start("/proc/self/status", text, sizeof text);
-    const char *tracer = strstr(text, "TracerPid:");
-    return tracer && atoi(tracer + strlen("TracerPid:")) != 0;
 }
 
 /* ---- Long runs ---- */
@@ -201,7 +195,7 @@ static void log_run(struct p *p, const struct run *run, struct m *m, int64_t now
 
 static void report_run(struct p *p, struct run *run, struct m *m, int64_t now_ns) {
     run->reported = true;
-    if (is_traced())
+    if (process_is_traced(getpid()))
         return;
     log_run(p, run, m, now_ns);
     counter_add(&p->long_runs, 1);
@@ -256,7 +250,7 @@ void stall_forget(int64_t now_ns) {
 /* ---- Quick calls ---- */
 
 static void report_quick(struct p *p, const char *site) {
-    if (is_traced())
+    if (process_is_traced(getpid()))
         return;
     counter_add(&p->slow_quicks, 1);
     static const char *logged[SITES_MAX];

@@ -28,6 +28,7 @@
 #include <dirent.h>
 
 #include "base/clock.h"
+#include "base/process.h"
 
 enum {
     /* Between descriptors that standard streams or EXT_HOST_FD could collide with and the rest. */
@@ -407,17 +408,7 @@ void ext_host_kill(const struct ext_host *host) {
 }
 
 bool ext_host_is_traced(const struct ext_host *host) {
-    static const char name[] = "TracerPid:";
-    char path[64], line[256];
-    int tracer = 0;
-    (void)snprintf(path, sizeof(path), "/proc/%d/status", (int)host->pid);
-    FILE *file = fopen(path, "re");
-    while (file && fgets(line, sizeof(line), file))
-        if (strncmp(line, name, sizeof(name) - 1) == 0)
-            tracer = atoi(line + sizeof(name) - 1);
-    if (file)
-        (void)fclose(file); /* it was only read */
-    return tracer != 0;
+    return process_is_traced(host->pid);
 }
 
 /* Has the thread the name of those that make blocking calls? Libraries are loaded on one, and the threads of a Go

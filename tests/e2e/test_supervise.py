@@ -1,0 +1,343 @@
+"""--supervise: the process that serves may end in whatever way, and be replaced while it serves: no connection is
+refused over it, and who is replaced answers all that it has."""
+
+import contextlib
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import tempfile
+import threading
+
+import pytest
+from harness import Gone, Origin, Proxy, bootstrap, cluster, direct, eventually, is_sanitized, listener, run, to
+
+
+def config(*listeners, origin=None):
+    routes = [direct(200, "direct\n", prefix="/direct"), to()] if origin else [direct(200, "direct\n")]
+    clusters = [cluster("origin", origin.port)] if origin else []
+    return bootstrap([listener(name, routes) for name in listeners or ["main"]], clusters)
+
+
+class Supervised(Proxy):
+    """Its process is the supervisor."""
+
+    def __init__(self, wanted=None, *, flags=(), **more):
+        super().__init__(wanted or config(), flags=["--supervise", *flags], **more)
+
+    def workers(self, count=1):
+        """Those that served, in their order, once there were so many."""
+
+        def look():
+            found = [int(pid) for pid in re.findall(r"process (\d+) serves", self.log())]
+            return found if len(found) >= count else None
+
+        return eventually(look, what=f"process number {count}")
+
+    def replace(self):
+        """By a new process; returns when that serves."""
+        count = len(self.workers())
+        self.process.send_signal(signal.SIGUSR2)
+        self.workers(count + 1)
+
+    def change(self, wanted):
+        self.config_path.write_text(json.dumps(wanted))
+
+    def info(self, name):
+        return json.loads(self.admin("/server_info"))["command_line_options"][name]
+
+
+class SlowOrigin(Origin):
+    """It has a request, and answers it when it is let."""
+
+    def __init__(self):
+        self.may_answer = threading.Event()
+        super().__init__(self.answers_late)
+
+    def answers_late(self, exchange):
+        assert self.may_answer.wait(60)
+        exchange.reply(200, b"late")
+
+
+def stop(edge):
+    status = edge.stop()
+    assert status == 0, f"exit status {status}\n{edge.log()[-8000:]}"
+    assert "Sanitizer" not in edge.log(), edge.log()[-8000:]
+
+
+@pytest.fixture
+def edge():
+    it = Supervised()
+    yield it
+    if it.alive():
+        stop(it)
+
+
+def is_alive(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def is_refused(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), 20).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:  # it is just being closed
+        pass
+    return False
+
+
+def test_another_process_serves(edge):
+    assert edge.get().body == b"direct\n"
+    [worker] = edge.workers()
+    assert worker != edge.process.pid and is_alive(worker)
+    assert edge.info("disable_hot_restart") is False
+    assert edge.info("restart_epoch") == 0
+    stop(edge)
+    assert not is_alive(worker)
+
+
+# ---- an end ---------------------------------------------------------------------
+
+
+SEGV = pytest.param(signal.SIGSEGV, marks=pytest.mark.skipif(is_sanitized(), reason="the sanitizer has the last word"))
+
+
+@pytest.mark.parametrize("signo", [signal.SIGKILL, SEGV])
+def test_nobody_is_refused_when_the_process_dies(edge, signo):
+    """Who had a request there loses it; who comes meanwhile waits."""
+    with edge.connect() as held:
+        assert held.ask("GET", "/").status == 200
+        [worker] = edge.workers()
+        os.kill(worker, signo)
+        eventually(lambda: not is_alive(worker), what="its end")
+        assert edge.get().status == 200
+        with pytest.raises((Gone, ConnectionError)):
+            held.ask("GET", "/")
+    edge.wait_for_log(f"process {worker} was killed by {signo.name}: it is started again at once")
+    edge.wait_for_stat("server.hot_restart_epoch", 1)
+
+
+def test_it_is_started_again_and_again(edge):
+    for count in range(1, 4):
+        os.kill(edge.workers(count)[-1], signal.SIGKILL)
+        assert edge.get().status == 200
+    edge.workers(4)
+    assert "it is started again in" in edge.log()  # no more at once
+
+
+def test_one_that_hangs_is_killed(edge):
+    stop(edge)
+    edge = Supervised(flags=["--hang-time-s", "3"])
+    [worker] = edge.workers()
+    os.kill(worker, signal.SIGSTOP)
+    edge.wait_for_log(f"process {worker} hangs")
+    assert edge.get().status == 200
+    edge.wait_for_log("got SIGABRT")
+    stop(edge)
+
+
+def test_a_first_process_that_cannot_serve_is_the_end():
+    done = run("--supervise", config="admin: {adress: 1}")
+    assert done.returncode == 1
+    assert "adress" in done.stderr
+
+
+def test_quitting_by_the_admin_is_the_end(edge):
+    edge.admin("/quitquitquit", method="POST")
+    assert edge.process.wait(60) == 0
+
+
+def test_the_process_ends_with_its_supervisor(edge):
+    [worker] = edge.workers()
+    edge.process.kill()
+    eventually(lambda: not is_alive(worker), what="the end of what it started")
+
+
+def test_who_comes_while_it_drains_is_refused():
+    """The supervisor has the sockets, too: nobody may wait in their queues for a process that never comes."""
+    with contextlib.closing(SlowOrigin()) as origin:
+        edge = Supervised(config(origin=origin))
+        with edge.connect() as client:
+            client.send("GET", "/")
+            origin.wait_for_requests(1)
+            edge.process.terminate()
+
+            eventually(lambda: is_refused(edge.port()), what="refusal")
+            origin.may_answer.set()
+            assert client.read_reply().body == b"late"
+        assert edge.process.wait(60) == 0
+
+
+# ---- a replacement --------------------------------------------------------------
+
+
+class Asking:
+    """Clients that keep their connections as long as they may, and do nothing again that failed."""
+
+    def __init__(self, edge, count=8):
+        self.edge, self.over = edge, threading.Event()
+        self.failures, self.answers = [], [0] * count
+        self.threads = [threading.Thread(target=self._ask, args=(i,)) for i in range(count)]
+        for thread in self.threads:
+            thread.start()
+
+    def _ask(self, number):
+        client = None
+        try:
+            while not self.over.is_set():
+                client = client or self.edge.connect()
+                reply = client.ask("GET", "/")
+                assert reply.status == 200, reply
+                self.answers[number] += 1
+                if reply.header("connection") == "close":
+                    client.close()
+                    client = None
+        except BaseException as e:
+            self.failures.append(repr(e))
+        finally:
+            if client:
+                client.close()
+
+    def wait_for_more(self):
+        """Each has asked again, twice: so at least once entirely after now."""
+        before = list(self.answers)
+        eventually(
+            lambda: self.failures or all(now >= then + 2 for now, then in zip(self.answers, before, strict=True)),
+            what="answers",
+        )
+
+    def end(self):
+        self.over.set()
+        for thread in self.threads:
+            thread.join(60)
+        assert not self.failures, self.failures
+
+
+def test_no_request_fails_over_a_replacement(edge):
+    asking = Asking(edge)
+    for _ in range(5):
+        asking.wait_for_more()
+        edge.replace()
+    asking.wait_for_more()
+    asking.end()
+    former = edge.workers()[:-1]
+    assert len(former) == 5
+    for worker in former:
+        edge.wait_for_log(f"process {worker} ended with exit status 0")
+    assert edge.info("restart_epoch") == 5
+
+
+def test_an_answer_that_is_under_way_is_finished():
+    with contextlib.closing(SlowOrigin()) as origin:
+        edge = Supervised(config(origin=origin))
+        with edge.connect() as client, edge.connect() as idle:
+            assert idle.ask("GET", "/direct").header("connection") is None
+            client.send("GET", "/")
+            origin.wait_for_requests(1)
+            [former] = edge.workers()
+            edge.replace()
+            edge.wait_for_log("another process serves: ")
+            origin.may_answer.set()
+            assert client.read_reply().body == b"late"
+            last = idle.ask("GET", "/direct")  # by the former one, too: it is where the connection is
+            assert (last.status, last.header("connection")) == (200, "close")
+        edge.wait_for_log(f"process {former} ended with exit status 0")
+        stop(edge)
+
+
+def test_a_new_process_has_the_new_configuration(edge):
+    edge.change(config("main", "second"))
+    edge.replace()
+    edge.ports = edge._ports()
+    assert edge.get(listener="second").status == 200
+    former = edge.port("second")
+    edge.change(config("main"))
+    edge.replace()
+    eventually(lambda: is_refused(former), what="refusal")
+    assert edge.get(listener="main").status == 200
+
+
+def test_one_that_cannot_serve_does_not_take_over(edge):
+    edge.change({"static_resources": {"listners": []}})
+    edge.process.send_signal(signal.SIGUSR2)
+    edge.wait_for_log("before it could serve: the one that serves goes on")
+    assert "listners" in edge.log()
+    assert edge.get().status == 200
+    assert len(edge.workers()) == 1
+    edge.change(config())
+    edge.replace()
+    assert edge.get().status == 200
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one processor only")
+@pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2)])
+def test_fewer_or_more_processors_answer_who_is_in_any_queue(first, then):
+    """As many as it may use: each of its sockets has a queue, and all of them are looked at."""
+    everything = sorted(os.sched_getaffinity(0))
+
+    def restrict(count, pid):
+        os.sched_setaffinity(pid, everything[:count])
+
+    restrict(first, 0)
+    try:
+        edge = Supervised(config())
+    finally:
+        os.sched_setaffinity(0, everything)
+    restrict(then, edge.process.pid)
+    assert edge.info("concurrency") == first
+    asking = Asking(edge)
+    edge.replace()
+    asking.wait_for_more()
+    asking.end()
+    assert edge.info("concurrency") == then
+    for _ in range(50):
+        assert edge.get().status == 200
+    stop(edge)
+
+
+def test_without_a_supervisor_the_signal_says_what_it_needs():
+    edge = Proxy(config())
+    edge.process.send_signal(signal.SIGUSR2)
+    edge.wait_for_log("start it with --supervise")
+    assert edge.get().status == 200
+    stop(edge)
+
+
+# ---- systemd --------------------------------------------------------------------
+
+
+class Manager:
+    """Who started it, by sd_notify's protocol."""
+
+    def __init__(self):
+        self.folder = tempfile.TemporaryDirectory(prefix="sluice-")
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(f"{self.folder.name}/notify")
+        self.socket.settimeout(60)
+        self.environ = {"NOTIFY_SOCKET": f"{self.folder.name}/notify", "WATCHDOG_USEC": "200000"}
+
+    def hears(self, wanted):
+        while wanted not in self.socket.recv(4096).decode().splitlines():
+            pass
+
+    def close(self):
+        self.socket.close()
+        self.folder.cleanup()
+
+
+@pytest.mark.parametrize("flags", [["--supervise"], []])
+def test_who_started_it_is_told_how_it_is(flags):
+    with contextlib.closing(Manager()) as manager:
+        edge = Proxy(config(), flags=flags, env=manager.environ)
+        manager.hears("READY=1")
+        manager.hears("WATCHDOG=1")
+        manager.hears("WATCHDOG=1")
+        edge.process.terminate()
+        manager.hears("STOPPING=1")
+        assert edge.process.wait(60) == 0

@@ -188,7 +188,7 @@ void downstream_accept(struct worker *worker, int fd, const struct address *peer
 }
 
 void downstream_leave_all(struct worker *worker) {
-    worker->draining = true;
+    worker->leaving = true;
 }
 
 void downstream_drain_all(struct worker *worker) {

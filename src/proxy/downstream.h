@@ -107,7 +107,7 @@ void downstream_accept(struct worker *worker, int fd, const struct address *peer
 /* Idle connections of this P close now, busy ones after their current response. */
 void downstream_drain_all(struct worker *worker);
 
-/* Another process accepts in our place: connections of this P are served on, and close after their next response. */
+/* Another process accepts in our place: connections of this P are served on, and close after a response that says so. */
 void downstream_leave_all(struct worker *worker);
 
 /* Descriptors are short: ends up to max connections of this P that have been idle since then or longer, the

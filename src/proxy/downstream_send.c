@@ -100,7 +100,7 @@ static struct span connection_value(struct serving *s, struct exchange *x, unsig
         stat_inc(hcm->stats.rq_response_before_rq_complete, x->shard);
         x->close_after = true;
     }
-    if (!hcm->bypass_overload && !s->worker->draining &&
+    if (!hcm->bypass_overload && !s->worker->draining && !s->worker->leaving &&
         worker_overload(s->worker, OVERLOAD_DISABLE_KEEPALIVE)) { /* both are counted on Envoy */
         stat_inc(hcm->stats.cx_overload_disable_keepalive, x->shard);
         stat_inc(hcm->stats.cx_drain_close, x->shard);
@@ -111,7 +111,7 @@ static struct span connection_value(struct serving *s, struct exchange *x, unsig
         stat_inc(hcm->stats.cx_max_requests_reached, x->shard);
         x->close_after = true;
     }
-    if (s->worker->draining && !x->close_after) {
+    if ((s->worker->draining || s->worker->leaving) && !x->close_after) {
         stat_inc(hcm->stats.cx_drain_close, x->shard);
         x->close_after = true;
     }

@@ -25,6 +25,7 @@ struct worker {
     /* Of downstream_head.c: heads that are kept, and their memory. Any thread reads. */
     _Atomic uint64_t head_count, head_bytes;
     bool draining;    /* responses say Connection: close; idle connections are closed */
+    bool leaving;     /* responses say so, and connections go on until one has */
     uint64_t next_id; /* of connections and streams */
     struct overload_state overload;
     struct list listeners;    /* struct listener_fd.node: those that accept here */

@@ -12,7 +12,7 @@ import tempfile
 import threading
 
 import pytest
-from harness import Gone, Origin, Proxy, bootstrap, cluster, direct, eventually, is_sanitized, listener, run, to
+from harness import Client, Gone, Origin, Proxy, bootstrap, cluster, direct, eventually, is_sanitized, listener, run, to
 
 
 def config(*listeners, origin=None):
@@ -230,7 +230,7 @@ def test_no_request_fails_over_a_replacement(edge):
     assert len(former) == 5
     for worker in former:
         edge.wait_for_log(f"process {worker} ended with exit status 0")
-    assert edge.info("restart_epoch") == 5
+    edge.wait_for_stat("server.hot_restart_epoch", 5)
 
 
 def test_an_answer_that_is_under_way_is_finished():
@@ -254,9 +254,9 @@ def test_an_answer_that_is_under_way_is_finished():
 def test_a_new_process_has_the_new_configuration(edge):
     edge.change(config("main", "second"))
     edge.replace()
-    edge.ports = edge._ports()
-    assert edge.get(listener="second").status == 200
-    former = edge.port("second")
+    former = eventually(lambda: edge._ports().get("second"), what="the new process at the admin's address")
+    with Client(former) as client:
+        assert client.ask("GET", "/").status == 200
     edge.change(config("main"))
     edge.replace()
     eventually(lambda: is_refused(former), what="refusal")
@@ -295,7 +295,7 @@ def test_fewer_or_more_processors_answer_who_is_in_any_queue(first, then):
     edge.replace()
     asking.wait_for_more()
     asking.end()
-    assert edge.info("concurrency") == then
+    eventually(lambda: edge.info("concurrency") == then, what="the new process at the admin's address")
     for _ in range(50):
         assert edge.get().status == 200
     stop(edge)

@@ -65,8 +65,8 @@ static int set_options(int fd, const struct cfg_listener *cfg, const struct list
 
 /* A socket that listens. *reuse_port: each P is to get one of its own; false afterwards when the kernel,
  * or a filter before it, does not allow that. */
-static int bind_one(const struct address *address, const struct cfg_listener *cfg,
-                    const struct listener_address *as, bool *reuse_port) {
+static NOINLINE int bind_one(const struct address *address, const struct cfg_listener *cfg,
+                             const struct listener_address *as, bool *reuse_port) {
     int backlog = cfg && cfg->tcp_backlog_size.set ? (int)cfg->tcp_backlog_size.value : BACKLOG;
     bool v6 = address->sa.any.sa_family == AF_INET6;
     const char *what = NULL;
@@ -106,7 +106,7 @@ static unsigned wanted_per_address(const struct listener_sockets *sockets,
     return kept > ours ? kept : ours;
 }
 
-static int share(int fd) {
+static NOINLINE int share(int fd) {
     int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     return copy < 0 ? -errno : copy;
 }

@@ -74,6 +74,8 @@ struct cfg_golang_network { /* extensions.filters.network.golang.v3alpha.Config 
     bool pass_read_data; /* ours */
 };
 
+/* Another default than that of filters: the configuration names a cluster for requests of which the plugin says nothing. */
+enum { CFG_NO_ANSWER_OPEN = 0, CFG_NO_ANSWER_CLOSED = 1 };
 struct
     cfg_golang_cluster_specifier { /* extensions.router.cluster_specifier.golang.v3alpha.Config */
     struct cfg_mark mark;
@@ -81,6 +83,7 @@ struct
     struct span default_cluster;
     struct cfg_any config;
     bool has_config;
+    int on_failure; /* ours */
 };
 
 extern const struct cfg_schema cfg_schema_go_probe;

@@ -300,6 +300,13 @@ const struct cfg_schema cfg_schema_golang_network = {
 
 /* ---- cluster specifiers ---- */
 
+static const struct cfg_enum_value no_answer_values[] = {
+    {CFG_NO_ANSWER_OPEN, "OPEN", CFG_SUPPORTED},
+    {CFG_NO_ANSWER_CLOSED, "CLOSED", CFG_SUPPORTED},
+};
+static const struct cfg_enum no_answer_enum =
+    ENUM_TABLE("sluice.golang.v3.NoAnswer", no_answer_values);
+
 static const struct cfg_field specifier_fields[] = {
     LIBRARY(struct cfg_golang_cluster_specifier, 1),
     FIELD(struct cfg_golang_cluster_specifier, 3, default_cluster, CFG_STRING,
@@ -312,6 +319,14 @@ static const struct cfg_field specifier_fields[] = {
     HOSTED(struct cfg_golang_cluster_specifier, CFG_OWN_FIELD + 1, SEATS_OF_CALLS,
            WAIT_OF_CALLS
            "a request waits for its question to be asked; then it goes to default_cluster."),
+    ENUM_AS(struct cfg_golang_cluster_specifier, CFG_OWN_FIELD + 6, "isolation",
+            library.isolation.where, isolation_enum, ISOLATION_DOC),
+    ENUM(struct cfg_golang_cluster_specifier, CFG_OWN_FIELD + 7, on_failure, no_answer_enum,
+         .default_text = "OPEN",
+         .doc = "Not in Envoy. With isolation: PROCESS, what becomes of a request whose host "
+                "process is lost over its question, or that finds none. OPEN: it goes to "
+                "default_cluster. CLOSED: it is answered with 503."),
+    ISOLATED(struct cfg_golang_cluster_specifier, CFG_OWN_FIELD + 8),
     HOT_SWAP(struct cfg_golang_cluster_specifier),
 };
 static void specifier_check(struct cfg_loader *loader, const struct cfg_tree *node,

@@ -40,12 +40,21 @@ static NOINLINE struct cluster *no_cluster(struct router *r, const struct route_
     return NULL;
 }
 
+static NOINLINE void reply_no_choice(struct router *r) {
+    router_reply_simple(r, 503, SPAN_LIT("extension failed"), r->x->choice.failure, 0);
+}
+
+/* NULL: it is answered. */
 static struct cluster *find_cluster(struct router *r, const struct route_entry *route) {
     const struct exchange *x = r->x;
     if (route->cluster)
         return route->cluster;
+    if (route->specifier && !span_is_none(x->choice.failure)) {
+        reply_no_choice(r);
+        return NULL;
+    }
     struct span name =
-        route->specifier ? x->route_cluster : route_cluster_name(route, &x->request.headers);
+        route->specifier ? x->choice.name : route_cluster_name(route, &x->request.headers);
     struct cluster *cluster =
         span_is_none(name) || !x->snapshot ? NULL : snapshot_cluster(x->snapshot, name);
     return cluster ? cluster : no_cluster(r, route);

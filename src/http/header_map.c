@@ -209,6 +209,15 @@ void header_map_reindex(struct header_map *map) {
         header_map_note(map, (enum header_id)map->entries[i].id, i);
 }
 
+void header_map_of(struct header_map *map, const struct header *entries, uint32_t count,
+                   size_t bytes) {
+    header_map_init(map, NULL);
+    map->entries = (struct header *)(uintptr_t)entries; /* nobody writes there */
+    map->count = map->capacity = count;
+    map->bytes = bytes;
+    header_map_reindex(map);
+}
+
 void header_map_remove_at(struct header_map *map, uint32_t index) {
     struct header *entry = &map->entries[index];
     uint64_t bit = UINT64_C(1) << entry->id;

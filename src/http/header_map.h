@@ -130,6 +130,9 @@ struct header_map {
 };
 
 void header_map_init(struct header_map *map, struct arena *arena);
+/* Of entries that somebody else has, with names and values of so many bytes: good to be read. */
+void header_map_of(struct header_map *map, const struct header *entries BORROWED_BY(map),
+                   uint32_t count, size_t bytes);
 /* Removes all entries and keeps the room for them. */
 void header_map_clear(struct header_map *map);
 

@@ -12,6 +12,13 @@
 
 struct header_map;
 
+struct cluster_choice {
+    /* In the arena or as the config has it; absent: memory is short. There need be no cluster of that name. */
+    struct span name;
+    /* Static; absent: none. Else there is no name, and the request is answered with 503 and these details. */
+    struct span failure;
+};
+
 struct cluster_specifier_kind {
     const struct cfg_schema *schema;
     /* 0, or -EINVAL with the problems reported. */
@@ -19,10 +26,9 @@ struct cluster_specifier_kind {
     void (*free_config)(void *config);
     /* What profiles say of it. May be NULL. */
     void (*label)(const void *config, struct doing_labels *labels);
-    /* The cluster's name, in the arena or as the config has it; absent: memory is short. There need be none of that
-     * name. Borrows the headers, which nobody changes meanwhile. Parks. */
-    struct span (*choose)(void *config, const struct header_map *headers, struct arena *arena,
-                          unsigned shard);
+    /* Borrows the headers, which nobody changes meanwhile. Parks. */
+    struct cluster_choice (*choose)(void *config, const struct header_map *headers,
+                                    struct arena *arena, unsigned shard);
 };
 
 struct cluster_specifier {

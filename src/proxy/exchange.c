@@ -259,7 +259,7 @@ static void stop_timers(struct exchange *x) {
 static NOINLINE void choose_cluster(struct exchange *x) {
     const struct cluster_specifier *specifier = x->route->specifier;
     const struct doing_labels *asker = doing_swap_filter(x->doing, &specifier->labels);
-    x->route_cluster =
+    x->choice =
         specifier->kind->choose(specifier->config, &x->request.headers, &x->arena, x->shard);
     doing_filter(x->doing, asker);
 }

@@ -16,6 +16,7 @@
 #include <stdatomic.h>
 
 #include "mem/arena.h"
+#include "proxy/cluster_specifier.h"
 #include "proxy/filter.h"
 #include "proxy/message.h"
 #include "proxy/stream_info.h"
@@ -110,9 +111,8 @@ struct exchange {
     /* What begins here is not cleared for every request: each has an init function that touches less. */
     struct arena arena;
     struct message request, response;
-    struct local_reply reply; /* set with reply_pending; its spans are in the arena */
-    /* Of a route with a specifier: the cluster that was chosen with it, by name. Absent: memory was short. */
-    struct span route_cluster;
+    struct local_reply reply;     /* set with reply_pending; its spans are in the arena */
+    struct cluster_choice choice; /* of a route with a specifier */
 };
 
 struct filter_instance {

@@ -1,10 +1,11 @@
 """A Go plugin names the cluster of each request: cluster_specifier_plugins, and inline ones."""
 
+import json
 import threading
 
 import kit
 import pytest
-from go_support import Proxy, build, cluster, config_of, refused, report_listener, stop
+from go_support import Proxy, build, cluster, config_of, eventually, go_listener, refused, stop
 from harness import LogFile, listener, router
 from wire import Origin
 
@@ -20,6 +21,7 @@ def specifier(library, name="go", **more):
         "library_path": str(library),
         "default_cluster": "default",
         "config": kit.typed_struct({"cluster": "alpha"}),
+        **kit.isolation(),
         **more,
     }
     return {"extension": {"name": name, "typed_config": typed}}
@@ -51,7 +53,7 @@ class Edge:
         listeners = [
             by_name,
             listener("inline", [chosen_by(inline_cluster_specifier_plugin=inline)]),
-            report_listener(library),
+            go_listener("report", [kit.go_filter(library, "report", library_id="network")]),
         ]
         names = ["alpha", "beta", "default", "test.local", LONG, LONGEST]
         self.sluice = Proxy(config_of(listeners, [cluster(name, origin.port) for name in names]))
@@ -163,6 +165,86 @@ def test_a_cleared_route_asks_again(origin):
     clear = kit.path_of("/header/x-to", dh=["set:x-to:alpha", "clearroute"])
     assert sluice.get(keep, headers=[beta]).header("x-cluster") == "beta"
     assert sluice.get(clear, headers=[beta]).header("x-cluster") == "alpha"
+    stop(sluice)
+
+
+# ---- in a process of its own ----------------------------------------------------
+
+
+class Isolated:
+    """Two specifiers whose processes may end: what becomes of the request is on_failure's."""
+
+    def __init__(self, origin):
+        library = build("network")
+        always = {"max_failures": 0, "base_interval": "0.02s", "max_interval": "0.1s"}
+        places = {"isolation": "PROCESS", "restarts": always, "callback_timeout": "0.5s"}
+        listeners = [
+            self.listener("open", specifier(library, library_id="open", **places)),
+            self.listener("closed", specifier(library, library_id="closed", on_failure="CLOSED", **places)),
+        ]
+        clusters = [cluster(name, origin.port) for name in ("alpha", "beta", "default")]
+        self.sluice = Proxy(config_of(listeners, clusters))
+
+    @staticmethod
+    def listener(name, inline):
+        return listener(name, [chosen_by(inline_cluster_specifier_plugin=inline)])
+
+    def cluster(self, path, listener="open"):
+        reply = self.sluice.get(path, listener=listener)
+        assert reply.status == 200, (path, reply)
+        return reply.header("x-cluster")
+
+    def stat(self, name, library="open"):
+        return self.sluice.stat(f"golang.library.{library}.{name}")
+
+
+@pytest.fixture(scope="module")
+def isolated(origin):
+    it = Isolated(origin)
+    yield it
+    stop(it.sluice)
+
+
+@pytest.mark.parametrize("death", ["exit", "stack", "goroutine", "kill"])
+def test_who_dies_over_a_question_has_not_answered(isolated, death):
+    """By default that is default_cluster's, as a panic is: it is there for requests without an answer."""
+    crashes = isolated.stat("crashes")
+    assert isolated.cluster(f"/die/{death}") == "default"
+    assert isolated.cluster("/name/beta") == "beta"  # of the next process, which was waited for
+    assert isolated.stat("crashes") == crashes + 1
+
+
+def test_a_question_that_must_be_answered_is_503_without(isolated):
+    reply = isolated.sluice.get("/die/exit", listener="closed")
+    assert (reply.status, reply.body) == (503, b"extension failed")
+    assert isolated.cluster("/empty", "closed") == "default"  # nobody was lost
+    assert isolated.cluster("/name/beta", "closed") == "beta"
+
+
+def test_a_question_that_takes_too_long_ends_the_process(isolated):
+    hangs = isolated.stat("hangs")
+    assert isolated.cluster("/die/loop") == "default"
+    isolated.sluice.wait_for_log("fatal.Die")  # where it was
+    assert isolated.cluster("/name/beta") == "beta"
+    assert isolated.stat("hangs") == hangs + 1
+
+
+def test_a_client_that_leaves_while_its_question_is_asked(isolated):
+    with isolated.sluice.connect("closed") as client:
+        client.send("GET", "/wait/never")
+        eventually(lambda: isolated.sluice.stat("http.closed.downstream_rq_active") == 1, what="the request")
+    eventually(lambda: isolated.sluice.stat("http.closed.downstream_rq_active") == 0, what="its end")
+    assert isolated.cluster("/name/beta", "closed") == "beta"
+
+
+def test_all_extensions_isolated(origin):
+    inline = specifier(build("network"), library_id="all")
+    clusters = [cluster(name, origin.port) for name in ("alpha", "beta", "default")]
+    listeners = [Isolated.listener("main", inline)]
+    sluice = Proxy(config_of(listeners, clusters), flags=["--isolate-extensions"])
+    assert sluice.get("/name/beta").header("x-cluster") == "beta"
+    (shown,) = json.loads(sluice.admin("/extensions"))["extensions"]
+    assert (shown["library_id"], shown["isolation"], shown["state"]) == ("all", "PROCESS", "up")
     stop(sluice)
 
 

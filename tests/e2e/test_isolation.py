@@ -113,7 +113,7 @@ def test_a_callback_that_does_not_return_is_ended_and_says_where_it_was(tmp_path
     basic = isolated(build("basic"), callback_timeout="0.3s")
     sluice = Proxy(config_of([go_listener("main", [basic])]))
     assert sluice.get(kit.path_of("/", dh="die:loop")).status == 503
-    sluice.wait_for_log("main.die")
+    sluice.wait_for_log("fatal.Die")
     assert sluice.get("/").status == 200
     stop(sluice)
 

@@ -67,11 +67,16 @@ def typed_struct(value):
     return {"@type": TYPE + "xds.type.v3.TypedStruct", "value": value}
 
 
+def isolation():
+    """Where the tests are to have their libraries, unless they say so themselves."""
+    wanted = os.environ.get("SLUICE_TEST_ISOLATION")
+    return {"isolation": wanted} if wanted else {}
+
+
 def go_filter(library, plugin, config=None, *, library_id=None, name="envoy.filters.http.golang", **more):
     """An entry of http_filters. config: an Any as a dict, or None for none; more: fields of ours."""
-    if os.environ.get("SLUICE_TEST_ISOLATION"):
-        more.setdefault("isolation", os.environ["SLUICE_TEST_ISOLATION"])
     typed = {
+        **isolation(),
         **more,
         "@type": TYPE + "envoy.extensions.filters.http.golang.v3alpha.Config",
         "library_id": library_id or str(library).rsplit("/", 1)[-1],

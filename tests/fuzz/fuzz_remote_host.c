@@ -31,6 +31,8 @@ enum step {
     LOG,   /* begins, or ends */
     RENEW, /* ends, and there is another */
     ENTER, /* that the host hears of it, if it has not */
+    SAY_NAMED,
+    SPECIFY, /* a question of its own */
     STEPS
 };
 
@@ -38,6 +40,7 @@ struct play {
     const uint8_t *at, *end;
     struct fake_remote_host host;
     struct fake_remote streams[STREAMS];
+    struct remote_party question;
     uint64_t last_number, handles[HANDLES];
     unsigned next_handle;
     bool broken;
@@ -99,7 +102,9 @@ static struct fake_remote *some_stream(struct play *play) {
 
 static uint64_t some_number(struct play *play) {
     unsigned which = byte(play);
-    uint64_t number = play->streams[which % STREAMS].remote.party.number;
+    uint64_t number = which % (STREAMS + 1) < STREAMS
+                          ? play->streams[which % (STREAMS + 1)].remote.party.number
+                          : play->question.number;
     switch (which >> 5) {
     case 0:
         return play->last_number;
@@ -240,9 +245,20 @@ static void say_text(struct play *play) {
     hear_out(play, REMOTE_TEXT, &out);
 }
 
+static void say_named(struct play *play) {
+    struct remote_out out = {0};
+    struct remote_named named = {.number = some_number(play), .took_ns = word(play)};
+    unsigned flags = byte(play);
+    named.panicked = flags & 1;
+    named.name = some_text(play);
+    named.len = flags >> 6 ? named.name.len : word(play);
+    remote_put_named(&out, &named);
+    hear_out(play, REMOTE_NAMED, &out);
+}
+
 static void say_bytes(struct play *play, bool of_a_stream) {
-    static const uint8_t kinds[] = {REMOTE_RESULT, REMOTE_LOGGED, REMOTE_ASK, REMOTE_METRIC,
-                                    REMOTE_TEXT,   REMOTE_LEND,   0,          0xff};
+    static const uint8_t kinds[] = {REMOTE_RESULT, REMOTE_LOGGED, REMOTE_ASK,   REMOTE_METRIC,
+                                    REMOTE_TEXT,   REMOTE_LEND,   REMOTE_NAMED, 0xff};
     unsigned kind = kinds[byte(play) % sizeof kinds];
     struct remote_out out = {0};
     uint64_t number = some_number(play);
@@ -352,6 +368,27 @@ static void log_some(struct play *play) {
         CHECK(remote_lane_send(&r->remote.party, REMOTE_LOG, SPAN_LIT("log"), RT_FOREVER) == 0);
 }
 
+static int hears_a_name(struct remote_party *party, const struct remote_named *named) {
+    ASSERT(named->name.len <= REMOTE_NAME_MAX);
+    ASSERT(named->name.len == 0 || (!named->panicked && named->len == named->name.len));
+    return 0;
+}
+
+static void is_lost(struct remote_party *party) {
+    ASSERT(!party->lane);
+}
+
+static void specify(struct play *play) {
+    static const struct remote_party_itab itab = {.named = hears_a_name, .lose = is_lost};
+    struct remote_party *party = &play->question;
+    if (play->broken)
+        return;
+    remote_lane_leave(party);
+    *party = (struct remote_party){.itab = &itab, .plugin = fake_go.config.plugin};
+    CHECK(remote_lane_enter(play->host.lane, party, true) == 0);
+    CHECK(remote_lane_send(party, REMOTE_SPECIFY, SPAN_LIT("specify"), RT_FOREVER) == 0);
+}
+
 static void enter(struct play *play) {
     struct fake_remote *r = some_stream(play);
     if (!r->remote.party.lane && !play->broken)
@@ -423,6 +460,12 @@ static void do_step(struct play *play, enum step step) {
         break;
     case RENEW:
         renew(play);
+        break;
+    case SAY_NAMED:
+        say_named(play);
+        break;
+    case SPECIFY:
+        specify(play);
         break;
     case ENTER:
         enter(play);

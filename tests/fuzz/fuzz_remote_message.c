@@ -40,9 +40,11 @@ static bool read_and_write(unsigned kind, struct span record, struct remote_out 
     struct remote_answer answer;
     struct remote_metric metric;
     struct remote_text text;
+    struct remote_specify specify;
+    struct remote_named named;
     struct remote_in ops;
     bool is_bad = false;
-    switch (kind % 9) {
+    switch (kind % 11) {
     case 0:
         if ((is_bad = remote_read_lend(record, entries, ENTRIES, &lend) != 0) == false)
             remote_put_lend(out, &lend);
@@ -74,6 +76,14 @@ static bool read_and_write(unsigned kind, struct span record, struct remote_out 
     case 7:
         if ((is_bad = remote_read_metric(record, &metric) != 0) == false)
             remote_put_metric(out, &metric);
+        break;
+    case 9:
+        if ((is_bad = remote_read_specify(record, entries, ENTRIES, &specify) != 0) == false)
+            remote_put_specify(out, &specify);
+        break;
+    case 10:
+        if ((is_bad = remote_read_named(record, &named) != 0) == false)
+            remote_put_named(out, &named);
         break;
     default:
         if ((is_bad = remote_read_text(record, &text) != 0) == false)

@@ -57,7 +57,9 @@ uint64_t go_config_parse(struct go_library *library, const struct go_config_sour
         return remote_library_configure(library->remote,
                                         &(struct remote_config){.name = source->name,
                                                                 .bytes = source->bytes,
-                                                                .is_route = source->is_route},
+                                                                .kind = source->is_route
+                                                                            ? REMOTE_NOTE_ROUTE
+                                                                            : REMOTE_NOTE_FILTER},
                                         said);
     struct go_http_config on_stack, *config = &on_stack;
     struct loan loan = {0};

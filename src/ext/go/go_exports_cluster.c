@@ -6,10 +6,9 @@
 
 #include "ext/ext_handles.h"
 #include "ext/go/go_abi.h"
-#include "ext/go/go_cluster.h"
 #include "ext/go/go_exports.h"
 #include "ext/go/go_log.h"
-#include "ext/go/go_stats.h"
+#include "ext/go/go_question.h"
 #include "http/header_map.h"
 
 enum { NOT_FOUND = 0, FOUND = 1, KEY_MAX = 1024 };
@@ -19,9 +18,9 @@ int envoyGoClusterSpecifierGetHeader(uint64_t header, void *key, void *out) {
     const struct go_string *name = key;
     struct go_string *result = out;
     char lower[KEY_MAX];
-    struct go_cluster_question *question = handle_lease(&ext_handles, header, go_cluster_key);
+    struct go_question *question = handle_lease(&ext_handles, header, go_question_key);
     if (!question) {
-        stat_inc(go_stats.stale_handles, STATS_SHARD_FOREIGN);
+        go_stats_count(GO_STALE_HANDLES, 1);
         return NOT_FOUND;
     }
     struct span text = span_none();
@@ -53,5 +52,6 @@ int envoyGoClusterSpecifierGetHeader(uint64_t header, void *key, void *out) {
 /* plugin: as it was called with; what panicked tells the text. */
 void envoyGoClusterSpecifierLogError(uint64_t plugin, void *text) {
     const struct go_string *message = text;
-    LOG(log_golang, LOG_ERROR, "%.*s", (int)message->len, message->ptr);
+    if (message->len > 0)
+        go_log_say(LOG_ERROR, span_make(message->ptr, (size_t)message->len));
 }

@@ -25,6 +25,15 @@ void go_log_capture_end(void) {
     capture.buffer = NULL;
 }
 
+void go_log_say(enum log_level level, struct span text) {
+    void (*elsewhere)(enum log_level level, struct span text) =
+        atomic_load_explicit(&go_log_elsewhere, memory_order_acquire); /* remote/host_text.c */
+    if (!elsewhere)
+        LOG(log_golang, level, "%.*s", (int)text.len, text.ptr);
+    else if (log_enabled(&log_golang, level))
+        elsewhere(level, text);
+}
+
 GO_EXPORT void envoyGoFilterLog(uint32_t level, void *text, int len) {
     if (len < 0 || !text)
         len = 0;
@@ -35,12 +44,7 @@ GO_EXPORT void envoyGoFilterLog(uint32_t level, void *text, int len) {
         (void)snprintf(capture.buffer + used, capture.size - used, "%s%.*s", used ? "; " : "", len,
                        (const char *)text);
     }
-    void (*elsewhere)(enum log_level level, struct span text) =
-        atomic_load_explicit(&go_log_elsewhere, memory_order_acquire); /* remote/host_text.c */
-    if (!elsewhere)
-        LOG(log_golang, (enum log_level)level, "%.*s", len, (const char *)text);
-    else if (log_enabled(&log_golang, (enum log_level)level))
-        elsewhere((enum log_level)level, span_make(text, (size_t)len));
+    go_log_say((enum log_level)level, span_make(text ? text : "", (size_t)len));
 }
 
 GO_EXPORT uint32_t envoyGoFilterLogLevel(void) {

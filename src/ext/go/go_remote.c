@@ -38,12 +38,18 @@ static void count_wait(const struct remote_party *party, int err) {
     stat_inc(err == -ETIMEDOUT ? stats->seat_timeouts : stats->seat_waits, rt_p_index());
 }
 
+/* A question is one call, and whole: those that come at the same time have a seat each, if there are as many, so that one
+ * that blocks holds up no other. */
+static bool wants_own_seat(const struct remote_party *party) {
+    return party->plugin->kind == GO_PLUGIN_CLUSTER || go_plugin_is_wary(party->plugin);
+}
+
 int go_remote_enter(struct remote_party *party, int64_t deadline_ns) {
     struct remote_library *library = party->plugin->library->remote;
     bool counted = false;
     for (;;) {
         struct remote_lane *lane = remote_library_lane(library);
-        int err = lane ? remote_lane_enter(lane, party, go_plugin_is_wary(party->plugin))
+        int err = lane ? remote_lane_enter(lane, party, wants_own_seat(party))
                        : remote_library_await(library, deadline_ns);
         if (err == 0 && lane)
             return 0;

@@ -33,13 +33,15 @@ static int load(const void *arg, int file, struct ext_host *host, int64_t deadli
 static int configure(struct ext_host *host, const struct remote_note *note, int64_t deadline_ns,
                      char *said) {
     struct ext_host_message answer, request = {.kind = EXT_HOST_GO_NEW, .texts = {note->name}};
-    if (note->is_merge) {
+    if (note->kind == REMOTE_NOTE_MERGE) {
         request.kind = EXT_HOST_GO_MERGE;
         request.numbers[0] = note->parent;
         request.numbers[1] = note->child;
         request.numbers[2] = note->id;
     } else {
-        request.numbers[0] = note->is_route;
+        if (note->kind == REMOTE_NOTE_CLUSTER)
+            request.kind = EXT_HOST_GO_NEW_CLUSTER;
+        request.numbers[0] = note->kind == REMOTE_NOTE_ROUTE;
         request.numbers[1] = note->id;
         request.texts[1] = span_make(note->bytes, note->len);
     }

@@ -77,21 +77,10 @@ static void create_filter(struct span name, uint64_t config_id, char *said) {
     ext_edited_fini(&made_up);
 }
 
-/* The SDK logs an error that a parser returns. */
-static uint64_t parse_cluster(struct span bytes, char *said) {
-    if (!library->fn.cluster.new_plugin)
-        return 0;
-    go_log_capture_begin(said, GO_LIBRARY_WHY_MAX);
-    uint64_t id =
-        library->fn.cluster.new_plugin((uint64_t)(uintptr_t)bytes.ptr, (uint64_t)bytes.len);
-    go_log_capture_end();
-    return id;
-}
-
 /* ---- of a process that serves ---- */
 
-static void keep(uint64_t id, uint64_t go_id, struct span name) {
-    const struct go_plugin *plugin = go_plugin_get(library, GO_PLUGIN_HTTP, name);
+static void keep(uint64_t id, uint64_t go_id, enum go_plugin_kind kind, struct span name) {
+    const struct go_plugin *plugin = go_plugin_get(library, kind, name);
     const struct host_config config = {.id = id, .go_id = go_id, .plugin = plugin};
     if (!plugin || host_config_keep(&config) != 0)
         host_die("out of memory");
@@ -106,7 +95,25 @@ static uint64_t new_config(struct span name, const struct ext_host_message *requ
                                             far_id};
     uint64_t go_id = go_config_parse(library, &source, said);
     if (go_id && far_id)
-        keep(far_id, go_id, name);
+        keep(far_id, go_id, GO_PLUGIN_HTTP, name);
+    return go_id;
+}
+
+/* The SDK logs an error that a parser returns. */
+static uint64_t new_cluster(struct span name, const struct ext_host_message *request, char *said) {
+    const uint64_t far_id = request->numbers[1];
+    const struct span bytes = request->texts[1];
+    struct host_config told;
+    if (far_id && host_config_find(far_id, &told))
+        return told.go_id;
+    if (!library->fn.cluster.new_plugin)
+        return 0;
+    go_log_capture_begin(said, GO_LIBRARY_WHY_MAX);
+    uint64_t go_id =
+        library->fn.cluster.new_plugin((uint64_t)(uintptr_t)bytes.ptr, (uint64_t)bytes.len);
+    go_log_capture_end();
+    if (go_id && far_id)
+        keep(far_id, go_id, GO_PLUGIN_CLUSTER, name);
     return go_id;
 }
 
@@ -123,18 +130,21 @@ static uint64_t merge(struct span name, const struct ext_host_message *request) 
         return 0;
     uint64_t go_id = go_config_merge(library, name, parent.go_id, child.go_id);
     if (go_id && far_id)
-        keep(far_id, go_id, name);
+        keep(far_id, go_id, GO_PLUGIN_HTTP, name);
     return go_id;
 }
 
-static void destroy(uint64_t go_id) {
-    library->fn.destroy_config(go_id, 0);
+static void destroy(const struct host_config *config) {
+    if (config->plugin->kind == GO_PLUGIN_HTTP)
+        library->fn.destroy_config(config->go_id, 0);
+    else if (library->fn.cluster.destroy_plugin)
+        library->fn.cluster.destroy_plugin(config->go_id);
 }
 
 static void drop(uint64_t far_id) {
-    uint64_t go_id = host_config_take(far_id);
-    if (go_id)
-        destroy(go_id);
+    struct host_config config;
+    if (host_config_take(far_id, &config))
+        destroy(&config);
 }
 
 static void stop(uint64_t patience_ms) {
@@ -195,7 +205,7 @@ void ext_host_serve_go(const struct ext_host_message *request, struct ext_host_m
         answer->numbers[0] = strstr(text, "not found, pass through by default") != NULL;
         break;
     case EXT_HOST_GO_NEW_CLUSTER:
-        answer->numbers[0] = parse_cluster(request->texts[0], text);
+        answer->numbers[0] = new_cluster(name, request, text);
         answer->texts[0] = span_of(text);
         break;
     case EXT_HOST_GO_NEW_NETWORK:

@@ -35,7 +35,7 @@ enum ext_host_kind {
     /* {config id} plugin_name => {1: the library has no such plugin}: makes a filter for a stream that does not exist, and
      * drops it */
     EXT_HOST_GO_CREATE,
-    /* serialised Any => {id, 0: refused} what the parser said. Of a cluster specifier. */
+    /* {0, the proxy's id or 0} what it is called, serialised Any => as EXT_HOST_GO_NEW. Of a cluster specifier. */
     EXT_HOST_GO_NEW_CLUSTER,
     /* plugin_name, serialised Any => {id}: of a network filter, which is shown a connection that does not exist */
     EXT_HOST_GO_NEW_NETWORK,

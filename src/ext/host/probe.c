@@ -283,7 +283,8 @@ static int load(struct job *job) {
 static int parse(struct job *job, struct probe_node *node) {
     struct ext_host_message answer;
     const struct span bytes = span_make(node->bytes, node->len);
-    struct ext_host_message request = {.kind = EXT_HOST_GO_NEW_CLUSTER, .texts = {bytes}};
+    struct ext_host_message request = {.kind = EXT_HOST_GO_NEW_CLUSTER,
+                                       .texts = {node->plugin, bytes}};
     if (node->kind == PROBE_HTTP)
         request = (struct ext_host_message){
             .kind = EXT_HOST_GO_NEW,
@@ -538,7 +539,7 @@ void probe_config(const struct cfg_bootstrap *bootstrap, const struct probe_opti
     struct probe_plan plan;
     probe_plan_make(bootstrap, &plan);
     for (size_t i = 0; i < plan.count && options->isolated; i++)
-        plan.libraries[i].is_isolated = plan.libraries[i].has_http;
+        plan.libraries[i].is_isolated = plan.libraries[i].may_be_isolated;
     struct crew crew = {.plan = &plan, .options = options};
     pthread_t threads[AT_A_TIME_MAX];
     size_t count = 0;

@@ -68,6 +68,15 @@ static struct probe_library *go_library_of(struct probe_plan *plan,
         &cfg->probe);
 }
 
+static void note_isolation(struct probe_library *library, const struct cfg_go_library *cfg) {
+    const struct cfg_go_isolation *wish = &cfg->isolation;
+    if (library->may_be_isolated)
+        return;
+    library->may_be_isolated = true;
+    library->is_isolated = wish->where == CFG_ISOLATION_PROCESS;
+    library->sandbox = wish->has_sandbox ? &wish->sandbox : NULL;
+}
+
 /* The index of the node, which may have been there; PROBE_NO_PARENT when memory is short. bytes are transferred; NULL:
  * there was none for them. */
 static size_t add_node_bytes(struct probe_plan *plan, struct probe_library *library,
@@ -187,12 +196,9 @@ static void walk_filter(struct probe_plan *plan, const struct cfg_http_filter *f
     struct probe_library *library = go_library_of(plan, &cfg->library, &cfg->mark);
     if (!library)
         return;
-    if (!library->has_http) { /* the first one's number is announced */
+    note_isolation(library, &cfg->library);
+    if (!library->has_http) /* the first one's number is announced */
         library->go_seats = cfg->library.go_seats.value;
-        library->is_isolated = cfg->library.isolation.where == CFG_ISOLATION_PROCESS;
-        library->sandbox =
-            cfg->library.isolation.has_sandbox ? &cfg->library.isolation.sandbox : NULL;
-    }
     library->has_http = true;
     struct walk walk = {plan, library, filter->name, cfg->plugin_name};
     size_t own = add_node(plan, library, PROBE_HTTP, PROBE_NO_PARENT, cfg->plugin_name,
@@ -224,10 +230,11 @@ static void walk_specifier(struct probe_plan *plan,
         return;
     const struct cfg_golang_cluster_specifier *cfg = plugin->typed_config.message;
     struct probe_library *library = go_library_of(plan, &cfg->library, &cfg->mark);
-    if (library)
-        (void)add_node(plan, library, PROBE_CLUSTER, PROBE_NO_PARENT,
-                       SPAN_LIT("(cluster specifier)"), cfg->has_config ? &cfg->config : NULL,
-                       &cfg->mark);
+    if (!library)
+        return;
+    note_isolation(library, &cfg->library);
+    (void)add_node(plan, library, PROBE_CLUSTER, PROBE_NO_PARENT, SPAN_LIT("(cluster specifier)"),
+                   cfg->has_config ? &cfg->config : NULL, &cfg->mark);
 }
 
 static void walk_specifiers(struct probe_plan *plan, const struct cfg_route_configuration *table) {

@@ -32,7 +32,8 @@ struct probe_library {
     struct span id, path; /* the id of those in C is their path */
     struct go_library_wish wish;
     bool has_http;
-    bool is_isolated;                  /* as its first HTTP filter says, and in */
+    bool may_be_isolated;              /* it has what a host process serves */
+    bool is_isolated;                  /* as the first of these says, and in */
     const struct cfg_sandbox *sandbox; /* NULL: the usual one */
     uint32_t go_seats;                 /* of its first HTTP filter; 0: the default */
     const struct cfg_mark *mark;       /* of the first that names it */

@@ -45,19 +45,20 @@ bool host_config_find(uint64_t id, struct host_config *out) {
     return found != NULL;
 }
 
-uint64_t host_config_take(uint64_t id) {
+bool host_config_take(uint64_t id, struct host_config *out) {
     pthread_mutex_lock(&lock);
     struct node **place = place_locked(id);
     struct node *found = *place;
     if (found)
         *place = found->next;
     pthread_mutex_unlock(&lock);
-    uint64_t go_id = found ? found->config.go_id : 0;
+    if (found)
+        *out = found->config;
     free(found);
-    return go_id;
+    return found != NULL;
 }
 
-void host_config_take_all(void (*fn)(uint64_t go_id)) {
+void host_config_take_all(void (*fn)(const struct host_config *config)) {
     for (unsigned i = 0; i < BUCKETS; i++) {
         pthread_mutex_lock(&lock);
         struct node *node = buckets[i];
@@ -65,7 +66,7 @@ void host_config_take_all(void (*fn)(uint64_t go_id)) {
         pthread_mutex_unlock(&lock);
         while (node) {
             struct node *next = node->next;
-            fn(node->config.go_id);
+            fn(&node->config);
             free(node);
             node = next;
         }

@@ -14,7 +14,7 @@ struct host_config {
 MUST_CHECK int host_config_keep(const struct host_config *config);
 /* False: the proxy has not told of it. */
 MUST_CHECK bool host_config_find(uint64_t id, struct host_config *out);
-/* Forgets it: Go's id, 0 for one that is not there. */
-uint64_t host_config_take(uint64_t id);
-/* Forgets all, and gives fn each one's Go id. */
-void host_config_take_all(void (*fn)(uint64_t go_id));
+/* The same, and forgets it. */
+bool host_config_take(uint64_t id, struct host_config *out);
+/* Forgets all, and gives fn each. */
+void host_config_take_all(void (*fn)(const struct host_config *config));

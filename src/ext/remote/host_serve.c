@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "ext/remote/host_cluster.h"
 #include "ext/remote/host_metric.h"
 #include "ext/remote/host_seat.h"
 #include "ext/remote/host_text.h"
@@ -51,6 +52,13 @@ static void serve_end(struct host_seat *seat, struct span record) {
     host_stream_end(seat, &end);
 }
 
+static void serve_specify(struct host_seat *seat, struct span record) {
+    struct remote_specify specify;
+    if (remote_read_specify(record, seat->entries, HOST_ENTRIES, &specify) != 0)
+        bad_record();
+    host_cluster_specify(seat, &specify);
+}
+
 static void serve(struct host_seat *seat, const struct remote_record *record) {
     switch (record->kind) {
     case REMOTE_LEND:
@@ -64,6 +72,9 @@ static void serve(struct host_seat *seat, const struct remote_record *record) {
         break;
     case REMOTE_END:
         serve_end(seat, record->payload);
+        break;
+    case REMOTE_SPECIFY:
+        serve_specify(seat, record->payload);
         break;
     default:
         bad_record();

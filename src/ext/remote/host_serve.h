@@ -1,7 +1,7 @@
 /* host_serve: live exchanges in a host process: a thread for each seat, which works off the seat's ring.
  *
  *     first thread (ext_host_main.c)       seat 0     seat 1  ...       threads of Go's
- *     configurations come and go           LEND, LOG, END               Continue, questions, whenever they like
+ *     configurations come and go           LEND, LOG, END, SPECIFY      Continue, questions, whenever they like
  *            └── host_config.h ────────────────┴── a table of streams each (host_stream.h)
  *
  * One seat is one thread, so the library's per-worker maps need no lock, as in process (seat.h). A callback that blocks

@@ -27,7 +27,6 @@
 #include "base/log.h"
 #include "ext/go/go_renew.h"
 #include "ext/remote/remote_link.h"
-#include "ext/remote/remote_notes.h"
 #include "ext/remote/sandbox_options.h"
 
 /* What its processes load; the supervisor's. */
@@ -422,7 +421,7 @@ uint64_t remote_library_configure(struct remote_library *library,
         (void)snprintf(said, REMOTE_SAID_MAX, "out of memory");
         return 0;
     }
-    note->is_route = config->is_route;
+    note->kind = config->kind;
     note->parent = config->parent;
     note->stack_bytes = config->stack_bytes;
     remote_notes_add(&library->notes, note);
@@ -445,7 +444,7 @@ uint64_t remote_library_merge(struct remote_library *library, struct span name, 
     struct remote_note *note = remote_note_new(&library->notes, name, span_make("", 0));
     if (!note)
         return 0;
-    note->is_merge = true;
+    note->kind = REMOTE_NOTE_MERGE;
     note->parent = parent;
     note->child = child;
     uint64_t id = note->id;

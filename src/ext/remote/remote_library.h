@@ -9,6 +9,7 @@
 #pragma once
 #include "base/clock.h"
 #include "ext/go/go_renew.h"
+#include "ext/remote/remote_notes.h"
 #include "ext/remote/supervisor.h"
 #include "rt/sync.h"
 
@@ -54,8 +55,8 @@ struct remote_library *remote_library_new(const struct remote_library_options *o
 struct remote_config {
     struct span name BORROWED_BY(program); /* of the plugin in it */
     struct span bytes;
-    bool is_route;
-    uint64_t parent; /* of a route's, where the kind wants it: the filter's own */
+    enum remote_note_kind kind; /* not REMOTE_NOTE_MERGE */
+    uint64_t parent;            /* of a route's, where the kind wants it: the filter's own */
     uint64_t stack_bytes;
 };
 /* A configuration is read. The id; 0: it is refused, with what was said (REMOTE_SAID_MAX). */

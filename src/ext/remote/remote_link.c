@@ -229,7 +229,8 @@ static bool is_blocked(const struct remote_seat *seat, int64_t now_ns) {
                REMOTE_BLOCKED_NS;
 }
 
-/* The first that is not blocked; of wary ones the one with the fewest calls. From the P's own share on, then all. What blocks for
+/* The first that is not blocked; of wary ones the one with the fewest calls. From the P's own share on, then all: wary ones
+ * from its end, so that they are not in front of the others when they block. What blocks for
  * the first time holds up those that are behind it in its seat. To spread all exchanges over some seats, as in this
  * process, makes a batch of each into several, and on a core that they share the threads wait for each other's locks:
  * 185 us of CPU per request instead of 71, with a p99 of 170 ms instead of 9. */
@@ -240,7 +241,8 @@ static uint32_t choose_seat(const struct remote_lane *lane, bool wary) {
         return lane->p % count;
     int64_t now_ns = rt_now_ns();
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t number = (lane->p * share + i) % count;
+        uint32_t at = wary ? share + count - 1 - i : i;
+        uint32_t number = (lane->p * share + at) % count;
         const struct remote_seat *seat = &link->seats[number];
         uint32_t open = atomic_load_explicit(&seat->open, memory_order_relaxed);
         if (is_blocked(seat, now_ns) || open >= fewest)
@@ -504,6 +506,19 @@ static int result(struct remote_lane *lane, struct span record, bool of_log) {
     return party ? party->itab->result(party, &result, &ops, of_log) : 0;
 }
 
+static int named(struct remote_lane *lane, struct span record) {
+    struct remote_named named;
+    int err = remote_read_named(record, &named);
+    struct entry *entry = err ? NULL : find(lane, named.number);
+    if (!entry)
+        return err;
+    struct remote_party *party = entry->party;
+    if (entry->open == 0 || (party && !party->itab->named))
+        return -EPROTO;
+    call_returned(lane, entry, named.took_ns);
+    return party ? party->itab->named(party, &named) : 0;
+}
+
 static void answer_of(struct remote_lane *lane, const struct remote_ask *ask, size_t room,
                       struct remote_answer *answer, void **memory) {
     *answer = (struct remote_answer){.code = GO_OK, .text = span_make("", 0)};
@@ -575,6 +590,8 @@ int remote_lane_hear(struct remote_lane *lane, uint32_t kind, struct span record
     case REMOTE_RETURN:
     case REMOTE_WANT:
         return record_of(lane, (enum remote_kind)kind, record);
+    case REMOTE_NAMED:
+        return named(lane, record);
     default:
         return -EPROTO;
     }

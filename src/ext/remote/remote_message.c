@@ -280,6 +280,22 @@ int remote_read_end(struct span record, struct remote_end *out) {
     return done(&in);
 }
 
+void remote_put_specify(struct remote_out *out, const struct remote_specify *specify) {
+    put_64(out, specify->number);
+    put_64(out, specify->config_id);
+    put_map(out, &specify->headers);
+}
+
+int remote_read_specify(struct span record, struct header *entries, uint32_t max,
+                        struct remote_specify *out) {
+    struct remote_in in = reading(record);
+    struct entries room = {entries, max};
+    out->number = take_64(&in);
+    out->config_id = take_64(&in);
+    take_map(&in, &room, &out->headers);
+    return done(&in);
+}
+
 /* ---- from the host ---- */
 
 static void put_counts(struct remote_out *out, const struct go_counts *counts) {
@@ -414,6 +430,28 @@ bool remote_next_header(struct span *headers, struct span *name, struct span *va
     *value = take_text(&in);
     *headers = span_make(in.at, in.bad ? 0 : in.left);
     return !in.bad;
+}
+
+void remote_put_named(struct remote_out *out, const struct remote_named *named) {
+    put_64(out, named->number);
+    put_64(out, named->took_ns);
+    put_counts(out, &named->counts);
+    put_8(out, named->panicked);
+    put_64(out, named->len);
+    put_text(out, named->name);
+}
+
+int remote_read_named(struct span record, struct remote_named *out) {
+    struct remote_in in = reading(record);
+    out->number = take_64(&in);
+    out->took_ns = take_64(&in);
+    out->counts = take_counts(&in);
+    out->panicked = take_bool(&in);
+    out->len = take_64(&in);
+    out->name = take_text(&in);
+    in.bad |= out->name.len != (out->len <= REMOTE_NAME_MAX ? out->len : 0);
+    in.bad |= out->panicked && out->len;
+    return done(&in);
 }
 
 /* ---- questions ---- */

@@ -8,6 +8,8 @@
  *            ◄────────────────────── LOGGED changes, which the access log shows
  *                                                             OnDestroy, if that was the last log
  *     END    if there was none ─────────────────────────────► OnDestroy
+ *     SPECIFY headers          ─────────────────────────────► Cluster, of a cluster specifier
+ *            ◄────────────────────── NAMED  the cluster
  *            ◄────────────────────── ASK    a question of a thread that waits for its answer (shm.h)
  *            ◄────────────────────── METRIC, TEXT: nobody waits
  *
@@ -34,6 +36,7 @@ enum remote_kind {
     REMOTE_CALL,
     REMOTE_GIVE,
     REMOTE_CANCEL,
+    REMOTE_SPECIFY,
     /* From the host, on a P's ring. */
     REMOTE_RESULT = 16,
     REMOTE_LOGGED,
@@ -42,11 +45,13 @@ enum remote_kind {
     REMOTE_TEXT,
     REMOTE_RETURN, /* remote_call.h, as the next one */
     REMOTE_WANT,
+    REMOTE_NAMED,
 };
 
 /* Is it one that the host answers when it has returned? */
 static inline bool remote_kind_is_call(enum remote_kind kind) {
-    return kind == REMOTE_LEND || kind == REMOTE_LOG || kind == REMOTE_CALL;
+    return kind == REMOTE_LEND || kind == REMOTE_LOG || kind == REMOTE_SPECIFY ||
+           kind == REMOTE_CALL;
 }
 
 /* ---- writing and reading ---- */
@@ -129,11 +134,18 @@ struct remote_end {
     uint8_t reason; /* enum go_destroy_reason */
 };
 
+/* A question to a cluster specifier; a number like a stream's. */
+struct remote_specify {
+    uint64_t number, config_id;
+    struct ext_view headers;
+};
+
 /* Each appends one message. */
 void remote_put_lend(struct remote_out *out, const struct remote_lend *lend);
 void remote_put_body(struct remote_out *out, const struct remote_body *body);
 void remote_put_log(struct remote_out *out, const struct remote_log *log);
 void remote_put_end(struct remote_out *out, const struct remote_end *end);
+void remote_put_specify(struct remote_out *out, const struct remote_specify *specify);
 
 /* Entries of views are written to `entries`, which has room for `max` of all maps together and whose names and
  * values borrow from the record. 0, or -EPROTO: more than that, or nonsense. */
@@ -143,6 +155,8 @@ MUST_CHECK int remote_read_body(struct span record BORROWED_BY(out), struct remo
 MUST_CHECK int remote_read_log(struct span record BORROWED_BY(out), struct header *entries,
                                uint32_t max, struct remote_log *out);
 MUST_CHECK int remote_read_end(struct span record, struct remote_end *out);
+MUST_CHECK int remote_read_specify(struct span record BORROWED_BY(out), struct header *entries,
+                                   uint32_t max, struct remote_specify *out);
 
 /* ---- from the host ---- */
 
@@ -211,6 +225,20 @@ MUST_CHECK int remote_next_op(struct remote_in *ops BORROWED_BY(out), struct rem
 /* False: that was all. */
 MUST_CHECK bool remote_next_header(struct span *headers BORROWED_BY(name), struct span *name,
                                    struct span *value);
+
+/* What a cluster specifier has answered. */
+struct remote_named {
+    uint64_t number;
+    uint64_t took_ns;
+    struct go_counts counts;
+    bool panicked;
+    uint64_t len;     /* of the name; 0: there is none */
+    struct span name; /* empty: there is none, or it is longer than REMOTE_NAME_MAX */
+};
+enum { REMOTE_NAME_MAX = 8192 }; /* bytes that a name of a cluster may have, as on Envoy */
+
+void remote_put_named(struct remote_out *out, const struct remote_named *named);
+MUST_CHECK int remote_read_named(struct span record BORROWED_BY(out), struct remote_named *out);
 
 /* ---- questions: of a stream, or of a configuration ---- */
 

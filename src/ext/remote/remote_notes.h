@@ -11,12 +11,19 @@
 #include "base/check.h"
 #include "base/span.h"
 
+enum remote_note_kind {
+    REMOTE_NOTE_FILTER,
+    REMOTE_NOTE_ROUTE,
+    REMOTE_NOTE_CLUSTER, /* of a cluster specifier */
+    REMOTE_NOTE_MERGE,   /* two of a filter's */
+};
+
 /* A configuration, or two merged. */
 struct remote_note {
     struct remote_note
         *next; /* in the order they were made: what is merged comes after its parts */
     uint64_t id;
-    bool is_merge, is_route;
+    enum remote_note_kind kind;
     _Atomic bool accepted; /* by some process */
     struct span name;
     uint64_t parent, child; /* of a merge; parent also of a route's (struct remote_config) */

@@ -16,6 +16,7 @@ struct remote_party_itab {
     /* of_log: the oldest log is over, too. */
     int (*result)(struct remote_party *party, const struct remote_result *result,
                   struct remote_in *ops, bool of_log);
+    int (*named)(struct remote_party *party, const struct remote_named *named);
     /* A question about it; what the answer's text is borrowed from is *memory, for the caller to free. */
     void (*answer)(struct remote_party *party, const struct remote_ask *ask, size_t room,
                    struct remote_answer *answer, void **memory);

@@ -13,6 +13,7 @@ import (
 
 	"github.com/envoyproxy/envoy/contrib/golang/common/go/api"
 
+	"sluice.dev/tests/filters/internal/fatal"
 	"sluice.dev/tests/filters/internal/probe"
 )
 
@@ -68,7 +69,7 @@ func (r *run) do(a *action) {
 		var nobody *filter
 		nobody.id = "x"
 	case "die": // exit, maps, fault, stack, loop, goroutine, kill: the end of the process
-		die(a.arg(0))
+		fatal.Die(a.arg(0))
 	case "gc":
 		collect()
 

@@ -10,6 +10,7 @@ import (
 	specifier "github.com/envoyproxy/envoy/contrib/golang/router/cluster_specifier/source/go/pkg/cluster_specifier"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"sluice.dev/tests/filters/internal/fatal"
 	"sluice.dev/tests/filters/internal/probe"
 	"sluice.dev/tests/filters/internal/works"
 )
@@ -29,6 +30,7 @@ func registerClusterSpecifier() {
 //	/long/N          a name of N bytes
 //	/empty, /panic   none
 //	/keep/NAME       notes the header's value for /kept, which is given as cluster
+//	/die/HOW         none: the end of the process (internal/fatal)
 //	/wait/SIGNAL     the one of the config, once somebody signals
 //	/behind/SIGNAL   the one of the config; asks for a header later, which is counted as found or lost
 type chooser struct {
@@ -56,6 +58,8 @@ func (c *chooser) Cluster(header api.RequestHeaderMap) string {
 	case "long":
 		n, _ := strconv.Atoi(argument)
 		return strings.Repeat("c", n)
+	case "die":
+		fatal.Die(argument)
 	case "panic":
 		panic("no idea")
 	case "keep":

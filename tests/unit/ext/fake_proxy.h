@@ -337,6 +337,7 @@ static const char *fake_hear(void) {
     struct span record = fake_proxy.record.payload;
     struct remote_metric metric;
     struct remote_text text;
+    struct remote_named named;
     fake_proxy.line_len = 0;
     fake_proxy.line[0] = 0;
     switch (fake_proxy.record.kind) {
@@ -354,6 +355,13 @@ static const char *fake_hear(void) {
         CHECK(remote_read_metric(record, &metric) == 0);
         fake_say("metric %u of %u %s %lld", metric.id, (unsigned)metric.config_id,
                  metric.action == REMOTE_METRIC_ADD ? "add" : "record", (long long)metric.value);
+        break;
+    case REMOTE_NAMED:
+        CHECK(remote_read_named(record, &named) == 0);
+        fake_say("named %u %s%.*s of %u; counts %u %u", (unsigned)named.number,
+                 named.panicked ? "panic" : "", (int)named.name.len, named.name.ptr,
+                 (unsigned)named.len, named.counts.crossings,
+                 (unsigned)named.counts.header_bytes_to_go);
         break;
     case REMOTE_TEXT:
         CHECK(remote_read_text(record, &text) == 0);

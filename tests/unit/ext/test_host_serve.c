@@ -617,6 +617,61 @@ static void test_what_the_library_logs_goes_to_the_log_of_the_proxy(void **data)
     assert_string_equal(fake_hear(), "text 4 hello");
 }
 
+/* ---- questions to a cluster specifier ---- */
+
+enum { SPECIFIER = 72 };
+static uint64_t asked_by, asked_of;
+
+static int64_t names_a_cluster(uint64_t plugin, uint64_t header, uint64_t id, uint64_t buffer,
+                               uint64_t room) {
+    struct go_string key = {"X-B", 3}, value = {NULL, 0};
+    fake_turn++;
+    asked_by = header;
+    asked_of = id;
+    CHECK(room == REMOTE_NAME_MAX);
+    CHECK(envoyGoClusterSpecifierGetHeader(header, &key, &value) == 1);
+    memcpy((char *)(uintptr_t)buffer, value.ptr, (size_t)value.len);
+    fake_turn++;
+    return value.len;
+}
+
+static int64_t names_one_that_is_too_long(uint64_t plugin, uint64_t header, uint64_t id,
+                                          uint64_t buffer, uint64_t room) {
+    return REMOTE_NAME_MAX + 1;
+}
+
+static int64_t names_none_in_a_panic(uint64_t plugin, uint64_t header, uint64_t id, uint64_t buffer,
+                                     uint64_t room) {
+    return -1;
+}
+
+static const char *asks_for_a_cluster(int64_t (*specify)(uint64_t plugin, uint64_t header,
+                                                         uint64_t id, uint64_t buffer,
+                                                         uint64_t room)) {
+    fake_go.library.fn.cluster.specify = specify;
+    remote_put_specify(&fake_proxy.out, &(struct remote_specify){5, SPECIFIER, fake_view});
+    fake_send(1, REMOTE_SPECIFY);
+    return fake_hear();
+}
+
+static void test_a_cluster_specifier_is_asked_and_its_answer_told(void **data) {
+    struct go_plugin *plugin =
+        go_plugin_get(&fake_go.library, GO_PLUGIN_CLUSTER, SPAN_LIT("specifier"));
+    const struct host_config config = {.id = SPECIFIER, .go_id = 9, .plugin = plugin};
+    assert_int_equal(host_config_keep(&config), 0);
+    assert_string_equal(asks_for_a_cluster(names_a_cluster), "named 5 two of 3; counts 1 3");
+    assert_int_equal(asked_of, 9);
+    struct go_string key = {"x-b", 3}, value;
+    uint64_t stale = fake_proxy.counted[GO_STALE_HANDLES];
+    assert_int_equal(envoyGoClusterSpecifierGetHeader(asked_by, &key, &value), 0); /* it is over */
+    assert_string_equal(asks_for_a_cluster(names_one_that_is_too_long),
+                        "named 5  of 8193; counts 0 0");
+    assert_int_equal(fake_proxy.counted[GO_STALE_HANDLES], stale + 1);
+    assert_string_equal(asks_for_a_cluster(names_none_in_a_panic),
+                        "named 5 panic of 0; counts 0 0");
+    assert_int_equal(handle_count(&ext_handles), 0);
+}
+
 /* ---- all at once ---- */
 
 enum { STREAMS = 400, IN_FLIGHT = 24, TENDERS = 3 };
@@ -835,6 +890,7 @@ int main(void) {
         TELL(test_the_log_of_an_exchange_that_ended_while_it_was_lent),
         TELL(test_a_log_in_between_leaves_what_is_lent),
         TELL(test_late_calls),
+        TELL(test_a_cluster_specifier_is_asked_and_its_answer_told),
         TELL(test_a_storm),
     };
     return cmocka_run_group_tests(tests, setup, NULL);

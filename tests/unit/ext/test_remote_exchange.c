@@ -300,6 +300,66 @@ static void what_no_host_of_ours_says_ends_it(void **state) {
     story(1, nonsense_story);
 }
 
+/* ---- questions to cluster specifiers ---- */
+
+static struct {
+    unsigned heard, lost;
+    char name[16];
+} asker;
+
+static int hears_a_name(struct remote_party *party, const struct remote_named *named) {
+    asker.heard++;
+    (void)snprintf(asker.name, sizeof asker.name, "%.*s", (int)named->name.len, named->name.ptr);
+    return 0;
+}
+
+static void is_lost(struct remote_party *party) {
+    CHECK(!party->lane);
+    asker.lost++;
+}
+
+static int names(uint64_t number, const char *name) {
+    struct remote_out out = {0};
+    struct span text = span_of(name);
+    remote_put_named(&out, &(struct remote_named){.number = number, .len = text.len, .name = text});
+    return fake_remote_hear(&host, REMOTE_NAMED, &out);
+}
+
+static void names_story(void *arg) {
+    static const struct remote_party_itab itab = {.named = hears_a_name, .lose = is_lost};
+    begin();
+    struct remote_party party = {.itab = &itab, .plugin = fake_go.config.plugin};
+    CHECK(remote_lane_enter(host.lane, &party, true) == 0);
+    CHECK(names(party.number, "early") == -EPROTO); /* nobody has asked */
+    CHECK(remote_lane_send(&party, REMOTE_SPECIFY, SPAN_LIT("specify"), RT_FOREVER) == 0);
+    CHECK(names(party.number ^ (1ULL << 32), "of another") == 0 && asker.heard == 0);
+    CHECK(names(party.number, "alpha") == 0);
+    CHECK(asker.heard == 1 && strcmp(asker.name, "alpha") == 0);
+    CHECK(names(party.number, "twice") == -EPROTO);
+
+    /* Who has left does not hear it; what it left behind is over then. */
+    CHECK(remote_lane_send(&party, REMOTE_SPECIFY, SPAN_LIT("specify"), RT_FOREVER) == 0);
+    uint64_t left = party.number;
+    remote_lane_leave(&party);
+    CHECK(names(left, "late") == 0 && asker.heard == 1);
+    CHECK(names(left, "later") == 0 && asker.heard == 1);
+
+    /* Each kind is told what is of its kind. */
+    CHECK(remote_lane_enter(host.lane, &party, true) == 0);
+    CHECK(remote_lane_send(&party, REMOTE_SPECIFY, SPAN_LIT("specify"), RT_FOREVER) == 0);
+    const struct remote_result result = {.number = party.number};
+    CHECK(says(&result, NULL, 0) == -EPROTO);
+    (void)fake_remote_lend(&one, EXT_REQUEST, EXT_HEADERS, span_none());
+    CHECK(names(one.remote.party.number, "of an exchange") == -EPROTO);
+    fake_remote_host_close(&host);
+    CHECK(asker.lost == 1 && !party.lane && party.unheard);
+    end();
+}
+
+static void names_go_to_who_asked(void **state) {
+    story(1, names_story);
+}
+
 /* ---- exchanges that are over ---- */
 
 static void over_story(void *arg) {
@@ -505,6 +565,7 @@ int main(void) {
         cmocka_unit_test(a_reply_comes_in_parts),
         cmocka_unit_test(a_reply_that_is_too_large_is_not_cut),
         cmocka_unit_test(what_no_host_of_ours_says_ends_it),
+        cmocka_unit_test(names_go_to_who_asked),
         cmocka_unit_test(who_is_over_hears_nothing),
         cmocka_unit_test(a_lost_host_leaves_its_loans_undecided),
         cmocka_unit_test(questions_are_answered_while_a_side_is_lent),

@@ -280,8 +280,67 @@ static void test_questions_and_what_nobody_waits_for(void **state) {
     is_whole_or_refused(&out, reads_text);
 }
 
+static int reads_specify(struct span record) {
+    struct remote_specify read;
+    return remote_read_specify(record, entries, ENTRIES, &read);
+}
+
+static int reads_named(struct span record) {
+    struct remote_named read;
+    return remote_read_named(record, &read);
+}
+
+static void test_a_question_to_a_cluster_specifier(void **state) {
+    struct remote_out out = {0};
+    struct remote_specify specify, asked = {.number = 7, .config_id = 8, .headers = view};
+    remote_put_specify(&out, &asked);
+    assert_int_equal(remote_read_specify(bytes_of(&out), entries, ENTRIES, &specify), 0);
+    assert_int_equal(specify.config_id, 8);
+    assert_int_equal(specify.headers.count, view.count);
+    is_whole_or_refused(&out, reads_specify);
+
+    struct remote_named read, named = {.number = 7,
+                                       .took_ns = 5,
+                                       .counts = {1, 2, 3, 4, 5, 6, 7, 8},
+                                       .len = 5,
+                                       .name = SPAN_LIT("alpha")};
+    remote_put_named(&out, &named);
+    assert_int_equal(remote_read_named(bytes_of(&out), &read), 0);
+    assert_span(read.name, "alpha");
+    assert_int_equal(read.counts.header_bytes_to_go, 5);
+    is_whole_or_refused(&out, reads_named);
+}
+
+/* Whoever uses a name need not look at its length: that is what it says it is, and what a name may have. */
+static void test_names_that_are_none(void **state) {
+    static char long_name[REMOTE_NAME_MAX + 1];
+    static const struct {
+        struct remote_named named;
+        int err;
+    } table[] = {
+        {{.name = SPAN_INIT("")}, 0},
+        {{.panicked = true, .name = SPAN_INIT("")}, 0},
+        {{.len = REMOTE_NAME_MAX + 1, .name = SPAN_INIT("")}, 0},
+        {{.len = UINT64_MAX, .name = SPAN_INIT("")}, 0},
+        {{.len = REMOTE_NAME_MAX, .name = {long_name, REMOTE_NAME_MAX}}, 0},
+        {{.len = REMOTE_NAME_MAX + 1, .name = {long_name, REMOTE_NAME_MAX + 1}}, -EPROTO},
+        {{.len = 4, .name = SPAN_INIT("alpha")}, -EPROTO},
+        {{.len = 0, .name = SPAN_INIT("alpha")}, -EPROTO},
+        {{.len = 5, .name = SPAN_INIT("")}, -EPROTO},
+        {{.panicked = true, .len = 5, .name = SPAN_INIT("alpha")}, -EPROTO},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        struct remote_out out = {0};
+        remote_put_named(&out, &table[i].named);
+        assert_int_equal(reads_named(bytes_of(&out)), table[i].err);
+        remote_out_fini(&out);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_question_to_a_cluster_specifier),
+        cmocka_unit_test(test_names_that_are_none),
         cmocka_unit_test(test_a_loan_with_its_maps_and_bytes),
         cmocka_unit_test(test_maps_that_are_not_shown),
         cmocka_unit_test(test_the_other_messages_to_a_host),

@@ -1,4 +1,5 @@
-package main
+// Package fatal has what no recover can catch.
+package fatal
 
 import (
 	"os"
@@ -7,8 +8,8 @@ import (
 	"unsafe"
 )
 
-// die does what no recover can catch.
-func die(how string) {
+// Die is the end of the process: exit, maps, fault, stack, loop, goroutine, kill.
+func Die(how string) {
 	switch how {
 	case "exit":
 		os.Exit(3)

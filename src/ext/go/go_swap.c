@@ -248,6 +248,8 @@ int go_swap_each_row(ext_row_fn fn, void *arg) {
     struct go_library *first = go_library_first();
     for (const struct go_library *library = first; library; library = library->next)
         room++;
+    for (const struct swap *swap = swaps; swap; swap = swap->next)
+        room++; /* its current copy may have come since */
     struct sizes sizes = {.rows = calloc(room + 1, sizeof sizes.rows[0]),
                           .of = calloc(room + 1, sizeof(sizes.of[0]))};
     char(*ids)[BUILD_ID_TEXT_MAX] = calloc(room + 1, sizeof *ids);

@@ -6,6 +6,13 @@
  *
  *     parse: note ──► tell who is up ──► refused: forget          prepare: tell all that is noted
  *
+ * Between what a process was told while it was prepared and the moment from which others tell it, some may be made, by the first
+ * request of a route above all. So when it is up it is told what has come since, before an exchange finds it, and whoever
+ * makes one tells the newest process beside the current one, if they are two:
+ *
+ *     prepare: tell 1..n ─► in the list ──► is up ──► up: tell n+1.. ──► lanes open
+ *                                             └─ from here on it can be told by those who made them
+ *
  * One that is told twice keeps its id. One that a new process refuses, though it was good, is a failure of that process;
  * but one that nobody has accepted yet is for who asks for it.
  *
@@ -39,12 +46,16 @@ struct generation {
     uint64_t number;
     const struct version *version;
     struct remote_link *link;
-    bool was_up; /* else it is still prepared, and drains when it has had its time */
+    struct ext_host *host; /* its thread's */
+    uint64_t told;         /* up to this place of the notes; its thread's */
+    bool was_up;           /* else it is still prepared, and drains when it has had its time */
 };
 
 struct here {
     struct remote_lane *lane; /* NULL: no process is up */
     struct wait_queue up;
+    struct rt_post leave;
+    struct remote_library *library;
 };
 
 struct remote_library {
@@ -56,6 +67,7 @@ struct remote_library {
     struct generation *generations; /* the newest first */
     struct go_renewal renewal;
     _Atomic uint64_t reloads, failed_reloads;
+    _Atomic unsigned ps_left; /* that have not left yet */
     struct here here[RT_P_MAX];
 };
 
@@ -77,12 +89,21 @@ static int sandbox(const struct remote_library *library, struct ext_host *host, 
     return err;
 }
 
-static int tell_configurations(struct remote_library *library, struct ext_host *host, char *why) {
+static int configure(const struct remote_library *library, struct ext_host *host,
+                     const struct remote_note *note, char *said) {
+    return library->options.kind->configure(host, note, deadline(library), said);
+}
+
+/* Those behind the place *told, which is the last one's then. */
+static int tell_configurations(struct remote_library *library, struct ext_host *host,
+                               uint64_t *told, char *why) {
     int err = 0;
     char said[REMOTE_SAID_MAX] = "";
     struct remote_note *note = remote_notes_read(&library->notes, NULL);
     while (note && err >= 0) {
-        err = library->options.kind->configure(host, note, deadline(library), said);
+        err = note->place <= *told ? 0 : configure(library, host, note, said);
+        if (note->place > *told)
+            *told = note->place;
         if (err > 0 && atomic_load(&note->accepted)) {
             (void)snprintf(why, SUPERVISOR_WHY_MAX,
                            "%.*s refuses a configuration that it accepted before: %s",
@@ -143,13 +164,13 @@ static struct remote_link *take_link(struct remote_library *library, uint64_t nu
     return link;
 }
 
-static int put_link(struct remote_library *library, const struct version *version, uint64_t number,
-                    struct remote_link *link) {
+static int put_link(struct remote_library *library, const struct generation *what) {
     struct generation *generation = malloc(sizeof *generation);
     if (!generation)
         return -ENOMEM;
+    *generation = *what;
     pthread_mutex_lock(&library->lock);
-    *generation = (struct generation){library->generations, number, version, link, false};
+    generation->next = library->generations;
     library->generations = generation;
     pthread_mutex_unlock(&library->lock);
     return 0;
@@ -158,7 +179,7 @@ static int put_link(struct remote_library *library, const struct version *versio
 static int prepare(void *arg, void *version, struct ext_host *host, uint64_t generation,
                    char *why) {
     struct remote_library *library = arg;
-    struct remote_link *link;
+    struct generation it = {.number = generation, .version = version, .host = host};
     const struct remote_link_options options = {
         .supervisor = &library->supervisor,
         .generation = generation,
@@ -172,35 +193,58 @@ static int prepare(void *arg, void *version, struct ext_host *host, uint64_t gen
         .knows_config = knows_config,
         .arg = library,
     };
-    int err = remote_link_new(&options, &link);
+    int err = remote_link_new(&options, &it.link);
     if (err)
         return err;
     uint64_t abilities = 0;
     err = sandbox(library, host, why);
     if (!err)
-        err = library->options.kind->load(library->options.arg,
-                                          ((const struct version *)version)->file.fd, host,
+        err = library->options.kind->load(library->options.arg, it.version->file.fd, host,
                                           deadline(library), &abilities, why);
-    remote_link_set_abilities(link, abilities);
+    remote_link_set_abilities(it.link, abilities);
     if (!err)
-        err = tell_configurations(library, host, why);
+        err = tell_configurations(library, host, &it.told, why);
     if (!err)
-        err = tell_to_serve(library, host, link);
+        err = tell_to_serve(library, host, it.link);
     if (!err)
-        err = put_link(library, version, generation, link);
+        err = put_link(library, &it);
     if (err)
-        remote_link_close(link);
+        remote_link_close(it.link);
     return err;
+}
+
+static struct generation *find_locked(struct remote_library *library, uint64_t number) {
+    struct generation *of = library->generations;
+    while (of && of->number != number)
+        of = of->next;
+    return of;
+}
+
+/* One that cannot be told is of no use: its next one is told all of them. It stays in the list until it is lost, on this
+ * thread. */
+static bool tell_the_rest(struct remote_library *library, uint64_t number) {
+    char why[SUPERVISOR_WHY_MAX] = "it does not answer";
+    pthread_mutex_lock(&library->lock);
+    struct generation *generation = find_locked(library, number);
+    pthread_mutex_unlock(&library->lock);
+    if (tell_configurations(library, generation->host, &generation->told, why) == 0)
+        return true;
+    LOG(*library->options.kind->log, LOG_ERROR,
+        "library %s: a process that was to take over is of no use: %s", library->options.id, why);
+    supervisor_stuck(library->supervisor, number, "a configuration that was made meanwhile");
+    return false;
 }
 
 static void up(void *arg, void *version, uint64_t generation) {
     struct remote_library *library = arg;
+    bool is_good = tell_the_rest(library, generation);
     pthread_mutex_lock(&library->lock);
     /* With the lock: a link that is in the list is not closed. */
     for (struct generation *of = library->generations; of; of = of->next) {
         if (of->number == generation) {
             of->was_up = true;
-            remote_link_open(of->link);
+            if (is_good)
+                remote_link_open(of->link);
         } else if (of->was_up) {
             remote_link_drain(of->link);
         }
@@ -298,6 +342,25 @@ static void library_free(struct remote_library *library) {
     free(library);
 }
 
+static void leave_here(struct rt_post *post) {
+    struct remote_library *library = container_of(post, struct here, leave)->library;
+    if (atomic_fetch_sub(&library->ps_left, 1) == 1)
+        library_free(library);
+}
+
+/* Of one that did not come up, as far as its maker waited. It may have since, so Ps may have messages of its links, which they handle
+ * before this one. */
+static void give_up(struct remote_library *library) {
+    unsigned count = rt_p_count();
+    supervisor_stop(library->supervisor);
+    atomic_store(&library->ps_left, count);
+    for (unsigned p = 0; p < count; p++) {
+        library->here[p].library = library;
+        library->here[p].leave.fn = leave_here;
+        rt_post(p, &library->here[p].leave);
+    }
+}
+
 /* Its first version. 0; -errno and why. */
 static int start(struct remote_library *library, const struct supervisor_options *supervising,
                  char *why) {
@@ -353,8 +416,7 @@ struct remote_library *remote_library_new(const struct remote_library_options *o
     if (err) {
         if (!why[0])
             (void)snprintf(why, SUPERVISOR_WHY_MAX, "%s", strerror(-err));
-        supervisor_stop(library->supervisor);
-        library_free(library);
+        give_up(library);
         return NULL;
     }
     go_renewal_watch(&library->renewal);
@@ -391,26 +453,47 @@ void remote_library_look(struct remote_library *library, struct remote_library_v
     pthread_mutex_unlock(&library->lock);
 }
 
-struct telling {
+/* ---- what processes that are up are told ---- */
+
+struct errand {
     struct remote_library *library;
-    struct remote_note *note;
+    int (*tell)(const struct errand *errand, struct ext_host *host);
+    const struct remote_note *note;
+    uint64_t id;
     char *said;
-    int result; /* of configure */
+    uint64_t generation; /* that was told last; 0: none */
+    int result;          /* of tell */
 };
 
-static int tell_now(void *arg, struct ext_host *host, uint64_t generation) {
-    struct telling *telling = arg;
-    const struct remote_library *library = telling->library;
-    telling->result =
-        library->options.kind->configure(host, telling->note, deadline(library), telling->said);
-    return telling->result < 0 ? telling->result : 0;
+static int run_errand(void *arg, struct ext_host *host, uint64_t generation) {
+    struct errand *errand = arg;
+    errand->generation = generation;
+    errand->result = errand->tell(errand, host);
+    return errand->result < 0 ? errand->result : 0;
 }
 
-/* As configure; -EPIPE: nobody is up, or it went down over it. */
-static int tell_who_is_up(struct remote_library *library, struct remote_note *note, char *said) {
-    struct telling telling = {library, note, said, -EPIPE};
-    int err = supervisor_call(library->supervisor, 0, tell_now, &telling);
-    return err < 0 ? err : telling.result;
+/* What tell returned; -EPIPE: nobody is up, or it went down over it. */
+static int tell_current(struct errand *errand) {
+    int err = supervisor_call(errand->library->supervisor, 0, run_errand, errand);
+    return err < 0 ? err : errand->result;
+}
+
+/* The one that is about to take over, if it is up by now; else it is told before it does. */
+static void tell_newest(struct errand *errand) {
+    struct remote_library *library = errand->library;
+    pthread_mutex_lock(&library->lock);
+    uint64_t newest = library->generations ? library->generations->number : 0;
+    pthread_mutex_unlock(&library->lock);
+    if (newest && newest != errand->generation &&
+        supervisor_call(library->supervisor, newest, run_errand, errand) < 0)
+        LOG(*library->options.kind->log, LOG_DEBUG, "library %s: generation %llu is not up",
+            library->options.id, (unsigned long long)newest);
+}
+
+/* One that refuses what another one has accepted is of no use. */
+static int tell_note(const struct errand *errand, struct ext_host *host) {
+    int err = configure(errand->library, host, errand->note, errand->said);
+    return err > 0 && atomic_load(&errand->note->accepted) ? -EINVAL : err;
 }
 
 uint64_t remote_library_configure(struct remote_library *library,
@@ -425,15 +508,20 @@ uint64_t remote_library_configure(struct remote_library *library,
     note->parent = config->parent;
     note->stack_bytes = config->stack_bytes;
     remote_notes_add(&library->notes, note);
-    int err = tell_who_is_up(library, note, said);
+    struct errand errand = {.library = library, .tell = tell_note, .note = note, .said = said};
+    int err = tell_current(&errand);
     uint64_t id = err ? 0 : note->id;
     if (err < 0)
         (void)snprintf(said, REMOTE_SAID_MAX,
                        "its host process is not up, or ended over it: see the log");
-    if (err)
+    if (err) {
         remote_notes_forget(note);
-    else
+    } else {
+        char elsewhere[REMOTE_SAID_MAX];
         atomic_store(&note->accepted, true);
+        errand.said = elsewhere;
+        tell_newest(&errand);
+    }
     remote_notes_release(&library->notes, note);
     return id;
 }
@@ -449,34 +537,33 @@ uint64_t remote_library_merge(struct remote_library *library, struct span name, 
     note->child = child;
     uint64_t id = note->id;
     remote_notes_add(&library->notes, note);
-    (void)tell_who_is_up(library, note, said); /* who is not up is told when it comes */
+    struct errand errand = {.library = library, .tell = tell_note, .note = note, .said = said};
+    (void)tell_current(&errand); /* who is not up is told when it comes */
+    tell_newest(&errand);
     remote_notes_release(&library->notes, note);
     return id;
 }
 
-struct dropping {
-    enum ext_host_kind kind;
-    uint64_t id;
-};
-
-/* Who is not up does not have it. */
-static int drop_now(void *arg, struct ext_host *host, uint64_t generation) {
-    const struct dropping *drop = arg;
+static int tell_drop(const struct errand *errand, struct ext_host *host) {
     struct ext_host_message answer;
-    const struct ext_host_message request = {.kind = drop->kind, .numbers = {drop->id}};
+    const struct ext_host_message request = {.kind = errand->library->options.kind->drop,
+                                             .numbers = {errand->id}};
     return ext_host_call(host, &request, &answer, clock_mono_ns() + 10 * NS_PER_S);
 }
 
 void remote_library_drop(struct remote_library *library, uint64_t id) {
-    struct dropping drop = {library->options.kind->drop, id};
-    bool note = remote_notes_drop(&library->notes, id);
+    bool was_there = remote_notes_drop(&library->notes, id);
     pthread_mutex_lock(&library->lock); /* a link that is in the list is not closed */
     for (const struct generation *of = library->generations; of; of = of->next)
         remote_link_forget_config(of->link, id);
     pthread_mutex_unlock(&library->lock);
-    if (note && supervisor_call(library->supervisor, 0, drop_now, &drop) < 0)
+    if (!was_there)
+        return;
+    struct errand errand = {.library = library, .tell = tell_drop, .id = id};
+    if (tell_current(&errand) < 0)
         LOG(*library->options.kind->log, LOG_DEBUG,
             "library %s: no process to drop a configuration of", library->options.id);
+    tell_newest(&errand);
 }
 
 /* ---- for Ps ---- */

@@ -27,6 +27,7 @@ struct remote_note *remote_note_new(struct remote_notes *notes, struct span name
 
 void remote_notes_add(struct remote_notes *notes, struct remote_note *note) {
     pthread_mutex_lock(&notes->lock);
+    note->place = ++notes->last_place;
     if (notes->last)
         notes->last->next = note;
     else

@@ -28,6 +28,7 @@ struct remote_note {
     struct span name;
     uint64_t parent, child; /* of a merge; parent also of a route's (struct remote_config) */
     uint64_t stack_bytes;
+    uint64_t place; /* in the list, from 1 on: whoever was told this one was told those before */
     unsigned readers;
     _Atomic bool dropped; /* nobody new is told */
     size_t len;
@@ -37,7 +38,7 @@ struct remote_note {
 struct remote_notes {
     pthread_mutex_t lock;
     struct remote_note *first, *last;
-    uint64_t last_id;
+    uint64_t last_id, last_place;
 };
 
 void remote_notes_init(struct remote_notes *notes);

@@ -1,0 +1,452 @@
+/* remote_library.c: what each process of a library is told, whenever it comes and whatever fails on the way. This program is its
+ * own host process: it is started again with --ext-host, and says yes to everything. What a process is told is noted on our
+ * side, by the kind of library that is made up here. */
+#include "../rt/rt_story.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "../file_tree.h"
+#include "base/log.h"
+#include "base/stats.h"
+#include "ext/host/ext_host_inbox.h"
+#include "ext/remote/remote_library.h"
+#include "ext/remote/remote_notes.h"
+#include "ext/remote/sandbox_options.h"
+#include "rt/foreign.h"
+
+LOG_COMPONENT(fake, "fake");
+
+static char path[64], hold[64], held[64];
+
+/* ---- the host process ---- */
+
+static void answer_yes(void) {
+    const struct ext_host_message message = {.kind = EXT_HOST_ANSWER, .numbers = {1}};
+    size_t size;
+    char *bytes = ext_host_encode(&message, &size);
+    if (write(EXT_HOST_FD, bytes, size) != (ssize_t)size)
+        _exit(9);
+    free(bytes);
+}
+
+/* Before it serves it waits as long as there is the file that its environment names, and says so by another one. */
+static int fake_host(void) {
+    struct ext_host_inbox inbox = {0};
+    struct ext_host_message request;
+    const char *waits = getenv("TEST_HOLD"), *says = getenv("TEST_HELD");
+    while (ext_host_inbox_next(&inbox, &request)) {
+        if (request.kind == EXT_HOST_GO_SERVE && access(waits, F_OK) == 0) {
+            (void)close(
+                open(says, O_CREAT | O_WRONLY, 0600)); /* the story looks whether it is there */
+            while (access(waits, F_OK) == 0)
+                usleep(1000);
+        }
+        answer_yes();
+    }
+    ext_host_inbox_fini(&inbox);
+    return 0;
+}
+
+/* ---- memory that is short ---- */
+
+static _Thread_local int allocations_left; /* the next one fails when it is 1; 0: none does */
+
+static bool fails(void) {
+    return allocations_left > 0 && --allocations_left == 0;
+}
+
+void *__wrap_malloc(size_t size);
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size) {
+    return fails() ? NULL : __real_malloc(size);
+}
+
+void *__wrap_calloc(size_t count, size_t size);
+void *__real_calloc(size_t count, size_t size);
+void *__wrap_calloc(size_t count, size_t size) {
+    return fails() ? NULL : __real_calloc(count, size);
+}
+
+/* ---- the kind ---- */
+
+enum { TOLD_MAX = 256 };
+
+static struct {
+    pthread_mutex_t lock;
+    struct {
+        pid_t pid;
+        uint64_t id;
+    } told[TOLD_MAX];
+    size_t count;
+    pid_t loaded_by;               /* the latest */
+    char loaded[7];                /* the beginning of what it was given */
+    _Atomic uint64_t refused;      /* this configuration is refused, by who comes */
+    _Atomic uint64_t slow;         /* this one takes as long as it is so */
+    _Atomic int loads_fail;        /* so many of those that come */
+    _Atomic int allocations_after; /* in a process that is prepared: the one that fails */
+} it = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static int load(const void *arg, int file, struct ext_host *host, int64_t deadline_ns,
+                uint64_t *abilities, char *cause) {
+    pthread_mutex_lock(&it.lock);
+    it.loaded_by = ext_host_pid(host);
+    memset(it.loaded, 0, sizeof it.loaded);
+    CHECK(pread(file, it.loaded, sizeof it.loaded - 1, 0) > 0);
+    pthread_mutex_unlock(&it.lock);
+    allocations_left = it.allocations_after;
+    if (it.loads_fail > 0) {
+        it.loads_fail--;
+        snprintf(cause, SUPERVISOR_WHY_MAX, "no such library");
+        return -ENOEXEC;
+    }
+    return 0;
+}
+
+static int configure(struct ext_host *host, const struct remote_note *note, int64_t deadline_ns,
+                     char *said) {
+    pthread_mutex_lock(&it.lock);
+    CHECK(it.count < TOLD_MAX);
+    it.told[it.count].pid = ext_host_pid(host);
+    it.told[it.count++].id = note->id;
+    pthread_mutex_unlock(&it.lock);
+    while (it.slow == note->id)
+        usleep(1000);
+    if (it.refused != note->id)
+        return 0;
+    snprintf(said, REMOTE_SAID_MAX, "not like this");
+    return 1;
+}
+
+static bool was_told(pid_t pid, uint64_t id) {
+    pthread_mutex_lock(&it.lock);
+    bool found = false;
+    for (size_t i = 0; i < it.count; i++)
+        found |= it.told[i].pid == pid && it.told[i].id == id;
+    pthread_mutex_unlock(&it.lock);
+    return found;
+}
+
+static pid_t loaded_by(void) {
+    pthread_mutex_lock(&it.lock);
+    pid_t pid = it.loaded_by;
+    pthread_mutex_unlock(&it.lock);
+    return pid;
+}
+
+static const struct remote_library_kind kind = {
+    .log = &log_fake,
+    .stat_prefix = "fake.library",
+    .when_stuck = EXT_HOST_KILL,
+    .serve = EXT_HOST_GO_SERVE,
+    .drop = EXT_HOST_GO_DROP,
+    .stop = EXT_HOST_GO_STOP,
+    .load = load,
+    .configure = configure,
+};
+
+/* ---- the proxy ---- */
+
+static struct remote_library *library;
+
+/* As long as the header of a library at least: less is half a file. */
+#define LONG " --------------------------------------------------------------"
+
+static void put(const char *text) {
+    static unsigned number;
+    char part[80];
+    snprintf(part, sizeof part, "%s.%u", path, number++);
+    int fd = open(part, O_CREAT | O_WRONLY, 0600);
+    CHECK(write(fd, text, strlen(text)) == (ssize_t)strlen(text));
+    CHECK(close(fd) == 0);
+    CHECK(rename(part, path) == 0);
+}
+
+static char why[SUPERVISOR_WHY_MAX]; /* it did not start */
+
+static void start(void *arg) {
+    char said[SANDBOX_SAID_MAX];
+    struct sandbox_options sandbox;
+    CHECK(sandbox_options_from(NULL, span_of(path), &sandbox, said));
+    const struct remote_library_options options = {
+        .id = "lib",
+        .path = path,
+        .kind = &kind,
+        .seats = 1,
+        .start_timeout_ns = 60 * NS_PER_S,
+        .callback_timeout_ns = RT_FOREVER,
+        .restarts = restart_settings_default,
+        .sandbox = &sandbox,
+    };
+    library = remote_library_new(&options, why);
+}
+
+static void begin(void) {
+    (void)unlink(held);
+    put("#! one" LONG);
+    CHECK(blocking_call(start, NULL) == 0);
+    CHECK(library);
+    STORY_AWAIT(remote_library_lane(library));
+}
+
+static void end_all(void *arg) {
+    supervisor_end_all();
+}
+
+static void finish(void) {
+    CHECK(blocking_call(end_all, NULL) == 0);
+    rt_stop(0);
+}
+
+struct making {
+    uint64_t parent, child, id;
+    char said[REMOTE_SAID_MAX];
+    _Atomic bool done;
+};
+
+static void make(void *arg) {
+    struct making *making = arg;
+    const struct remote_config config = {.name = SPAN_LIT("plugin"), .bytes = SPAN_LIT("bytes")};
+    making->id = making->parent
+                     ? remote_library_merge(library, config.name, making->parent, making->child)
+                     : remote_library_configure(library, &config, making->said);
+}
+
+static void make_it(void *arg) {
+    struct making *making = arg;
+    CHECK(blocking_call(make, making) == 0);
+    making->done = true;
+}
+
+static uint64_t made(void) {
+    struct making making = {0};
+    make_it(&making);
+    return making.id;
+}
+
+static uint64_t merged(uint64_t parent) {
+    struct making making = {.parent = parent, .child = parent};
+    make_it(&making);
+    return making.id;
+}
+
+static struct remote_library_view look(void) {
+    struct remote_library_view view;
+    remote_library_look(library, &view);
+    return view;
+}
+
+static _Atomic int reloaded; /* what came of it, and one more */
+
+static void reload(void *arg) {
+    char *words;
+    reloaded = 1 + (int)remote_library_reload(library, &words);
+    free(words);
+}
+
+static void drop(void *id) {
+    remote_library_drop(library, *(uint64_t *)id);
+}
+
+/* ---- stories ---- */
+
+static void told_story(void *arg) {
+    begin();
+    pid_t first = look().status.pid;
+    uint64_t one = made(), two = merged(one), gone = made();
+    CHECK(was_told(first, one) && was_told(first, two) && was_told(first, gone));
+    CHECK(blocking_call(drop, &gone) == 0);
+    put("#! two" LONG);
+    reload(NULL);
+    CHECK(reloaded == 1 + GO_RENEW_DONE);
+    pid_t second = loaded_by();
+    CHECK(second != first);
+    CHECK(was_told(second, one) && was_told(second, two) && !was_told(second, gone));
+    CHECK(strcmp(it.loaded, "#! two") == 0);
+    CHECK(look().reloads == 1);
+    finish();
+}
+static void the_next_process_is_told_everything(void **state) {
+    story(2, told_story);
+}
+
+/* The first request of a route has its configuration merged just when the new process has been told all that there was, and does
+ * not serve yet. Had it not heard of it, it would end over that request. */
+static void meanwhile_story(void *arg) {
+    begin();
+    pid_t first = look().status.pid;
+    uint64_t one = made();
+    write_file("/hold", "");
+    put("#! two" LONG);
+    CHECK(go_here("reload", reload, NULL) == 0);
+    STORY_AWAIT(access(held, F_OK) == 0);
+    pid_t second = loaded_by();
+    CHECK(was_told(second, one));
+    uint64_t two = merged(one);
+    CHECK(was_told(first, two) && !was_told(second, two));
+    CHECK(unlink(hold) == 0);
+    STORY_AWAIT(reloaded);
+    CHECK(reloaded == 1 + GO_RENEW_DONE);
+    CHECK(was_told(second, two));
+    finish();
+}
+static void what_is_made_while_a_process_is_prepared_is_told_to_it(void **state) {
+    story(2, meanwhile_story);
+}
+
+/* And while it is told that: then whoever makes one more waits until it has heard of this one, too. */
+static void still_later_story(void *arg) {
+    begin();
+    pid_t first = look().status.pid;
+    uint64_t one = made();
+    write_file("/hold", "");
+    put("#! two" LONG);
+    CHECK(go_here("reload", reload, NULL) == 0);
+    STORY_AWAIT(access(held, F_OK) == 0);
+    pid_t second = loaded_by();
+    uint64_t two = merged(one);
+    it.slow = two;
+    CHECK(unlink(hold) == 0);
+    STORY_AWAIT(was_told(second, two)); /* and it has not returned yet */
+    struct making three = {.parent = one, .child = two};
+    CHECK(go_here("make", make_it, &three) == 0);
+    STORY_AWAIT(was_told(first, two + 1));
+    CHECK(!three.done && !reloaded);
+    it.slow = 0;
+    STORY_AWAIT(three.done && reloaded);
+    CHECK(three.id == two + 1);
+    CHECK(was_told(second, three.id));
+    finish();
+}
+static void what_is_made_while_it_takes_over_is_told_to_both(void **state) {
+    story(2, still_later_story);
+}
+
+/* Whatever has become of the file by then. */
+static void restart_story(void *arg) {
+    begin();
+    pid_t first = look().status.pid;
+    uint64_t one = made();
+    int fd = open(path, O_WRONLY | O_TRUNC);
+    CHECK(fd >= 0 && write(fd, "half", 4) == 4 && close(fd) == 0);
+    CHECK(kill(first, SIGKILL) == 0);
+    STORY_AWAIT(look().status.restarts == 1);
+    pid_t second = loaded_by();
+    CHECK(second != first);
+    CHECK(was_told(second, one));
+    CHECK(strcmp(it.loaded, "#! one") == 0);
+    finish();
+}
+static void a_process_that_is_started_again_loads_what_the_first_one_did(void **state) {
+    story(2, restart_story);
+}
+
+/* Copies of files, and what is shared with processes. */
+static unsigned count_memory_files(void) {
+    unsigned count = 0;
+    char link[300], target[64];
+    DIR *folder = opendir("/proc/self/fd");
+    CHECK(folder);
+    for (const struct dirent *entry; (entry = readdir(folder));) {
+        snprintf(link, sizeof link, "/proc/self/fd/%s", entry->d_name);
+        ssize_t len = readlink(link, target, sizeof target - 1);
+        target[len > 0 ? len : 0] = '\0';
+        count += strstr(target, "memfd:") != NULL;
+    }
+    CHECK(closedir(folder) == 0);
+    return count;
+}
+
+/* Nothing is held but what the one process has that serves. */
+static bool is_at_rest(void) {
+    return look().status.draining == 0 && count_memory_files() == 2;
+}
+
+static void refused_story(void *arg) {
+    begin();
+    pid_t first = look().status.pid;
+    uint64_t one = made();
+    const struct remote_lane *lane = remote_library_lane(library);
+    it.refused = one;
+    CHECK(is_at_rest());
+    put("#! two" LONG);
+    reload(NULL);
+    CHECK(reloaded == 1 + GO_RENEW_FAILED);
+    CHECK(look().failed_reloads == 1 && look().status.pid == first);
+    CHECK(remote_library_lane(library) == lane);
+    STORY_AWAIT(is_at_rest());
+    it.refused = 0;
+    reload(NULL);
+    CHECK(reloaded == 1 + GO_RENEW_DONE);
+    STORY_AWAIT(is_at_rest()); /* the old one has gone */
+    finish();
+}
+static void a_process_that_refuses_what_was_good_changes_nothing(void **state) {
+    story(2, refused_story);
+}
+
+/* Each allocation of a process's preparation fails once, until there are no more. */
+static void short_story(void *arg) {
+    begin();
+    uint64_t one = made();
+    unsigned failed = 0;
+    for (it.allocations_after = 1;; it.allocations_after++) {
+        CHECK(it.allocations_after < 100);
+        pid_t before = look().status.pid;
+        put("#! two" LONG);
+        reload(NULL);
+        if (reloaded == 1 + GO_RENEW_DONE)
+            break;
+        CHECK(look().failed_reloads == ++failed);
+        CHECK(look().status.pid == before && look().status.state == SUPERVISOR_UP);
+        STORY_AWAIT(is_at_rest());
+    }
+    CHECK(failed > 0);
+    CHECK(was_told(look().status.pid, one));
+    finish();
+}
+static void without_memory_the_old_one_goes_on(void **state) {
+    story(2, short_story);
+}
+
+/* Its first process fails, the second comes up while it is given up: what that has told the Ps is for nobody. */
+static void given_up_story(void *arg) {
+    put("#! one" LONG);
+    for (int i = 0; i < 20; i++) {
+        it.loads_fail = 1;
+        CHECK(blocking_call(start, NULL) == 0);
+        CHECK(!library);
+        CHECK(strstr(why, "no such library"));
+        STORY_AWAIT(count_memory_files() == 0);
+    }
+    begin(); /* and then it does */
+    finish();
+}
+static void one_that_does_not_start_is_none(void **state) {
+    story(2, given_up_story);
+}
+
+int main(int argc, char **argv) {
+    if (ext_host_is_asked(argc, argv))
+        return fake_host();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_next_process_is_told_everything),
+        cmocka_unit_test(what_is_made_while_a_process_is_prepared_is_told_to_it),
+        cmocka_unit_test(what_is_made_while_it_takes_over_is_told_to_both),
+        cmocka_unit_test(a_process_that_is_started_again_loads_what_the_first_one_did),
+        cmocka_unit_test(a_process_that_refuses_what_was_good_changes_nothing),
+        cmocka_unit_test(without_memory_the_old_one_goes_on),
+        cmocka_unit_test(one_that_does_not_start_is_none),
+    };
+    int err = stats_init(2) ? -1 : make_root(NULL);
+    snprintf(path, sizeof path, "%s/library", root);
+    snprintf(hold, sizeof hold, "%s/hold", root);
+    snprintf(held, sizeof held, "%s/held", root);
+    setenv("TEST_HOLD", hold, 1);
+    setenv("TEST_HELD", held, 1);
+    err = err ? err : cmocka_run_group_tests(tests, NULL, NULL);
+    (void)remove_root(NULL);
+    return err;
+}

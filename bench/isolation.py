@@ -6,6 +6,8 @@ Two Sluices, alike but for --isolate-extensions; rounds go from one to the other
 
   added_us_*    CPU that a filter adds to a request, as in ./dev bench gofilter
   latency       p50 of few requests at a time: what a filter adds
+  floor         a record to another process and one back, through the rings that hosts have, and nothing else: woken
+                for each, and for 64 at a time (bench/native/rings.c); CPU of both, on the core of what is measured
   throughput    requests per second of a closed loop with the filter, of the proxy's one worker and the host beside it
   swap          from the rename of a library's file to the first answer of the new code, under load; what fails
   crash         the host is killed again and again under load: requests that failed, and how long it takes until one is
@@ -27,17 +29,20 @@ from _gofilter_servers import CASES, Lineup
 from _isolation_swap import swaps
 from _load import case, http_asker
 from _options import Options, need_tools
-from _servers import Farm, process_tree
-from _turns import take_turns
+from _servers import Farm, built, process_tree
+from _turns import run, take_turns
 from gofilter import added, library
 
 WHO = ("sluice", "isolated")
-OTHERS = ("latency", "throughput", "swap", "crash")
+OTHERS = ("latency", "floor", "throughput", "swap", "crash")
 ROUNDS, SECONDS, QUICK_S = 15, 1.0, 0.1
 FILTER = "header_get_set"
 LOW_RATE = 300  # requests per second
 CRASHES, CRASHES_QUICK = 100, 2
 SWAPS, SWAPS_QUICK = 100, 2
+FLOORS = {"woken for each": 1, "woken for 64": 64}
+FLOOR_BYTES = 400  # what a request's headers take
+FLOOR_COUNT, FLOOR_QUICK = 1 << 15, 1 << 8
 BETWEEN_CRASHES_S = 0.25
 LIMITS = [
     _report.Limit("added_us_header_get_set", "isolated", 8.0),
@@ -63,6 +68,18 @@ def latencies(lineup, options):
 
     take_turns(options.rounds, [functools.partial(turn, who) for who in WHO], "latency")
     return case("latency_added_us", "us", True, found, float)
+
+
+def floors(lineup, options):
+    found = {name: [] for name in FLOORS}
+    count = FLOOR_QUICK if options.quick else FLOOR_COUNT
+
+    def turn(name, batch):
+        _, cpu_ns, trips = run([built("bench_rings"), count, batch, FLOOR_BYTES], cores=lineup.farm.measured)
+        found[name].append(cpu_ns / trips / 1000)
+
+    take_turns(options.rounds, [functools.partial(turn, *floor) for floor in FLOORS.items()], "floor")
+    return case("floor_us", "us/round trip", True, found, float)
 
 
 def throughput(lineup, options):
@@ -152,7 +169,7 @@ def parse():
 def main():
     options = parse()
     need_tools("isolation", "go")
-    results, busy, others = [], [], []
+    results, busy, others, bare = [], [], [], []
     with tempfile.TemporaryDirectory(prefix="sluice-isolation-") as folder, Farm() as farm:
         lineup = Lineup(farm, library(folder), WHO)
         names = [name for name in options.case if name in CASES]
@@ -160,6 +177,8 @@ def main():
             results, busy = added(lineup, names, {}, options)
         if "latency" in options.case:
             others.append(latencies(lineup, options))
+        if "floor" in options.case:
+            bare.append(floors(lineup, options))
         if "throughput" in options.case:
             others.append(throughput(lineup, options))
         if "swap" in options.case:
@@ -172,9 +191,12 @@ def main():
     everything = [*results, *busy, *others]
     ratios = _report.ratios(others, ["isolated"], AIMS)
     limits = _report.limits(everything, LIMITS)
-    _report.print_results(everything, list(WHO))
+    for rows, columns in ((everything, WHO), (bare, FLOORS)):
+        if rows:
+            _report.print_results(rows, list(columns))
     _report.print_ratios(ratios)
     _report.print_limits(limits)
+    everything += bare
     report = {"bench": "isolation", "rounds": options.rounds, "results": everything, "ratios": ratios, "limits": limits}
     _report.write(options.output, report)
 

@@ -278,6 +278,21 @@ int ext_side_lend(struct ext_stream *stream, struct exchange *x, enum ext_direct
     return 0;
 }
 
+int ext_side_lend_more(struct ext_stream *stream, unsigned shard, enum ext_direction direction,
+                       struct ext_buffer *buffer) {
+    struct ext_side *side = &stream->sides[direction];
+    uint64_t handle =
+        handle_make(&ext_handles, shard, &(struct handle_object){.object = buffer, .key = side});
+    if (!handle)
+        return -ENOMEM;
+    ext_lock(stream);
+    ASSERT(side->phase != EXT_NOT_LENT);
+    buffer->handle = handle;
+    ext_buffers_push(&side->shown, buffer);
+    ext_unlock(stream);
+    return 0;
+}
+
 int ext_side_await(struct ext_stream *stream, struct exchange *x, enum ext_direction direction,
                    int *status, bool *prompt) {
     struct ext_side *side = &stream->sides[direction];
@@ -400,11 +415,15 @@ struct ext_buffer *ext_side_pop_newest_locked(struct ext_side *side) {
     return newest;
 }
 
-void ext_side_drop_newest(struct ext_stream *stream, enum ext_direction direction) {
+struct ext_buffer *ext_side_recall_newest(struct ext_stream *stream, enum ext_direction direction) {
     ext_lock(stream);
     struct ext_buffer *newest = ext_side_pop_newest_locked(&stream->sides[direction]);
     ext_unlock(stream);
-    ext_buffer_free(newest);
+    return newest;
+}
+
+void ext_side_drop_newest(struct ext_stream *stream, enum ext_direction direction) {
+    ext_buffer_free(ext_side_recall_newest(stream, direction));
 }
 
 int ext_side_keep_newest(struct ext_stream *stream, enum ext_direction direction, size_t *held) {

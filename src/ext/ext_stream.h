@@ -155,6 +155,10 @@ MUST_CHECK int ext_side_lend(struct ext_stream *stream, struct exchange *x,
                              enum ext_direction direction, const struct ext_loan *loan,
                              uint64_t *handle);
 
+/* One more buffer of a side that is lent, behind those shown. Transferred on success. 0 or -ENOMEM. */
+MUST_CHECK int ext_side_lend_more(struct ext_stream *stream, unsigned shard,
+                                  enum ext_direction direction, struct ext_buffer *buffer);
+
 /* Parks until foreign code continued (1, *status and *prompt set and consumed) or replied (2). -ECANCELED when
  * the exchange is over: then call ext_side_abandon. */
 int ext_side_await(struct ext_stream *stream, struct exchange *x, enum ext_direction direction,
@@ -183,6 +187,8 @@ void ext_side_freeze(struct ext_stream *stream, enum ext_direction direction,
 /* Shown buffers: moved to `to` in order, or dropped when to is NULL. Their handles end. */
 void ext_side_release(struct ext_stream *stream, enum ext_direction direction,
                       struct ext_buffers *to);
+/* The newest shown buffer is the caller's again; its handle ends. */
+struct ext_buffer *ext_side_recall_newest(struct ext_stream *stream, enum ext_direction direction);
 /* The newest shown buffer: dropped, or made to own its bytes (-ENOMEM; *held is then untouched).
  * *held is what all shown buffers hold together. */
 void ext_side_drop_newest(struct ext_stream *stream, enum ext_direction direction);

@@ -204,6 +204,7 @@ static void say_result(struct play *play, enum remote_kind kind) {
     result.number = some_number(play);
     if (!(flags >> 3 & 3))
         result.status = (int32_t)word(play);
+    result.calls = (uint8_t)(flags >> 5 & 3);
     result.took_ns = word(play);
     result.counts.panics = (uint32_t)word(play);
     remote_put_result(&out, &result);
@@ -270,6 +271,25 @@ static void say_bytes(struct play *play, bool of_a_stream) {
 
 /* ---- what the exchanges do ---- */
 
+/* As go_ahead.c does. The piece's handle. */
+static uint64_t offer(struct fake_remote *r, enum ext_direction direction, unsigned kind,
+                      const char *body) {
+    const char *pieces[] = {body, ""};
+    uint64_t handle = 0;
+    unsigned count = kind < 3 ? kind : 0; /* REMOTE_AHEAD_PIECE has two, WHOLE one */
+    for (unsigned i = 0; i < count; i++) {
+        struct ext_buffer *buffer = ext_buffer_new(span_of(pieces[i]));
+        CHECK(buffer &&
+              ext_side_lend_more(&r->block->stream, rt_p_index(), direction, buffer) == 0);
+        handle = handle ? handle : buffer->handle;
+    }
+    r->remote.ahead[direction].offered = count == 2   ? REMOTE_AHEAD_PIECE
+                                         : count == 1 ? REMOTE_AHEAD_WHOLE
+                                                      : REMOTE_AHEAD_NONE;
+    r->remote.ahead[direction].calls = 0;
+    return handle;
+}
+
 static void lend(struct play *play) {
     static const char bodies[2][40] = {"", "what the client sent, in one piece"};
     struct fake_remote *r = some_stream(play);
@@ -281,8 +301,10 @@ static void lend(struct play *play) {
         (r->remote.party.lane && play->broken))
         return;
     const char *body = bodies[what >> 4 & 1];
-    uint64_t handle = fake_remote_lend(r, direction, EXT_HEADERS + (what >> 1) % 3,
-                                       span_make(body, strlen(body)));
+    enum ext_phase phase = EXT_HEADERS + (what >> 1) % 3;
+    uint64_t handle = fake_remote_lend(r, direction, phase, span_make(body, strlen(body)));
+    if (phase == EXT_HEADERS)
+        handle = offer(r, direction, what >> 5 & 3, body);
     if (handle)
         play->handles[play->next_handle++ % HANDLES] = handle;
 }
@@ -316,9 +338,10 @@ static void take_back(struct play *play) {
     if (side->phase == EXT_NOT_LENT || side->abandoned || !(side->continued || side->reply))
         return;
     enum ext_phase phase = side->phase;
-    bool prompt;
+    bool prompt, body = r->remote.ahead[direction].calls > 0;
     int how = ext_side_await(stream, &r->fake->x, direction, &status, &prompt);
-    ASSERT(how == 2 || (how == 1 && go_status_fits(phase, (uint64_t)status)));
+    ASSERT(how == 2 || (how == 1 && go_status_fits(body ? EXT_BODY : phase, (uint64_t)status)));
+    r->remote.ahead[direction].calls = 0;
     ext_side_take_back(stream, direction, &taken);
     if (taken.reply)
         check_reply(taken.reply);

@@ -132,7 +132,7 @@ static bool goes_along(const struct go_filter *filter, enum ext_direction direct
 /* Nobody changes a lent side's views and buffers but we and the host's answers, which this P reads: when we park, that
  * is before the message is put together. */
 int go_remote_show(struct go_filter *filter, enum ext_direction direction, enum go_state state,
-                   bool end, uint64_t handle) {
+                   bool end) {
     struct remote_exchange *remote = filter->remote;
     const struct ext_side *side = &filter->block->stream.sides[direction];
     int64_t deadline_ns = deadline_of(filter, true);
@@ -145,9 +145,16 @@ int go_remote_show(struct go_filter *filter, enum ext_direction direction, enum 
         .headers = side->headers,
         .trailers = side->trailers,
     };
+    struct ext_buffer *buffer = NULL;
     if (side->phase == EXT_BODY) {
-        struct ext_buffer *buffer = side->shown.last;
-        lend.buffer = handle;
+        buffer = side->shown.last;
+    } else if (remote->ahead[direction].offered) {
+        buffer = side->shown.head;
+        lend.ahead = (uint8_t)remote->ahead[direction].offered;
+        lend.end_buffer = buffer->next ? buffer->next->handle : 0;
+    }
+    if (buffer) {
+        lend.buffer = buffer->handle;
         lend.size = buffer->len;
         lend.carried = buffer->len == 0 || goes_along(filter, direction, buffer);
         lend.bytes = span_make(buffer->data, lend.carried ? buffer->len : 0);
@@ -160,6 +167,7 @@ int go_remote_show(struct go_filter *filter, enum ext_direction direction, enum 
     if (out->failed)
         return -ENOMEM;
     remote->undecided[direction] = false;
+    remote->ahead[direction].calls = 0;
     return remote_lane_send(&remote->party, REMOTE_LEND, span_make(out->data, out->len),
                             deadline_ns);
 }

@@ -13,9 +13,10 @@ MUST_CHECK struct remote_exchange *go_remote_new(struct go_config *config, struc
  * -ENOMEM. patient: it is worth waiting for. */
 MUST_CHECK int go_remote_begin(struct go_filter *filter, bool patient);
 
-/* Shows what was just lent. What comes of it ext_side_await tells. 0, or as above. */
+/* Shows what was just lent, and what is offered ahead (remote_exchange.h). What comes of it ext_side_await tells. 0, or as
+ * above. */
 MUST_CHECK int go_remote_show(struct go_filter *filter, enum ext_direction direction,
-                              enum go_state state, bool end, uint64_t handle);
+                              enum go_state state, bool end);
 
 /* A log, of maps that stand still while it is sent. Returns when OnLog has, or has been waited for long enough; after a log
  * in between the exchange may be gone. */

@@ -31,7 +31,7 @@
  *
  * The shape of the end is Envoy's: chunks never carry it; a body without trailers ends with an empty
  * chunk that does. */
-#include "ext/go/go_side.h"
+#include "ext/go/go_side_internal.h"
 
 #include <errno.h>
 
@@ -61,6 +61,7 @@ static void drop_body(struct go_side *side) {
     side->whole = NULL;
     ext_buffers_clear(&side->out);
     ext_buffers_clear(&side->added);
+    go_ahead_fini(&side->ahead);
     side->lent = 0;
 }
 
@@ -72,7 +73,7 @@ void go_side_fini(struct go_side *side) {
 }
 
 /* The side is over after a reply. */
-static int end_side(struct go_side *side, enum go_state state) {
+int go_side_end(struct go_side *side, enum go_state state) {
     ext_side_release(stream_of(side), side->direction, NULL);
     drop_body(side);
     side->over = true;
@@ -82,7 +83,7 @@ static int end_side(struct go_side *side, enum go_state state) {
 
 static int fail(struct go_side *side, unsigned status, struct span details) {
     go_filter_fail(side->filter, status, details);
-    return end_side(side, GO_DONE);
+    return go_side_end(side, GO_DONE);
 }
 
 static int too_large(struct go_side *side) {
@@ -126,25 +127,21 @@ bool go_status_fits(enum ext_phase phase, uint64_t status) {
  * does not fit leaves the side in Go, as on Envoy. 0: a reply was posted. *async: by Continue. */
 static int await_status(struct go_side *side, enum ext_phase phase, uint64_t returned,
                         bool *async) {
-    uint64_t status = returned;
-    while (!go_status_fits(phase, status)) {
-        if (status != GO_RUNNING && status != GO_LOCAL_REPLY)
-            LOG(log_golang, LOG_ERROR,
-                "plugin %.*s: status %d does not fit its phase; still waiting",
-                (int)side->filter->config->plugin_name.len, side->filter->config->plugin_name.ptr,
-                (int)status);
-        int posted;
-        bool prompt;
-        int what =
-            ext_side_await(stream_of(side), side->filter->x, side->direction, &posted, &prompt);
-        if (what < 0)
-            return what;
-        if (what == 2)
-            return 0;
-        *async = !prompt;
-        status = (uint64_t)posted; /* fits: checked where it was posted */
-    }
-    return (int)status;
+    if (go_status_fits(phase, returned))
+        return (int)returned;
+    if (returned != GO_RUNNING && returned != GO_LOCAL_REPLY)
+        LOG(log_golang, LOG_ERROR, "plugin %.*s: status %d does not fit its phase; still waiting",
+            (int)side->filter->config->plugin_name.len, side->filter->config->plugin_name.ptr,
+            (int)returned);
+    int posted;
+    bool prompt;
+    int what = ext_side_await(stream_of(side), side->filter->x, side->direction, &posted, &prompt);
+    if (what < 0)
+        return what;
+    if (what == 2)
+        return 0;
+    *async = !prompt;
+    return posted; /* fits: checked where it was posted, for what is ahead too */
 }
 
 static enum go_state state_of(enum ext_phase phase) {
@@ -181,10 +178,11 @@ static int lost(struct go_side *side, int err) {
     struct ext_taken taken;
     ext_side_take_back(stream_of(side), side->direction, &taken);
     ext_taken_fini(&taken);
+    go_ahead_take_back(side);
     if (go_filter_is_bypassed(side->filter, err))
         return GO_CONTINUE;
     go_filter_fail_begin(side->filter, err);
-    return end_side(side, GO_DONE);
+    return go_side_end(side, GO_DONE);
 }
 
 /* As await_status; also an error of go_remote_begin: its host was lost, or cannot be reached. One that has not heard of the
@@ -193,7 +191,7 @@ static int call_remotely(struct go_side *side, const struct side_call *call, boo
     struct go_filter *filter = side->filter;
     const struct remote_exchange *remote = filter->remote;
     for (;;) {
-        int err = go_remote_show(filter, side->direction, side->state, call->end, call->handle);
+        int err = go_remote_show(filter, side->direction, side->state, call->end);
         int status = err ? err : await_status(side, call->phase, GO_RUNNING, async);
         if (!err && (status < 0 || !remote->undecided[side->direction]))
             return status;
@@ -203,6 +201,11 @@ static int call_remotely(struct go_side *side, const struct side_call *call, boo
         if (err)
             return err;
     }
+}
+
+int go_side_answer(struct go_side *side, const struct ext_reply *reply) {
+    go_filter_reply(side->filter, reply);
+    return go_side_end(side, side->direction == EXT_REQUEST ? GO_WAITING_HEADER : GO_DONE);
 }
 
 static int call_go_as_filter(struct go_side *side, enum ext_phase phase, bool end,
@@ -216,7 +219,7 @@ static int call_go_as_filter(struct go_side *side, enum ext_phase phase, bool en
     if (err) {
         ext_buffer_free(buffer);
         go_filter_fail_begin(filter, err);
-        return end_side(side, GO_DONE);
+        return go_side_end(side, GO_DONE);
     }
     bool headers_here = phase == EXT_HEADERS || side->headers_held;
     bool trailers_here = phase == EXT_TRAILERS;
@@ -249,6 +252,8 @@ static int call_go_as_filter(struct go_side *side, enum ext_phase phase, bool en
     }
     int status;
     if (filter->remote) {
+        if (phase == EXT_HEADERS)
+            go_ahead_offer(side);
         status = call_remotely(side, &call, async);
     } else {
         go_sitting_call(&filter->sitting, run_call, &call);
@@ -267,12 +272,12 @@ static int call_go_as_filter(struct go_side *side, enum ext_phase phase, bool en
     apply(side, &taken, headers_here, trailers_here);
     side->looked_at = taken.looked_at;
     ext_buffers_move(&side->added, &taken.added);
-    if (taken.reply) {
-        go_filter_reply(filter, taken.reply);
-        status = end_side(side, side->direction == EXT_REQUEST ? GO_WAITING_HEADER : GO_DONE);
-    } else if (!exchange_alive(filter->x)) {
-        status = end_side(side, GO_DONE);
-    }
+    if (filter->remote && phase == EXT_HEADERS)
+        status = go_ahead_settle(side, status, async, &taken);
+    if (taken.reply)
+        status = go_side_answer(side, taken.reply);
+    else if (!exchange_alive(filter->x))
+        status = go_side_end(side, GO_DONE);
     ext_taken_fini(&taken);
     return status;
 }
@@ -300,11 +305,21 @@ static void let_go(struct go_side *side) {
         ext_side_freeze(stream_of(side), side->direction, &side->message->headers);
 }
 
+static void guess(_Atomic bool *guessed, bool now) {
+    if (atomic_load_explicit(guessed, memory_order_relaxed) != now)
+        atomic_store_explicit(guessed, now, memory_order_relaxed);
+}
+
 static int show_headers(struct go_side *side) {
     bool end = !message_has_body(side->message), async = false;
+    if (!end && go_ahead_pull(side) != 0)
+        return fail(side, 500, SPAN_LIT("golang_out_of_memory"));
     int status = call_go(side, EXT_HEADERS, end, NULL, &async);
     if (status < 0)
         return status;
+    if (!end)
+        guess(&side->filter->config->body_is_gathered[side->direction],
+              status == GO_STOP_AND_BUFFER);
     ext_buffers_move(&side->out, &side->added);
     if (status == GO_CONTINUE) {
         set_state(side, end ? GO_DONE : GO_WAITING_DATA);
@@ -320,16 +335,8 @@ static int show_headers(struct go_side *side) {
     return 0;
 }
 
-static void guess(_Atomic bool *guessed, bool now) {
-    if (atomic_load_explicit(guessed, memory_order_relaxed) != now)
-        atomic_store_explicit(guessed, now, memory_order_relaxed);
-}
-
-static int show_data(struct go_side *side, struct ext_buffer *buffer, bool end) {
-    bool async = false;
-    int status = call_go(side, EXT_BODY, end, buffer, &async);
-    if (status < 0)
-        return status;
+/* Go has been called with a piece, and this came of it. */
+int go_side_data_shown(struct go_side *side, int status, bool async, bool end) {
     guess(&side->filter->config->body_is_slow, async);
     enum go_state next = side->body_ended ? GO_WAITING_TRAILER : GO_WAITING_DATA;
     bool passes = status == GO_CONTINUE;
@@ -357,6 +364,12 @@ static int show_data(struct go_side *side, struct ext_buffer *buffer, bool end) 
     return 0;
 }
 
+int go_side_show_data(struct go_side *side, struct ext_buffer *buffer, bool end) {
+    bool async = false;
+    int status = call_go(side, EXT_BODY, end, buffer, &async);
+    return status < 0 ? status : go_side_data_shown(side, status, async, end);
+}
+
 static int show_trailers(struct go_side *side) {
     bool async = false;
     int status = call_go(side, EXT_TRAILERS, true, NULL, &async);
@@ -368,14 +381,18 @@ static int show_trailers(struct go_side *side) {
     return 0;
 }
 
-static int gather(struct go_side *side, struct span chunk) {
+/* The buffer doubles. */
+int go_side_charge(struct go_side *side, size_t bytes) {
+    int err = exchange_charge(side->filter->x, 2 * bytes);
+    return err == -ENOMEM ? fail(side, 503, SPAN_LIT(EXCHANGE_MEMORY_LIMIT_DETAILS)) : err;
+}
+
+int go_side_gather(struct go_side *side, struct span chunk) {
     if (!side->whole && !(side->whole = ext_buffer_new(span_make("", 0))))
         return fail(side, 500, SPAN_LIT("golang_out_of_memory"));
     if (side->whole->len + chunk.len > exchange_buffer_limit(side->filter->x))
         return too_large(side);
-    int err = exchange_charge(side->filter->x, 2 * chunk.len); /* the buffer doubles */
-    if (err == -ENOMEM)
-        return fail(side, 503, SPAN_LIT(EXCHANGE_MEMORY_LIMIT_DETAILS));
+    int err = go_side_charge(side, chunk.len);
     if (err)
         return err;
     err = ext_buffer_append(side->whole, chunk);
@@ -384,16 +401,18 @@ static int gather(struct go_side *side, struct span chunk) {
 
 /* Pulls one chunk, or sees the end, and shows what the state asks for. */
 static int step(struct go_side *side) {
+    if (go_ahead_holds(&side->ahead))
+        return go_ahead_step(side);
     if (!side->body_ended) {
         struct span chunk;
         ssize_t n = reader_next(side->inner, GO_CHUNK_MAX, &chunk);
         if (n < 0)
             return (int)n;
         if (n > 0 && side->state == GO_WAITING_ALL_DATA)
-            return gather(side, chunk);
+            return go_side_gather(side, chunk);
         if (n > 0) {
             struct ext_buffer *buffer = ext_buffer_new(chunk);
-            return buffer ? show_data(side, buffer, false)
+            return buffer ? go_side_show_data(side, buffer, false)
                           : fail(side, 500, SPAN_LIT("golang_out_of_memory"));
         }
         side->body_ended = true;
@@ -403,7 +422,7 @@ static int step(struct go_side *side) {
         return show_trailers(side);
     struct ext_buffer *buffer = side->whole ? side->whole : ext_buffer_new(span_make("", 0));
     side->whole = NULL;
-    return buffer ? show_data(side, buffer, !has_trailers)
+    return buffer ? go_side_show_data(side, buffer, !has_trailers)
                   : fail(side, 500, SPAN_LIT("golang_out_of_memory"));
 }
 
@@ -454,7 +473,7 @@ static uint64_t body_unread(void *data) {
     bool holds = side->state != GO_WAITING_DATA ||
                  stream_of(side)->sides[side->direction].shown.head ||
                  (head && (head->len > side->lent || head->next));
-    if (side->error || side->over || side->body_ended || holds ||
+    if (side->error || side->over || side->body_ended || holds || go_ahead_holds(&side->ahead) ||
         atomic_load_explicit(&config->body_is_touched[side->direction], memory_order_relaxed) ||
         atomic_load_explicit(&config->body_is_slow, memory_order_relaxed))
         return 0;
@@ -468,7 +487,7 @@ static int show_spliced(struct go_side *side, const struct splice *splice) {
                                     : ext_buffer_new_in_pipe(splice->pipe.from, splice->held);
     if (!buffer)
         return fail(side, 500, SPAN_LIT("golang_out_of_memory"));
-    int err = show_data(side, buffer, false);
+    int err = go_side_show_data(side, buffer, false);
     if (err || side->out.head != buffer)
         return err; /* kept, and owned; or dropped */
     if (!buffer->next && !buffer->own && buffer->len == splice->held) {
@@ -520,7 +539,7 @@ static enum reader_peek body_peek(void *data) {
     const struct ext_buffer *head = side->out.head;
     if (side->error || side->over)
         return READER_READY;
-    if (head && (head->len > side->lent || head->next))
+    if ((head && (head->len > side->lent || head->next)) || go_ahead_holds(&side->ahead))
         return READER_READY;
     if (side->state == GO_DONE)
         return READER_END;

@@ -9,6 +9,7 @@
 #pragma once
 #include "ext/ext_stream.h"
 #include "ext/go/go_abi.h"
+#include "ext/go/go_ahead.h"
 #include "io/reader.h"
 #include "proxy/message.h"
 
@@ -30,6 +31,7 @@ struct go_side {
     struct ext_buffers out;   /* let go, not yet taken by the consumer */
     size_t lent;              /* bytes of out's head that the consumer has */
     struct ext_buffers added; /* of the call just made */
+    struct go_ahead ahead;    /* what was shown, or pulled, before its time */
 };
 
 enum {

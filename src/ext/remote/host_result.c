@@ -31,6 +31,7 @@ static size_t piece_max(const struct host_stream *s) {
 static void send_ops(struct host_stream *s, enum remote_kind kind, struct remote_result *result) {
     struct go_counts *counts = &s->block->counts;
     result->number = s->number;
+    result->calls = s->sides[result->direction].calls;
     result->counts = *counts;
     *counts = (struct go_counts){0};
     remote_out_clear(&s->head);
@@ -188,6 +189,10 @@ static void put_reply(struct host_stream *s, uint8_t direction, const struct ext
     };
     put_small(s, &op);
     remote_out_fini(&headers);
+}
+
+void host_result_note_locked(struct host_stream *s) {
+    put_changes(s);
 }
 
 void host_result_flush_locked(struct host_stream *s) {

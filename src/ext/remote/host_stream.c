@@ -183,7 +183,15 @@ static void copy_maps_locked(struct host_maps *maps, const struct remote_lend *l
         copy_view(&lend->trailers, maps->entries ? maps->entries + lend->headers.count : NULL, &at);
 }
 
-/* The piece that a loan shows, with its handle. */
+static void give_handle(const struct host_seat *seat, const struct ext_side *side,
+                        struct ext_buffer *buffer) {
+    buffer->handle = handle_make(&ext_handles, seat->shard,
+                                 &(struct handle_object){.object = buffer, .key = side});
+    if (!buffer->handle)
+        host_die("there are too many pieces of bodies");
+}
+
+/* The piece that a loan shows, or has ahead, with its handle. */
 static struct ext_buffer *make_buffer(const struct host_seat *seat, struct host_stream *s,
                                       const struct remote_lend *lend) {
     struct host_side *side = &s->sides[lend->direction];
@@ -200,11 +208,16 @@ static struct ext_buffer *make_buffer(const struct host_seat *seat, struct host_
     if (buffer->len != lend->size)
         host_die("a piece of body is not as long as the proxy says");
     buffer->far = lend->buffer;
-    buffer->handle = handle_make(
-        &ext_handles, seat->shard,
-        &(struct handle_object){.object = buffer, .key = &stream_of(s)->sides[lend->direction]});
-    if (!buffer->handle)
-        host_die("there are too many pieces of bodies");
+    give_handle(seat, &stream_of(s)->sides[lend->direction], buffer);
+    return buffer;
+}
+
+/* The empty one that ends a body. */
+static struct ext_buffer *make_end(const struct host_seat *seat, struct host_stream *s,
+                                   const struct remote_lend *lend) {
+    struct ext_buffer *buffer = or_die(ext_buffer_new(span_make("", 0)));
+    buffer->far = lend->end_buffer;
+    give_handle(seat, &stream_of(s)->sides[lend->direction], buffer);
     return buffer;
 }
 
@@ -317,36 +330,94 @@ static void returned_locked(struct host_stream *s, struct ext_side *side, uint64
 
 /* ---- messages ---- */
 
+struct call {
+    enum ext_phase phase;
+    bool end;
+    uint64_t handle, size; /* of a piece */
+    struct ext_room told;  /* of headers or trailers */
+};
+
+static uint64_t call_go(struct host_seat *seat, const struct host_stream *s, uint8_t direction,
+                        const struct call *call, int64_t *took_ns) {
+    const struct go_functions *fn = &s->block->library->fn;
+    struct go_process_state *state = &s->block->lent->states[direction];
+    const int64_t began_ns = host_seat_begin_call(seat);
+    uint64_t status = call->phase == EXT_BODY
+                          ? fn->on_data(state, call->end, call->handle, call->size)
+                          : fn->on_header(state, call->end, call->told.count, call->told.bytes);
+    *took_ns += host_seat_end_call(seat, began_ns);
+    return status;
+}
+
+/* Does the exchange go on as what is ahead takes for given? Whatever is not, the proxy hears at once; so it does of a call
+ * that took long, as others wait for what it said, and the proxy for a sign of life. */
+static bool goes_on_locked(struct host_stream *s, const struct ext_side *side,
+                           const struct remote_lend *lend, uint64_t status, int64_t took_ns) {
+    enum { LONG_NS = NS_PER_MS };
+    const struct host_side *mine = &s->sides[side->direction];
+    const enum go_status wanted =
+        lend->ahead == REMOTE_AHEAD_WHOLE ? GO_STOP_AND_BUFFER : GO_CONTINUE;
+    return mine->calls < remote_ahead_calls((enum remote_ahead)lend->ahead) && status == wanted &&
+           took_ns < LONG_NS && !side->reply && !side->continued && !side->added.head &&
+           !stream_of(s)->clear_route;
+}
+
+/* The next call of those ahead. Headers that wait stay shown, and their changes are told with the rest. */
+static void go_on_locked(const struct host_seat *seat, struct host_stream *s, struct ext_side *side,
+                         const struct remote_lend *lend, struct call *call) {
+    struct host_side *mine = &s->sides[side->direction];
+    struct ext_buffer *buffer = mine->calls ? make_end(seat, s, lend) : make_buffer(seat, s, lend);
+    mine->whole = lend->ahead == REMOTE_AHEAD_WHOLE;
+    *call = (struct call){.phase = EXT_BODY,
+                          .end = mine->whole || mine->calls,
+                          .handle = buffer->handle,
+                          .size = buffer->len};
+    if (mine->whole) {
+        mine->held = true;
+        ext_buffers_push(&side->shown, buffer);
+        side->phase = EXT_BODY;
+    } else {
+        host_result_note_locked(s);
+        settle_locked(s, side, GO_CONTINUE, false);
+        ext_side_show_locked(side, &(struct ext_showing){.phase = EXT_BODY, .buffer = buffer});
+    }
+    mine->end = call->end;
+    mine->calls++;
+    set_state(s, side->direction, GO_PROCESSING_DATA);
+}
+
 void host_stream_lend(struct host_seat *seat, const struct remote_lend *lend) {
     struct host_stream *s = find_or_make(seat, &lend->stream);
     struct ext_stream *stream = stream_of(s);
     struct ext_side *side = &stream->sides[lend->direction];
     struct host_side *mine = &s->sides[lend->direction];
-    const struct go_functions *fn = &s->block->library->fn;
-    struct go_process_state *state = &s->block->lent->states[lend->direction];
     struct ext_showing showing = {.phase = (enum ext_phase)lend->phase};
-    if (lend->phase == EXT_BODY)
+    struct call call = {.phase = showing.phase, .end = lend->end, .size = lend->size};
+    int64_t took_ns = 0;
+    if (lend->phase == EXT_BODY) {
         showing.buffer = make_buffer(seat, s, lend);
-    const uint64_t handle = showing.buffer ? showing.buffer->handle : 0;
+        call.handle = showing.buffer->handle;
+    }
 
     ext_lock(stream);
     copy_maps_locked(&mine->maps, lend, &showing);
     mine->whole = mine->state == GO_WAITING_ALL_DATA;
     mine->end = lend->end;
+    mine->calls = 0;
     mine->in_call = true;
     set_state(s, (enum ext_direction)lend->direction, (enum go_state)lend->state);
     ext_side_show_locked(side, &showing);
-    const struct ext_room told =
-        lend->phase == EXT_TRAILERS ? side->trailer_room : side->header_room;
+    call.told = lend->phase == EXT_TRAILERS ? side->trailer_room : side->header_room;
     ext_unlock(stream);
 
-    const int64_t began_ns = host_seat_begin_call(seat);
-    uint64_t status = lend->phase == EXT_BODY
-                          ? fn->on_data(state, lend->end, handle, lend->size)
-                          : fn->on_header(state, lend->end, told.count, told.bytes);
-    const int64_t took_ns = host_seat_end_call(seat, began_ns);
-
+    uint64_t status = call_go(seat, s, lend->direction, &call, &took_ns);
     ext_lock(stream);
+    while (goes_on_locked(s, side, lend, status, took_ns)) {
+        go_on_locked(seat, s, side, lend, &call);
+        ext_unlock(stream);
+        status = call_go(seat, s, lend->direction, &call, &took_ns);
+        ext_lock(stream);
+    }
     returned_locked(s, side, status, (uint64_t)took_ns);
     ext_unlock(stream);
 }

@@ -27,10 +27,11 @@ struct host_maps {
 
 struct host_side {
     enum go_state state;
-    bool end;     /* of the loan */
-    bool whole;   /* it is of a body that was gathered: nothing of it is to come */
-    bool in_call; /* the callback has not returned: what is posted waits for that */
-    bool held;    /* headers, by a status, until something is let go */
+    bool end;      /* of the loan */
+    bool whole;    /* it is of a body that was gathered: nothing of it is to come */
+    bool in_call;  /* the callback has not returned: what is posted waits for that */
+    bool held;     /* headers, by a status, until something is let go */
+    uint8_t calls; /* behind that of the headers, of what the loan has ahead */
     struct host_maps maps;
     const struct ext_edit *sent; /* the last edit that the proxy knows; NULL: none of this loan's */
     struct ext_buffer *coming;   /* the seat's: of BODY records */
@@ -77,6 +78,8 @@ void host_result_flush_locked(struct host_stream *s);
 /* These changes, and what *result says; its counts are filled in. reply: NULL, or what decides. */
 void host_result_send_locked(struct host_stream *s, enum remote_kind kind,
                              struct remote_result *result, const struct ext_reply *reply);
+/* The changes so far become part of what is sent next. */
+void host_result_note_locked(struct host_stream *s);
 /* A change of a shown buffer, which was made. */
 void host_result_buffer_locked(struct host_stream *s, enum ext_direction direction, uint64_t handle,
                                enum remote_buffer_action action, struct span bytes, uint64_t drain);

@@ -148,11 +148,25 @@ static void add_counts(struct go_counts *to, const struct go_counts *more) {
     to->body_bytes_from_go += more->body_bytes_from_go;
 }
 
+/* The host has gone on to what is ahead. It says so until it hears of the side again: then it is said of no loan. */
+static int go_on_locked(struct remote_exchange *x, const struct ext_side *side,
+                        const struct remote_result *result) {
+    if (side->phase != EXT_HEADERS || side->abandoned || result->calls == 0)
+        return 0;
+    if (result->calls > remote_ahead_calls(x->ahead[side->direction].offered) ||
+        result->calls < x->ahead[side->direction].calls)
+        return -EPROTO;
+    x->ahead[side->direction].calls = result->calls;
+    return 0;
+}
+
 /* A status that does not fit was for the host to hold back. */
-static int decide_locked(struct ext_side *side, const struct remote_result *result) {
+static int decide_locked(const struct remote_exchange *x, struct ext_side *side,
+                         const struct remote_result *result) {
     if (side->phase == EXT_NOT_LENT)
         return 0; /* the loan was taken back meanwhile */
-    if (result->status < 0 || !go_status_fits(side->phase, (uint64_t)result->status))
+    enum ext_phase phase = x->ahead[side->direction].calls ? EXT_BODY : side->phase;
+    if (result->status < 0 || !go_status_fits(phase, (uint64_t)result->status))
         return -EPROTO;
     ext_side_continue_locked(side, result->status);
     side->prompt = result->returned;
@@ -191,11 +205,14 @@ static int result(struct remote_party *party, const struct remote_result *result
     struct ext_side *side = &stream->sides[result->direction];
     ext_lock(stream);
     add_counts(&x->block->counts, &result->counts);
-    if (side->phase == EXT_BODY && result->decided)
-        learn(x, result, side->shown.last);
-    int err = changes_locked(x, ops);
+    int err = go_on_locked(x, side, result);
+    bool of_ahead = x->ahead[result->direction].calls > 0;
+    if (result->decided && (side->phase == EXT_BODY || of_ahead))
+        learn(x, result, of_ahead ? side->shown.head : side->shown.last);
+    if (!err)
+        err = changes_locked(x, ops);
     if (!err && result->decided)
-        err = decide_locked(side, result);
+        err = decide_locked(x, side, result);
     ext_unlock(stream);
     if (!err && of_log)
         log_is_over(x);

@@ -15,7 +15,12 @@ struct remote_exchange {
     struct remote_party party;
     uint64_t config_id; /* once it was entered */
     bool undecided[2];  /* its host held this side when it was lost: that ended the loan */
-    bool end_told;      /* the host tells Go of its end without another word */
+    /* Of the loan of headers: what is ahead of it, in the order shown, and how many of those calls the host has begun. */
+    struct {
+        enum remote_ahead offered;
+        uint8_t calls;
+    } ahead[2];
+    bool end_told; /* the host tells Go of its end without another word */
     struct go_block *block;
     struct remote_filter *filter; /* of its configuration, which lives longer */
     struct remote_out reply;      /* the body of a reply, so far */

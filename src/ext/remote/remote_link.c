@@ -352,7 +352,9 @@ static void call_begins(struct remote_party *party) {
     remote_port_expect(&lane->port, 1);
 }
 
-static void call_returned(struct remote_lane *lane, struct entry *entry, uint64_t took_ns) {
+/* calls: ahead of the loan, which took as long as the first, as far as is known. */
+static void call_returned(struct remote_lane *lane, struct entry *entry, unsigned calls,
+                          uint64_t took_ns) {
     struct remote_seat *seat = &lane->link->seats[entry->seat];
     atomic_store_explicit(&seat->since_ns, rt_now_ns(), memory_order_relaxed);
     (void)atomic_fetch_sub_explicit(&seat->open, 1, memory_order_relaxed);
@@ -360,9 +362,10 @@ static void call_returned(struct remote_lane *lane, struct entry *entry, uint64_
     lane->open--;
     remote_port_expect_less(&lane->port, 1);
     wait_queue_wake_all(&lane->returns);
-    if (entry->party && entry->party->plugin)
-        go_plugin_called(entry->party->plugin, lane->p, took_ns, REMOTE_BLOCKED_NS);
-    else if (!entry->open)
+    bool counts = entry->party && entry->party->plugin;
+    for (unsigned i = 0; counts && i <= calls; i++)
+        go_plugin_called(entry->party->plugin, lane->p, took_ns / (calls + 1), REMOTE_BLOCKED_NS);
+    if (!entry->party && !entry->open)
         free_entry(lane, entry);
 }
 
@@ -473,7 +476,7 @@ int remote_lane_send(struct remote_party *party, enum remote_kind kind, struct s
 bool remote_lane_returned(struct remote_party *party) {
     if (entry_of(party)->open == 0)
         return false;
-    call_returned(party->lane, entry_of(party), 0);
+    call_returned(party->lane, entry_of(party), 0, 0);
     return true;
 }
 
@@ -502,7 +505,7 @@ static int result(struct remote_lane *lane, struct span record, bool of_log) {
     if ((returned && entry->open == 0) || (party && !party->itab->result))
         return -EPROTO;
     if (returned)
-        call_returned(lane, entry, result.took_ns);
+        call_returned(lane, entry, of_log ? 0 : result.calls, result.took_ns);
     return party ? party->itab->result(party, &result, &ops, of_log) : 0;
 }
 

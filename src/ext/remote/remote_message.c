@@ -198,7 +198,10 @@ void remote_put_lend(struct remote_out *out, const struct remote_lend *lend) {
     put_8(out, lend->end);
     put_map(out, &lend->headers);
     put_map(out, &lend->trailers);
-    if (lend->phase != EXT_BODY)
+    put_8(out, lend->ahead);
+    if (lend->ahead == REMOTE_AHEAD_PIECE)
+        put_64(out, lend->end_buffer);
+    if (lend->phase != EXT_BODY && !lend->ahead)
         return;
     put_64(out, lend->buffer);
     put_64(out, lend->size);
@@ -219,7 +222,11 @@ int remote_read_lend(struct span record, struct header *entries, uint32_t max,
     out->end = take_bool(&in);
     take_map(&in, &room, &out->headers);
     take_map(&in, &room, &out->trailers);
-    if (out->phase == EXT_BODY) {
+    out->ahead = take_enum(&in, REMOTE_AHEAD_NONE, REMOTE_AHEAD_WHOLE);
+    in.bad |= out->ahead && out->phase != EXT_HEADERS;
+    if (out->ahead == REMOTE_AHEAD_PIECE)
+        out->end_buffer = take_64(&in);
+    if (out->phase == EXT_BODY || out->ahead) {
         out->buffer = take_64(&in);
         out->size = take_64(&in);
         out->carried = take_bool(&in);
@@ -328,6 +335,7 @@ void remote_put_result(struct remote_out *out, const struct remote_result *resul
     put_8(out, result->returned);
     put_8(out, result->decided);
     put_32(out, (uint32_t)result->status);
+    put_8(out, result->calls);
     put_64(out, result->took_ns);
     put_counts(out, &result->counts);
 }
@@ -339,6 +347,7 @@ int remote_read_result(struct span record, struct remote_result *out, struct rem
     out->returned = take_bool(&in);
     out->decided = take_bool(&in);
     out->status = (int32_t)take_32(&in);
+    out->calls = take_8(&in);
     out->took_ns = take_64(&in);
     out->counts = take_counts(&in);
     *ops = in;

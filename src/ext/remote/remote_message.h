@@ -99,6 +99,17 @@ struct remote_stream {
     bool lenient;       /* to late calls */
 };
 
+/* What headers have with them, for calls that would follow at once. A body that is there, in one piece. */
+enum remote_ahead {
+    REMOTE_AHEAD_NONE,
+    REMOTE_AHEAD_PIECE, /* when they go on: the piece, then an empty one with the end */
+    REMOTE_AHEAD_WHOLE, /* when they wait for the whole body: that, with the end */
+};
+/* How many calls that are. */
+static inline uint8_t remote_ahead_calls(enum remote_ahead ahead) {
+    return ahead == REMOTE_AHEAD_NONE ? 0 : ahead == REMOTE_AHEAD_PIECE ? 2 : 1;
+}
+
 struct remote_lend {
     struct remote_stream stream;
     uint8_t direction; /* enum ext_direction */
@@ -106,7 +117,9 @@ struct remote_lend {
     uint8_t state;     /* enum go_state, while the callback is going on */
     bool end;
     struct ext_view headers, trailers; /* entries NULL: not shown */
-    /* Of the phase EXT_BODY. */
+    uint8_t ahead;                     /* enum remote_ahead, of the phase EXT_HEADERS */
+    uint64_t end_buffer;               /* the proxy's handle of the empty piece */
+    /* Of the phase EXT_BODY, and of what is ahead. */
     uint64_t buffer; /* the proxy's handle */
     uint64_t size;   /* of the piece; */
     bool
@@ -168,7 +181,9 @@ struct remote_result {
         returned; /* the callback has: once for each LEND, in the RESULT that decides or in one before */
     bool decided; /* the loan is over, by status; a REPLY among the changes decides, too */
     int32_t status;
-    uint64_t took_ns;        /* of the callback, with returned */
+    uint8_t
+        calls; /* begun of those ahead; then this is of the latest, and those before let the exchange go on */
+    uint64_t took_ns;        /* of the callbacks, with returned */
     struct go_counts counts; /* since the last message of the stream */
 };
 

@@ -287,6 +287,8 @@ static void fake_say_result(struct span record) {
     CHECK(remote_read_result(record, &result, &ops) == 0);
     CHECK(result.number == remote_number(0, (uint32_t)fake_proxy.last_stream, 1));
     fake_say("%s", result.returned ? "returned" : "");
+    if (result.calls)
+        fake_say(" ahead %d", result.calls);
     if (result.decided)
         fake_say(" decided %d", (int)result.status);
     while ((more = remote_next_op(&ops, &op)) == 1)

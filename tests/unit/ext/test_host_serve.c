@@ -462,6 +462,101 @@ static void test_many_threads_ask_at_once(void **data) {
     fake_end(&stream, GO_DESTROY_NORMAL);
 }
 
+/* ---- what is ahead ---- */
+
+static void lend_ahead(const struct remote_stream *stream, enum remote_ahead ahead) {
+    struct remote_lend lend = fake_lend(stream, EXT_RESPONSE, EXT_HEADERS, false);
+    lend.ahead = (uint8_t)ahead;
+    lend.buffer = 21;
+    lend.end_buffer = ahead == REMOTE_AHEAD_PIECE ? 22 : 0;
+    lend.size = 4;
+    lend.carried = true;
+    lend.bytes = SPAN_LIT("body");
+    fake_lend_it(&lend);
+}
+
+static uint64_t sets_one(struct go_process_state *state, uint64_t end, uint64_t count,
+                         uint64_t bytes) {
+    CHECK(count == 2 && end == 0);
+    CHECK(set(state, "x-new", "1") == GO_OK);
+    return status_to_return;
+}
+
+static uint64_t adds_to_it(struct go_process_state *state, uint64_t end, uint64_t handle,
+                           uint64_t len) {
+    char plus[] = "+";
+    CHECK(state_of(state) == GO_PROCESSING_DATA);
+    CHECK(envoyGoFilterHttpSetBufferHelper(state, handle, plus, 1, GO_BUFFER_APPEND) == GO_OK);
+    bool waits = end && len;
+    CHECK((set(state, "x-late", "1") == GO_OK) == waits);
+    seen = state;
+    data_len = len;
+    return GO_CONTINUE;
+}
+
+static void test_a_body_that_is_there_is_shown_with_the_headers(void **data) {
+    struct remote_stream stream = fake_stream(1);
+    unsigned calls = fake_go.headers + fake_go.datas;
+    fake_go.header = sets_one;
+    fake_go.data = adds_to_it;
+    status_to_return = GO_CONTINUE;
+    lend_ahead(&stream, REMOTE_AHEAD_PIECE);
+    assert_string_equal(fake_hear(),
+                        "returned ahead 2 decided 2; response set x-new=1; response buffer 21 "
+                        "append +; response buffer 22 append +");
+    assert_int_equal(fake_go.headers + fake_go.datas, calls + 3);
+    assert_int_equal(data_len, 0);
+    assert_int_equal(state_of(seen), GO_DONE);
+    fake_end(&stream, GO_DESTROY_NORMAL);
+
+    stream = fake_stream(1); /* headers that wait are shown still */
+    status_to_return = GO_STOP_AND_BUFFER;
+    lend_ahead(&stream, REMOTE_AHEAD_WHOLE);
+    assert_string_equal(fake_hear(),
+                        "returned ahead 1 decided 2; response buffer 21 append +; response set "
+                        "x-new=1; response set x-late=1");
+    assert_int_equal(data_len, 4);
+    assert_int_equal(state_of(seen), GO_DONE);
+    fake_end(&stream, GO_DESTROY_NORMAL);
+}
+
+/* What it was guessed for does not come: it is not shown. */
+static void test_a_filter_that_decides_otherwise_is_not_called_again(void **data) {
+    struct remote_stream stream = fake_stream(1);
+    unsigned datas = fake_go.datas;
+    fake_go.header = returns_a_status;
+    fake_go.data = returns_a_data_status;
+    status_to_return = GO_STOP_AND_BUFFER;
+    lend_ahead(&stream, REMOTE_AHEAD_PIECE);
+    assert_string_equal(fake_hear(), "returned decided 3");
+    status_to_return = GO_CONTINUE;
+    stream = (fake_end(&stream, GO_DESTROY_NORMAL), fake_stream(1));
+    lend_ahead(&stream, REMOTE_AHEAD_WHOLE);
+    assert_string_equal(fake_hear(), "returned decided 2");
+    fake_end(&stream, GO_DESTROY_NORMAL);
+    assert_int_equal(fake_go.datas, datas);
+}
+
+static uint64_t runs_on(struct go_process_state *state, uint64_t end, uint64_t handle,
+                        uint64_t len) {
+    seen = state;
+    data_handle = handle;
+    return GO_RUNNING;
+}
+
+static void test_a_thread_decides_of_a_piece_that_came_with_the_headers(void **data) {
+    struct remote_stream stream = fake_stream(1);
+    fake_go.header = returns_a_status;
+    fake_go.data = runs_on;
+    status_to_return = GO_CONTINUE;
+    lend_ahead(&stream, REMOTE_AHEAD_PIECE);
+    assert_string_equal(fake_hear(), "returned ahead 1");
+    assert_string_equal(text_of(data_handle, 4), "0:body");
+    assert_int_equal(envoyGoFilterHttpContinue(seen, GO_STOP_NO_BUFFER), GO_OK);
+    assert_string_equal(fake_hear(), " ahead 1 decided 5");
+    fake_end(&stream, GO_DESTROY_NORMAL);
+}
+
 /* ---- the log and the end ---- */
 
 static void logs(struct go_request *request, uint64_t type, struct go_process_state *decode,
@@ -885,6 +980,9 @@ int main(void) {
         TELL(test_a_body_larger_than_a_record_comes_in_parts),
         TELL(test_a_callback_asks_and_its_changes_are_told_before),
         TELL(test_many_threads_ask_at_once),
+        TELL(test_a_body_that_is_there_is_shown_with_the_headers),
+        TELL(test_a_filter_that_decides_otherwise_is_not_called_again),
+        TELL(test_a_thread_decides_of_a_piece_that_came_with_the_headers),
         TELL(test_the_log_is_answered_with_what_it_changed),
         TELL(test_the_last_log_is_the_end_if_it_says_so),
         TELL(test_the_log_of_an_exchange_that_ended_while_it_was_lent),

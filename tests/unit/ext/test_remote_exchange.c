@@ -193,6 +193,52 @@ static void what_is_guessed_of_bodies(void **state) {
     story(1, guess_story);
 }
 
+/* What is ahead of headers is changed by its handle, and decided as a body is; the host says how far it came. */
+static void ahead_story(void *arg) {
+    begin();
+    int status = 0;
+    struct ext_taken taken;
+    const struct ext_loan loan = {.phase = EXT_HEADERS, .headers = &one.fake->x.request.headers};
+    struct ext_buffer *piece = ext_buffer_new(SPAN_LIT("piece"));
+    struct ext_stream *stream = &one.block->stream;
+    uint64_t none;
+    CHECK(piece);
+    CHECK(ext_side_lend(stream, &one.fake->x, EXT_REQUEST, &loan, &none) == 0);
+    CHECK(ext_side_lend_more(stream, rt_p_index(), EXT_REQUEST, piece) == 0);
+    CHECK(remote_lane_send(&one.remote.party, REMOTE_LEND, SPAN_LIT("lend"), RT_FOREVER) == 0);
+
+    struct remote_result result = decided(&one, GO_STOP_NO_BUFFER);
+    CHECK(says(&result, NULL, 0) == -EPROTO); /* headers are not dropped */
+    result.returned = false;
+    result.calls = 1;
+    CHECK(says(&result, NULL, 0) == -EPROTO); /* nothing was offered */
+    one.remote.ahead[EXT_REQUEST].offered = REMOTE_AHEAD_WHOLE;
+    result.calls = 2;
+    CHECK(says(&result, NULL, 0) == -EPROTO); /* not so much */
+    result.decided = false;
+    result.calls = 1;
+    const struct remote_op ops[] = {edit(EXT_EDIT_SET, "x-a", "two"),
+                                    buffer_op(piece->handle, REMOTE_BUFFER_APPEND, "-end", 0)};
+    CHECK(says(&result, ops, 2) == 0);
+    CHECK(one.remote.ahead[EXT_REQUEST].calls == 1);
+    result.calls = 0;
+    CHECK(says(&result, NULL, 0) == 0); /* said of another side's change */
+    result.decided = true;
+    CHECK(says(&result, NULL, 0) == 0);
+    CHECK(awaited(&one, &status) == 1 && status == GO_STOP_NO_BUFFER);
+    CHECK(span_eq(span_make(piece->data, piece->len), SPAN_LIT("piece-end")));
+    ext_side_take_back(stream, EXT_REQUEST, &taken);
+    CHECK(taken.edits && !taken.edits->next);
+    ext_taken_fini(&taken);
+    CHECK(ext_side_recall_newest(stream, EXT_REQUEST) == piece && !piece->handle);
+    ext_buffer_free(piece);
+    end();
+}
+
+static void what_is_ahead_of_headers_is_decided_as_a_body(void **state) {
+    story(1, ahead_story);
+}
+
 static const struct ext_reply *replied(struct fake_remote *r) {
     int status;
     CHECK(awaited(r, &status) == 2);
@@ -562,6 +608,7 @@ int main(void) {
         cmocka_unit_test(changes_are_done_and_a_decision_ends_the_loan),
         cmocka_unit_test(a_buffer_is_changed_by_its_handle_only),
         cmocka_unit_test(what_is_guessed_of_bodies),
+        cmocka_unit_test(what_is_ahead_of_headers_is_decided_as_a_body),
         cmocka_unit_test(a_reply_comes_in_parts),
         cmocka_unit_test(a_reply_that_is_too_large_is_not_cut),
         cmocka_unit_test(what_no_host_of_ours_says_ends_it),

@@ -125,6 +125,30 @@ static void test_a_loan_with_its_maps_and_bytes(void **state) {
     remote_out_fini(&out);
 }
 
+static void test_headers_with_what_is_ahead(void **state) {
+    struct remote_out out = {0};
+    struct remote_lend lend = {.phase = EXT_HEADERS,
+                               .headers = view,
+                               .ahead = REMOTE_AHEAD_PIECE,
+                               .buffer = 12,
+                               .end_buffer = 13,
+                               .size = 5,
+                               .carried = true,
+                               .bytes = SPAN_LIT("piece")};
+    struct remote_lend read;
+    remote_put_lend(&out, &lend);
+    assert_int_equal(remote_read_lend(bytes_of(&out), entries, ENTRIES, &read), 0);
+    assert_int_equal(read.ahead, REMOTE_AHEAD_PIECE);
+    assert_int_equal(read.buffer, 12);
+    assert_int_equal(read.end_buffer, 13);
+    assert_span(read.bytes, "piece");
+    is_whole_or_refused(&out, reads_lend);
+    lend.phase = EXT_BODY; /* of which nothing is ahead */
+    remote_put_lend(&out, &lend);
+    assert_int_equal(reads_lend(bytes_of(&out)), -EPROTO);
+    remote_out_fini(&out);
+}
+
 static void test_maps_that_are_not_shown(void **state) {
     struct remote_out out = {0};
     const struct remote_lend lend = {
@@ -342,6 +366,7 @@ int main(void) {
         cmocka_unit_test(test_a_question_to_a_cluster_specifier),
         cmocka_unit_test(test_names_that_are_none),
         cmocka_unit_test(test_a_loan_with_its_maps_and_bytes),
+        cmocka_unit_test(test_headers_with_what_is_ahead),
         cmocka_unit_test(test_maps_that_are_not_shown),
         cmocka_unit_test(test_the_other_messages_to_a_host),
         cmocka_unit_test(test_a_result_and_its_changes),

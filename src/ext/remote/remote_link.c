@@ -549,15 +549,14 @@ static int ask(struct remote_lane *lane, struct span record) {
     if (!room)
         return -EPROTO;
     answer_of(lane, &ask, REMOTE_SLOT_SIZE - HEAD, &answer, &memory);
-    struct remote_out out = {0};
-    remote_put_answer(&out, &answer);
+    struct remote_out *out = remote_lane_scratch(lane);
+    remote_put_answer(out, &answer);
     free(memory);
-    size_t len =
-        out.failed || out.len > REMOTE_SLOT_SIZE ? 0 : out.len; /* no answer is a failure there */
+    /* No answer is a failure there. */
+    size_t len = out->failed || out->len > REMOTE_SLOT_SIZE ? 0 : out->len;
     if (len)
-        memcpy(room, out.data, len);
+        memcpy(room, out->data, len);
     remote_shm_answer(lane->link->shm, ask.slot, len);
-    remote_out_fini(&out);
     return 0;
 }
 

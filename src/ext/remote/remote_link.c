@@ -518,7 +518,7 @@ static int named(struct remote_lane *lane, struct span record) {
     struct remote_party *party = entry->party;
     if (entry->open == 0 || (party && !party->itab->named))
         return -EPROTO;
-    call_returned(lane, entry, named.took_ns);
+    call_returned(lane, entry, 0, named.took_ns);
     return party ? party->itab->named(party, &named) : 0;
 }
 

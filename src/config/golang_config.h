@@ -47,6 +47,7 @@ struct cfg_golang { /* extensions.filters.http.golang.v3alpha.Config */
     int merge_policy; /* read nowhere, as on Envoy */
     /* Ours: */
     int late_calls, on_failure;
+    struct cfg_duration phase_timeout; /* default: none */
 };
 struct cfg_golang_router_plugin {
     struct cfg_mark mark;

@@ -207,6 +207,12 @@ static const struct cfg_field golang_fields[] = {
              "is lost, or that finds none. CLOSED: it is answered with 503. OPEN: it goes on "
              "without the filter."),
     ISOLATED(struct cfg_golang, CFG_OWN_FIELD + 9),
+    FIELD(struct cfg_golang, CFG_OWN_FIELD + 12, phase_timeout, CFG_DURATION,
+          WITHIN(1000000, INT64_MAX), .default_text = "none",
+          .doc = "Not in Envoy. How long the filter may have headers, a piece of body or trailers, "
+                 "in its callback and in goroutines, until it lets them go. Then the request is "
+                 "answered with 504, or reset if its response has begun, and the filter hears of "
+                 "nothing but its end."),
     HOT_SWAP(struct cfg_golang),
 };
 static void golang_check(struct cfg_loader *loader, const struct cfg_tree *node,

@@ -23,7 +23,7 @@
  *
  *              lend                  take_back
  *     NOT LENT ─────► LENT ──────────────────────► NOT LENT       C goes on with its maps
- *        │              │ cancelled: abandon
+ *        │              │ cancelled: abandon; too slow: cut, of both sides
  *        │              └──────────────► ABANDONED ──┐
  *        └──────────── the log phase: LOGGING ───────┴─► DESTROYED (ext_stream_end), for both sides
  *
@@ -75,6 +75,9 @@
  *  - They have separate structs under one lock; the coroutines of one exchange never run at the same
  *    moment, and each touches its own side's maps only. While one lends, what the other may change is
  *    not in its sight (ext_query.c).
+ *  - A side that takes too long cuts the other as well (ext_stream_cut), in one critical section: what is late is late on
+ *    both, also on one that is not lent, where a call would else be out of turn. The coroutine of the other leaves like
+ *    one that was cancelled, which it is.
  *  - A reply by one side's coroutine ends the exchange for the other, which is cancelled and abandons its
  *    side: from then on its map may be changed, as the gate answers "destroyed" and the view is gone.
  *  - clear_route is the stream's, and the request's take_back takes it.
@@ -294,9 +297,9 @@ int ext_side_lend_more(struct ext_stream *stream, unsigned shard, enum ext_direc
 }
 
 int ext_side_await(struct ext_stream *stream, struct exchange *x, enum ext_direction direction,
-                   int *status, bool *prompt) {
+                   int64_t deadline_ns, int *status, bool *prompt) {
     struct ext_side *side = &stream->sides[direction];
-    int result = 0;
+    int result = 0, woken = 0;
     while (result == 0) {
         ext_lock(stream);
         side->waiter = NULL;
@@ -309,11 +312,15 @@ int ext_side_await(struct ext_stream *stream, struct exchange *x, enum ext_direc
             *status = side->status;
             *prompt = side->prompt;
             result = 1;
+        } else if (woken == -ETIMEDOUT) {
+            result = woken;
         } else {
             side->waiter = rt_self();
         }
         ext_unlock(stream);
-        if (result == 0 && rt_park("extension", RT_FOREVER) == -ECANCELED) {
+        if (result == 0)
+            woken = rt_park("extension", deadline_ns);
+        if (result == 0 && woken == -ECANCELED) {
             ext_lock(stream);
             side->waiter = NULL;
             ext_unlock(stream);
@@ -370,6 +377,13 @@ void ext_side_abandon(struct ext_stream *stream, enum ext_direction direction) {
     side->waiter = NULL;
     side_clear_locked(side);
     views_end_locked(stream, side);
+    ext_unlock(stream);
+}
+
+void ext_stream_cut(struct ext_stream *stream) {
+    ext_lock(stream);
+    stream->cut = true;
+    ext_sides_abandon_locked(stream);
     ext_unlock(stream);
 }
 

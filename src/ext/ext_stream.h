@@ -111,6 +111,7 @@ struct ext_side {
 struct ext_stream {
     pthread_mutex_t lock;
     bool destroyed;
+    bool cut;     /* the exchange goes on without foreign code, which is late with all it says */
     bool logging; /* a log is being made: both sides' views may be used */
     /* While a log in between runs (ext_past_show): what a side shows that is not lent, [direction][trailers]. */
     const struct ext_view (*aside)[2];
@@ -160,9 +161,9 @@ MUST_CHECK int ext_side_lend_more(struct ext_stream *stream, unsigned shard,
                                   enum ext_direction direction, struct ext_buffer *buffer);
 
 /* Parks until foreign code continued (1, *status and *prompt set and consumed) or replied (2). -ECANCELED when
- * the exchange is over: then call ext_side_abandon. */
+ * the exchange is over: then call ext_side_abandon. -ETIMEDOUT: neither by deadline_ns. */
 int ext_side_await(struct ext_stream *stream, struct exchange *x, enum ext_direction direction,
-                   int *status, bool *prompt);
+                   int64_t deadline_ns, int *status, bool *prompt);
 
 /* Ends the loan. Everything in *taken is owned by the caller: free with ext_taken_fini. A continue
  * that nobody consumed is dropped. */
@@ -179,6 +180,10 @@ void ext_taken_fini(struct ext_taken *taken);
 
 /* The coroutine leaves while the side is lent: foreign code finds it destroyed from now on. */
 void ext_side_abandon(struct ext_stream *stream, enum ext_direction direction);
+
+/* The exchange does not wait any longer: both sides are abandoned, lent or not, and neither is lent again. Of a log foreign
+ * code may hear still. The other side's coroutine finds the exchange over, or a reply pending. */
+void ext_stream_cut(struct ext_stream *stream);
 
 /* Keeps the headers readable after they went on: foreign code that continued from elsewhere may
  * still look at them. Without memory they are gone, as after any other continue. */

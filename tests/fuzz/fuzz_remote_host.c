@@ -339,7 +339,7 @@ static void take_back(struct play *play) {
         return;
     enum ext_phase phase = side->phase;
     bool prompt, body = r->remote.ahead[direction].calls > 0;
-    int how = ext_side_await(stream, &r->fake->x, direction, &status, &prompt);
+    int how = ext_side_await(stream, &r->fake->x, direction, RT_FOREVER, &status, &prompt);
     ASSERT(how == 2 || (how == 1 && go_status_fits(body ? EXT_BODY : phase, (uint64_t)status)));
     r->remote.ahead[direction].calls = 0;
     ext_side_take_back(stream, direction, &taken);

@@ -152,6 +152,7 @@ static struct go_edition *make_config(struct go_user *user, struct go_library *l
     config->seats =
         go_seats_settled(library, GO_SEATS_OF_WORKERS, &cfg->library, &cfg->mark, problems);
     config->seat_wait_ns = go_seat_wait_ns(&cfg->library);
+    config->phase_timeout_ns = cfg->phase_timeout.set ? cfg->phase_timeout.ns : 0;
     config->lenient = cfg->late_calls == CFG_LATE_CALLS_LENIENT;
     config->remote.is_open = cfg->on_failure == CFG_ON_FAILURE_OPEN;
     if (!config->plugin || !config->seats)

@@ -30,7 +30,8 @@ struct go_config {
     struct span plugin_name; /* interned */
     uint64_t id;
     int64_t seat_wait_ns;
-    bool lenient; /* to late calls */
+    int64_t phase_timeout_ns; /* 0: none */
+    bool lenient;             /* to late calls */
     _Atomic(struct statistic *)
         panic_error;             /* of the HCM that uses it; NULL before the first request */
     struct remote_filter remote; /* of an isolated library */

@@ -150,6 +150,23 @@ bool go_filter_is_bypassed(const struct go_filter *filter, int err) {
     return err == -EPIPE && filter->config->remote.is_open;
 }
 
+/* Not by on_failure: what it has changed until now, it has changed, and a message that is half another one goes nowhere. */
+void go_filter_cut(struct go_filter *filter) {
+    const struct go_plugin_stats *stats = &filter->config->plugin->stats;
+    const struct local_reply reply = {
+        .status = 504,
+        .body = SPAN_LIT("extension took too long"),
+        .details = SPAN_LIT("golang_phase_timeout"),
+        .grpc_status = 4, /* DEADLINE_EXCEEDED */
+    };
+    LOG(log_golang, LOG_DEBUG, "plugin %.*s: a phase took longer than phase_timeout",
+        (int)filter->config->plugin_name.len, filter->config->plugin_name.ptr);
+    stats_bump(stats_cells(filter->x->shard), stats->slots[GO_STAT_PHASE_TIMEOUTS], 1);
+    filter->cut = true;
+    ext_stream_cut(&filter->block->stream);
+    exchange_reply(filter->x, &reply);
+}
+
 static void count_panic(struct go_filter *filter) {
     stat_inc(atomic_load_explicit(&filter->config->panic_error, memory_order_acquire),
              filter->x->shard);
@@ -209,7 +226,8 @@ static void request(struct exchange *x, void *self) {
 
 static void response(struct exchange *x, void *self) {
     struct go_filter *filter = self;
-    go_side_run(&filter->sides[EXT_RESPONSE]);
+    if (!filter->cut)
+        go_side_run(&filter->sides[EXT_RESPONSE]);
 }
 
 /* Several plugins may be in one library. The library is called what its heap is (go_heap.c). */

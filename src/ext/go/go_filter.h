@@ -14,10 +14,11 @@ struct go_filter {
     struct exchange *x;
     const struct filter_factory *factory;
     struct go_config *config;
-    struct go_block *block;         /* NULL after destroy */
-    struct go_sitting sitting;      /* for as long as Go knows it */
-    struct ext_past *past;          /* the log phase is to come, go_end.h */
-    bool no_seat;                   /* it waited for one in vain, and does not again */
+    struct go_block *block;    /* NULL after destroy */
+    struct go_sitting sitting; /* for as long as Go knows it */
+    struct ext_past *past;     /* the log phase is to come, go_end.h */
+    bool cut;                  /* it took too long: the exchange goes on, and is shown no more */
+    bool no_seat;              /* it waited for one in vain, and does not again */
     struct remote_exchange *remote; /* of an isolated library (go_remote.h); else NULL */
     struct go_side sides[2];
 };
@@ -41,5 +42,8 @@ bool go_filter_is_bypassed(const struct go_filter *filter, int err);
 void go_filter_fail(struct go_filter *filter, unsigned status, struct span details);
 /* The same for an error of go_filter_begin; nothing when the exchange is over. */
 void go_filter_fail_begin(struct go_filter *filter, int err);
+/* It has had a side for longer than a phase may take: the exchange is answered or reset, and never seen again but in its
+ * log. */
+void go_filter_cut(struct go_filter *filter);
 /* The plugin's reply, or the one to its panic. */
 void go_filter_reply(struct go_filter *filter, const struct ext_reply *reply);

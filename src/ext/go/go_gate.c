@@ -89,7 +89,7 @@ int go_gate_pass_side(struct go_gate *gate) {
         return late(gate, was_in_go(&gate->lent->states[gate->direction]) ? GO_FILTER_IS_DESTROYED
                                                                           : GO_NOT_IN_GO);
     bool logging = gate->stream->logging && gate->block->library->elf.level >= GO_LEVEL_32;
-    if (gate->side->phase == EXT_NOT_LENT && !logging)
+    if (gate->side->phase == EXT_NOT_LENT && !logging && !gate->stream->cut)
         return stale(gate, GO_NOT_IN_GO);
     if (gate->stream->destroyed || (gate->side->abandoned && !logging))
         return late(gate, GO_FILTER_IS_DESTROYED);
@@ -117,7 +117,8 @@ int go_gate_request(const void *r, struct go_gate *gate) {
                                                                          : GO_NOT_IN_GO);
     const struct ext_side *sides = gate->stream->sides;
     bool logging = gate->stream->logging;
-    if (sides[0].phase == EXT_NOT_LENT && sides[1].phase == EXT_NOT_LENT && !logging)
+    if (sides[0].phase == EXT_NOT_LENT && sides[1].phase == EXT_NOT_LENT && !logging &&
+        !gate->stream->cut)
         return stale(gate, GO_NOT_IN_GO);
     /* A side whose coroutine has left holds nothing: what is asked may be going away. */
     bool held = (sides[0].phase != EXT_NOT_LENT && !sides[0].abandoned) ||

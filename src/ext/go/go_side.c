@@ -37,7 +37,9 @@
 
 #include "ext/go/go_filter.h"
 #include "ext/go/go_log.h"
+#include "ext/go/go_phase.h"
 #include "ext/go/go_remote.h"
+#include "ext/remote/remote_link.h"
 #include "io/splice.h"
 #include "proxy/exchange.h"
 
@@ -93,22 +95,6 @@ static int too_large(struct go_side *side) {
 
 /* ---- one call ---- */
 
-struct side_call {
-    const struct go_functions *fn;
-    struct go_process_state *state;
-    enum ext_phase phase;
-    uint64_t end, handle, count, bytes;
-    uint64_t status;
-};
-
-static void run_call(void *arg) {
-    struct side_call *call = arg;
-    if (call->phase == EXT_BODY)
-        call->status = call->fn->on_data(call->state, call->end, call->handle, call->bytes);
-    else
-        call->status = call->fn->on_header(call->state, call->end, call->count, call->bytes);
-}
-
 bool go_status_fits(enum ext_phase phase, uint64_t status) {
     switch (status) {
     case GO_CONTINUE:
@@ -123,21 +109,36 @@ bool go_status_fits(enum ext_phase phase, uint64_t status) {
     }
 }
 
+/* When a phase that begins now is given up. */
+static int64_t deadline_of(const struct go_side *side) {
+    int64_t now_ns = rt_now_ns(), most_ns = side->filter->config->phase_timeout_ns;
+    return most_ns && most_ns < RT_FOREVER - now_ns ? now_ns + most_ns : RT_FOREVER;
+}
+
+/* Somebody looks into its host process: that takes the time it takes. */
+static bool is_excused(const struct go_side *side) {
+    const struct remote_exchange *remote = side->filter->remote;
+    return remote && remote->party.lane && remote_lane_is_debugged(remote->party.lane);
+}
+
 /* From the returned status to one that fits the phase; waits for Continue if it has to. A status that
- * does not fit leaves the side in Go, as on Envoy. 0: a reply was posted. *async: by Continue. */
+ * does not fit leaves the side in Go, as on Envoy. 0: a reply was posted. *async: by Continue. -ETIME: it took too long. */
 static int await_status(struct go_side *side, enum ext_phase phase, uint64_t returned,
-                        bool *async) {
+                        int64_t deadline_ns, bool *async) {
     if (go_status_fits(phase, returned))
         return (int)returned;
     if (returned != GO_RUNNING && returned != GO_LOCAL_REPLY)
         LOG(log_golang, LOG_ERROR, "plugin %.*s: status %d does not fit its phase; still waiting",
             (int)side->filter->config->plugin_name.len, side->filter->config->plugin_name.ptr,
             (int)returned);
-    int posted;
+    int posted, what;
     bool prompt;
-    int what = ext_side_await(stream_of(side), side->filter->x, side->direction, &posted, &prompt);
+    while ((what = ext_side_await(stream_of(side), side->filter->x, side->direction, deadline_ns,
+                                  &posted, &prompt)) == -ETIMEDOUT &&
+           is_excused(side))
+        deadline_ns = deadline_of(side);
     if (what < 0)
-        return what;
+        return what == -ETIMEDOUT ? -ETIME : what;
     if (what == 2)
         return 0;
     *async = !prompt;
@@ -185,14 +186,23 @@ static int lost(struct go_side *side, int err) {
     return go_side_end(side, GO_DONE);
 }
 
+/* From now on the exchange goes on without the filter, whatever that does. */
+static int cut(struct go_side *side) {
+    go_filter_cut(side->filter);
+    drop_body(side);
+    side->over = true;
+    return -ECANCELED;
+}
+
 /* As await_status; also an error of go_remote_begin: its host was lost, or cannot be reached. One that has not heard of the
  * exchange when it is lost leaves it to the next. */
-static int call_remotely(struct go_side *side, const struct side_call *call, bool *async) {
+static int call_remotely(struct go_side *side, const struct go_phase_call *call, bool *async) {
     struct go_filter *filter = side->filter;
     const struct remote_exchange *remote = filter->remote;
     for (;;) {
         int err = go_remote_show(filter, side->direction, side->state, call->end);
-        int status = err ? err : await_status(side, call->phase, GO_RUNNING, async);
+        int status =
+            err ? err : await_status(side, call->phase, GO_RUNNING, deadline_of(side), async);
         if (!err && (status < 0 || !remote->undecided[side->direction]))
             return status;
         if (!remote->party.unheard)
@@ -229,7 +239,7 @@ static int call_go_as_filter(struct go_side *side, enum ext_phase phase, bool en
         .trailers = trailers_here ? &message->trailers : NULL,
         .buffer = buffer,
     };
-    struct side_call call = {
+    struct go_phase_call call = {
         .fn = &filter->block->library->fn,
         .state = &filter->block->lent->states[side->direction],
         .phase = phase,
@@ -256,9 +266,13 @@ static int call_go_as_filter(struct go_side *side, enum ext_phase phase, bool en
             go_ahead_offer(side);
         status = call_remotely(side, &call, async);
     } else {
-        go_sitting_call(&filter->sitting, run_call, &call);
-        status = await_status(side, phase, call.status, async);
+        const int64_t deadline_ns = deadline_of(side);
+        status = go_phase_call(filter, &call, deadline_ns);
+        if (status == 0)
+            status = await_status(side, phase, call.status, deadline_ns, async);
     }
+    if (status == -ETIME)
+        return cut(side);
     if (status < 0 && status != -ECANCELED)
         return lost(side, status);
     if (status < 0) {

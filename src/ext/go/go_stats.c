@@ -122,6 +122,7 @@ static const struct {
     [GO_STAT_BODY_BYTES_FROM_GO] = {STAT_COUNTER, {"body_bytes_from_go", "bytes_from_go", NULL}},
     [GO_STAT_PANICS] = {STAT_COUNTER, {"panics", NULL, "panics"}},
     [GO_STAT_LOCAL_REPLIES] = {STAT_COUNTER, {"local_replies", NULL, NULL}},
+    [GO_STAT_PHASE_TIMEOUTS] = {STAT_COUNTER, {"phase_timeouts", NULL, NULL}},
     [GO_STAT_DEFAULTS] = {STAT_COUNTER, {NULL, NULL, "defaults"}},
     [GO_STAT_UNFINALIZED] = {STAT_GAUGE, {"unfinalized_requests", "unfinalized_connections", NULL}},
 };

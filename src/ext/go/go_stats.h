@@ -56,6 +56,7 @@ enum go_plugin_stat {
     GO_STAT_BODY_BYTES_FROM_GO,
     GO_STAT_PANICS,
     GO_STAT_LOCAL_REPLIES,
+    GO_STAT_PHASE_TIMEOUTS, /* requests that were cut from the filter */
     GO_STAT_DEFAULTS,
     GO_STAT_UNFINALIZED, /* gauge */
     GO_PLUGIN_STATS

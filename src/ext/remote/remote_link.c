@@ -408,6 +408,11 @@ static void look_for_stuck(struct timer *timer) {
     timer_arm(timer, now_ns + LOOK_MS * NS_PER_MS);
 }
 
+bool remote_lane_is_debugged(const struct remote_lane *lane) {
+    const struct remote_link_options *options = &lane->link->options;
+    return supervisor_is_traced(*options->supervisor, options->generation);
+}
+
 int remote_lane_await_return(struct remote_lane *lane, int64_t deadline_ns) {
     /* A seat of another P's exchanges may be free earlier, of which this one does not hear. */
     int64_t soon_ns = rt_now_ns() + 5 * NS_PER_MS;

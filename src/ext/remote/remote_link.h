@@ -73,6 +73,8 @@ MUST_CHECK int remote_lane_enter(struct remote_lane *lane, struct remote_party *
 void remote_lane_leave(struct remote_party *party);
 /* Does its seat take calls, as far as is known? */
 bool remote_lane_seat_is_free(const struct remote_party *party);
+/* Does a debugger hold the host? Reads a file of /proc. */
+bool remote_lane_is_debugged(const struct remote_lane *lane);
 /* Until a callback has returned. 0, -ETIMEDOUT, -ECANCELED. Whatever comes, look again. Parks. */
 MUST_CHECK int remote_lane_await_return(struct remote_lane *lane, int64_t deadline_ns);
 /* A message, to its seat. 0; -EPIPE: its host was lost; -EMSGSIZE: it is larger than a record may be; -ECANCELED,

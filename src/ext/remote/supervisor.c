@@ -361,6 +361,14 @@ void supervisor_retire(struct supervisor *supervisor, uint64_t generation) {
     keeper_wake(keeper);
 }
 
+bool supervisor_is_traced(struct supervisor *supervisor, uint64_t generation) {
+    pthread_mutex_lock(&supervisor->lock); /* a process that others may look at is not reaped */
+    const struct keeper *keeper = find_up_locked(supervisor, generation);
+    bool it_is = keeper && keeper->host && ext_host_is_traced(keeper->host);
+    pthread_mutex_unlock(&supervisor->lock);
+    return it_is;
+}
+
 void supervisor_status(struct supervisor *supervisor, struct supervisor_status *out) {
     pthread_mutex_lock(&supervisor->lock);
     const struct keeper *current = supervisor->current;

@@ -110,6 +110,9 @@ void supervisor_retire(struct supervisor *supervisor, uint64_t generation);
 void supervisor_stuck(struct supervisor *supervisor, uint64_t generation,
                       const char *why BORROWED_BY(program));
 
+/* A debugger holds that generation's process. Any thread; reads a file of /proc. */
+bool supervisor_is_traced(struct supervisor *supervisor, uint64_t generation);
+
 /* Runs fn on the thread of a generation that is up (0: of the current one), where it may ext_host_call, and waits. What fn returned; a
  * negative one says that the process is of no use any more (-ETIMEDOUT: stuck) and it is lost. -EPIPE and fn was not
  * called: it is not up. Not from callbacks. */

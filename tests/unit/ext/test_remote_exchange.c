@@ -71,7 +71,7 @@ static int64_t refused(void) {
 /* What is there now, for the coroutine. */
 static int awaited(struct fake_remote *r, int *status) {
     bool prompt;
-    return ext_side_await(&r->block->stream, &r->fake->x, EXT_REQUEST, status, &prompt);
+    return ext_side_await(&r->block->stream, &r->fake->x, EXT_REQUEST, RT_FOREVER, status, &prompt);
 }
 
 /* ---- changes ---- */

@@ -8,7 +8,7 @@ import time
 
 import pytest
 from go_support import Proxy, access_log, build, config_of, eventually, go_listener, kit, refused, stop
-from isolation_support import isolated, kill_hosts
+from isolation_support import ALWAYS, isolated, kill_hosts
 
 HOST_LOST = b"extension failed"
 # What recover cannot catch, and what the log says of it.
@@ -72,6 +72,53 @@ def test_what_the_process_counts_shows_here(edge):
     assert counted("crossings") > crossings
 
 
+def test_calls_are_counted_as_in_the_proxy_to_the_last_one():
+    here = kit.go_filter(build("basic"), "basic", library_id="here", isolation="IN_PROCESS")
+    there = isolated(build("basic"), library_id="there")
+    sluice = Proxy(config_of([go_listener("here", [here]), go_listener("there", [there])]))
+    for place in ("here", "there"):
+        assert sluice.get(kit.path_of("/", dh="go,set:x-a:b", eh="set:x-c:d"), listener=place).status == 200
+
+    def calls(place):
+        return sluice.stat(f"golang.plugin.{place}.basic.calls")
+
+    ends = 2  # OnStreamComplete with OnLog, and OnDestroy
+    eventually(lambda: calls("there") == calls("here") > ends, what="as many calls")
+    stop(sluice)
+
+
+def test_requests_that_go_has_not_finalized_are_counted():
+    library, requests = build("basic"), 5
+    report = kit.go_filter(library, "report", library_id="kept", isolation="PROCESS", restarts=ALWAYS)
+    sluice = Proxy(
+        config_of([go_listener("main", [isolated(library, library_id="kept")]), go_listener("report", [report])])
+    )
+
+    def unfinalized():
+        return sluice.stat("golang.plugin.kept.basic.unfinalized_requests")
+
+    def shown():
+        (of_library,) = json.loads(sluice.admin("/golang?format=json"))["libraries"]
+        return {plugin["name"]: plugin["unfinalized_requests"] for plugin in of_library["plugins"]}["basic"]
+
+    with sluice.connect("main") as client:
+        client.send("GET", kit.path_of("/", dh=["go", "wait:the end"]))
+        eventually(lambda: unfinalized() >= 1, what="the one that waits")
+        for _ in range(requests):
+            assert sluice.get(listener="main").status == 200
+        reporter = kit.Reporter(sluice.port("report"))
+        eventually(lambda: reporter.get(gc=1) and unfinalized() == shown() == 1, what="the one that waits alone")
+        reporter.signal("the end")
+        assert client.read_reply().status == 200
+    eventually(lambda: reporter.get(gc=1) and unfinalized() == shown() == 0, what="none")
+    with sluice.connect("main") as client:
+        client.send("GET", kit.path_of("/", dh=["go", "wait:ever"]))
+        eventually(lambda: unfinalized() == 1, what="one more")
+        kill_hosts(sluice)
+        eventually(lambda: unfinalized() == 0, what="its end with its process")
+    stop(sluice)
+
+
 def test_a_goroutine_goes_on_from_elsewhere(edge):
     reply = edge.ask(dh="go,sleep:1,set:x-a:b", eh="go,set:x-answer:later")
     assert (reply.status, reply.header("x-answer")) == (200, "later")
@@ -115,6 +162,14 @@ def test_a_callback_that_does_not_return_is_ended_and_says_where_it_was(tmp_path
     assert sluice.get(kit.path_of("/", dh="die:loop")).status == 503
     sluice.wait_for_log("fatal.Die")
     assert sluice.get("/").status == 200
+    stop(sluice)
+
+
+def test_a_request_that_ends_for_ever_is_a_callback_that_does_not_return():
+    basic = isolated(build("basic"), callback_timeout="0.3s", library_id="slow")
+    sluice = Proxy(config_of([go_listener("main", [basic])]))
+    assert sluice.get(kit.path_of("/", destroy="die:loop")).status == 200
+    sluice.wait_for_stat("golang.library.slow.hangs", 1)
     stop(sluice)
 
 

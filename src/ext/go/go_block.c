@@ -134,6 +134,21 @@ static void tell_of_the_limit(void) {
             (int)GO_REQUESTS_MAX);
 }
 
+/* Of an isolated library Go does not have this one, but one in its process: that is counted there. */
+static void count_unfinalized(struct go_lent *lent, const struct go_plugin *plugin,
+                              unsigned shard) {
+    uint64_t *cells = stats_cells(shard);
+    lent->counts = !plugin->library->isolated;
+    lent->unfinalized = plugin->stats.slots[GO_STAT_UNFINALIZED];
+    lent->unfinalized_far = atomic_load_explicit(&plugin->unfinalized_far, memory_order_relaxed);
+    if (lent->counts) {
+        stats_bump(cells, go_stats.unfinalized->slot, 1);
+        stats_bump(cells, lent->unfinalized, 1);
+    }
+    if (__builtin_expect(lent->unfinalized_far != NULL, false))
+        (void)atomic_fetch_add_explicit(lent->unfinalized_far, 1, memory_order_relaxed);
+}
+
 struct go_block *go_block_new(const struct go_plugin *plugin, unsigned shard) {
     struct go_block *block = get_block(shard);
     if (!block)
@@ -153,7 +168,7 @@ struct go_block *go_block_new(const struct go_plugin *plugin, unsigned shard) {
     if (!lent)
         goto no_loan;
     lent->block = handle;
-    lent->unfinalized = plugin->stats.slots[GO_STAT_UNFINALIZED];
+    count_unfinalized(lent, plugin, shard);
     lent->request.plugin_name = plugin->name.ptr;
     lent->request.plugin_name_len = plugin->name.len;
     for (int i = 0; i < 2; i++) {
@@ -161,9 +176,6 @@ struct go_block *go_block_new(const struct go_plugin *plugin, unsigned shard) {
         lent->states[i].is_encoding = i;
     }
     loan_lend(&go_lent_requests, block->loan);
-    uint64_t *cells = stats_cells(shard);
-    stats_bump(cells, go_stats.unfinalized->slot, 1);
-    stats_bump(cells, plugin->stats.slots[GO_STAT_UNFINALIZED], 1);
     return block;
 no_loan:
     tell_of_the_limit();

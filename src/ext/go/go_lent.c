@@ -26,8 +26,12 @@ static void end_request(void *memory) {
         lent->kept = next;
     }
     free(lent->value);
-    stat_dec(go_stats.unfinalized, STATS_SHARD_FOREIGN);
-    stats_cell_add(lent->unfinalized, STATS_SHARD_FOREIGN, (uint64_t)-1);
+    if (lent->counts) {
+        stat_dec(go_stats.unfinalized, STATS_SHARD_FOREIGN);
+        stats_cell_add(lent->unfinalized, STATS_SHARD_FOREIGN, (uint64_t)-1);
+    }
+    if (lent->unfinalized_far)
+        (void)atomic_fetch_sub_explicit(lent->unfinalized_far, 1, memory_order_relaxed);
 }
 
 static void end_config(void *memory) {

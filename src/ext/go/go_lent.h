@@ -26,8 +26,10 @@ struct go_lent {
     /* What is left to know of a stream that ended: it had a reply on this side. Written before its
      * handle is destroyed, read by those who find it so. */
     bool replied[2];
-    bool lenient;         /* to calls that come after the stream's end */
-    uint32_t unfinalized; /* slot of the plugin's gauge */
+    bool lenient;                     /* to calls that come after the stream's end */
+    bool counts;                      /* in the gauges of what is not finalized */
+    uint32_t unfinalized;             /* slot of the plugin's one */
+    _Atomic int64_t *unfinalized_far; /* go_plugin's; NULL: none */
     struct go_kept *kept;
     size_t kept_bytes;
     char *value; /* of the last GetStringValue; the SDK allows one at a time */

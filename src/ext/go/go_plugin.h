@@ -26,6 +26,9 @@ struct go_plugin {
     /* Library and plugin; and the filter, except of an HTTP filter, which its chain names. */
     struct doing_labels labels;
     struct go_plugin_stats stats;
+    /* In a host process that serves: where its requests that are not finalized are counted (host_serve.h). */
+    _Atomic(_Atomic int64_t *) unfinalized_far;
+    _Atomic int64_t unfinalized_shown; /* of an isolated library: go_stats_refresh */
     /* Until then its streams have seats apart: a call of it blocked in the last GO_PLUGIN_WARY_S. */
     _Atomic int64_t wary_until_ns;
     /* Up with each call that takes go_plugin_blocks_ns, down with others. From GO_PLUGIN_BLOCKS_FROM on its calls have

@@ -210,6 +210,8 @@ void go_remote_log(struct go_filter *filter, uint64_t type, bool complete,
                                         deadline_ns) != 0)
         return;
     remote->end_told = log.ends;
+    if (log.ends)
+        remote_lane_expect_another(&remote->party);
     await_log(remote, deadline_ns);
 }
 
@@ -229,7 +231,7 @@ void go_remote_end(struct go_filter *filter, uint64_t reason) {
     struct remote_exchange *remote = filter->remote;
     if (!remote->party.lane)
         return;
-    if (!remote->end_told)
+    if (!remote->end_told && remote->party.sent)
         tell_end(filter, reason);
     remote_lane_leave(&remote->party);
 }

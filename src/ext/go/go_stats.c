@@ -7,6 +7,7 @@
 #include "ext/go/go_origin.h"
 #include "ext/go/go_plugin.h"
 #include "ext/go/go_seats.h"
+#include "ext/remote/remote_library.h"
 
 struct go_stats go_stats;
 
@@ -220,6 +221,14 @@ static struct seat_counts calls_of_all(const struct go_plugin *plugin) {
     return counts;
 }
 
+/* Of an isolated library, of which nobody here counts: the gauges move by as much as it has changed since somebody asked. */
+static void refresh_unfinalized(struct go_plugin *plugin) {
+    int64_t now = remote_library_unfinalized(plugin->library->remote, plugin->name);
+    int64_t more = now - atomic_exchange(&plugin->unfinalized_shown, now);
+    stat_add(plugin->stats.read[GO_STAT_UNFINALIZED], STATS_SHARD_FOREIGN, more);
+    stat_add(go_stats.unfinalized, STATS_SHARD_FOREIGN, more);
+}
+
 static void refresh_plugin(const struct go_plugin *plugin) {
     const struct statistic *const *read = plugin->stats.read;
     struct seat_counts counts = calls_of_all(plugin);
@@ -232,11 +241,13 @@ static void refresh_plugin(const struct go_plugin *plugin) {
 
 void go_stats_refresh(void) {
     for (const struct go_origin *origin = go_origin_first(); origin; origin = origin->next) {
-        const struct go_library *library = go_origin_current(origin);
+        struct go_library *library = go_origin_current(origin);
         refresh_seats(library, GO_SEATS_OF_WORKERS);
         refresh_seats(library, GO_SEATS_OF_CALLS);
-        const struct go_plugin *plugin = go_plugin_first(library);
-        for (; plugin; plugin = plugin->next)
+        for (struct go_plugin *plugin = go_plugin_first(library); plugin; plugin = plugin->next) {
             refresh_plugin(plugin);
+            if (library->remote && plugin->kind == GO_PLUGIN_HTTP)
+                refresh_unfinalized(plugin);
+        }
     }
 }

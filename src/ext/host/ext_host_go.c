@@ -80,10 +80,12 @@ static void create_filter(struct span name, uint64_t config_id, char *said) {
 /* ---- of a process that serves ---- */
 
 static void keep(uint64_t id, uint64_t go_id, enum go_plugin_kind kind, struct span name) {
-    const struct go_plugin *plugin = go_plugin_get(library, kind, name);
+    struct go_plugin *plugin = go_plugin_get(library, kind, name);
     const struct host_config config = {.id = id, .go_id = go_id, .plugin = plugin};
     if (!plugin || host_config_keep(&config) != 0)
         host_die("out of memory");
+    if (kind == GO_PLUGIN_HTTP)
+        host_serve_plugin(plugin);
 }
 
 static uint64_t new_config(struct span name, const struct ext_host_message *request, char *said) {

@@ -146,6 +146,13 @@ static void drop(struct host *host) {
     free(host);
 }
 
+void host_serve_plugin(struct go_plugin *plugin) {
+    const struct host *host = host_get();
+    if (host)
+        atomic_store_explicit(&plugin->unfinalized_far, remote_shm_gauge(host->shm, plugin->name),
+                              memory_order_relaxed);
+}
+
 int host_serve_start(const struct go_library *library, struct remote_shm *shm) {
     const struct remote_shm_layout *layout = remote_shm_layout(shm);
     if (host_get() || layout->seat_count != library->concurrency)
@@ -170,6 +177,9 @@ int host_serve_start(const struct go_library *library, struct remote_shm *shm) {
     }
     atomic_store_explicit(&host_serving, host, memory_order_release); /* for host_get */
     host_text_begin();
+    for (struct go_plugin *plugin = go_plugin_first(library); plugin; plugin = plugin->next)
+        if (plugin->kind == GO_PLUGIN_HTTP)
+            host_serve_plugin(plugin);
     for (uint32_t i = 0; i < layout->seat_count; i++)
         if (start_thread(&host->seats[i]) != 0)
             host_die("there is no thread to be had for a seat");

@@ -9,10 +9,14 @@
  *
  * Threads  The first one. host_serve_start: once, when the library is loaded. */
 #pragma once
+#include "ext/go/go_plugin.h"
 #include "ext/remote/host_send.h"
 
 /* Worker ids of the library are seats of shm, which is transferred. 0 or -errno; then nothing was started. */
 MUST_CHECK int host_serve_start(const struct go_library *library, struct remote_shm *shm);
+/* What is counted of a plugin is counted where the proxy sees it. Of a process that does not serve yet nothing:
+ * host_serve_start does it for those that there are. */
+void host_serve_plugin(struct go_plugin *plugin);
 /* The end is near: what the proxy has told is done, but for what takes until the deadline; when it returns, no seat begins
  * anything more. Of a process that does not serve nothing. */
 void host_serve_stop(int64_t deadline_ns);

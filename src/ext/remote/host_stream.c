@@ -478,11 +478,23 @@ static void close_log(struct host_stream *s) {
     }
 }
 
+/* Nobody waits for OnDestroy, but it is a call as others are: it is counted, and it may hang. */
+static void tell_ended(struct host_seat *seat, uint64_t number, int64_t took_ns) {
+    const struct remote_result result = {
+        .number = number, .returned = true, .took_ns = (uint64_t)took_ns};
+    char room[256]; /* more than it takes: never grown */
+    struct remote_out out = {.data = room, .room = sizeof room};
+    remote_put_result(&out, &result);
+    ASSERT(out.data == room);
+    host_send(seat->host, remote_number_p(number), REMOTE_RESULT, span_make(out.data, out.len),
+              span_make("", 0), HOST_BATCHED);
+}
+
 static void end(struct host_seat *seat, struct host_stream *s, uint64_t reason) {
     (void)ext_stream_end(stream_of(s));
     const int64_t began_ns = host_seat_begin_call(seat);
     s->block->library->fn.on_destroy(&s->block->lent->request, reason);
-    (void)host_seat_end_call(seat, began_ns);
+    tell_ended(seat, s->number, host_seat_end_call(seat, began_ns));
     go_block_end(s->block, seat->shard);
     put_back(seat, s);
 }
@@ -515,6 +527,8 @@ void host_stream_log(struct host_seat *seat, const struct remote_log *log) {
 
 void host_stream_end(struct host_seat *seat, const struct remote_end *told) {
     struct host_stream *s = find(seat, told->number);
-    if (s) /* else Go has not heard of it */
+    if (s)
         end(seat, s, told->reason);
+    else /* Go has not heard of it */
+        tell_ended(seat, told->number, 0);
 }

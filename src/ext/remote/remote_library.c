@@ -453,6 +453,15 @@ void remote_library_look(struct remote_library *library, struct remote_library_v
     pthread_mutex_unlock(&library->lock);
 }
 
+int64_t remote_library_unfinalized(struct remote_library *library, struct span plugin) {
+    int64_t count = 0;
+    pthread_mutex_lock(&library->lock); /* a link that is in the list is not closed */
+    for (const struct generation *of = library->generations; of; of = of->next)
+        count += remote_link_unfinalized(of->link, plugin);
+    pthread_mutex_unlock(&library->lock);
+    return count;
+}
+
 /* ---- what processes that are up are told ---- */
 
 struct errand {

@@ -89,6 +89,9 @@ struct remote_library_view {
 };
 void remote_library_look(struct remote_library *library, struct remote_library_view *out);
 
+/* Requests of a plugin that have not been finalized by Go in any of its processes. Any thread. */
+int64_t remote_library_unfinalized(struct remote_library *library, struct span plugin);
+
 /* The lane of this P to the process that is up; NULL: there is none. */
 struct remote_lane *remote_library_lane(const struct remote_library *library);
 /* Waits until there is one. 0; -ETIMEDOUT; -ECANCELED; -EPIPE: its circuit is open, so it will not be soon. Parks. */

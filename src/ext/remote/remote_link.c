@@ -20,6 +20,7 @@
 
 #include "base/log.h"
 #include "ext/go/go_abi.h"
+#include "ext/go/go_lent.h"
 #include "ext/go/go_log.h"
 #include "ext/go/go_metric.h"
 #include "ext/go/go_plugin.h"
@@ -50,6 +51,7 @@ struct remote_seat {
 /* Free again when the party has left and all of its calls have returned: until then its seat is not. */
 struct entry {
     struct remote_party *party; /* NULL: free, or it has left */
+    struct go_plugin *plugin;   /* its; also of calls that return when it has left */
     uint32_t uses;
     uint32_t seat;
     uint32_t open; /* calls that have not returned */
@@ -195,6 +197,12 @@ void remote_link_drain(struct remote_link *link) {
     retire_if_idle(link);
 }
 
+/* At least 0, whatever the host says, and no more than it can have. */
+int64_t remote_link_unfinalized(const struct remote_link *link, struct span plugin) {
+    int64_t count = remote_shm_gauge_read(link->shm, plugin);
+    return count < 0 ? 0 : count > GO_REQUESTS_MAX ? GO_REQUESTS_MAX : count;
+}
+
 uint64_t remote_link_streams(const struct remote_link *link) {
     uint64_t count = 0;
     for (unsigned p = 0; p < link->p_count; p++)
@@ -309,6 +317,7 @@ int remote_lane_enter(struct remote_lane *lane, struct remote_party *party, bool
     struct entry *entry = &lane->entries[index];
     lane->first_free = entry->next_free;
     entry->party = party;
+    entry->plugin = party->plugin;
     entry->seat = seat;
     party->lane = lane;
     party->sent = party->unheard = false;
@@ -352,6 +361,10 @@ static void call_begins(struct remote_party *party) {
     remote_port_expect(&lane->port, 1);
 }
 
+void remote_lane_expect_another(struct remote_party *party) {
+    call_begins(party);
+}
+
 /* calls: ahead of the loan, which took as long as the first, as far as is known. */
 static void call_returned(struct remote_lane *lane, struct entry *entry, unsigned calls,
                           uint64_t took_ns) {
@@ -362,9 +375,8 @@ static void call_returned(struct remote_lane *lane, struct entry *entry, unsigne
     lane->open--;
     remote_port_expect_less(&lane->port, 1);
     wait_queue_wake_all(&lane->returns);
-    bool counts = entry->party && entry->party->plugin;
-    for (unsigned i = 0; counts && i <= calls; i++)
-        go_plugin_called(entry->party->plugin, lane->p, took_ns / (calls + 1), REMOTE_BLOCKED_NS);
+    for (unsigned i = 0; entry->plugin && i <= calls; i++)
+        go_plugin_called(entry->plugin, lane->p, took_ns / (calls + 1), REMOTE_BLOCKED_NS);
     if (!entry->party && !entry->open)
         free_entry(lane, entry);
 }

@@ -62,6 +62,8 @@ void remote_link_close(struct remote_link *link);
 /* A configuration is dropped, of which knows_config says no by now: what the process defined for it is given back. Any
  * thread. */
 void remote_link_forget_config(struct remote_link *link, uint64_t id);
+/* Requests of the plugin of that name that the library in it has not finalized. Any thread. */
+int64_t remote_link_unfinalized(const struct remote_link *link, struct span plugin);
 /* Parties that it has heard of, on all Ps. Any thread. */
 uint64_t remote_link_streams(const struct remote_link *link);
 
@@ -83,5 +85,7 @@ MUST_CHECK int remote_lane_send(struct remote_party *party, enum remote_kind kin
                                 struct span payload, int64_t deadline_ns);
 /* A call of the party has returned, of which no RESULT tells. False: it has none open, which no host of ours says. */
 MUST_CHECK bool remote_lane_returned(struct remote_party *party);
+/* The message that was just sent makes two calls: it is answered twice. */
+void remote_lane_expect_another(struct remote_party *party);
 /* Empty: for one message of who does not park in between. */
 struct remote_out *remote_lane_scratch(struct remote_lane *lane);

@@ -6,8 +6,9 @@
  *            ◄────────────────────── RESULT changes, and what was decided, now or later
  *     LOG    all that there is ─────────────────────────────► OnStreamComplete, OnLog
  *            ◄────────────────────── LOGGED changes, which the access log shows
- *                                                             OnDestroy, if that was the last log
+ *            ◄────────────────────── RESULT OnDestroy has returned, if that was the last log
  *     END    if there was none ─────────────────────────────► OnDestroy
+ *            ◄────────────────────── RESULT likewise
  *     SPECIFY headers          ─────────────────────────────► Cluster, of a cluster specifier
  *            ◄────────────────────── NAMED  the cluster
  *            ◄────────────────────── ASK    a question of a thread that waits for its answer (shm.h)
@@ -48,10 +49,10 @@ enum remote_kind {
     REMOTE_NAMED,
 };
 
-/* Is it one that the host answers when it has returned? */
+/* Is it one that the host answers when it has returned? The last LOG twice. */
 static inline bool remote_kind_is_call(enum remote_kind kind) {
-    return kind == REMOTE_LEND || kind == REMOTE_LOG || kind == REMOTE_SPECIFY ||
-           kind == REMOTE_CALL;
+    return kind == REMOTE_LEND || kind == REMOTE_LOG || kind == REMOTE_END ||
+           kind == REMOTE_SPECIFY || kind == REMOTE_CALL;
 }
 
 /* ---- writing and reading ---- */

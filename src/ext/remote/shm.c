@@ -44,8 +44,12 @@ static uint64_t to_page(uint64_t size) {
     return (size + REMOTE_PAGE - 1) / REMOTE_PAGE * REMOTE_PAGE;
 }
 
+static uint64_t words_offset(void) {
+    return REMOTE_PAGE + to_page(REMOTE_GAUGES_MAX * sizeof(struct remote_gauge));
+}
+
 static uint64_t answers_offset(const struct remote_shm_layout *layout) {
-    return REMOTE_PAGE + to_page(layout->slot_count * sizeof(struct remote_slot_word));
+    return words_offset() + to_page(layout->slot_count * sizeof(struct remote_slot_word));
 }
 
 static uint64_t seats_offset(const struct remote_shm_layout *layout) {
@@ -149,7 +153,8 @@ static int map_all(struct remote_shm *shm) {
         return -errno;
     shm->head = at;
     shm->head_size = size;
-    shm->words = (struct remote_slot_word *)(void *)(at + REMOTE_PAGE);
+    shm->gauges = (struct remote_gauge *)(void *)(at + REMOTE_PAGE);
+    shm->words = (struct remote_slot_word *)(void *)(at + words_offset());
     shm->answers = at + answers_offset(layout);
     int err = 0;
     for (uint32_t i = 0; err == 0 && i < layout->seat_count; i++)
@@ -354,4 +359,39 @@ struct remote_ring_out *remote_shm_p_out(struct remote_shm *shm, uint32_t p) {
     ASSERT(shm->is_host);
     ASSERT(p < shm->layout.p_count);
     return &shm->outs[p];
+}
+
+/* ---- gauges ---- */
+
+/* Its bytes may change while we look: then it has another name, for once. */
+static bool is_named(const struct remote_gauge *gauge, struct span name) {
+    /* acquire: the name, which is written before */
+    return atomic_load_explicit(&gauge->name_len, memory_order_acquire) == name.len &&
+           memcmp(gauge->name, name.ptr, name.len) == 0;
+}
+
+int64_t remote_shm_gauge_read(const struct remote_shm *shm, struct span name) {
+    if (name.len == 0 || name.len > REMOTE_GAUGE_NAME_MAX)
+        return 0;
+    for (unsigned i = 0; i < REMOTE_GAUGES_MAX; i++)
+        if (is_named(&shm->gauges[i], name))
+            return atomic_load_explicit(&shm->gauges[i].value, memory_order_relaxed);
+    return 0;
+}
+
+_Atomic int64_t *remote_shm_gauge(struct remote_shm *shm, struct span name) {
+    ASSERT(shm->is_host);
+    if (name.len == 0 || name.len > REMOTE_GAUGE_NAME_MAX)
+        return NULL;
+    for (unsigned i = 0; i < REMOTE_GAUGES_MAX; i++) {
+        struct remote_gauge *gauge = &shm->gauges[i];
+        if (is_named(gauge, name))
+            return &gauge->value;
+        if (atomic_load_explicit(&gauge->name_len, memory_order_relaxed) != 0)
+            continue;
+        memcpy(gauge->name, name.ptr, name.len);
+        atomic_store_explicit(&gauge->name_len, (uint32_t)name.len, memory_order_release);
+        return &gauge->value;
+    }
+    return NULL;
 }

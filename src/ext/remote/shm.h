@@ -1,6 +1,6 @@
 /* shm: the memory that the proxy shares with one host process, and the descriptors that go with it.
  *
- *     │ head │ answer slots: words │ their bytes ... │ rings of seats ... │ rings of Ps ... │
+ *     │ head │ gauges │ answer slots: words │ their bytes ... │ rings of seats ... │ rings of Ps ... │
  *                                                      proxy ──► seat       host ──► P
  *
  * The proxy makes it (a memfd that cannot change its size) and sends it to the host, with an eventfd for each P (its
@@ -13,6 +13,7 @@
  *           may wait for room there; Ps never wait but park.
  * Answers   A host thread that asks has a slot: claims it, asks by a record that names it, waits, reads, releases. The
  *           proxy writes the answer straight into the slot and reads nothing there.
+ * Gauges    What the host holds, by name; it counts them where the proxy looks when somebody asks.
  * Trust     The proxy believes nothing that is in it, its own head included: sizes are in struct remote_shm. The host
  *           checks the head.
  * Ownership remote_shm_new and remote_shm_open give one that is owned; the rings' ends in it are its own.
@@ -25,6 +26,8 @@ enum {
     REMOTE_SEATS_MAX = 4096, /* more than there are threads in a sensible process */
     REMOTE_PS_MAX = 128, /* as RT_P_MAX; that many bells fit into one message (SCM_MAX_FD: 253) */
     REMOTE_SLOTS_MAX = 4096,
+    REMOTE_GAUGES_MAX = 32,
+    REMOTE_GAUGE_NAME_MAX = 112,
     REMOTE_SHM_FDS_MAX = 253, /* the file and bells: as many as one message carries (SCM_MAX_FD) */
 };
 
@@ -65,7 +68,14 @@ char *remote_shm_answer_room(struct remote_shm *shm, uint32_t slot);
 /* The first len bytes of the room are the answer; wakes who sleeps on it. The slot is one that has room. */
 void remote_shm_answer(struct remote_shm *shm, uint32_t slot, size_t len);
 
+/* What the host says that it has of that name; 0: nothing. Any thread. */
+int64_t remote_shm_gauge_read(const struct remote_shm *shm, struct span name);
+
 /* ---- the host's ---- */
+
+/* The gauge of that name, from now on; there are REMOTE_GAUGES_MAX of REMOTE_GAUGE_NAME_MAX bytes, or it is NULL. Its first
+ * thread; whoever counts, any. */
+_Atomic int64_t *remote_shm_gauge(struct remote_shm *shm, struct span name);
 
 /* Of a seat; it tells Ps of room by itself. Its thread alone uses it. */
 struct remote_ring_in *remote_shm_seat_in(struct remote_shm *shm, uint32_t seat);

@@ -11,6 +11,13 @@ struct remote_slot_word {
     _Alignas(64) _Atomic uint32_t state;
 };
 
+/* The name is there with its length. */
+struct remote_gauge {
+    _Alignas(128) _Atomic int64_t value;
+    _Atomic uint32_t name_len;
+    char name[REMOTE_GAUGE_NAME_MAX];
+};
+
 enum slot_use { SLOT_FREE, SLOT_TAKEN, SLOT_LEFT /* and the answer has not come yet */ };
 
 struct remote_shm {
@@ -19,6 +26,7 @@ struct remote_shm {
     bool is_host;
     char *head; /* head and slots, mapped */
     size_t head_size;
+    struct remote_gauge *gauges;
     struct remote_slot_word *words;
     char *answers;
     struct remote_ring_memory *seat_rings, *p_rings;

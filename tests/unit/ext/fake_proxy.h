@@ -179,13 +179,6 @@ static void fake_log_and_end(const struct remote_stream *stream, enum go_destroy
     fake_send(stream->worker_id, REMOTE_LOG);
 }
 
-static void fake_end(const struct remote_stream *stream, enum go_destroy_reason reason) {
-    remote_put_end(&fake_proxy.out, &(struct remote_end){stream->number, (uint8_t)reason});
-    fake_send(stream->worker_id, REMOTE_END);
-    FAKE_AWAIT(handle_count(&ext_handles) == 0); /* there is one stream at a time */
-    fake_turn++;
-}
-
 /* ---- from the host ---- */
 
 static void __attribute__((format(printf, 1, 2))) fake_say(const char *format, ...) {
@@ -229,6 +222,24 @@ static void fake_next_record(void) {
         CHECK(metric.id < GO_COUNTED && metric.action == REMOTE_METRIC_ADD);
         fake_proxy.counted[metric.id] += metric.value;
     }
+}
+
+/* OnDestroy has returned. */
+static void fake_hear_end(const struct remote_stream *stream) {
+    struct remote_result result;
+    struct remote_in ops;
+    fake_next_record();
+    CHECK(fake_proxy.record.kind == REMOTE_RESULT);
+    CHECK(remote_read_result(fake_proxy.record.payload, &result, &ops) == 0);
+    CHECK(result.number == stream->number && result.returned && !result.decided);
+}
+
+static void fake_end(const struct remote_stream *stream, enum go_destroy_reason reason) {
+    remote_put_end(&fake_proxy.out, &(struct remote_end){stream->number, (uint8_t)reason});
+    fake_send(stream->worker_id, REMOTE_END);
+    fake_hear_end(stream);
+    FAKE_AWAIT(handle_count(&ext_handles) == 0); /* there is one stream at a time */
+    fake_turn++;
 }
 
 static void fake_say_bytes(const char *what, struct span bytes) {

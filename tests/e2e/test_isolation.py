@@ -72,6 +72,14 @@ def test_what_the_process_counts_shows_here(edge):
     assert counted("crossings") > crossings
 
 
+def test_what_a_library_logs_is_in_the_log_from_its_first_moment_on():
+    sluice = Proxy(config_of([go_listener("main", [isolated(build("basic"))])]))
+    sluice.wait_for_log("basic: init")
+    assert sluice.get(kit.path_of("/", dh="apilog:1:of the first request")).status == 200
+    sluice.wait_for_log("of the first request")
+    stop(sluice)
+
+
 def test_calls_are_counted_as_in_the_proxy_to_the_last_one():
     here = kit.go_filter(build("basic"), "basic", library_id="here", isolation="IN_PROCESS")
     there = isolated(build("basic"), library_id="there")

@@ -14,7 +14,7 @@ static int load(const void *arg, int file, struct ext_host *host, int64_t deadli
     struct ext_host_message answer;
     const struct ext_host_message request = {
         .kind = EXT_HOST_GO_LOAD,
-        .numbers = {library->concurrency, LOG_INFO},
+        .numbers = {library->concurrency, LOG_INFO, (uint64_t)log_golang.level + 1},
         .texts = {span_of(library->path), span_of(library->id), span_of(library->gogc),
                   span_of(library->memory_limit)},
         .fds = &file,

@@ -19,9 +19,15 @@ static struct span or_none(struct span text) {
     return text.len ? text : span_none();
 }
 
+static enum log_level level_of(uint64_t number) {
+    return number < LOG_OFF ? (enum log_level)number : LOG_OFF;
+}
+
 static void load(const struct ext_host_message *request, struct ext_host_message *answer,
                  char *why) {
     ext_host_set_log_level(request->numbers[1]);
+    if (request->numbers[2]) /* the SDK asks for it as it starts, and then each second */
+        (void)log_set_component_level(SPAN_LIT("golang"), level_of(request->numbers[2] - 1));
     struct go_file copy;
     struct go_library_wish wish = {.gogc = or_none(request->texts[2]),
                                    .memory_limit = or_none(request->texts[3])};
@@ -152,10 +158,6 @@ static void drop(uint64_t far_id) {
 static void stop(uint64_t patience_ms) {
     host_serve_stop(clock_mono_ns() + (int64_t)patience_ms * NS_PER_MS);
     host_config_take_all(destroy);
-}
-
-static enum log_level level_of(uint64_t number) {
-    return number < LOG_OFF ? (enum log_level)number : LOG_OFF;
 }
 
 static uint64_t start_serving(const struct ext_host_message *request, char *why) {

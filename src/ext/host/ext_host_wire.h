@@ -22,7 +22,7 @@ enum {
 /* Numbers and texts of the request => of the answer. */
 enum ext_host_kind {
     EXT_HOST_ANSWER = 0,
-    /* {seats to announce, log level} path, library_id, GOGC or none, GOMEMLIMIT or none
+    /* {seats to announce, log level, 1 and that of what the library logs, or 0: the same} path, library_id, GOGC or none, GOMEMLIMIT or none
      * => {1 or 0: is loaded} why not, or a warning. First, and once. With a descriptor that is what is loaded: a sealed
      * copy (go_file.h) of what was at the path. */
     EXT_HOST_GO_LOAD,

@@ -36,8 +36,8 @@ struct go_config {
         panic_error;             /* of the HCM that uses it; NULL before the first request */
     struct remote_filter remote; /* of an isolated library */
     /* Guesses for the next data callback, by the latest: see go_side.c. */
-    _Atomic bool body_is_slow;       /* it went on elsewhere */
-    _Atomic bool body_is_touched[2]; /* it looked at the data, changed or kept it; [direction] */
+    _Atomic bool body_is_slow;        /* it went on elsewhere */
+    _Atomic bool body_is_touched[2];  /* it looked at the data, changed or kept it; [direction] */
     _Atomic bool body_is_gathered[2]; /* headers waited for the whole of it; [direction] */
 };
 

@@ -19,7 +19,18 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "ext/remote/remote_link.h"
 #include "proxy/exchange.h"
+
+int64_t go_phase_deadline(const struct go_filter *filter) {
+    int64_t now_ns = rt_now_ns(), most_ns = filter->config->phase_timeout_ns;
+    return most_ns && most_ns < RT_FOREVER - now_ns ? now_ns + most_ns : RT_FOREVER;
+}
+
+bool go_phase_is_excused(const struct go_filter *filter) {
+    const struct remote_exchange *remote = filter->remote;
+    return remote && remote->party.lane && remote_lane_is_debugged(remote->party.lane);
+}
 
 struct apart {
     struct go_phase_call call;

@@ -1,8 +1,13 @@
-/* go_phase: one callback of a phase (headers, a piece of body, trailers), in a library of this process.
+/* go_phase: how long a phase may take (headers, a piece of body, trailers), and its callback in a library of this process.
  *
  * Threads  The exchange's coroutines, with the filter's seat held. Parks. */
 #pragma once
 #include "ext/go/go_filter.h"
+
+/* When one that begins now is given up; RT_FOREVER: never. */
+int64_t go_phase_deadline(const struct go_filter *filter);
+/* Somebody looks into its host process: that takes the time it takes. */
+bool go_phase_is_excused(const struct go_filter *filter);
 
 struct go_phase_call {
     const struct go_functions *fn;

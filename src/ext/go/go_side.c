@@ -39,7 +39,6 @@
 #include "ext/go/go_log.h"
 #include "ext/go/go_phase.h"
 #include "ext/go/go_remote.h"
-#include "ext/remote/remote_link.h"
 #include "io/splice.h"
 #include "proxy/exchange.h"
 
@@ -109,18 +108,6 @@ bool go_status_fits(enum ext_phase phase, uint64_t status) {
     }
 }
 
-/* When a phase that begins now is given up. */
-static int64_t deadline_of(const struct go_side *side) {
-    int64_t now_ns = rt_now_ns(), most_ns = side->filter->config->phase_timeout_ns;
-    return most_ns && most_ns < RT_FOREVER - now_ns ? now_ns + most_ns : RT_FOREVER;
-}
-
-/* Somebody looks into its host process: that takes the time it takes. */
-static bool is_excused(const struct go_side *side) {
-    const struct remote_exchange *remote = side->filter->remote;
-    return remote && remote->party.lane && remote_lane_is_debugged(remote->party.lane);
-}
-
 /* From the returned status to one that fits the phase; waits for Continue if it has to. A status that
  * does not fit leaves the side in Go, as on Envoy. 0: a reply was posted. *async: by Continue. -ETIME: it took too long. */
 static int await_status(struct go_side *side, enum ext_phase phase, uint64_t returned,
@@ -135,8 +122,8 @@ static int await_status(struct go_side *side, enum ext_phase phase, uint64_t ret
     bool prompt;
     while ((what = ext_side_await(stream_of(side), side->filter->x, side->direction, deadline_ns,
                                   &posted, &prompt)) == -ETIMEDOUT &&
-           is_excused(side))
-        deadline_ns = deadline_of(side);
+           go_phase_is_excused(side->filter))
+        deadline_ns = go_phase_deadline(side->filter);
     if (what < 0)
         return what == -ETIMEDOUT ? -ETIME : what;
     if (what == 2)
@@ -201,8 +188,9 @@ static int call_remotely(struct go_side *side, const struct go_phase_call *call,
     const struct remote_exchange *remote = filter->remote;
     for (;;) {
         int err = go_remote_show(filter, side->direction, side->state, call->end);
-        int status =
-            err ? err : await_status(side, call->phase, GO_RUNNING, deadline_of(side), async);
+        int status = err ? err
+                         : await_status(side, call->phase, GO_RUNNING,
+                                        go_phase_deadline(side->filter), async);
         if (!err && (status < 0 || !remote->undecided[side->direction]))
             return status;
         if (!remote->party.unheard)
@@ -266,7 +254,7 @@ static int call_go_as_filter(struct go_side *side, enum ext_phase phase, bool en
             go_ahead_offer(side);
         status = call_remotely(side, &call, async);
     } else {
-        const int64_t deadline_ns = deadline_of(side);
+        const int64_t deadline_ns = go_phase_deadline(side->filter);
         status = go_phase_call(filter, &call, deadline_ns);
         if (status == 0)
             status = await_status(side, phase, call.status, deadline_ns, async);

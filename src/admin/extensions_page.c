@@ -14,38 +14,28 @@
 
 static void put_copy(struct json *json, const struct ext_copy_row *copy) {
     json_open(json, '{');
-    json_key(json, "version");
-    json_u64(json, copy->version);
+    json_field_u64(json, "version", copy->version);
     json_field(json, "state", span_of(copy->state));
     json_field(json, "build_id", span_of(copy->build_id));
     json_field(json, "sdk", span_of(copy->sdk));
     json_field(json, "go", span_of(copy->go));
-    json_key(json, "in_flight");
-    json_u64(json, copy->in_flight);
-    json_key(json, "memory_bytes");
-    json_u64(json, copy->memory_bytes);
+    json_field_u64(json, "in_flight", copy->in_flight);
+    json_field_u64(json, "memory_bytes", copy->memory_bytes);
     json_close(json, '}');
 }
 
 static void put_row(void *arg, const struct ext_row *row) {
     struct json *json = arg;
-    const struct {
-        const char *name;
-        uint64_t value;
-    } numbers[] = {
-        {"version", row->copies[0].version},     {"kept_copies", row->copy_count - 1},
-        {"kept_copies_max", row->kept_max},      {"reloads", row->reloads},
-        {"failed_reloads", row->failed_reloads},
-    };
     json_open(json, '{');
     json_field(json, "library_id", span_of(row->library_id));
     json_field(json, "path", span_of(row->path));
     json_field(json, "isolation", SPAN_LIT("IN_PROCESS"));
     json_field(json, "state", span_of(row->state));
-    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
-        json_key(json, numbers[i].name);
-        json_u64(json, numbers[i].value);
-    }
+    json_field_u64(json, "version", row->copies[0].version);
+    json_field_u64(json, "kept_copies", row->copy_count - 1);
+    json_field_u64(json, "kept_copies_max", row->kept_max);
+    json_field_u64(json, "reloads", row->reloads);
+    json_field_u64(json, "failed_reloads", row->failed_reloads);
     json_field(json, "last_error", span_of(row->last_error));
     json_key(json, "copies");
     json_open(json, '[');
@@ -67,41 +57,37 @@ static void put_rows(void *arg) {
 
 /* ---- in processes of their own ---- */
 
+static uint64_t ms_between(int64_t from_ns, int64_t to_ns) {
+    return from_ns && to_ns > from_ns ? (uint64_t)((to_ns - from_ns) / NS_PER_MS) : 0;
+}
+
 static void show(struct json *json, struct remote_library *library) {
     struct remote_library_view view;
     remote_library_look(library, &view);
     const struct supervisor_status *status = &view.status;
     int64_t now_ns = clock_mono_ns();
-    const struct {
-        const char *name;
-        uint64_t value;
-    } numbers[] = {
-        {"version", status->generation},
-        {"pid", (uint64_t)status->pid},
-        {"streams", view.streams},
-        {"draining_processes", status->draining},
-        {"draining_streams", view.draining_streams},
-        {"restarts", status->restarts},
-        {"crashes", status->crashes},
-        {"hangs", status->hangs},
-        {"failures_lately", status->failures_lately},
-        {"reloads", view.reloads},
-        {"failed_reloads", view.failed_reloads},
-        {"time_to_up_us", (uint64_t)(status->time_to_up_ns / NS_PER_US)},
-        {"up_for_ms",
-         status->up_since_ns ? (uint64_t)((now_ns - status->up_since_ns) / NS_PER_MS) : 0},
-    };
     json_open(json, '{');
     json_field(json, "library_id", span_of(view.id));
     json_field(json, "path", span_of(view.path));
     json_field(json, "isolation", SPAN_LIT("PROCESS"));
     json_field(json, "state", span_of(supervisor_state_name(status->state)));
     json_field(json, "build_id", span_of(view.build_id));
-    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
-        json_key(json, numbers[i].name);
-        json_u64(json, numbers[i].value);
-    }
+    json_field_u64(json, "version", status->generation);
+    json_field_u64(json, "pid", (uint64_t)status->pid);
+    json_field_u64(json, "streams", view.streams);
+    json_field_u64(json, "draining_processes", status->draining);
+    json_field_u64(json, "draining_streams", view.draining_streams);
+    json_field_u64(json, "restarts", status->restarts);
+    json_field_u64(json, "crashes", status->crashes);
+    json_field_u64(json, "hangs", status->hangs);
+    json_field_u64(json, "failures_lately", status->failures_lately);
+    json_field_u64(json, "reloads", view.reloads);
+    json_field_u64(json, "failed_reloads", view.failed_reloads);
+    json_field_u64(json, "time_to_up_us", (uint64_t)(status->time_to_up_ns / NS_PER_US));
+    json_field_u64(json, "up_for_ms", ms_between(status->up_since_ns, now_ns));
+    json_field_u64(json, "next_try_in_ms", ms_between(now_ns, status->next_try_ns));
     json_field(json, "last_cause", span_of(status->last_cause));
+    json_field(json, "last_error", span_of(view.last_error));
     json_close(json, '}');
 }
 
@@ -126,17 +112,6 @@ void page_extensions(const struct query *query, struct page *page) {
 
 /* ---- reload ---- */
 
-static struct remote_library *find(struct span id) {
-    struct remote_library_view view;
-    for (struct remote_library *library = remote_library_first(); library;
-         library = remote_library_next(library)) {
-        remote_library_look(library, &view);
-        if (span_eq(span_of(view.id), id))
-            return library;
-    }
-    return NULL;
-}
-
 /* go_library_origin waits while a library is loaded. */
 struct finding {
     struct span id;
@@ -147,32 +122,35 @@ static void find_origin(void *arg) {
     finding->origin = go_library_origin(finding->id);
 }
 
-static void reload_here(struct go_origin *origin, struct page *page) {
-    char *why;
-    if (go_swap_now(origin, &why) == GO_RENEW_FAILED)
+/* why is transferred. 409: the file is not one that can be taken; what serves goes on. */
+static void tell(struct page *page, struct span id, enum go_renewed result, char *why) {
+    if (result == GO_RENEW_FAILED)
         page->status = 409;
-    text_printf(&page->body, "%s: %s\n", origin->id, why ? why : "out of memory");
+    text_printf(&page->body, "%.*s: %s\n", (int)id.len, id.ptr, why ? why : "out of memory");
     free(why);
 }
 
-static void reload_there(struct remote_library *library, struct page *page) {
+static void reload_here(struct span id, struct go_origin *origin, struct page *page) {
     char *why;
-    if (remote_library_reload(library, &why) == GO_RENEW_FAILED)
-        page_fail(page, 500, "the library goes on as it was: %s\n", why ? why : "out of memory");
-    else
-        text_puts(&page->body, "OK\n");
-    free(why);
+    enum go_renewed result = go_swap_now(origin, &why);
+    tell(page, id, result, why);
+}
+
+static void reload_there(struct span id, struct remote_library *library, struct page *page) {
+    char *why;
+    enum go_renewed result = remote_library_reload(library, &why);
+    tell(page, id, result, why);
 }
 
 void page_extensions_reload(const struct query *query, struct page *page) {
     struct finding finding = {.id = query_find(query, "library_id")};
-    struct remote_library *remote = span_is_none(finding.id) ? NULL : find(finding.id);
+    struct remote_library *remote = remote_library_find(finding.id);
     if (remote)
-        reload_there(remote, page);
+        reload_there(finding.id, remote, page);
     else if (blocking_call(find_origin, &finding) != 0)
         page_fail(page, 503, "there is no thread to load it on: try again\n");
     else if (finding.origin)
-        reload_here(finding.origin, page);
+        reload_here(finding.id, finding.origin, page);
     else
         page_fail(
             page, 404,

@@ -124,6 +124,11 @@ void json_field(struct json *json, const char *name, struct span value) {
     json_string(json, value);
 }
 
+void json_field_u64(struct json *json, const char *name, uint64_t value) {
+    json_key(json, name);
+    json_u64(json, value);
+}
+
 void json_field_u64_string(struct json *json, const char *name, uint64_t value) {
     char digits[24];
     snprintf(digits, sizeof digits, "%" PRIu64, value);

@@ -34,6 +34,7 @@ void json_raw(struct json *json, struct span value);
 
 /* "name": value in one call. A 64-bit number as protobuf's JSON has it is a string. */
 void json_field(struct json *json, const char *name, struct span value);
+void json_field_u64(struct json *json, const char *name, uint64_t value);
 void json_field_u64_string(struct json *json, const char *name, uint64_t value);
 
 /* Seconds and milliseconds of protobuf's Timestamp: "2026-01-31T12:00:00.123Z". */

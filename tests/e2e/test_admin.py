@@ -35,8 +35,8 @@ def ask(proxy, path, method="GET", *, read=Answer, timeout_s=20):
         connection.close()
 
 
-def status_of(proxy, path):
-    return ask(proxy, path, read=lambda reply: reply.status, timeout_s=40)
+def status_of(proxy, path, method="GET"):
+    return ask(proxy, path, method, read=lambda reply: reply.status, timeout_s=40)
 
 
 def statuses_of_two_at_once(proxy, path):

@@ -9,6 +9,7 @@ import time
 import pytest
 from go_support import Proxy, access_log, build, config_of, eventually, go_listener, kit, refused, stop
 from isolation_support import ALWAYS, isolated, kill_hosts
+from test_admin import status_of
 
 HOST_LOST = b"extension failed"
 # What recover cannot catch, and what the log says of it.
@@ -191,7 +192,7 @@ def test_a_library_that_crashes_again_and_again_stays_down():
     eventually(lambda: "down" in sluice.admin("/ready").lower(), what="/ready saying so")
     assert sluice.get("/").status == 503
     path = "/extensions/reload?library_id=bad"
-    assert sluice.admin(path, method="POST") == "OK\n"  # by somebody who knows better
+    assert sluice.admin(path, method="POST") == "bad: the new file serves\n"  # by somebody who knows better
     assert sluice.get("/").status == 200
     stop(sluice)
 
@@ -316,12 +317,15 @@ def test_a_file_that_cannot_be_loaded_leaves_the_old_one_in_place(swapped):
     new.rename(swapped.path)
     eventually(lambda: swapped.shown()["failed_reloads"] > 0, what="the refusal")
     assert swapped.sdk() == "1.33"
-    assert "goes on" in swapped.sluice.admin("/extensions/reload?library_id=swapped", method="POST")
+    path = "/extensions/reload?library_id=swapped"
+    assert status_of(swapped.sluice, path, method="POST") == 409  # as of a library in the proxy
+    assert swapped.shown()["last_error"] in swapped.sluice.admin(path, method="POST")
     assert swapped.sdk() == "1.33"
 
 
 def test_a_library_is_loaded_again_when_somebody_asks_for_it(swapped):
-    assert swapped.sluice.admin("/extensions/reload?library_id=swapped", method="POST") == "OK\n"
+    path = "/extensions/reload?library_id=swapped"
+    assert swapped.sluice.admin(path, method="POST") == "swapped: the new file serves\n"
     assert (swapped.shown()["reloads"], swapped.sdk()) == (1, "1.33")
     assert "lists those" in swapped.sluice.admin("/extensions/reload?library_id=other", method="POST")
 

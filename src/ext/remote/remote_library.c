@@ -68,6 +68,7 @@ struct remote_library {
     struct go_renewal renewal;
     _Atomic uint64_t reloads, failed_reloads;
     _Atomic unsigned ps_left; /* that have not left yet */
+    char last_error[SUPERVISOR_WHY_MAX]; /* the lock's */
     struct here here[RT_P_MAX];
 };
 
@@ -317,6 +318,12 @@ static enum go_renewed take(void *arg, struct go_attempt *attempt, struct go_fil
     return go_attempt_say(attempt, GO_RENEW_FAILED, "%s", why[0] ? why : strerror(-err));
 }
 
+static void keep_error(struct remote_library *library, const char *error) {
+    pthread_mutex_lock(&library->lock);
+    (void)snprintf(library->last_error, sizeof library->last_error, "%s", error);
+    pthread_mutex_unlock(&library->lock);
+}
+
 static void conclude(void *arg, const struct go_attempt *attempt, const char *why) {
     struct remote_library *library = arg;
     const char *id = library->options.id;
@@ -324,10 +331,12 @@ static void conclude(void *arg, const struct go_attempt *attempt, const char *wh
         LOG(*library->options.kind->log, LOG_ERROR,
             "library %s: the new file is not used, the old one goes on: %s", id, why);
         (void)atomic_fetch_add(&library->failed_reloads, 1);
+        keep_error(library, why);
     } else if (attempt->result == GO_RENEW_DONE) {
         LOG(*library->options.kind->log, LOG_INFO, "library %s: the new file serves from now on",
             id);
         (void)atomic_fetch_add(&library->reloads, 1);
+        keep_error(library, "");
     } else {
         LOG(*library->options.kind->log, LOG_DEBUG, "library %s: nothing to load: %s", id, why);
     }
@@ -433,6 +442,13 @@ struct remote_library *remote_library_next(const struct remote_library *library)
     return library->next;
 }
 
+struct remote_library *remote_library_find(struct span id) {
+    struct remote_library *library = remote_library_first();
+    while (library && !span_eq(span_of(library->options.id), id))
+        library = library->next;
+    return library;
+}
+
 enum go_renewed remote_library_reload(struct remote_library *library, char **why) {
     return go_renewal_now(&library->renewal, why);
 }
@@ -444,6 +460,7 @@ void remote_library_look(struct remote_library *library, struct remote_library_v
                                         .failed_reloads = atomic_load(&library->failed_reloads)};
     supervisor_status(library->supervisor, &out->status);
     pthread_mutex_lock(&library->lock);
+    memcpy(out->last_error, library->last_error, sizeof out->last_error);
     for (const struct generation *of = library->generations; of; of = of->next) {
         bool is_current = of->number == out->status.generation;
         *(is_current ? &out->streams : &out->draining_streams) += remote_link_streams(of->link);

@@ -77,6 +77,8 @@ static const int64_t REMOTE_DRAIN_NS = 60 * NS_PER_S;
 /* All there are, the last one first; the list only grows, at its head. */
 struct remote_library *remote_library_first(void);
 struct remote_library *remote_library_next(const struct remote_library *library);
+/* NULL: none has that id. */
+struct remote_library *remote_library_find(struct span id);
 
 /* What /extensions shows of one. */
 struct remote_library_view {
@@ -86,6 +88,7 @@ struct remote_library_view {
     uint64_t streams;                 /* that the current process knows */
     uint64_t draining_streams;        /* that older ones do */
     uint64_t reloads, failed_reloads;
+    char last_error[SUPERVISOR_WHY_MAX]; /* why the last new file was not taken; empty: it was */
 };
 void remote_library_look(struct remote_library *library, struct remote_library_view *out);
 

@@ -20,6 +20,34 @@ def test_three_sdk_versions_in_one_proxy(go_133):
         assert kit.Reporter(port).get()["sdk"] == sdk
 
 
+@pytest.mark.parametrize("there", kit.SDKS[::2])
+def test_libraries_here_and_in_a_process_serve_beside_each_other(there):
+    """Two SDKs, either of which may be the one in the process: that ends, and the other does not notice."""
+    places = {sdk: "PROCESS" if sdk == there else "IN_PROCESS" for sdk in kit.SDKS[::2]}
+    listeners = []
+    for sdk, isolation in places.items():
+        for plugin in ("basic", "report"):
+            one = kit.go_filter(build("basic", sdk), plugin, library_id=f"lib-{sdk}", isolation=isolation)
+            listeners.append(go_listener(listener_name(plugin, sdk), [one]))
+    both = [
+        kit.go_filter(build("basic", sdk), "basic", library_id=f"lib-{sdk}", isolation=isolation, name=f"at-{sdk}")
+        for sdk, isolation in places.items()
+    ]
+    sluice = Proxy(config_of([*listeners, go_listener("both", both)]))
+    (here,) = (sdk for sdk in places if sdk != there)
+
+    def ask(name, **scripts):
+        return sluice.get(kit.path_of("/", **scripts), listener=name).status
+
+    for _ in range(3):
+        for sdk in places:
+            assert kit.Reporter(sluice.port(listener_name("report", sdk))).get()["sdk"] == sdk
+        assert ask("both", dh="set:x-a:b") == 200
+        assert ask(listener_name("basic", there), dh="die:exit") == 503
+        assert ask(listener_name("basic", here), dh="set:x-a:b") == 200
+    stop(sluice)
+
+
 FUTEX = {"202", "98"}  # x86_64, aarch64
 
 

@@ -406,6 +406,35 @@ static void names_go_to_who_asked(void **state) {
     story(1, names_story);
 }
 
+/* ---- what the library logs ---- */
+
+static void text_story(void *arg) {
+    begin();
+    static const char said[] = "first\n[critical] forged\n\nlast";
+    char got[2000];
+    int pipes[2], kept = dup(STDERR_FILENO);
+    CHECK(pipe(pipes) == 0 && dup2(pipes[1], STDERR_FILENO) >= 0);
+    struct remote_out out = {0};
+    remote_put_text(&out, &(struct remote_text){.level = LOG_ERROR, .text = span_of(said)});
+    int err = fake_remote_hear(&host, REMOTE_TEXT, &out);
+    CHECK(dup2(kept, STDERR_FILENO) >= 0 && err == 0);
+    (void)close(kept);
+    (void)close(pipes[1]);
+    ssize_t n = read(pipes[0], got, sizeof got - 1);
+    CHECK(n > 0);
+    (void)close(pipes[0]);
+    got[n] = 0;
+    unsigned lines = 0, of_the_proxy = 0;
+    for (char *rest = got, *line; (line = strsep(&rest, "\n")) && rest; lines++)
+        of_the_proxy += strstr(line, "[error][") != NULL;
+    CHECK(lines == 4 && of_the_proxy == 4);
+    end();
+}
+
+static void each_line_of_a_text_is_marked(void **state) {
+    story(1, text_story);
+}
+
 /* ---- exchanges that are over ---- */
 
 static void over_story(void *arg) {
@@ -613,6 +642,7 @@ int main(void) {
         cmocka_unit_test(a_reply_that_is_too_large_is_not_cut),
         cmocka_unit_test(what_no_host_of_ours_says_ends_it),
         cmocka_unit_test(names_go_to_who_asked),
+        cmocka_unit_test(each_line_of_a_text_is_marked),
         cmocka_unit_test(who_is_over_hears_nothing),
         cmocka_unit_test(a_lost_host_leaves_its_loans_undecided),
         cmocka_unit_test(questions_are_answered_while_a_side_is_lent),

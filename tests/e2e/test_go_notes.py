@@ -29,7 +29,7 @@ def noted(go, *, headers=(), body=None, client=None, **scripts):
 def said(go, phase):
     """What both filters recorded there."""
     ends = go.report.wait_for(
-        lambda r: sum("destroy: reason=" in e for e in r["events"]) % 2 == 0 and r["events"],
+        lambda r: (ends := sum("destroy: reason=" in e for e in r["events"])) and ends % 2 == 0,
         "both filters are destroyed",
         id=go.id,
     )["events"]

@@ -104,7 +104,7 @@ static const char help_text[] =
     "      --no-probe                   load libraries without trying them in a process of their "
     "own\n"
     "                                   first; with --mode validate none of their code runs\n"
-    "      --isolate-extensions         HTTP filters and cluster specifiers in Go run in host\n"
+    "      --isolate-extensions         filters and cluster specifiers in Go run in host\n"
     "                                   processes, as with isolation: PROCESS in each\n"
     "      --service-node ID, --service-cluster NAME, --service-zone ZONE\n"
     "                                   in place of the bootstrap's node\n"

@@ -72,7 +72,9 @@ struct cfg_golang_network { /* extensions.filters.network.golang.v3alpha.Config 
     struct span plugin_name;
     struct cfg_any plugin_config;
     bool has_plugin_config;
-    bool pass_read_data; /* ours */
+    /* Ours: */
+    bool pass_read_data;
+    int on_failure;
 };
 
 /* Another default than that of filters: the configuration names a cluster for requests of which the plugin says nothing. */

@@ -50,8 +50,8 @@
 #define ISOLATION_DOC                                                                              \
     .default_text = "IN_PROCESS",                                                                  \
     .doc = "Not in Envoy. Where the library runs. PROCESS: in a host process of its own, which "   \
-           "may crash, hang or be killed: then it is started again, and the requests that it "     \
-           "held are dealt with by on_failure. One library_id is in one place."
+           "may crash, hang or be killed: then it is started again, and what it held is dealt "    \
+           "with by on_failure. One library_id is in one place."
 #define SEATS_OF_CALLS                                                                             \
     "calls of the library's network filters and cluster specifiers may run, or be blocked, at a "  \
     "time. At least one for each processor. The first configuration counts."
@@ -288,6 +288,15 @@ static const struct cfg_field network_fields[] = {
               "OnData says."),
     HOSTED(struct cfg_golang_network, CFG_OWN_FIELD + 2, SEATS_OF_CALLS,
            WAIT_OF_CALLS "a client's connection waits for its next one; then it is reset."),
+    ENUM_AS(struct cfg_golang_network, CFG_OWN_FIELD + 7, "isolation", library.isolation.where,
+            isolation_enum, ISOLATION_DOC),
+    ENUM(struct cfg_golang_network, CFG_OWN_FIELD + 8, on_failure, on_failure_enum,
+         .default_text = "CLOSED",
+         .doc = "Not in Envoy. With isolation: PROCESS, what becomes of a connection whose host "
+                "process is lost, or that finds none. CLOSED: it is reset. OPEN: it goes on "
+                "without the filter if that is not the last one, and has kept nothing of what "
+                "the client sent; else it is reset."),
+    ISOLATED(struct cfg_golang_network, CFG_OWN_FIELD + 9),
     HOT_SWAP(struct cfg_golang_network),
 };
 static void network_check(struct cfg_loader *loader, const struct cfg_tree *node,

@@ -26,6 +26,11 @@ void socket_reader_done(struct socket_reader *reader) {
     inbuf_idle(reader->in);
 }
 
+void socket_reader_resume(struct socket_reader *reader) {
+    if (reader->error == -ECANCELED)
+        reader->error = 0;
+}
+
 static int64_t until(int64_t wait_ns) {
     return wait_ns == RT_FOREVER ? RT_FOREVER : rt_now_ns() + wait_ns;
 }

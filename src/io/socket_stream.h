@@ -33,6 +33,8 @@ void socket_reader_init(struct socket_reader *reader, struct socket *socket BORR
 struct reader socket_reader(struct socket_reader *reader BORROWED_BY(result));
 /* What was lent last is used up, without asking for more: the memory may go. */
 void socket_reader_done(struct socket_reader *reader);
+/* A read was cancelled so that its coroutine does something else first: the next one is not refused. */
+void socket_reader_resume(struct socket_reader *reader);
 
 struct socket_writer {
     struct socket *socket;

@@ -41,9 +41,9 @@ def json_router(*rules):
     }
 
 
-def report_listener(library, name="report"):
+def report_listener(library, name="report", **more):
     """A listener on which the library's plugin `report` answers."""
-    return go_listener(name, [kit.go_filter(library, "report")])
+    return go_listener(name, [kit.go_filter(library, "report", **more)])
 
 
 def config_of(listeners, clusters=()):

@@ -25,7 +25,8 @@ from tcp_support import (
 )
 
 
-def go_network(library, plugin="script", *, terminal=True, passes=False, **config):
+def go_network(library, plugin="script", *, terminal=True, passes=False, fields=(), **config):
+    """An entry of a chain's filters. config: the plugin's; fields: ours, and others than these."""
     return {
         "name": "envoy.filters.network.golang",
         "typed_config": {
@@ -36,6 +37,8 @@ def go_network(library, plugin="script", *, terminal=True, passes=False, **confi
             "plugin_name": plugin,
             "plugin_config": kit.typed_struct(config),
             **({"pass_read_data": True} if passes else {}),
+            **kit.isolation(),
+            **dict(fields),
         },
     }
 
@@ -70,7 +73,7 @@ class Edge:
                 access_log=[self.log.config],
             ),
             tcp_listener("before_echo", before(id="before_echo", passes=True), network_filter("echo")),
-            report_listener(library),
+            report_listener(library, library_id="network"),
         ]
         clusters = [cluster("origin", self.upstream.port)]
         self.sluice = Proxy(config_of(listeners, clusters))
@@ -230,7 +233,7 @@ def test_bytes_are_in_the_access_log(edge):
     with script(edge) as (client, reader):
         tell(client, "say hello", "close 0")
         assert to_the_end(client) == b"hello\n"
-    assert "18 6 -" in edge.log.lines(edge.sluice, 1)
+    eventually(lambda: "18 6 -" in edge.log.lines(edge.sluice, 1), what="the line")
 
 
 def test_filter_state_is_seen_by_others(edge):

@@ -5,6 +5,7 @@
 
 #include "ext/go/go_network_internal.h"
 #include "io/pieces.h"
+#include "proxy/downstream.h"
 
 enum { HELD_MAX = 1 << 20 }; /* bytes that OnWrite stopped */
 
@@ -27,8 +28,9 @@ static ssize_t pull(struct go_client *client, size_t max, struct span *out) {
             return client->closing ? -ECONNRESET : rc;
         if (n == 0)
             return 0; /* with Stop, too: there is no other way to go on */
-        if (status == GO_NETWORK_CONTINUE && client->config->passes_read_data)
+        if (client->without || (status == GO_NETWORK_CONTINUE && client->config->passes_read_data))
             return n;
+        client->kept = true;
     }
 }
 
@@ -99,11 +101,18 @@ static int show_and_write(struct go_client *client, struct iovec *pieces, int co
 static int show_and_finish(struct go_client *client) {
     uint64_t status;
     int rc = go_client_tell_write(client, NULL, 0, true, &status);
-    if (rc == 0 && status != GO_NETWORK_CONTINUE)
+    if (rc == 0 && status != GO_NETWORK_CONTINUE) {
+        client->held_end = true;
         return 0; /* the client is not told, until the connection is closed */
+    }
     if (rc == 0)
         rc = write_held(client);
     return rc != 0 ? rc : go_client_finish(client);
+}
+
+int go_client_let_go(struct go_client *client) {
+    int rc = write_held(client);
+    return rc == 0 && client->held_end ? go_client_finish(client) : rc;
 }
 
 static int enter_writer(struct go_client *client) {
@@ -150,6 +159,19 @@ static void close_writer(void *data) {
 
 static const struct writer_itab writer_itab = {
     .write = write_pieces, .finish = finish, .abort = abort_writer, .close = close_writer};
+
+void go_client_break(struct go_client *client) {
+    struct network_stream *n = client->n;
+    n->closed_by_filter = client->close_type != GO_CLOSE_RESET;
+    if (client->close_type == GO_CLOSE_RESET)
+        socket_reset_on_close(&n->connection->socket);
+    if (network_stream_break(n))
+        return;
+    if (client->reading)
+        rt_cancel(client->reading);
+    if (client->writing)
+        rt_cancel(client->writing);
+}
 
 void go_client_wrap(struct go_client *client) {
     struct network_stream *n = client->n;

@@ -12,12 +12,14 @@
 #include <string.h>
 
 #include "ext/go/go_exports.h"
+#include "ext/go/go_far_peer.h"
 #include "ext/go/go_log.h"
 #include "ext/go/go_peer.h"
 #include "ext/go/go_quarantine.h"
 #include "ext/go/go_stats.h"
 #include "ext/go/go_upstream.h"
-#include "proxy/filter_state.h"
+#include "ext/remote/host_peer.h"
+#include "ext/remote/remote_state.h"
 #include "proxy/format.h"
 
 static struct span bytes_of(const void *data, int len) {
@@ -68,7 +70,7 @@ static int info_of(const void *w, bool is_upstream, int type, void *out) {
 
 static void finalize(const void *w) {
     if (loan_release(&go_lent_peers, w) != 0)
-        stat_inc(go_stats.stale_handles, STATS_SHARD_FOREIGN);
+        go_stats_count(GO_STALE_HANDLES, 1);
 }
 
 /* ---- clients ---- */
@@ -98,6 +100,22 @@ static enum filter_state_span known_span(int span) {
                : FILTER_STATE_OF_CONNECTION;
 }
 
+/* The number of a far answer is an errno, or 0. */
+static int set_far_state(struct go_far_peer *far, const struct filter_state_object *object) {
+    struct remote_ask ask = remote_state_ask(object);
+    struct remote_answer answer;
+    int code = far->itab->ask(far, &ask, &answer);
+    int rc = code == GO_OK ? (int)(int64_t)answer.number : 0;
+    far->itab->asked(far, &ask);
+    return rc;
+}
+
+static int set_state_locked(struct go_peer *peer, const struct filter_state_object *object) {
+    if (peer->far)
+        return set_far_state(peer->far, object);
+    return peer->state ? filter_state_set(peer->state, NULL, object) : -ENOMEM;
+}
+
 int envoyGoFilterSetFilterState(void *w, void *key, void *value, int type, int span, int sharing) {
     const struct filter_state_object object = {
         .key = text_of(key),
@@ -114,7 +132,7 @@ int envoyGoFilterSetFilterState(void *w, void *key, void *value, int type, int s
         return code;
     if (!visit.peer || visit.peer->closed)
         return go_peer_leave(&visit, GO_FILTER_IS_DESTROYED);
-    int rc = visit.peer->state ? filter_state_set(visit.peer->state, NULL, &object) : -ENOMEM;
+    int rc = set_state_locked(visit.peer, &object);
     if (rc != 0)
         LOG(log_golang, LOG_WARN, "filter state %.*s of a connection is not set: %s",
             (int)object.key.len, object.key.ptr,
@@ -122,25 +140,42 @@ int envoyGoFilterSetFilterState(void *w, void *key, void *value, int type, int s
     return go_peer_leave(&visit, GO_OK);
 }
 
+/* In memory that stays for a while: the SDK copies it at once. */
+static void lend(struct span text, struct go_string *out) {
+    struct go_quarantine_list list = {0};
+    struct span kept = go_quarantine_keep(&list, text);
+    if (!span_is_none(kept))
+        *out = (struct go_string){kept.ptr, (int64_t)kept.len};
+    go_quarantine_put(&list);
+}
+
+static void get_far_state(struct go_far_peer *far, struct span key, struct go_string *out) {
+    struct remote_ask ask = {.question = REMOTE_ASK_STATE, .a = key};
+    struct remote_answer answer;
+    if (far->itab->ask(far, &ask, &answer) == GO_OK)
+        lend(answer.text, out);
+    far->itab->asked(far, &ask);
+}
+
+static void get_state(struct filter_state *state, struct span key, struct go_string *out) {
+    struct format_out text = {0};
+    if (state && filter_state_get(state, NULL, key, false, &text) && !text.failed)
+        lend(span_make(text.data, text.len), out);
+    free(text.data);
+}
+
 /* Never -6: see above. */
 int envoyGoFilterGetFilterState(void *w, void *key, void *out) {
-    struct go_string *result = out;
     struct go_peer_visit visit;
     int code = go_peer_find(w, false, &visit);
     if (code != GO_OK)
         return code;
-    struct format_out text = {0};
-    struct go_quarantine_list list = {0};
     if (!visit.peer || visit.peer->closed)
         return go_peer_leave(&visit, GO_FILTER_IS_DESTROYED);
-    if (visit.peer->state &&
-        filter_state_get(visit.peer->state, NULL, text_of(key), false, &text) && !text.failed) {
-        struct span kept = go_quarantine_keep(&list, span_make(text.data, text.len));
-        if (!span_is_none(kept))
-            *result = (struct go_string){kept.ptr, (int64_t)kept.len};
-    }
-    go_quarantine_put(&list);
-    free(text.data);
+    if (visit.peer->far)
+        get_far_state(visit.peer->far, text_of(key), out);
+    else
+        get_state(visit.peer->state, text_of(key), out);
     return go_peer_leave(&visit, GO_OK);
 }
 
@@ -161,7 +196,8 @@ void *envoyGoFilterUpstreamConnect(void *library_id, void *address, uint64_t id)
             "a plugin asks for an upstream before its library has a configuration");
         return NULL;
     }
-    return go_upstream_connect(library, text_of(address), id);
+    return host_get() ? host_peer_connect(library, text_of(address), id)
+                      : go_upstream_connect(library, text_of(address), id);
 }
 
 int envoyGoFilterUpstreamConnEnableHalfClose(void *w, int enable) {
@@ -169,9 +205,8 @@ int envoyGoFilterUpstreamConnEnableHalfClose(void *w, int enable) {
     int code = go_peer_find(w, true, &visit);
     if (code != GO_OK)
         return code;
-    if (visit.peer)
-        visit.peer->half_closes = enable != 0;
-    return go_peer_leave(&visit, visit.peer ? GO_OK : GO_FILTER_IS_DESTROYED);
+    code = visit.peer ? go_peer_half_close_locked(visit.peer, enable != 0) : GO_FILTER_IS_DESTROYED;
+    return go_peer_leave(&visit, code);
 }
 
 int envoyGoFilterUpstreamWrite(void *w, void *data, int len, int end) {

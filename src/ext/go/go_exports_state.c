@@ -11,7 +11,7 @@
 #include "ext/go/go_log.h"
 #include "ext/go/go_stats.h"
 #include "ext/go/go_value.h"
-#include "proxy/filter_state.h"
+#include "ext/remote/remote_state.h"
 #include "proxy/metadata.h"
 #include "proxy/route.h"
 
@@ -238,14 +238,10 @@ int envoyGoFilterHttpSetStringFilterState(void *r, void *key, int key_len, void 
                        ? FILTER_STATE_SHARED_UPSTREAM_ONCE
                        : FILTER_STATE_UNSHARED,
     };
-    if (go_gate_far(&gate))
-        return far_set(&gate, "filter state", object.key,
-                       &(struct remote_ask){.question = REMOTE_SET_STATE,
-                                            .n = (uint64_t)object.type |
-                                                 (uint64_t)object.span << 8 |
-                                                 (uint64_t)object.sharing << 16,
-                                            .a = object.key,
-                                            .b = object.text});
+    if (go_gate_far(&gate)) {
+        struct remote_ask ask = remote_state_ask(&object);
+        return far_set(&gate, "filter state", object.key, &ask);
+    }
     int err = ext_stream_set_state_locked(gate.stream, &object);
     return err ? refused(&gate, "filter state", object.key, err) : go_gate_leave(&gate, GO_OK);
 }

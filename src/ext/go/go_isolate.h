@@ -4,7 +4,7 @@
 #pragma once
 #include "ext/go/go_library.h"
 
-/* From now on libraries are isolated whatever their configurations say. Of network filters not: they run here. */
+/* From now on libraries are isolated whatever their configurations say. */
 void go_isolate_all(bool all);
 
 /* Is it to be? As a configuration says, or go_isolate_all. */

@@ -336,8 +336,7 @@ struct go_library *go_library_load_again(struct go_origin *origin, const struct 
     return library;
 }
 
-/* Neither would do as well: who wants a library out of this process has a reason, and network filters cannot be reached
- * there. */
+/* Neither would do as well: who wants a library out of this process has a reason, and what it keeps in globals is one. */
 static bool is_elsewhere(const struct go_library *library, const struct go_library_wish *wish,
                          char why[GO_LIBRARY_WHY_MAX]) {
     if (library->isolated == wish->isolated)

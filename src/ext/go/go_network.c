@@ -23,9 +23,12 @@
 #include "config/golang_config.h"
 #include "ext/go/go_any.h"
 #include "ext/go/go_config.h"
+#include "ext/go/go_isolate.h"
 #include "ext/go/go_lent.h"
 #include "ext/go/go_log.h"
 #include "ext/go/go_seats.h"
+#include "ext/remote/remote_connect.h"
+#include "ext/remote/remote_library.h"
 #include "proxy/downstream.h"
 #include "proxy/filter_state.h"
 #include "proxy/worker.h"
@@ -45,62 +48,41 @@ struct network_config {
     const struct cfg_golang_network *cfg; /* of the snapshot */
 };
 
-/* ---- calls, on a thread stack ---- */
-
-static const struct go_network_functions *functions_of(const struct go_peer_call *call) {
-    return &call->peer->plugin->library->fn.network;
-}
-
-static void call_connection(void *arg) {
-    struct go_peer_call *call = arg;
-    go_peer_call_begins(call);
-    call->status = functions_of(call)->on_connection(call->peer->lent,
-                                                     (uint64_t)(uintptr_t)call->plugin_name.ptr,
-                                                     call->plugin_name.len, call->config_id);
-    go_peer_call_ends();
-}
-
-static void call_data(void *arg) {
-    struct go_peer_call *call = arg;
-    go_peer_call_begins(call);
-    call->status =
-        functions_of(call)->on_data(call->peer->lent, call->size, (uint64_t)(uintptr_t)call->slices,
-                                    call->slice_count, call->end);
-    go_peer_call_ends();
-}
-
-static void call_write(void *arg) {
-    struct go_peer_call *call = arg;
-    go_peer_call_begins(call);
-    call->status = functions_of(call)->on_write(call->peer->lent, call->size,
-                                                (uint64_t)(uintptr_t)call->slices,
-                                                call->slice_count, call->end);
-    go_peer_call_ends();
-}
-
-static void call_event(void *arg) {
-    struct go_peer_call *call = arg;
-    go_peer_call_begins(call);
-    functions_of(call)->on_event(call->peer->lent, call->number);
-    go_peer_call_ends();
-}
+/* ---- calls ---- */
 
 /* By a coroutine of the connection's: they all say what it does by one doing. */
-static int call_go(struct go_client *client, rt_fn fn, struct go_peer_call *call) {
+static int call_go(struct go_client *client, struct go_peer_call *call) {
     struct doing *doing = &client->n->doing;
     client->in_go++;
     doing_filter(doing, &client->config->plugin->labels);
-    int rc = go_peer_call(client->peer, fn, call);
+    int rc = go_peer_call(client->peer, call);
     if (--client->in_go == 0)
         doing_filter(doing, NULL);
     return rc;
 }
 
+/* What came of a call, of one that may be without its plugin: that lets all go on then. */
+static int or_without(struct go_client *client, struct go_peer_call *call, int rc) {
+    if (rc == -EPIPE)
+        go_client_lose(client);
+    if (rc != -EPIPE || !client->without)
+        return rc;
+    call->status = GO_NETWORK_CONTINUE;
+    return 0;
+}
+
+static int ask_go(struct go_client *client, struct go_peer_call *call) {
+    return or_without(client, call, client->without ? -EPIPE : call_go(client, call));
+}
+
 int go_client_tell_data(struct go_client *client, struct span bytes, bool end, uint64_t *status) {
     const uint64_t slice[2] = {(uint64_t)(uintptr_t)bytes.ptr, bytes.len};
-    struct go_peer_call call = {
-        .slices = slice, .slice_count = bytes.len ? 1 : 0, .size = bytes.len, .end = end};
-    int rc = call_go(client, call_data, &call);
+    struct go_peer_call call = {.kind = GO_CALL_DATA,
+                                .slices = slice,
+                                .slice_count = bytes.len ? 1 : 0,
+                                .size = bytes.len,
+                                .end = end};
+    int rc = ask_go(client, &call);
     *status = call.status;
     client->gave_up |= rc == -ETIMEDOUT;
     return rc != 0 ? rc : go_peer_wait_for_room(&call);
@@ -109,7 +91,7 @@ int go_client_tell_data(struct go_client *client, struct span bytes, bool end, u
 int go_client_tell_write(struct go_client *client, const struct iovec *pieces, int count, bool end,
                          uint64_t *status) {
     uint64_t at_hand[2 * (SLICES_AT_HAND + 1)], *slices = at_hand;
-    struct go_peer_call call = {.end = end};
+    struct go_peer_call call = {.kind = GO_CALL_WRITE, .end = end};
     if (count > SLICES_AT_HAND && !(slices = malloc(2 * ((size_t)count + 1) * sizeof slices[0])))
         return -ENOMEM;
     for (int i = -1; i < count; i++) {
@@ -122,7 +104,7 @@ int go_client_tell_write(struct go_client *client, const struct iovec *pieces, i
         call.size += len;
     }
     call.slices = slices;
-    int rc = call_go(client, call_write, &call);
+    int rc = ask_go(client, &call);
     if (slices != at_hand)
         free(slices);
     *status = call.status;
@@ -159,12 +141,14 @@ static int do_write(void *owner, struct span bytes, bool end) {
     network_stream_hold(n);
     int rc = comutex_lock(&client->writes, RT_FOREVER);
     if (rc == 0) {
-        call = (struct go_peer_call){.patience = GO_PEER_UNTIL_CANCELLED,
+        call = (struct go_peer_call){.kind = GO_CALL_WRITE,
+                                     .patience = GO_PEER_UNTIL_CANCELLED,
                                      .slices = slice,
                                      .slice_count = bytes.len ? 1 : 0,
                                      .size = bytes.len,
                                      .end = end};
-        rc = go_peer_call(client->peer, call_write, &call);
+        rc = client->without ? -EPIPE : go_peer_call(client->peer, &call);
+        rc = or_without(client, &call, rc);
         if (rc == 0 && call.status == GO_NETWORK_CONTINUE)
             rc = write_to(client, bytes, end);
         comutex_unlock(&client->writes);
@@ -177,20 +161,6 @@ static int do_write(void *owner, struct span bytes, bool end) {
 static void close_last(struct go_client *client) {
     if (client->reading)
         rt_cancel(client->reading);
-}
-
-/* Before others: the last one is told. */
-static void close_before(struct go_client *client) {
-    struct network_stream *n = client->n;
-    n->closed_by_filter = client->close_type != GO_CLOSE_RESET;
-    if (client->close_type == GO_CLOSE_RESET)
-        socket_reset_on_close(&n->connection->socket);
-    if (network_stream_break(n))
-        return;
-    if (client->reading)
-        rt_cancel(client->reading);
-    if (client->writing)
-        rt_cancel(client->writing);
 }
 
 static void do_close(void *owner, enum go_close_type type) {
@@ -211,7 +181,7 @@ static void do_close(void *owner, enum go_close_type type) {
     if (client->config->is_last)
         close_last(client);
     else
-        close_before(client);
+        go_client_break(client);
     network_stream_release(n); /* the client may be gone */
 }
 
@@ -220,8 +190,11 @@ static void do_hurry(void *owner) {
     client->n->socket_writer.stall_ns = 0;
 }
 
-static const struct go_peer_itab peer_itab = {
-    .write = do_write, .close = do_close, .hurry = do_hurry, .tell_event = call_event};
+static const struct go_peer_itab peer_itab = {.write = do_write,
+                                              .close = do_close,
+                                              .hurry = do_hurry,
+                                              .lost = go_client_lose,
+                                              .settle = go_client_settle};
 
 /* ---- the last filter ---- */
 
@@ -319,14 +292,15 @@ static void lend_state(struct go_client *client) {
     client->peer->state = info->filter_state; /* without memory there is none */
 }
 
-/* The filters behind begin when the plugin lets them: 0, or the connection is over. */
+/* The filters behind begin when the plugin lets them, or is lost: 0, or the connection is over. */
 static int wait_for_continue(struct go_client *client) {
     uint64_t status = GO_NETWORK_STOP;
-    client->reading = rt_self();
-    while (status != GO_NETWORK_CONTINUE) {
+    while (status != GO_NETWORK_CONTINUE && !client->without) {
         struct span bytes;
         ssize_t n =
             client->closing ? -ECONNRESET : reader_next(client->n->reader, READ_MAX, &bytes);
+        if (n == -ECANCELED && client->woken)
+            return 0;
         if (n < 0 || client->closing)
             return -ECONNRESET;
         client->read_ended = n == 0;
@@ -337,32 +311,48 @@ static int wait_for_continue(struct go_client *client) {
             client->n->connection->closed_by_peer = true;
             return -EPIPE;
         }
-        if (client->config->passes_read_data && status == GO_NETWORK_CONTINUE)
+        if (client->without || (client->config->passes_read_data && status == GO_NETWORK_CONTINUE))
             client->lent = bytes;
+        else
+            client->kept |= bytes.len > 0;
     }
-    client->reading = NULL;
     return 0;
+}
+
+static int open_behind(struct go_client *client) {
+    client->reading = rt_self();
+    client->opening = true;
+    int rc = wait_for_continue(client);
+    client->opening = false;
+    if (client->woken) {
+        rt_cancel_clear();
+        socket_reader_resume(&client->n->socket_reader);
+    }
+    if (rc == 0)
+        client->reading = NULL;
+    return rc;
 }
 
 /* As it is on Envoy with TLS: the handshake is over. */
 static int tell_connected(struct go_client *client) {
-    struct go_peer_call call = {.number = GO_PEER_CONNECTED};
-    return client->n->info->chain->transport.kind ? call_go(client, call_event, &call) : 0;
+    struct go_peer_call call = {.kind = GO_CALL_EVENT, .number = GO_PEER_CONNECTED};
+    return client->n->info->chain->transport.kind ? ask_go(client, &call) : 0;
 }
 
 static int announce(struct go_client *client) {
     struct go_peer *peer = client->peer;
     const struct go_plugin *plugin = client->config->plugin;
-    struct go_peer_call call = {.plugin_name = plugin->name, .config_id = client->config->id};
+    struct go_peer_call call = {.kind = GO_CALL_CONNECTION, .config_id = client->config->id};
     peer->announced = true;
-    int rc = call_go(client, call_connection, &call);
-    peer->known = peer->announced = rc == 0;
-    if (rc != 0)
+    int rc = ask_go(client, &call);
+    peer->announced = rc == 0 && !client->without;
+    peer->known = peer->announced && !peer->remote;
+    if (rc != 0 || client->without)
         return rc;
     stats_bump(stats_cells(peer->p_index), plugin->stats.slots[GO_STAT_REQUESTS], 1);
     rc = tell_connected(client);
     if (rc == 0 && !client->config->is_last && call.status != GO_NETWORK_CONTINUE)
-        rc = wait_for_continue(client);
+        rc = open_behind(client);
     return rc;
 }
 
@@ -431,52 +421,91 @@ static struct go_library *library_of(const struct cfg_golang_network *cfg,
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark, "out of memory");
         return NULL;
     }
-    return go_library_named(&cfg->library, false, &cfg->mark, problems);
+    return go_library_named(&cfg->library, go_is_isolated(&cfg->library), &cfg->mark, problems);
 }
 
-/* False when memory is short. */
+/* False when memory is short. A host process has seats of one kind. */
 static bool seat(struct go_network *network, struct go_library *library,
                  const struct cfg_golang_network *cfg, struct cfg_problems *problems) {
+    enum go_seats_kind kind = library->isolated ? GO_SEATS_OF_WORKERS : GO_SEATS_OF_CALLS;
     network->edition.library = library;
     network->seat_wait_ns = go_seat_wait_ns(&cfg->library);
     network->is_last = cfg->is_terminal_filter;
     network->passes_read_data = cfg->pass_read_data;
+    network->goes_on = cfg->on_failure == CFG_ON_FAILURE_OPEN;
     network->plugin = go_plugin_get(library, GO_PLUGIN_NETWORK, cfg->plugin_name);
-    bool has_seats =
-        go_seats_settled(library, GO_SEATS_OF_CALLS, &cfg->library, &cfg->mark, problems) != NULL;
+    bool has_seats = go_seats_settled(library, kind, &cfg->library, &cfg->mark, problems) != NULL;
     return network->plugin && has_seats;
+}
+
+static bool has_network_filters(const struct go_library *library) {
+    return library->isolated ? library->elf.has_network
+                             : go_network_functions_are_there(&library->fn.network);
+}
+
+/* 0, or -EINVAL with a problem. */
+static int parse(struct go_network *network, const struct cfg_golang_network *cfg,
+                 struct span bytes, struct cfg_problems *problems) {
+    struct go_library *library = network->edition.library;
+    char said[REMOTE_SAID_MAX];
+    if (!library->isolated) {
+        struct config_call call = {.library = library, .bytes = bytes.ptr, .len = bytes.len};
+        call_config(&call);
+        network->id = call.id;
+        return 0;
+    }
+    if (go_isolate(library, &cfg->library, &cfg->mark, problems) != 0)
+        return -EINVAL;
+    remote_library_connects(library->remote, remote_connect, library);
+    network->id = remote_library_configure(library->remote,
+                                           &(struct remote_config){.name = network->plugin->name,
+                                                                   .bytes = bytes,
+                                                                   .kind = REMOTE_NOTE_NETWORK},
+                                           said);
+    if (network->id)
+        return 0;
+    cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark,
+                    "the plugin %.*s refuses its configuration: %s", (int)network->plugin->name.len,
+                    network->plugin->name.ptr, said);
+    return -EINVAL;
 }
 
 static struct go_edition *make(struct go_user *user, struct go_library *library,
                                struct cfg_problems *problems) {
     const struct cfg_golang_network *cfg = container_of(user, struct network_config, user)->cfg;
-    if (!go_network_functions_are_there(&library->fn.network)) {
+    if (!has_network_filters(library)) {
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark, "%s has no network filters",
                         library->path);
         return NULL;
     }
-    struct config_call call = {.library = library};
+    size_t len;
+    int err = -ENOMEM;
     struct go_network *network = calloc(1, sizeof *network);
-    char *bytes = go_any_bytes(cfg->has_plugin_config ? &cfg->plugin_config : NULL, &call.len);
-    if (!network || !bytes || !seat(network, library, cfg, problems)) {
+    char *bytes = go_any_bytes(cfg->has_plugin_config ? &cfg->plugin_config : NULL, &len);
+    if (network && bytes && seat(network, library, cfg, problems))
+        err = parse(network, cfg, span_make(bytes, len), problems);
+    else
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark, "out of memory");
-        free(network);
-        free(bytes);
-        return NULL;
-    }
-    call.bytes = bytes;
-    call_config(&call);
     free(bytes);
-    network->id = call.id;
-    return &network->edition;
+    if (!err)
+        return &network->edition;
+    free(network);
+    return NULL;
+}
+
+/* What Go made of it stays: the SDK has no function that takes it back. But no other process is told. */
+static void drop_edition(struct go_edition *edition) {
+    const struct go_network *network = container_of(edition, struct go_network, edition);
+    if (edition->library->isolated)
+        remote_library_drop(edition->library->remote, network->id);
 }
 
 static void free_edition(struct go_edition *edition) {
     free(container_of(edition, struct go_network, edition));
 }
 
-/* What Go made of its configuration stays: the SDK has no function that takes it back. */
-static const struct go_user_itab user_itab = {.make = make, .free = free_edition};
+static const struct go_user_itab user_itab = {
+    .make = make, .drop = drop_edition, .free = free_edition};
 
 static int build(const struct cfg_any *typed_config, const struct snapshot *snapshot,
                  struct cfg_problems *problems, void **out) {
@@ -502,12 +531,19 @@ static int build(const struct cfg_any *typed_config, const struct snapshot *snap
     return 0;
 }
 
-uint64_t go_network_try(struct go_library *library, struct span name, struct span config) {
-    const struct go_network_functions *fn = &library->fn.network;
+uint64_t go_network_parse(struct go_library *library, struct span config) {
     struct config_call call = {.library = library, .bytes = config.ptr, .len = config.len};
-    if (!go_network_functions_are_there(fn) || go_peers_init() != 0)
+    if (!go_network_functions_are_there(&library->fn.network) || go_peers_init() != 0)
         return 0;
     call_config(&call);
+    return call.id;
+}
+
+uint64_t go_network_try(struct go_library *library, struct span name, struct span config) {
+    const struct go_network_functions *fn = &library->fn.network;
+    const uint64_t id = go_network_parse(library, config);
+    if (!id)
+        return 0;
     struct go_plugin *plugin = go_plugin_get(library, GO_PLUGIN_NETWORK, name);
     struct go_peer *peer = plugin ? go_peer_new(plugin, false, 0, STATS_SHARD_FOREIGN) : NULL;
     if (!peer)
@@ -517,10 +553,10 @@ uint64_t go_network_try(struct go_library *library, struct span name, struct spa
         info->len = (size_t)snprintf(info->text, sizeof info->text, "127.0.0.1:%d", 1 + i);
     }
     peer->known = true;
-    (void)fn->on_connection(peer->lent, (uint64_t)(uintptr_t)name.ptr, name.len, call.id);
+    (void)fn->on_connection(peer->lent, (uint64_t)(uintptr_t)name.ptr, name.len, id);
     fn->on_event(peer->lent, GO_PEER_LOCAL_CLOSE);
     go_peer_drop(peer);
-    return call.id;
+    return id;
 }
 
 static void free_config(void *arg) {

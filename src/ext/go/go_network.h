@@ -17,6 +17,9 @@ struct go_library;
 
 extern const struct network_filter_kind network_filter_kind_golang;
 
+/* In a process that may end by it: what a configuration does with the plugin. Its id; 0: the library has no network filters,
+ * or memory is short. */
+uint64_t go_network_parse(struct go_library *library, struct span config);
 /* In a process that may end by it: what a configuration and a first connection do with the plugin. name lives as long as
  * the process. The id of the configuration; 0 when memory is short. */
 uint64_t go_network_try(struct go_library *library, struct span name, struct span config);

@@ -30,22 +30,15 @@
 #include "ext/ext_handles.h"
 #include "ext/go/go_log.h"
 #include "ext/go/go_owned.h"
+#include "ext/go/go_peer_queue.h"
 #include "ext/go/go_stats.h"
+#include "ext/remote/remote_peer.h"
 #include "rt/foreign.h"
 
-static const char go_peer_key[] = "connection";
+const char go_peer_key[] = "connection";
 
 struct loan_pool go_lent_peers;
 struct go_peer_stats go_peer_stats;
-
-struct go_command {
-    struct go_command *next;
-    bool is_close;
-    enum go_close_type close_type;
-    bool end;
-    size_t len;
-    char bytes[];
-};
 
 /* A coroutine that waits for room, on its own stack; under the peer's lock. */
 struct go_waiter {
@@ -76,6 +69,8 @@ static void init_once(void) {
         {&go_peer_stats.upstream_total, STAT_COUNTER, "golang.network.upstream_cx_total"},
         {&go_peer_stats.upstream_active, STAT_GAUGE, "golang.network.upstream_cx_active"},
         {&go_peer_stats.upstream_failed, STAT_COUNTER, "golang.network.upstream_cx_connect_fail"},
+        {&go_peer_stats.lost_closed, STAT_COUNTER, "golang.network.host_lost_closed"},
+        {&go_peer_stats.lost_open, STAT_COUNTER, "golang.network.host_lost_open"},
     };
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
         *table[i].into =
@@ -107,6 +102,7 @@ static void tell_of_the_limit(void) {
 
 static void message(struct rt_post *post);
 static void hard_message(struct rt_post *post);
+static void let_go(struct go_peer *peer);
 
 struct go_peer *go_peer_new(struct go_plugin *plugin, bool is_upstream, unsigned p_index,
                             unsigned shard) {
@@ -132,6 +128,10 @@ struct go_peer *go_peer_new(struct go_plugin *plugin, bool is_upstream, unsigned
         return NULL;
     }
     go_owned(peer);
+    if (plugin->library->isolated && !(peer->remote = remote_peer_new(peer))) {
+        let_go(peer);
+        return NULL;
+    }
     peer->loan = loan_new(&go_lent_peers, shard);
     peer->lent = peer->loan.memory;
     if (!peer->lent) {
@@ -190,6 +190,7 @@ static void take_counts(struct go_peer *peer) {
 /* Our lease on it is the last thing to go. */
 static void let_go(struct go_peer *peer) {
     uint64_t handle = peer->handle;
+    remote_peer_free(peer->remote);
     if (peer->lent && !peer->known)
         (void)loan_release(&go_lent_peers, peer->lent); /* nobody else has the address */
     if (peer->lent)
@@ -222,14 +223,10 @@ static struct go_command *take(struct go_peer *peer, enum urgency *urgency) {
     return command;
 }
 
-static size_t size_of(const struct go_command *command) {
-    return sizeof *command + command->len;
-}
-
 static void done(struct go_peer *peer, struct go_command *command) {
     pthread_mutex_lock(&peer->lock);
     if (!peer->closed)
-        peer->queued -= size_of(command);
+        peer->queued -= go_command_size(command);
     if (peer->queued <= GO_PEER_QUEUE_LOW)
         wake_waiters_locked(peer);
     pthread_mutex_unlock(&peer->lock);
@@ -271,14 +268,31 @@ static void do_command(struct go_peer *peer, struct go_command *command, enum ur
 
 /* Of Go, which has it in its map until then. */
 static void tell_the_end(struct go_peer *peer) {
-    struct go_peer_call call = {.peer = peer, .number = peer->end_event};
+    struct go_peer_call call = {.kind = peer->lent->is_upstream ? GO_CALL_UPSTREAM_EVENT
+                                                                : GO_CALL_EVENT,
+                                .patience = GO_PEER_SURELY,
+                                .number = peer->end_event};
     if (!peer->announced)
         return;
-    while (comutex_lock(&peer->calls, RT_FOREVER) != 0)
-        rt_cancel_clear(); /* it came late */
     peer->announced = false;
-    go_plugin_call_surely(peer->plugin, peer->p_index, peer->itab->tell_event, &call);
-    comutex_unlock(&peer->calls);
+    (void)!go_peer_call(peer, &call); /* a host process that is gone needs not be told */
+}
+
+static void settle(struct go_peer *peer) {
+    if (!peer->lost || peer->settled || peer->ended)
+        return;
+    peer->settled = true;
+    if (peer->itab->settle)
+        peer->itab->settle(peer->owner);
+}
+
+void go_peer_lose(struct go_peer *peer) {
+    if (peer->lost || peer->ended || !peer->owner)
+        return;
+    peer->lost = true;
+    peer->itab->lost(peer->owner);
+    if (peer->g)
+        rt_ready(peer->g);
 }
 
 static void run(void *arg) {
@@ -290,9 +304,10 @@ static void run(void *arg) {
         do_command(peer, command, urgency);
         if (command)
             done(peer, command);
+        settle(peer);
         wait_queue_wake_all(&peer->write_ends);
         take_counts(peer);
-        if (!command && !peer->ended)
+        if (!command && !peer->ended && peer->lost == peer->settled)
             (void)rt_park("commands of Go", RT_FOREVER); /* whatever wakes it, it looks again */
     }
     tell_the_end(peer);
@@ -379,85 +394,50 @@ static void hard_message(struct rt_post *post) {
     handle_release(&ext_handles, handle);
 }
 
-/* The message has a lease of its own: there is a handle as long as the peer is not closed. */
-static void post_locked(struct go_peer *peer, struct rt_post *post) {
-    void *same = handle_lease(&ext_handles, peer->handle, go_peer_key);
-    ASSERT(same == peer);
-    rt_post(peer->p_index, post);
-}
-
-static void hurry_locked(struct go_peer *peer) {
-    if (peer->hard)
-        return;
-    peer->hard = true;
-    post_locked(peer, &peer->hard_post);
-}
-
-static int break_off_locked(struct go_peer *peer) {
-    peer->broken = true;
-    hurry_locked(peer);
-    return GO_INTERNAL_FAILURE;
-}
-
-static void push_locked(struct go_peer *peer, struct go_command *command) {
-    command->next = NULL;
-    if (peer->last)
-        peer->last->next = command;
-    else
-        peer->first = command;
-    peer->last = command;
-    peer->queued += size_of(command);
-    if (!peer->posted) {
-        peer->posted = true;
-        post_locked(peer, &peer->post);
-    }
-}
-
 /* ---- calls into Go ---- */
 
-/* Of this thread: the call that it is in. Touched by the functions below only, none of which parks. */
-static _Thread_local struct go_peer_call *current;
-
-NOINLINE void go_peer_call_begins(struct go_peer_call *call) {
-    current = call;
+static void make(void *call) {
+    go_peer_call_make(call);
 }
 
-NOINLINE void go_peer_call_ends(void) {
-    current = NULL;
+static int call_seated(struct go_peer *peer, struct go_peer_call *call) {
+    bool waits = call->patience != GO_PEER_AS_CONFIGURED;
+    int64_t patience_ns = waits ? RT_FOREVER : peer->seat_wait_ns;
+    if (peer->remote)
+        return remote_peer_call(peer->remote, call, patience_ns);
+    if (call->patience != GO_PEER_SURELY)
+        return go_plugin_call(peer->plugin, peer->p_index, patience_ns, make, call);
+    go_plugin_call_surely(peer->plugin, peer->p_index, make, call);
+    return 0;
 }
 
-NOINLINE const struct go_peer *go_peer_here(void) {
-    return current ? current->peer : NULL;
-}
-
-static NOINLINE void note_full(uint64_t handle) {
-    if (current)
-        current->full = handle;
-}
-
-static int call_seated(struct go_peer *peer, rt_fn fn, struct go_peer_call *call) {
-    if (call->patience == GO_PEER_SURELY) {
-        go_plugin_call_surely(peer->plugin, peer->p_index, fn, call);
-        return 0;
+/* However often it is cancelled: that is for afterwards. */
+static bool lock_calls(struct go_peer *peer, bool surely, int *rc) {
+    bool cancelled = false;
+    while ((*rc = comutex_lock(&peer->calls, RT_FOREVER)) != 0 && surely) {
+        rt_cancel_clear();
+        cancelled = true;
     }
-    bool waits = call->patience == GO_PEER_UNTIL_CANCELLED;
-    return go_plugin_call(peer->plugin, peer->p_index, waits ? RT_FOREVER : peer->seat_wait_ns, fn,
-                          call);
+    return cancelled;
 }
 
-int go_peer_call(struct go_peer *peer, rt_fn fn, struct go_peer_call *call) {
-    int rc = comutex_lock(&peer->calls, RT_FOREVER);
+int go_peer_call(struct go_peer *peer, struct go_peer_call *call) {
+    int rc;
+    const bool surely = call->patience == GO_PEER_SURELY;
+    const bool cancelled = lock_calls(peer, surely, &rc);
     if (rc != 0)
         return rc;
     call->peer = peer;
     call->full = 0;
-    rc = peer->announced ? call_seated(peer, fn, call) : -ECANCELED;
+    rc = peer->announced || surely ? call_seated(peer, call) : -ECANCELED;
     if (rc == 0) {
         uint64_t *cells = stats_cells(peer->p_index);
         stats_bump(cells, peer->plugin->stats.slots[GO_STAT_BODY_BYTES_TO_GO], call->size);
         take_counts(peer);
     }
     comutex_unlock(&peer->calls);
+    if (cancelled)
+        rt_cancel(rt_self());
     return rc;
 }
 
@@ -501,7 +481,7 @@ int go_peer_find(const void *address, bool is_upstream, struct go_peer_visit *vi
         visit->lent = NULL;
     }
     if (!visit->lent) {
-        stat_inc(go_stats.stale_handles, STATS_SHARD_FOREIGN);
+        go_stats_count(GO_STALE_HANDLES, 1);
         return GO_FILTER_IS_GONE;
     }
     visit->peer = handle_lease(&ext_handles, visit->lent->handle, go_peer_key);
@@ -519,46 +499,6 @@ int go_peer_leave(struct go_peer_visit *visit, int code) {
     }
     loan_let_go(&go_lent_peers, visit->loan);
     if (code == GO_FILTER_IS_DESTROYED)
-        stat_inc(go_stats.stale_calls, STATS_SHARD_FOREIGN);
+        go_stats_count(GO_STALE_CALLS, 1);
     return code;
-}
-
-int go_peer_write_locked(struct go_peer *peer, struct span bytes, bool end) {
-    if (peer->closed)
-        return GO_FILTER_IS_DESTROYED;
-    if (peer->broken)
-        return GO_INTERNAL_FAILURE;
-    if (bytes.len > GO_PEER_QUEUE_MAX || peer->queued > GO_PEER_QUEUE_MAX - bytes.len) {
-        stat_inc(go_peer_stats.overflows, STATS_SHARD_FOREIGN);
-        LOG(log_golang, LOG_WARN,
-            "a plugin wrote %d MiB that the other side does not take: the connection is broken off",
-            GO_PEER_QUEUE_MAX >> 20);
-        return break_off_locked(peer);
-    }
-    struct go_command *command = malloc(sizeof *command + bytes.len);
-    if (!command)
-        return break_off_locked(peer);
-    *command = (struct go_command){.end = end, .len = bytes.len};
-    if (bytes.len)
-        memcpy(command->bytes, bytes.ptr, bytes.len);
-    peer->counts.body_bytes_from_go += bytes.len;
-    push_locked(peer, command);
-    if (peer->queued > GO_PEER_QUEUE_HIGH)
-        note_full(peer->handle);
-    return GO_OK;
-}
-
-int go_peer_close_locked(struct go_peer *peer, int type) {
-    if (peer->closed)
-        return GO_FILTER_IS_DESTROYED;
-    struct go_command *command = malloc(sizeof *command);
-    if (!command)
-        return break_off_locked(peer);
-    *command = (struct go_command){.is_close = true, .close_type = GO_CLOSE_NO_FLUSH};
-    if (type >= GO_CLOSE_FLUSH && type <= GO_CLOSE_RESET)
-        command->close_type = (enum go_close_type)type;
-    push_locked(peer, command);
-    if (command->close_type != GO_CLOSE_FLUSH && command->close_type != GO_CLOSE_FLUSH_AND_DELAY)
-        hurry_locked(peer);
-    return GO_OK;
 }

@@ -67,12 +67,17 @@ struct go_peer_itab {
     void (*close)(void *owner, enum go_close_type type);
     /* Nothing is waited for any more by a write: NO_FLUSH and harder are waiting behind it. */
     void (*hurry)(void *owner);
-    /* Calls the library's OnEvent: of struct go_peer_call. */
-    rt_fn tell_event;
+    /* Nobody is there any more who could be told anything, or could write: remote_peer.h. A scheduler callback. The owner
+     * sees to it that go_peer_end follows, or goes on without the plugin. */
+    void (*lost)(void *owner);
+    /* Behind it: what of that needs a coroutine, the peer's own. May be NULL. Parks. */
+    void (*settle)(void *owner);
 };
 
 struct go_command;
+struct go_far_peer;
 struct go_waiter;
+struct remote_peer;
 
 struct go_peer {
     pthread_mutex_t lock;
@@ -89,6 +94,7 @@ struct go_peer {
     struct filter_state *state; /* of the client's connection; NULL: none */
     struct go_counts counts;    /* that the P has not taken yet */
     /* Constant once it is lent. */
+    struct go_far_peer *far;  /* in a host process: the connection is in the proxy (host_peer.h) */
     struct go_plugin *plugin; /* of an upstream: whose callback asked for it, if it was one */
     int64_t seat_wait_ns;
     struct loan loan;
@@ -97,6 +103,7 @@ struct go_peer {
     unsigned p_index;
     struct rt_post post, hard_post;
     /* The P's. */
+    struct remote_peer *remote; /* the library is in a host process (remote_peer.h) */
     const struct go_peer_itab *itab;
     void *owner;       /* NULL: it has ended */
     struct g *g;       /* "go peer"; NULL before and after */
@@ -105,6 +112,7 @@ struct go_peer {
     bool known;        /* Go has its address */
     bool announced;    /* and has it in its map */
     bool ended, reset; /* reset: it was told to close since it is broken */
+    bool lost, settled;
     int64_t end_event;
     struct comutex calls;         /* into Go */
     struct doing_labels listener; /* a copy: its configuration may end before */
@@ -128,6 +136,9 @@ void go_peer_drop(struct go_peer *peer);
  * announced, Go is told by the peer's own coroutine, which then ends it. Never parks. */
 void go_peer_end(struct go_peer *peer, int64_t event);
 
+/* Its host process is gone. On the P; the owner may have ended when it returns. Never parks. */
+void go_peer_lose(struct go_peer *peer);
+
 /* What Go has queued is written, as far as that goes until deadline_ns. Parks. */
 void go_peer_flush(struct go_peer *peer, int64_t deadline_ns);
 /* A write that is going on is broken off. Parks until it is, whoever cancels. */
@@ -142,8 +153,20 @@ enum go_peer_patience {
     GO_PEER_SURELY, /* it is made whoever cancels */
 };
 
-/* A call into Go, made by the fn of go_plugin_call. */
+enum go_peer_call_kind {
+    GO_CALL_CONNECTION,
+    GO_CALL_DATA,
+    GO_CALL_WRITE,
+    GO_CALL_EVENT,
+    GO_CALL_READY,
+    GO_CALL_FAILURE,
+    GO_CALL_UPSTREAM_DATA,
+    GO_CALL_UPSTREAM_EVENT,
+};
+
+/* A call into Go. */
 struct go_peer_call {
+    enum go_peer_call_kind kind;
     struct go_peer *peer;
     enum go_peer_patience patience;
     const uint64_t *slices; /* pairs of address and length */
@@ -152,18 +175,17 @@ struct go_peer_call {
     bool end;
     int64_t number;   /* an event, a reason */
     uint64_t conn_id; /* of an upstream */
-    struct span plugin_name;
     uint64_t config_id;
     uint64_t status; /* what it returned */
     uint64_t full;   /* handle of a peer that it wrote too much to; 0: none */
 };
-/* Of a peer that is announced. 0; -ECANCELED, -ETIMEDOUT: it was not made. Parks. */
-MUST_CHECK int go_peer_call(struct go_peer *peer, rt_fn fn, struct go_peer_call *call);
-/* As fn begins, and as it ends: what the plugin asks for meanwhile is known to come of this call. */
-void go_peer_call_begins(struct go_peer_call *call);
-void go_peer_call_ends(void);
+/* Of a peer that is announced, or with GO_PEER_SURELY. 0; -ECANCELED, -ETIMEDOUT: it was not made; -EPIPE: there is no
+ * host process to make it in, or that ended over it. Parks. */
+MUST_CHECK int go_peer_call(struct go_peer *peer, struct go_peer_call *call);
 /* Waits until what the call filled has room again. 0 or -ECANCELED. Parks. */
 MUST_CHECK int go_peer_wait_for_room(const struct go_peer_call *call);
+/* Makes it, here and now: the library's function. On a thread stack, or in a host process. */
+void go_peer_call_make(struct go_peer_call *call);
 
 static inline bool go_peer_half_closes(struct go_peer *peer) {
     pthread_mutex_lock(&peer->lock);
@@ -187,9 +209,26 @@ int go_peer_leave(struct go_peer_visit *visit, int code);
 /* Copies it to the queue. GO_OK, GO_FILTER_IS_DESTROYED or GO_INTERNAL_FAILURE. */
 MUST_CHECK int go_peer_write_locked(struct go_peer *peer, struct span bytes, bool end);
 MUST_CHECK int go_peer_close_locked(struct go_peer *peer, int type);
+/* GO_OK or GO_FILTER_IS_DESTROYED. */
+MUST_CHECK int go_peer_half_close_locked(struct go_peer *peer, bool enable);
 /* Whose call is going on on this thread, borrowed until that returns; NULL: none. Only what
  * is constant of it may be looked at. */
 const struct go_peer *go_peer_here(void);
+
+/* Of the call that is going on on this thread: it wrote more to this peer than that takes at once. */
+void go_peer_note_full(uint64_t handle);
+
+/* ---- for what a host process writes, in parts ---- */
+
+/* Room for that much, owned by the caller, and counted as queued from now on; NULL: it is too much, or memory is short, and
+ * the connection is broken off. */
+MUST_CHECK struct go_command *go_peer_begin_write_locked(struct go_peer *peer, size_t len);
+char *go_peer_write_room(struct go_command *command);
+/* It is queued: transferred. */
+void go_peer_end_write_locked(struct go_peer *peer, struct go_command *command, bool end);
+/* It is not: freed. NULL is none. */
+void go_peer_forget_write(struct go_command *command);
+extern const char go_peer_key[]; /* of its handle */
 
 /* Idempotent; before the first configuration. Any thread. 0 or -ENOMEM. */
 MUST_CHECK int go_peers_init(void);
@@ -199,5 +238,7 @@ struct go_peer_stats {
     struct statistic *overflows;                        /* golang.network.write_overflow */
     struct statistic *upstream_total, *upstream_active; /* golang.network.upstream_cx_* */
     struct statistic *upstream_failed;
+    /* Connections of clients whose host process was lost: closed, and those that went on without the plugin. */
+    struct statistic *lost_closed, *lost_open; /* golang.network.host_lost_* */
 };
 extern struct go_peer_stats go_peer_stats;

@@ -41,6 +41,8 @@ static int configure(struct ext_host *host, const struct remote_note *note, int6
     } else {
         if (note->kind == REMOTE_NOTE_CLUSTER)
             request.kind = EXT_HOST_GO_NEW_CLUSTER;
+        if (note->kind == REMOTE_NOTE_NETWORK)
+            request.kind = EXT_HOST_GO_NEW_NETWORK;
         request.numbers[0] = note->kind == REMOTE_NOTE_ROUTE;
         request.numbers[1] = note->id;
         request.texts[1] = span_make(note->bytes, note->len);

@@ -43,42 +43,6 @@ struct go_upstream {
     enum go_close_type close_type;
 };
 
-/* ---- calls, on a thread stack ---- */
-
-static const struct go_network_functions *functions_of(const struct go_peer_call *call) {
-    return &call->peer->plugin->library->fn.network;
-}
-
-static void call_ready(void *arg) {
-    struct go_peer_call *call = arg;
-    go_peer_call_begins(call);
-    functions_of(call)->on_upstream_ready(call->peer->lent, call->conn_id);
-    go_peer_call_ends();
-}
-
-static void call_failure(void *arg) {
-    struct go_peer_call *call = arg;
-    go_peer_call_begins(call);
-    functions_of(call)->on_upstream_failure(call->peer->lent, call->number, call->conn_id);
-    go_peer_call_ends();
-}
-
-static void call_data(void *arg) {
-    struct go_peer_call *call = arg;
-    go_peer_call_begins(call);
-    functions_of(call)->on_upstream_data(call->peer->lent, call->size,
-                                         (uint64_t)(uintptr_t)call->slices, call->slice_count,
-                                         call->end);
-    go_peer_call_ends();
-}
-
-static void call_event(void *arg) {
-    struct go_peer_call *call = arg;
-    go_peer_call_begins(call);
-    functions_of(call)->on_upstream_event(call->peer->lent, call->number);
-    go_peer_call_ends();
-}
-
 /* ---- what Go asks for ---- */
 
 static void stop_reading(struct go_upstream *up) {
@@ -116,8 +80,16 @@ static void do_hurry(void *owner) {
     up->writer.stall_ns = 0;
 }
 
+/* Whom the connection was for is gone. */
+static void do_lost(void *owner) {
+    struct go_upstream *up = owner;
+    up->close_type = GO_CLOSE_RESET;
+    up->closing = true;
+    stop_reading(up);
+}
+
 static const struct go_peer_itab peer_itab = {
-    .write = do_write, .close = do_close, .hurry = do_hurry, .tell_event = call_event};
+    .write = do_write, .close = do_close, .hurry = do_hurry, .lost = do_lost};
 
 /* A scheduler callback, while the reader is busy with Go. */
 static void on_event(struct socket *socket, unsigned events) {
@@ -133,12 +105,13 @@ static void on_event(struct socket *socket, unsigned events) {
 /* 0, or the reader is to end. */
 static int tell_data(struct go_upstream *up, struct span bytes, bool end) {
     const uint64_t slice[2] = {(uint64_t)(uintptr_t)bytes.ptr, bytes.len};
-    struct go_peer_call call = {.patience = GO_PEER_UNTIL_CANCELLED,
+    struct go_peer_call call = {.kind = GO_CALL_UPSTREAM_DATA,
+                                .patience = GO_PEER_UNTIL_CANCELLED,
                                 .slices = slice,
                                 .slice_count = bytes.len ? 1 : 0,
                                 .size = bytes.len,
                                 .end = end};
-    int rc = go_peer_call(up->peer, call_data, &call);
+    int rc = go_peer_call(up->peer, &call);
     return rc != 0 ? rc : go_peer_wait_for_room(&call);
 }
 
@@ -227,10 +200,24 @@ static int start_peer(struct go_upstream *up) {
     return rc;
 }
 
+static void fail(struct go_upstream *up, int rc) {
+    struct go_peer *peer = up->peer;
+    struct go_peer_call call = {.kind = GO_CALL_FAILURE,
+                                .patience = GO_PEER_SURELY,
+                                .number = failure_of(up, rc),
+                                .conn_id = up->conn_id};
+    stat_inc(go_peer_stats.upstream_failed, peer->p_index);
+    (void)!go_peer_call(peer, &call); /* whoever is gone needs not know */
+    labels_describe_by(NULL);         /* that is the peer's */
+    go_peer_drop(peer);
+    free(up);
+}
+
 static void run(void *arg) {
     struct go_upstream *up = arg;
     struct go_peer *peer = up->peer;
-    struct go_peer_call call = {.peer = peer, .patience = GO_PEER_SURELY, .conn_id = up->conn_id};
+    struct go_peer_call call = {
+        .kind = GO_CALL_READY, .patience = GO_PEER_SURELY, .conn_id = up->conn_id};
     unsigned shard = peer->p_index;
     up->g = rt_self();
     stat_inc(go_peer_stats.upstream_total, shard);
@@ -238,19 +225,14 @@ static void run(void *arg) {
     if (rc == 0)
         rc = start_peer(up);
     if (rc != 0) {
-        stat_inc(go_peer_stats.upstream_failed, shard);
-        call.number = failure_of(up, rc);
-        go_plugin_call_surely(peer->plugin, shard, call_failure, &call);
-        labels_describe_by(NULL); /* that is the peer's */
-        go_peer_drop(peer);
-        free(up);
+        fail(up, rc);
         return;
     }
     stat_inc(go_peer_stats.upstream_active, shard);
     peer->announced = true;
     /* Nothing is announced to be ended before: Go's first word comes of this call. */
-    (void)!go_peer_call(peer, call_ready, &call);
-    int64_t event = read_all(up);
+    up->closing |= go_peer_call(peer, &call) != 0; /* whom it was for is gone */
+    int64_t event = up->closing ? GO_PEER_LOCAL_CLOSE : read_all(up);
     rt_cancel_clear();
     go_peer_stop_writing(peer);
     rt_cancel_clear();
@@ -268,8 +250,7 @@ static void begin(struct rt_post *post) {
     if (go_with(&options, run, up) == 0)
         return;
     LOG(log_golang, LOG_ERROR, "no memory for a connection that a plugin asked for");
-    go_peer_drop(up->peer);
-    free(up);
+    go_upstream_forget(up);
 }
 
 /* "1.2.3.4:80" or "[::1]:80". */
@@ -289,35 +270,28 @@ static void parse_address(struct span text, struct address *out) {
         out->len = 0;
 }
 
-/* By whichever callback asks; a goroutine's are nobody's. */
-static struct go_peer *new_peer(struct go_library *library) {
-    static _Atomic unsigned turn; /* a number that guards nothing, so relaxed */
-    const struct go_peer *here = go_peer_here();
-    unsigned p_index =
-        here ? here->p_index
-             : atomic_fetch_add_explicit(&turn, 1, memory_order_relaxed) % rt_p_count();
-    struct go_plugin *plugin =
-        here ? here->plugin : go_plugin_get(library, GO_PLUGIN_NETWORK, SPAN_LIT("(goroutine)"));
-    return plugin ? go_peer_new(plugin, true, p_index, STATS_SHARD_FOREIGN) : NULL;
-}
+/* ---- asked for ---- */
+
+const struct span go_upstream_nobodys = SPAN_INIT("(goroutine)");
 
 /* "Local" is what was dialled, as on Envoy. */
-static void fill_info(struct go_upstream *up, struct span address) {
-    struct go_lent_peer *lent = up->peer->lent;
+void go_upstream_fill_info(struct go_lent_peer *lent, struct span address) {
     struct go_peer_info *dialled = &lent->info[GO_PEER_LOCAL];
+    struct address parsed = {0};
     dialled->len = address.len < sizeof dialled->text ? address.len : sizeof dialled->text;
     if (dialled->len)
         memcpy(dialled->text, address.ptr, dialled->len);
-    if (up->address.len)
-        lent->info[GO_PEER_REMOTE].len =
-            address_text(&up->address, lent->info[GO_PEER_REMOTE].text);
+    parse_address(address, &parsed);
+    if (parsed.len)
+        lent->info[GO_PEER_REMOTE].len = address_text(&parsed, lent->info[GO_PEER_REMOTE].text);
 }
 
-void *go_upstream_connect(struct go_library *library, struct span address, uint64_t conn_id) {
-    struct go_upstream *up = rt_p_count() ? calloc(1, sizeof *up) : NULL;
+struct go_upstream *go_upstream_new(struct go_plugin *plugin, unsigned p_index, unsigned shard,
+                                    struct span address, uint64_t conn_id) {
+    struct go_upstream *up = calloc(1, sizeof *up);
     if (!up)
         return NULL;
-    up->peer = new_peer(library);
+    up->peer = go_peer_new(plugin, true, p_index, shard);
     if (!up->peer) {
         free(up);
         return NULL;
@@ -326,10 +300,41 @@ void *go_upstream_connect(struct go_library *library, struct span address, uint6
     up->post.fn = begin;
     wait_queue_init(&up->changes);
     parse_address(address, &up->address);
-    void *known_by = up->peer->lent;
-    if (known_by)
-        fill_info(up, address);
-    up->peer->known = true;
+    if (up->peer->lent)
+        go_upstream_fill_info(up->peer->lent, address);
+    return up;
+}
+
+struct go_peer *go_upstream_peer(const struct go_upstream *up) {
+    return up->peer;
+}
+
+void go_upstream_begin(struct go_upstream *up) {
     rt_post(up->peer->p_index, &up->post);
+}
+
+void go_upstream_forget(struct go_upstream *up) {
+    go_peer_drop(up->peer);
+    free(up);
+}
+
+/* By whichever callback asks; a goroutine's are nobody's. */
+void *go_upstream_connect(struct go_library *library, struct span address, uint64_t conn_id) {
+    static _Atomic unsigned turn; /* a number that guards nothing, so relaxed */
+    const struct go_peer *here = go_peer_here();
+    if (!rt_p_count())
+        return NULL;
+    unsigned p_index =
+        here ? here->p_index
+             : atomic_fetch_add_explicit(&turn, 1, memory_order_relaxed) % rt_p_count();
+    struct go_plugin *plugin =
+        here ? here->plugin : go_plugin_get(library, GO_PLUGIN_NETWORK, go_upstream_nobodys);
+    struct go_upstream *up =
+        plugin ? go_upstream_new(plugin, p_index, STATS_SHARD_FOREIGN, address, conn_id) : NULL;
+    if (!up)
+        return NULL;
+    void *known_by = up->peer->lent;
+    up->peer->known = true;
+    go_upstream_begin(up);
     return known_by;
 }

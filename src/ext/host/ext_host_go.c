@@ -125,6 +125,19 @@ static uint64_t new_cluster(struct span name, const struct ext_host_message *req
     return go_id;
 }
 
+static uint64_t new_network(struct span name, const struct ext_host_message *request) {
+    const uint64_t far_id = request->numbers[1];
+    struct host_config told;
+    if (!far_id)
+        return go_network_try(library, name, request->texts[1]);
+    if (host_config_find(far_id, &told))
+        return told.go_id;
+    uint64_t go_id = go_network_parse(library, request->texts[1]);
+    if (go_id)
+        keep(far_id, go_id, GO_PLUGIN_NETWORK, name);
+    return go_id;
+}
+
 /* 0: it speaks of what the process was not told of. */
 static uint64_t merge(struct span name, const struct ext_host_message *request) {
     struct host_config parent = {.go_id = request->numbers[0]},
@@ -142,10 +155,11 @@ static uint64_t merge(struct span name, const struct ext_host_message *request) 
     return go_id;
 }
 
+/* A network filter's stays: the SDK has no function that takes it back. */
 static void destroy(const struct host_config *config) {
     if (config->plugin->kind == GO_PLUGIN_HTTP)
         library->fn.destroy_config(config->go_id, 0);
-    else if (library->fn.cluster.destroy_plugin)
+    else if (config->plugin->kind == GO_PLUGIN_CLUSTER && library->fn.cluster.destroy_plugin)
         library->fn.cluster.destroy_plugin(config->go_id);
 }
 
@@ -213,7 +227,7 @@ void ext_host_serve_go(const struct ext_host_message *request, struct ext_host_m
         answer->texts[0] = span_of(text);
         break;
     case EXT_HOST_GO_NEW_NETWORK:
-        answer->numbers[0] = go_network_try(library, name, request->texts[1]);
+        answer->numbers[0] = new_network(name, request);
         break;
     default:
         break;

@@ -37,7 +37,8 @@ enum ext_host_kind {
     EXT_HOST_GO_CREATE,
     /* {0, the proxy's id or 0} what it is called, serialised Any => as EXT_HOST_GO_NEW. Of a cluster specifier. */
     EXT_HOST_GO_NEW_CLUSTER,
-    /* plugin_name, serialised Any => {id}: of a network filter, which is shown a connection that does not exist */
+    /* {0, the proxy's id or 0} plugin_name, serialised Any => {id}: of a network filter. With no id of the proxy's it is shown
+     * a connection that does not exist. */
     EXT_HOST_GO_NEW_NETWORK,
     /* {the proxy's id}: no stream has it, or will have it => {} */
     EXT_HOST_GO_DROP,

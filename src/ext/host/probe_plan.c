@@ -250,9 +250,11 @@ static void walk_specifiers(struct probe_plan *plan, const struct cfg_route_conf
 
 static void walk_network(struct probe_plan *plan, const struct cfg_golang_network *cfg) {
     struct probe_library *library = go_library_of(plan, &cfg->library, &cfg->mark);
-    if (library)
-        (void)add_node(plan, library, PROBE_NETWORK, PROBE_NO_PARENT, cfg->plugin_name,
-                       cfg->has_plugin_config ? &cfg->plugin_config : NULL, &cfg->mark);
+    if (!library)
+        return;
+    note_isolation(library, &cfg->library);
+    (void)add_node(plan, library, PROBE_NETWORK, PROBE_NO_PARENT, cfg->plugin_name,
+                   cfg->has_plugin_config ? &cfg->plugin_config : NULL, &cfg->mark);
 }
 
 static void walk_chain(struct probe_plan *plan, const struct cfg_filter_chain *chain) {

@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "ext/remote/host_cluster.h"
 #include "ext/remote/host_metric.h"
+#include "ext/remote/host_peer.h"
 #include "ext/remote/host_seat.h"
 #include "ext/remote/host_text.h"
 
@@ -59,6 +60,20 @@ static void serve_specify(struct host_seat *seat, struct span record) {
     host_cluster_specify(seat, &specify);
 }
 
+static void serve_peer_bytes(struct span record) {
+    struct remote_peer_bytes bytes;
+    if (remote_read_peer_bytes(record, &bytes) != 0)
+        bad_record();
+    host_peer_bytes(&bytes);
+}
+
+static void serve_peer_call(struct host_seat *seat, struct span record) {
+    struct remote_peer_call call;
+    if (remote_read_peer_call(record, &call) != 0)
+        bad_record();
+    host_peer_call(seat, &call);
+}
+
 static void serve(struct host_seat *seat, const struct remote_record *record) {
     switch (record->kind) {
     case REMOTE_LEND:
@@ -75,6 +90,12 @@ static void serve(struct host_seat *seat, const struct remote_record *record) {
         break;
     case REMOTE_SPECIFY:
         serve_specify(seat, record->payload);
+        break;
+    case REMOTE_PEER_BYTES:
+        serve_peer_bytes(record->payload);
+        break;
+    case REMOTE_PEER_CALL:
+        serve_peer_call(seat, record->payload);
         break;
     default:
         bad_record();

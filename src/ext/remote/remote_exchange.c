@@ -14,8 +14,8 @@
 #include "ext/go/go_side.h"
 #include "ext/go/go_stats.h"
 #include "ext/go/go_value.h"
+#include "ext/remote/remote_state.h"
 #include "proxy/exchange.h"
-#include "proxy/filter_state.h"
 #include "proxy/metadata.h"
 #include "proxy/route.h"
 #include "rt/rt.h"
@@ -240,17 +240,9 @@ static int64_t set_metadata_locked(struct ext_stream *stream, const struct remot
 }
 
 static int64_t set_state_locked(struct ext_stream *stream, const struct remote_ask *ask) {
-    uint64_t type = ask->n & 0xff, span = ask->n >> 8 & 0xff, sharing = ask->n >> 16 & 0xff;
-    if (type > FILTER_STATE_MUTABLE || span > FILTER_STATE_OF_CONNECTION ||
-        sharing > FILTER_STATE_SHARED_UPSTREAM_ONCE)
+    struct filter_state_object object;
+    if (!remote_state_object(ask, &object))
         return -EINVAL;
-    const struct filter_state_object object = {
-        .key = ask->a,
-        .text = ask->b,
-        .type = (enum filter_state_type)type,
-        .span = (enum filter_state_span)span,
-        .sharing = (enum filter_state_sharing)sharing,
-    };
     return ext_stream_set_state_locked(stream, &object);
 }
 

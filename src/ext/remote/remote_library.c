@@ -69,6 +69,8 @@ struct remote_library {
     _Atomic uint64_t reloads, failed_reloads;
     _Atomic unsigned ps_left; /* that have not left yet */
     char last_error[SUPERVISOR_WHY_MAX]; /* the lock's */
+    _Atomic(remote_connect_fn) connect; /* NULL: nobody asks for that */
+    void *connect_arg;                  /* of it; set before */
     struct here here[RT_P_MAX];
 };
 
@@ -177,6 +179,22 @@ static int put_link(struct remote_library *library, const struct generation *wha
     return 0;
 }
 
+/* Without one the answer stays a failure. */
+static void connect_for(void *arg, struct remote_lane *lane, const struct remote_ask *ask,
+                        struct remote_answer *answer, void **memory) {
+    const struct remote_library *library = arg;
+    remote_connect_fn connect = atomic_load_explicit(&library->connect, memory_order_acquire);
+    if (connect)
+        connect(library->connect_arg, lane, ask, answer, memory);
+}
+
+void remote_library_connects(struct remote_library *library, remote_connect_fn connect, void *arg) {
+    if (atomic_load_explicit(&library->connect, memory_order_relaxed))
+        return; /* by an earlier configuration; they come one at a time */
+    library->connect_arg = arg;
+    atomic_store_explicit(&library->connect, connect, memory_order_release); /* connect_for */
+}
+
 static int prepare(void *arg, void *version, struct ext_host *host, uint64_t generation,
                    char *why) {
     struct remote_library *library = arg;
@@ -189,6 +207,7 @@ static int prepare(void *arg, void *version, struct ext_host *host, uint64_t gen
         .library = library->options.id,
         .log = library->options.kind->log,
         .of_coroutines = library->options.kind->of_coroutines,
+        .connect = connect_for,
         .opened = lane_opened,
         .closed = lane_closed,
         .knows_config = knows_config,

@@ -14,6 +14,8 @@
 #include "rt/sync.h"
 
 struct log_component;
+struct remote_answer;
+struct remote_ask;
 struct remote_lane;
 struct remote_library;
 struct remote_note;
@@ -62,6 +64,11 @@ struct remote_config {
 /* A configuration is read. The id; 0: it is refused, with what was said (REMOTE_SAID_MAX). */
 uint64_t remote_library_configure(struct remote_library *library,
                                   const struct remote_config *config, char *said);
+/* Answers REMOTE_CONNECT of its processes from now on, with its arg: remote_connect.h. A scheduler callback. */
+typedef void (*remote_connect_fn)(void *arg, struct remote_lane *lane, const struct remote_ask *ask,
+                                  struct remote_answer *answer, void **memory);
+void remote_library_connects(struct remote_library *library, remote_connect_fn connect,
+                             void *arg BORROWED_BY(program));
 /* The plugin's Merge. With no process up it is done by the next one. The id; 0: memory is short. */
 uint64_t remote_library_merge(struct remote_library *library, struct span name BORROWED_BY(program),
                               uint64_t parent, uint64_t child);

@@ -263,6 +263,18 @@ static uint32_t choose_seat(const struct remote_lane *lane, bool wary) {
     return best;
 }
 
+/* From the other end, where the exchanges of no P are before all others are taken. */
+static uint32_t choose_empty_seat(const struct remote_lane *lane) {
+    const struct remote_link *link = lane->link;
+    uint32_t count = link->options.seats, share = count / link->p_count;
+    for (uint32_t i = 1; i <= count; i++) {
+        uint32_t number = ((lane->p + 1) * share + count - i) % count;
+        if (atomic_load_explicit(&link->seats[number].open, memory_order_relaxed) == 0)
+            return number;
+    }
+    return NONE;
+}
+
 /* ---- parties ---- */
 
 static uint64_t number_of(const struct remote_lane *lane, uint32_t index) {
@@ -307,10 +319,7 @@ static void free_entry(struct remote_lane *lane, struct entry *entry) {
     lane->first_free = (uint32_t)(entry - lane->entries);
 }
 
-int remote_lane_enter(struct remote_lane *lane, struct remote_party *party, bool wary) {
-    uint32_t seat = choose_seat(lane, wary);
-    if (seat == NONE)
-        return -EAGAIN;
+static int enter(struct remote_lane *lane, struct remote_party *party, uint32_t seat) {
     if (lane->first_free == NONE && more_entries(lane) != 0)
         return -ENOMEM;
     uint32_t index = lane->first_free;
@@ -325,6 +334,20 @@ int remote_lane_enter(struct remote_lane *lane, struct remote_party *party, bool
     party->number = number_of(lane, index);
     count_streams(lane, 1);
     return 0;
+}
+
+int remote_lane_enter(struct remote_lane *lane, struct remote_party *party, bool wary) {
+    uint32_t seat = choose_seat(lane, wary);
+    return seat == NONE ? -EAGAIN : enter(lane, party, seat);
+}
+
+int remote_lane_enter_alone(struct remote_lane *lane, struct remote_party *party) {
+    uint32_t seat = choose_empty_seat(lane);
+    return seat == NONE ? -EAGAIN : enter(lane, party, seat);
+}
+
+int remote_lane_enter_unseated(struct remote_lane *lane, struct remote_party *party) {
+    return enter(lane, party, NONE);
 }
 
 void remote_lane_leave(struct remote_party *party) {
@@ -490,6 +513,11 @@ int remote_lane_send(struct remote_party *party, enum remote_kind kind, struct s
 
 /* ---- what the host says ---- */
 
+struct remote_party *remote_lane_find(const struct remote_lane *lane, uint64_t number) {
+    const struct entry *entry = find(lane, number);
+    return entry ? entry->party : NULL;
+}
+
 bool remote_lane_returned(struct remote_party *party) {
     if (entry_of(party)->open == 0)
         return false;
@@ -545,6 +573,13 @@ static void answer_of(struct remote_lane *lane, const struct remote_ask *ask, si
     *memory = NULL;
     if (ask->question == REMOTE_DEFINE_METRIC || ask->question == REMOTE_ASK_METRIC) {
         remote_metrics_answer(&lane->link->metrics, ask, answer);
+        return;
+    }
+    if (ask->question == REMOTE_CONNECT) {
+        const struct remote_link_options *options = &lane->link->options;
+        answer->code = GO_INTERNAL_FAILURE;
+        if (options->connect)
+            options->connect(options->arg, lane, ask, answer, memory);
         return;
     }
     const struct entry *entry = find(lane, ask->subject);
@@ -613,6 +648,10 @@ int remote_lane_hear(struct remote_lane *lane, uint32_t kind, struct span record
         return text(lane, record);
     case REMOTE_RETURN:
     case REMOTE_WANT:
+    case REMOTE_PEER_RETURNED:
+    case REMOTE_PEER_WRITE:
+    case REMOTE_PEER_CLOSE:
+    case REMOTE_PEER_HALF_CLOSE:
         return record_of(lane, (enum remote_kind)kind, record);
     case REMOTE_NAMED:
         return named(lane, record);

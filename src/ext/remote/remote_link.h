@@ -38,6 +38,9 @@ struct remote_link_options {
     /* Its seats are Ps of a host that runs coroutines, and wait for nothing: a party has its own P's seat, and one is stuck
      * that reads nothing for callback_timeout_ns while calls are open. Else a seat is a thread that a call holds. */
     bool of_coroutines;
+    /* Answers REMOTE_CONNECT; NULL: nobody asks for that. */
+    void (*connect)(void *arg, struct remote_lane *lane, const struct remote_ask *ask,
+                    struct remote_answer *answer, void **memory);
     /* On each P, as a scheduler callback: from now on the lane may be used; it is no more. */
     void (*opened)(void *arg, unsigned p, struct remote_lane *lane);
     void (*closed)(void *arg, unsigned p, struct remote_lane *lane);
@@ -71,6 +74,10 @@ uint64_t remote_link_streams(const struct remote_link *link);
 
 /* A number and a seat for one that has none. 0; -EAGAIN: all seats are blocked; -ENOMEM. */
 MUST_CHECK int remote_lane_enter(struct remote_lane *lane, struct remote_party *party, bool wary);
+/* The same in a seat that has no call now: -EAGAIN: there is none. */
+MUST_CHECK int remote_lane_enter_alone(struct remote_lane *lane, struct remote_party *party);
+/* A number without a seat, for one that sends nothing itself. 0 or -ENOMEM. */
+MUST_CHECK int remote_lane_enter_unseated(struct remote_lane *lane, struct remote_party *party);
 /* The host has been told of its end, or is not to be. */
 void remote_lane_leave(struct remote_party *party);
 /* Does its seat take calls, as far as is known? */
@@ -87,5 +94,7 @@ MUST_CHECK int remote_lane_send(struct remote_party *party, enum remote_kind kin
 MUST_CHECK bool remote_lane_returned(struct remote_party *party);
 /* The message that was just sent makes two calls: it is answered twice. */
 void remote_lane_expect_another(struct remote_party *party);
+/* The party that the host speaks of; NULL: it is over, or there never was one. */
+struct remote_party *remote_lane_find(const struct remote_lane *lane, uint64_t number);
 /* Empty: for one message of who does not park in between. */
 struct remote_out *remote_lane_scratch(struct remote_lane *lane);

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "ext/ext_stream.h"
 #include "ext/go/go_abi.h"
+#include "ext/remote/remote_wire.h"
 
 /* ---- writing ---- */
 
@@ -19,47 +20,8 @@ void remote_out_fini(struct remote_out *out) {
     *out = (struct remote_out){0};
 }
 
-static void grow(struct remote_out *out, size_t more) {
-    size_t room = out->room ? out->room : 1024;
-    while (room - out->len < more)
-        room *= 2;
-    char *data = realloc(out->data, room);
-    if (!data) {
-        out->failed = true;
-        return;
-    }
-    out->data = data;
-    out->room = room;
-}
-
-static void put(struct remote_out *out, const void *bytes, size_t len) {
-    if (out->room - out->len < len)
-        grow(out, len);
-    if (out->failed || len == 0)
-        return;
-    memcpy(out->data + out->len, bytes, len);
-    out->len += len;
-}
-
 void remote_out_put(struct remote_out *out, struct span bytes) {
     put(out, bytes.ptr, bytes.len);
-}
-
-static void put_8(struct remote_out *out, uint8_t value) {
-    put(out, &value, sizeof value);
-}
-static void put_32(struct remote_out *out, uint32_t value) {
-    put(out, &value, sizeof value);
-}
-static void put_64(struct remote_out *out, uint64_t value) {
-    put(out, &value, sizeof value);
-}
-
-/* What borders of ours cannot have is refused before (EXT_BUFFER_BYTES_MAX, EXT_EDIT_BYTES_MAX). */
-static void put_text(struct remote_out *out, struct span text) {
-    ASSERT(text.len <= UINT32_MAX);
-    put_32(out, (uint32_t)text.len);
-    put(out, text.ptr, text.len);
 }
 
 enum { NO_MAP = UINT32_MAX };
@@ -77,59 +39,6 @@ static void put_map(struct remote_out *out, const struct ext_view *view) {
 }
 
 /* ---- reading ---- */
-
-static const void *take(struct remote_in *in, size_t len) {
-    const char *at = in->at;
-    if (len > in->left) {
-        in->bad = true;
-        return NULL;
-    }
-    in->at += len;
-    in->left -= len;
-    return at;
-}
-
-static uint8_t take_8(struct remote_in *in) {
-    uint8_t value = 0;
-    const void *at = take(in, sizeof value);
-    if (at)
-        memcpy(&value, at, sizeof value);
-    return value;
-}
-static uint32_t take_32(struct remote_in *in) {
-    uint32_t value = 0;
-    const void *at = take(in, sizeof value);
-    if (at)
-        memcpy(&value, at, sizeof value);
-    return value;
-}
-static uint64_t take_64(struct remote_in *in) {
-    uint64_t value = 0;
-    const void *at = take(in, sizeof value);
-    if (at)
-        memcpy(&value, at, sizeof value);
-    return value;
-}
-
-static struct span take_text(struct remote_in *in) {
-    uint32_t len = take_32(in);
-    const char *at = take(in, len);
-    return at ? span_make(at, len) : span_make("", 0);
-}
-
-/* Up to and with max. */
-static uint8_t take_enum(struct remote_in *in, uint8_t min, uint8_t max) {
-    uint8_t value = take_8(in);
-    if (value < min || value > max) {
-        in->bad = true;
-        return min;
-    }
-    return value;
-}
-
-static bool take_bool(struct remote_in *in) {
-    return take_enum(in, 0, 1) != 0;
-}
 
 static uint8_t take_direction(struct remote_in *in) {
     return take_enum(in, EXT_REQUEST, EXT_RESPONSE);
@@ -163,15 +72,6 @@ static void take_map(struct remote_in *in, struct entries *room, struct ext_view
     view->count = count;
     room->at += count;
     room->left -= count;
-}
-
-static struct remote_in reading(struct span record) {
-    return (struct remote_in){.at = record.ptr, .left = record.len};
-}
-
-/* All of it was used, and made sense. */
-static int done(const struct remote_in *in) {
-    return in->bad || in->left ? -EPROTO : 0;
 }
 
 /* ---- to the host ---- */

@@ -38,6 +38,8 @@ enum remote_kind {
     REMOTE_GIVE,
     REMOTE_CANCEL,
     REMOTE_SPECIFY,
+    REMOTE_PEER_BYTES, /* of connections: remote_peer_message.h */
+    REMOTE_PEER_CALL,
     /* From the host, on a P's ring. */
     REMOTE_RESULT = 16,
     REMOTE_LOGGED,
@@ -47,12 +49,16 @@ enum remote_kind {
     REMOTE_RETURN, /* remote_call.h, as the next one */
     REMOTE_WANT,
     REMOTE_NAMED,
+    REMOTE_PEER_RETURNED, /* remote_peer_message.h, as the next ones */
+    REMOTE_PEER_WRITE,
+    REMOTE_PEER_CLOSE,
+    REMOTE_PEER_HALF_CLOSE,
 };
 
 /* Is it one that the host answers when it has returned? The last LOG twice. */
 static inline bool remote_kind_is_call(enum remote_kind kind) {
     return kind == REMOTE_LEND || kind == REMOTE_LOG || kind == REMOTE_END ||
-           kind == REMOTE_SPECIFY || kind == REMOTE_CALL;
+           kind == REMOTE_SPECIFY || kind == REMOTE_CALL || kind == REMOTE_PEER_CALL;
 }
 
 /* ---- writing and reading ---- */
@@ -269,6 +275,8 @@ enum remote_question {
     REMOTE_ASK_BUFFER, /* n: the proxy's handle, m: offset => bytes, as many as an answer has room for */
     REMOTE_DEFINE_METRIC, /* subject: a configuration. n: enum stat_kind, a: name => number: its id */
     REMOTE_ASK_METRIC,    /* subject: a configuration. n: id => number */
+    REMOTE_CONNECT, /* subject: the connection whose callback asks, or 0; n: the SDK's id, a: address => number: the
+                     * connection's, text: the handle of its go_peer, 8 bytes */
     REMOTE_QUESTIONS
 };
 struct remote_ask {

@@ -15,6 +15,7 @@ enum remote_note_kind {
     REMOTE_NOTE_FILTER,
     REMOTE_NOTE_ROUTE,
     REMOTE_NOTE_CLUSTER, /* of a cluster specifier */
+    REMOTE_NOTE_NETWORK, /* of a network filter */
     REMOTE_NOTE_MERGE,   /* two of a filter's */
 };
 

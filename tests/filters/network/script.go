@@ -10,6 +10,7 @@ import (
 	"github.com/envoyproxy/envoy/contrib/golang/common/go/api"
 	"github.com/envoyproxy/envoy/contrib/golang/filters/network/source/go/pkg/network"
 
+	"sluice.dev/tests/filters/internal/fatal"
 	"sluice.dev/tests/filters/internal/probe"
 )
 
@@ -39,6 +40,7 @@ import (
 //	hold              the filter is never collected
 //	wait SIGNAL       the callback returns once somebody signals
 //	stop, pass        what OnData returns
+//	die HOW           the end of the process
 type script struct {
 	config  config
 	cb      api.ConnectionCallback
@@ -144,6 +146,8 @@ func (s *script) do(name, argument string) {
 		hold(s)
 	case "wait":
 		probe.Wait(argument)
+	case "die":
+		fatal.Die(argument)
 	}
 }
 

@@ -121,7 +121,7 @@ static void fake_send(uint32_t seat, enum remote_kind kind) {
 }
 
 /* A stream of its own, strict about late calls. */
-static struct remote_stream fake_stream(uint32_t seat) {
+static inline struct remote_stream fake_stream(uint32_t seat) {
     return (struct remote_stream){.number = remote_number(0, (uint32_t)++fake_proxy.last_stream, 1),
                                   .config_id = FAKE_CONFIG,
                                   .worker_id = seat};
@@ -154,12 +154,13 @@ static void fake_lend_it(const struct remote_lend *lend) {
     fake_send(lend->stream.worker_id, REMOTE_LEND);
 }
 
-static void fake_lend_headers(const struct remote_stream *stream, uint8_t direction, bool end) {
+static inline void fake_lend_headers(const struct remote_stream *stream, uint8_t direction,
+                                     bool end) {
     struct remote_lend lend = fake_lend(stream, direction, EXT_HEADERS, end);
     fake_lend_it(&lend);
 }
 
-static void fake_log(const struct remote_stream *stream, enum go_log_type type) {
+static inline void fake_log(const struct remote_stream *stream, enum go_log_type type) {
     struct remote_log log = {
         .stream = *stream, .type = (uint8_t)type, .complete = type == GO_LOG_END};
     log.maps[0][0] = log.maps[1][0] = fake_view;
@@ -168,7 +169,7 @@ static void fake_log(const struct remote_stream *stream, enum go_log_type type) 
 }
 
 /* The last one, and OnDestroy. */
-static void fake_log_and_end(const struct remote_stream *stream, enum go_destroy_reason reason) {
+static inline void fake_log_and_end(const struct remote_stream *stream, enum go_destroy_reason reason) {
     struct remote_log log = {.stream = *stream,
                              .type = GO_LOG_END,
                              .complete = true,
@@ -234,7 +235,7 @@ static void fake_hear_end(const struct remote_stream *stream) {
     CHECK(result.number == stream->number && result.returned && !result.decided);
 }
 
-static void fake_end(const struct remote_stream *stream, enum go_destroy_reason reason) {
+static inline void fake_end(const struct remote_stream *stream, enum go_destroy_reason reason) {
     remote_put_end(&fake_proxy.out, &(struct remote_end){stream->number, (uint8_t)reason});
     fake_send(stream->worker_id, REMOTE_END);
     fake_hear_end(stream);
@@ -345,7 +346,7 @@ static void fake_answer_ask(struct span record, bool says) {
 }
 
 /* The next record, as a line. Questions are answered. */
-static const char *fake_hear(void) {
+static inline const char *fake_hear(void) {
     fake_next_record();
     struct span record = fake_proxy.record.payload;
     struct remote_metric metric;

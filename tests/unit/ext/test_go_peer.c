@@ -49,14 +49,12 @@ static void on_hurry(void *owner) {
     c->hurries++;
 }
 
-static void on_event(void *arg) {
-    const struct go_peer_call *call = arg;
-    CHECK(call->number == GO_PEER_REMOTE_CLOSE);
+static void on_event(void *w, int64_t event) {
+    CHECK(event == GO_PEER_REMOTE_CLOSE);
     connection.events++;
 }
 
-static const struct go_peer_itab itab = {
-    .write = on_write, .close = on_close, .hurry = on_hurry, .tell_event = on_event};
+static const struct go_peer_itab itab = {.write = on_write, .close = on_close, .hurry = on_hurry};
 
 static struct go_plugin *plugin;
 
@@ -166,14 +164,12 @@ static void a_close_without_flush_does_not_wait_for_room(void **state) {
 
 /* A callback that writes more than the other side takes at a time. */
 static void *to_fill;
-static void writes_much(void *arg) {
+static uint64_t writes_much(void *w, uint64_t size, uint64_t slices, int64_t count, int64_t end) {
     static char bytes[GO_PEER_QUEUE_HIGH];
-    go_peer_call_begins(arg);
     for (int i = 0; i < 2; i++)
         CHECK(envoyGoFilterDownstreamWrite(to_fill, bytes, sizeof bytes, 0) == GO_OK);
     CHECK(go_peer_here()->p_index == 0);
-    go_peer_call_ends();
-    CHECK(!go_peer_here());
+    return GO_NETWORK_CONTINUE;
 }
 
 static bool has_waited;
@@ -183,10 +179,12 @@ static void reads_on(void *arg) {
 }
 
 static void room_story(void *arg) {
-    struct go_peer_call call = {0};
+    struct go_peer_call call = {.kind = GO_CALL_DATA};
     to_fill = begin();
     connection.blocks = true;
-    CHECK(go_peer_call(connection.peer, writes_much, &call) == 0);
+    fake_go.library.fn.network.on_data = writes_much;
+    CHECK(go_peer_call(connection.peer, &call) == 0);
+    CHECK(!go_peer_here());
     CHECK(call.full == connection.peer->handle);
     CHECK(go_here("reader", reads_on, &call) == 0);
     while (!connection.writer)
@@ -236,22 +234,20 @@ static void too_much_is_broken_off_once(void **state) {
 
 static sem_t callback_returns;
 
-static void callback_that_blocks(void *arg) {
-    struct go_peer_call *call = arg;
-    go_peer_call_begins(call);
-    CHECK(go_peer_here() == call->peer);
-    CHECK(say(call->peer->lent, "written", 0) == GO_OK);
+static uint64_t callback_that_blocks(void *w, uint64_t size, uint64_t slices, int64_t count,
+                                     int64_t end) {
+    CHECK(go_peer_here()->lent == w);
+    CHECK(say(w, "written", 0) == GO_OK);
     while (sem_wait(&callback_returns) != 0) {
     }
-    go_peer_call_ends();
-    CHECK(!go_peer_here());
+    return GO_NETWORK_CONTINUE;
 }
 
 static _Atomic bool first_is_over;
 
 static void calls_on_the_first(void *arg) {
-    struct go_peer_call call = {.size = 11};
-    CHECK(go_peer_call(arg, callback_that_blocks, &call) == 0);
+    struct go_peer_call call = {.kind = GO_CALL_DATA, .size = 11};
+    CHECK(go_peer_call(arg, &call) == 0);
     first_is_over = true;
 }
 
@@ -264,6 +260,7 @@ static uint64_t counted(enum go_plugin_stat stat) {
 static void seat_story(void *arg) {
     const uint64_t crossings = counted(GO_STAT_CROSSINGS);
     CHECK(sem_init(&callback_returns, 0, 0) == 0);
+    fake_go.library.fn.network.on_data = callback_that_blocks;
     void *of_first = begin();
     struct go_peer *first = connection.peer;
     CHECK(go_here("call", calls_on_the_first, first) == 0);
@@ -272,12 +269,12 @@ static void seat_story(void *arg) {
     CHECK(second && second->lent && go_peer_start(second, &itab, &connection) == 0);
     second->known = second->announced = true;
     second->seat_wait_ns = NS_PER_MS;
-    struct go_peer_call call = {.size = 5};
-    CHECK(go_peer_call(second, callback_that_blocks, &call) == -ETIMEDOUT);
+    struct go_peer_call call = {.kind = GO_CALL_DATA, .size = 5};
+    CHECK(go_peer_call(second, &call) == -ETIMEDOUT);
     CHECK(stat_value(fake_go.library.stats.seat_timeouts) == 1);
     call.patience = GO_PEER_UNTIL_CANCELLED;
     rt_cancel(rt_self());
-    CHECK(go_peer_call(second, callback_that_blocks, &call) == -ECANCELED);
+    CHECK(go_peer_call(second, &call) == -ECANCELED);
     rt_cancel_clear();
 
     void *of_second = second->lent;
@@ -346,8 +343,8 @@ static void trap_a_malformed_address_has_a_name_and_fails(void **state) {
 
 static int init(void **state) {
     fake_go_init();
-    fake_go.library.fn.network = (struct go_network_functions){.on_upstream_failure = on_failure,
-                                                               .on_upstream_ready = ready};
+    fake_go.library.fn.network = (struct go_network_functions){
+        .on_upstream_failure = on_failure, .on_upstream_ready = ready, .on_event = on_event};
     CHECK(stats_init(4) == 0);
     CHECK(go_lent_init() == 0);
     static struct seat_set *seats;

@@ -87,6 +87,7 @@ static void load(void *arg) {
     const bool is_dry = is_validating || cfg_problems_refuse(&loading->problems);
     go_config_set_dry(is_dry);
     go_isolate_all(o->isolate_extensions);
+    native_isolate_all(o->isolate_extensions);
     native_config_set_dry(is_dry);
     loading->snapshot = snapshot_build(loading->config, NULL, &loading->problems);
     loading->overload = overload_build(config_bootstrap(loading->config),

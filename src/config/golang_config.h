@@ -49,6 +49,8 @@ struct cfg_golang { /* extensions.filters.http.golang.v3alpha.Config */
     int late_calls, on_failure;
     struct cfg_duration phase_timeout; /* default: none */
 };
+extern const struct cfg_enum cfg_enum_isolation, cfg_enum_on_failure;
+extern const struct cfg_schema cfg_schema_go_restarts;
 struct cfg_golang_router_plugin {
     struct cfg_mark mark;
     int override_case; /* 1 disabled, 2 config; required */

@@ -14,6 +14,8 @@ struct cfg_native {
     struct cfg_u32 max_faults;
     struct cfg_u32 stack_bytes;
     struct cfg_go_probe probe;
+    struct cfg_go_isolation isolation;
+    int on_failure; /* CFG_ON_FAILURE_CLOSED ... */
 };
 extern const struct cfg_schema cfg_schema_native;
 

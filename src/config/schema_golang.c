@@ -139,14 +139,14 @@ static const struct cfg_enum_value isolation_values[] = {
     {CFG_ISOLATION_IN_PROCESS, "IN_PROCESS", CFG_SUPPORTED},
     {CFG_ISOLATION_PROCESS, "PROCESS", CFG_SUPPORTED},
 };
-static const struct cfg_enum isolation_enum =
+const struct cfg_enum cfg_enum_isolation =
     ENUM_TABLE("sluice.golang.v3.Isolation", isolation_values);
 
 static const struct cfg_enum_value on_failure_values[] = {
     {CFG_ON_FAILURE_CLOSED, "CLOSED", CFG_SUPPORTED},
     {CFG_ON_FAILURE_OPEN, "OPEN", CFG_SUPPORTED},
 };
-static const struct cfg_enum on_failure_enum =
+const struct cfg_enum cfg_enum_on_failure =
     ENUM_TABLE("sluice.golang.v3.OnFailure", on_failure_values);
 
 static const struct cfg_field go_restarts_fields[] = {
@@ -169,7 +169,7 @@ static const struct cfg_field go_restarts_fields[] = {
           .doc = "How long the process stays down before it is tried once more; 0: until somebody "
                  "asks for it."),
 };
-static const struct cfg_schema cfg_schema_go_restarts = {
+const struct cfg_schema cfg_schema_go_restarts = {
     .name = "sluice.golang.v3.Restarts",
     .doc = "When a host process that was lost is started again.",
     .size = sizeof(struct cfg_go_restarts),
@@ -199,8 +199,8 @@ static const struct cfg_field golang_fields[] = {
              "LENIENT: nothing happens, and there is nothing to read. STRICT, as Envoy: the SDK "
              "panics in it, and without RecoverPanic that ends the process."),
     ENUM_AS(struct cfg_golang, CFG_OWN_FIELD + 7, "isolation", library.isolation.where,
-            isolation_enum, ISOLATION_DOC),
-    ENUM(struct cfg_golang, CFG_OWN_FIELD + 8, on_failure, on_failure_enum,
+            cfg_enum_isolation, ISOLATION_DOC),
+    ENUM(struct cfg_golang, CFG_OWN_FIELD + 8, on_failure, cfg_enum_on_failure,
          .default_text = "CLOSED",
          .doc =
              "Not in Envoy. With isolation: PROCESS, what becomes of a request whose host process "
@@ -289,8 +289,8 @@ static const struct cfg_field network_fields[] = {
     HOSTED(struct cfg_golang_network, CFG_OWN_FIELD + 2, SEATS_OF_CALLS,
            WAIT_OF_CALLS "a client's connection waits for its next one; then it is reset."),
     ENUM_AS(struct cfg_golang_network, CFG_OWN_FIELD + 7, "isolation", library.isolation.where,
-            isolation_enum, ISOLATION_DOC),
-    ENUM(struct cfg_golang_network, CFG_OWN_FIELD + 8, on_failure, on_failure_enum,
+            cfg_enum_isolation, ISOLATION_DOC),
+    ENUM(struct cfg_golang_network, CFG_OWN_FIELD + 8, on_failure, cfg_enum_on_failure,
          .default_text = "CLOSED",
          .doc = "Not in Envoy. With isolation: PROCESS, what becomes of a connection whose host "
                 "process is lost, or that finds none. CLOSED: it is reset. OPEN: it goes on "
@@ -335,7 +335,7 @@ static const struct cfg_field specifier_fields[] = {
            WAIT_OF_CALLS
            "a request waits for its question to be asked; then it goes to default_cluster."),
     ENUM_AS(struct cfg_golang_cluster_specifier, CFG_OWN_FIELD + 6, "isolation",
-            library.isolation.where, isolation_enum, ISOLATION_DOC),
+            library.isolation.where, cfg_enum_isolation, ISOLATION_DOC),
     ENUM(struct cfg_golang_cluster_specifier, CFG_OWN_FIELD + 7, on_failure, no_answer_enum,
          .default_text = "OPEN",
          .doc = "Not in Envoy. With isolation: PROCESS, what becomes of a request whose host "

@@ -28,6 +28,31 @@ static const struct cfg_field fields[] = {
             .doc = "Stack of its calls."),
     INLINE(struct cfg_native, 6, probe, struct cfg_go_probe, cfg_schema_go_probe,
            .doc = "How the library is tried before it is loaded."),
+    ENUM_AS(struct cfg_native, 7, "isolation", isolation.where, cfg_enum_isolation,
+            .default_text = "IN_PROCESS",
+            .doc =
+                "Where the library runs. PROCESS: in a host process of its own, which may crash, "
+                "hang or be killed: then it is started again, and the requests that it held are "
+                "dealt with by on_failure. A file that was replaced is loaded into another "
+                "process as soon as it is there: [isolation.md](isolation.md)."),
+    ENUM(struct cfg_native, 8, on_failure, cfg_enum_on_failure, .default_text = "CLOSED",
+         .doc = "With isolation: PROCESS, what becomes of a request whose host process is lost, or "
+                "that finds none. CLOSED: it is answered with 503. OPEN: it goes on without the "
+                "filter."),
+    FIELD_AS(struct cfg_native, 9, "callback_timeout", isolation.callback_timeout, CFG_DURATION,
+             WITHIN(1000000, INT64_MAX), .default_text = "10s",
+             .doc = "With isolation: PROCESS, how long a function may keep its thread. One that "
+                    "takes longer is stuck: the process is ended and started again. One that waits "
+                    "in a function of Sluice may take as long as it likes. The first configuration "
+                    "of a library counts."),
+    INLINE_AS(struct cfg_native, 10, "restarts", isolation.restarts, struct cfg_go_restarts,
+              cfg_schema_go_restarts,
+              .doc = "With isolation: PROCESS, when the process is started again that was lost. "
+                     "The first configuration of a library counts."),
+    INLINE_AS(struct cfg_native, 11, "sandbox", isolation.sandbox, struct cfg_sandbox,
+              cfg_schema_sandbox, .has_at = CFG_AT(struct cfg_native, isolation.has_sandbox),
+              .doc = "With isolation: PROCESS, what the process may do. The first configuration of "
+                     "a library counts."),
 };
 const struct cfg_schema cfg_schema_native = {
     .name = "sluice.filters.http.native.v3.Native",

@@ -2,7 +2,7 @@
  * its record. Whatever is accepted lies in the record, and is written as it was read. */
 #include <stdlib.h>
 
-#include "ext/remote/remote_message.h"
+#include "ext/remote/remote_call.h"
 #include "http/header_map.h"
 
 enum { ENTRIES = 64 };
@@ -42,9 +42,13 @@ static bool read_and_write(unsigned kind, struct span record, struct remote_out 
     struct remote_text text;
     struct remote_specify specify;
     struct remote_named named;
+    struct remote_call call;
+    struct remote_give give;
+    struct remote_want want;
+    struct remote_return said;
     struct remote_in ops;
     bool is_bad = false;
-    switch (kind % 11) {
+    switch (kind % 16) {
     case 0:
         if ((is_bad = remote_read_lend(record, entries, ENTRIES, &lend) != 0) == false)
             remote_put_lend(out, &lend);
@@ -85,9 +89,25 @@ static bool read_and_write(unsigned kind, struct span record, struct remote_out 
         if ((is_bad = remote_read_named(record, &named) != 0) == false)
             remote_put_named(out, &named);
         break;
-    default:
+    case 11:
         if ((is_bad = remote_read_text(record, &text) != 0) == false)
             remote_put_text(out, &text);
+        break;
+    case 12:
+        if ((is_bad = remote_read_call(record, entries, ENTRIES, &call) != 0) == false)
+            remote_put_call(out, &call);
+        break;
+    case 13:
+        if ((is_bad = remote_read_give(record, entries, ENTRIES, &give) != 0) == false)
+            remote_put_give(out, &give);
+        break;
+    case 14:
+        if ((is_bad = remote_read_want(record, &want) != 0) == false)
+            remote_put_want(out, &want);
+        break;
+    default:
+        if ((is_bad = remote_read_return(record, &said) != 0) == false)
+            remote_put_return(out, &said);
         break;
     }
     return !is_bad;

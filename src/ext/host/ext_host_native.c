@@ -4,12 +4,17 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "config/cfg_buf.h"
 #include "config/native_config.h"
 #include "config/value_json.h"
 #include "ext/host/ext_host.h"
 #include "ext/native/native_filter.h"
 #include "ext/native/native_host.h"
+#include "ext/go/go_file.h"
+#include "ext/remote/host_config.h"
+#include "ext/remote/host_native.h"
+#include "ext/remote/host_send.h"
 #include "proxy/filter_state.h"
 #include "proxy/hcm.h"
 #include "proxy/metadata.h"
@@ -58,6 +63,21 @@ static void tell(const struct cfg_problems *problems, struct ext_host_message *a
     answer->texts[0] = *memory ? span_make(*memory, len) : SPAN_LIT("out of memory");
 }
 
+static enum log_level level_of(uint64_t number) {
+    return number < LOG_OFF ? (enum log_level)number : LOG_OFF;
+}
+
+static uint64_t abilities(void) {
+    const struct sluice_plugin *plugin = &library->plugin;
+    return (uint64_t)(plugin->create != NULL) << REMOTE_CREATE |
+           (uint64_t)(plugin->log_start != NULL) << REMOTE_START |
+           (uint64_t)(plugin->request != NULL) << REMOTE_REQUEST |
+           (uint64_t)(plugin->response != NULL) << REMOTE_RESPONSE |
+           (uint64_t)(plugin->log != NULL) << REMOTE_LOG_END |
+           (uint64_t)(plugin->log_periodic != NULL) << REMOTE_PERIODIC |
+           (uint64_t)(plugin->destroy != NULL) << REMOTE_DESTROY;
+}
+
 static void load(const struct ext_host_message *request, struct ext_host_message *answer,
                  char **memory) {
     ext_host_set_log_level(request->numbers[1]);
@@ -67,23 +87,94 @@ static void load(const struct ext_host_message *request, struct ext_host_message
         answer->texts[0] = SPAN_LIT("out of memory");
         return;
     }
-    library = native_library_get(request->texts[0], why);
+    static struct go_file copy;
+    struct span path = request->texts[0];
+    if (request->numbers[2]) {
+        native_library_set_table(host_native_table());
+        (void)log_set_component_level(SPAN_LIT("native"), level_of(request->numbers[1]));
+    }
+    if (request->fd_count == 1 && go_file_of_copy(request->fds[0], &copy) == 0) {
+        request->fds[0] = -1;
+        path = span_of(copy.name);
+    }
+    library = native_library_get(path, why);
+    if (library && path.ptr == copy.name)
+        native_library_name_copy(library, request->texts[0], copy.name);
     answer->numbers[0] = library != NULL;
+    answer->numbers[1] = library ? abilities() : 0;
     answer->texts[0] = span_of(library ? library->name : why);
 }
+
+/* ---- of a process that serves: by the proxy's ids ---- */
+
+static const struct host_native_config *kept(uint64_t far_id) {
+    static const struct host_native_config none;
+    struct host_config found;
+    return host_config_find(far_id, &found) ? (const void *)(uintptr_t)found.go_id : &none;
+}
+
+static uint64_t keep(uint64_t far_id, const struct made *made) {
+    struct host_native_config *config = malloc(sizeof *config);
+    if (!config)
+        host_die("out of memory");
+    *config = (struct host_native_config){made->config, made->place};
+    const struct host_config known = {.id = far_id, .go_id = (uint64_t)(uintptr_t)config};
+    if (host_config_keep(&known) != 0)
+        host_die("out of memory");
+    return far_id;
+}
+
+static void give_back_one(const struct host_config *known) {
+    struct host_native_config *config = (void *)(uintptr_t)known->go_id;
+    native_route_config_free(config->place);
+    native_config_free(config->config);
+    free(config);
+}
+
+static void drop_kept(uint64_t far_id) {
+    struct host_config known;
+    if (host_config_take(far_id, &known))
+        give_back_one(&known);
+}
+
+/* What a call that has not returned uses goes with the process. */
+static void stop_serving(uint64_t patience_ms) {
+    if (host_native_stop(clock_mono_ns() + (int64_t)patience_ms * NS_PER_MS))
+        host_config_take_all(give_back_one);
+    else
+        LOG(log_native, LOG_WARN,
+            "a function of the plug-in still runs at its process's end: configurations are not "
+            "given back");
+}
+
+static void start_serving(const struct ext_host_message *request, struct ext_host_message *answer) {
+    struct remote_shm *shm;
+    int err = remote_shm_open(request->fds, request->fd_count, &shm);
+    if (!err) {
+        (void)log_set_component_level(SPAN_LIT("native"), level_of(request->numbers[0]));
+        err = host_native_start(library, shm);
+    }
+    answer->numbers[0] = !err;
+    answer->texts[0] = err ? span_of(strerror(-err)) : SPAN_LIT("");
+}
+
+/* ---- */
 
 static int make(const struct ext_host_message *request, const struct cfg_value *value,
                 struct cfg_problems *problems, struct made *out) {
     struct cfg_value config = *value;
     void *made = NULL;
     if (request->numbers[0] == 0) {
-        const struct cfg_native cfg = {.library_path = span_of(library->path), .config = &config};
+        struct cfg_native cfg = {.library_path = span_of(library->path), .config = &config};
+        cfg.stack_bytes = (struct cfg_u32){.set = request->numbers[3] != 0,
+                                           .value = (uint32_t)request->numbers[3]};
         const struct cfg_any any = {.message = &cfg};
         int err = native_config_new(&any, problems, &made);
         out->config = made;
         return err;
     }
-    struct native_config *filter = at(request->numbers[1])->config;
+    struct native_config *filter =
+        request->numbers[2] ? kept(request->numbers[1])->config : at(request->numbers[1])->config;
     const struct cfg_native_per_route cfg = {.config = &config};
     const struct cfg_any any = {.message = &cfg};
     int err = filter ? native_route_config_new(&any, filter, problems, &made) : -EINVAL;
@@ -97,9 +188,13 @@ static void read_config(const struct ext_host_message *request, struct ext_host_
     struct cfg_arena arena;
     struct cfg_value value;
     struct made made = {0};
+    if (request->numbers[2] && kept(request->numbers[2])->config) { /* told twice */
+        answer->numbers[0] = request->numbers[2];
+        return;
+    }
     if (value_json_read(&arena, request->texts[0], &value) == 0 &&
         make(request, &value, &problems, &made) == 0)
-        answer->numbers[0] = add(made);
+        answer->numbers[0] = request->numbers[2] ? keep(request->numbers[2], &made) : add(made);
     if (answer->numbers[0] == 0)
         tell(&problems, answer, memory);
     cfg_problems_fini(&problems);
@@ -229,6 +324,12 @@ void ext_host_serve_native(const struct ext_host_message *request, struct ext_ho
         merge(request, answer, memory);
     else if (request->kind == EXT_HOST_NATIVE_CREATE)
         create(request, answer, memory);
+    else if (request->kind == EXT_HOST_NATIVE_SERVE)
+        start_serving(request, answer);
+    else if (request->kind == EXT_HOST_NATIVE_DROP)
+        drop_kept(request->numbers[0]);
+    else if (request->kind == EXT_HOST_NATIVE_STOP)
+        stop_serving(request->numbers[0]);
     else
         give_back(answer);
 }

@@ -48,9 +48,11 @@ enum ext_host_kind {
     /* {milliseconds} => {}: it is about to be ended. Seats may take so long for what they were told; then configurations are
      * destroyed, and no seat does anything any more. */
     EXT_HOST_GO_STOP,
-    /* {workers to announce, log level} path => {1 or 0: is loaded} the plug-in's name, or why not. First, and once. */
+    /* {workers to announce, log level, 1: to serve} path, perhaps with a descriptor: of a copy of the file, which is loaded in
+     * its place => {1 or 0: is loaded, what it has (1 << enum remote_function)} the plug-in's name, or why not. First, and once. */
     EXT_HOST_NATIVE_LOAD,
-    /* {is for a route, id of the filter's own then} JSON => {id, 0: refused} why */
+    /* {is for a route, id of the filter's own then, the proxy's id or 0, stack_bytes or 0} JSON => {id, 0: refused} why.
+     * With an id of the proxy's it is kept under that, and the other one is the proxy's as well. */
     EXT_HOST_NATIVE_NEW,
     /* {parent id, id of a route's} => {id, 0: it failed} why */
     EXT_HOST_NATIVE_MERGE,
@@ -58,6 +60,10 @@ enum ext_host_kind {
     EXT_HOST_NATIVE_CREATE,
     /* => {}: gives all of them back */
     EXT_HOST_NATIVE_FREE,
+    /* As EXT_HOST_GO_DROP, _SERVE and _STOP. */
+    EXT_HOST_NATIVE_DROP,
+    EXT_HOST_NATIVE_SERVE,
+    EXT_HOST_NATIVE_STOP,
     /* ext/remote/sandbox_options.h => {1 or 0: is in its sandbox} why not, or a warning. Before anything is loaded, and once. */
     EXT_HOST_SANDBOX,
     EXT_HOST_KINDS

@@ -102,6 +102,8 @@ int native_body_observe(struct sluice_exchange *e, enum sluice_part part,
                                             .close = observer_close,
                                             .peek = observer_peek,
                                             .try_next = observer_try_next};
+    /* One in a host process waits for it. */
+    static const struct reader_itab far_itab = {.next = observer_next, .close = observer_close};
     struct message *message = message_to_change(e, part);
     if (!message || !observer->bytes)
         return -EINVAL;
@@ -111,7 +113,7 @@ int native_body_observe(struct sluice_exchange *e, enum sluice_part part,
     if (!hook)
         return -ENOMEM;
     *hook = (struct native_hook){.inner = message->body, .e = e, .observer = *observer};
-    message->body = (struct reader){&itab, hook};
+    message->body = (struct reader){e->remote ? &far_itab : &itab, hook};
     return 0;
 }
 

@@ -129,11 +129,32 @@ static int new_dry(size_t size, const struct cfg_mark *mark, struct cfg_problems
     return 0;
 }
 
+static void set_options(struct native_config *config, const struct cfg_native *cfg) {
+    config->max_faults = cfg->max_faults.set ? cfg->max_faults.value : MAX_FAULTS_DEFAULT;
+    config->bypass = cfg->on_fault == CFG_NATIVE_BYPASS;
+    config->is_open = cfg->on_failure == CFG_ON_FAILURE_OPEN;
+}
+
+static int new_elsewhere(const struct cfg_native *cfg, struct cfg_problems *problems, void **out) {
+    struct native_config *config = calloc(1, sizeof *config);
+    int err = config ? native_remote_configure(cfg, problems, &config->library, &config->far_id)
+                     : -EINVAL;
+    if (err) {
+        free(config);
+        return err;
+    }
+    set_options(config, cfg);
+    *out = config;
+    return 0;
+}
+
 int native_config_new(const struct cfg_any *any, struct cfg_problems *problems, void **out) {
     const struct cfg_native *cfg = any->message;
     char why[NATIVE_WHY_MAX];
     if (is_dry)
         return new_dry(sizeof(struct native_config), &cfg->mark, problems, out);
+    if (native_is_isolated(cfg))
+        return new_elsewhere(cfg, problems, out);
     struct native_library *library = native_library_get(cfg->library_path, why);
     if (!library) {
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark, "%s", why);
@@ -157,9 +178,8 @@ int native_config_new(const struct cfg_any *any, struct cfg_problems *problems, 
         .library = library,
         .made = call.made,
         .stack_bytes = cfg->stack_bytes.set ? cfg->stack_bytes.value : library->plugin.stack_bytes,
-        .max_faults = cfg->max_faults.set ? cfg->max_faults.value : MAX_FAULTS_DEFAULT,
-        .bypass = cfg->on_fault == CFG_NATIVE_BYPASS,
     };
+    set_options(config, cfg);
     *out = config;
     return 0;
 }
@@ -168,7 +188,9 @@ void native_config_free(void *arg) {
     struct native_config *config = arg;
     if (!config)
         return;
-    if (config->library)
+    if (config->far_id)
+        native_remote_drop(config->library, config->far_id);
+    else if (config->library)
         native_give_back(config->library, config->library->plugin.free_config, config->made);
     free(config);
 }
@@ -180,6 +202,19 @@ int native_route_config_new(const struct cfg_any *any, void *filter_config,
     struct native_library *library = filter->library;
     if (!library)
         return new_dry(sizeof(struct native_route_config), &cfg->mark, problems, out);
+    if (library->remote) {
+        struct native_route_config *config = calloc(1, sizeof *config);
+        int err = config ? native_remote_configure_route(library, filter->far_id, cfg, problems,
+                                                         &config->far_id)
+                         : -EINVAL;
+        if (err) {
+            free(config);
+            return err;
+        }
+        config->library = library;
+        *out = config;
+        return 0;
+    }
     if (!library->plugin.configure_route) {
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark,
                         "the plug-in %s takes no configuration of routes", library->name);
@@ -189,7 +224,7 @@ int native_route_config_new(const struct cfg_any *any, void *filter_config,
         .library = library, .filter_config = filter->made, .is_route = true};
     if (run_configure(&call, cfg->config, &cfg->mark, problems) != 0)
         return -EINVAL;
-    struct native_route_config *config = malloc(sizeof *config);
+    struct native_route_config *config = calloc(1, sizeof *config);
     if (!config) {
         native_give_back(library, library->plugin.free_route_config, call.made);
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark, "out of memory");
@@ -206,7 +241,9 @@ void native_route_config_free(void *arg) {
     struct native_route_config *config = arg;
     if (!config)
         return;
-    if (config->library) {
+    if (config->far_id) {
+        native_remote_drop(config->library, config->far_id);
+    } else if (config->library) {
         native_merges_fini(&config->merges, config->library);
         native_give_back(config->library, config->library->plugin.free_route_config, config->made);
     }

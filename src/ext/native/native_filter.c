@@ -9,6 +9,7 @@
 
 #include "config/native_config.h"
 #include "ext/native/native_host.h"
+#include "ext/native/native_remote.h"
 #include "proxy/exchange_log.h"
 #include "rt/stack_call.h"
 
@@ -83,8 +84,12 @@ static NATIVE_ENTER void enter_create(void *arg) {
     NATIVE_ENTERED();
 }
 
-static void call_hook(struct sluice_exchange *e, const char *what,
+static void call_hook(struct sluice_exchange *e, const char *what, enum remote_function function,
                       void (*fn)(struct sluice_exchange *e, void *self)) {
+    if (e->remote) {
+        native_remote_hook(e->remote, function);
+        return;
+    }
     struct hook_call call = {fn, e};
     if (fn && !native_filter_call(e, what, enter_hook, &call))
         return; /* answered */
@@ -104,6 +109,8 @@ static void *create(struct exchange *x, const struct filter_factory *factory) {
         .x = x, .factory = factory, .config = config, .self = config->made};
     if (__builtin_expect(has_faulted_enough(config), 0))
         e->state = config->bypass ? NATIVE_BYPASSED : NATIVE_CLOSED;
+    else if (config->library->remote)
+        return (e->remote = native_remote_new(e)) ? e : NULL; /* created with its first call */
     else if (config->library->plugin.create && native_filter_call(e, "create", enter_create, e) &&
              !e->self)
         return NULL;
@@ -118,12 +125,12 @@ static void request(struct exchange *x, void *self) {
         stat_inc(e->config->library->stats.closed, x->shard);
         native_filter_fail(e, 500, SPAN_LIT("native_filter_closed"));
     }
-    call_hook(e, "request", e->config->library->plugin.request);
+    call_hook(e, "request", REMOTE_REQUEST, e->config->library->plugin.request);
 }
 
 static void response(struct exchange *x, void *self) {
     struct sluice_exchange *e = self;
-    call_hook(e, "response", e->config->library->plugin.response);
+    call_hook(e, "response", REMOTE_RESPONSE, e->config->library->plugin.response);
 }
 
 /* On a coroutine that is not the exchange's. The plug-in does not park in it, so nobody else of the exchange runs. */
@@ -131,7 +138,7 @@ static void log_between(struct sluice_exchange *e) {
     struct exchange_moment aside;
     e->looks_on = true;
     exchange_moment_begin(e->x, &aside);
-    call_hook(e, "log_periodic", e->config->library->plugin.log_periodic);
+    call_hook(e, "log_periodic", REMOTE_PERIODIC, e->config->library->plugin.log_periodic);
     exchange_moment_end(e->x, &aside);
     e->looks_on = false;
 }
@@ -140,16 +147,20 @@ static void log_it(struct exchange *x, void *self, enum filter_log_phase phase) 
     struct sluice_exchange *e = self;
     const struct sluice_plugin *plugin = &e->config->library->plugin;
     if (phase == FILTER_LOG_END)
-        call_hook(e, "log", plugin->log);
+        call_hook(e, "log", REMOTE_LOG_END, plugin->log);
     else if (phase == FILTER_LOG_START)
-        call_hook(e, "log_start", plugin->log_start);
+        call_hook(e, "log_start", REMOTE_START, plugin->log_start);
+    else if (e->remote)
+        native_remote_hook(e->remote, REMOTE_PERIODIC);
     else if (plugin->log_periodic)
         log_between(e);
 }
 
 static void destroy(struct exchange *x, void *self) {
     struct sluice_exchange *e = self;
-    call_hook(e, "destroy", e->config->library->plugin.destroy);
+    call_hook(e, "destroy", REMOTE_DESTROY, e->config->library->plugin.destroy);
+    if (e->remote)
+        native_remote_end(e->remote);
     e->state = NATIVE_BYPASSED; /* what it put before a body is still to be closed */
     for (unsigned i = 0; i < e->held_count; i++)
         free(e->held[i]);

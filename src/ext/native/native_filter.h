@@ -10,11 +10,17 @@
 
 extern const struct filter_kind filter_kind_native;
 
+struct cfg_native;
+struct cfg_native_per_route;
+struct native_remote;
+
 struct native_config {
     struct native_library *library; /* NULL: it is dry */
     void *made;                     /* by configure */
     size_t stack_bytes;
     uint32_t max_faults; /* 0: any number */
+    uint64_t far_id;     /* of a library in a host process (native_remote.h) */
+    bool is_open;        /* such a process is lost: exchanges go on without the filter */
     bool bypass;         /* what comes after them */
 };
 
@@ -24,6 +30,7 @@ struct sluice_exchange {
     const struct filter_factory *factory;
     const struct native_config *config;
     void *self;
+    struct native_remote *remote; /* NULL: it runs here */
     enum native_state { NATIVE_RUNS, NATIVE_FAULTED, NATIVE_CLOSED, NATIVE_BYPASSED } state;
     bool looks_on; /* in log_periodic: it may be parked in another call, and changes nothing */
     void *held[4]; /* bodies, by malloc */
@@ -70,6 +77,18 @@ void native_config_fault(const struct native_library *library, const struct nati
                          const char *what, const struct cfg_mark *mark,
                          struct cfg_problems *problems);
 
+/* native_remote_config.c: of libraries in host processes */
+/* From now on all are in such whatever their configurations say. Whoever builds configurations. */
+void native_isolate_all(bool all);
+bool native_is_isolated(const struct cfg_native *cfg);
+/* Its process is up, and has accepted the configuration: 0 with *library and its id. -EINVAL with a problem. */
+int native_remote_configure(const struct cfg_native *cfg, struct cfg_problems *problems,
+                            struct native_library **library, uint64_t *id);
+int native_remote_configure_route(struct native_library *library, uint64_t filter_id,
+                                  const struct cfg_native_per_route *cfg,
+                                  struct cfg_problems *problems, uint64_t *id);
+void native_remote_drop(struct native_library *library, uint64_t id);
+
 /* native_merge.c */
 struct native_route_config;
 struct native_merges {
@@ -84,6 +103,8 @@ void *native_merged_config(struct sluice_exchange *e);
  * Parks while others merge. */
 void *native_merge(struct native_route_config *place, void *config, struct native_fault *fault,
                    bool *faulted);
+/* What the place has made of config before; NULL: nothing. */
+void *native_known_merge(struct native_route_config *place, const void *config);
 /* What applies to it in the routes, the least specific first: native_route_configs. May park. */
 unsigned native_route_levels(struct sluice_exchange *e, const void *levels[FILTER_ROUTE_LEVELS]);
 
@@ -91,6 +112,7 @@ unsigned native_route_levels(struct sluice_exchange *e, const void *levels[FILTE
 struct native_route_config {
     struct native_library *library; /* NULL: it is dry */
     void *made;                     /* by configure_route */
+    uint64_t far_id;                /* of a library in a host process */
     struct native_merges merges;
 };
 

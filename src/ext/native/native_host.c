@@ -227,7 +227,7 @@ struct blocking {
     const struct native_text *text;
     void (*fn)(void *arg);
     void *arg;
-    struct native_fault fault;
+    struct native_fault *fault;
     bool returned;
 };
 
@@ -239,20 +239,25 @@ static NATIVE_ENTER void enter_blocking(void *arg) {
 
 static void guard_blocking(void *arg) {
     struct blocking *call = arg;
-    call->returned = native_call(call->text, enter_blocking, call, &call->fault);
+    call->returned = native_call(call->text, enter_blocking, call, call->fault);
 }
 
-static int call_blocking(struct sluice_exchange *e, void (*fn)(void *arg), void *arg) {
-    struct blocking call = {.text = &e->config->library->text, .fn = fn, .arg = arg};
+int native_blocking_call(const struct sluice_exchange *e, void (*fn)(void *arg), void *arg,
+                         struct native_fault *fault) {
+    struct blocking call = {
+        .text = &e->config->library->text, .fn = fn, .arg = arg, .fault = fault};
     if (e->looks_on)
         return -EINVAL;
     int rc = blocking_call(guard_blocking, &call);
-    if (rc != 0)
-        return rc;
-    if (call.returned)
-        return 0;
-    native_filter_faulted(e, &call.fault, "blocking call");
-    return -EFAULT;
+    return rc != 0 ? rc : call.returned ? 0 : -EFAULT;
+}
+
+static int call_blocking(struct sluice_exchange *e, void (*fn)(void *arg), void *arg) {
+    struct native_fault fault;
+    int rc = native_blocking_call(e, fn, arg, &fault);
+    if (rc == -EFAULT)
+        native_filter_faulted(e, &fault, "blocking call");
+    return rc;
 }
 
 static unsigned worker(struct sluice_exchange *e) {

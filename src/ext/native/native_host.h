@@ -9,6 +9,10 @@ extern const struct sluice_host native_host;
 extern struct log_component log_native;
 /* What sluice_workers says where no runtime is, in a host process. Before a plug-in asks. */
 void native_workers_announce(unsigned count);
+struct native_fault;
+/* A plug-in's sluice_blocking_call: as there, but that -EFAULT, with the fault, is for the caller to tell. Parks. */
+MUST_CHECK int native_blocking_call(const struct sluice_exchange *e, void (*fn)(void *arg),
+                                    void *arg, struct native_fault *fault);
 
 static inline struct span native_span(struct sluice_span span) {
     return span_make(span.ptr, span.len);

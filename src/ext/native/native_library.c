@@ -32,6 +32,26 @@
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct native_library *libraries;
+static const struct sluice_host *host_table = &native_host;
+
+static struct symbol_module copied; /* a process that serves has one library */
+
+void native_library_name_copy(struct native_library *library, struct span file, const char *bytes) {
+    struct link_map *map;
+    char *path = strndup(file.ptr, file.len);
+    if (path) {
+        free(library->path);
+        library->path = path;
+    }
+    if (dlinfo(library->handle, RTLD_DI_LINKMAP, &map) != 0)
+        return; /* then its functions have no names */
+    copied = (struct symbol_module){.base = map->l_addr, .file = library->path, .bytes = bytes};
+    symbol_add_module(&copied);
+}
+
+void native_library_set_table(const struct sluice_host *other) {
+    host_table = other;
+}
 
 #define SAY(...) ((void)snprintf(why, NATIVE_WHY_MAX, __VA_ARGS__))
 
@@ -177,7 +197,7 @@ static bool find_out(struct native_library *library, void *handle, char why[NATI
     struct text_search search = {map->l_addr, &library->text};
     (void)dl_iterate_phdr(find_text, &search); /* what it found is in text */
     find_stats(library);
-    *theirs->host = &native_host;
+    *theirs->host = host_table;
     return true;
 }
 
@@ -186,6 +206,7 @@ static void library_free(struct native_library *library) {
         return;
     free(library->path);
     free(library->name);
+    free(library->id);
     free(library);
 }
 
@@ -244,6 +265,108 @@ struct native_library *native_library_get(struct span path_span, char why[NATIVE
     }
     free(path);
     return library;
+}
+
+/* ---- Elsewhere ---- */
+
+static struct native_library *elsewhere; /* by the lock */
+
+/* The file's name without what is behind its dot; all of the path when another library has that. */
+static char *id_of_locked(const char *path) {
+    const char *name = strrchr(path, '/');
+    name = name ? name + 1 : path;
+    size_t len = strcspn(name, ".");
+    char *id = strndup(name, len ? len : strlen(name));
+    for (const struct native_library *other = elsewhere; id && other; other = other->next)
+        if (strcmp(other->id, id) == 0) {
+            free(id);
+            return strdup(path);
+        }
+    return id;
+}
+
+struct native_library *native_library_elsewhere(struct span path_span) {
+    char *path = library_path(path_span);
+    if (!path)
+        return NULL;
+    pthread_mutex_lock(&lock);
+    struct native_library *library = elsewhere;
+    while (library && strcmp(library->path, path) != 0)
+        library = library->next;
+    if (library) {
+        free(path);
+    } else if ((library = calloc(1, sizeof *library)) != NULL) {
+        library->path = path;
+        library->id = id_of_locked(path);
+        library->next = elsewhere;
+        if (library->id)
+            elsewhere = library;
+    } else {
+        free(path);
+    }
+    if (library && !library->id) {
+        library_free(library);
+        library = NULL;
+    }
+    pthread_mutex_unlock(&lock);
+    return library;
+}
+
+int native_library_is_called(struct native_library *library, struct span name) {
+    enum { NAME_MAX_LEN = 128 };
+    if (name.len == 0 || name.len > NAME_MAX_LEN || memchr(name.ptr, 0, name.len))
+        return -EINVAL;
+    if (library->name)
+        return span_eq(span_of(library->name), name) ? 0 : -EINVAL;
+    library->name = strndup(name.ptr, name.len);
+    if (!library->name)
+        return -ENOMEM;
+    find_stats(library);
+    return 0;
+}
+
+struct native_stat {
+    struct native_stat *next;
+    struct statistic *stat;
+};
+
+/* By the lock. */
+static const struct statistic *find_stat(const struct native_library *library, enum stat_kind kind,
+                                         struct span name, unsigned *count) {
+    const struct native_stat *at = library->counted;
+    for (*count = 0; at && !(at->stat->kind == kind && span_eq(at->stat->name, name));
+         at = at->next)
+        ++*count;
+    return at ? at->stat : NULL;
+}
+
+static const struct statistic *add_stat(struct native_library *library, enum stat_kind kind,
+                                        struct span suffix) {
+    char name[128];
+    struct native_stat *more = suffix.len < sizeof name ? malloc(sizeof *more) : NULL;
+    if (!more)
+        return NULL;
+    memcpy(name, suffix.ptr, suffix.len);
+    name[suffix.len] = 0;
+    *more = (struct native_stat){
+        library->counted,
+        stats_get_tagged(kind, "native", "sluice.native_filter", span_of(library->name), name)};
+    library->counted = more;
+    return more->stat;
+}
+
+const struct statistic *native_library_stat(struct native_library *library, enum stat_kind kind,
+                                            struct span name) {
+    size_t prefix = strlen("native.") + strlen(library->name) + 1;
+    unsigned count;
+    if (name.len <= prefix || memchr(name.ptr, 0, name.len))
+        return NULL;
+    pthread_mutex_lock(&lock);
+    const struct statistic *stat = find_stat(library, kind, name, &count);
+    if (!stat && count < NATIVE_STATS_MAX)
+        stat = add_stat(library, kind, span_from(name, prefix));
+    pthread_mutex_unlock(&lock);
+    return stat;
 }
 
 /* ---- Faults ---- */

@@ -40,7 +40,7 @@ static const struct native_merge *find(const struct native_merge *merge, const v
 }
 
 /* NULL: nobody has merged the pair yet. */
-static void *known_merge(struct native_route_config *place, const void *config) {
+void *native_known_merge(struct native_route_config *place, const void *config) {
     /* acquire pairs with merge_locked's release */
     const struct native_merge *known =
         find(atomic_load_explicit(&place->merges.first, memory_order_acquire), config);
@@ -96,7 +96,7 @@ static void merge_once(void *arg) {
 void *native_merge(struct native_route_config *place, void *config, struct native_fault *fault,
                    bool *faulted) {
     *faulted = false;
-    void *known = known_merge(place, config);
+    void *known = native_known_merge(place, config);
     if (known)
         return known;
     struct merge_call call = {.place = place, .config = config};
@@ -113,7 +113,7 @@ static void *merged_with(struct sluice_exchange *e, struct native_route_config *
     struct native_fault fault;
     bool faulted;
     if (e->looks_on) /* there is no time to merge */
-        return known_merge(place, config);
+        return native_known_merge(place, config);
     void *merged = native_merge(place, config, &fault, &faulted);
     if (faulted)
         native_filter_faulted(e, &fault, "merge_config");

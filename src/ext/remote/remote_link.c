@@ -525,17 +525,23 @@ bool remote_lane_returned(struct remote_party *party) {
     return true;
 }
 
-/* Of who has left it is void. That its call has returned is known to who waits for it alone: nobody leaves before. */
+/* What is said of who has left is void, but that its call has returned: by RETURN, that is all there is of it. Of a turn
+ * (remote_peer.c) it is known to who waits for it alone, who does not leave before. */
 static int record_of(struct remote_lane *lane, enum remote_kind kind, struct span record) {
     uint64_t number;
     if (record.len < sizeof number)
         return -EPROTO;
     memcpy(&number, record.ptr, sizeof number);
-    const struct entry *entry = find(lane, number);
-    if (!entry || !entry->party)
+    struct entry *entry = find(lane, number);
+    if (!entry)
         return 0;
-    return entry->party->itab->hear ? entry->party->itab->hear(entry->party, kind, record)
-                                    : -EPROTO;
+    struct remote_party *party = entry->party;
+    bool of_call = kind == REMOTE_RETURN || kind == REMOTE_WANT;
+    if ((of_call && entry->open == 0) || (party && !party->itab->hear))
+        return -EPROTO;
+    if (kind == REMOTE_RETURN)
+        call_returned(lane, entry, 0, 0);
+    return party ? party->itab->hear(party, kind, record) : 0;
 }
 
 static int result(struct remote_lane *lane, struct span record, bool of_log) {

@@ -24,54 +24,10 @@ void remote_out_put(struct remote_out *out, struct span bytes) {
     put(out, bytes.ptr, bytes.len);
 }
 
-enum { NO_MAP = UINT32_MAX };
-
-/* A name that both sides know goes by its number. */
-static void put_map(struct remote_out *out, const struct ext_view *view) {
-    put_32(out, view->entries ? view->count : NO_MAP);
-    for (uint32_t i = 0; view->entries && i < view->count; i++) {
-        const struct header *entry = &view->entries[i];
-        put_8(out, (uint8_t)entry->id);
-        if (entry->id == HDR_OTHER)
-            put_text(out, header_name(entry));
-        put_text(out, header_value(entry));
-    }
-}
-
 /* ---- reading ---- */
 
 static uint8_t take_direction(struct remote_in *in) {
     return take_enum(in, EXT_REQUEST, EXT_RESPONSE);
-}
-
-struct entries {
-    struct header *at;
-    uint32_t left;
-};
-
-static void take_map(struct remote_in *in, struct entries *room, struct ext_view *view) {
-    static const struct header none;
-    *view = (struct ext_view){0};
-    uint32_t count = take_32(in);
-    if (in->bad || count == NO_MAP)
-        return;
-    if (count > room->left) {
-        in->bad = true;
-        return;
-    }
-    struct header *entries = room->at;
-    for (uint32_t i = 0; i < count && !in->bad; i++) {
-        enum header_id id = (enum header_id)take_enum(in, HDR_OTHER, HDR_COUNT - 1);
-        struct span name = id == HDR_OTHER ? take_text(in) : header_name_of(id);
-        struct span value = take_text(in);
-        in->bad |= name.len > HEADER_NAME_MAX;
-        entries[i] = header_make(id, name, value);
-        view->bytes += name.len + value.len;
-    }
-    view->entries = count ? entries : &none;
-    view->count = count;
-    room->at += count;
-    room->left -= count;
 }
 
 /* ---- to the host ---- */

@@ -1,0 +1,172 @@
+"""Filters in C in processes of their own: whatever one does to its process, the requests that it held are lost, others
+are served, and a new process comes; so does one when the file is replaced."""
+
+import os
+import pathlib
+
+import pytest
+
+from harness import cluster, eventually, is_sanitized, listener, router, to
+from test_native_filters import NATIVE, compile_plugin
+
+DEADLY = """
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include <sluice/filter.h>
+
+static atomic_int blocked;
+
+static int configure(const struct sluice_config *config, void **out) {
+    (void)config;
+    *out = malloc(1);
+    return *out ? 0 : -12;
+}
+
+static void free_config(void *config) {
+    if (blocked)
+        abort();
+    sluice_log(SLUICE_WARN, "its configuration is given back");
+    free(config);
+}
+
+static void block(void *us) {
+    usleep((useconds_t)(uintptr_t)us);
+}
+
+static void *(*volatile set)(void *, int, size_t) = memset;
+
+static bool asked(struct sluice_exchange *x, const char *what) {
+    struct sluice_span value;
+    return sluice_header(x, SLUICE_REQUEST, SLUICE_LIT("x-do"), &value) && sluice_eq(value, sluice_text(what));
+}
+
+static void request(struct sluice_exchange *x, void *self) {
+    char *bytes = malloc(16);
+    struct sluice_span body;
+    (void)self;
+    if (asked(x, "libc"))
+        set((void *)(uintptr_t)8, 0, 100);
+    if (asked(x, "abort"))
+        abort();
+    if (asked(x, "exit"))
+        _exit(3);
+    if (asked(x, "block") || asked(x, "block long")) {
+        blocked++;
+        sluice_log(SLUICE_WARN, "it blocks");
+        (void)sluice_blocking_call(x, block, (void *)(uintptr_t)(asked(x, "block") ? 100000 : 100000000));
+        blocked--;
+    }
+    if (asked(x, "loop"))
+        for (volatile int i = 0;; i++)
+            ;
+    if (asked(x, "overrun"))
+        set(bytes, 1, 1 << 28);
+    if (asked(x, "memory"))
+        for (;;)
+            set(malloc(1 << 20), 1, 1 << 20);
+    free(bytes);
+    if (asked(x, "read"))
+        (void)sluice_body_read(x, SLUICE_REQUEST, 0, &body);
+    (void)sluice_header_set(x, SLUICE_REQUEST, SLUICE_LIT("x-version"), SLUICE_LIT(VERSION));
+}
+
+SLUICE_PLUGIN(.name = "deadly", .configure = configure, .free_config = free_config, .request = request);
+"""
+
+
+@pytest.fixture
+def build(tmp_path):
+    source = pathlib.Path(tmp_path / "deadly.c")
+    source.write_text(DEADLY)
+
+    def one(version="one"):
+        made = compile_plugin(source, tmp_path / "new.so", f'-DVERSION="{version}"', "-w")
+        os.rename(made, tmp_path / "deadly.so")  # as installers do it
+        return tmp_path / "deadly.so"
+
+    return one
+
+
+def listen(library, **options):
+    config = {"@type": NATIVE, "library_path": str(library), "isolation": "PROCESS", **options}
+    filters = [{"name": "sluice.filters.http.native", "typed_config": config}, router()]
+    return listener("edge", [to()], filters=filters)
+
+
+def version(edge, **headers):
+    return edge.get("/", headers=[(f"x-{name}", value) for name, value in headers.items()])
+
+
+def answer(exchange):
+    exchange.request.read_body()
+    headers = {name: value for name, value in exchange.request.headers}
+    exchange.reply(200, headers.get("x-version", "none").encode(), [])
+
+
+REPORTED = pytest.mark.skipif(is_sanitized(), reason="the sanitizer reports it, as it should")
+DEATHS = [
+    *("abort", "exit", "memory", "loop"),
+    *(pytest.param(how, marks=REPORTED) for how in ("libc", "overrun")),
+]
+
+
+@pytest.mark.parametrize("how", DEATHS)
+def test_whatever_it_does_costs_the_request_and_another_process_comes(build, proxy, origins, how):
+    origin = origins(answer)
+    options = {"callback_timeout": "1s", "sandbox": {"memory_limit_bytes": 512 << 20}}
+    edge = proxy([listen(build(), **options)], [cluster("origin", origin.port)])
+    assert version(edge).body == b"one"
+    with edge.connect("edge") as waits:
+        waits.send("GET", "/", headers=[("x-do", how)])
+        assert waits.read_reply().status == 503
+        assert waits.ask("GET", "/").body == b"one"  # the connection goes on, and a new process serves it
+    assert edge.stat("native.library.deadly.restarts") == 1
+    assert "deadly: its process" in edge.log()
+
+
+def test_open_goes_on_without_the_filter(build, proxy, origins):
+    origin = origins(answer)
+    edge = proxy([listen(build(), on_failure="OPEN")], [cluster("origin", origin.port)])
+    assert version(edge).body == b"one"
+    assert (version(edge, do="abort").status, version(edge).body) == (200, b"one")
+
+
+def test_who_waits_for_a_slow_body_holds_nobody_up(build, proxy, origins):
+    """More of them than there are threads in the process."""
+    origin = origins(answer)
+    edge = proxy([listen(build())], [cluster("origin", origin.port)])
+    slow = [edge.connect("edge") for _ in range(30)]
+    for client in slow:
+        client.send_bytes(b"POST / HTTP/1.1\r\nhost: x\r\nx-do: read\r\ncontent-length: 5\r\n\r\nab")
+    for _ in range(10):
+        assert version(edge).body == b"one"
+    for client in slow:
+        client.send_bytes(b"cde")
+        assert client.read_reply().status == 200
+        client.close()
+
+
+def test_a_new_file_is_served_by_another_process(build, proxy, origins):
+    origin = origins(answer)
+    edge = proxy([listen(build())], [cluster("origin", origin.port)])
+    assert version(edge).body == b"one"
+    build("two")
+    eventually(lambda: version(edge).body == b"two", what="the new file")
+    assert edge.stat("native.library.deadly.crashes") == 0
+    assert '"library_id": "deadly"' in edge.admin("/extensions")
+
+
+@pytest.mark.parametrize("how", ["block", "block long"])
+def test_at_the_end_a_configuration_is_given_back_after_who_uses_it_or_not_at_all(build, proxy, origins, how):
+    origin = origins(answer)
+    edge = proxy([listen(build())], [cluster("origin", origin.port)], flags=["--drain-time-s", "0"])
+    assert version(edge).body == b"one"
+    with edge.connect("edge") as client:
+        client.send("GET", "/", headers=[("x-do", how)])
+        edge.wait_for_log("it blocks")
+        assert edge.stop() == 0
+    end = edge.log().partition("it blocks")[2]
+    assert ("its configuration is given back" in end) == (how == "block")
+    assert ("still runs at its process's end" in end) == (how == "block long")
+    assert "ended the process while it gave back" not in end

@@ -278,7 +278,7 @@ class Chaos:
             self.did[how] += 1
             if how == "reload":
                 said = self.sluice.admin(f"/extensions/reload?library_id={name}", method="POST")
-                if not (said == "OK\n" or "goes on" in said):
+                if not ("the new file serves" in said or "goes on" in said):
                     self.wrong.append(f"reload: {said}")
             else:
                 self.put(name, dice.choice(LIBRARIES[name]) if how == "good" else None)
@@ -334,7 +334,12 @@ class Chaos:
             self.put(name, sdks[0])
             eventually(lambda name=name: self.works(name), timeout_s=60, what=f"{name} at work again")
             last = f"/extensions/reload?library_id={name}"  # whatever file it was started from
-            eventually(lambda last=last: self.sluice.admin(last, method="POST") == "OK\n", timeout_s=60, what=last)
+            serves = f"{name}: the new file serves\n"
+            eventually(
+                lambda last=last, serves=serves: self.sluice.admin(last, method="POST") == serves,
+                timeout_s=60,
+                what=last,
+            )
         assert self.works("here")
 
         def settled():

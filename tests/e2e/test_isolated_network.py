@@ -94,7 +94,8 @@ def test_a_death_costs_the_connections_that_the_process_held(edge, death):
 
 
 def test_the_access_log_tells_why(edge):
-    lines = len(edge.log.lines(edge.sluice, 0))
+    path = edge.log.path
+    lines = len(path.read_text().splitlines()) if path.exists() else 0  # of other tests
     with edge.asked("closed.last") as client:
         tell(client, "die exit")
         assert is_reset(client)

@@ -105,18 +105,23 @@ def test_samples_say_whose_request_they_are_of(proxy, origin, tmp_path):
     routes = [{**to(prefix="/api"), "name": "api"}, to(match={"path": "/"})]
     hosts = [{"name": "shop", "domains": ["*"], "routes": routes}]
     edge = proxy([listener("edge", hosts=hosts)], [cluster("origin", origin.port)])
+
+    def look():
+        """On a machine that does much else a route may have had no processor at a sample's time."""
+        seen = tags(Profile(edge, "/debug/pprof/profile?seconds=3", tmp_path))
+        return seen if len(seen.get("route", ())) > 1 and ROUTER in seen["filter"] else None
+
     with Traffic(edge, "/api/1") as api, Traffic(edge, "/") as rest:
-        profile = Profile(edge, "/debug/pprof/profile?seconds=3", tmp_path)
+        found = eventually(look, timeout_s=60, what="samples of both routes")
     assert api.count > 0
     assert rest.count > 0
-    found = tags(profile)
     assert set(found["route"]) == {"api", "/"}
     assert min(found["route"].values()) > 0
     assert set(found["virtual_host"]) == {"shop"}
     assert {"edge"} <= set(found["listener"]) <= {"edge", "admin"}
     assert ROUTER in found["filter"]
     # A request's time is not all its filters'; a route's not all there is to serving.
-    assert found["filter"][ROUTER] < sum(found["route"].values()) < found["coroutine"]["downstream"]
+    assert found["filter"][ROUTER] <= sum(found["route"].values()) <= found["coroutine"]["downstream"]
 
 
 def test_coroutines_that_wait_say_for_whose_request(proxy, origins, tmp_path):

@@ -15,8 +15,8 @@ import kit
 import pytest
 from go_support import Proxy, config_of, go_listener, stop
 from harness import ROOT, SLUICE, is_sanitized, run
+from isolation_support import host_pids, read_proc
 from test_go_traps import is_there
-from test_isolation import host_pids, read_proc
 
 from build import build
 

@@ -1,5 +1,6 @@
 """The trace of the scheduler, as Chrome and Perfetto read it, taken of a proxy at work."""
 
+import math
 import socket
 import threading
 
@@ -14,15 +15,16 @@ def edge(proxy, origin):
 
 
 class Traffic:
-    """Requests one after the other, for as long as the block lasts."""
+    """Requests one after the other, for as long as the block lasts or until there were so many."""
 
-    def __init__(self, edge, path="/"):
-        self.edge, self.path, self.stop, self.count = edge, path, threading.Event(), 0
+    def __init__(self, edge, path="/", most=math.inf):
+        self.edge, self.path, self.most = edge, path, most
+        self.stop, self.count = threading.Event(), 0
         self.thread = threading.Thread(target=self.run)
 
     def run(self):
         with self.edge.connect() as client:
-            while not self.stop.is_set():
+            while not self.stop.is_set() and self.count < self.most:
                 client.send("GET", self.path)
                 assert client.read_reply().status == 200
                 self.count += 1
@@ -48,7 +50,8 @@ def check_nesting(slices):
 
 
 def test_a_trace_is_what_viewers_read(edge):
-    with Traffic(edge) as traffic:
+    # The events of so many fit into it, however fast the machine is.
+    with Traffic(edge, most=2000) as traffic:
         answer = ask(edge, "/debug/pprof/trace?seconds=1")
     assert answer.status == 200
     assert traffic.count > 0

@@ -25,10 +25,10 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include <dirent.h>
 
 #include "base/clock.h"
 #include "base/process.h"
+#include "ext/host/ext_host_dump.h"
 
 enum {
     /* Between descriptors that standard streams or EXT_HOST_FD could collide with and the rest. */
@@ -411,43 +411,10 @@ bool ext_host_is_traced(const struct ext_host *host) {
     return process_is_traced(host->pid);
 }
 
-/* Has the thread the name of those that make blocking calls? Libraries are loaded on one, and the threads of a Go
- * runtime have the name of who started it. */
-static bool is_named_block(const struct ext_host *host, int tid) {
-    char path[64], name[32] = "";
-    (void)snprintf(path, sizeof(path), "/proc/%d/task/%d/comm", (int)host->pid, tid);
-    FILE *file = fopen(path, "re");
-    if (!file)
-        return false;
-    name[fread(name, 1, sizeof(name) - 1, file)] = '\0';
-    (void)fclose(file); /* it was only read */
-    return strstr(name, ":block") != NULL;
-}
-
-/* A Go runtime takes a SIGSEGV that a user sent as a reason to list all goroutines and end; but it must come
- * upon one of its own threads. A host has one of its own, the first. A proxy has several, which would tell of a
- * crash themselves: there it is the newest of those that Go may have started. */
-static bool make_go_dump(const struct ext_host *host) {
-    char path[64];
-    (void)snprintf(path, sizeof(path), "/proc/%d/task", (int)host->pid);
-    DIR *tasks = opendir(path);
-    int chosen = 0;
-    for (const struct dirent *task; tasks && (task = readdir(tasks));) {
-        int tid = atoi(task->d_name); /* 0 for . and .. */
-        if (tid <= 0 || tid == host->pid)
-            continue;
-        if (host->is_proxy ? tid > chosen && is_named_block(host, tid) : !chosen)
-            chosen = tid;
-    }
-    if (tasks)
-        (void)closedir(tasks); /* it was only read */
-    return chosen && syscall(SYS_tgkill, host->pid, chosen, SIGSEGV) == 0;
-}
-
 void ext_host_end(struct ext_host *host, enum ext_host_ending how) {
     if (host->ended)
         return;
-    if ((how == EXT_HOST_DUMP && make_go_dump(host)) ||
+    if ((how == EXT_HOST_DUMP && ext_host_dump_go(host->pid, host->is_proxy)) ||
         (how == EXT_HOST_DUMP_FIRST &&
          syscall(SYS_tgkill, host->pid, host->pid, SIGABRT) == 0)) /* rt/crash.c tells */
         await_end(host, clock_mono_ns() + DUMP_MS * NS_PER_MS);

@@ -242,7 +242,8 @@ int supervisor_await_up(struct supervisor *supervisor, int64_t deadline_ns, char
             err = -ETIMEDOUT;
     if (err)
         (void)snprintf(why, SUPERVISOR_WHY_MAX, "is not ready yet");
-    else if (!supervisor->first_came_up) {
+    else if (first->is_given) {
+        /* Also when another attempt has come up meanwhile: who is quicker decides nothing. */
         err = first->result;
         (void)snprintf(why, SUPERVISOR_WHY_MAX, "%s", first->why);
     }

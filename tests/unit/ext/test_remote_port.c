@@ -272,7 +272,8 @@ static void story_with_host(unsigned p_count, void (*body)(void)) {
         host_main(shared);
     assert_true(host_pid > 0);
     story_body = body;
-    story(p_count, with_shm);
+    story(p_count, with_shm); /* in a process of its own, too */
+    remote_shm_free(shared);
     (void)close(gate[0]);
     (void)close(gate[1]);
     assert_int_equal(waitpid(host_pid, &status, 0), host_pid);

@@ -36,6 +36,7 @@ static uint64_t fake_on_peer_data(void *w, uint64_t size, uint64_t slices, int64
 static int64_t last_event;
 static void fake_on_event(void *w, int64_t event) {
     last_event = event;
+    fake_turn++;
 }
 
 static uint64_t ready_id;
@@ -43,6 +44,7 @@ static void *ready_w;
 static void fake_on_ready(void *w, uint64_t conn_id) {
     ready_w = w;
     ready_id = conn_id;
+    fake_turn++;
 }
 
 static void nothing_failure(void *w, int64_t reason, uint64_t conn_id) {}
@@ -65,9 +67,19 @@ static struct remote_peer_call call_of(uint64_t number, enum go_peer_call_kind k
                                      .bytes = SPAN_LIT("")};
 }
 
+/* Each call has another one. What one seat has written another one reads, as the rings order it: they are here twice, at two
+ * addresses, in which ThreadSanitizer does not see one order. */
+static uint32_t seat(void) {
+#ifdef __SANITIZE_THREAD__
+    return 0;
+#else
+    return (uint32_t)(last_call % FAKE_SEATS_SERVED);
+#endif
+}
+
 static void call(const struct remote_peer_call *call) {
     remote_put_peer_call(&fake_proxy.out, call);
-    fake_send((uint32_t)(last_call % FAKE_SEATS_SERVED), REMOTE_PEER_CALL);
+    fake_send(seat(), REMOTE_PEER_CALL);
 }
 
 static struct remote_peer_returned hear_returned(void) {
@@ -119,7 +131,7 @@ static void test_a_connection_from_its_beginning_to_its_end(void **state) {
     struct remote_peer_call data = call_of(CLIENT, GO_CALL_DATA);
     data.bytes = SPAN_LIT("z");
     remote_put_peer_bytes(&fake_proxy.out, &(struct remote_peer_bytes){CLIENT, SPAN_LIT("xy")});
-    fake_send((uint32_t)(last_call % FAKE_SEATS_SERVED), REMOTE_PEER_BYTES);
+    fake_send(seat(), REMOTE_PEER_BYTES);
     call(&data);
     struct remote_peer_write write = hear_write();
     assert_int_equal(write.number, CLIENT);

@@ -741,10 +741,17 @@ static int64_t names_none_in_a_panic(uint64_t plugin, uint64_t header, uint64_t 
     return -1;
 }
 
-static const char *asks_for_a_cluster(int64_t (*specify)(uint64_t plugin, uint64_t header,
-                                                         uint64_t id, uint64_t buffer,
-                                                         uint64_t room)) {
-    fake_go.library.fn.cluster.specify = specify;
+typedef int64_t (*specify_fn)(uint64_t plugin, uint64_t header, uint64_t id, uint64_t buffer,
+                              uint64_t room);
+static _Atomic(specify_fn) specifies;
+
+static int64_t specify_as_told(uint64_t plugin, uint64_t header, uint64_t id, uint64_t buffer,
+                               uint64_t room) {
+    return atomic_load(&specifies)(plugin, header, id, buffer, room);
+}
+
+static const char *asks_for_a_cluster(specify_fn fn) {
+    specifies = fn;
     remote_put_specify(&fake_proxy.out, &(struct remote_specify){5, SPECIFIER, fake_view});
     fake_send(1, REMOTE_SPECIFY);
     return fake_hear();
@@ -952,6 +959,7 @@ static int setup(void **state) {
     const struct go_config_source source = {
         .name = SPAN_LIT("fake"), .bytes = SPAN_LIT(""), .far_id = FAKE_EARLY};
     CHECK(go_config_parse(&fake_go.library, &source, said) == 8);
+    fake_go.library.fn.cluster.specify = specify_as_told; /* before there are seats */
     fake_proxy_init();
     return 0;
 }

@@ -33,6 +33,7 @@ ALLOWED = {
     "on_sigurg": "a signal handler; the handlers that it calls do not park",
     "go_config_parse": "foreign code, called on the thread's own stack",
     "parse": "foreign code, called on the thread's own stack",
+    "prepare": "of supervisors' threads, and of configurations, which are built off the Ps",
 }
 
 SYMBOL = re.compile(r"([0-9a-f]+) (.{7}) \S+\t[0-9a-f]+\s+(?:\.\w+ )?(.+)$")

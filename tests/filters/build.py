@@ -13,6 +13,7 @@ The Go command is $SLUICE_GO, else `go` on PATH.
 """
 
 import fcntl
+import functools
 import hashlib
 import os
 import pathlib
@@ -103,7 +104,7 @@ def _telling_modfile(modfile):
 
 def build_examples():
     """Returns the path of the library with all of examples/filters."""
-    digest = hashlib.sha256(_go_version().encode())
+    digest = hashlib.sha256(_version_of(go_command()).encode())
     for path in sorted([*EXAMPLES.glob("go.*"), *EXAMPLES.rglob("*.go")]):
         digest.update(f"\0{path.relative_to(EXAMPLES)}\0".encode())
         digest.update(path.read_bytes())
@@ -120,7 +121,7 @@ def build_examples():
 
 def _key(name, modfile, flags):
     digest = hashlib.sha256()
-    digest.update(_go_version().encode())
+    digest.update(_version_of(go_command()).encode())
     digest.update("\0".join(flags).encode())
     files = [HERE / modfile, (HERE / modfile).with_suffix(".sum")]
     for folder in (HERE / name, HERE / "internal"):
@@ -131,16 +132,9 @@ def _key(name, modfile, flags):
     return digest.hexdigest()[:16]
 
 
-_version = None
-
-
-def _go_version():
-    global _version
-    if _version is None:
-        _version = subprocess.run(
-            [go_command(), "version"], check=True, cwd=HERE, text=True, stdout=subprocess.PIPE
-        ).stdout
-    return _version
+@functools.cache
+def _version_of(go):
+    return subprocess.run([go, "version"], check=True, cwd=HERE, text=True, stdout=subprocess.PIPE).stdout
 
 
 def _run_go(name, flags, output, folder=HERE, experiment=""):

@@ -263,10 +263,11 @@ def test_a_file_that_is_replaced_serves_new_requests_and_the_old_one_its_own(swa
         swapped.put("1.32")
         eventually(lambda: swapped.sdk() == "1.32", what="the new file")
         now = eventually(
-            lambda: (row := swapped.shown())["draining_processes"] == 1 and row, what="the old one to drain"
+            lambda: (row := swapped.shown())["draining_streams"] == 1 and row,
+            what="the old one with that request alone",
         )
         assert now["build_id"] != before["build_id"]
-        assert (now["reloads"], now["draining_streams"]) == (1, 1)
+        assert (now["reloads"], now["draining_processes"]) == (1, 1)
         (tmp_path / "go on").touch()
         assert client.read_reply().header("x-old") == "1"
     eventually(lambda: swapped.shown()["draining_processes"] == 0, what="the end of the old process")

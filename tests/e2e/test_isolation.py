@@ -264,7 +264,7 @@ def test_a_file_that_is_replaced_serves_new_requests_and_the_old_one_its_own(swa
         eventually(lambda: swapped.sdk() == "1.32", what="the new file")
         now = eventually(
             lambda: (row := swapped.shown())["draining_streams"] == 1 and row,
-            what="the old one with that request alone",
+            what="that request alone in the old one",
         )
         assert now["build_id"] != before["build_id"]
         assert (now["reloads"], now["draining_processes"]) == (1, 1)

@@ -1,4 +1,4 @@
-/* remote_link: see the header.
+/* remote_link: see the header. What hosts say is read in remote_hear.c.
  *
  * Life of a lane, each step on its P, in this order, by messages (rt_post keeps it):
  *
@@ -19,17 +19,10 @@
 #include <stdlib.h>
 
 #include "base/log.h"
-#include "ext/go/go_abi.h"
 #include "ext/go/go_lent.h"
-#include "ext/go/go_log.h"
-#include "ext/go/go_metric.h"
 #include "ext/go/go_plugin.h"
-#include "ext/remote/port.h"
 #include "ext/remote/remote_link_internal.h"
-#include "ext/remote/remote_metrics.h"
 #include "ext/remote/supervisor.h"
-#include "ext/seat.h"
-#include "rt/timer.h"
 
 enum {
     SLOTS = 64,    /* threads of the host that may ask at a time */
@@ -42,54 +35,6 @@ static_assert(RT_P_MAX <= 1 << 8, "so is a P's");
 /* When a seat counts as blocked. Longer than in this process (seat_blocked_ns): a host that waits for a processor looks the
  * same, and to spread over more seats costs a wake-up for each. */
 static const int64_t REMOTE_BLOCKED_NS = 10 * NS_PER_MS;
-
-struct remote_seat {
-    _Alignas(64) _Atomic uint32_t open; /* calls that have not returned */
-    _Atomic int64_t since_ns;           /* the oldest of them can have begun then */
-};
-
-/* Free again when the party has left and all of its calls have returned: until then its seat is not. */
-struct entry {
-    struct remote_party *party; /* NULL: free, or it has left */
-    struct go_plugin *plugin;   /* its; also of calls that return when it has left */
-    uint32_t uses;
-    uint32_t seat;
-    uint32_t open; /* calls that have not returned */
-    uint32_t next_free;
-};
-
-struct remote_lane {
-    struct remote_link *link;
-    unsigned p;
-    bool is_open, broken;
-    struct remote_port port;
-    struct entry *entries;
-    uint32_t entry_count, first_free;
-    _Atomic uint64_t streams;
-    struct wait_queue returns; /* who waits for a seat */
-    struct timer watch;        /* armed while calls are open */
-    uint32_t open;             /* calls of this P that have not returned */
-    bool pinged;               /* its seat, at ping_at of the ring, since ping_ns */
-    uint64_t ping_at;
-    int64_t ping_ns;
-    uint32_t senders; /* that wait for room */
-    struct remote_out scratch;
-    char *record; /* a copy of what the host says now */
-    size_t record_room;
-    struct rt_post open_post, close_post;
-};
-
-struct remote_link {
-    struct remote_link_options options;
-    uint64_t abilities;
-    struct remote_shm *shm;
-    struct remote_metrics metrics;
-    struct remote_seat *seats;
-    unsigned p_count;
-    _Atomic unsigned users; /* Ps, and the maker */
-    _Atomic bool drains;
-    struct remote_lane lanes[];
-};
 
 /* ---- life ---- */
 
@@ -281,8 +226,7 @@ static uint64_t number_of(const struct remote_lane *lane, uint32_t index) {
     return remote_number(lane->p, index, lane->entries[index].uses);
 }
 
-/* NULL: it is over, or there never was one. */
-static struct entry *find(const struct remote_lane *lane, uint64_t number) {
+struct remote_entry *remote_lane_entry(const struct remote_lane *lane, uint64_t number) {
     uint32_t index = remote_number_index(number);
     return index < lane->entry_count && number_of(lane, index) == number ? &lane->entries[index]
                                                                          : NULL;
@@ -292,12 +236,12 @@ static int more_entries(struct remote_lane *lane) {
     uint32_t count = lane->entry_count ? 2 * lane->entry_count : 64;
     if (count > REMOTE_STREAMS_MAX)
         return -ENOMEM;
-    struct entry *entries = realloc(lane->entries, count * sizeof *entries);
+    struct remote_entry *entries = realloc(lane->entries, count * sizeof *entries);
     if (!entries)
         return -ENOMEM;
     lane->entries = entries;
     for (uint32_t i = count; i-- > lane->entry_count;) {
-        entries[i] = (struct entry){.uses = 1, .next_free = lane->first_free};
+        entries[i] = (struct remote_entry){.uses = 1, .next_free = lane->first_free};
         lane->first_free = i;
     }
     lane->entry_count = count;
@@ -309,11 +253,11 @@ static void count_streams(struct remote_lane *lane, int64_t n) {
     atomic_store(&lane->streams, count + (uint64_t)n); /* seq_cst: remote_link_drain */
 }
 
-static struct entry *entry_of(const struct remote_party *party) {
+static struct remote_entry *entry_of(const struct remote_party *party) {
     return &party->lane->entries[remote_number_index(party->number)];
 }
 
-static void free_entry(struct remote_lane *lane, struct entry *entry) {
+static void free_entry(struct remote_lane *lane, struct remote_entry *entry) {
     entry->uses++;
     entry->next_free = lane->first_free;
     lane->first_free = (uint32_t)(entry - lane->entries);
@@ -323,7 +267,7 @@ static int enter(struct remote_lane *lane, struct remote_party *party, uint32_t 
     if (lane->first_free == NONE && more_entries(lane) != 0)
         return -ENOMEM;
     uint32_t index = lane->first_free;
-    struct entry *entry = &lane->entries[index];
+    struct remote_entry *entry = &lane->entries[index];
     lane->first_free = entry->next_free;
     entry->party = party;
     entry->plugin = party->plugin;
@@ -354,7 +298,7 @@ void remote_lane_leave(struct remote_party *party) {
     struct remote_lane *lane = party->lane;
     if (!lane)
         return;
-    struct entry *entry = entry_of(party);
+    struct remote_entry *entry = entry_of(party);
     ASSERT(entry->party == party);
     entry->party = NULL;
     if (!entry->open)
@@ -388,9 +332,8 @@ void remote_lane_expect_another(struct remote_party *party) {
     call_begins(party);
 }
 
-/* calls: ahead of the loan, which took as long as the first, as far as is known. */
-static void call_returned(struct remote_lane *lane, struct entry *entry, unsigned calls,
-                          uint64_t took_ns) {
+void remote_lane_call_returned(struct remote_lane *lane, struct remote_entry *entry, unsigned calls,
+                               uint64_t took_ns) {
     struct remote_seat *seat = &lane->link->seats[entry->seat];
     atomic_store_explicit(&seat->since_ns, rt_now_ns(), memory_order_relaxed);
     (void)atomic_fetch_sub_explicit(&seat->open, 1, memory_order_relaxed);
@@ -514,156 +457,15 @@ int remote_lane_send(struct remote_party *party, enum remote_kind kind, struct s
 /* ---- what the host says ---- */
 
 struct remote_party *remote_lane_find(const struct remote_lane *lane, uint64_t number) {
-    const struct entry *entry = find(lane, number);
+    const struct remote_entry *entry = remote_lane_entry(lane, number);
     return entry ? entry->party : NULL;
 }
 
 bool remote_lane_returned(struct remote_party *party) {
     if (entry_of(party)->open == 0)
         return false;
-    call_returned(party->lane, entry_of(party), 0, 0);
+    remote_lane_call_returned(party->lane, entry_of(party), 0, 0);
     return true;
-}
-
-/* What is said of who has left is void, but that its call has returned: by RETURN, that is all there is of it. Of a turn
- * (remote_peer.c) it is known to who waits for it alone, who does not leave before. */
-static int record_of(struct remote_lane *lane, enum remote_kind kind, struct span record) {
-    uint64_t number;
-    if (record.len < sizeof number)
-        return -EPROTO;
-    memcpy(&number, record.ptr, sizeof number);
-    struct entry *entry = find(lane, number);
-    if (!entry)
-        return 0;
-    struct remote_party *party = entry->party;
-    bool of_call = kind == REMOTE_RETURN || kind == REMOTE_WANT;
-    if ((of_call && entry->open == 0) || (party && !party->itab->hear))
-        return -EPROTO;
-    if (kind == REMOTE_RETURN)
-        call_returned(lane, entry, 0, 0);
-    return party ? party->itab->hear(party, kind, record) : 0;
-}
-
-static int result(struct remote_lane *lane, struct span record, bool of_log) {
-    struct remote_result result;
-    struct remote_in ops;
-    int err = remote_read_result(record, &result, &ops);
-    struct entry *entry = err ? NULL : find(lane, result.number);
-    if (!entry)
-        return err;
-    struct remote_party *party = entry->party;
-    bool returned = result.returned || of_log;
-    if ((returned && entry->open == 0) || (party && !party->itab->result))
-        return -EPROTO;
-    if (returned)
-        call_returned(lane, entry, of_log ? 0 : result.calls, result.took_ns);
-    return party ? party->itab->result(party, &result, &ops, of_log) : 0;
-}
-
-static int named(struct remote_lane *lane, struct span record) {
-    struct remote_named named;
-    int err = remote_read_named(record, &named);
-    struct entry *entry = err ? NULL : find(lane, named.number);
-    if (!entry)
-        return err;
-    struct remote_party *party = entry->party;
-    if (entry->open == 0 || (party && !party->itab->named))
-        return -EPROTO;
-    call_returned(lane, entry, 0, named.took_ns);
-    return party ? party->itab->named(party, &named) : 0;
-}
-
-static void answer_of(struct remote_lane *lane, const struct remote_ask *ask, size_t room,
-                      struct remote_answer *answer, void **memory) {
-    *answer = (struct remote_answer){.code = GO_OK, .text = span_make("", 0)};
-    *memory = NULL;
-    if (ask->question == REMOTE_DEFINE_METRIC || ask->question == REMOTE_ASK_METRIC) {
-        remote_metrics_answer(&lane->link->metrics, ask, answer);
-        return;
-    }
-    if (ask->question == REMOTE_CONNECT) {
-        const struct remote_link_options *options = &lane->link->options;
-        answer->code = GO_INTERNAL_FAILURE;
-        if (options->connect)
-            options->connect(options->arg, lane, ask, answer, memory);
-        return;
-    }
-    const struct entry *entry = find(lane, ask->subject);
-    if (entry && entry->party && entry->party->itab->answer)
-        entry->party->itab->answer(entry->party, ask, room, answer, memory);
-    else
-        answer->code = GO_FILTER_IS_DESTROYED;
-}
-
-static int ask(struct remote_lane *lane, struct span record) {
-    enum { HEAD = 64 }; /* what an answer takes beside its text */
-    struct remote_ask ask;
-    struct remote_answer answer;
-    void *memory;
-    int err = remote_read_ask(record, &ask);
-    if (err)
-        return err;
-    char *room = remote_shm_answer_room(lane->link->shm, ask.slot);
-    if (!room)
-        return -EPROTO;
-    answer_of(lane, &ask, REMOTE_SLOT_SIZE - HEAD, &answer, &memory);
-    struct remote_out *out = remote_lane_scratch(lane);
-    remote_put_answer(out, &answer);
-    free(memory);
-    /* No answer is a failure there. */
-    size_t len = out->failed || out->len > REMOTE_SLOT_SIZE ? 0 : out->len;
-    if (len)
-        memcpy(room, out->data, len);
-    remote_shm_answer(lane->link->shm, ask.slot, len);
-    return 0;
-}
-
-static int metric(struct remote_lane *lane, struct span record) {
-    struct remote_metric metric;
-    int err = remote_read_metric(record, &metric);
-    if (!err)
-        remote_metrics_count(&lane->link->metrics, &metric);
-    return err;
-}
-
-/* Line by line: the log lets newlines through, and one in the middle would begin a line that looks like the proxy's. */
-static int text(const struct remote_lane *lane, struct span record) {
-    struct remote_text text;
-    int err = remote_read_text(record, &text);
-    struct span rest = text.text;
-    while (!err && rest.len) {
-        const char *end = memchr(rest.ptr, '\n', rest.len);
-        size_t len = end ? (size_t)(end - rest.ptr) : rest.len;
-        LOG(*lane->link->options.log, (enum log_level)text.level, "%.*s", (int)len, rest.ptr);
-        rest = span_from(rest, end ? len + 1 : len);
-    }
-    return err;
-}
-
-int remote_lane_hear(struct remote_lane *lane, uint32_t kind, struct span record) {
-    switch ((enum remote_kind)kind) {
-    case REMOTE_RESULT:
-        return result(lane, record, false);
-    case REMOTE_LOGGED:
-        return result(lane, record, true);
-    case REMOTE_ASK:
-        return ask(lane, record);
-    case REMOTE_METRIC:
-        return metric(lane, record);
-    case REMOTE_TEXT:
-        return text(lane, record);
-    case REMOTE_RETURN:
-    case REMOTE_WANT:
-    case REMOTE_PEER_RETURNED:
-    case REMOTE_PEER_WRITE:
-    case REMOTE_PEER_CLOSE:
-    case REMOTE_PEER_HALF_CLOSE:
-        return record_of(lane, (enum remote_kind)kind, record);
-    case REMOTE_NAMED:
-        return named(lane, record);
-    default:
-        return -EPROTO;
-    }
 }
 
 /* With a copy: the host may write to the ring while we look. */

@@ -2,6 +2,7 @@
 
 import harness
 import pytest
+from proxy_logs import pytest_runtest_makereport, pytest_runtest_setup, pytest_sessionfinish  # noqa: F401
 
 
 def pytest_collection_modifyitems(items):

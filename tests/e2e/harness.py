@@ -159,7 +159,9 @@ def is_sanitized():
 
 class Proxy:
     """A running Sluice, or another program that takes Envoy's flags. Its ports by listener name are
-    in `ports`."""
+    in `ports`. Those that run, and those that ended lately, are in `Proxy.known` (proxy_logs.py)."""
+
+    known = []
 
     def __init__(self, config, *, level="debug", flags=(), env=None, program=SLUICE):
         self.folder = tempfile.TemporaryDirectory(prefix="sluice-")
@@ -189,6 +191,7 @@ class Proxy:
                 stderr=log,
                 env={**os.environ, **(env or {})},
             )
+        Proxy.known.append(self)
         try:
             eventually(self._is_ready, timeout_s=60, what="readiness")
         except AssertionError as error:

@@ -258,7 +258,8 @@ def test_a_file_that_is_replaced_serves_new_requests_and_the_old_one_its_own(swa
     assert (swapped.sdk(), before["state"], before["isolation"]) == ("1.33", "up", "PROCESS")
     eventually(lambda: swapped.shown()["streams"] == 0, what="the end of the report")
     with swapped.sluice.connect("main") as client:
-        client.send("GET", kit.path_of("/", dh=[("waitfile", tmp_path / "go on")], eh="set:x-old:1"))
+        # In a goroutine: a callback that waits holds up who comes behind it in its seat before that counts as blocked.
+        client.send("GET", kit.path_of("/", dh=["go", ("waitfile", tmp_path / "go on")], eh="set:x-old:1"))
         eventually(lambda: swapped.shown()["streams"] == 1, what="a request in the old process")
         swapped.put("1.32")
         eventually(lambda: swapped.sdk() == "1.32", what="the new file")

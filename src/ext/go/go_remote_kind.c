@@ -30,30 +30,23 @@ static int load(const void *arg, int file, struct ext_host *host, int64_t deadli
     return err ? err : answer.numbers[0] ? 0 : -ENOEXEC;
 }
 
-static int configure(struct ext_host *host, const struct remote_note *note, int64_t deadline_ns,
-                     char *said) {
-    struct ext_host_message answer, request = {.kind = EXT_HOST_GO_NEW, .texts = {note->name}};
+static void request_of(const struct remote_note *note, struct ext_host_message *request) {
+    request->kind = EXT_HOST_GO_NEW;
+    request->texts[0] = note->name;
     if (note->kind == REMOTE_NOTE_MERGE) {
-        request.kind = EXT_HOST_GO_MERGE;
-        request.numbers[0] = note->parent;
-        request.numbers[1] = note->child;
-        request.numbers[2] = note->id;
-    } else {
-        if (note->kind == REMOTE_NOTE_CLUSTER)
-            request.kind = EXT_HOST_GO_NEW_CLUSTER;
-        if (note->kind == REMOTE_NOTE_NETWORK)
-            request.kind = EXT_HOST_GO_NEW_NETWORK;
-        request.numbers[0] = note->kind == REMOTE_NOTE_ROUTE;
-        request.numbers[1] = note->id;
-        request.texts[1] = span_make(note->bytes, note->len);
+        request->kind = EXT_HOST_GO_MERGE;
+        request->numbers[0] = note->parent;
+        request->numbers[1] = note->child;
+        request->numbers[2] = note->id;
+        return;
     }
-    int err = ext_host_call(host, &request, &answer, deadline_ns);
-    if (err)
-        return err;
-    if (answer.numbers[0])
-        return 0;
-    (void)snprintf(said, REMOTE_SAID_MAX, "%.*s", (int)answer.texts[0].len, answer.texts[0].ptr);
-    return 1;
+    if (note->kind == REMOTE_NOTE_CLUSTER)
+        request->kind = EXT_HOST_GO_NEW_CLUSTER;
+    if (note->kind == REMOTE_NOTE_NETWORK)
+        request->kind = EXT_HOST_GO_NEW_NETWORK;
+    request->numbers[0] = note->kind == REMOTE_NOTE_ROUTE;
+    request->numbers[1] = note->id;
+    request->texts[1] = span_make(note->bytes, note->len);
 }
 
 const struct remote_library_kind go_remote_kind = {
@@ -64,5 +57,5 @@ const struct remote_library_kind go_remote_kind = {
     .drop = EXT_HOST_GO_DROP,
     .stop = EXT_HOST_GO_STOP,
     .load = load,
-    .configure = configure,
+    .request_of = request_of,
 };

@@ -56,21 +56,12 @@ static int load(const void *arg, int file, struct ext_host *host, int64_t deadli
     return native_library_is_called((struct native_library *)(uintptr_t)library, answer.texts[0]);
 }
 
-static int configure(struct ext_host *host, const struct remote_note *note, int64_t deadline_ns,
-                     char *said) {
-    struct ext_host_message answer;
-    const struct ext_host_message request = {
+static void request_of(const struct remote_note *note, struct ext_host_message *request) {
+    *request = (struct ext_host_message){
         .kind = EXT_HOST_NATIVE_NEW,
         .numbers = {note->kind == REMOTE_NOTE_ROUTE, note->parent, note->id, note->stack_bytes},
         .texts = {span_make(note->bytes, note->len)},
     };
-    int err = ext_host_call(host, &request, &answer, deadline_ns);
-    if (err)
-        return err;
-    if (answer.numbers[0])
-        return 0;
-    (void)snprintf(said, REMOTE_SAID_MAX, "%.*s", (int)answer.texts[0].len, answer.texts[0].ptr);
-    return 1;
 }
 
 static const struct remote_library_kind kind = {
@@ -82,7 +73,7 @@ static const struct remote_library_kind kind = {
     .drop = EXT_HOST_NATIVE_DROP,
     .stop = EXT_HOST_NATIVE_STOP,
     .load = load,
-    .configure = configure,
+    .request_of = request_of,
 };
 
 /* ---- libraries ---- */

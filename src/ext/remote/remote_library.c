@@ -67,10 +67,10 @@ struct remote_library {
     struct generation *generations; /* the newest first */
     struct go_renewal renewal;
     _Atomic uint64_t reloads, failed_reloads;
-    _Atomic unsigned ps_left; /* that have not left yet */
+    _Atomic unsigned ps_left;            /* that have not left yet */
     char last_error[SUPERVISOR_WHY_MAX]; /* the lock's */
-    _Atomic(remote_connect_fn) connect; /* NULL: nobody asks for that */
-    void *connect_arg;                  /* of it; set before */
+    _Atomic(remote_connect_fn) connect;  /* NULL: nobody asks for that */
+    void *connect_arg;                   /* of it; set before */
     struct here here[RT_P_MAX];
 };
 
@@ -92,9 +92,16 @@ static int sandbox(const struct remote_library *library, struct ext_host *host, 
     return err;
 }
 
+/* One configuration. 0; 1: it is refused, with what was said (REMOTE_SAID_MAX); -errno: the process is of no use. */
 static int configure(const struct remote_library *library, struct ext_host *host,
                      const struct remote_note *note, char *said) {
-    return library->options.kind->configure(host, note, deadline(library), said);
+    struct ext_host_message answer, request = {0};
+    library->options.kind->request_of(note, &request);
+    int err = ext_host_call(host, &request, &answer, deadline(library));
+    if (err || answer.numbers[0])
+        return err;
+    (void)snprintf(said, REMOTE_SAID_MAX, "%.*s", (int)answer.texts[0].len, answer.texts[0].ptr);
+    return 1;
 }
 
 /* Those behind the place *told, which is the last one's then. */

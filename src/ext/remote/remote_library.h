@@ -35,9 +35,9 @@ struct remote_library_kind {
      * why in words (SUPERVISOR_WHY_MAX). */
     int (*load)(const void *arg, int file, struct ext_host *host, int64_t deadline_ns,
                 uint64_t *abilities, char *why);
-    /* One configuration. 0; 1: it is refused, with what was said (REMOTE_SAID_MAX); -errno: the process is of no use. */
-    int (*configure)(struct ext_host *host, const struct remote_note *note, int64_t deadline_ns,
-                     char *said);
+    /* What makes one configuration there: fills in an empty request. Its answer is {0: it is refused} and what is said of it. */
+    void (*request_of)(const struct remote_note *note,
+                       struct ext_host_message *request BORROWED_BY(note));
 };
 
 struct remote_library_options {

@@ -1,12 +1,13 @@
 /* remote_library.c: what each process of a library is told, whenever it comes and whatever fails on the way. This program is its
- * own host process: it is started again with --ext-host, and says yes to everything. What a process is told is noted on our
- * side, by the kind of library that is made up here. */
+ * own host process: it is started again with --ext-host, and says yes to whatever its story does not have it refuse. Both share a page of
+ * a file, in which a process notes what it is told. */
 #include "../rt/rt_story.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "../file_tree.h"
 #include "base/log.h"
@@ -19,12 +20,42 @@
 
 LOG_COMPONENT(fake, "fake");
 
-static char path[64], hold[64], held[64];
+static char path[64];
+
+/* ---- what a story and its host processes know of each other ---- */
+
+enum { TOLD_MAX = 256 };
+
+static struct {
+    struct {
+        _Atomic pid_t pid;
+        _Atomic uint64_t id; /* behind it */
+    } told[TOLD_MAX];
+    _Atomic unsigned count;
+    _Atomic uint64_t refused;    /* this configuration is refused, by who comes */
+    _Atomic uint64_t slow;       /* this one takes as long as it is so */
+    _Atomic bool holds, is_held; /* before a process serves it waits; it does */
+} * shared;
+
+static void share(const char *name) {
+    int fd = open(name, O_CREAT | O_RDWR, 0600);
+    CHECK(fd >= 0 && ftruncate(fd, sizeof *shared) == 0);
+    shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    CHECK(shared != MAP_FAILED && close(fd) == 0);
+}
+
+static bool was_told(pid_t pid, uint64_t id) {
+    bool found = false;
+    for (size_t i = 0; i < TOLD_MAX; i++)
+        found |= shared->told[i].id == id && shared->told[i].pid == pid;
+    return found;
+}
 
 /* ---- the host process ---- */
 
-static void answer_yes(void) {
-    const struct ext_host_message message = {.kind = EXT_HOST_ANSWER, .numbers = {1}};
+static void answer(uint64_t yes, const char *said) {
+    const struct ext_host_message message = {
+        .kind = EXT_HOST_ANSWER, .numbers = {yes}, .texts = {span_of(said)}};
     size_t size;
     char *bytes = ext_host_encode(&message, &size);
     if (write(EXT_HOST_FD, bytes, size) != (ssize_t)size)
@@ -32,19 +63,34 @@ static void answer_yes(void) {
     free(bytes);
 }
 
-/* Before it serves it waits as long as there is the file that its environment names, and says so by another one. */
+static void configured(uint64_t id) {
+    unsigned at = shared->count++;
+    CHECK(at < TOLD_MAX);
+    shared->told[at].pid = getpid();
+    shared->told[at].id = id;
+    while (shared->slow == id)
+        usleep(1000);
+    answer(shared->refused != id, "not like this");
+}
+
+static void serves(void) {
+    shared->is_held = shared->holds;
+    while (shared->holds)
+        usleep(1000);
+    answer(1, "");
+}
+
 static int fake_host(void) {
     struct ext_host_inbox inbox = {0};
     struct ext_host_message request;
-    const char *waits = getenv("TEST_HOLD"), *says = getenv("TEST_HELD");
+    share(getenv("TEST_SHARED"));
     while (ext_host_inbox_next(&inbox, &request)) {
-        if (request.kind == EXT_HOST_GO_SERVE && access(waits, F_OK) == 0) {
-            (void)close(
-                open(says, O_CREAT | O_WRONLY, 0600)); /* the story looks whether it is there */
-            while (access(waits, F_OK) == 0)
-                usleep(1000);
-        }
-        answer_yes();
+        if (request.kind == EXT_HOST_GO_NEW)
+            configured(request.numbers[0]);
+        else if (request.kind == EXT_HOST_GO_SERVE)
+            serves();
+        else
+            answer(1, "");
     }
     ext_host_inbox_fini(&inbox);
     return 0;
@@ -72,19 +118,10 @@ void *__wrap_calloc(size_t count, size_t size) {
 
 /* ---- the kind ---- */
 
-enum { TOLD_MAX = 256 };
-
 static struct {
     pthread_mutex_t lock;
-    struct {
-        pid_t pid;
-        uint64_t id;
-    } told[TOLD_MAX];
-    size_t count;
     pid_t loaded_by;               /* the latest */
     char loaded[7];                /* the beginning of what it was given */
-    _Atomic uint64_t refused;      /* this configuration is refused, by who comes */
-    _Atomic uint64_t slow;         /* this one takes as long as it is so */
     _Atomic int loads_fail;        /* so many of those that come */
     _Atomic int allocations_after; /* in a process that is prepared: the one that fails */
 } it = {.lock = PTHREAD_MUTEX_INITIALIZER};
@@ -105,28 +142,9 @@ static int load(const void *arg, int file, struct ext_host *host, int64_t deadli
     return 0;
 }
 
-static int configure(struct ext_host *host, const struct remote_note *note, int64_t deadline_ns,
-                     char *said) {
-    pthread_mutex_lock(&it.lock);
-    CHECK(it.count < TOLD_MAX);
-    it.told[it.count].pid = ext_host_pid(host);
-    it.told[it.count++].id = note->id;
-    pthread_mutex_unlock(&it.lock);
-    while (it.slow == note->id)
-        usleep(1000);
-    if (it.refused != note->id)
-        return 0;
-    snprintf(said, REMOTE_SAID_MAX, "not like this");
-    return 1;
-}
-
-static bool was_told(pid_t pid, uint64_t id) {
-    pthread_mutex_lock(&it.lock);
-    bool found = false;
-    for (size_t i = 0; i < it.count; i++)
-        found |= it.told[i].pid == pid && it.told[i].id == id;
-    pthread_mutex_unlock(&it.lock);
-    return found;
+static void request_of(const struct remote_note *note, struct ext_host_message *request) {
+    request->kind = EXT_HOST_GO_NEW;
+    request->numbers[0] = note->id;
 }
 
 static pid_t loaded_by(void) {
@@ -144,7 +162,7 @@ static const struct remote_library_kind kind = {
     .drop = EXT_HOST_GO_DROP,
     .stop = EXT_HOST_GO_STOP,
     .load = load,
-    .configure = configure,
+    .request_of = request_of,
 };
 
 /* ---- the proxy ---- */
@@ -184,7 +202,7 @@ static void start(void *arg) {
 }
 
 static void begin(void) {
-    (void)unlink(held);
+    memset(shared, 0, sizeof *shared); /* of the story before */
     put("#! one" LONG);
     CHECK(blocking_call(start, NULL) == 0);
     CHECK(library);
@@ -250,6 +268,15 @@ static void drop(void *id) {
     remote_library_drop(library, *(uint64_t *)id);
 }
 
+/* A new file, and its process, which has been told all that there is and does not serve yet, as long as shared->holds. */
+static pid_t prepare_another(void) {
+    shared->holds = true;
+    put("#! two" LONG);
+    CHECK(go_here("reload", reload, NULL) == 0);
+    STORY_AWAIT(shared->is_held);
+    return loaded_by();
+}
+
 /* ---- stories ---- */
 
 static void told_story(void *arg) {
@@ -278,15 +305,11 @@ static void meanwhile_story(void *arg) {
     begin();
     pid_t first = look().status.pid;
     uint64_t one = made();
-    write_file("/hold", "");
-    put("#! two" LONG);
-    CHECK(go_here("reload", reload, NULL) == 0);
-    STORY_AWAIT(access(held, F_OK) == 0);
-    pid_t second = loaded_by();
+    pid_t second = prepare_another();
     CHECK(was_told(second, one));
     uint64_t two = merged(one);
     CHECK(was_told(first, two) && !was_told(second, two));
-    CHECK(unlink(hold) == 0);
+    shared->holds = false;
     STORY_AWAIT(reloaded);
     CHECK(reloaded == 1 + GO_RENEW_DONE);
     CHECK(was_told(second, two));
@@ -301,20 +324,16 @@ static void still_later_story(void *arg) {
     begin();
     pid_t first = look().status.pid;
     uint64_t one = made();
-    write_file("/hold", "");
-    put("#! two" LONG);
-    CHECK(go_here("reload", reload, NULL) == 0);
-    STORY_AWAIT(access(held, F_OK) == 0);
-    pid_t second = loaded_by();
+    pid_t second = prepare_another();
     uint64_t two = merged(one);
-    it.slow = two;
-    CHECK(unlink(hold) == 0);
+    shared->slow = two;
+    shared->holds = false;
     STORY_AWAIT(was_told(second, two)); /* and it has not returned yet */
     struct making three = {.parent = one, .child = two};
     CHECK(go_here("make", make_it, &three) == 0);
     STORY_AWAIT(was_told(first, two + 1));
     CHECK(!three.done && !reloaded);
-    it.slow = 0;
+    shared->slow = 0;
     STORY_AWAIT(three.done && reloaded);
     CHECK(three.id == two + 1);
     CHECK(was_told(second, three.id));
@@ -369,7 +388,7 @@ static void refused_story(void *arg) {
     pid_t first = look().status.pid;
     uint64_t one = made();
     const struct remote_lane *lane = remote_library_lane(library);
-    it.refused = one;
+    shared->refused = one;
     CHECK(is_at_rest());
     put("#! two" LONG);
     reload(NULL);
@@ -377,7 +396,7 @@ static void refused_story(void *arg) {
     CHECK(look().failed_reloads == 1 && look().status.pid == first);
     CHECK(remote_library_lane(library) == lane);
     STORY_AWAIT(is_at_rest());
-    it.refused = 0;
+    shared->refused = 0;
     reload(NULL);
     CHECK(reloaded == 1 + GO_RENEW_DONE);
     STORY_AWAIT(is_at_rest()); /* the old one has gone */
@@ -440,12 +459,12 @@ int main(int argc, char **argv) {
         cmocka_unit_test(without_memory_the_old_one_goes_on),
         cmocka_unit_test(one_that_does_not_start_is_none),
     };
+    char name[64];
     int err = stats_init(2) ? -1 : make_root(NULL);
     snprintf(path, sizeof path, "%s/library", root);
-    snprintf(hold, sizeof hold, "%s/hold", root);
-    snprintf(held, sizeof held, "%s/held", root);
-    setenv("TEST_HOLD", hold, 1);
-    setenv("TEST_HELD", held, 1);
+    snprintf(name, sizeof name, "%s/shared", root);
+    share(name);
+    setenv("TEST_SHARED", name, 1);
     err = err ? err : cmocka_run_group_tests(tests, NULL, NULL);
     (void)remove_root(NULL);
     return err;

@@ -17,41 +17,30 @@ import re
 import time
 
 from _load import http_asker, one_round
-from _servers import CONNECTIONS, Farm, process_tree
+from _servers import CONNECTIONS, Farm, memory_kb, process_tree
 
 STEADY_KB = 16  # at rest is who changed by no more for so many seconds
 REST_S = 15
 
 
-def _sum_kb(pid, name, pattern):
-    total = 0
-    for member in process_tree(pid):
-        text = pathlib.Path(f"/proc/{member}/{name}").read_text()
-        total += sum(int(kb) for kb in re.findall(pattern, text, re.MULTILINE))
-    return total
-
-
-def _memory_kb(pid):
-    return _sum_kb(pid, "smaps_rollup", r"^Pss_(?:Anon|Shmem):\s*(\d+) kB")
-
-
 def _tables_kb(pid):
-    return _sum_kb(pid, "status", r"^VmPTE:\s*(\d+) kB")
+    texts = (pathlib.Path(f"/proc/{member}/status").read_text() for member in process_tree(pid))
+    return sum(int(kb) for text in texts for kb in re.findall(r"^VmPTE:\s*(\d+) kB", text, re.MULTILINE))
 
 
 def at_rest(server, steady_s):
     """Its memory in bytes and that of its page tables, once they have stopped changing."""
     deadline = time.monotonic() + REST_S
-    reference, since = _memory_kb(server.pid), time.monotonic()
+    reference, since = memory_kb(server.pid), time.monotonic()
     while time.monotonic() - since < steady_s:
-        now = _memory_kb(server.pid)
+        now = memory_kb(server.pid)
         if abs(now - reference) > STEADY_KB:
             reference, since = now, time.monotonic()
         if time.monotonic() > deadline:
             print(f"  {server.name}: the memory does not come to rest; what is told is a moment's")
             break
         time.sleep(0.1)
-    return _memory_kb(server.pid) * 1024, _tables_kb(server.pid) * 1024
+    return memory_kb(server.pid) * 1024, _tables_kb(server.pid) * 1024
 
 
 def _warm_and_rest(farm, server, steady_s):

@@ -134,6 +134,15 @@ def cpu_ticks(pid):
     return user, system
 
 
+def memory_kb(pid):
+    """Anonymous and shared memory of a process tree: each page divided by how many have it, those of files left out."""
+    total = 0
+    for member in process_tree(pid):
+        text = pathlib.Path(f"/proc/{member}/smaps_rollup").read_text()
+        total += sum(int(kb) for kb in re.findall(r"^Pss_(?:Anon|Shmem):\s*(\d+) kB", text, re.MULTILINE))
+    return total
+
+
 def switches(pid):
     """How often threads of a process tree that live now lost their core, because they waited or had to."""
     total = 0
@@ -152,13 +161,15 @@ def loopback(port):
 TO_ORIGIN = {"route": {"cluster": "origin"}}
 
 
-def http_listener(name, port, filters=(), action=TO_ORIGIN):
-    """A listener as Envoy has it: these filters, and one action for all requests."""
+def http_listener(name, port, filters=(), action=TO_ORIGIN, routes=()):
+    """A listener as Envoy has it: these filters, and one action for all requests but those of the routes."""
     manager = {
         "@type": f"{TYPE}.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": name,
         "route_config": {
-            "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [{"match": {"prefix": "/"}, **action}]}]
+            "virtual_hosts": [
+                {"name": "all", "domains": ["*"], "routes": [*routes, {"match": {"prefix": "/"}, **action}]}
+            ]
         },
         "http_filters": [
             *filters,
@@ -249,13 +260,17 @@ class Farm:
     # ---- configurations ----
 
     def _nginx(self, name, port, http, workers, clients, env=None, modules=()):
+        path = self.nginx_file(name, http, workers, clients, modules)
+        return self.start(name, port, ["nginx", "-e", "stderr", "-c", path], env)
+
+    def nginx_file(self, name, http, workers, clients, modules=()):
         user = "user root;" if os.geteuid() == 0 else ""
         # Whole paths: nginx would otherwise use the directories of the system's own server.
         temporary = "\n".join(
             f"    {kind}_temp_path {self.dir}/nginx-{kind};"
             for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
-        path = self.file(
+        return self.file(
             f"{name}.conf",
             f"""{"".join(f"load_module {module}; " for module in modules)}
 daemon off; worker_processes {workers}; {user}
@@ -271,7 +286,6 @@ http {{
 }}
 """,
         )
-        return self.start(name, port, ["nginx", "-e", "stderr", "-c", path], env)
 
     def origin(self):
         port = free_port()

@@ -29,6 +29,9 @@
  * own fault, since the machine let it sleep. Latencies below it say nothing about the server. told is of how many
  * requests the latencies are.
  *
+ * A connection whose answer says that it is the last one on it is opened anew before it is used again. Nothing is asked
+ * twice.
+ *
  * Limits  OPENING connections are opened at once, or the server's queue of them overflows and the kernel
  *         tries again after a second. */
 #include <errno.h>
@@ -68,6 +71,7 @@ struct connection {
     enum { IDLE, HEAD, BODY } state;
     bool is_another; /* than the one that was opened first */
     bool is_bad;     /* its answer had the wrong status or length */
+    bool is_last;    /* its answer said that the server closes it */
     uint32_t head_bytes;
     uint64_t body_left;
     uint64_t due_ns;
@@ -129,6 +133,7 @@ static void send_on(struct connection *connection, uint64_t due_ns) {
     connection->state = HEAD;
     connection->head_bytes = 0;
     connection->is_bad = false;
+    connection->is_last = false;
     /* A request fits the buffer of a connection that has none under way. A connection that the server has
      * closed says so when it is read. */
     ssize_t n = wire_send(&connection->wire, request, request_bytes);
@@ -145,14 +150,18 @@ static void finish(struct connection *connection) {
     push_idle(connection);
 }
 
+static void open_another(struct connection *connection) {
+    wire_close(&connection->wire);
+    open_one(connection);
+    connection->is_another = true;
+}
+
 /* The server closed it, or said what cannot be understood or nobody asked for: a request that was under way is lost,
  * and the connection is another one from now on. A server may close one that is idle. */
 static void replace(struct connection *connection, bool has_spoken) {
     bool is_lost = connection->state != IDLE;
     broken += is_lost || has_spoken;
-    wire_close(&connection->wire);
-    open_one(connection);
-    connection->is_another = true;
+    open_another(connection);
     if (!is_lost)
         return;
     answered++;
@@ -161,24 +170,27 @@ static void replace(struct connection *connection, bool has_spoken) {
 
 /* The head is whole: how long is the body? False when it does not say. */
 static bool read_head(struct connection *connection, size_t bytes) {
-    static const char field[] = "content-length:";
+    static const char length[] = "content-length:", last[] = "connection: close\r";
     const char *at = connection->head, *end = at + bytes;
+    bool has_length = false;
     if (memcmp(at, "HTTP/1.1 200", 12) != 0 && !connection->is_bad) {
         bad_status++;
         connection->is_bad = true;
     }
     while ((at = memchr(at, '\n', (size_t)(end - at))) && ++at < end) {
-        if (strncasecmp(at, field, sizeof field - 1) != 0)
+        if (strncasecmp(at, last, sizeof last - 1) == 0)
+            connection->is_last = true;
+        if (strncasecmp(at, length, sizeof length - 1) != 0)
             continue;
-        connection->body_left = strtoull(at + sizeof field - 1, NULL, 10);
+        has_length = true;
+        connection->body_left = strtoull(at + sizeof length - 1, NULL, 10);
         if (connection->body_left != options.body && options.body != UINT64_MAX &&
             !connection->is_bad) {
             bad_length++;
             connection->is_bad = true;
         }
-        return true;
     }
-    return false;
+    return has_length;
 }
 
 /* How many of these bytes belong to the head; -1 when it is none. */
@@ -238,6 +250,8 @@ static void take_answers(uint64_t wait_ns) {
             continue;
         if (n <= 0 || !take_bytes(connection, buffer, (size_t)n))
             replace(connection, n > 0);
+        else if (connection->state == IDLE && connection->is_last)
+            open_another(connection);
     }
 }
 

@@ -294,6 +294,12 @@ def test_the_driver_counts_answers_that_are_wrong(load, answer, wrong):
     assert {name: said[name] for name in ("bad_status", "bad_length", "broken") if said[name]} == wrong
 
 
+def test_the_driver_opens_another_connection_where_an_answer_was_the_last(load):
+    with Scripted(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbody", most=1) as server:
+        said = load(server.server_address[1], connections=4, requests=20)
+    assert (said["requests"], said["broken"]) == (20, 0)
+
+
 def test_the_driver_sees_bytes_that_nobody_asked_for(load):
     with Scripted(GOOD, GOOD, GOOD + GOOD) as server:
         assert load(server.server_address[1], connections=1, requests=5)["broken"] > 0

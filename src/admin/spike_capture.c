@@ -65,12 +65,12 @@ static void put_path(struct text *out, const char *folder, const char *name) {
     text_printf(out, "/%s%s", name, is_plain ? "" : "'");
 }
 
-void spike_put_command(struct text *out, const struct spike_dir *dir,
-                       const struct spike_pair *pair) {
+void spike_put_command(struct text *out, const struct stamped_dir *dir,
+                       const struct stamped_set *pair) {
     text_puts(out, "go tool pprof -base ");
-    put_path(out, dir->path, pair->before);
+    put_path(out, dir->path, pair->names[SPIKE_BEFORE]);
     text_putc(out, ' ');
-    put_path(out, dir->path, pair->after);
+    put_path(out, dir->path, pair->names[SPIKE_AFTER]);
 }
 
 static const char *remedy(int err) {
@@ -128,7 +128,7 @@ static int encode(const struct spike_capture *capture, uint64_t cycle, const str
 
 static int write_pair(const struct spike_capture *capture, uint64_t cycle,
                       const struct spike *spike, const struct text *story,
-                      struct spike_pair *pair) {
+                      struct stamped_set *pair) {
     if (story->failed)
         return -ENOMEM;
     struct text before = {0}, after = {0};
@@ -136,8 +136,8 @@ static int write_pair(const struct spike_capture *capture, uint64_t cycle,
     if (err == 0)
         err = encode(capture, cycle, spike, story, &after);
     if (err == 0)
-        err = spike_dir_add(&capture->dir, clock_wall_ns(), text_span(&before), text_span(&after),
-                            pair);
+        err = stamped_dir_add(&capture->dir, clock_wall_ns(),
+                              (struct span[]){text_span(&before), text_span(&after)}, pair);
     text_fini(&before);
     text_fini(&after);
     return err;
@@ -145,7 +145,7 @@ static int write_pair(const struct spike_capture *capture, uint64_t cycle,
 
 /* story ends in NUL. */
 static void tell(const struct spike_capture *capture, int err, const char *story,
-                 const struct spike_pair *pair) {
+                 const struct stamped_set *pair) {
     if (err < 0) {
         LOG(log_heap, LOG_ERROR,
             "heap spike: %s; no profiles of it in %s: %s: %s (--heap-spike-dir)", story,
@@ -157,7 +157,8 @@ static void tell(const struct spike_capture *capture, int err, const char *story
     text_putc(&command, '\0');
     LOG(log_heap, LOG_WARN,
         "heap spike: %s; profiles of before and after it: %s %s; who it was is shown by: %s", story,
-        pair->before, pair->after, command.failed ? "go tool pprof -base" : command.data);
+        pair->names[SPIKE_BEFORE], pair->names[SPIKE_AFTER],
+        command.failed ? "go tool pprof -base" : command.data);
     text_fini(&command);
 }
 
@@ -172,7 +173,7 @@ void spike_capture_cycle(struct spike_capture *capture, const struct heap_totals
     stat_inc(capture->spikes, STATS_SHARD_FOREIGN);
     struct text story = {0};
     put_story(&story, &spike, totals->cycle);
-    struct spike_pair pair;
+    struct stamped_set pair;
     int err = write_pair(capture, totals->cycle, &spike, &story, &pair);
     symbols_rest();
     if (err < 0)
@@ -184,6 +185,8 @@ void spike_capture_cycle(struct spike_capture *capture, const struct heap_totals
 }
 
 /* ---- Of the process ---- */
+
+static const struct stamped_form spike_form = {"heap", 2, {"-before.pb.gz", "-after.pb.gz"}};
 
 static struct spike_capture of_process;
 static _Atomic bool is_started;
@@ -199,7 +202,8 @@ int spike_capture_init(struct spike_capture *capture, const struct spike_rule *r
     capture->spikes = counter("heap.spikes");
     capture->profiles_written = counter("heap.spike_profiles_written");
     capture->write_errors = counter("heap.spike_write_errors");
-    return spike_dir_init(&capture->dir, dir_path, rule->pairs_max, rule->disk_bytes_max);
+    return stamped_dir_init(&capture->dir, &spike_form, dir_path, rule->pairs_max,
+                            rule->disk_bytes_max);
 }
 
 int spike_capture_start(const struct spike_rule *rule, const char *dir_path) {

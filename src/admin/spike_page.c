@@ -44,8 +44,8 @@ static const char html_head[] =
     "code{user-select:all;overflow-wrap:anywhere}</style></head>\n"
     "<body><h1>Heap spikes</h1>\n";
 
-static void put_page(struct text *out, const struct spike_dir *dir, const struct spike_pair *pairs,
-                     int count) {
+static void put_page(struct text *out, const struct stamped_dir *dir,
+                     const struct stamped_set *pairs, int count) {
     text_puts(out, html_head);
     text_puts(out, "<p>Profiles of the memory in use before and after it rose, in <code>");
     put_html(out, span_of(dir->path));
@@ -59,8 +59,8 @@ static void put_page(struct text *out, const struct spike_dir *dir, const struct
         struct text command = {0};
         spike_put_command(&command, dir, &pairs[i]);
         text_puts(out, "<tr>");
-        put_link(out, pairs[i].before);
-        put_link(out, pairs[i].after);
+        put_link(out, pairs[i].names[SPIKE_BEFORE]);
+        put_link(out, pairs[i].names[SPIKE_AFTER]);
         text_printf(out, "<td>%lld</td><td><code>", (long long)pairs[i].bytes);
         put_html(out, text_span(&command));
         text_puts(out, "</code></td></tr>\n");
@@ -69,8 +69,8 @@ static void put_page(struct text *out, const struct spike_dir *dir, const struct
     text_puts(out, count > 0 ? "</table></body></html>\n" : "</body></html>\n");
 }
 
-static void put_json(struct text *out, const struct spike_dir *dir, const struct spike_pair *pairs,
-                     int count) {
+static void put_json(struct text *out, const struct stamped_dir *dir,
+                     const struct stamped_set *pairs, int count) {
     struct json json = {.out = out, .style = JSON_PRETTY};
     json_open(&json, '{');
     json_field(&json, "dir", span_of(dir->path));
@@ -81,8 +81,8 @@ static void put_json(struct text *out, const struct spike_dir *dir, const struct
         spike_put_command(&command, dir, &pairs[i]);
         json_open(&json, '{');
         json_field_time(&json, "taken", pairs[i].taken_ns);
-        json_field(&json, "before", span_of(pairs[i].before));
-        json_field(&json, "after", span_of(pairs[i].after));
+        json_field(&json, "before", span_of(pairs[i].names[SPIKE_BEFORE]));
+        json_field(&json, "after", span_of(pairs[i].names[SPIKE_AFTER]));
         json_field_u64_string(&json, "bytes", (uint64_t)pairs[i].bytes);
         json_field(&json, "command", text_span(&command));
         json_close(&json, '}');
@@ -94,10 +94,10 @@ static void put_json(struct text *out, const struct spike_dir *dir, const struct
 }
 
 static void list(const struct asking *asking) {
-    const struct spike_dir *dir = &asking->capture->dir;
+    const struct stamped_dir *dir = &asking->capture->dir;
     struct page *page = asking->page;
-    struct spike_pair *pairs;
-    int count = spike_dir_list(dir, &pairs);
+    struct stamped_set *pairs;
+    int count = stamped_dir_list(dir, &pairs);
     if (count < 0) {
         page_fail(page, 503, "%s cannot be read: %s\n", dir->path, strerror(-count));
         return;
@@ -109,7 +109,7 @@ static void list(const struct asking *asking) {
 
 static void send_file(const struct asking *asking) {
     struct page *page = asking->page;
-    int err = spike_dir_read(&asking->capture->dir, asking->file, &page->body);
+    int err = stamped_dir_read(&asking->capture->dir, asking->file, &page->body);
     if (err == -EINVAL)
         page_fail(page, 400, "file must be one of those that /debug/heap/spikes lists\n");
     else if (err < 0)

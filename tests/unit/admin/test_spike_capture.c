@@ -125,16 +125,16 @@ static void test_a_spike_is_written_and_told(void **state) {
     assert_int_equal(readings.cycles[0], 12);
     assert_int_equal(readings.cycles[1], 13);
 
-    struct spike_pair *pairs;
-    assert_int_equal(spike_dir_list(&capture.dir, &pairs), 1);
+    struct stamped_set *pairs;
+    assert_int_equal(stamped_dir_list(&capture.dir, &pairs), 1);
     static const char story[] =
         "live memory rose from 100.0 MiB to 200.0 MiB in cycle 13, 1.8 times "
         "the average of 110.0 MiB";
-    assert_true(file_has(pairs[0].before, story)); /* go tool pprof -comments */
-    assert_true(file_has(pairs[0].after, story));
+    assert_true(file_has(pairs[0].names[SPIKE_BEFORE], story)); /* go tool pprof -comments */
+    assert_true(file_has(pairs[0].names[SPIKE_AFTER], story));
     assert_log_has(story);
-    assert_log_has(pairs[0].before);
-    assert_log_has(pairs[0].after);
+    assert_log_has(pairs[0].names[SPIKE_BEFORE]);
+    assert_log_has(pairs[0].names[SPIKE_AFTER]);
     /* To paste as it is: a shell sees two paths. */
     struct text command = {0};
     spike_put_command(&command, &capture.dir, &pairs[0]);
@@ -143,7 +143,7 @@ static void test_a_spike_is_written_and_told(void **state) {
     char expected[512];
     snprintf(expected, sizeof expected,
              "go tool pprof -base '%s/it'\\''s here/%s' '%s/it'\\''s here/%s'", home,
-             pairs[0].before, home, pairs[0].after);
+             pairs[0].names[SPIKE_BEFORE], home, pairs[0].names[SPIKE_AFTER]);
     assert_string_equal(command.data, expected);
     text_fini(&command);
     free(pairs);
@@ -185,8 +185,8 @@ static void test_what_cannot_be_read_is_told_and_counted(void **state) {
     close_cycle(200 * MIB, MIB);
     assert_stats(1, 0, 1);
     assert_log_has("memory is short");
-    struct spike_pair *pairs;
-    assert_int_equal(spike_dir_list(&capture.dir, &pairs), 0);
+    struct stamped_set *pairs;
+    assert_int_equal(stamped_dir_list(&capture.dir, &pairs), 0);
     free(pairs);
 }
 

@@ -1,4 +1,4 @@
-/* spike_dir.c: a folder that holds whole pairs only, and not too many, whatever goes wrong. */
+/* stamped_dir.c: a folder that holds whole sets only, and not too many, whatever goes wrong. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,11 +18,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "admin/spike_dir.h"
+#include "admin/stamped_dir.h"
 #include "base/clock.h"
 
 /* 2026-11-21T17:40:05.123Z */
 static const int64_t noon_ns = 1795282805123 * NS_PER_MS;
+
+static const struct stamped_form pairs_form = {"heap", 2, {"-before.pb.gz", "-after.pb.gz"}};
 
 /* ---- The n-th call of these fails ---- */
 
@@ -64,7 +66,7 @@ static void path_in(char out[256], const char *name) {
 }
 
 static int make_folder(void **state) {
-    snprintf(folder, sizeof folder, "/tmp/test_spike_dir.XXXXXX");
+    snprintf(folder, sizeof folder, "/tmp/test_stamped_dir.XXXXXX");
     return mkdtemp(folder) ? 0 : -1;
 }
 
@@ -97,42 +99,42 @@ static void write_file(const char *name, const char *text) {
     assert_int_equal(fclose(file), 0);
 }
 
-static struct spike_dir dir_of(unsigned pairs_max, int64_t bytes_max) {
-    struct spike_dir dir;
-    assert_int_equal(spike_dir_init(&dir, folder, pairs_max, bytes_max), 0);
+static struct stamped_dir dir_of(unsigned pairs_max, int64_t bytes_max) {
+    struct stamped_dir dir;
+    assert_int_equal(stamped_dir_init(&dir, &pairs_form, folder, pairs_max, bytes_max), 0);
     return dir;
 }
 
-static int add(const struct spike_dir *dir, int64_t wall_ns, const char *before, const char *after,
-               struct spike_pair *pair) {
-    return spike_dir_add(dir, wall_ns, span_of(before), span_of(after), pair);
+static int add(const struct stamped_dir *dir, int64_t wall_ns, const char *before,
+               const char *after, struct stamped_set *pair) {
+    return stamped_dir_add(dir, wall_ns, (struct span[]){span_of(before), span_of(after)}, pair);
 }
 
 /* So many pairs, a second apart. */
-static void fill(const struct spike_dir *dir, unsigned count) {
+static void fill(const struct stamped_dir *dir, unsigned count) {
     for (unsigned i = 0; i < count; i++) {
-        struct spike_pair pair;
+        struct stamped_set pair;
         assert_int_equal(add(dir, noon_ns + i * NS_PER_S, "12345", "67890", &pair), 0);
     }
 }
 
-static void assert_listed(const struct spike_dir *dir, const char *const *names, int count) {
-    struct spike_pair *pairs;
-    assert_int_equal(spike_dir_list(dir, &pairs), count);
+static void assert_listed(const struct stamped_dir *dir, const char *const *names, int count) {
+    struct stamped_set *pairs;
+    assert_int_equal(stamped_dir_list(dir, &pairs), count);
     for (int i = 0; i < count; i++)
-        assert_string_equal(pairs[i].before, names[i]);
+        assert_string_equal(pairs[i].names[0], names[i]);
     free(pairs);
 }
-static int listed(const struct spike_dir *dir) {
-    struct spike_pair *pairs;
-    int count = spike_dir_list(dir, &pairs);
+static int listed(const struct stamped_dir *dir) {
+    struct stamped_set *pairs;
+    int count = stamped_dir_list(dir, &pairs);
     free(pairs);
     return count;
 }
 
-static void assert_reads(const struct spike_dir *dir, const char *name, const char *text) {
+static void assert_reads(const struct stamped_dir *dir, const char *name, const char *text) {
     struct text out = {0};
-    assert_int_equal(spike_dir_read(dir, span_of(name), &out), 0);
+    assert_int_equal(stamped_dir_read(dir, span_of(name), &out), 0);
     assert_true(span_eq(text_span(&out), span_of(text)));
     text_fini(&out);
 }
@@ -140,44 +142,61 @@ static void assert_reads(const struct spike_dir *dir, const char *name, const ch
 /* ---- Stories ---- */
 
 static void test_a_pair_is_named_by_its_time(void **state) {
-    struct spike_dir dir = dir_of(10, 1000);
+    struct stamped_dir dir = dir_of(10, 1000);
     assert_int_equal(listed(&dir), 0);
-    struct spike_pair pair;
+    struct stamped_set pair;
     assert_int_equal(add(&dir, noon_ns + 456, "before", "after it", &pair), 0);
-    assert_string_equal(pair.before, "heap-20261121T174005.123Z-before.pb.gz");
-    assert_string_equal(pair.after, "heap-20261121T174005.123Z-after.pb.gz");
+    assert_string_equal(pair.names[0], "heap-20261121T174005.123Z-before.pb.gz");
+    assert_string_equal(pair.names[1], "heap-20261121T174005.123Z-after.pb.gz");
     assert_int_equal(pair.taken_ns, noon_ns);
     assert_int_equal(pair.bytes, 14);
     assert_int_equal(files(), 2);
-    assert_reads(&dir, pair.before, "before");
-    assert_reads(&dir, pair.after, "after it");
+    assert_reads(&dir, pair.names[0], "before");
+    assert_reads(&dir, pair.names[1], "after it");
 
     char path[256];
-    path_in(path, pair.before);
+    path_in(path, pair.names[0]);
     struct stat info;
     assert_int_equal(stat(path, &info), 0);
     assert_int_equal(info.st_mode & 07777, 0600);
 
-    struct spike_pair *pairs;
-    assert_int_equal(spike_dir_list(&dir, &pairs), 1);
-    assert_memory_equal(pairs[0].before, pair.before, strlen(pair.before) + 1);
-    assert_memory_equal(pairs[0].after, pair.after, strlen(pair.after) + 1);
+    struct stamped_set *pairs;
+    assert_int_equal(stamped_dir_list(&dir, &pairs), 1);
+    assert_memory_equal(pairs[0].names[0], pair.names[0], strlen(pair.names[0]) + 1);
+    assert_memory_equal(pairs[0].names[1], pair.names[1], strlen(pair.names[1]) + 1);
     assert_int_equal(pairs[0].taken_ns, noon_ns);
     assert_int_equal(pairs[0].bytes, 14);
     free(pairs);
 }
 
 static void test_two_of_one_millisecond_have_two_names(void **state) {
-    struct spike_dir dir = dir_of(10, 1000);
-    struct spike_pair pair;
+    struct stamped_dir dir = dir_of(10, 1000);
+    struct stamped_set pair;
     assert_int_equal(add(&dir, noon_ns, "a", "b", &pair), 0);
     assert_int_equal(add(&dir, noon_ns, "c", "d", &pair), 0);
-    assert_string_equal(pair.after, "heap-20261121T174005.124Z-after.pb.gz");
+    assert_string_equal(pair.names[1], "heap-20261121T174005.124Z-after.pb.gz");
     assert_reads(&dir, "heap-20261121T174005.123Z-after.pb.gz", "b");
 }
 
+static void test_a_set_may_have_one_file(void **state) {
+    static const struct stamped_form form = {"crash", 1, {".txt"}};
+    struct stamped_dir dir;
+    assert_int_equal(stamped_dir_init(&dir, &form, folder, 2, 1000), 0);
+    write_file("heap-20260101T000000.000Z-after.pb.gz", "of another kind");
+    for (unsigned i = 0; i < 4; i++) {
+        struct stamped_set set;
+        struct span content = SPAN_LIT("what was to be said");
+        assert_int_equal(stamped_dir_add(&dir, noon_ns + i * NS_PER_S, &content, &set), 0);
+    }
+    static const char *const names[] = {"crash-20261121T174008.123Z.txt",
+                                        "crash-20261121T174007.123Z.txt"};
+    assert_listed(&dir, names, 2);
+    assert_reads(&dir, names[1], "what was to be said");
+    assert_int_equal(files(), 3);
+}
+
 static void test_the_oldest_go_when_there_are_too_many(void **state) {
-    struct spike_dir dir = dir_of(3, 1000);
+    struct stamped_dir dir = dir_of(3, 1000);
     fill(&dir, 5);
     static const char *const names[] = {"heap-20261121T174009.123Z-before.pb.gz",
                                         "heap-20261121T174008.123Z-before.pb.gz",
@@ -186,20 +205,20 @@ static void test_the_oldest_go_when_there_are_too_many(void **state) {
     assert_int_equal(files(), 6);
     /* Of another process with a smaller bound, too. */
     dir = dir_of(1, 1000);
-    struct spike_pair pair;
+    struct stamped_set pair;
     assert_int_equal(add(&dir, noon_ns + 60 * NS_PER_S, "x", "y", &pair), 0);
     assert_int_equal(files(), 2);
 }
 
 static void test_the_oldest_go_when_they_are_too_large(void **state) {
-    struct spike_dir dir = dir_of(100, 29); /* each pair has 10 */
+    struct stamped_dir dir = dir_of(100, 29); /* each pair has 10 */
     fill(&dir, 5);
     assert_int_equal(listed(&dir), 2);
     dir.bytes_max = 30;
     fill(&dir, 2);
     assert_int_equal(listed(&dir), 3);
     /* One that is too large by itself is kept nevertheless: it is what somebody wants to see. */
-    struct spike_pair pair;
+    struct stamped_set pair;
     assert_int_equal(
         add(&dir, noon_ns + 60 * NS_PER_S, "more than thirty bytes ", "of both files", &pair), 0);
     assert_int_equal(listed(&dir), 1);
@@ -207,7 +226,7 @@ static void test_the_oldest_go_when_they_are_too_large(void **state) {
 }
 
 static void test_other_files_are_left_alone(void **state) {
-    struct spike_dir dir = dir_of(1, 1);
+    struct stamped_dir dir = dir_of(1, 1);
     static const char *const others[] = {"heap-20261121T174005.123Z-before.pb.gz.old",
                                          "heap-2026-before.pb.gz",
                                          "core",
@@ -222,7 +241,7 @@ static void test_other_files_are_left_alone(void **state) {
 }
 
 static void test_half_a_pair_is_not_shown_and_goes_in_its_turn(void **state) {
-    struct spike_dir dir = dir_of(2, 1000);
+    struct stamped_dir dir = dir_of(2, 1000);
     write_file("heap-20260101T000000.000Z-after.pb.gz", "somebody removed the other");
     fill(&dir, 1);
     assert_int_equal(listed(&dir), 1);
@@ -233,11 +252,11 @@ static void test_half_a_pair_is_not_shown_and_goes_in_its_turn(void **state) {
 }
 
 static void test_what_a_dead_process_left_is_replaced(void **state) {
-    struct spike_dir dir = dir_of(10, 1000);
-    write_file(".heap-spike-before.tmp", "half of it");
+    struct stamped_dir dir = dir_of(10, 1000);
+    write_file(".heap-0.tmp", "half of it");
     write_file("target", "not to be touched");
     char link[256];
-    path_in(link, ".heap-spike-after.tmp");
+    path_in(link, ".heap-1.tmp");
     assert_int_equal(symlink("target", link), 0); /* or somebody's trap */
     fill(&dir, 1);
     assert_reads(&dir, "heap-20261121T174005.123Z-before.pb.gz", "12345");
@@ -250,7 +269,7 @@ static void test_what_a_dead_process_left_is_replaced(void **state) {
 }
 
 static void test_a_folder_that_was_removed_is_made_again(void **state) {
-    struct spike_dir dir = dir_of(10, 1000);
+    struct stamped_dir dir = dir_of(10, 1000);
     assert_int_equal(rmdir(folder), 0);
     assert_int_equal(listed(&dir), -ENOENT);
     fill(&dir, 1);
@@ -264,8 +283,8 @@ static void test_a_relative_folder_becomes_absolute(void **state) {
     char home[1024];
     assert_non_null(getcwd(home, sizeof home));
     assert_int_equal(chdir(folder), 0);
-    struct spike_dir dir;
-    assert_int_equal(spike_dir_init(&dir, "made", 1, 1), 0);
+    struct stamped_dir dir;
+    assert_int_equal(stamped_dir_init(&dir, &pairs_form, "made", 1, 1), 0);
     assert_int_equal(chdir(home), 0);
     char path[256];
     path_in(path, "made");
@@ -274,15 +293,15 @@ static void test_a_relative_folder_becomes_absolute(void **state) {
 }
 
 static void test_a_folder_that_cannot_be_is_refused_at_once(void **state) {
-    struct spike_dir dir;
+    struct stamped_dir dir;
     write_file("file", "");
     char path[256], deeper[300];
     path_in(path, "file");
-    assert_int_equal(spike_dir_init(&dir, path, 1, 1), -ENOTDIR);
+    assert_int_equal(stamped_dir_init(&dir, &pairs_form, path, 1, 1), -ENOTDIR);
     snprintf(deeper, sizeof deeper, "%s/dir", path);
-    assert_int_equal(spike_dir_init(&dir, deeper, 1, 1), -ENOTDIR);
+    assert_int_equal(stamped_dir_init(&dir, &pairs_form, deeper, 1, 1), -ENOTDIR);
     path_in(path, "no/parent");
-    assert_int_equal(spike_dir_init(&dir, path, 1, 1), -ENOENT);
+    assert_int_equal(stamped_dir_init(&dir, &pairs_form, path, 1, 1), -ENOENT);
 }
 
 /* root may write anywhere. */
@@ -295,12 +314,12 @@ static void as_before(void) {
 }
 
 static void test_a_folder_that_may_not_be_written_to(void **state) {
-    struct spike_dir dir = dir_of(10, 1000), other;
+    struct stamped_dir dir = dir_of(10, 1000), other;
     fill(&dir, 1);
     assert_int_equal(chmod(folder, 0555), 0);
     as_nobody();
-    struct spike_pair pair;
-    int refused = spike_dir_init(&other, folder, 1, 1);
+    struct stamped_set pair;
+    int refused = stamped_dir_init(&other, &pairs_form, folder, 1, 1);
     int err = add(&dir, noon_ns, "a", "b", &pair);
     as_before();
     assert_int_equal(refused, -EACCES);
@@ -312,11 +331,11 @@ static void test_a_folder_that_may_not_be_written_to(void **state) {
 /* ---- What goes wrong while it writes ---- */
 
 static void test_whichever_call_fails_nothing_of_the_pair_is_left(void **state) {
-    struct spike_dir dir = dir_of(2, 1000);
+    struct stamped_dir dir = dir_of(2, 1000);
     fill(&dir, 2);
     int calls = 0;
     for (int err = -1; err != 0;) {
-        struct spike_pair pair;
+        struct stamped_set pair;
         fail_in = ++calls;
         fail_errno = ENOSPC;
         err = add(&dir, noon_ns + 60 * NS_PER_S, "new before", "new after", &pair);
@@ -338,7 +357,7 @@ static void test_whichever_call_fails_nothing_of_the_pair_is_left(void **state) 
 }
 
 static void test_a_limit_for_files_is_an_error_like_any_other(void **state) {
-    struct spike_dir dir = dir_of(10, 100000);
+    struct stamped_dir dir = dir_of(10, 100000);
     fill(&dir, 1);
     signal(SIGXFSZ, SIG_IGN); /* as server.c does */
     struct rlimit before, small;
@@ -347,19 +366,19 @@ static void test_a_limit_for_files_is_an_error_like_any_other(void **state) {
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
     static char large[8192];
     memset(large, 'x', sizeof large);
-    struct spike_pair pair;
-    int err = spike_dir_add(&dir, noon_ns + NS_PER_S, SPAN_LIT("fits"),
-                            span_make(large, sizeof large), &pair);
+    struct stamped_set pair;
+    struct span contents[] = {SPAN_LIT("fits"), span_make(large, sizeof large)};
+    int err = stamped_dir_add(&dir, noon_ns + NS_PER_S, contents, &pair);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
     assert_int_equal(err, -EFBIG);
     assert_int_equal(files(), 2);
 }
 
 static void test_one_process_writes_at_a_time(void **state) {
-    struct spike_dir dir = dir_of(10, 1000);
+    struct stamped_dir dir = dir_of(10, 1000);
     int other = open(folder, O_RDONLY | O_DIRECTORY);
     assert_int_equal(flock(other, LOCK_EX), 0);
-    struct spike_pair pair;
+    struct stamped_set pair;
     assert_int_equal(add(&dir, noon_ns, "a", "b", &pair), -EBUSY);
     assert_int_equal(files(), 0);
     close(other);
@@ -369,29 +388,29 @@ static void test_one_process_writes_at_a_time(void **state) {
 /* ---- What may be asked for ---- */
 
 static void test_only_names_of_pairs_are_read(void **state) {
-    struct spike_dir dir = dir_of(10, 1000);
+    struct stamped_dir dir = dir_of(10, 1000);
     fill(&dir, 1);
     write_file("secret", "secret");
     static const char *const bad[] = {
         "", "secret", "../secret", "/etc/passwd", "heap-20261121T174005.123Z-before.pb.gz/..",
         "./heap-20261121T174005.123Z-before.pb.gz", "heap-20261121T174005.123Z",
-        "heap-20261121T174005.123Z/../secret", ".heap-spike-before.tmp",
+        "heap-20261121T174005.123Z/../secret", ".heap-0.tmp",
         "heap-20261121T174005.123z-before.pb.gz",
         /* longer than any name */
         "heap-20261121T174005.123Z-before.pb.gz.heap-20261121T174005.123Z-before.pb.gz"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct text out = {0};
-        assert_int_equal(spike_dir_read(&dir, span_of(bad[i]), &out), -EINVAL);
+        assert_int_equal(stamped_dir_read(&dir, span_of(bad[i]), &out), -EINVAL);
         assert_int_equal(out.len, 0);
     }
     struct text out = {0};
     struct span absent = SPAN_LIT("heap-20261121T174006.123Z-before.pb.gz");
-    assert_int_equal(spike_dir_read(&dir, absent, &out), -ENOENT);
+    assert_int_equal(stamped_dir_read(&dir, absent, &out), -ENOENT);
     /* A link under such a name is not followed. */
     char link[256];
     path_in(link, "heap-20261121T174006.123Z-before.pb.gz");
     assert_int_equal(symlink("secret", link), 0);
-    assert_int_equal(spike_dir_read(&dir, absent, &out), -ELOOP);
+    assert_int_equal(stamped_dir_read(&dir, absent, &out), -ELOOP);
     assert_int_equal(listed(&dir), 1);
     assert_int_equal(out.len, 0);
 }
@@ -402,6 +421,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         STORY(test_a_pair_is_named_by_its_time),
         STORY(test_two_of_one_millisecond_have_two_names),
+        STORY(test_a_set_may_have_one_file),
         STORY(test_the_oldest_go_when_there_are_too_many),
         STORY(test_the_oldest_go_when_they_are_too_large),
         STORY(test_other_files_are_left_alone),

@@ -80,8 +80,8 @@ class Side:
             edge("full", "full"),
             edge("deaf", "deaf"),
             edge("half", "half", max_connect_attempts=2),
-            edge("idle", idle_timeout="0.2s"),
-            edge("short", max_downstream_connection_duration="0.2s"),
+            edge("idle", idle_timeout="0.7s"),
+            edge("short", max_downstream_connection_duration="0.7s"),
             edge("limit", before=[limit]),
             edge("rate", before=[rate]),
         ]

@@ -342,7 +342,7 @@ class Side:
     def lines_after(self, count, case):
         """Without the case's name: Envoy cannot tell it of a head that its codec refused."""
         what = f"the access log line of {case} ({self.name})"
-        lines = eventually(lambda: self.lines()[count:], timeout_s=10, what=what)
+        lines = eventually(lambda: self.lines()[count:], what=what)
         return [line.partition(" ")[2] for line in lines]
 
     def close(self):

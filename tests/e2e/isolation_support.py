@@ -10,8 +10,13 @@ import kit
 ALWAYS = {"max_failures": 0, "base_interval": "0.02s", "max_interval": "0.1s"}
 
 
+# The next process may take its time on a loaded machine.
+PATIENT = "60s"
+
+
 def isolated(library, plugin="basic", **more):
-    return kit.go_filter(library, plugin, isolation="PROCESS", **{"restarts": ALWAYS, **more})
+    patiently = {"restarts": ALWAYS, "seat_wait_timeout": PATIENT}
+    return kit.go_filter(library, plugin, isolation="PROCESS", **{**patiently, **more})
 
 
 def host_pids(sluice):

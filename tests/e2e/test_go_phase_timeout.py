@@ -15,7 +15,7 @@ LONG_S = 60
 
 
 class Watched:
-    """One library: on the listener `brief` a phase may take 100 ms, on `slow` two seconds, on `patient` any time."""
+    """One library: on the listener `brief` a phase may take half a second, on `slow` two, on `patient` any time."""
 
     def __init__(self, folder, isolation):
         self.isolation = isolation
@@ -29,7 +29,7 @@ class Watched:
 
         report = kit.go_filter(build("basic"), "report", library_id="watched", isolation=isolation)
         listeners = [
-            listen("brief", phase_timeout="0.1s"),
+            listen("brief", phase_timeout="0.5s"),
             listen("slow", phase_timeout="2s"),
             listen("patient"),
             go_listener("report", [report]),
@@ -152,7 +152,7 @@ def test_no_time_passes_while_a_debugger_holds_the_process(watched):
         pytest.skip("no process may be traced here")
     with watched.sluice.connect("brief", timeout_s=LONG_S) as client:
         client.send("GET", kit.path_of("/", test_id=test_id, dh=["go", f"wait:{test_id}"]))
-        late = kit.path_of("/", dh="go,sleep:300")  # longer than it may
+        late = kit.path_of("/", dh="go,sleep:1000")  # longer than it may
         assert watched.sluice.get(late, listener="brief").status == 200
         assert watched.cut() == cut
         for pid in attached:

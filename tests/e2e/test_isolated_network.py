@@ -13,10 +13,9 @@ from go_support import Proxy, build, cluster, config_of, eventually, report_list
 from harness import LogFile
 from tcp_support import Upstream, connect, is_reset, receive, tcp_edge, tcp_listener, tcp_proxy, to_the_end
 from test_go_network import go_network, tell
-from isolation_support import ALWAYS, kill_hosts
+from isolation_support import ALWAYS, PATIENT, kill_hosts
 
-# A new process may take its time on a loaded machine.
-PROCESS = {"isolation": "PROCESS", "restarts": ALWAYS, "seat_wait_timeout": "20s"}
+PROCESS = {"isolation": "PROCESS", "restarts": ALWAYS, "seat_wait_timeout": PATIENT}
 
 
 class Edge:
@@ -135,7 +134,7 @@ def test_what_the_plugin_was_connected_to_is_let_go(edge):
 
 
 def test_a_callback_that_does_not_return_is_ended(edge, tmp_path):
-    fields = {**PROCESS, "callback_timeout": "0.3s"}
+    fields = {**PROCESS, "callback_timeout": "1.5s"}
     sluice = Proxy(config_of([tcp_listener("main", go_network(build("network"), fields=fields))]))
     with connect(sluice, "main") as client:
         tell(client, "die loop")

@@ -10,7 +10,7 @@ import time
 
 import pytest
 from go_support import Proxy, access_log, build, config_of, eventually, go_listener, kit, refused, stop
-from isolation_support import ALWAYS, isolated, kill_hosts
+from isolation_support import isolated, kill_hosts
 from test_admin import status_of
 
 HOST_LOST = b"extension failed"
@@ -100,7 +100,7 @@ def test_calls_are_counted_as_in_the_proxy_to_the_last_one():
 
 def test_requests_that_go_has_not_finalized_are_counted():
     library, requests = build("basic"), 5
-    report = kit.go_filter(library, "report", library_id="kept", isolation="PROCESS", restarts=ALWAYS)
+    report = isolated(library, "report", library_id="kept")
     sluice = Proxy(
         config_of([go_listener("main", [isolated(library, library_id="kept")]), go_listener("report", [report])])
     )
@@ -168,7 +168,7 @@ def test_a_host_that_somebody_kills_is_replaced(edge):
 
 
 def test_a_callback_that_does_not_return_is_ended_and_says_where_it_was(tmp_path):
-    basic = isolated(build("basic"), callback_timeout="0.3s")
+    basic = isolated(build("basic"), callback_timeout="1.5s")
     sluice = Proxy(config_of([go_listener("main", [basic])]))
     assert sluice.get(kit.path_of("/", dh="die:loop")).status == 503
     sluice.wait_for_log("fatal.Die")
@@ -177,7 +177,7 @@ def test_a_callback_that_does_not_return_is_ended_and_says_where_it_was(tmp_path
 
 
 def test_a_request_that_ends_for_ever_is_a_callback_that_does_not_return():
-    basic = isolated(build("basic"), callback_timeout="0.3s", library_id="slow")
+    basic = isolated(build("basic"), callback_timeout="1.5s", library_id="slow")
     sluice = Proxy(config_of([go_listener("main", [basic])]))
     assert sluice.get(kit.path_of("/", destroy="die:loop")).status == 200
     sluice.wait_for_stat("golang.library.slow.hangs", 1)
@@ -369,9 +369,9 @@ def test_two_releases_of_go_in_one_proxy(libraries, apart):
     """Each in the proxy or in a process of its own; and those that are apart die without the other."""
     listeners = []
     for name, library in libraries.items():
-        more = {"library_id": name, **({"isolation": "PROCESS", "restarts": ALWAYS} if name in apart else {})}
-        listeners.append(go_listener(name, [kit.go_filter(library, "basic", **more)]))
-        listeners.append(go_listener(f"report-{name}", [kit.go_filter(library, "report", **more)]))
+        make = isolated if name in apart else kit.go_filter
+        listeners.append(go_listener(name, [make(library, "basic", library_id=name)]))
+        listeners.append(go_listener(f"report-{name}", [make(library, "report", library_id=name)]))
     sluice = Proxy(config_of(listeners))
     releases = {kit.Reporter(sluice.port(f"report-{name}")).get(gc=1)["go_version"] for name in libraries}
     assert len(releases) == 2

@@ -365,7 +365,7 @@ def test_who_keeps_a_filter_waiting_is_closed_in_time(proxy):
     """Two hundred clients with half a ClientHello: none has a coroutine, and all are gone when the time is over."""
     edge = proxy(
         [
-            inspected("slow", [tls_inspector()], [chain("raw")], listener_filters_timeout="1s"),
+            inspected("slow", [tls_inspector()], [chain("raw")], listener_filters_timeout="2s"),
             inspected("patient", [tls_inspector()], [chain("raw")], listener_filters_timeout="0s"),
         ],
         flags=["--concurrency", "1"],

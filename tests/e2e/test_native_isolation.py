@@ -114,7 +114,7 @@ DEATHS = [
 @pytest.mark.parametrize("how", DEATHS)
 def test_whatever_it_does_costs_the_request_and_another_process_comes(build, proxy, origins, how):
     origin = origins(answer)
-    options = {"callback_timeout": "1s", "sandbox": {"memory_limit_bytes": 512 << 20}}
+    options = {"callback_timeout": "2s" if how == "loop" else "60s", "sandbox": {"memory_limit_bytes": 512 << 20}}
     edge = proxy([listen(build(), **options)], [cluster("origin", origin.port)])
     assert version(edge).body == b"one"
     with edge.connect("edge") as waits:
@@ -130,7 +130,9 @@ def test_open_goes_on_without_the_filter(build, proxy, origins):
     origin = origins(answer)
     edge = proxy([listen(build(), on_failure="OPEN")], [cluster("origin", origin.port)])
     assert version(edge).body == b"one"
-    assert (version(edge, do="abort").status, version(edge).body) == (200, b"one")
+    assert version(edge, do="abort").status == 200
+    # Of a loaded machine the first to ask may wait in vain for the next process, and goes on without it.
+    eventually(lambda: version(edge).body == b"one", what="another process")
 
 
 def test_who_waits_for_a_slow_body_holds_nobody_up(build, proxy, origins):

@@ -370,7 +370,7 @@ def test_the_route_timeout_counts_the_wait_for_a_connection(proxy, origins, gate
     origin = origins(gate.answer)
     deaf = DeafListener()
     log = LogFile(tmp_path / "access")
-    routes = [to(prefix="/hold"), to("deaf", "/deaf", timeout="0.2s"), to(timeout="0.2s")]
+    routes = [to(prefix="/hold"), to(prefix="/later"), to("deaf", "/deaf", timeout="0.2s"), to(timeout="0.2s")]
     edge = proxy(
         [listener("edge", routes, hcm={"access_log": [log.config]})],
         [
@@ -389,7 +389,7 @@ def test_the_route_timeout_counts_the_wait_for_a_connection(proxy, origins, gate
         assert log.lines(edge, 2) == ["504 UT response_timeout"] * 2
         gate.open()
         assert holder.read_reply().status == 200
-    assert edge.get("/", method=method, body=body).status == 200
+    assert edge.get("/later", method=method, body=body).status == 200
     assert edge.stat("cluster.origin.upstream_rq_timeout") == 1
     assert len(origin.requests) == 2
     deaf.close()

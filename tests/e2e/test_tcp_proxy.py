@@ -57,8 +57,8 @@ def story(module_proxy, tmp_path_factory):
             tcp_edge("full", "full", **logged),
             tcp_edge("deaf", "deaf", **logged),
             tcp_edge("slow", "slow"),
-            tcp_edge("idle", idle_timeout="0.1s", **logged),
-            tcp_edge("short", max_downstream_connection_duration="0.1s", **logged),
+            tcp_edge("idle", idle_timeout="0.7s", **logged),
+            tcp_edge("short", max_downstream_connection_duration="0.5s", **logged),
             tcp_edge(
                 "periodic",
                 access_log_options={"access_log_flush_interval": "0.02s", "flush_access_log_on_connected": True},

@@ -70,8 +70,8 @@ def edge(switcher, log):
         return [
             to(prefix="/on", upgrade_configs=WEBSOCKET, **dict(default)),
             to(prefix="/off", upgrade_configs=OFF),
-            to(prefix="/soon", idle_timeout="0.2s", upgrade_configs=WEBSOCKET),
-            to(prefix="/late", timeout="0.2s", upgrade_configs=WEBSOCKET),
+            to(prefix="/soon", idle_timeout="0.7s", upgrade_configs=WEBSOCKET),
+            to(prefix="/late", timeout="0.7s", upgrade_configs=WEBSOCKET),
             direct(200, "here\n", "/direct"),
             to(),
         ]

@@ -114,6 +114,8 @@ class Town:
         self._refusing = refusing
         clusters = [cluster("refusing", port), cluster("empty")]
         routes = [to("refusing", "/refusing"), to("empty", "/empty"), to("nowhere", "/nowhere")]
+        # A head and what is behind it come before these, also from an origin that is short of processors.
+        unhurried = [to("before-reset", "/before-reset/"), to("after-timeout", "/after-timeout/")]
         for kind, cases in (("before", BEFORE_THE_HEAD), ("after", AFTER_THE_HEAD)):
             for name, (answer, *_) in cases.items():
                 self._add(f"{kind}-{name}", answer, clusters, routes)
@@ -121,7 +123,7 @@ class Town:
         self.edge = module_proxy(
             [
                 listener("edge", routes, hcm={"access_log": [self.log.config]}, route_config=LAX),
-                listener("idle", routes, hcm={"stream_idle_timeout": "0.2s"}, route_config=LAX),
+                listener("idle", unhurried, hcm={"stream_idle_timeout": "1s"}),
             ],
             clusters,
         )
@@ -129,7 +131,7 @@ class Town:
     def _add(self, name, answer, clusters, routes):
         self.origins[name] = Origin(answer)
         clusters.append(cluster(name, self.origins[name].port))
-        timeout = "0.3s" if "timeout" in name else "15s"
+        timeout = {"after-timeout": "1s"}.get(name, "0.3s" if "timeout" in name else "15s")
         routes.append(to(name, f"/{name}/", timeout=timeout))
 
     def logged(self, path):

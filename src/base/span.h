@@ -44,6 +44,13 @@ static inline bool span_eq(struct span a, struct span b) {
     return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
 }
 
+/* As memcmp; of two that begin alike the shorter one comes first. */
+static inline int span_compare(struct span a, struct span b) {
+    size_t shorter = a.len < b.len ? a.len : b.len;
+    int order = shorter ? memcmp(a.ptr, b.ptr, shorter) : 0;
+    return order != 0 ? order : (a.len > b.len) - (a.len < b.len);
+}
+
 static inline struct span span_from(struct span s, size_t start) {
     return start >= s.len ? span_make(s.ptr + s.len, 0) : span_make(s.ptr + start, s.len - start);
 }

@@ -1,20 +1,7 @@
 /* remote_library: see the header.
  *
- * What a process is told, in this order: its sandbox, the library, every configuration that there is, then to serve.
- * Configurations that are made while one is up are told to it at once, by the thread of its generation, and noted before
- * that: so the next process is told them, whether it is being prepared just now or later.
- *
- *     parse: note ──► tell who is up ──► refused: forget          prepare: tell all that is noted
- *
- * Between what a process was told while it was prepared and the moment from which others tell it, some may be made, by the first
- * request of a route above all. So when it is up it is told what has come since, before an exchange finds it, and whoever
- * makes one tells the newest process beside the current one, if they are two:
- *
- *     prepare: tell 1..n ─► in the list ──► is up ──► up: tell n+1.. ──► lanes open
- *                                             └─ from here on it can be told by those who made them
- *
- * One that is told twice keeps its id. One that a new process refuses, though it was good, is a failure of that process;
- * but one that nobody has accepted yet is for who asks for it.
+ * What a process is told, in this order: its sandbox, the library, every configuration that there is, then to serve. Which
+ * configurations those are, and who tells of those that are made meanwhile, is in remote_library_tell.c.
  *
  * A version is a copy of the file, which each of its processes is given: so all of them run one build, and one that is
  * started again while somebody writes the file does not load half of it. A new file is a version of its own
@@ -26,105 +13,32 @@
 #include "ext/remote/remote_library.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "ext/go/go_renew.h"
+#include "ext/remote/remote_library_internal.h"
 #include "ext/remote/remote_link.h"
 #include "ext/remote/sandbox_options.h"
-
-/* What its processes load; the supervisor's. */
-struct version {
-    struct go_file file;
-};
-
-struct generation {
-    struct generation *next;
-    uint64_t number;
-    const struct version *version;
-    struct remote_link *link;
-    struct ext_host *host; /* its thread's */
-    uint64_t told;         /* up to this place of the notes; its thread's */
-    bool was_up;           /* else it is still prepared, and drains when it has had its time */
-};
-
-struct here {
-    struct remote_lane *lane; /* NULL: no process is up */
-    struct wait_queue up;
-    struct rt_post leave;
-    struct remote_library *library;
-};
-
-struct remote_library {
-    struct remote_library *next;
-    struct remote_library_options options;
-    struct supervisor *supervisor;
-    pthread_mutex_t lock;
-    struct remote_notes notes;
-    struct generation *generations; /* the newest first */
-    struct go_renewal renewal;
-    _Atomic uint64_t reloads, failed_reloads;
-    _Atomic unsigned ps_left;            /* that have not left yet */
-    char last_error[SUPERVISOR_WHY_MAX]; /* the lock's */
-    _Atomic(remote_connect_fn) connect;  /* NULL: nobody asks for that */
-    void *connect_arg;                   /* of it; set before */
-    struct here here[RT_P_MAX];
-};
 
 static _Atomic(struct remote_library *) libraries;
 
 /* ---- what a process is told ---- */
 
-static int64_t deadline(const struct remote_library *library) {
+int64_t remote_library_deadline(const struct remote_library *library) {
     return clock_mono_ns() + library->options.start_timeout_ns;
 }
 
 static int sandbox(const struct remote_library *library, struct ext_host *host, char *why) {
     char said[SANDBOX_SAID_MAX];
-    int err = sandbox_options_send(library->options.sandbox, host, deadline(library), said);
+    int err = sandbox_options_send(library->options.sandbox, host, remote_library_deadline(library),
+                                   said);
     if (err)
         (void)snprintf(why, SUPERVISOR_WHY_MAX, "%s", said);
     else if (said[0])
         LOG(*library->options.kind->log, LOG_WARN, "library %s: %s", library->options.id, said);
     return err;
-}
-
-/* One configuration. 0; 1: it is refused, with what was said (REMOTE_SAID_MAX); -errno: the process is of no use. */
-static int configure(const struct remote_library *library, struct ext_host *host,
-                     const struct remote_note *note, char *said) {
-    struct ext_host_message answer, request = {0};
-    library->options.kind->request_of(note, &request);
-    int err = ext_host_call(host, &request, &answer, deadline(library));
-    if (err || answer.numbers[0])
-        return err;
-    (void)snprintf(said, REMOTE_SAID_MAX, "%.*s", (int)answer.texts[0].len, answer.texts[0].ptr);
-    return 1;
-}
-
-/* Those behind the place *told, which is the last one's then. */
-static int tell_configurations(struct remote_library *library, struct ext_host *host,
-                               uint64_t *told, char *why) {
-    int err = 0;
-    char said[REMOTE_SAID_MAX] = "";
-    struct remote_note *note = remote_notes_read(&library->notes, NULL);
-    while (note && err >= 0) {
-        err = note->place <= *told ? 0 : configure(library, host, note, said);
-        if (note->place > *told)
-            *told = note->place;
-        if (err > 0 && atomic_load(&note->accepted)) {
-            (void)snprintf(why, SUPERVISOR_WHY_MAX,
-                           "%.*s refuses a configuration that it accepted before: %s",
-                           (int)note->name.len, note->name.ptr, said);
-            err = -EINVAL;
-        }
-        note = remote_notes_read(&library->notes, note);
-    }
-    if (note)
-        remote_notes_release(&library->notes, note);
-    return err < 0 ? err : 0;
 }
 
 static int tell_to_serve(const struct remote_library *library, struct ext_host *host,
@@ -135,7 +49,7 @@ static int tell_to_serve(const struct remote_library *library, struct ext_host *
                    .numbers = {(uint64_t)library->options.kind->log->level},
                    .fds = fds};
     request.fd_count = remote_shm_fds(remote_link_shm(link), fds);
-    int err = ext_host_call(host, &request, &answer, deadline(library));
+    int err = ext_host_call(host, &request, &answer, remote_library_deadline(library));
     return err ? err : answer.numbers[0] ? 0 : -ENOMEM;
 }
 
@@ -227,10 +141,10 @@ static int prepare(void *arg, void *version, struct ext_host *host, uint64_t gen
     err = sandbox(library, host, why);
     if (!err)
         err = library->options.kind->load(library->options.arg, it.version->file.fd, host,
-                                          deadline(library), &abilities, why);
+                                          remote_library_deadline(library), &abilities, why);
     remote_link_set_abilities(it.link, abilities);
     if (!err)
-        err = tell_configurations(library, host, &it.told, why);
+        err = remote_library_tell_all(library, host, &it.told, why);
     if (!err)
         err = tell_to_serve(library, host, it.link);
     if (!err)
@@ -254,7 +168,7 @@ static bool tell_the_rest(struct remote_library *library, uint64_t number) {
     pthread_mutex_lock(&library->lock);
     struct generation *generation = find_locked(library, number);
     pthread_mutex_unlock(&library->lock);
-    if (tell_configurations(library, generation->host, &generation->told, why) == 0)
+    if (remote_library_tell_all(library, generation->host, &generation->told, why) == 0)
         return true;
     LOG(*library->options.kind->log, LOG_ERROR,
         "library %s: a process that was to take over is of no use: %s", library->options.id, why);
@@ -447,7 +361,7 @@ struct remote_library *remote_library_new(const struct remote_library_options *o
         return NULL;
     }
     why[0] = 0;
-    int err = supervisor_await_up(library->supervisor, deadline(library), why);
+    int err = supervisor_await_up(library->supervisor, remote_library_deadline(library), why);
     if (err) {
         if (!why[0])
             (void)snprintf(why, SUPERVISOR_WHY_MAX, "%s", strerror(-err));
@@ -503,119 +417,6 @@ int64_t remote_library_unfinalized(struct remote_library *library, struct span p
         count += remote_link_unfinalized(of->link, plugin);
     pthread_mutex_unlock(&library->lock);
     return count;
-}
-
-/* ---- what processes that are up are told ---- */
-
-struct errand {
-    struct remote_library *library;
-    int (*tell)(const struct errand *errand, struct ext_host *host);
-    const struct remote_note *note;
-    uint64_t id;
-    char *said;
-    uint64_t generation; /* that was told last; 0: none */
-    int result;          /* of tell */
-};
-
-static int run_errand(void *arg, struct ext_host *host, uint64_t generation) {
-    struct errand *errand = arg;
-    errand->generation = generation;
-    errand->result = errand->tell(errand, host);
-    return errand->result < 0 ? errand->result : 0;
-}
-
-/* What tell returned; -EPIPE: nobody is up, or it went down over it. */
-static int tell_current(struct errand *errand) {
-    int err = supervisor_call(errand->library->supervisor, 0, run_errand, errand);
-    return err < 0 ? err : errand->result;
-}
-
-/* The one that is about to take over, if it is up by now; else it is told before it does. */
-static void tell_newest(struct errand *errand) {
-    struct remote_library *library = errand->library;
-    pthread_mutex_lock(&library->lock);
-    uint64_t newest = library->generations ? library->generations->number : 0;
-    pthread_mutex_unlock(&library->lock);
-    if (newest && newest != errand->generation &&
-        supervisor_call(library->supervisor, newest, run_errand, errand) < 0)
-        LOG(*library->options.kind->log, LOG_DEBUG, "library %s: generation %llu is not up",
-            library->options.id, (unsigned long long)newest);
-}
-
-/* One that refuses what another one has accepted is of no use. */
-static int tell_note(const struct errand *errand, struct ext_host *host) {
-    int err = configure(errand->library, host, errand->note, errand->said);
-    return err > 0 && atomic_load(&errand->note->accepted) ? -EINVAL : err;
-}
-
-uint64_t remote_library_configure(struct remote_library *library,
-                                  const struct remote_config *config, char *said) {
-    struct remote_note *note = remote_note_new(&library->notes, config->name, config->bytes);
-    said[0] = 0;
-    if (!note) {
-        (void)snprintf(said, REMOTE_SAID_MAX, "out of memory");
-        return 0;
-    }
-    note->kind = config->kind;
-    note->parent = config->parent;
-    note->stack_bytes = config->stack_bytes;
-    remote_notes_add(&library->notes, note);
-    struct errand errand = {.library = library, .tell = tell_note, .note = note, .said = said};
-    int err = tell_current(&errand);
-    uint64_t id = err ? 0 : note->id;
-    if (err < 0)
-        (void)snprintf(said, REMOTE_SAID_MAX,
-                       "its host process is not up, or ended over it: see the log");
-    if (err) {
-        remote_notes_forget(note);
-    } else {
-        char elsewhere[REMOTE_SAID_MAX];
-        atomic_store(&note->accepted, true);
-        errand.said = elsewhere;
-        tell_newest(&errand);
-    }
-    remote_notes_release(&library->notes, note);
-    return id;
-}
-
-uint64_t remote_library_merge(struct remote_library *library, struct span name, uint64_t parent,
-                              uint64_t child) {
-    char said[REMOTE_SAID_MAX];
-    struct remote_note *note = remote_note_new(&library->notes, name, span_make("", 0));
-    if (!note)
-        return 0;
-    note->kind = REMOTE_NOTE_MERGE;
-    note->parent = parent;
-    note->child = child;
-    uint64_t id = note->id;
-    remote_notes_add(&library->notes, note);
-    struct errand errand = {.library = library, .tell = tell_note, .note = note, .said = said};
-    (void)tell_current(&errand); /* who is not up is told when it comes */
-    tell_newest(&errand);
-    remote_notes_release(&library->notes, note);
-    return id;
-}
-
-static int tell_drop(const struct errand *errand, struct ext_host *host) {
-    struct ext_host_message answer;
-    const struct ext_host_message request = {.kind = errand->library->options.kind->drop,
-                                             .numbers = {errand->id}};
-    return ext_host_call(host, &request, &answer, clock_mono_ns() + 10 * NS_PER_S);
-}
-
-void remote_library_drop(struct remote_library *library, uint64_t id) {
-    bool was_there = remote_notes_drop(&library->notes, id);
-    pthread_mutex_lock(&library->lock); /* a link that is in the list is not closed */
-    for (const struct generation *of = library->generations; of; of = of->next)
-        remote_link_forget_config(of->link, id);
-    pthread_mutex_unlock(&library->lock);
-    if (!was_there)
-        return;
-    struct errand errand = {.library = library, .tell = tell_drop, .id = id};
-    if (tell_current(&errand) < 0)
-        LOG(*library->options.kind->log, LOG_DEBUG,
-            "library %s: no process to drop a configuration of", library->options.id);
-    tell_newest(&errand);
 }
 
 /* ---- for Ps ---- */

@@ -263,12 +263,12 @@ def test_a_file_that_is_replaced_serves_new_requests_and_the_old_one_its_own(swa
         eventually(lambda: swapped.shown()["streams"] == 1, what="a request in the old process")
         swapped.put("1.32")
         eventually(lambda: swapped.sdk() == "1.32", what="the new file")
+        alone = {"draining_streams": 1, "draining_processes": 1, "reloads": 1}
         now = eventually(
-            lambda: (row := swapped.shown())["draining_streams"] == 1 and row,
+            lambda: alone.items() <= (row := swapped.shown()).items() and row,
             what="that request alone in the old one",
         )
         assert now["build_id"] != before["build_id"]
-        assert (now["reloads"], now["draining_processes"]) == (1, 1)
         (tmp_path / "go on").touch()
         assert client.read_reply().header("x-old") == "1"
     eventually(lambda: swapped.shown()["draining_processes"] == 0, what="the end of the old process")

@@ -2,11 +2,11 @@
  * of, nothing is touched that it was not lent, limits hold, and what an exchange gets of it may go on the wire.
  *
  * The input is a list of steps: the host says something, or the coroutine of an exchange does what it does. Where
- * records want numbers of exchanges, or handles, the input chooses among those that are, and were.
- *
- * rt_run works once in a process, so all inputs are run by one coroutine, one after the other. */
+ * records want numbers of exchanges, or handles, the input chooses among those that are, and were. */
 #include <errno.h>
-#include <semaphore.h>
+
+#include "fuzz_choices.h"
+#include "fuzz_runtime.h"
 
 #include "../unit/ext/fake_remote.h"
 
@@ -37,7 +37,7 @@ enum step {
 };
 
 struct play {
-    const uint8_t *at, *end;
+    struct fuzz_choices choices;
     struct fake_remote_host host;
     struct fake_remote streams[STREAMS];
     struct remote_party question;
@@ -48,27 +48,8 @@ struct play {
 
 /* ---- choices ---- */
 
-static unsigned byte(struct play *play) {
-    return play->at < play->end ? *play->at++ : 0;
-}
-
-static uint64_t word(struct play *play) {
-    uint64_t n = byte(play);
-    if (n < 0xf0)
-        return n;
-    static const uint64_t far[] = {UINT64_MAX, INT64_MAX,  1ULL << 63, UINT32_MAX,
-                                   INT32_MAX,  1ULL << 16, 1ULL << 30, 1000};
-    return far[n % 8] - (n >> 3 & 1);
-}
-
-static struct span some_bytes(struct play *play, size_t max) {
-    size_t len = byte(play), left = (size_t)(play->end - play->at);
-    len = len < max ? len : max;
-    len = len < left ? len : left;
-    struct span bytes = span_make((const char *)play->at, len);
-    play->at += len;
-    return bytes;
-}
+static const uint64_t far[] = {UINT64_MAX, INT64_MAX,  1ULL << 63, UINT32_MAX,
+                               INT32_MAX,  1ULL << 16, 1ULL << 30, 1000};
 
 static struct span some_text(struct play *play) {
     static const struct span known[] = {
@@ -90,18 +71,18 @@ static struct span some_text(struct play *play) {
         SPAN_LIT("xds.route_name"),
     };
     static char much[1 << 16];
-    unsigned which = byte(play);
+    unsigned which = fuzz_byte(&play->choices);
     if (which < 64)
         return known[which % 16];
-    return which == 64 ? span_make(much, sizeof much) : some_bytes(play, TEXT_MAX);
+    return which == 64 ? span_make(much, sizeof much) : fuzz_bytes(&play->choices, TEXT_MAX);
 }
 
 static struct fake_remote *some_stream(struct play *play) {
-    return &play->streams[byte(play) % STREAMS];
+    return &play->streams[fuzz_byte(&play->choices) % STREAMS];
 }
 
 static uint64_t some_number(struct play *play) {
-    unsigned which = byte(play);
+    unsigned which = fuzz_byte(&play->choices);
     uint64_t number = which % (STREAMS + 1) < STREAMS
                           ? play->streams[which % (STREAMS + 1)].remote.party.number
                           : play->question.number;
@@ -118,9 +99,9 @@ static uint64_t some_number(struct play *play) {
 }
 
 static uint64_t some_handle(struct play *play) {
-    unsigned which = byte(play);
+    unsigned which = fuzz_byte(&play->choices);
     uint64_t handle = play->handles[which % HANDLES];
-    return which < 0xf0 ? handle : handle + word(play);
+    return which < 0xf0 ? handle : handle + fuzz_word(&play->choices);
 }
 
 /* ---- what the host says ---- */
@@ -138,7 +119,7 @@ static void hear(struct play *play, unsigned kind, struct span record) {
 
 static void hear_out(struct play *play, unsigned kind, struct remote_out *out) {
     CHECK(!out->failed);
-    unsigned cut = byte(play); /* seldom */
+    unsigned cut = fuzz_byte(&play->choices); /* seldom */
     if (cut > 0xf0 && out->len)
         out->len -= cut % out->len;
     hear(play, kind, span_make(out->data, out->len));
@@ -153,7 +134,7 @@ static void put_headers(struct play *play, struct remote_out *headers, unsigned 
 }
 
 static void put_some_op(struct play *play, struct remote_out *out) {
-    unsigned what = byte(play);
+    unsigned what = fuzz_byte(&play->choices);
     struct remote_out headers = {0};
     struct remote_op op = {
         .kind = REMOTE_OP_EDIT + what % 6, .direction = what >> 7, .bytes = span_make("", 0)};
@@ -167,19 +148,19 @@ static void put_some_op(struct play *play, struct remote_out *out) {
     case REMOTE_OP_BUFFER:
         op.buffer.handle = some_handle(play);
         op.buffer.action = what >> 3 & 3;
-        op.buffer.drain = word(play);
+        op.buffer.drain = fuzz_word(&play->choices);
         op.bytes = some_text(play);
         break;
     case REMOTE_OP_CLEAR_ROUTE:
         op.refresh = what >> 6 & 1;
         break;
     case REMOTE_OP_REPLY:
-        op.reply.status = (uint32_t)(2 * word(play));
+        op.reply.status = (uint32_t)(2 * fuzz_word(&play->choices));
         op.reply.panic = what >> 6 & 1;
-        op.reply.grpc_status = (int64_t)word(play);
+        op.reply.grpc_status = (int64_t)fuzz_word(&play->choices);
         op.reply.details = some_text(play);
-        put_headers(play, &headers, byte(play) % 4);
-        op.reply.header_count = (uint32_t)word(play);
+        put_headers(play, &headers, fuzz_byte(&play->choices) % 4);
+        op.reply.header_count = (uint32_t)fuzz_word(&play->choices);
         op.reply.headers = span_make(headers.data, headers.len);
         op.bytes = some_text(play);
         break;
@@ -193,7 +174,7 @@ static void put_some_op(struct play *play, struct remote_out *out) {
 
 static void say_result(struct play *play, enum remote_kind kind) {
     struct remote_out out = {0};
-    unsigned flags = byte(play);
+    unsigned flags = fuzz_byte(&play->choices);
     struct remote_result result = {
         .direction = flags & 1,
         .returned = flags >> 1 & 1,
@@ -203,24 +184,24 @@ static void say_result(struct play *play, enum remote_kind kind) {
     };
     result.number = some_number(play);
     if (!(flags >> 3 & 3))
-        result.status = (int32_t)word(play);
+        result.status = (int32_t)fuzz_word(&play->choices);
     result.calls = (uint8_t)(flags >> 5 & 3);
-    result.took_ns = word(play);
-    result.counts.panics = (uint32_t)word(play);
+    result.took_ns = fuzz_word(&play->choices);
+    result.counts.panics = (uint32_t)fuzz_word(&play->choices);
     remote_put_result(&out, &result);
-    for (unsigned count = byte(play) % 8; count > 0; count--)
+    for (unsigned count = fuzz_byte(&play->choices) % 8; count > 0; count--)
         put_some_op(play, &out);
     hear_out(play, kind, &out);
 }
 
 static void say_ask(struct play *play) {
     struct remote_out out = {0};
-    unsigned what = byte(play);
+    unsigned what = fuzz_byte(&play->choices);
     struct remote_ask ask = {.question = (uint8_t)(what % (REMOTE_QUESTIONS + 1))};
-    ask.subject = what >> 7 ? word(play) : some_number(play);
-    ask.slot = (uint32_t)word(play);
-    ask.n = ask.question == REMOTE_ASK_BUFFER ? some_handle(play) : word(play);
-    ask.m = word(play);
+    ask.subject = what >> 7 ? fuzz_word(&play->choices) : some_number(play);
+    ask.slot = (uint32_t)fuzz_word(&play->choices);
+    ask.n = ask.question == REMOTE_ASK_BUFFER ? some_handle(play) : fuzz_word(&play->choices);
+    ask.m = fuzz_word(&play->choices);
     ask.a = some_text(play);
     ask.b = some_text(play);
     ask.c = some_text(play);
@@ -230,17 +211,17 @@ static void say_ask(struct play *play) {
 
 static void say_metric(struct play *play) {
     struct remote_out out = {0};
-    struct remote_metric metric = {.config_id = word(play)};
-    metric.id = (uint32_t)word(play);
-    metric.action = (uint8_t)(byte(play) % 3);
-    metric.value = word(play);
+    struct remote_metric metric = {.config_id = fuzz_word(&play->choices)};
+    metric.id = (uint32_t)fuzz_word(&play->choices);
+    metric.action = (uint8_t)(fuzz_byte(&play->choices) % 3);
+    metric.value = fuzz_word(&play->choices);
     remote_put_metric(&out, &metric);
     hear_out(play, REMOTE_METRIC, &out);
 }
 
 static void say_text(struct play *play) {
     struct remote_out out = {0};
-    struct remote_text text = {.level = (uint8_t)(byte(play) % 9)};
+    struct remote_text text = {.level = (uint8_t)(fuzz_byte(&play->choices) % 9)};
     text.text = some_text(play);
     remote_put_text(&out, &text);
     hear_out(play, REMOTE_TEXT, &out);
@@ -248,11 +229,11 @@ static void say_text(struct play *play) {
 
 static void say_named(struct play *play) {
     struct remote_out out = {0};
-    struct remote_named named = {.number = some_number(play), .took_ns = word(play)};
-    unsigned flags = byte(play);
+    struct remote_named named = {.number = some_number(play), .took_ns = fuzz_word(&play->choices)};
+    unsigned flags = fuzz_byte(&play->choices);
     named.panicked = flags & 1;
     named.name = some_text(play);
-    named.len = flags >> 6 ? named.name.len : word(play);
+    named.len = flags >> 6 ? named.name.len : fuzz_word(&play->choices);
     remote_put_named(&out, &named);
     hear_out(play, REMOTE_NAMED, &out);
 }
@@ -260,12 +241,12 @@ static void say_named(struct play *play) {
 static void say_bytes(struct play *play, bool of_a_stream) {
     static const uint8_t kinds[] = {REMOTE_RESULT, REMOTE_LOGGED, REMOTE_ASK,   REMOTE_METRIC,
                                     REMOTE_TEXT,   REMOTE_LEND,   REMOTE_NAMED, 0xff};
-    unsigned kind = kinds[byte(play) % sizeof kinds];
+    unsigned kind = kinds[fuzz_byte(&play->choices) % sizeof kinds];
     struct remote_out out = {0};
     uint64_t number = some_number(play);
     if (of_a_stream)
         remote_out_put(&out, span_make((const char *)&number, sizeof number));
-    remote_out_put(&out, some_bytes(play, 255));
+    remote_out_put(&out, fuzz_bytes(&play->choices, 255));
     hear_out(play, kind, &out);
 }
 
@@ -293,7 +274,7 @@ static uint64_t offer(struct fake_remote *r, enum ext_direction direction, unsig
 static void lend(struct play *play) {
     static const char bodies[2][40] = {"", "what the client sent, in one piece"};
     struct fake_remote *r = some_stream(play);
-    unsigned what = byte(play);
+    unsigned what = fuzz_byte(&play->choices);
     enum ext_direction direction = what & 1;
     const struct ext_stream *stream = &r->block->stream;
     const struct ext_side *side = &stream->sides[direction];
@@ -328,7 +309,7 @@ static void check_map(const struct header_map *map) {
 
 static void take_back(struct play *play) {
     struct fake_remote *r = some_stream(play);
-    unsigned what = byte(play);
+    unsigned what = fuzz_byte(&play->choices);
     enum ext_direction direction = what & 1;
     struct ext_stream *stream = &r->block->stream;
     struct ext_side *side = &stream->sides[direction];
@@ -365,7 +346,7 @@ static void take_back(struct play *play) {
 
 static void abandon(struct play *play) {
     struct fake_remote *r = some_stream(play);
-    enum ext_direction direction = byte(play) & 1;
+    enum ext_direction direction = fuzz_byte(&play->choices) & 1;
     if (r->block->stream.sides[direction].phase != EXT_NOT_LENT)
         ext_side_abandon(&r->block->stream, direction);
 }
@@ -499,14 +480,14 @@ static void do_step(struct play *play, enum step step) {
 }
 
 static void run(const uint8_t *data, size_t size) {
-    struct play play = {.at = data, .end = data + size};
+    struct play play = {.choices = {data, data + size, far}};
     fake_remote_host_open(&play.host);
     for (unsigned i = 0; i < STREAMS; i++)
         fake_remote_new(&play.streams[i]);
     for (unsigned i = 0; i < 2; i++)
         fake_remote_enter(&play.streams[i], &play.host);
-    for (unsigned i = 0; i < STEPS_MAX && play.at < play.end; i++) {
-        do_step(&play, byte(&play) % STEPS);
+    for (unsigned i = 0; i < STEPS_MAX && play.choices.at < play.choices.end; i++) {
+        do_step(&play, fuzz_byte(&play.choices) % STEPS);
         check_all(&play);
     }
     fake_remote_host_close(&play.host);
@@ -517,48 +498,10 @@ static void run(const uint8_t *data, size_t size) {
     }
 }
 
-/* ---- the one runtime ---- */
-
-static sem_t asked, done;
-static const uint8_t *input;
-static size_t input_size;
-
-static void wait_for(sem_t *what) {
-    while (sem_wait(what) < 0) {
-    }
-}
-
-static void runs_all(void *arg) {
+static void init(void) {
     fake_go_init();
-    for (;;) {
-        wait_for(&asked);
-        run(input, input_size);
-        CHECK(sem_post(&done) == 0);
-    }
-}
-
-static void *has_runtime(void *arg) {
-    const struct rt_options options = {.p_count = 1, .io = RT_IO_EPOLL};
-    CHECK(rt_run(&options, runs_all, NULL) == 0);
-    return NULL;
-}
-
-static void start(void) {
-    pthread_t thread;
-    log_set_level(LOG_OFF); /* of what the host says, too */
-    CHECK(stats_init(4) == 0);
-    CHECK(go_lent_init() == 0);
-    CHECK(sem_init(&asked, 0, 0) == 0 && sem_init(&done, 0, 0) == 0);
-    CHECK(pthread_create(&thread, NULL, has_runtime, NULL) == 0);
-    CHECK(pthread_detach(thread) == 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    CHECK(pthread_once(&once, start) == 0);
-    input = data;
-    input_size = size;
-    CHECK(sem_post(&asked) == 0);
-    wait_for(&done);
-    return 0;
+    return fuzz_on_runtime(init, run, data, size);
 }

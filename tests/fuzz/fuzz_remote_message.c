@@ -1,6 +1,5 @@
-/* What a proxy and a host process write to each other, when either is hostile: the first byte is the kind of a message, the rest
- * its record. Whatever is accepted lies in the record, and is written as it was read. */
-#include <stdlib.h>
+/* What a proxy and a host process write to each other, when either is hostile. */
+#include "fuzz_record.h"
 
 #include "ext/remote/remote_call.h"
 #include "http/header_map.h"
@@ -28,7 +27,6 @@ static void put_result(struct remote_out *out, const struct remote_result *resul
     *is_bad = more < 0;
 }
 
-/* True: it was accepted, and is in out again. */
 static bool read_and_write(unsigned kind, struct span record, struct remote_out *out) {
     static struct header entries[ENTRIES];
     struct remote_lend lend;
@@ -114,14 +112,5 @@ static bool read_and_write(unsigned kind, struct span record, struct remote_out 
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    struct remote_out out = {0};
-    if (size == 0)
-        return 0;
-    struct span record = span_make((const char *)data + 1, size - 1);
-    if (read_and_write(data[0], record, &out)) {
-        ASSERT(!out.failed);
-        ASSERT(span_eq(record, span_make(out.data, out.len)));
-    }
-    remote_out_fini(&out);
-    return 0;
+    return fuzz_record(read_and_write, data, size);
 }

@@ -1,14 +1,11 @@
 /* A hostile host process, above its ring, that speaks of connections: whatever records it writes, in whatever state these are,
  * queues keep their limits, a call is over once, and nobody hears what is said to another.
  *
- * The input is a list of steps: the host says something, or a connection is called, ended or renewed.
- *
- * rt_run works once in a process, so all inputs are run by one coroutine, one after the other. */
+ * The input is a list of steps: the host says something, or a connection is called, ended or renewed. */
 #include <errno.h>
-#include <semaphore.h>
 
-#include "../unit/rt/rt_story.h"
-#include "base/log.h"
+#include "fuzz_choices.h"
+#include "fuzz_runtime.h"
 
 #include "../unit/ext/fake_peer.h"
 
@@ -32,55 +29,37 @@ enum step {
 };
 
 struct play {
-    const uint8_t *at, *end;
+    struct fuzz_choices choices;
     struct fake_remote_host host;
     struct fake_peer peers[PEERS];
     bool broken;
 };
 
-static unsigned byte(struct play *play) {
-    return play->at < play->end ? *play->at++ : 0;
-}
-
-static uint64_t word(struct play *play) {
-    uint64_t n = byte(play);
-    if (n < 0xf0)
-        return n;
-    static const uint64_t far[] = {UINT64_MAX,        INT64_MAX,          1ULL << 63, UINT32_MAX,
-                                   GO_PEER_QUEUE_MAX, GO_PEER_QUEUE_HIGH, 1ULL << 30, 1000};
-    return far[n % 8] - (n >> 3 & 1);
-}
-
-static struct span some_bytes(struct play *play) {
-    size_t len = byte(play) % BYTES_MAX, left = (size_t)(play->end - play->at);
-    len = len < left ? len : left;
-    struct span bytes = span_make((const char *)play->at, len);
-    play->at += len;
-    return bytes;
-}
+static const uint64_t far[] = {UINT64_MAX,        INT64_MAX,          1ULL << 63, UINT32_MAX,
+                               GO_PEER_QUEUE_MAX, GO_PEER_QUEUE_HIGH, 1ULL << 30, 1000};
 
 static struct fake_peer *some_peer(struct play *play) {
-    return &play->peers[byte(play) % PEERS];
+    return &play->peers[fuzz_byte(&play->choices) % PEERS];
 }
 
 /* A connection's, or, as likely, that of a call: the entries behind. */
 static uint64_t some_number(struct play *play) {
-    unsigned which = byte(play);
+    unsigned which = fuzz_byte(&play->choices);
     return which & 1 ? play->peers[(which >> 1) % PEERS].number
-                     : remote_number(which >> 7, (which >> 1) % 8, byte(play) % 32);
+                     : remote_number(which >> 7, (which >> 1) % 8, fuzz_byte(&play->choices) % 32);
 }
 
 static uint64_t some_handle(struct play *play) {
-    unsigned which = byte(play);
+    unsigned which = fuzz_byte(&play->choices);
     uint64_t handle = play->peers[which % PEERS].peer->handle;
-    return which < 0xe0 ? handle : handle + word(play);
+    return which < 0xe0 ? handle : handle + fuzz_word(&play->choices);
 }
 
 /* ---- what the host says ---- */
 
 static void hear(struct play *play, unsigned kind, struct remote_out *out) {
     CHECK(!out->failed);
-    unsigned cut = byte(play); /* seldom */
+    unsigned cut = fuzz_byte(&play->choices); /* seldom */
     if (cut > 0xf0 && out->len)
         out->len -= cut % out->len;
     char *exact = malloc(out->len ? out->len : 1); /* ASan sees its very end */
@@ -95,26 +74,27 @@ static void hear(struct play *play, unsigned kind, struct remote_out *out) {
 
 static void say_bytes(struct play *play) {
     struct remote_out out = {0};
-    unsigned kind = REMOTE_PEER_RETURNED + byte(play) % 5;
+    unsigned kind = REMOTE_PEER_RETURNED + fuzz_byte(&play->choices) % 5;
     uint64_t number = some_number(play);
     remote_out_put(&out, span_make((const char *)&number, sizeof number));
-    remote_out_put(&out, some_bytes(play));
+    remote_out_put(&out, fuzz_bytes(&play->choices, BYTES_MAX));
     hear(play, kind, &out);
 }
 
 static void say_write(struct play *play) {
     struct remote_out out = {0};
-    struct remote_peer_write write = {.number = some_number(play), .left = word(play)};
-    write.end = byte(play) & 1;
+    struct remote_peer_write write = {.number = some_number(play),
+                                      .left = fuzz_word(&play->choices)};
+    write.end = fuzz_byte(&play->choices) & 1;
     remote_put_peer_write(&out, &write);
-    remote_out_put(&out, some_bytes(play));
+    remote_out_put(&out, fuzz_bytes(&play->choices, BYTES_MAX));
     hear(play, REMOTE_PEER_WRITE, &out);
 }
 
 static void say_close(struct play *play) {
     struct remote_out out = {0};
     struct remote_peer_close close = {.number = some_number(play)};
-    close.type = (uint8_t)(byte(play) % 6);
+    close.type = (uint8_t)(fuzz_byte(&play->choices) % 6);
     remote_put_peer_close(&out, &close);
     hear(play, REMOTE_PEER_CLOSE, &out);
 }
@@ -122,7 +102,7 @@ static void say_close(struct play *play) {
 static void say_half_close(struct play *play) {
     struct remote_out out = {0};
     struct remote_peer_half_close half_close = {.number = some_number(play)};
-    half_close.enable = byte(play) & 1;
+    half_close.enable = fuzz_byte(&play->choices) & 1;
     remote_put_peer_half_close(&out, &half_close);
     hear(play, REMOTE_PEER_HALF_CLOSE, &out);
 }
@@ -130,9 +110,9 @@ static void say_half_close(struct play *play) {
 static void say_returned(struct play *play) {
     struct remote_out out = {0};
     struct remote_peer_returned returned = {.call = some_number(play)};
-    returned.status = word(play);
-    returned.crossings = (uint32_t)word(play);
-    returned.took_ns = word(play);
+    returned.status = fuzz_word(&play->choices);
+    returned.crossings = (uint32_t)fuzz_word(&play->choices);
+    returned.took_ns = fuzz_word(&play->choices);
     returned.wrote_to = some_handle(play);
     remote_put_peer_returned(&out, &returned);
     hear(play, REMOTE_PEER_RETURNED, &out);
@@ -142,12 +122,12 @@ static void say_ask(struct play *play) {
     static const uint8_t questions[] = {REMOTE_ASK_STATE, REMOTE_SET_STATE, REMOTE_CONNECT,
                                         REMOTE_ASK_TEXT};
     struct remote_out out = {0};
-    struct remote_ask ask = {.question = questions[byte(play) % 4]};
+    struct remote_ask ask = {.question = questions[fuzz_byte(&play->choices) % 4]};
     ask.subject = some_number(play);
-    ask.slot = byte(play) % 80;
-    ask.n = word(play);
-    ask.a = some_bytes(play);
-    ask.b = some_bytes(play);
+    ask.slot = fuzz_byte(&play->choices) % 80;
+    ask.n = fuzz_word(&play->choices);
+    ask.a = fuzz_bytes(&play->choices, BYTES_MAX);
+    ask.b = fuzz_bytes(&play->choices, BYTES_MAX);
     ask.c = span_make("", 0);
     remote_put_ask(&out, &ask);
     hear(play, REMOTE_ASK, &out);
@@ -158,7 +138,7 @@ static void say_ask(struct play *play) {
 static void call(struct play *play) {
     struct fake_peer *p = some_peer(play);
     if (!p->in_call && !play->broken)
-        fake_peer_call(p, byte(play) & 1 ? GO_CALL_WRITE : GO_CALL_DATA);
+        fake_peer_call(p, fuzz_byte(&play->choices) & 1 ? GO_CALL_WRITE : GO_CALL_DATA);
 }
 
 static void renew(struct play *play) {
@@ -216,12 +196,12 @@ static void check_all(const struct play *play) {
 }
 
 static void run(const uint8_t *data, size_t size) {
-    struct play play = {.at = data, .end = data + size};
+    struct play play = {.choices = {data, data + size, far}};
     fake_remote_host_open(&play.host);
     for (unsigned i = 0; i < PEERS; i++)
         fake_peer_new(&play.peers[i], &play.host);
-    for (unsigned i = 0; i < STEPS_MAX && play.at < play.end; i++) {
-        do_step(&play, byte(&play) % STEPS);
+    for (unsigned i = 0; i < STEPS_MAX && play.choices.at < play.choices.end; i++) {
+        do_step(&play, fuzz_byte(&play.choices) % STEPS);
         check_all(&play);
     }
     fake_remote_host_close(&play.host);
@@ -232,49 +212,11 @@ static void run(const uint8_t *data, size_t size) {
     }
 }
 
-/* ---- the one runtime ---- */
-
-static sem_t asked, done;
-static const uint8_t *input;
-static size_t input_size;
-
-static void wait_for(sem_t *what) {
-    while (sem_wait(what) < 0) {
-    }
-}
-
-static void runs_all(void *arg) {
+static void init(void) {
     fake_go_init();
     fake_peers_init();
-    for (;;) {
-        wait_for(&asked);
-        run(input, input_size);
-        CHECK(sem_post(&done) == 0);
-    }
-}
-
-static void *has_runtime(void *arg) {
-    const struct rt_options options = {.p_count = 1, .io = RT_IO_EPOLL};
-    CHECK(rt_run(&options, runs_all, NULL) == 0);
-    return NULL;
-}
-
-static void start(void) {
-    pthread_t thread;
-    log_set_level(LOG_OFF); /* of what is refused */
-    CHECK(stats_init(4) == 0);
-    CHECK(go_lent_init() == 0);
-    CHECK(sem_init(&asked, 0, 0) == 0 && sem_init(&done, 0, 0) == 0);
-    CHECK(pthread_create(&thread, NULL, has_runtime, NULL) == 0);
-    CHECK(pthread_detach(thread) == 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    CHECK(pthread_once(&once, start) == 0);
-    input = data;
-    input_size = size;
-    CHECK(sem_post(&asked) == 0);
-    wait_for(&done);
-    return 0;
+    return fuzz_on_runtime(init, run, data, size);
 }

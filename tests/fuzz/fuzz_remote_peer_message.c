@@ -1,10 +1,10 @@
-/* What a proxy and a host process write to each other about connections, when either is hostile: the first byte is the kind of
- * a message, the rest its record. Whatever is accepted lies in the record, and is written as it was read. */
+/* What a proxy and a host process write to each other about connections, when either is hostile. */
+#include "fuzz_record.h"
+
 #include "ext/remote/remote_peer_message.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* True: it was accepted, and is in out again. */
 static bool read_and_write(unsigned kind, struct span record, struct remote_out *out) {
     struct remote_peer_bytes bytes;
     struct remote_peer_call call;
@@ -45,14 +45,5 @@ static bool read_and_write(unsigned kind, struct span record, struct remote_out 
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    struct remote_out out = {0};
-    if (size == 0)
-        return 0;
-    struct span record = span_make((const char *)data + 1, size - 1);
-    if (read_and_write(data[0], record, &out)) {
-        ASSERT(!out.failed);
-        ASSERT(span_eq(record, span_make(out.data, out.len)));
-    }
-    remote_out_fini(&out);
-    return 0;
+    return fuzz_record(read_and_write, data, size);
 }

@@ -1,33 +1,13 @@
 /* Messages between a proxy and a host process: what is written is read, and what was cut anywhere, or has more than it should, is
  * refused. */
-#include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
+#include "remote_record.h"
 
 #include "ext/ext_stream.h"
 #include "ext/go/go_abi.h"
-#include "ext/remote/remote_message.h"
-
-static struct span bytes_of(const struct remote_out *out) {
-    assert_false(out->failed);
-    return span_make(out->data, out->len);
-}
-
-static void assert_span(struct span span, const char *text) {
-    assert_int_equal(span.len, strlen(text));
-    assert_memory_equal(span.ptr, text, span.len);
-}
 
 enum { ENTRIES = 8 };
 static struct header entries[ENTRIES];
 
-typedef int (*reader)(struct span record);
 static int reads_lend(struct span record) {
     struct remote_lend lend;
     return remote_read_lend(record, entries, ENTRIES, &lend);
@@ -59,21 +39,6 @@ static int reads_metric(struct span record) {
 static int reads_text(struct span record) {
     struct remote_text text;
     return remote_read_text(record, &text);
-}
-
-/* Cut at each byte, and one longer. Each record is a copy of its own size, so that sanitizers see who reads past it. */
-static void is_whole_or_refused(struct remote_out *out, reader reads) {
-    assert_int_equal(reads(bytes_of(out)), 0);
-    for (size_t len = 0; len < out->len; len++) {
-        char *cut = malloc(len ? len : 1);
-        assert_non_null(cut);
-        memcpy(cut, out->data, len);
-        assert_int_equal(reads(span_make(cut, len)), -EPROTO);
-        free(cut);
-    }
-    remote_out_put(out, SPAN_LIT("!"));
-    assert_int_equal(reads(bytes_of(out)), -EPROTO);
-    remote_out_fini(out);
 }
 
 static struct header fields[] = {

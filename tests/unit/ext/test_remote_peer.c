@@ -103,8 +103,8 @@ static void nonsense_story(void *arg) {
     CHECK(writes(one.number, 10, false, "a part") == 0);
     CHECK(writes(one.number, 10, false, "that does not fit") == -EPROTO);
     CHECK(writes(two.number, UINT64_MAX - 1, false, "x") == -EPROTO);
-    CHECK(returns(one.number, 0, 0) == -EPROTO);        /* that is no call */
-    CHECK(returns(call_number(2, 1), 0, 0) == 0);       /* nor is there one any more */
+    CHECK(returns(one.number, 0, 0) == -EPROTO);  /* that is no call */
+    CHECK(returns(call_number(2, 1), 0, 0) == 0); /* nor is there one any more */
     CHECK(fake_remote_hear(&host, REMOTE_PEER_CALL, &(struct remote_out){0}) == -EPROTO);
     CHECK(one.writes == 0 && two.writes == 0);
     end();

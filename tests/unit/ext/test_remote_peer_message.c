@@ -1,28 +1,9 @@
 /* Messages about connections: what is written is read, and what was cut anywhere, has more than it should, or names what
  * there is not, is refused. */
-#include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
+#include "remote_record.h"
 
 #include "ext/remote/remote_peer_message.h"
 
-static struct span bytes_of(const struct remote_out *out) {
-    assert_false(out->failed);
-    return span_make(out->data, out->len);
-}
-
-static void assert_span(struct span span, const char *text) {
-    assert_int_equal(span.len, strlen(text));
-    assert_memory_equal(span.ptr, text, span.len);
-}
-
-typedef int (*reader)(struct span record);
 static int reads_bytes(struct span record) {
     struct remote_peer_bytes bytes;
     return remote_read_peer_bytes(record, &bytes);
@@ -46,25 +27,6 @@ static int reads_close(struct span record) {
 static int reads_half_close(struct span record) {
     struct remote_peer_half_close half_close;
     return remote_read_peer_half_close(record, &half_close);
-}
-
-/* Each record is a copy of its own size, so that sanitizers see who reads past it. */
-static void is_refused_when_cut(const struct remote_out *out, reader reads) {
-    assert_int_equal(reads(bytes_of(out)), 0);
-    for (size_t len = 0; len < out->len; len++) {
-        char *cut = malloc(len ? len : 1);
-        assert_non_null(cut);
-        memcpy(cut, out->data, len);
-        assert_int_equal(reads(span_make(cut, len)), -EPROTO);
-        free(cut);
-    }
-}
-
-static void is_whole_or_refused(struct remote_out *out, reader reads) {
-    is_refused_when_cut(out, reads);
-    remote_out_put(out, SPAN_LIT("!"));
-    assert_int_equal(reads(bytes_of(out)), -EPROTO);
-    remote_out_fini(out);
 }
 
 static struct remote_peer_call some_call(void) {

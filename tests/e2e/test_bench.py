@@ -148,6 +148,23 @@ def test_every_case_of_http1_is_measured_also_for_a_second_sluice(tmp_path):
     assert labels.count("other") == 9
 
 
+@needs_peers
+def test_changes_and_crashes_under_load_are_measured(tmp_path):
+    """A change or two of each server; no time is judged, and of Sluice no request fails over one."""
+    output = tmp_path / "live.json"
+    command = [sys.executable, ROOT / "bench" / "live.py", "--quick", "--case", "rules-10", "memory", "crash"]
+    subprocess.run([*command, "--output", output], check=True, timeout=120)
+
+    written = json.loads(output.read_text())
+    results = {result["case"]: result["values"] for result in written["results"]}
+    for case in ("first_request_ms_rules-10", "cpu_us_quiet_rules-10", "cpu_us_changing_rules-10"):
+        assert {"restart", "nginx"} <= set(results[case]), case
+        assert all(value["min"] > 0 for value in results[case].values()), case
+    assert set(results["back_ms"]) == set(results["failed_per_crash"]) == {"restart", "nginx"}
+    assert "nginx" in results["bytes_per_change"]
+    assert written["limits"] and all(limit["met"] for limit in written["limits"])
+
+
 needs_stream_peers = pytest.mark.skipif(
     not nginx_stream_module(), reason="./dev bench streams installs nginx's stream module"
 )

@@ -12,6 +12,7 @@ import tempfile
 import threading
 
 import pytest
+from asking import Asking
 from harness import Client, Gone, Origin, Proxy, bootstrap, cluster, direct, eventually, is_sanitized, listener, run, to
 
 
@@ -177,55 +178,12 @@ def test_who_comes_while_it_drains_is_refused():
 # ---- a replacement --------------------------------------------------------------
 
 
-class Asking:
-    """Clients that keep their connections as long as they may, and do nothing again that failed."""
-
-    def __init__(self, edge, count=8):
-        self.edge, self.over = edge, threading.Event()
-        self.failures, self.answers = [], [0] * count
-        self.threads = [threading.Thread(target=self._ask, args=(i,)) for i in range(count)]
-        for thread in self.threads:
-            thread.start()
-
-    def _ask(self, number):
-        client = None
-        try:
-            while not self.over.is_set():
-                client = client or self.edge.connect()
-                reply = client.ask("GET", "/")
-                assert reply.status == 200, reply
-                self.answers[number] += 1
-                if reply.header("connection") == "close":
-                    client.close()
-                    client = None
-        except BaseException as e:
-            self.failures.append(repr(e))
-        finally:
-            if client:
-                client.close()
-
-    def wait_for_more(self):
-        """Each has asked again, twice: so at least once entirely after now."""
-        before = list(self.answers)
-        eventually(
-            lambda: self.failures or all(now >= then + 2 for now, then in zip(self.answers, before, strict=True)),
-            what="answers",
-        )
-
-    def end(self):
-        self.over.set()
-        for thread in self.threads:
-            thread.join(60)
-        assert not self.failures, self.failures
-
-
 def test_no_request_fails_over_a_replacement(edge):
-    asking = Asking(edge)
-    for _ in range(5):
+    with Asking(edge) as asking:
+        for _ in range(5):
+            asking.wait_for_more()
+            edge.replace()
         asking.wait_for_more()
-        edge.replace()
-    asking.wait_for_more()
-    asking.end()
     former = edge.workers()[:-1]
     assert len(former) == 5
     for worker in former:
@@ -291,10 +249,9 @@ def test_fewer_or_more_processors_answer_who_is_in_any_queue(first, then):
         os.sched_setaffinity(0, everything)
     restrict(then, edge.process.pid)
     assert edge.info("concurrency") == first
-    asking = Asking(edge)
-    edge.replace()
-    asking.wait_for_more()
-    asking.end()
+    with Asking(edge) as asking:
+        edge.replace()
+        asking.wait_for_more()
     eventually(lambda: edge.info("concurrency") == then, what="the new process at the admin's address")
     for _ in range(50):
         assert edge.get().status == 200

@@ -1,6 +1,7 @@
 """What the Go filter tests share besides their fixtures (go_fixtures.py)."""
 
 import os
+import time
 
 import kit
 import pytest
@@ -51,6 +52,21 @@ def config_of(listeners, clusters=()):
         "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}},
         "static_resources": {"listeners": listeners, "clusters": list(clusters)},
     }
+
+
+def write_in_pieces(path, data, meanwhile):
+    """Opened and closed for each piece, so each is a change; and each but the last leaves a mixture of two builds.
+    After each of them `meanwhile` is called again and again, until somebody has looked at it."""
+    piece = len(data) // 12
+    for at in range(0, len(data), piece):
+        with open(path, "r+b") as file:
+            file.seek(at)
+            file.write(data[at : at + piece])
+            if at + piece >= len(data):
+                file.truncate()
+        until = time.monotonic() + 0.15
+        while time.monotonic() < until:
+            meanwhile()
 
 
 def refused(*listeners):

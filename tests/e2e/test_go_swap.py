@@ -5,11 +5,10 @@ import json
 import os
 import shutil
 import threading
-import time
 
 import kit
 import pytest
-from go_support import Proxy, build, cluster, config_of, direct, eventually, go_listener, stop
+from go_support import Proxy, build, cluster, config_of, direct, eventually, go_listener, stop, write_in_pieces
 from harness import TYPE
 from harness import listener as plain_listener
 from tcp_support import connect, tcp_listener
@@ -159,19 +158,12 @@ def test_what_cannot_serve_is_not_taken(swapped):
 
 
 def test_a_file_that_is_written_over_piece_by_piece_is_taken_when_it_is_whole(swapped):
-    """Opened and closed for each piece, so each is a change; and each but the last leaves a mixture of two builds."""
-    new = swapped.builds[1].read_bytes()
-    piece = len(new) // 12
     with swapped.sluice.connect("main") as client:
-        for at in range(0, len(new), piece):
-            with open(swapped.path, "r+b") as library:
-                library.seek(at)
-                library.write(new[at : at + piece])
-                if at + piece >= len(new):
-                    library.truncate()
-            until = time.monotonic() + 0.15
-            while time.monotonic() < until:
-                assert client.ask("GET", "/").status == 200
+
+        def is_answered():
+            assert client.ask("GET", "/").status == 200
+
+        write_in_pieces(swapped.path, swapped.builds[1].read_bytes(), is_answered)
     row = swapped.wait_for(version=2, state="SERVING")
     assert (row["reloads"], row["failed_reloads"], row["kept_copies"]) == (1, 0, 1)
     assert row["copies"][0]["sdk"].startswith("v1.32")

@@ -2,9 +2,7 @@
 that cannot do without; everything else goes on."""
 
 import contextlib
-import json
 import os
-import shutil
 import time
 
 import kit
@@ -13,7 +11,7 @@ from go_support import Proxy, build, cluster, config_of, eventually, report_list
 from harness import LogFile
 from tcp_support import Upstream, connect, is_reset, receive, tcp_edge, tcp_listener, tcp_proxy, to_the_end
 from test_go_network import go_network, tell
-from isolation_support import ALWAYS, PATIENT, kill_hosts
+from isolation_support import ALWAYS, PATIENT, Swapped, kill_hosts, pid_when_up
 
 PROCESS = {"isolation": "PROCESS", "restarts": ALWAYS, "seat_wait_timeout": PATIENT}
 
@@ -189,11 +187,6 @@ def test_filters_that_waited_for_the_plugin_begin(edge):
             assert receive(client, 6) == b"banner"
 
 
-def pid_when_up(sluice, restarts):
-    (entry,) = json.loads(sluice.admin("/extensions"))["extensions"]
-    return entry["state"] == "up" and entry["restarts"] == restarts and entry["pid"]
-
-
 def test_what_the_plugin_had_kept_is_missing_so_it_cannot_go_on(edge):
     client, server = edge.through("open.before")
     with client, server:
@@ -241,36 +234,15 @@ def test_connections_that_wait_in_vain_for_a_process_are_dealt_with_as_its_loss_
 # ---- a new file -----------------------------------------------------------------------------------
 
 
-class Swapped:
-    def __init__(self, folder):
-        self.folder = folder
-        self.path = folder / "library.so"
-        self.put("1.33")
-        fields = {**PROCESS, "library_id": "swapped"}
-        listeners = [
-            tcp_listener("main", go_network(self.path, fields=fields)),
-            report_listener(self.path, **fields),
-        ]
-        self.sluice = Proxy(config_of(listeners))
-
-    def put(self, sdk):
-        new = self.folder / "new"
-        shutil.copy(build("network", sdk), new)
-        new.rename(self.path)
-
-    def put_and_wait(self, sdk):
-        self.put(sdk)
-        report = kit.Reporter(self.sluice.port("report"))
-        eventually(lambda: report.get()["sdk"] == sdk, what="the new file")
-
-    def shown(self):
-        (entry,) = json.loads(self.sluice.admin("/extensions"))["extensions"]
-        return entry
-
-
 @pytest.fixture
 def swapped(tmp_path):
-    it = Swapped(tmp_path)
+    fields = {**PROCESS, "library_id": "swapped"}
+
+    def listeners(library):
+        main = tcp_listener("main", go_network(library, fields=fields))
+        return [main, report_listener(library, **fields)]
+
+    it = Swapped(tmp_path, "network", listeners)
     yield it
     stop(it.sluice)
 

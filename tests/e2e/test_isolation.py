@@ -6,11 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 
 import pytest
-from go_support import Proxy, access_log, build, config_of, eventually, go_listener, kit, refused, stop
-from isolation_support import isolated, kill_hosts
+from go_support import Proxy, access_log, build, config_of, eventually, go_listener, kit, refused, stop, write_in_pieces
+from isolation_support import Swapped, isolated, kill_hosts, pid_when_up
 from test_admin import status_of
 
 HOST_LOST = b"extension failed"
@@ -23,11 +22,6 @@ DEATHS = {
     "goroutine": "panic: lost",
     "kill": "SIGKILL",
 }
-
-
-def pid_when_up(sluice, restarts):
-    (entry,) = json.loads(sluice.admin("/extensions"))["extensions"]
-    return entry["state"] == "up" and entry["restarts"] == restarts and entry["pid"]
 
 
 class Edge:
@@ -219,36 +213,19 @@ def test_requests_that_wait_in_vain_for_a_process_are_dealt_with_as_its_loss_is(
 # ---- a new file -----------------------------------------------------------------
 
 
-class Swapped:
-    """A library in a file of its own, which is replaced: by the same plugins on another SDK, which `report` tells."""
-
-    def __init__(self, folder, sdk="1.33", **hcm):
-        self.folder = folder
-        self.path = folder / "library.so"
-        self.put(sdk)
-        listeners = [
-            go_listener("main", [isolated(self.path, library_id="swapped")], hcm=hcm),
-            go_listener("report", [isolated(self.path, "report", library_id="swapped")]),
+def swapped_basic(folder, sdk="1.33", **hcm):
+    def listeners(library):
+        return [
+            go_listener("main", [isolated(library, library_id="swapped")], hcm=hcm),
+            go_listener("report", [isolated(library, "report", library_id="swapped")]),
         ]
-        self.sluice = Proxy(config_of(listeners))
 
-    def put(self, sdk):
-        """Beside it first, then in its place, as installers do."""
-        new = self.folder / "new"
-        shutil.copy(build("basic", sdk), new)
-        new.rename(self.path)
-
-    def sdk(self):
-        return kit.Reporter(self.sluice.port("report")).get()["sdk"]
-
-    def shown(self):
-        (entry,) = json.loads(self.sluice.admin("/extensions"))["extensions"]
-        return entry
+    return Swapped(folder, "basic", listeners, sdk)
 
 
 @pytest.fixture
 def swapped(tmp_path):
-    it = Swapped(tmp_path)
+    it = swapped_basic(tmp_path)
     yield it
     stop(it.sluice)
 
@@ -261,8 +238,7 @@ def test_a_file_that_is_replaced_serves_new_requests_and_the_old_one_its_own(swa
         # In a goroutine: a callback that waits holds up who comes behind it in its seat before that counts as blocked.
         client.send("GET", kit.path_of("/", dh=["go", ("waitfile", tmp_path / "go on")], eh="set:x-old:1"))
         eventually(lambda: swapped.shown()["streams"] == 1, what="a request in the old process")
-        swapped.put("1.32")
-        eventually(lambda: swapped.sdk() == "1.32", what="the new file")
+        swapped.put_and_wait("1.32")
         alone = {"draining_streams": 1, "draining_processes": 1, "reloads": 1}
         now = eventually(
             lambda: alone.items() <= (row := swapped.shown()).items() and row,
@@ -277,9 +253,8 @@ def test_a_file_that_is_replaced_serves_new_requests_and_the_old_one_its_own(swa
 def test_a_log_sees_the_headers_whichever_sdk_the_file_had_before(tmp_path):
     """SDKs before 1.32 are not told how large the maps are that a log sees: the process knows which one it has."""
     at_start = {"flush_access_log_on_new_request": True}
-    swapped = Swapped(tmp_path, "1.31", access_log=[access_log(tmp_path / "log")], access_log_options=at_start)
-    swapped.put("1.33")
-    eventually(lambda: swapped.sdk() == "1.33", what="the new file")
+    swapped = swapped_basic(tmp_path, "1.31", access_log=[access_log(tmp_path / "log")], access_log_options=at_start)
+    swapped.put_and_wait("1.33")
     look = kit.path_of("/", test_id="it", logstart=["req.get:x-from"])
     with swapped.sluice.connect("main") as client:
         assert client.ask("GET", look, headers=[("x-from", "client")]).status == 200
@@ -297,21 +272,14 @@ def test_no_request_fails_while_files_come_and_go(swapped):
 
 
 def test_a_file_that_is_written_over_piece_by_piece_is_loaded_when_it_is_whole(swapped):
-    """Opened and closed for each piece, so each is a change; and each but the last leaves a mixture of two builds."""
-    new = build("basic", "1.32").read_bytes()
-    piece = len(new) // 12
     with swapped.sluice.connect("main") as client:
-        for at in range(0, len(new), piece):
-            with open(swapped.path, "r+b") as library:
-                library.seek(at)
-                library.write(new[at : at + piece])
-                if at + piece >= len(new):
-                    library.truncate()
-            until = time.monotonic() + 0.15
-            while time.monotonic() < until:
-                assert client.ask("GET", kit.path_of("/", dh="set:x-a:b")).status == 200
-        while swapped.sdk() != "1.32":
+
+        def is_answered():
             assert client.ask("GET", kit.path_of("/", dh="set:x-a:b")).status == 200
+
+        write_in_pieces(swapped.path, build("basic", "1.32").read_bytes(), is_answered)
+        while swapped.sdk() != "1.32":
+            is_answered()
     row = eventually(lambda: (row := swapped.shown())["reloads"] == 1 and row, what="the reload")
     assert row["failed_reloads"] == 0
 

@@ -5,6 +5,7 @@
  * Envoy documents are applied by the reader of a field, not here: `set` is false when absent.
  * Shapes of values, ownership and threads: types.h. */
 #pragma once
+#include "config/access_log_config.h"
 #include "config/listener_config.h"
 #include "config/types.h"
 
@@ -18,7 +19,6 @@ struct cfg_address { /* config.core.v3.Address, socket_address only */
     bool ipv4_compat;
 };
 
-struct cfg_value; /* a google.protobuf.Value tree, below */
 struct cfg_locality {
     struct span region, zone, sub_zone;
 };
@@ -317,70 +317,6 @@ struct cfg_route_configuration {
     size_t typed_per_filter_config_count;
 };
 
-/* ---- access log: config.accesslog.v3 and extensions.access_loggers ---- */
-enum cfg_log_format_case { /* of SubstitutionFormatString */
-                           CFG_LOG_TEXT = 1,
-                           CFG_LOG_JSON = 2,
-                           CFG_LOG_TEXT_SOURCE = 5,
-};
-/* A google.protobuf.Value tree, for json_format. */
-struct cfg_value {
-    enum {
-        CFG_VALUE_NULL,
-        CFG_VALUE_NUMBER,
-        CFG_VALUE_STRING,
-        CFG_VALUE_BOOL,
-        CFG_VALUE_STRUCT,
-        CFG_VALUE_LIST
-    } kind;
-    double number;
-    bool boolean;
-    struct span string;
-    struct cfg_value_field *fields; /* STRUCT */
-    size_t fields_count;
-    struct cfg_value *items; /* LIST */
-    size_t items_count;
-};
-struct cfg_value_field {
-    struct span key;
-    struct cfg_value value;
-};
-struct cfg_log_format { /* config.core.v3.SubstitutionFormatString */
-    struct cfg_mark mark;
-    int format_case;
-    struct span text_format;
-    struct cfg_value *json_format;
-    struct cfg_data_source *text_format_source;
-    bool omit_empty_values;
-    struct span content_type; /* inert: access logs have none */
-};
-/* FileAccessLog, StdoutAccessLog and StderrAccessLog share this struct. */
-struct cfg_access_log_sink {
-    struct cfg_mark mark;
-    struct span path;           /* FileAccessLog only */
-    int access_log_format_case; /* File: 2 format, 3 json_format, 4 typed_json_format, 5 log_format;
-                                    stdout/stderr: 1 log_format */
-    struct span format;         /* deprecated text form */
-    struct cfg_value *json_format;
-    struct cfg_log_format *log_format;
-};
-struct cfg_log_type_filter { /* LogTypeFilter */
-    int *types;              /* enum format_event */
-    size_t types_count;
-    bool exclude;
-};
-struct cfg_log_filter { /* AccessLogFilter */
-    struct cfg_mark mark;
-    int filter_specifier_case; /* 13 log_type_filter */
-    struct cfg_log_type_filter *log_type_filter;
-};
-struct cfg_access_log {
-    struct cfg_mark mark;
-    struct span name;
-    struct cfg_log_filter *filter; /* NULL: every line */
-    struct cfg_any typed_config;   /* schema tells which of the three */
-};
-
 /* ---- HTTP connection manager ---- */
 struct cfg_http_filter {
     struct cfg_mark mark;
@@ -625,6 +561,3 @@ extern const struct cfg_schema cfg_schema_router;
 extern const struct cfg_schema cfg_schema_fixed_heap;
 extern const struct cfg_schema cfg_schema_injected_resource;
 extern const struct cfg_schema cfg_schema_downstream_connections;
-extern const struct cfg_schema cfg_schema_file_access_log;
-extern const struct cfg_schema cfg_schema_stdout_access_log;
-extern const struct cfg_schema cfg_schema_stderr_access_log;

@@ -10,6 +10,7 @@
  *   oneof              the members as above and `int <name>_case`: the field number set, 0 if none
  *   map<string, M>     array of {struct span key; M value}, sorted as written
  *   Any                struct cfg_any
+ *   Value, Struct      struct cfg_value *
  *
  * Ownership  Everything belongs to the struct config it was loaded into: borrowed until
  *            config_unref drops the last reference. Nothing is changed after loading, so any thread
@@ -42,6 +43,29 @@ struct cfg_mark {
     struct span file; /* "(inline)" for --config-yaml */
     uint32_t line;    /* from 1; 0 when unknown (binary input) */
     struct span path; /* "static_resources.listeners[0].address"; NUL-terminated */
+};
+
+/* A google.protobuf.Value tree, and Struct and ListValue as kinds of it. */
+struct cfg_value {
+    enum {
+        CFG_VALUE_NULL,
+        CFG_VALUE_NUMBER,
+        CFG_VALUE_STRING,
+        CFG_VALUE_BOOL,
+        CFG_VALUE_STRUCT,
+        CFG_VALUE_LIST
+    } kind;
+    double number;
+    bool boolean;
+    struct span string;
+    struct cfg_value_field *fields; /* STRUCT */
+    size_t fields_count;
+    struct cfg_value *items; /* LIST */
+    size_t items_count;
+};
+struct cfg_value_field {
+    struct span key;
+    struct cfg_value value;
 };
 
 struct cfg_schema;

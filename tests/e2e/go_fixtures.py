@@ -56,8 +56,7 @@ def shared_config(origin_port, log_path):
 
         def scripted(basic=basic, **config):
             # Few enough for a test to have all of them blocked, and then time to end that.
-            seats = {"go_seats": 8, "seat_wait_timeout": "60s"}
-            return kit.go_filter(basic, "basic", kit.typed_struct(config) if config else None, **seats)
+            return kit.go_filter(basic, "basic", kit.typed_struct(config) if config else None, go_seats=8)
 
         listen("main", [scripted()])
         listen("pass", [kit.go_filter(basic, "passthrough")])

@@ -13,13 +13,8 @@ from go_support import Proxy, build, config_of, eventually
 ALWAYS = {"max_failures": 0, "base_interval": "0.02s", "max_interval": "0.1s"}
 
 
-# The next process may take its time on a loaded machine.
-PATIENT = "60s"
-
-
 def isolated(library, plugin="basic", **more):
-    patiently = {"restarts": ALWAYS, "seat_wait_timeout": PATIENT}
-    return kit.go_filter(library, plugin, isolation="PROCESS", **{**patiently, **more})
+    return kit.go_filter(library, plugin, isolation="PROCESS", **{"restarts": ALWAYS, **more})
 
 
 def extension_of(sluice):

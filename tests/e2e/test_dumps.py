@@ -184,7 +184,7 @@ def gdb(*args):
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=250,
         env={**os.environ, "DEBUGINFOD_URLS": ""},
     )
     if "Operation not permitted" in done.stderr:

@@ -22,6 +22,7 @@ def specifier(library, name="go", **more):
         "default_cluster": "default",
         "config": kit.typed_struct({"cluster": "alpha"}),
         **kit.isolation(),
+        **kit.PATIENT,
         **more,
     }
     return {"extension": {"name": name, "typed_config": typed}}
@@ -177,12 +178,7 @@ class Isolated:
     def __init__(self, origin):
         library = build("network")
         always = {"max_failures": 0, "base_interval": "0.02s", "max_interval": "0.1s"}
-        places = {
-            "isolation": "PROCESS",
-            "restarts": always,
-            "seat_wait_timeout": "60s",
-            "callback_timeout": "1.5s",
-        }
+        places = {"isolation": "PROCESS", "restarts": always, "callback_timeout": "1.5s"}
         listeners = [
             self.listener("open", specifier(library, library_id="open", **places)),
             self.listener("closed", specifier(library, library_id="closed", on_failure="CLOSED", **places)),

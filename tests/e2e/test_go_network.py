@@ -38,6 +38,7 @@ def go_network(library, plugin="script", *, terminal=True, passes=False, fields=
             "plugin_config": kit.typed_struct(config),
             **({"pass_read_data": True} if passes else {}),
             **kit.isolation(),
+            **kit.PATIENT,
             **dict(fields),
         },
     }

@@ -154,7 +154,7 @@ class Collecting:
 
     def __init__(self):
         self.origin = Origin()
-        scripted = [kit.go_filter(build("basic", self.sdk), "basic", go_seats=32, seat_wait_timeout="60s")]
+        scripted = [kit.go_filter(build("basic", self.sdk), "basic", go_seats=32)]
         trailers = {"http_protocol_options": {"enable_trailers": True}}
         self.sluice = Proxy(
             config_of(

@@ -11,9 +11,9 @@ from go_support import Proxy, build, cluster, config_of, eventually, report_list
 from harness import LogFile
 from tcp_support import Upstream, connect, is_reset, receive, tcp_edge, tcp_listener, tcp_proxy, to_the_end
 from test_go_network import go_network, tell
-from isolation_support import ALWAYS, PATIENT, Swapped, kill_hosts, pid_when_up
+from isolation_support import ALWAYS, Swapped, kill_hosts, pid_when_up
 
-PROCESS = {"isolation": "PROCESS", "restarts": ALWAYS, "seat_wait_timeout": PATIENT}
+PROCESS = {"isolation": "PROCESS", "restarts": ALWAYS}
 
 
 class Edge:

@@ -102,14 +102,12 @@ class Chaos:
         self.over = threading.Event()
         for name, sdks in LIBRARIES.items():
             self.put(name, sdks[0])
-        # The machine may be slow: no limit but those that this is about.
-        patient = {"go_seats": 8, "seat_wait_timeout": "60s"}
         routes = [to(prefix="/stall", timeout="0.2s"), to(timeout="0s")]
         listeners = [
-            go_listener("closed", [self.filter("closed", on_failure="CLOSED")], routes),
+            go_listener("closed", [self.filter("closed", on_failure="CLOSED", seat_wait_timeout="1s")], routes),
             # Those that are blocked by others until these are found to hang wait for that.
             go_listener("open", [self.filter("open", on_failure="OPEN", seat_wait_timeout="20s")], routes),
-            go_listener("here", [kit.go_filter(build("basic"), "basic", **patient)], routes),
+            go_listener("here", [kit.go_filter(build("basic"), "basic", go_seats=8)], routes),
             report_listener(build("basic")),
             go_listener("no-go", [], routes),
         ]

@@ -126,7 +126,9 @@ def test_nobody_is_refused_when_the_process_dies(edge, signo):
 
 def test_it_is_started_again_and_again(edge):
     for count in range(1, 4):
-        os.kill(edge.workers(count)[-1], signal.SIGKILL)
+        worker = edge.workers(count)[-1]
+        os.kill(worker, signal.SIGKILL)
+        eventually(lambda worker=worker: not is_alive(worker), what="its end")
         assert edge.get().status == 200
     edge.workers(4)
     assert "it is started again in" in edge.log()  # no more at once

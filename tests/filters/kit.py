@@ -63,6 +63,11 @@ def path_of(base="/", *, test_id="", is_async=False, name="", **phases):
 # ---- configuration --------------------------------------------------------------
 
 
+# How long who needs a seat waits: longer than a thread that has one may be without a processor, or than the next
+# process of an isolated library takes to start on a busy machine. Tests of the wait say something else.
+PATIENT = {"seat_wait_timeout": "60s"}
+
+
 def typed_struct(value):
     return {"@type": TYPE + "xds.type.v3.TypedStruct", "value": value}
 
@@ -77,6 +82,7 @@ def go_filter(library, plugin, config=None, *, library_id=None, name="envoy.filt
     """An entry of http_filters. config: an Any as a dict, or None for none; more: fields of ours."""
     typed = {
         **isolation(),
+        **PATIENT,
         **more,
         "@type": TYPE + "envoy.extensions.filters.http.golang.v3alpha.Config",
         "library_id": library_id or str(library).rsplit("/", 1)[-1],

@@ -12,6 +12,8 @@ Two Sluices, alike but for --isolate-extensions; rounds go from one to the other
   swap          from the rename of a library's file to the first answer of the new code, under load; what fails
   crash         the host is killed again and again under load: requests that failed, and how long it takes until one is
                 served by the next process
+  counts        messages to the host and back, switches of threads, and how often the host rings the proxy, per
+                request, in a closed loop and of few requests at a time (bench/_isolation_counts.py)
 """
 
 import functools
@@ -26,6 +28,7 @@ import time
 
 import _report
 from _gofilter_servers import CASES, Lineup
+from _isolation_counts import counts
 from _isolation_swap import swaps
 from _load import case, http_asker
 from _options import Options, need_tools
@@ -34,7 +37,7 @@ from _turns import run, take_turns
 from gofilter import added, library
 
 WHO = ("sluice", "isolated")
-OTHERS = ("latency", "floor", "throughput", "swap", "crash")
+OTHERS = ("latency", "floor", "throughput", "swap", "crash", "counts")
 ROUNDS, SECONDS, QUICK_S = 15, 1.0, 0.1
 FILTER = "header_get_set"
 LOW_RATE = 300  # requests per second
@@ -188,6 +191,8 @@ def main():
             others.append(case("failed_over_swaps", "requests", True, {"isolated": [failed]}, float))
         if "crash" in options.case:
             others += crashes(lineup, options)
+        if "counts" in options.case:
+            others += counts(lineup, options, serving_host, LOW_RATE)
     everything = [*results, *busy, *others]
     ratios = _report.ratios(others, ["isolated"], AIMS)
     limits = _report.limits(everything, LIMITS)

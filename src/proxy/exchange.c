@@ -244,8 +244,6 @@ static void start_timers(struct exchange *x) {
         x->request_deadline_ns = x->active_ns + x->hcm->request_timeout_ns;
     if (x->hcm->max_stream_duration_ns)
         x->duration_deadline_ns = x->active_ns + x->hcm->max_stream_duration_ns;
-    if (x->hcm->log_interval_ns)
-        x->log_due_ns = x->active_ns + x->hcm->log_interval_ns;
     watch(x);
 }
 
@@ -454,6 +452,12 @@ static COLD void log_start(struct exchange *x) {
     exchange_log(x, FILTER_LOG_START);
 }
 
+/* Behind the log at the start, in which a filter may wait: it comes first. */
+static COLD void log_periodically(struct exchange *x) {
+    x->log_due_ns = x->info.start_ns + x->hcm->log_interval_ns;
+    watch(x);
+}
+
 bool exchange_run(struct exchange *x) {
     const struct hcm_request_slots *slots = &x->hcm->slots;
     uint64_t *cells = stats_cells(x->shard);
@@ -472,6 +476,8 @@ bool exchange_run(struct exchange *x) {
         (void)exchange_route(x);
     if (__builtin_expect(x->hcm->logs_start, false))
         log_start(x);
+    if (__builtin_expect(x->hcm->log_interval_ns != 0, false))
+        log_periodically(x);
     run_request_side(x);
 
     bool answered = false;

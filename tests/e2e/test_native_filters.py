@@ -331,6 +331,12 @@ def test_a_periodic_log_ends_the_exchange(zoo, what, status):
     assert faults(zoo) == before + (what == "null")
 
 
+def test_a_log_at_the_start_comes_first(zoo):
+    """Also one that waits for several intervals of the periodic ones."""
+    assert ask(zoo, "/late", listener="moments", start="wait").status == 200
+    assert moments(zoo, "/late")[0] == "Start start"
+
+
 def test_a_log_at_the_start_may_answer(zoo):
     assert ask(zoo, "/early", listener="moments", start="reply").status == 403
     assert moments(zoo, "/early")[0] == "Start start"

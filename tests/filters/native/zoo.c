@@ -373,6 +373,8 @@ static void note_moment(struct sluice_exchange *x, const char *text) {
 static void log_start(struct sluice_exchange *x, void *self) {
     (void)self;
     note_moment(x, "start");
+    if (asked(x, "x-start", "wait"))
+        (void)sluice_sleep(x, 30000000);
     if (asked(x, "x-start", "reply"))
         sluice_reply(x, 403, SLUICE_LIT("no"));
 }

@@ -146,6 +146,9 @@ static const char help_text[] =
     "--reject-unknown-dynamic-fields --ignore-unknown-dynamic-fields\n"
     "\n"
     "SIGTERM drains and ends, a second one ends at once; SIGUSR1 opens log files again.\n"
+    "SIGHUP reads the configuration again and puts it in place without a lost connection; one "
+    "that\n"
+    "is wrong changes nothing, and the log says why.\n"
     "SIGUSR2, with --supervise, replaces the process that serves by one of the program and the\n"
     "configuration as they are on disk then.\n";
 

@@ -1,6 +1,5 @@
 /* server: one object for the process, touched from P 0's coroutines only, but for what is marked
- * atomic. Building a snapshot runs in blocking_call, because filters load libraries and parse their
- * configs there; the result is taken over by P 0.
+ * atomic. Which configuration serves: live_config.c.
  *
  *   INITIALIZING ─ config, snapshot, sockets, first DNS answers ─► LIVE ─ SIGTERM ─► DRAINING ─► end */
 #include "server.h"
@@ -19,11 +18,8 @@
 #include "config/runtime_layers.h"
 #include "ext/go/go_cluster.h"
 #include "ext/go/go_filter.h"
-#include "ext/go/go_isolate.h"
 #include "ext/go/go_network.h"
-#include "ext/go/go_swap.h"
 #include "ext/native/native_filter.h"
-#include "ext/host/probe.h"
 #include "ext/remote/remote_end.h"
 #include "filter/json_router.h"
 #include "filter/listener_filters.h"
@@ -31,11 +27,11 @@
 #include "filter/router.h"
 #include "filter/transport_tls.h"
 #include "heap/heap_profile.h"
-#include "io/file_watch.h"
+#include "live_config.h"
 #include "proxy/descriptors.h"
 #include "proxy/downstream.h"
 #include "proxy/filter_registry.h"
-#include "proxy/listener.h"
+#include "proxy/listener_manager.h"
 #include "rt/foreign.h"
 #include "rt/signals.h"
 #include "rt/sync.h"
@@ -43,15 +39,12 @@
 
 LOG_COMPONENT(main, "main");
 
-enum { CHECK_MS = 10, WARM_TIMEOUT_S = 15, LISTENERS_MAX = 1024 };
+enum { CHECK_MS = 10 };
 
 static struct server {
     const struct options *options;
     int64_t started_ns;
-    struct snapshot *snapshot;
-    struct overload_manager *overload; /* NULL: nothing is watched */
-    struct listener *listeners[LISTENERS_MAX];
-    unsigned listener_count;
+    struct overload_manager *overload;    /* NULL: nothing is watched */
     struct connection_limit *connections; /* of the process; NULL: no limit */
     bool counts_all;                      /* the admin's and those that ignore it, too */
     struct listener *admin;
@@ -61,64 +54,11 @@ static struct server {
     _Atomic bool failing_healthcheck, stopping, leaving;
 } server;
 
-/* ---- loading ---- */
-
-struct loading {
-    struct config *config;
-    struct snapshot *snapshot;
-    struct overload_manager *overload;
-    struct cfg_problems problems;
-};
-
-static void load(void *arg) {
-    struct loading *loading = arg;
-    const struct options *o = server.options;
-    const bool is_validating = o->mode == MODE_VALIDATE;
-    struct config_source source = {.path = o->config_path,
-                                   .yaml = o->config_yaml,
-                                   .descriptor_set = o->descriptor_set,
-                                   .allow_unknown = o->allow_unknown_static_fields};
-    if (config_load(&source, &loading->config, &loading->problems) != 0)
-        return;
-    const struct probe_options probe = {
-        .disabled = o->no_probe, .always = is_validating, .isolated = o->isolate_extensions};
-    probe_config(config_bootstrap(loading->config), &probe, &loading->problems);
-    /* The other mistakes are found all the same, in what is thrown away. */
-    const bool is_dry = is_validating || cfg_problems_refuse(&loading->problems);
-    go_config_set_dry(is_dry);
-    go_isolate_all(o->isolate_extensions);
-    native_isolate_all(o->isolate_extensions);
-    native_config_set_dry(is_dry);
-    loading->snapshot = snapshot_build(loading->config, NULL, &loading->problems);
-    loading->overload = overload_build(config_bootstrap(loading->config),
-                                       server.options->memory_limit_bytes, &loading->problems);
-    if (loading->snapshot && cfg_problems_refuse(&loading->problems)) {
-        snapshot_unref(loading->snapshot);
-        loading->snapshot = NULL;
-    }
-    config_unref(loading->config);
-}
-
-/* False when the config was refused; its problems are printed then. */
-static bool load_snapshot(void) {
-    struct loading loading = {0};
-    if (blocking_call(load, &loading) != 0) {
-        fputs("sluice: cannot start a thread to load the config\n", stderr);
-        return false;
-    }
-    if (server.options->mode == MODE_VALIDATE)
-        cfg_problems_print_sorted(&loading.problems, stderr);
-    else
-        cfg_problems_print(&loading.problems, stderr);
-    if (!loading.snapshot && loading.problems.count == 0)
-        fputs("sluice: the config cannot be used: out of memory\n", stderr);
-    cfg_problems_fini(&loading.problems);
-    server.snapshot = loading.snapshot;
-    server.overload = loading.overload;
-    return server.snapshot != NULL;
-}
-
 /* ---- sockets ---- */
+
+static const struct cfg_bootstrap *bootstrap(void) {
+    return config_bootstrap(live_config_snapshot()->config);
+}
 
 /* The limit of connections of the process. As on Envoy the runtime key, which is deprecated, counts all
  * connections, also those that it does not hold back; the monitor counts those that it is for. */
@@ -126,8 +66,7 @@ static bool find_global_limit(void) {
     uint64_t max;
     server.connections = overload_connections(server.overload);
     if (server.connections ||
-        !cfg_runtime_u64(config_bootstrap(server.snapshot->config)->layered_runtime,
-                         SPAN_LIT(RUNTIME_GLOBAL_CONNECTIONS), &max))
+        !cfg_runtime_u64(bootstrap()->layered_runtime, SPAN_LIT(RUNTIME_GLOBAL_CONNECTIONS), &max))
         return true;
     server.counts_all = true;
     server.connections = connection_limit_new(max);
@@ -136,61 +75,39 @@ static bool find_global_limit(void) {
     return server.connections != NULL;
 }
 
-static struct connection_limit *counts_globally(bool ignores) {
-    return ignores && !server.counts_all ? NULL : server.connections;
-}
-
 static bool prepare_descriptors(void) {
-    bool ok = descriptors_init(server.snapshot) == 0;
+    bool ok = descriptors_init() == 0;
     if (!ok)
         LOG(log_main, LOG_CRITICAL, "out of memory at start");
     return ok;
 }
 
+struct limits {
+    uint64_t max; /* of all listeners together */
+    bool none;    /* one has none */
+};
+
+static void add_limit(const struct listener *listener, void *arg) {
+    struct limits *limits = arg;
+    uint64_t max = listener->config->connections_max;
+    limits->none = limits->none || max == LISTENER_UNLIMITED;
+    limits->max = limits->max + max < max ? UINT64_MAX : limits->max + max;
+}
+
 /* A limit that is never met protects from nothing. */
 static void compare_limits(void) {
-    uint64_t max = server.connections ? server.connections->max : 0, room;
-    for (unsigned i = 0; !server.connections && i < server.listener_count; i++) {
-        const struct connection_limit *limit = server.listeners[i]->limit;
-        if (!limit)
-            return; /* none was meant */
-        max = max + limit->max < max ? UINT64_MAX : max + limit->max;
-    }
-    room = (uint64_t)descriptors_first_reserved();
-    if (max > room)
+    struct limits limits = {.max =
+                                server.connections ? connection_limit_max(server.connections) : 0};
+    if (!server.connections)
+        listener_manager_each(add_limit, &limits);
+    uint64_t room = (uint64_t)descriptors_first_reserved();
+    if (!limits.none && limits.max > room)
         LOG(log_main, LOG_WARN,
             "the limits of connections allow %llu clients, but there are file descriptors for "
             "fewer "
             "than %llu: raise the limit of open files (ulimit -n, systemd's LimitNOFILE=) to twice "
             "the former, as a client that is served may need one for its upstream",
-            (unsigned long long)max, (unsigned long long)room);
-}
-
-static bool open_listeners(void) {
-    for (uint32_t i = 0; i < server.snapshot->listener_count; i++) {
-        const struct listener_config *cfg = &server.snapshot->listeners[i];
-        if (cfg->config->bind_to_port.set && !cfg->config->bind_to_port.value)
-            continue;
-        int rc = 0;
-        struct listener *listener = NULL;
-        char text[ADDRESS_TEXT_MAX] = "any address";
-        const struct listener_options options = {
-            .config = cfg,
-            .snapshot = server.snapshot,
-            .global = counts_globally(cfg->config->ignore_global_conn_limit),
-            .ignores_global = cfg->config->ignore_global_conn_limit,
-            .sockets = &worker_link_sockets,
-        };
-        if (server.listener_count < LISTENERS_MAX)
-            listener = listener_open(&options, &rc, text);
-        if (!listener) {
-            LOG(log_main, LOG_CRITICAL, "listener '%.*s': cannot bind %s: %s", (int)cfg->name.len,
-                cfg->name.ptr, text, rc ? strerror(-rc) : "too many listeners");
-            return false;
-        }
-        server.listeners[server.listener_count++] = listener;
-    }
-    return true;
+            (unsigned long long)limits.max, (unsigned long long)room);
 }
 
 static NOINLINE bool write_admin_address(const char *path) {
@@ -214,12 +131,13 @@ static struct filter_chain_table *build_admin_chain(const struct cfg_admin *cfg,
 }
 
 static bool open_admin(void) {
-    const struct cfg_admin *cfg = config_bootstrap(server.snapshot->config)->admin;
+    const struct cfg_admin *cfg = bootstrap()->admin;
     if (!cfg || !cfg->address)
         return true;
     struct cfg_problems problems = {0};
     struct listener_config *config = &server.admin_config;
-    *config = (struct listener_config){.name = SPAN_LIT("admin"),
+    *config = (struct listener_config){.refs = 1,
+                                       .name = SPAN_LIT("admin"),
                                        .connections_max = LISTENER_UNLIMITED,
                                        .addresses = &server.admin_address,
                                        .address_count = 1};
@@ -237,14 +155,9 @@ static bool open_admin(void) {
     if (refused || !config->chains)
         return false;
     int rc = 0;
-    const struct listener_options options = {
-        .config = config,
-        .global = server.counts_all ? server.connections : NULL,
-        .ignores_global = cfg->ignore_global_conn_limit,
-        .sockets = &worker_link_sockets,
-    };
     char text[ADDRESS_TEXT_MAX];
-    server.admin = listener_open(&options, &rc, text);
+    address_text(&server.admin_address.address, text);
+    server.admin = listener_manager_open_admin(config, cfg->ignore_global_conn_limit, &rc);
     if (!server.admin) {
         LOG(log_main, LOG_CRITICAL, "admin: cannot bind %s: %s", text, strerror(-rc));
         return false;
@@ -253,34 +166,11 @@ static bool open_admin(void) {
            write_admin_address(server.options->admin_address_path);
 }
 
-/* As on Envoy, listeners open once each cluster has had its first answer, or given up. */
-static void warm_clusters(void) {
-    int64_t deadline_ns = clock_mono_ns() + WARM_TIMEOUT_S * NS_PER_S;
-    for (uint32_t i = 0; i < server.snapshot->cluster_count; i++)
-        cluster_start(server.snapshot->clusters[i]);
-    for (uint32_t i = 0; i < server.snapshot->cluster_count; i++)
-        while (!server.snapshot->clusters[i]->warm && clock_mono_ns() < deadline_ns)
-            rt_sleep_until(clock_mono_ns() + CHECK_MS * NS_PER_MS);
-}
-
 /* ---- ending ---- */
 
 static void drain_on_p(struct rt_post *post) {
     downstream_drain_all(worker_here());
     free(post);
-}
-
-static int64_t open_connections(void) {
-    int64_t open = 0;
-    for (unsigned i = 0; i < server.listener_count; i++)
-        open += stat_value(server.listeners[i]->stats.cx_active) +
-                stat_value(server.listeners[i]->stats.pre_cx_active);
-    return open;
-}
-
-static void stop_listeners(void) {
-    for (unsigned i = 0; i < server.listener_count; i++)
-        listener_stop(server.listeners[i]);
 }
 
 static void on_each_p(void (*fn)(struct rt_post *post)) {
@@ -294,7 +184,7 @@ static void on_each_p(void (*fn)(struct rt_post *post)) {
 
 static void drain_connections(void) {
     server.state = ADMIN_DRAINING;
-    stop_listeners();
+    listener_manager_stop(false);
     on_each_p(drain_on_p);
 }
 
@@ -319,8 +209,8 @@ static void drain_and_end(void *arg) {
     worker_link_stopping();
     drain_connections();
     LOG(log_main, LOG_INFO, "draining: %lld connections open, at most %lld s",
-        (long long)open_connections(), (long long)server.options->drain_time_s);
-    while (open_connections() > 0 && clock_mono_ns() < deadline_ns)
+        (long long)listener_manager_connections(), (long long)server.options->drain_time_s);
+    while (listener_manager_connections() > 0 && clock_mono_ns() < deadline_ns)
         rt_sleep_until(clock_mono_ns() + CHECK_MS * NS_PER_MS);
     end_in_order();
 }
@@ -343,13 +233,11 @@ static void leave(void *arg) {
         return;
     int64_t deadline_ns = clock_mono_ns() + server.options->drain_time_s * NS_PER_S;
     server.state = ADMIN_DRAINING;
-    stop_listeners();
-    if (server.admin)
-        listener_stop(server.admin);
+    listener_manager_stop(true);
     on_each_p(leave_on_p);
     LOG(log_main, LOG_INFO, "another process serves: %lld connections open, at most %lld s",
-        (long long)open_connections(), (long long)server.options->drain_time_s);
-    while (open_connections() > 0 && clock_mono_ns() < deadline_ns && !server.stopping)
+        (long long)listener_manager_connections(), (long long)server.options->drain_time_s);
+    while (listener_manager_connections() > 0 && clock_mono_ns() < deadline_ns && !server.stopping)
         rt_sleep_until(clock_mono_ns() + CHECK_MS * NS_PER_MS);
     if (!server.stopping)
         end(0);
@@ -359,6 +247,12 @@ static void reopen_logs_now(void) {
     log_reopen();
     access_log_reopen_all();
     LOG(log_main, LOG_INFO, "log files opened again");
+}
+
+static void reload_on_signal(void *arg) {
+    char *said; /* the log has it, too */
+    (void)live_config_reload("SIGHUP", &said);
+    free(said);
 }
 
 static void reopen_logs_on_signal(void *arg) {
@@ -372,25 +266,33 @@ static enum admin_state hook_state(void) {
 }
 
 static struct config *hook_config(int64_t *since_wall_ns) {
-    if (!server.snapshot)
+    const struct snapshot *snapshot = live_config_snapshot();
+    if (!snapshot)
         return NULL;
-    *since_wall_ns = server.snapshot->built_wall_ns;
-    return config_ref(server.snapshot->config);
+    *since_wall_ns = snapshot->built_wall_ns;
+    return config_ref(snapshot->config);
+}
+
+struct show_listener {
+    admin_listener_fn fn;
+    void *arg;
+};
+
+static void show_listener(const struct listener *at, void *arg) {
+    const struct show_listener *show = arg;
+    struct admin_listener listener = {
+        .name = span_of(at->name), .addresses = at->addresses, .address_count = at->address_count};
+    if (at->quota) {
+        int64_t bytes = stat_value(at->stats.memory_bytes);
+        listener.memory_limit_bytes = at->config->memory_limit_bytes;
+        listener.memory_bytes = bytes > 0 ? (uint64_t)bytes : 0;
+    }
+    show->fn(&listener, show->arg);
 }
 
 static void hook_each_listener(admin_listener_fn fn, void *arg) {
-    for (unsigned i = 0; i < server.listener_count; i++) {
-        const struct listener *at = server.listeners[i];
-        struct admin_listener listener = {.name = span_of(at->name),
-                                          .addresses = at->addresses,
-                                          .address_count = at->address_count};
-        if (at->quota) {
-            int64_t bytes = stat_value(at->stats.memory_bytes);
-            listener.memory_limit_bytes = (uint64_t)at->quota->limit_bytes;
-            listener.memory_bytes = bytes > 0 ? (uint64_t)bytes : 0;
-        }
-        fn(&listener, arg);
-    }
+    struct show_listener show = {fn, arg};
+    listener_manager_each(show_listener, &show);
 }
 
 static void hook_each_pressure(overload_fn fn, void *arg) {
@@ -398,8 +300,9 @@ static void hook_each_pressure(overload_fn fn, void *arg) {
 }
 
 static void hook_each_cluster(admin_cluster_fn fn, void *arg) {
-    for (uint32_t i = 0; server.snapshot && i < server.snapshot->cluster_count; i++)
-        admin_show_cluster(server.snapshot->clusters[i], fn, arg);
+    const struct snapshot *snapshot = live_config_snapshot();
+    for (uint32_t i = 0; snapshot && i < snapshot->cluster_count; i++)
+        admin_show_cluster(snapshot->clusters[i], fn, arg);
 }
 
 /* The answer to the request that asks for the end should still go out: the end comes a little later,
@@ -421,7 +324,7 @@ static void drain_listeners(void *arg) {
     if (graceful)
         drain_connections();
     else
-        stop_listeners();
+        listener_manager_stop(false);
 }
 
 static void hook_drain_listeners(const struct admin_drain *how) {
@@ -435,6 +338,29 @@ static void hook_fail_healthcheck(bool failing) {
     server.failing_healthcheck = failing;
 }
 
+static bool hook_reload_config(char **said) {
+    return live_config_reload("POST /config/reload", said);
+}
+
+struct show_config {
+    admin_config_fn fn;
+    void *arg;
+};
+
+static void show_config(const struct live_config_attempt *attempt, void *arg) {
+    const struct show_config *show = arg;
+    const struct admin_config config = {.version = attempt->version,
+                                        .at_wall_ns = attempt->at_wall_ns,
+                                        .origin = span_of(attempt->origin),
+                                        .said = span_of(attempt->said)};
+    show->fn(&config, show->arg);
+}
+
+static void hook_each_config(admin_config_fn fn, void *arg) {
+    struct show_config show = {fn, arg};
+    live_config_each_attempt(show_config, &show);
+}
+
 static void set_admin_hooks(void) {
     static struct admin_command_line line;
     static struct admin_hooks hooks = {.command_line = &line,
@@ -446,7 +372,9 @@ static void set_admin_hooks(void) {
                                        .quit = hook_quit,
                                        .drain_listeners = hook_drain_listeners,
                                        .fail_healthcheck = hook_fail_healthcheck,
-                                       .reopen_logs = reopen_logs_now};
+                                       .reopen_logs = reopen_logs_now,
+                                       .reload_config = hook_reload_config,
+                                       .each_config = hook_each_config};
     const struct options *o = server.options;
     line = (struct admin_command_line){
         .concurrency = rt_p_count(),
@@ -491,9 +419,8 @@ static bool take_signals(void) {
         const char *name;
         rt_fn fn;
     } table[] = {
-        {SIGTERM, "SIGTERM", drain_and_end},
-        {SIGINT, "SIGINT", drain_and_end},
-        {SIGUSR1, "SIGUSR1", reopen_logs_on_signal},
+        {SIGTERM, "SIGTERM", drain_and_end},  {SIGINT, "SIGINT", drain_and_end},
+        {SIGHUP, "SIGHUP", reload_on_signal}, {SIGUSR1, "SIGUSR1", reopen_logs_on_signal},
         {SIGUSR2, "SIGUSR2", leave},
     };
     int rc = signals_dump_on(SIGQUIT);
@@ -511,7 +438,7 @@ static bool take_signals(void) {
     return true;
 }
 
-static void say_addresses_of(const struct listener *listener) {
+static void say_addresses_of(const struct listener *listener, void *arg) {
     char text[ADDRESS_TEXT_MAX];
     for (unsigned i = 0; i < listener->address_count; i++) {
         address_text(&listener->addresses[i], text);
@@ -520,36 +447,36 @@ static void say_addresses_of(const struct listener *listener) {
 }
 
 static void say_addresses(void) {
-    for (unsigned i = 0; i < server.listener_count; i++)
-        say_addresses_of(server.listeners[i]);
+    listener_manager_each(say_addresses_of, NULL);
     if (server.admin)
         LOG(log_main, LOG_INFO, "admin on http://%s/", server.admin->address_text);
 }
 
+static void init_listeners(void) {
+    const struct listener_manager_options options = {
+        .connections = server.connections,
+        .counts_all = server.counts_all,
+        .sockets = &worker_link_sockets,
+        .drain_ns = server.options->drain_time_s * NS_PER_S,
+    };
+    listener_manager_init(&options);
+}
+
 static bool start(void) {
-    if (!load_snapshot())
+    if (!live_config_load(server.options, &server.overload))
         return false;
     if (server.options->mode == MODE_VALIDATE)
         return true;
-    if (!take_signals() || !capture_spikes() || !find_global_limit() || !prepare_descriptors() ||
-        !open_admin())
+    if (!take_signals() || !capture_spikes() || !find_global_limit() || !prepare_descriptors())
         return false;
-    if (server.admin)
-        listener_start(server.admin);
+    init_listeners();
+    if (!open_admin())
+        return false;
     server.state = ADMIN_INITIALIZING;
     if (server.overload)
-        overload_start(server.overload, server.snapshot);
-    warm_clusters();
-    go_swap_start(server.snapshot->config,
-                  &(struct probe_options){.disabled = server.options->no_probe});
-    if (file_watch_run() != 0) {
-        LOG(log_main, LOG_CRITICAL, "out of memory at start");
+        overload_start(server.overload);
+    if (!live_config_serve())
         return false;
-    }
-    if (!open_listeners())
-        return false;
-    for (unsigned i = 0; i < server.listener_count; i++)
-        listener_start(server.listeners[i]);
     server.state = ADMIN_LIVE;
     say_addresses();
     worker_link_ready();

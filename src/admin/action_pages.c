@@ -1,4 +1,6 @@
 /* action_pages: what changes the process. All of them answer "OK" and need POST. */
+#include <stdlib.h>
+
 #include "admin/page.h"
 #include "base/stats.h"
 
@@ -32,6 +34,14 @@ void page_healthcheck_ok(const struct query *query, struct page *page) {
 void page_reset_counters(const struct query *query, struct page *page) {
     stats_reset_counters();
     ok(page);
+}
+
+void page_config_reload(const struct query *query, struct page *page) {
+    char *said;
+    if (!admin_hooks()->reload_config(&said))
+        page->status = said ? 400 : 503;
+    text_puts(&page->body, said ? said : "out of memory\n");
+    free(said);
 }
 
 void page_reopen_logs(const struct query *query, struct page *page) {

@@ -5,8 +5,8 @@
  *
  * Ownership  admin_set_hooks borrows the table and all strings in it for the life of the process.
  *            Spans in what the each_* hooks hand over are borrowed until their callback returns.
- * Threads    Hooks are called on any P, from a coroutine. They may not park: a page is built in one
- *            go, so that it shows one state.
+ * Threads    Hooks are called on P 0, from a coroutine. They may not park, but where it is said: a page is built
+ *            in one go, so that it shows one state.
  * Stopping   quit and drain_listeners only start something and return: the answer to the request
  *            that called them is still to be written. */
 #pragma once
@@ -68,6 +68,13 @@ struct admin_command_line { /* what /server_info shows of the flags; absent span
 typedef void (*admin_listener_fn)(const struct admin_listener *listener, void *arg);
 typedef void (*admin_cluster_fn)(const struct admin_cluster *cluster, void *arg);
 
+struct admin_config {
+    uint64_t version; /* 0: it was refused */
+    int64_t at_wall_ns;
+    struct span origin, said;
+};
+typedef void (*admin_config_fn)(const struct admin_config *config, void *arg);
+
 struct admin_hooks {
     int64_t started_ns; /* of the process, monotonic */
     const struct admin_command_line *command_line;
@@ -82,6 +89,11 @@ struct admin_hooks {
     void (*drain_listeners)(const struct admin_drain *how);
     void (*fail_healthcheck)(bool failing); /* while failing, state is ADMIN_DRAINING */
     void (*reopen_logs)(void);
+    /* Reads the configuration's file again. Parks, which the others may not. *said is transferred, NULL when memory is
+     * short: what changed, or, when it returns false, why it was refused, a line for each problem. */
+    bool (*reload_config)(char **said);
+    /* Configurations that were tried, the latest first; version 0: refused. Spans until fn returns. */
+    void (*each_config)(admin_config_fn fn, void *arg);
 };
 
 void admin_set_hooks(const struct admin_hooks *hooks BORROWED_BY(program));

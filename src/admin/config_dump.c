@@ -140,6 +140,30 @@ static void put_routes(struct dump *dump) {
     json_close(&dump->json, '}');
 }
 
+static void put_version(const struct admin_config *config, void *arg) {
+    struct dump *dump = arg;
+    json_open(&dump->json, '{');
+    json_key(&dump->json, "version");
+    json_u64(&dump->json, config->version);
+    json_field(&dump->json, "state", config->version ? SPAN_LIT("TAKEN") : SPAN_LIT("REFUSED"));
+    json_field_time(&dump->json, "time", config->at_wall_ns);
+    json_field(&dump->json, "origin", config->origin);
+    json_field(&dump->json, "details", config->said);
+    json_close(&dump->json, '}');
+}
+
+/* Ours: which configurations were tried, the latest first. */
+static void put_versions(struct dump *dump) {
+    json_open(&dump->json, '{');
+    json_field(&dump->json, "@type",
+               SPAN_LIT("type.googleapis.com/sluice.admin.ConfigVersionsDump"));
+    json_key(&dump->json, "versions");
+    json_open(&dump->json, '[');
+    admin_hooks()->each_config(put_version, dump);
+    json_close(&dump->json, ']');
+    json_close(&dump->json, '}');
+}
+
 void page_config_dump(const struct query *query, struct page *page) {
     static const char *const refused[] = {"resource", "mask", "name_regex"};
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
@@ -165,6 +189,7 @@ void page_config_dump(const struct query *query, struct page *page) {
         put_clusters(&dump, resources);
         put_listeners(&dump, resources);
         put_routes(&dump);
+        put_versions(&dump);
     }
     json_close(&dump.json, ']');
     json_close(&dump.json, '}');

@@ -31,6 +31,9 @@ static const struct route routes[] = {
      "filter: Regular expression (RE2 syntax) for filtering clusters by name\n"
      "format: File format to use; One of (text, json)\n"},
     {"/config_dump", page_config_dump, READS, "dump current configs", NULL},
+    {"/config/reload", page_config_reload, CHANGES,
+     "read the configuration's file again; the answer says what changed, or why it was refused",
+     NULL},
     {"/debug/flame", page_flame_data, READS, "stacks for the flame graph, as JSON",
      "profile: One of (cpu, goroutine, heap: in use, allocs: since the start, cycle: allocated in "
      "the last cycle)\n"

@@ -39,6 +39,7 @@ void page_ready(const struct query *query, struct page *page);
 void page_stats(const struct query *query, struct page *page);
 void page_prometheus(const struct query *query, struct page *page);
 void page_config_dump(const struct query *query, struct page *page);
+void page_config_reload(const struct query *query, struct page *page);
 void page_clusters(const struct query *query, struct page *page);
 void page_listeners(const struct query *query, struct page *page);
 void page_server_info(const struct query *query, struct page *page);

@@ -554,6 +554,13 @@ struct cfg_bootstrap {
     struct cfg_layered_runtime *layered_runtime;
 };
 
+/* Of what one configuration and the next are compared by. */
+extern const struct cfg_schema cfg_schema_listener;
+extern const struct cfg_schema cfg_schema_filter_chain;
+extern const struct cfg_schema cfg_schema_cluster;
+extern const struct cfg_schema cfg_schema_secret;
+extern const struct cfg_schema cfg_schema_layered_runtime;
+
 /* Schemas of Any payloads that code tells apart by pointer. */
 extern const struct cfg_schema cfg_schema_bootstrap;
 extern const struct cfg_schema cfg_schema_hcm;

@@ -42,7 +42,7 @@ static const struct cfg_field filter_chain_fields[] = {
 static const struct cfg_missing filter_chain_missing[] = {
     {5, "metadata"},
 };
-static const struct cfg_schema filter_chain_schema = {
+const struct cfg_schema cfg_schema_filter_chain = {
     .name = "envoy.config.listener.v3.FilterChain",
     .doc = "What is done with a connection.",
     .size = sizeof(struct cfg_filter_chain),
@@ -121,7 +121,7 @@ static const struct cfg_field listener_fields[] = {
           .doc = "For logs, statistics and the admin; unique."),
     POINTER(struct cfg_listener, 2, address, struct cfg_address, cfg_schema_address,
             .rules = CFG_REQUIRED, .doc = "Where to listen."),
-    LIST(struct cfg_listener, 3, filter_chains, struct cfg_filter_chain, filter_chain_schema,
+    LIST(struct cfg_listener, 3, filter_chains, struct cfg_filter_chain, cfg_schema_filter_chain,
          .doc = "What is done with connections. The one that matches best has a connection; see "
                 "[connections.md](connections.md)."),
     WRAPPER(struct cfg_listener, 4, use_original_dst, CFG_BOOL, .default_text = "false",
@@ -157,7 +157,7 @@ static const struct cfg_field listener_fields[] = {
     WRAPPER(struct cfg_listener, 24, tcp_backlog_size, CFG_U32,
             .default_text = "the system's maximum", .doc = "Connections waiting to be accepted."),
     POINTER(struct cfg_listener, 25, default_filter_chain, struct cfg_filter_chain,
-            filter_chain_schema, .doc = "The chain when no other matches."),
+            cfg_schema_filter_chain, .doc = "The chain when no other matches."),
     WRAPPER(struct cfg_listener, 26, bind_to_port, CFG_BOOL, .default_text = "true",
             .doc = "false: the listener exists without a socket."),
     FIELD(struct cfg_listener, 28, stat_prefix, CFG_STRING, .default_text = "its address",

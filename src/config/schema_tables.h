@@ -35,14 +35,11 @@ extern const struct cfg_schema cfg_schema_access_log;
 
 /* schema_tls.c */
 extern const struct cfg_schema cfg_schema_transport_socket;
-extern const struct cfg_schema cfg_schema_secret;
 
 /* schema_overload.c */
 extern const struct cfg_schema cfg_schema_overload_manager;
 
-/* schema_runtime.c */
-extern const struct cfg_schema cfg_schema_layered_runtime;
-/* Of the bootstrap: the keys of its static layers, and what they say. */
+/* schema_runtime.c. Of the bootstrap: the keys of its static layers, and what they say. */
 void cfg_check_runtime(struct cfg_loader *loader, const struct cfg_tree *node,
                        const struct cfg_path *path, void *message);
 
@@ -53,9 +50,7 @@ extern const struct cfg_schema cfg_schema_listener_predicate;
 /* schema_socket.c */
 extern const struct cfg_schema cfg_schema_socket_option;
 
-/* schema_listener.c, schema_cluster.c */
-extern const struct cfg_schema cfg_schema_listener;
-extern const struct cfg_schema cfg_schema_cluster;
+/* schema_cluster.c */
 extern const struct cfg_schema cfg_schema_upstream_http;
 
 /* Durations that must be more than zero. */

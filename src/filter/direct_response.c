@@ -43,7 +43,7 @@ static void free_config(void *config) {
     free(response);
 }
 
-static int build(const struct cfg_any *typed_config, const struct snapshot *snapshot,
+static int build(const struct cfg_any *typed_config, struct snapshot *snapshot,
                  struct cfg_problems *problems, void **out) {
     static const struct cfg_data_source nothing;
     const struct cfg_network_direct_response *config = typed_config->message;

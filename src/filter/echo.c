@@ -15,7 +15,7 @@ static enum network_result serve(struct network_stream *n, void *self) {
     return NETWORK_DONE;
 }
 
-static int build(const struct cfg_any *typed_config, const struct snapshot *snapshot,
+static int build(const struct cfg_any *typed_config, struct snapshot *snapshot,
                  struct cfg_problems *problems, void **config) {
     return 0;
 }

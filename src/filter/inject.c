@@ -102,7 +102,7 @@ static void free_config(void *config) {
     free(inject);
 }
 
-static int build(const struct cfg_any *typed_config, const struct snapshot *snapshot,
+static int build(const struct cfg_any *typed_config, struct snapshot *snapshot,
                  struct cfg_problems *problems, void **config) {
     const struct cfg_inject *cfg = typed_config->message;
     const struct cfg_inject_texts *ways[] = {cfg->to_upstream, cfg->to_client};

@@ -43,7 +43,7 @@ static void close_stream(struct network_stream *n, void *self) {
         leave(limit, n->worker->index);
 }
 
-static int build(const struct cfg_any *typed_config, const struct snapshot *snapshot,
+static int build(const struct cfg_any *typed_config, struct snapshot *snapshot,
                  struct cfg_problems *problems, void **out) {
     const struct cfg_network_connection_limit *config = typed_config->message;
     struct connection_limit_filter *limit = calloc(1, sizeof *limit);

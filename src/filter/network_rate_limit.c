@@ -139,7 +139,7 @@ static void free_config(void *config) {
     free(limit);
 }
 
-static int build(const struct cfg_any *typed_config, const struct snapshot *snapshot,
+static int build(const struct cfg_any *typed_config, struct snapshot *snapshot,
                  struct cfg_problems *problems, void **out) {
     const struct cfg_network_rate_limit *config = typed_config->message;
     struct rate_limit *limit = calloc(1, sizeof *limit);

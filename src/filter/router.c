@@ -15,7 +15,9 @@
 #include "base/clock.h"
 #include "filter/router_internal.h"
 #include "http/authority.h"
+#include "proxy/snapshot.h"
 #include "proxy/tls_info.h"
+#include "proxy/worker.h"
 
 static void *router_create(struct exchange *x, const struct filter_factory *factory) {
     struct router *r = arena_alloc(&x->arena, sizeof *r);
@@ -46,7 +48,7 @@ static NOINLINE void reply_no_choice(struct router *r) {
 
 /* NULL: it is answered. */
 static struct cluster *find_cluster(struct router *r, const struct route_entry *route) {
-    const struct exchange *x = r->x;
+    struct exchange *x = r->x;
     if (route->cluster)
         return route->cluster;
     if (route->specifier && !span_is_none(x->choice.failure)) {
@@ -56,8 +58,11 @@ static struct cluster *find_cluster(struct router *r, const struct route_entry *
     struct span name =
         route->specifier ? x->choice.name : route_cluster_name(route, &x->request.headers);
     struct cluster *cluster =
-        span_is_none(name) || !x->snapshot ? NULL : snapshot_cluster(x->snapshot, name);
-    return cluster ? cluster : no_cluster(r, route);
+        span_is_none(name) ? NULL : snapshot_cluster(x->worker->snapshot, name);
+    if (!cluster)
+        return no_cluster(r, route);
+    x->leased_cluster = cluster_ref(cluster); /* the next snapshot may be without it */
+    return cluster;
 }
 
 static int rewrite_request(struct router *r, const struct route_entry *route, bool envoy_headers) {

@@ -17,7 +17,7 @@
 struct router {
     struct exchange *x;
     const struct cfg_router *config;         /* NULL: all defaults */
-    struct cluster *cluster;                 /* borrowed from the snapshot */
+    struct cluster *cluster;                 /* borrowed of the exchange */
     struct virtual_cluster *virtual_cluster; /* likewise; NULL: none */
     struct host *host;                       /* served's; leased when there is none */
     struct upstream *upstream;               /* owned while not NULL */

@@ -7,7 +7,7 @@ static int open_stream(struct network_stream *n, const struct network_filter *fi
     return 0;
 }
 
-static int build(const struct cfg_any *typed_config, const struct snapshot *snapshot,
+static int build(const struct cfg_any *typed_config, struct snapshot *snapshot,
                  struct cfg_problems *problems, void **config) {
     return 0;
 }

@@ -10,6 +10,7 @@
 #include "proxy/access_log.h"
 #include "proxy/downstream.h"
 #include "proxy/format.h"
+#include "proxy/snapshot.h"
 #include "proxy/worker.h"
 #include "rt/sync.h"
 
@@ -34,7 +35,7 @@ static void init_stats(struct tcp_stats *stats, struct span prefix) {
 }
 
 static bool build_targets(struct tcp_proxy *proxy, const struct cfg_tcp_proxy *config,
-                          const struct snapshot *snapshot) {
+                          struct snapshot *snapshot) {
     size_t count = config->clusters_count ? config->clusters_count : 1;
     uint64_t below = 0;
     proxy->targets = calloc(count, sizeof *proxy->targets);
@@ -46,7 +47,7 @@ static bool build_targets(struct tcp_proxy *proxy, const struct cfg_tcp_proxy *c
             config->clusters_count ? &config->clusters[i] : NULL;
         below += weighted ? weighted->weight : 1;
         proxy->targets[i] = (struct tcp_target){
-            .cluster = snapshot_cluster(snapshot, weighted ? weighted->name : config->cluster),
+            .cluster = snapshot_use_cluster(snapshot, weighted ? weighted->name : config->cluster),
             .below = below,
         };
     }
@@ -93,7 +94,7 @@ static void free_config(void *config) {
     free(proxy);
 }
 
-static int build(const struct cfg_any *typed_config, const struct snapshot *snapshot,
+static int build(const struct cfg_any *typed_config, struct snapshot *snapshot,
                  struct cfg_problems *problems, void **out) {
     const struct cfg_tcp_proxy *config = typed_config->message;
     struct tcp_proxy *proxy = calloc(1, sizeof *proxy);
@@ -114,11 +115,14 @@ static int build(const struct cfg_any *typed_config, const struct snapshot *snap
 /* ---- an upstream ---- */
 
 /* NULL: there is none of that name. */
-static struct cluster *choose_cluster(const struct tcp_session *s) {
+static struct cluster *choose_cluster(struct tcp_session *s) {
     const struct network_stream *n = s->n;
     const struct tcp_proxy *proxy = s->proxy;
-    if (n->cluster.len)
-        return snapshot_cluster(n->info->listener->snapshot, n->cluster);
+    if (n->cluster.len) {
+        struct cluster *named = snapshot_cluster(n->worker->snapshot, n->cluster);
+        s->leased_cluster = named ? cluster_ref(named) : NULL;
+        return named;
+    }
     uint64_t sum = proxy->targets[proxy->target_count - 1].below;
     uint64_t chosen = sum > 1 ? worker_random(n->worker) % sum : 0;
     const struct tcp_target *target = proxy->targets;

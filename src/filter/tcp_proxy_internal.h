@@ -15,7 +15,7 @@ struct tcp_stats { /* tcp.<stat_prefix>.* */
 };
 
 struct tcp_target {
-    struct cluster *cluster; /* of the snapshot; NULL: there is none of that name */
+    struct cluster *cluster; /* of the listener; NULL: there is none of that name */
     uint64_t below; /* chosen by a random number below this, and not below the one before */
 };
 
@@ -61,9 +61,10 @@ struct tcp_session {
     const struct tcp_proxy *proxy;
     struct upstream *upstream; /* NULL: not connected yet */
     struct host *host;         /* leased: the one that could not be connected to last, or NULL */
-    struct g *connecting;      /* the coroutine that connects; NULL: none does */
-    struct tcp_flow flows[2];  /* by enum tcp_way */
-    int64_t active_ns;         /* when something moved last */
+    struct cluster *leased_cluster; /* found by name; NULL: it is the configuration's */
+    struct g *connecting;           /* the coroutine that connects; NULL: none does */
+    struct tcp_flow flows[2];       /* by enum tcp_way */
+    int64_t active_ns;              /* when something moved last */
     int64_t opened_ns, logged_ns;
     struct timer timer; /* for a time no later than the first of what is to happen */
     uint8_t end;        /* enum tcp_end; once set, all that runs is cancelled */

@@ -514,5 +514,6 @@ void tcp_session_close(struct tcp_session *s) {
         upstream_unref(u);
     }
     host_unref(s->host);
+    cluster_unref(s->leased_cluster);
     pool_put(&memories[s->n->worker->index]->sessions, s);
 }

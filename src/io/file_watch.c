@@ -381,9 +381,11 @@ static void await_changes(void *arg) {
 
 int file_watch_run(void) {
     pthread_mutex_lock(&lock);
-    bool has_watches = descriptor >= 0;
+    static bool runs;
+    bool begins = descriptor >= 0 && !runs;
+    runs = runs || begins;
     pthread_mutex_unlock(&lock);
-    if (!has_watches)
+    if (!begins)
         return 0;
     const struct go_options options = {.name = "file changes", .place = RT_ON_P};
     return go_with(&options, await_changes, NULL);

@@ -31,5 +31,5 @@ struct file_watch_options {
 struct file_watch *file_watch_add(const struct file_watch_options *options, int *rc);
 void file_watch_remove(struct file_watch *watch);
 
-/* Once, inside rt_run: starts the coroutine, on P 0. Does nothing where there is no watch yet. -ENOMEM. */
+/* Inside rt_run, after watches may have come: starts the coroutine, on P 0, with the first of them. -ENOMEM. */
 MUST_CHECK int file_watch_run(void);

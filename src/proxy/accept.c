@@ -68,19 +68,20 @@ static bool heeds_overload(const struct listener *listener) {
 
 /* ---- limits ---- */
 
-void listener_leave(const struct listener *listener) {
-    if (listener->limit)
-        connection_limit_give(listener->limit);
-    if (listener->global)
+/* By what it was counted in: the listener that it belongs to by now may have other limits. */
+void listener_leave(const struct listener *listener, uint8_t counted) {
+    if (counted & LISTENER_COUNTED_HERE)
+        connection_limit_give(listener->series->limit);
+    if (counted & LISTENER_COUNTED_GLOBALLY)
         connection_limit_give(listener->global);
 }
 
 /* False: it is one too many. */
-static bool enter(const struct listener *listener, struct worker *worker) {
+static bool enter(const struct listener *listener, struct worker *worker, uint8_t *counted) {
     const struct listener_stats *stats = &listener->stats;
-    if (listener->global && listener->ignores_global) {
+    if (listener->counts_globally && listener->ignores_global) {
         connection_limit_count(listener->global);
-    } else if (listener->global && !connection_limit_take(listener->global)) {
+    } else if (listener->counts_globally && !connection_limit_take(listener->global)) {
         stat_inc(stats->global_cx_overflow, worker->index);
         return false;
     }
@@ -89,9 +90,11 @@ static bool enter(const struct listener *listener, struct worker *worker) {
         refused = stats->cx_overload_reject;
     else if (listener->limit && !connection_limit_take(listener->limit))
         refused = stats->cx_overflow;
+    *counted = (uint8_t)((listener->limit ? LISTENER_COUNTED_HERE : 0) |
+                         (listener->counts_globally ? LISTENER_COUNTED_GLOBALLY : 0));
     if (!refused)
         return true;
-    if (listener->global)
+    if (listener->counts_globally)
         connection_limit_give(listener->global);
     stat_inc(refused, worker->index);
     return false;
@@ -132,9 +135,10 @@ static enum turn take_turn(struct listener_fd *lfd) {
         return TURN_STOPPED; /* until listener_accept_all */
     for (uint32_t i = 0; i < listener->accepts_per_turn; i++) {
         struct address peer;
+        uint8_t counted;
         int fd = take(lfd, worker, &peer);
-        if (fd >= 0 && enter(listener, worker))
-            downstream_accept(worker, fd, &peer, listener);
+        if (fd >= 0 && enter(listener, worker, &counted))
+            downstream_accept(worker, fd, &peer, listener, counted);
         else if (fd >= 0)
             (void)close(fd);
         else if (fd == -EAGAIN)
@@ -244,6 +248,7 @@ static void take_turns(void *arg) {
     lfd->storming = false;
     if (lfd->open)
         settle(lfd, turn);
+    listening_unref(lfd->listening);
 }
 
 static bool begin_storm(struct listener_fd *lfd) {
@@ -251,6 +256,8 @@ static bool begin_storm(struct listener_fd *lfd) {
                                        .place = RT_HERE,
                                        .priority = lfd->listener->is_admin ? RT_HIGH : RT_NORMAL};
     lfd->storming = go_with(&options, take_turns, lfd) == 0;
+    if (lfd->storming)
+        listening_ref(lfd->listening);
     return lfd->storming;
 }
 

@@ -336,8 +336,31 @@ void cluster_start(struct cluster *cluster) {
     }
 }
 
-void cluster_stop(struct cluster *cluster) {
-    cluster->stopping = true;
+struct retirement {
+    struct rt_post post;
+    struct cluster *cluster; /* leased */
+    unsigned p_index;
+};
+
+static void retire(struct rt_post *post) {
+    struct retirement *message = container_of(post, struct retirement, post);
+    const struct host_set *hosts = message->cluster->local[message->p_index].hosts;
+    for (uint32_t i = 0; hosts && i < hosts->count; i++)
+        upstream_retire_pool(hosts->hosts[i], message->p_index);
+    cluster_unref(message->cluster);
+    free(message);
+}
+
+void cluster_retire(struct cluster *cluster) {
+    cluster->stopping = true; /* what comes back to a pool from now on is closed */
+    for (unsigned p = 0; p < cluster->local_count; p++) {
+        struct retirement *message = malloc(sizeof *message);
+        if (!message)
+            continue; /* they idle until their time is over */
+        *message =
+            (struct retirement){.post.fn = retire, .cluster = cluster_ref(cluster), .p_index = p};
+        rt_post(p, &message->post);
+    }
 }
 
 struct host *cluster_choose(struct cluster *cluster, unsigned p_index) {

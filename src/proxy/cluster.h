@@ -122,7 +122,8 @@ struct cluster *cluster_build(struct config *config, const struct cfg_cluster *c
                               struct cfg_problems *problems);
 /* Inside rt_run: spreads the hosts to the Ps and starts the resolver of a DNS cluster. */
 void cluster_start(struct cluster *cluster);
-void cluster_stop(struct cluster *cluster);
+/* It is in no configuration any more: names are not resolved, and its connections close when nobody uses them. */
+void cluster_retire(struct cluster *cluster);
 struct cluster *cluster_ref(struct cluster *cluster);
 void cluster_unref(struct cluster *cluster);
 

@@ -26,7 +26,7 @@ enum { CONNECTION_PROTOCOLS_MAX = 16 };
 
 struct connection_info {
     const struct filter_chain *chain; /* NULL: not chosen yet, or none matched */
-    const struct listener *listener;
+    struct listener *listener;        /* leased by the connection */
     bool shared; /* then nothing of what follows is set, and nobody writes to it */
 
     /* Of listener filters. Absent or 0: nobody looked, or there is none. */
@@ -54,7 +54,9 @@ struct connection_info {
     struct connection_memory *memory; /* private: what the spans point to */
     struct list
         upstreams; /* pooled ones that speak of this client (PROXY header): they end with him; unused until then */
-    uint32_t looked; /* private to downstream_pending.c: listener filters that are done */
+    struct listener
+        *opened_with; /* leased: whose transport it has, if it has followed since; else NULL */
+    uint32_t looked;  /* private to downstream_pending.c: listener filters that are done */
 };
 
 /* The connection's own, which it gets now if it shares its chain's. NULL when memory is short. */

@@ -12,17 +12,25 @@
 
 struct connection_limit {
     _Alignas(64) _Atomic uint64_t open;
-    uint64_t max;
+    _Atomic uint64_t max; /* may change while it is used */
 };
 
 /* Owned, for the life of the process. NULL when memory is short. */
 struct connection_limit *connection_limit_new(uint64_t max);
 
+static inline uint64_t connection_limit_max(const struct connection_limit *limit) {
+    return atomic_load_explicit(&limit->max, memory_order_relaxed);
+}
+/* Who is there stays. */
+static inline void connection_limit_set_max(struct connection_limit *limit, uint64_t max) {
+    atomic_store_explicit(&limit->max, max, memory_order_relaxed);
+}
+
 /* Never more than max at once, also for a moment: the check and the count are one step. False: it is
  * full. Relaxed: nothing is published by it. */
 static inline bool connection_limit_take(struct connection_limit *limit) {
     uint64_t open = atomic_load_explicit(&limit->open, memory_order_relaxed);
-    while (open < limit->max)
+    while (open < connection_limit_max(limit))
         if (atomic_compare_exchange_weak_explicit(&limit->open, &open, open + 1,
                                                   memory_order_relaxed, memory_order_relaxed))
             return true;

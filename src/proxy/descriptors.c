@@ -64,7 +64,6 @@ _Atomic unsigned descriptors_waiting;
 static _Atomic int first_reserved;
 static _Atomic int spare = -1;
 static struct of_p *of_ps;
-static struct snapshot *in_use;
 
 static struct {
     _Atomic bool on;
@@ -95,14 +94,13 @@ static void woken(struct rt_post *post) {
     accept_waiting(worker_here());
 }
 
-int descriptors_init(struct snapshot *snapshot) {
+int descriptors_init(void) {
     unsigned count = rt_p_count();
     of_ps = aligned_alloc(_Alignof(struct of_p), count * sizeof *of_ps);
     if (!of_ps)
         return -ENOMEM;
     for (unsigned i = 0; i < count; i++)
         of_ps[i] = (struct of_p){.post.fn = woken};
-    in_use = snapshot_ref(snapshot);
     episode.shows = stats_get(STAT_GAUGE, SPAN_LIT("server.descriptors_short"),
                               SPAN_LIT("server.descriptors_short"), NULL, 0);
     look_at_limit();
@@ -206,9 +204,10 @@ NOINLINE void descriptors_take_spare(void) {
 
 static unsigned close_upstreams(struct worker *worker, enum descriptors_use use,
                                 int64_t idle_since_ns) {
+    const struct snapshot *in_use = worker->snapshot;
     uint32_t keep = use == DESCRIPTORS_FOR_CLIENT ? 1 : 0; /* it will want one there */
     unsigned closed = 0;
-    for (uint32_t i = 0; i < in_use->cluster_count && closed < ROOM; i++)
+    for (uint32_t i = 0; in_use && i < in_use->cluster_count && closed < ROOM; i++)
         closed += upstream_close_idle(in_use->clusters[i], worker->index, keep, ROOM - closed,
                                       idle_since_ns);
     return closed;

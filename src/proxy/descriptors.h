@@ -18,8 +18,6 @@
 #include "base/check.h"
 #include "proxy/worker.h"
 
-struct snapshot;
-
 enum {
     DESCRIPTORS_WAIT_MS = 1000, /* so long a client waits for one; accept.c */
     DESCRIPTORS_IDLE_MS =
@@ -27,9 +25,8 @@ enum {
                                  * has given way before its wait is over */
 };
 
-/* Inside rt_run, before anything is accepted. Leases the snapshot, whose clusters may have to give way.
- * 0 or -ENOMEM. */
-MUST_CHECK int descriptors_init(struct snapshot *snapshot);
+/* Inside rt_run, before anything is accepted. 0 or -ENOMEM. */
+MUST_CHECK int descriptors_init(void);
 /* Below it are those that clients may have. As of the last look at the limit. */
 int descriptors_first_reserved(void);
 

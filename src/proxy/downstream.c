@@ -56,11 +56,18 @@ static void count_end(struct downstream *d) {
     stat_record_us(s->cx_length_ms, shard, length_us);
 }
 
+static void count_client(struct worker *worker, const struct listener *listener, int64_t change) {
+    if (listener->is_admin)
+        return;
+    /* Its own P alone writes. */
+    int64_t count = atomic_load_explicit(&worker->client_count, memory_order_relaxed);
+    atomic_store_explicit(&worker->client_count, count + change, memory_order_relaxed);
+}
+
 void downstream_destroy(struct downstream *d) {
     const struct connection_info *info = d->info;
-    const struct listener *listener = info->listener;
+    struct listener *listener = info->listener;
     struct worker *worker = worker_at(d->p_index);
-    struct snapshot *snapshot = listener->snapshot;
     downstream_wait_leave(d);
     if ((d->state == DOWNSTREAM_HEAD || d->state == DOWNSTREAM_PENDING) && d->head)
         downstream_head_free(d->head);
@@ -74,17 +81,18 @@ void downstream_destroy(struct downstream *d) {
         stat_dec(listener->stats.pre_cx_active, d->p_index);
     timer_disarm(&d->idle_timer);
     list_remove(&d->node);
-    worker->downstream_count--;
+    count_client(worker, listener, -1);
     socket_close(&d->socket);
     descriptors_freed();
     if (!info->shared) {
         struct connection_info *own = connection_info_own(d);
         upstream_client_gone(&own->upstreams);
+        if (own->opened_with)
+            listener_unref(own->opened_with);
         connection_info_free(own);
     }
-    listener_leave(listener);
-    if (snapshot)
-        snapshot_unref(snapshot);
+    listener_leave(listener, d->counted);
+    listener_unref(listener);
     pool_put(&worker->downstream_pool, d);
 }
 
@@ -155,7 +163,7 @@ static void idle_expired(struct timer *timer) {
 }
 
 void downstream_accept(struct worker *worker, int fd, const struct address *peer,
-                       const struct listener *listener) {
+                       struct listener *listener, uint8_t counted) {
     struct downstream *d = pool_get(&worker->downstream_pool);
     if (d)
         memset(d, 0, sizeof *d);
@@ -163,13 +171,12 @@ void downstream_accept(struct worker *worker, int fd, const struct address *peer
         if (d)
             pool_put(&worker->downstream_pool, d);
         close(fd);
-        listener_leave(listener);
+        listener_leave(listener, counted);
         stat_inc(listener->stats.cx_overload_reject, worker->index);
         return;
     }
-    if (listener->snapshot)
-        snapshot_ref(listener->snapshot);
-    d->info = listener->first;
+    d->info = listener_ref(listener)->first;
+    d->counted = counted;
     d->p_index = (uint8_t)worker->index;
     d->opened_ns = rt_now_ns();
     d->id = worker_next_id(worker);
@@ -177,7 +184,7 @@ void downstream_accept(struct worker *worker, int fd, const struct address *peer
     d->minor_version = 1;
     timer_init(&d->idle_timer, idle_expired);
     list_push_back(&worker->downstreams, &d->node);
-    worker->downstream_count++;
+    count_client(worker, listener, 1);
     if (!listener->is_plain) {
         downstream_pending_begin(d);
         return;

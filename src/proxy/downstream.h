@@ -16,7 +16,7 @@
  * once, and the one used last is the next to be used, so they stay in the processor's cache.
  *
  * Ownership  The connection owns itself: it is freed by its coroutine, or by its idle callbacks
- *            when it has none. It leases the snapshot of its listener, which lives as long as the process.
+ *            when it has none. It leases its listener, and with that its configuration.
  * Threads    One P for life.
  * Gone       While an exchange runs, an edge that says that the client hung up cancels the
  *            exchange's coroutines (as Envoy resets the stream). */
@@ -30,7 +30,6 @@
 #include "proxy/exchange.h"
 #include "proxy/listener.h"
 #include "proxy/quota.h"
-#include "proxy/snapshot.h"
 #include "proxy/wire_body.h"
 #include "proxy/worker.h"
 #include "rt/timer.h"
@@ -64,6 +63,7 @@ struct downstream {
     bool charged;          /* DOWNSTREAM_CHARGE was taken */
     uint8_t refuse;        /* enum refuse */
     uint8_t minor_version; /* of the latest request */
+    uint8_t counted;       /* LISTENER_COUNTED_*, as listener_enter said */
     uint32_t requests;
     uint8_t local_v4[4];     /* 0: nobody has asked yet, or the peer's address is IPv6 */
     struct timer idle_timer; /* may be armed while serving, and then means nothing */
@@ -101,14 +101,17 @@ void downstream_address(struct downstream *d, struct address *out);
 /* Whom it is for: the socket's peer, unless a listener filter knows better. */
 void downstream_remote_address(const struct downstream *d, struct address *out);
 
-/* Takes over fd, which has passed the listener's limits. Closes it when memory is short. */
+/* Takes over fd, which has passed the listener's limits, and was counted there. Closes it when memory is short. */
 void downstream_accept(struct worker *worker, int fd, const struct address *peer,
-                       const struct listener *listener BORROWED_BY(process));
+                       struct listener *listener, uint8_t counted);
 /* Idle connections of this P close now, busy ones after their current response. */
 void downstream_drain_all(struct worker *worker);
 
 /* Another process accepts in our place: connections of this P are served on, and close after a response that says so. */
 void downstream_leave_all(struct worker *worker);
+
+/* Ends those of this P that serve with what has been superseded, and whose time to drain is over. */
+void downstream_end_superseded(struct worker *worker);
 
 /* Descriptors are short: ends up to max connections of this P that have been idle since then or longer, the
  * longest idle of a sample first. Never the admin's. How many. */

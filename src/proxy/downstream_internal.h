@@ -30,10 +30,18 @@ static inline void downstream_count_bytes(struct downstream *d) {
     d->socket.rx_bytes = d->socket.tx_bytes = 0;
 }
 
-/* The admin, whose connections have no snapshot, answers to the end: that is how one watches it. */
+/* The admin answers to the end: that is how one watches it. */
 static inline bool downstream_is_draining(const struct downstream *d) {
-    return worker_at(d->p_index)->draining && d->info->listener->snapshot;
+    return worker_at(d->p_index)->draining && !d->info->listener->is_admin;
 }
+
+/* ---- downstream_follow.c ---- */
+
+/* Between two requests, with nothing charged, and its listener is superseded: it is served by the newest configuration of
+ * that, if it can be. */
+void downstream_follow_now(struct downstream *d);
+/* Likewise, of one that may not be able to follow: it is to end with the next answer. */
+bool downstream_cannot_follow(const struct downstream *d);
 
 /* ---- downstream_serve.c ---- */
 

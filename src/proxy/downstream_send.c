@@ -3,7 +3,7 @@
 
 #include "base/clock.h"
 #include "proxy/body_out.h"
-#include "proxy/downstream.h"
+#include "proxy/downstream_internal.h"
 #include "proxy/exchange_log.h"
 
 int downstream_continue(struct serving *s) {
@@ -111,7 +111,10 @@ static struct span connection_value(struct serving *s, struct exchange *x, unsig
         stat_inc(hcm->stats.cx_max_requests_reached, x->shard);
         x->close_after = true;
     }
-    if ((s->worker->draining || s->worker->leaving) && !x->close_after) {
+    if ((s->worker->draining || s->worker->leaving ||
+         (listener_is_superseded(s->downstream->info->listener) &&
+          downstream_cannot_follow(s->downstream))) &&
+        !x->close_after) {
         stat_inc(hcm->stats.cx_drain_close, x->shard);
         x->close_after = true;
     }

@@ -36,6 +36,15 @@ static struct serving *serving_new(void) {
     return s;
 }
 
+/* What its filter chain and its listener have for it. */
+static inline void set_manager(struct serving *s, const struct downstream *d) {
+    const struct hcm *hcm = d->info->chain->hcm;
+    struct quota *quota = d->info->listener->quota;
+    s->hcm = hcm;
+    s->purse = quota ? &quota->purses[d->p_index] : NULL;
+    doing_init(&s->doing, &hcm->labels);
+}
+
 /* NULL when memory is short. */
 static inline struct serving *serving_get(struct downstream *d, struct partial_head *head) {
     struct worker *worker = worker_at(d->p_index);
@@ -48,18 +57,14 @@ static inline struct serving *serving_get(struct downstream *d, struct partial_h
         if (!s)
             return NULL;
     }
-    const struct hcm *hcm = d->info->chain->hcm;
-    struct quota *quota = d->info->listener->quota;
     s->downstream = d;
     s->worker = worker;
-    s->hcm = hcm;
+    set_manager(s, d);
     s->exchange = NULL;
     s->body = NULL;
     inbuf_init(&s->in, worker->blocks);
-    s->purse = quota ? &quota->purses[d->p_index] : NULL;
     s->inviting = false;
     s->head = head;
-    doing_init(&s->doing, &hcm->labels);
     d->serving = s;
     d->state = DOWNSTREAM_SERVING;
     return s;
@@ -153,7 +158,6 @@ static void exchange_init(struct exchange *x, struct serving *s) {
     memset(x, 0, offsetof(struct exchange, arena)); /* what is behind it is set before it is read */
     x->downstream = s->downstream;
     x->serving = s;
-    x->snapshot = s->downstream->info->listener->snapshot;
     x->hcm = s->hcm;
     x->main = rt_self();
     x->shard = s->worker->index;
@@ -428,6 +432,20 @@ static int64_t idle_deadline(const struct downstream *d) {
     return deadline_ns;
 }
 
+static COLD void follow_now(struct serving *s) {
+    struct downstream *d = s->downstream;
+    downstream_follow_now(d);
+    set_manager(s, d);
+}
+
+/* What was charged, or read in part, ends as it began. */
+static inline void follow(struct serving *s) {
+    const struct downstream *d = s->downstream;
+    if (__builtin_expect(listener_is_superseded(d->info->listener), false) && !d->charged &&
+        !s->head)
+        follow_now(s);
+}
+
 void downstream_serve(struct serving *s) {
     struct downstream *d = s->downstream;
     enum serve_result result;
@@ -436,6 +454,7 @@ void downstream_serve(struct serving *s) {
             result = SERVE_IDLE;
             break;
         }
+        follow(s);
         if (!downstream_admit(s)) {
             downstream_serving_free(s);
             return;
@@ -468,13 +487,16 @@ static void serve(void *arg) {
 }
 
 static void start_serving(struct downstream *d, bool has_come) {
+    if (__builtin_expect(listener_is_superseded(d->info->listener), false) &&
+        d->state == DOWNSTREAM_IDLE && !d->charged)
+        downstream_follow_now(d);
     /* The idle timer stays armed and is moved on when it is over. */
     struct serving *s = serving_get(d, d->state == DOWNSTREAM_HEAD ? d->head : NULL);
-    /* The admin, whose connections have no snapshot, must answer while everybody else is too much. */
+    /* The admin must answer while everybody else is too much. */
     struct go_options options = {
         .name = "downstream",
         .place = RT_HERE,
-        .priority = d->info->listener->snapshot ? RT_NORMAL : RT_HIGH,
+        .priority = d->info->listener->is_admin ? RT_HIGH : RT_NORMAL,
     };
     if (s)
         options.describer = &s->doing.describer;

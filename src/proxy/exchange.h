@@ -6,7 +6,7 @@
  *
  * Ownership  The connection owns the exchange. Everything of the exchange hangs on its arena, its
  *            two messages and its filter instances, so dropping the exchange releases it all.
- *            `snapshot` is leased for the exchange's life: a new config does not touch it.
+ *            What its listener was configured with is leased by the connection: a new config does not touch it.
  * Threads    One P, two coroutines at most. Foreign code never sees this struct: it works on an
  *            ext_stream (ext/ext_stream.h).
  * Waiting    A coroutine of the exchange that parks may find it ended when it wakes: any park
@@ -28,7 +28,7 @@ struct downstream;
 struct log_flush;
 struct serving;
 struct worker;
-struct snapshot;
+struct cluster;
 struct hcm;
 struct route_entry;
 
@@ -66,8 +66,8 @@ struct filter_state;
 struct exchange {
     struct downstream *downstream;
     struct serving *serving; /* its connection's */
-    const struct snapshot *snapshot;
     const struct hcm *hcm;
+    struct cluster *leased_cluster; /* found by name, and leased; NULL: the route's */
     struct stream_info info;
 
     const struct route_entry *route; /* NULL: none matched, or not chosen yet */

@@ -6,6 +6,7 @@
 
 #include "config/tls_config.h"
 #include "proxy/hcm.h"
+#include "proxy/snapshot.h"
 #include "proxy/listener.h"
 
 enum { BUFFER_LIMIT = 1024 * 1024 };
@@ -13,7 +14,7 @@ enum { BUFFER_LIMIT = 1024 * 1024 };
 /* ---- what a chain is made of ---- */
 
 static struct hcm *build_hcm(const struct cfg_listener *listener, const struct filter_chain *chain,
-                             const struct cfg_hcm *config, const struct snapshot *snapshot,
+                             const struct cfg_hcm *config, struct snapshot *snapshot,
                              struct cfg_problems *problems) {
     if (!config->route_config) {
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, &config->mark, "route_config is missing");
@@ -34,7 +35,7 @@ static bool is_hcm(const struct cfg_filter *config) {
 
 /* One that is no HTTP connection manager. */
 static void build_filter(struct filter_chain *chain, const struct cfg_filter *config, bool last,
-                         const struct snapshot *snapshot, struct cfg_problems *problems) {
+                         struct snapshot *snapshot, struct cfg_problems *problems) {
     struct network_filter *filter = &chain->filters[chain->filter_count];
     const struct network_filter_kind *kind = network_filter_find(config->typed_config.schema);
     int name_len = (int)config->name.len;
@@ -71,7 +72,7 @@ static void build_filter(struct filter_chain *chain, const struct cfg_filter *co
 }
 
 static void build_filters(struct filter_chain *chain, const struct cfg_listener *listener,
-                          const struct snapshot *snapshot, struct cfg_problems *problems) {
+                          struct snapshot *snapshot, struct cfg_problems *problems) {
     const struct cfg_filter_chain *config = chain->config;
     chain->filters = calloc(config->filters_count + 1, sizeof *chain->filters);
     if (!chain->filters) {
@@ -96,7 +97,7 @@ static void build_filters(struct filter_chain *chain, const struct cfg_listener 
     }
 }
 
-static void build_transport(struct filter_chain *chain, const struct snapshot *snapshot,
+static void build_transport(struct filter_chain *chain, struct snapshot *snapshot,
                             struct span owner, struct cfg_problems *problems) {
     const struct cfg_transport_socket *config = chain->config->transport_socket;
     if (!config || !config->has_typed_config ||
@@ -115,8 +116,24 @@ static void build_transport(struct filter_chain *chain, const struct snapshot *s
         chain->transport.kind = kind;
 }
 
+/* 0: there is no memory, and no other is like it. */
+static uint64_t hash_of(const struct cfg_filter_chain *config) {
+    size_t len;
+    char *bytes = cfg_to_wire(&cfg_schema_filter_chain, config, &len);
+    uint64_t hash = bytes ? span_hash(SPAN_HASH, span_make(bytes, len)) : 0;
+    free(bytes);
+    return hash;
+}
+
+static void identify(struct filter_chain *chain) {
+    struct cfg_filter_chain entrance = *chain->config;
+    entrance.filters_count -= chain->hcm ? 1 : 0;
+    chain->definition = hash_of(chain->config);
+    chain->entrance = hash_of(&entrance);
+}
+
 static void build_chain(struct filter_chain *chain, const struct cfg_filter_chain *config,
-                        const struct cfg_listener *listener, const struct snapshot *snapshot,
+                        const struct cfg_listener *listener, struct snapshot *snapshot,
                         struct span owner, struct cfg_problems *problems) {
     chain->config = config;
     chain->name = config->name;
@@ -125,6 +142,24 @@ static void build_chain(struct filter_chain *chain, const struct cfg_filter_chai
     doing_labels_add(&chain->labels, "filter_chain", config->name);
     build_filters(chain, listener, snapshot, problems);
     build_transport(chain, snapshot, owner, problems);
+    identify(chain);
+}
+
+const struct filter_chain *filter_chain_successor(const struct filter_chain_table *later,
+                                                  const struct filter_chain *chain) {
+    for (uint32_t i = 0; chain->entrance && i < later->count; i++)
+        if (later->chains[i].entrance == chain->entrance && later->chains[i].hcm && chain->hcm &&
+            chain->filter_count == 0)
+            return &later->chains[i];
+    return NULL;
+}
+
+bool filter_chain_remains(const struct filter_chain_table *later,
+                          const struct filter_chain *chain) {
+    for (uint32_t i = 0; chain->definition && i < later->count; i++)
+        if (later->chains[i].definition == chain->definition)
+            return true;
+    return false;
 }
 
 static void chain_free(struct filter_chain *chain) {
@@ -185,8 +220,7 @@ static void warn_if_blind(const struct cfg_listener *config, const struct cfg_fi
 }
 
 struct filter_chain_table *filter_chain_table_build(const struct cfg_listener *config,
-                                                    const struct snapshot *snapshot,
-                                                    struct span owner,
+                                                    struct snapshot *snapshot, struct span owner,
                                                     struct cfg_problems *problems) {
     size_t before = problems->count;
     size_t count = config->filter_chains_count + (config->default_filter_chain ? 1 : 0);
@@ -235,7 +269,7 @@ struct filter_chain_table *filter_chain_table_of_hcm(struct hcm *hcm) {
     return table;
 }
 
-void filter_chain_table_attach(struct filter_chain_table *table, const struct listener *listener) {
+void filter_chain_table_attach(struct filter_chain_table *table, struct listener *listener) {
     for (uint32_t i = 0; i < table->count; i++)
         table->chains[i].info = (struct connection_info){
             .chain = &table->chains[i], .listener = listener, .shared = true};

@@ -25,6 +25,9 @@ struct filter_chain {
     struct network_filter *filters;    /* without an HTTP connection manager at the end */
     uint32_t filter_count;
     struct doing_labels labels; /* of coroutines that serve it */
+    uint64_t definition;        /* hash of all that the configuration says of it */
+    uint64_t
+        entrance; /* of that without the HTTP connection manager: what a connection went through */
 };
 
 /* All that is needed of a chain to serve with it is the HTTP connection manager. */
@@ -44,15 +47,21 @@ struct filter_chain_table {
 
 /* All chains of a listener. Off the Ps; NULL and problems on error. `owner` names transport sockets in statistics. */
 struct filter_chain_table *filter_chain_table_build(const struct cfg_listener *config,
-                                                    const struct snapshot *snapshot,
-                                                    struct span owner,
+                                                    struct snapshot *snapshot, struct span owner,
                                                     struct cfg_problems *problems);
 /* One chain, which takes hcm over (transferred, on success): the admin's. NULL when memory is short. */
 struct filter_chain_table *filter_chain_table_of_hcm(struct hcm *hcm);
 void filter_chain_table_free(struct filter_chain_table *table);
 /* Before the listener accepts: what its connections share. */
 void filter_chain_table_attach(struct filter_chain_table *table,
-                               const struct listener *listener BORROWED_BY(table));
+                               struct listener *listener BORROWED_BY(table));
+
+/* The chain of a later configuration that a connection of `chain` may be served with: it is chosen by the same
+ * conditions, has the same transport, and no network filter but an HTTP connection manager. NULL: there is none. */
+const struct filter_chain *filter_chain_successor(const struct filter_chain_table *later,
+                                                  const struct filter_chain *chain);
+/* Whether a later configuration has one just like it. */
+bool filter_chain_remains(const struct filter_chain_table *later, const struct filter_chain *chain);
 
 /* The listener's chain for a connection; NULL: none matches, it is to be closed. local, remote: the addresses that
  * count, restored ones if there are any; direct: the socket's peer. */

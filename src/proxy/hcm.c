@@ -198,10 +198,10 @@ static void build_logs(struct hcm *hcm, const struct cfg_access_log *logs, size_
 }
 
 static struct cluster *find_cluster(void *arg, struct span name) {
-    return snapshot_cluster(arg, name);
+    return snapshot_use_cluster(arg, name);
 }
 
-struct hcm *hcm_build(const struct cfg_hcm *config, const struct snapshot *snapshot,
+struct hcm *hcm_build(const struct cfg_hcm *config, struct snapshot *snapshot,
                       struct span listener_name, struct span filter_chain_name,
                       uint32_t buffer_limit, struct cfg_problems *problems) {
     size_t before = problems->count;
@@ -223,7 +223,7 @@ struct hcm *hcm_build(const struct cfg_hcm *config, const struct snapshot *snaps
         struct route_build build = {.filters = hcm->filters,
                                     .filter_count = hcm->filter_count,
                                     .find_cluster = find_cluster,
-                                    .arg = (void *)(uintptr_t)snapshot};
+                                    .arg = snapshot};
         hcm->routes = route_table_build(config->route_config, &build, problems);
     }
     for (size_t i = before; i < problems->count; i++) {

@@ -57,7 +57,7 @@ struct hcm {
 
 struct snapshot;
 /* problems says why when NULL comes back. The snapshot answers whether clusters exist. */
-struct hcm *hcm_build(const struct cfg_hcm *config, const struct snapshot *snapshot,
+struct hcm *hcm_build(const struct cfg_hcm *config, struct snapshot *snapshot,
                       struct span listener_name BORROWED_BY(result),
                       struct span filter_chain_name BORROWED_BY(result), uint32_t buffer_limit,
                       struct cfg_problems *problems);

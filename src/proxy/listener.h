@@ -1,18 +1,22 @@
-/* listener: listening sockets, for each address one per P by SO_REUSEPORT where the kernel and the config allow it,
- * else one that all Ps poll.
+/* listener: what the connections of one listener, under one configuration, have in common.
  *
- * Ownership  A listener owns its descriptors; each carries the index of its P, so that a set of them
- *            can be handed to another process in order.
- * Threads    listener_open off the Ps or on one; accepting happens on each P; listener_stop posts
- *            to them. */
+ *     series ("main") ── current[P] ──► listener, configuration 3 ◄── connections, sockets that listen
+ *                                       listener, configuration 2 ◄── connections that cannot follow
+ *
+ * Another configuration of a listener is another struct listener. Who connects belongs to the newest; a connection that
+ * was there follows at its next request, if its filter chain is there as well (downstream_follow.c), and else it serves
+ * on with what it has until it is told to go.
+ *
+ * Ownership  Counted (atomic): of the sockets that listen for it, of each P whose current one it is, and of its
+ *            connections. It leases its configuration. A series is for the life of the process, so that what it has
+ *            counted holds whichever configuration it was counted under.
+ * Threads    Read-only once it was published, but for `superseded`. series->current[p] is P p's. */
 #pragma once
 #include "base/stats.h"
-#include "io/socket.h"
 #include "proxy/connection_info.h"
 #include "proxy/connection_limit.h"
+#include "proxy/listening.h"
 #include "proxy/quota.h"
-#include "proxy/snapshot.h"
-#include "rt/timer.h"
 
 struct listener_stats { /* listener.<address>.* */
     struct statistic *cx_total, *cx_active, *cx_destroy, *cx_overflow, *cx_length_ms,
@@ -28,37 +32,13 @@ struct listener_stats { /* listener.<address>.* */
     struct statistic *rq_memory_evicted, *memory_bytes;
 };
 
-struct listener;
-struct worker;
-
-/* Listening sockets that outlive this process, because another one keeps them, too: who connects while nobody accepts
- * waits. They are told apart by their listener's name, its address as configured, and numbers from 0 among those of one
- * address. */
-struct listener_sockets {
-    /* One more than the highest number there is; 0: there is none. */
-    unsigned (*count)(struct span name, const struct address *address);
-    /* Transferred; -ENOENT: there is none of that number. */
-    int (*take)(struct span name, const struct address *address, unsigned number);
-    /* One was made, fd borrowed; one is not listened on any more. Any thread. */
-    void (*opened)(struct span name, const struct address *address, unsigned number, int fd);
-    void (*closed)(struct span name, const struct address *address, unsigned number);
-};
-
-struct listener_fd {
-    struct socket socket; /* while open */
-    struct list node;     /* of its worker's listeners, while open */
-    struct listener *listener;
-    unsigned p_index;
-    unsigned which, number; /* of the listener's addresses; among those of that */
-    int fd;                 /* -1: this P has none */
-    bool open;              /* registered with its P's poller */
-    /* Of accept.c: */
-    bool storming;          /* a coroutine takes what is in the queue, by turns */
-    bool turning_away;      /* and closes it */
-    int64_t short_since_ns; /* who is in the queue waits for a descriptor; 0: nobody does */
-    int64_t pause_ns;
-    int last; /* descriptor that was accepted */
-    struct timer retry;
+struct listener_series {
+    struct listener_series *next;   /* the manager's list */
+    struct span name;               /* owned: of the listener, or its first address */
+    struct quota *quota;            /* NULL: there never was a limit */
+    struct connection_limit *limit; /* likewise */
+    struct listener
+        *current[]; /* by P, leased; NULL: there is none any more, connections are to end */
 };
 
 struct listener {
@@ -67,45 +47,51 @@ struct listener {
     unsigned address_count;
     bool has_one_port;                   /* all of them have the same */
     char address_text[ADDRESS_TEXT_MAX]; /* of the first one */
-    const struct listener_config *config;
+    struct listener_config *config;      /* leased */
+    struct listener_series *series;
     struct connection_info undecided; /* shared by connections whose filter chain is not chosen */
     const struct connection_info *first; /* what is known of a new one: that, or its chain */
     bool is_plain; /* all are served with one chain, an HTTP connection manager and nothing else */
     bool bypass_overload;
-    struct snapshot *snapshot; /* leased; NULL for the admin's */
-    struct listener_stats stats;
-    struct quota *quota;             /* NULL: no limit; lives as long as the process */
-    struct connection_limit *limit;  /* likewise */
-    struct connection_limit *global; /* of the process, borrowed; NULL: it is not counted there */
-    bool ignores_global;             /* it counts there, without being held to it */
-    uint32_t accepts_per_turn;
     bool is_admin;
-    const struct listener_sockets *sockets; /* NULL: nobody keeps them */
-    unsigned
-        count; /* of descriptors: for each address one for each P, or more that another process had */
-    struct listener_fd fds[];
+    bool counts_globally, ignores_global; /* in `global`; there without being held to it */
+    _Atomic bool
+        superseded; /* by the next of its series, or by nothing. Relaxed: current[p] says by what */
+    int64_t drain_until_ns; /* set before that: when connections that cannot follow end */
+    struct listener_stats stats;
+    struct quota *quota;             /* of the series; NULL: no limit */
+    struct connection_limit *limit;  /* likewise */
+    struct connection_limit *global; /* of the process, borrowed; NULL: there is none */
+    uint32_t accepts_per_turn;
+    _Atomic uint32_t refs __attribute__((aligned(64))); /* connections change it */
 };
 
 #define LISTENER_UNLIMITED UINT64_MAX
 
 struct listener_options {
-    const struct listener_config *config; /* borrowed of the snapshot, or for ever */
-    struct snapshot *snapshot;            /* is leased; NULL: the admin's */
-    struct connection_limit *global;
-    bool ignores_global;
-    const struct listener_sockets *sockets; /* borrowed for ever; NULL: nobody keeps them */
+    struct listener_config *config; /* is leased */
+    struct listener_series *series;
+    const struct address *addresses; /* as bound, as many as the configuration has */
+    struct connection_limit *global; /* of the process, borrowed for ever; NULL: there is none */
+    bool counts_globally, ignores_global;
 };
 
-/* Binds and listens; accepting starts with listener_start. NULL and *rc = -errno on error; where: the address that it
- * was about. */
-struct listener *listener_open(const struct listener_options *options, int *rc,
-                               char where[ADDRESS_TEXT_MAX]);
-/* Inside rt_run: each P begins to accept. */
-void listener_start(struct listener *listener);
-/* On a P whose overload is over: takes the connections that waited meanwhile. */
-void listener_accept_all(struct worker *worker);
-/* Each P stops accepting and closes its descriptor; the listener itself stays for the process's
- * life, because connections refer to its stats. */
-void listener_stop(struct listener *listener);
-/* A connection of it ended, on whichever P. */
-void listener_leave(const struct listener *listener);
+/* NULL when memory is short. Changes no limit of the series yet. */
+struct listener *listener_new(const struct listener_options *options);
+/* It is the series' newest from now on: its limits hold. On P 0. */
+MUST_CHECK int listener_limit(struct listener *listener);
+struct listener *listener_ref(struct listener *listener);
+void listener_unref(struct listener *listener);
+
+/* NULL when memory is short. */
+struct listener_series *listener_series_new(struct span name);
+
+/* Another one of its series serves, or none. Relaxed: series->current[p] is what says so. */
+static inline bool listener_is_superseded(const struct listener *listener) {
+    return atomic_load_explicit(&listener->superseded, memory_order_relaxed);
+}
+
+/* What a connection counts in. */
+enum { LISTENER_COUNTED_HERE = 1, LISTENER_COUNTED_GLOBALLY = 2 };
+/* A connection ended, on whichever P, that listener_enter let in (accept.c). */
+void listener_leave(const struct listener *listener, uint8_t counted);

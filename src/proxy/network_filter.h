@@ -75,7 +75,7 @@ struct network_filter_kind {
     /* Its open wraps reader or writer. Not in front of an HTTP connection manager, which reads the socket itself. */
     bool wraps;
     /* Off the Ps. The snapshot answers whether clusters exist. -EINVAL with the problems reported. */
-    int (*build)(const struct cfg_any *typed_config, const struct snapshot *snapshot,
+    int (*build)(const struct cfg_any *typed_config, struct snapshot *snapshot,
                  struct cfg_problems *problems, void **config);
     void (*free_config)(void *config);
 };

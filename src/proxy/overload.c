@@ -90,7 +90,6 @@ struct overload_manager {
     int64_t interval_ns, shrunk_ns, looked_ns;
     struct statistic *refresh_delay, *shrink_count;
     struct connection_limit *connections; /* NULL: no limit */
-    struct snapshot *snapshot;
     unsigned order_count;
     struct order *orders; /* by P */
 };
@@ -343,10 +342,10 @@ struct overload_manager *overload_build(const struct cfg_bootstrap *bootstrap,
 /* ---- on each P ---- */
 
 /* malloc keeps what this thread freed for this thread. */
-static void shrink_here(const struct overload_manager *m, unsigned p_index) {
-    for (uint32_t i = 0; i < m->snapshot->cluster_count; i++)
-        upstream_close_idle(m->snapshot->clusters[i], p_index, KEPT_UPSTREAMS, UINT32_MAX,
-                            RT_FOREVER);
+static void shrink_here(unsigned p_index) {
+    const struct snapshot *snapshot = worker_at(p_index)->snapshot;
+    for (uint32_t i = 0; snapshot && i < snapshot->cluster_count; i++)
+        upstream_close_idle(snapshot->clusters[i], p_index, KEPT_UPSTREAMS, UINT32_MAX, RT_FOREVER);
     splice_pool_shrink(&worker_at(p_index)->pipes);
     memory_trim();
 }
@@ -365,7 +364,7 @@ static void take_order(struct rt_post *post) {
             state->active |= 1u << i;
     }
     if (atomic_exchange_explicit(&order->shrink, false, memory_order_relaxed))
-        shrink_here(order->manager, worker->index);
+        shrink_here(worker->index);
     if (stopped && !overload_is_full(state, OVERLOAD_STOP_CONNECTIONS))
         listener_accept_all(worker);
     if (held && !overload_is_full(state, OVERLOAD_HOLD_REQUESTS))
@@ -504,8 +503,7 @@ static void run(void *arg) {
     }
 }
 
-void overload_start(struct overload_manager *m, struct snapshot *snapshot) {
-    m->snapshot = snapshot_ref(snapshot);
+void overload_start(struct overload_manager *m) {
     m->order_count = rt_p_count();
     m->orders = calloc(m->order_count, sizeof *m->orders);
     ASSERT(m->orders); /* at start */

@@ -29,7 +29,6 @@
 struct cfg_bootstrap;
 struct cfg_problems;
 struct connection_limit;
-struct snapshot;
 
 enum overload_action {
     OVERLOAD_SHRINK_HEAP,
@@ -70,8 +69,8 @@ struct overload_manager;
 /* memory_limit_bytes 0: none. NULL when there is nothing to watch, and on error; problems tells. */
 struct overload_manager *overload_build(const struct cfg_bootstrap *bootstrap BORROWED_BY(result),
                                         uint64_t memory_limit_bytes, struct cfg_problems *problems);
-/* Looks at once, then at each interval. Leases the snapshot, whose clusters it shrinks. */
-void overload_start(struct overload_manager *manager, struct snapshot *snapshot);
+/* Looks at once, then at each interval. */
+void overload_start(struct overload_manager *manager);
 
 /* The limit of client connections of the process; NULL when no monitor says one. Borrowed for ever. */
 struct connection_limit *overload_connections(const struct overload_manager *manager);

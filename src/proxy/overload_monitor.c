@@ -45,8 +45,8 @@ int overload_monitor_measure(const struct overload_monitor *monitor, const struc
     case MONITOR_FIXED_HEAP:
         return share_of(use->allocated, monitor, pressure);
     case MONITOR_CONNECTIONS:
-        *pressure =
-            (double)connection_limit_open(monitor->connections) / (double)monitor->connections->max;
+        *pressure = (double)connection_limit_open(monitor->connections) /
+                    (double)connection_limit_max(monitor->connections);
         return 0;
     case MONITOR_ANONYMOUS:
         break;

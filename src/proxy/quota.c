@@ -6,7 +6,8 @@
  *      give            └──────────────────────────────────────┘
  *
  * Q1  pool + all credits + all that is taken == limit_bytes, in any order of events: bytes are taken out of
- *     one of the three before they are put into another. None of them is ever below 0.
+ *     one of the three before they are put into another. None of them is ever below 0, but the pool
+ *     when the limit was lowered to less than is taken.
  *
  * Starving  A P whose connections wait says so in `wants` and `starving`. While anybody starves nobody keeps
  *           credit that somebody gave back: it goes to the pool, and those who starve get a message.
@@ -28,6 +29,14 @@ static void woken(struct rt_post *post) {
         purse->on_room(purse);
 }
 
+static int64_t batch_of(int64_t limit_bytes, unsigned purse_count) {
+    return limit_bytes / (2 * QUOTA_PURSE_PART * (int64_t)purse_count);
+}
+
+static int64_t batch(const struct quota *quota) {
+    return atomic_load_explicit(&quota->batch_bytes, memory_order_relaxed);
+}
+
 struct quota *quota_new(int64_t limit_bytes, unsigned p_count,
                         void (*on_room)(struct quota_purse *purse)) {
     size_t size = sizeof(struct quota) + p_count * sizeof(struct quota_purse);
@@ -35,7 +44,7 @@ struct quota *quota_new(int64_t limit_bytes, unsigned p_count,
     if (!quota)
         return NULL;
     *quota = (struct quota){.limit_bytes = limit_bytes,
-                            .batch_bytes = limit_bytes / (2 * QUOTA_PURSE_PART * (int64_t)p_count),
+                            .batch_bytes = batch_of(limit_bytes, p_count),
                             .purse_count = p_count,
                             .pool = limit_bytes};
     for (unsigned p = 0; p < p_count; p++) {
@@ -61,7 +70,7 @@ static bool refill(struct quota_purse *purse, int64_t needed) {
     do {
         if (there < needed)
             return false;
-        wanted = starving ? needed : needed + quota->batch_bytes;
+        wanted = starving ? needed : needed + batch(quota);
         got = wanted < there ? wanted : there;
     } while (!atomic_compare_exchange_weak_explicit(&quota->pool, &there, there - got,
                                                     memory_order_seq_cst, memory_order_seq_cst));
@@ -86,16 +95,25 @@ static void wake_starving(struct quota *quota) {
     }
 }
 
+void quota_set_limit(struct quota *quota, int64_t limit_bytes) {
+    int64_t before =
+        atomic_exchange_explicit(&quota->limit_bytes, limit_bytes, memory_order_relaxed);
+    atomic_store_explicit(&quota->batch_bytes, batch_of(limit_bytes, quota->purse_count),
+                          memory_order_relaxed);
+    atomic_fetch_add_explicit(&quota->pool, limit_bytes - before, memory_order_seq_cst);
+    if (limit_bytes > before && atomic_load_explicit(&quota->starving, memory_order_seq_cst))
+        wake_starving(quota);
+}
+
 void quota_give(struct quota_purse *purse, int64_t bytes) {
     struct quota *quota = purse->quota;
     purse->credit += bytes;
-    ASSERT(purse->credit <= quota->limit_bytes); /* Q1 */
     if (purse->starves)
         purse->on_room(purse);
     bool starving = atomic_load_explicit(&quota->starving, memory_order_relaxed) != 0;
-    if (!starving && purse->credit <= 2 * quota->batch_bytes)
+    if (!starving && purse->credit <= 2 * batch(quota))
         return;
-    int64_t over = purse->credit - (starving ? 0 : quota->batch_bytes);
+    int64_t over = purse->credit - (starving ? 0 : batch(quota));
     if (over == 0)
         return; /* the waiting ones here took it */
     purse->credit -= over;

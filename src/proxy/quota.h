@@ -5,7 +5,7 @@
  *
  * Slack      A purse keeps up to QUOTA_PURSE_PART-th of the limit, divided by the number of Ps, which
  *            others cannot have while its P is idle: a limit may bite that much too early, never late.
- * Ownership  A listener's, for the life of the process.
+ * Ownership  Of the listeners of one name (listener.h), for the life of the process.
  * Threads    A purse belongs to its P. */
 #pragma once
 #include <stdatomic.h>
@@ -36,7 +36,7 @@ struct quota_purse {
 } __attribute__((aligned(64)));
 
 struct quota {
-    int64_t limit_bytes, batch_bytes;
+    _Atomic int64_t limit_bytes, batch_bytes; /* relaxed: the pool is what holds */
     unsigned purse_count;
     _Atomic int64_t pool __attribute__((aligned(64)));      /* what is in no purse and not taken */
     _Atomic uint32_t starving __attribute__((aligned(64))); /* purses that want */
@@ -47,6 +47,9 @@ struct quota {
 MUST_CHECK struct quota *quota_new(int64_t limit_bytes, unsigned p_count,
                                    void (*on_room)(struct quota_purse *purse));
 void quota_free(struct quota *quota);
+/* Another limit from now on. If more than that is taken, nothing is to be had until enough came back. One thread at a
+ * time. */
+void quota_set_limit(struct quota *quota, int64_t limit_bytes);
 
 /* Never parks. False: there is not that much. */
 MUST_CHECK bool quota_take(struct quota_purse *purse, int64_t bytes);

@@ -4,57 +4,40 @@
  * load libraries), and only when all of it stands each P's pointer is swapped by a posted message.
  * A snapshot that cannot be built changes nothing.
  *
- * Ownership  Counted (atomic). Each P leases the one it serves with; each connection leases the one
- *            it was accepted under, so an exchange never sees two configurations.
- * Threads    Read-only after snapshot_build. */
+ * What did not change goes on: a cluster with the same definition, and a listener with the same definition whose clusters
+ * go on, too, are the same objects in both snapshots. So a filter keeps what it has counted or learnt when another
+ * listener's routes change, and a cluster its connections.
+ *
+ * Ownership  Counted (atomic), and so are its listeners and clusters. Each P leases the one it serves with
+ *            (worker->snapshot), for what is looked up by name; a connection leases its listener's
+ *            configuration (listener.h), so an exchange never sees two of them.
+ * Threads    Read-only after snapshot_build. What is freed with the last reference may run the code of extensions and
+ *            wait for it: on a P that is left to a thread (blocking_call). */
 #pragma once
 #include <stdatomic.h>
 
-#include "io/address.h"
 #include "proxy/cluster.h"
-#include "proxy/filter_chain.h"
-#include "proxy/hcm.h"
-#include "proxy/listener_filter.h"
-
-struct listener_address {
-    struct address address;
-    bool ipv4_compat;
-    const struct cfg_socket_option *socket_options; /* borrowed of the config */
-    size_t socket_option_count;
-};
-
-struct listener_config {
-    const struct cfg_listener *config; /* NULL: the admin's */
-    struct span name;
-    struct listener_address *addresses; /* the first one is what it is called by */
-    uint32_t address_count;
-    uint64_t memory_limit_bytes; /* 0: none */
-    uint64_t connections_max;    /* UINT64_MAX: no limit */
-    struct filter_chain_table *chains;
-    struct listener_filter *filters;
-    uint32_t filter_count;
-    int64_t filters_timeout_ns; /* of all of them; 0: none */
-    struct access_log **logs;   /* of its connections */
-    uint32_t log_count;
-};
+#include "proxy/listener_config.h"
 
 struct snapshot {
     _Atomic uint32_t refs;
     struct config *config;
     int64_t built_wall_ns;
     uint64_t version;
-    struct listener_config *listeners;
+    struct listener_config **listeners;
     uint32_t listener_count;
     struct cluster **clusters; /* sorted by name */
     uint32_t cluster_count;
+    struct listener_config *building; /* private: while it is built */
 };
 
-/* Leases config. `previous` (may be NULL) lends clusters whose definition did not change.
- * NULL and problems on error. */
+/* Leases config. `previous` (may be NULL) lends what did not change. Off the Ps. NULL and problems on error. */
 struct snapshot *snapshot_build(struct config *config, const struct snapshot *previous,
                                 struct cfg_problems *problems);
 struct snapshot *snapshot_ref(struct snapshot *snapshot);
 void snapshot_unref(struct snapshot *snapshot);
+/* The same of one that nobody else has, off the Ps: what is freed is freed at once. */
+void snapshot_drop(struct snapshot *snapshot);
 
-/* NULL when there is none of that name. */
+/* NULL when there is none of that name. Borrowed of the snapshot. */
 struct cluster *snapshot_cluster(const struct snapshot *snapshot, struct span name);

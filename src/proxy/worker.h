@@ -12,16 +12,19 @@
 #include "proxy/overload.h"
 #include "rt/rt.h"
 
+struct snapshot;
 struct worker {
     unsigned index;             /* of the P, and the shard of its stats */
     struct block_cache *blocks; /* NULL: nothing ran on its P yet; so are the two pools */
     struct http_date date;
     int64_t wall_asked_ns, wall_ahead_ns; /* when, and by how much it was ahead of rt_now_ns */
     uint64_t random[2];                   /* xoroshiro128+ state */
-    struct list downstreams; /* struct downstream.node: open client connections, but for
+    struct list downstreams;      /* struct downstream.node: open client connections, but for
                               * those that wait for memory */
-    uint32_t downstream_count, serving_count;
-    struct serving *servings; /* free; the one used last is the first */
+    _Atomic int64_t client_count; /* of those that are not the admin's; any thread reads */
+    uint32_t serving_count;
+    struct snapshot *snapshot; /* leased: what this P serves with, for what is found by name */
+    struct serving *servings;  /* free; the one used last is the first */
     /* Of downstream_head.c: heads that are kept, and their memory. Any thread reads. */
     _Atomic uint64_t head_count, head_bytes;
     bool draining;    /* responses say Connection: close; idle connections are closed */

@@ -419,7 +419,7 @@ static void turn(void) {
 }
 
 static int open_signals(void) {
-    static const int all[] = {SIGCHLD, SIGTERM, SIGINT, SIGUSR1, SIGUSR2, SIGQUIT};
+    static const int all[] = {SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGQUIT};
     sigset_t mask;
     sigemptyset(&mask);
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)

@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "rt/sync.h"
 #include "rt/waitgroup.h"
 #include "supervise/kept_sockets.h"
 #include "supervise/notify.h"

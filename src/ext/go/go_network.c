@@ -507,7 +507,7 @@ static void free_edition(struct go_edition *edition) {
 static const struct go_user_itab user_itab = {
     .make = make, .drop = drop_edition, .free = free_edition};
 
-static int build(const struct cfg_any *typed_config, const struct snapshot *snapshot,
+static int build(const struct cfg_any *typed_config, struct snapshot *snapshot,
                  struct cfg_problems *problems, void **out) {
     const struct cfg_golang_network *cfg = typed_config->message;
     struct go_library *library = go_config_is_dry() ? NULL : library_of(cfg, problems);

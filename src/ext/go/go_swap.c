@@ -32,12 +32,17 @@ struct swap {
 
 static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
 static pthread_mutex_t error_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct swap *swaps; /* all are there when the Ps serve */
-static struct config *config;
-static struct probe_options probe;
+static _Atomic(struct swap *) swaps; /* the list only grows, at its head, on P 0 */
+static pthread_mutex_t config_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct config *config;      /* leased; config_lock */
+static struct probe_options probe; /* likewise */
+
+static struct swap *swap_first(void) {
+    return atomic_load_explicit(&swaps, memory_order_acquire); /* watch */
+}
 
 static struct swap *swap_of(const struct go_origin *origin) {
-    struct swap *swap = swaps;
+    struct swap *swap = swap_first();
     while (swap && swap->origin != origin)
         swap = swap->next;
     return swap;
@@ -64,11 +69,15 @@ static bool is_of(void *arg, struct span library_id) {
 /* Else *result is what is to be returned. */
 static bool passes_probe(struct go_origin *origin, struct go_attempt *attempt,
                          enum go_renewed *result) {
-    struct probe_options options = probe;
     struct cfg_problems problems = {0};
+    pthread_mutex_lock(&config_lock);
+    struct probe_options options = probe;
+    struct config *latest = config_ref(config);
+    pthread_mutex_unlock(&config_lock);
     options.wants = is_of;
     options.arg = origin;
-    probe_config(config_bootstrap(config), &options, &problems);
+    probe_config(config_bootstrap(latest), &options, &problems);
+    config_unref(latest);
     bool passes = !cfg_problems_refuse(&problems);
     if (!passes)
         *result = say_problem(attempt, &problems);
@@ -168,30 +177,45 @@ enum go_renewed go_swap_now(struct go_origin *origin, char **why) {
     struct swap *swap = swap_of(origin);
     if (swap)
         return go_renewal_now(&swap->renewal, why);
-    *why = NULL; /* go_swap_start had none for it */
+    *why = NULL; /* go_swap_watch had no memory for it */
     return GO_RENEW_FAILED;
 }
 
-void go_swap_start(struct config *of_snapshot, const struct probe_options *options) {
+void go_swap_pause(void) {
+    pthread_mutex_lock(&one_at_a_time);
+}
+
+void go_swap_resume(void) {
+    pthread_mutex_unlock(&one_at_a_time);
+}
+
+static void watch(struct go_origin *origin) {
+    struct swap *swap = calloc(1, sizeof *swap);
+    if (!swap) {
+        LOG(log_golang, LOG_ERROR, "%s: out of memory, it is not swapped", origin->id);
+        return;
+    }
+    swap->origin = origin;
+    swap->next = swap_first();
+    go_swap_stats_init(&swap->stats, span_of(origin->id));
+    go_swap_stats_set(&swap->stats, 1, 0);
+    go_renewal_init(&swap->renewal, origin->id, origin->path, &itab, swap);
+    atomic_store_explicit(&swaps, swap, memory_order_release);
+    if (origin->swaps)
+        go_renewal_watch(&swap->renewal);
+}
+
+void go_swap_watch(struct config *of_snapshot, const struct probe_options *options) {
+    pthread_mutex_lock(&config_lock);
+    struct config *before = config;
     config = config_ref(of_snapshot);
     probe = *options;
-    for (struct go_origin *origin = go_origin_first(); origin; origin = origin->next) {
-        if (go_origin_current(origin)->isolated)
-            continue; /* its host process is replaced */
-        struct swap *swap = calloc(1, sizeof *swap);
-        if (!swap) {
-            LOG(log_golang, LOG_ERROR, "out of memory: libraries are not swapped");
-            return;
-        }
-        swap->origin = origin;
-        swap->next = swaps;
-        swaps = swap;
-        go_swap_stats_init(&swap->stats, span_of(origin->id));
-        go_swap_stats_set(&swap->stats, 1, 0);
-        go_renewal_init(&swap->renewal, origin->id, origin->path, &itab, swap);
-        if (origin->swaps)
-            go_renewal_watch(&swap->renewal);
-    }
+    pthread_mutex_unlock(&config_lock);
+    config_unref(before);
+    for (struct go_origin *origin = go_origin_first(); origin; origin = origin->next)
+        if (!go_origin_current(origin)->isolated &&
+            !swap_of(origin)) /* a host process is replaced */
+            watch(origin);
 }
 
 /* ---- what can be seen ---- */
@@ -248,13 +272,14 @@ int go_swap_each_row(ext_row_fn fn, void *arg) {
     struct go_library *first = go_library_first();
     for (const struct go_library *library = first; library; library = library->next)
         room++;
-    for (const struct swap *swap = swaps; swap; swap = swap->next)
+    const struct swap *all = swap_first(); /* more may come */
+    for (const struct swap *swap = all; swap; swap = swap->next)
         room++; /* its current copy may have come since */
     struct sizes sizes = {.rows = calloc(room + 1, sizeof sizes.rows[0]),
                           .of = calloc(room + 1, sizeof(sizes.of[0]))};
     char(*ids)[BUILD_ID_TEXT_MAX] = calloc(room + 1, sizeof *ids);
     int err = sizes.rows && sizes.of && ids ? 0 : -ENOMEM;
-    for (const struct swap *swap = err ? NULL : swaps; swap; swap = swap->next) {
+    for (const struct swap *swap = err ? NULL : all; swap; swap = swap->next) {
         size_t begin = sizes.count;
         const struct go_library *current = go_origin_current(swap->origin);
         sizes.of[sizes.count++] = current;
@@ -267,7 +292,7 @@ int go_swap_each_row(ext_row_fn fn, void *arg) {
     if (!err)
         err = go_heaps_measure(note_size, &sizes);
     size_t at = 0;
-    for (const struct swap *swap = err ? NULL : swaps; swap; swap = swap->next) {
+    for (const struct swap *swap = err ? NULL : all; swap; swap = swap->next) {
         size_t count = 1;
         while (at + count < sizes.count && sizes.of[at + count]->origin == swap->origin)
             count++;

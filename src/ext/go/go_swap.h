@@ -13,9 +13,14 @@
 #include "ext/go/go_renew.h"
 #include "ext/host/probe.h"
 
-/* Files of libraries that are loaded are watched from now on. config is leased for ever; it is what the libraries'
- * configurations were built from. Before file_watch_run. Once. Where files cannot be watched the log says so. */
-void go_swap_start(struct config *config, const struct probe_options *probe);
+/* Files of libraries that are loaded are watched from now on. config is leased until the next call; it is what the
+ * libraries' configurations were built from. On P 0, after which file_watch_run. Where files cannot be watched the log
+ * says so. */
+void go_swap_watch(struct config *config, const struct probe_options *probe);
+
+/* Between them no library is swapped: configurations are probed and built. On one thread, off the Ps. */
+void go_swap_pause(void);
+void go_swap_resume(void);
 
 /* go_renewal_now. */
 enum go_renewed go_swap_now(struct go_origin *origin, char **why);

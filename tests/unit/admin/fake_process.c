@@ -2,11 +2,14 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <cmocka.h>
 
 #include "base/clock.h"
 #include "fake_process.h"
+
+#define SINCE_WALL_NS 1767268800000000000 /* 2026-01-01T12:00:00 */
 
 struct fake_process fake;
 
@@ -23,7 +26,7 @@ static enum admin_state state_now(void) {
 }
 
 static struct config *config_now(int64_t *since_wall_ns) {
-    *since_wall_ns = 1767268800000000000; /* 2026-01-01T12:00:00 */
+    *since_wall_ns = SINCE_WALL_NS;
     return fake.config ? config_ref(fake.config) : NULL;
 }
 
@@ -84,6 +87,20 @@ static void drain_listeners(const struct admin_drain *how) {
 static void fail_healthcheck(bool failing) {
     fake.failing = failing;
 }
+static bool reload_config(char **said) {
+    fake.reloads++;
+    *said = strdup(fake.refuses ? "c.yaml:1: wrong\n" : "version 2 serves: nothing changed\n");
+    return !fake.refuses;
+}
+
+static void each_config(admin_config_fn fn, void *arg) {
+    fn(&(struct admin_config){.version = 1,
+                              .at_wall_ns = SINCE_WALL_NS,
+                              .origin = SPAN_LIT("start"),
+                              .said = SPAN_LIT("serves since the start")},
+       arg);
+}
+
 static void reopen_logs(void) {
     fake.reopens++;
 }
@@ -102,7 +119,9 @@ void fake_process_install(void) {
                                        .quit = quit,
                                        .drain_listeners = drain_listeners,
                                        .fail_healthcheck = fail_healthcheck,
-                                       .reopen_logs = reopen_logs};
+                                       .reopen_logs = reopen_logs,
+                                       .reload_config = reload_config,
+                                       .each_config = each_config};
     hooks.started_ns = clock_mono_ns() - 90 * NS_PER_S;
     fake = (struct fake_process){0};
     admin_set_hooks(&hooks);

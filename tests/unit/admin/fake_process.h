@@ -6,7 +6,8 @@
 struct fake_process {
     enum admin_state state;
     struct config *config; /* borrowed; NULL: none */
-    unsigned quits, drains, reopens;
+    unsigned quits, drains, reopens, reloads;
+    bool refuses; /* to reload */
     struct admin_drain last_drain;
     bool failing;
     const struct supervisor_status *libraries; /* isolated ones; borrowed */

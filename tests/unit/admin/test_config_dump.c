@@ -69,7 +69,7 @@ static void assert_in_order(const char *body, const char *const *texts, size_t c
     }
 }
 
-static void the_dump_has_envoys_four_parts(void **state) {
+static void the_dump_has_envoys_four_parts_and_the_versions(void **state) {
     struct page page = ask("GET", "/config_dump");
     assert_int_equal(page.status, 200);
     assert_string_equal(page.content_type, "application/json");
@@ -93,6 +93,9 @@ static void the_dump_has_envoys_four_parts(void **state) {
         "      \"@type\": \"type.googleapis.com/envoy.config.route.v3.RouteConfiguration\",\n"
         "      \"name\": \"local\",\n",
         "\"quote\\\"d\"",
+        "\"type.googleapis.com/sluice.admin.ConfigVersionsDump\",\n   \"versions\": [\n    {\n"
+        "     \"version\": 1,\n     \"state\": \"TAKEN\",\n",
+        "\"origin\": \"start\",\n     \"details\": \"serves since the start\"\n",
         "\n  }\n ]\n}\n",
     };
     assert_in_order(page.body.data, texts, sizeof texts / sizeof *texts);
@@ -124,7 +127,8 @@ static int set_up(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(the_dump_has_envoys_four_parts, load, unload),
+        cmocka_unit_test_setup_teardown(the_dump_has_envoys_four_parts_and_the_versions, load,
+                                        unload),
         cmocka_unit_test_setup_teardown(what_cannot_be_selected_is_refused, load, unload),
         cmocka_unit_test_setup_teardown(server_info_names_the_node, load, unload),
     };

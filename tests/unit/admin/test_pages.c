@@ -43,14 +43,14 @@ static void an_unknown_path_is_answered_with_the_help(void **state) {
 static void what_changes_something_needs_post(void **state) {
     static const char *const mutations[] = {
         "/drain_listeners", "/healthcheck/fail", "/healthcheck/ok", "/logging?level=debug",
-        "/quitquitquit",    "/reopen_logs",      "/reset_counters"};
+        "/quitquitquit",    "/reopen_logs",      "/reset_counters", "/config/reload"};
     for (size_t i = 0; i < sizeof mutations / sizeof *mutations; i++) {
         assert_get(mutations[i], 405, "Method GET not allowed, POST required.");
         struct page page = ask("PUT", mutations[i]);
         assert_int_equal(page.status, 405);
         page_fini(&page);
     }
-    assert_int_equal(fake.quits + fake.drains + fake.reopens, 0);
+    assert_int_equal(fake.quits + fake.drains + fake.reopens + fake.reloads, 0);
     assert_int_equal(log_alpha.level, LOG_INFO);
     struct page page = ask("POST", "/ready"); /* the others take any method */
     assert_int_equal(page.status, 200);
@@ -79,6 +79,19 @@ static void actions_reach_the_process(void **state) {
     assert_false(fake.failing);
     assert_ok("/reopen_logs");
     assert_int_equal(fake.reopens, 1);
+}
+
+static void a_reload_says_what_changed_or_why_it_was_refused(void **state) {
+    struct page page = ask("POST", "/config/reload");
+    assert_int_equal(page.status, 200);
+    assert_string_equal(page.body.data, "version 2 serves: nothing changed\n");
+    page_fini(&page);
+    fake.refuses = true;
+    page = ask("POST", "/config/reload");
+    assert_int_equal(page.status, 400);
+    assert_string_equal(page.body.data, "c.yaml:1: wrong\n");
+    page_fini(&page);
+    assert_int_equal(fake.reloads, 2);
 }
 
 /* ---- the process ---- */
@@ -457,6 +470,7 @@ int main(void) {
         cmocka_unit_test_setup(an_unknown_path_is_answered_with_the_help, set_up),
         cmocka_unit_test_setup(what_changes_something_needs_post, set_up),
         cmocka_unit_test_setup(actions_reach_the_process, set_up),
+        cmocka_unit_test_setup(a_reload_says_what_changed_or_why_it_was_refused, set_up),
         cmocka_unit_test_setup(ready_only_while_live, set_up),
         cmocka_unit_test_setup(ready_tells_of_isolated_libraries_that_are_not_up, set_up),
         cmocka_unit_test_setup(server_info_says_how_it_was_started, set_up),

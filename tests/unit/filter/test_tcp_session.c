@@ -10,7 +10,7 @@
 #include "io/stream_count.h"
 #include "mem/pool.h"
 #include "proxy/downstream.h"
-#include "proxy/snapshot.h"
+#include "../proxy/serving_story.h"
 
 /* ---- a proxy ---- */
 
@@ -37,7 +37,7 @@ static void wrapping_close(struct network_stream *n, void *self) {
     free(self);
 }
 
-static int wrapping_build(const struct cfg_any *any, const struct snapshot *snapshot,
+static int wrapping_build(const struct cfg_any *any, struct snapshot *snapshot,
                           struct cfg_problems *problems, void **config) {
     return 0;
 }
@@ -53,7 +53,7 @@ static const struct network_filter_kind wrapping_kind = {.itab = &wrapping_itab,
 #define WRAPPING "{name: w, typed_config: {" TYPE "sni_cluster.v3.SniCluster}}, "
 
 static struct snapshot *snapshot;
-static struct listener *listener;
+static const struct listener *listener;
 static int origin;
 static const struct cluster *cluster;
 static unsigned coroutines; /* while nothing is served */
@@ -96,13 +96,7 @@ static void serve(const char *before, const char *more) {
     CHECK(snapshot);
     cluster = snapshot->clusters[0];
     cluster_start(snapshot->clusters[0]);
-    char where[ADDRESS_TEXT_MAX];
-    const struct listener_options options = {.config = &snapshot->listeners[0],
-                                             .snapshot = snapshot};
-    listener = listener_open(&options, &rc, where);
-    CHECK(listener);
-    listener_start(listener);
-    rt_yield(); /* both were posted */
+    listener = serving_story_begin(snapshot);
     coroutines = alive();
 }
 
@@ -203,7 +197,7 @@ static void nothing_but_the_session(void) {
 }
 
 static void nothing_is_left(void) {
-    STORY_AWAIT(worker_here()->downstream_count == 0);
+    STORY_AWAIT(worker_here()->client_count == 0);
     nothing_but_the_session();
     CHECK(in_use("tcp session") == 0);
     CHECK(in_use("upstream") == 0);
@@ -313,7 +307,7 @@ static void early_story(void *arg) {
         for (int i = 0; i < round; i++)
             rt_yield();
         peer_resets(fd);
-        STORY_AWAIT(worker_here()->downstream_count == 0);
+        STORY_AWAIT(worker_here()->client_count == 0);
         int upstream = try_accepted();
         if (upstream >= 0)
             (void)hear_end(upstream); /* an end or a reset, as it was there or not */
@@ -357,7 +351,7 @@ static void idle_story(void *arg) {
         CHECK(say_till_it_blocks(pair.client) > 0);
     if (blocked_ways & DOWN)
         CHECK(say_till_it_blocks(pair.upstream) > 0);
-    STORY_AWAIT(worker_here()->downstream_count == 0);
+    STORY_AWAIT(worker_here()->client_count == 0);
     (void)hear_end(pair.client); /* what was not read may make it a reset */
     (void)hear_end(pair.upstream);
     nothing_is_left();

@@ -1,6 +1,7 @@
 /* downstream_pending.c, downstream_open.c: a connection from accept to its end below HTTP and in front of it, with
  * filters that note what they are asked. A whole listener, on one P, with a peer that the test plays. */
 #include "../io/io_story.h"
+#include "serving_story.h"
 
 #include "config/network_config.h"
 #include "proxy/downstream_internal.h"
@@ -53,7 +54,7 @@ static const struct listener_filter_itab early_itab = {.name = "early", .look = 
 static const struct listener_filter_kind early_kind = {.itab = &early_itab};
 
 /* In front: notes that it came and went. With a limit of 0 tokens it refuses. */
-static int before_build(const struct cfg_any *any, const struct snapshot *snapshot,
+static int before_build(const struct cfg_any *any, struct snapshot *snapshot,
                         struct cfg_problems *problems, void **config) {
     const struct cfg_network_connection_limit *limit = any->message;
     *config = (void *)(uintptr_t)limit->stat_prefix.ptr;
@@ -150,7 +151,7 @@ static const struct transport_socket_kind hello_kind = {.itab = &hello_itab};
 #define CHAIN(name, rest, filters) "    - {name: " name ", " rest "filters: [" filters "]}\n"
 
 static struct snapshot *snapshot;
-static struct listener *listener;
+static const struct listener *listener;
 static struct listener_filter filters[2];
 
 static void configure(const char *more, const char *chains) {
@@ -180,7 +181,7 @@ static void configure(const char *more, const char *chains) {
 
 static void look_with(const struct listener_filter_kind *first,
                       const struct listener_filter_kind *second) {
-    struct listener_config *config = &snapshot->listeners[0];
+    struct listener_config *config = snapshot->listeners[0];
     filters[0].kind = first;
     filters[1].kind = second;
     free(config->filters);
@@ -189,13 +190,7 @@ static void look_with(const struct listener_filter_kind *first,
 }
 
 static void serve(void) {
-    int rc;
-    char where[ADDRESS_TEXT_MAX];
-    const struct listener_options options = {.config = &snapshot->listeners[0],
-                                             .snapshot = snapshot};
-    listener = listener_open(&options, &rc, where);
-    CHECK(listener);
-    listener_start(listener);
+    listener = serving_story_begin(snapshot);
 }
 
 static int connected(void) {
@@ -240,7 +235,7 @@ static void hear_end(int fd) {
 
 static struct downstream *the_one(void) {
     struct worker *worker = worker_here();
-    CHECK(worker->downstream_count == 1);
+    CHECK(worker->client_count == 1);
     return container_of(worker->downstreams.next, struct downstream, node);
 }
 
@@ -251,7 +246,7 @@ static int64_t value(const struct statistic *stat) {
 /* Everything that was held is given back. */
 static void over(void) {
     struct worker *worker = worker_here();
-    STORY_AWAIT(worker->downstream_count == 0);
+    STORY_AWAIT(worker->client_count == 0);
     CHECK(value(listener->stats.cx_active) == 0);
     CHECK(value(listener->stats.pre_cx_active) == 0);
     CHECK(value(listener->stats.cx_total) == value(listener->stats.cx_destroy));
@@ -270,7 +265,7 @@ static void looked_at_story(void *arg) {
     look_with(&early_kind, &line_kind);
     serve();
     int fd = connected();
-    STORY_AWAIT(worker_here()->downstream_count == 1);
+    STORY_AWAIT(worker_here()->client_count == 1);
     struct downstream *d = the_one();
     CHECK(d->state == DOWNSTREAM_PENDING);
     CHECK(strcmp(noted, "early ") == 0);
@@ -321,7 +316,7 @@ static void refused_story(void *arg) {
     hear_end(fd);
     CHECK(value(listener->stats.no_filter_chain_match) == 2);
     fd = connected(); /* gone without a word */
-    STORY_AWAIT(worker_here()->downstream_count == 1);
+    STORY_AWAIT(worker_here()->client_count == 1);
     CHECK(shutdown(fd, SHUT_WR) == 0);
     hear_end(fd);
     CHECK(value(listener->stats.no_filter_chain_match) == 2);
@@ -407,7 +402,7 @@ static void order_story(void *arg) {
     hear(fd, "x");
     CHECK(strcmp(noted, "open:one open:two ") == 0);
     CHECK(close(fd) == 0);
-    STORY_AWAIT(worker_here()->downstream_count == 0);
+    STORY_AWAIT(worker_here()->client_count == 0);
     CHECK(strcmp(noted, "open:one open:two ended close:two close:one ") == 0);
     over();
 }
@@ -441,7 +436,7 @@ static void taken_story(void *arg) {
     say(one, ".");
     hear_end(one);
     CHECK(close(two) == 0);
-    STORY_AWAIT(worker_here()->downstream_count == 0);
+    STORY_AWAIT(worker_here()->client_count == 0);
     CHECK(strcmp(noted, "taken taken dot let-go gone let-go ") == 0);
     over();
 }
@@ -453,13 +448,13 @@ static void a_filter_may_take_a_connection(void **state) {
 static void transport_story(void *arg) {
     configure("    listener_filters_timeout: 0s\n",
               CHAIN("a", "transport_socket_connect_timeout: 0.02s, ", BEFORE("one") ", " ECHO));
-    snapshot->listeners[0].chains->chains[0].transport.kind = &hello_kind;
+    snapshot->listeners[0]->chains->chains[0].transport.kind = &hello_kind;
     filters[0].config = (void *)(uintptr_t) & (const size_t){3};
     look_with(&line_kind, NULL);
     serve();
     int fd = connected();
     say(fd, "abc"); /* what the filter saw is a part of the handshake */
-    STORY_AWAIT(worker_here()->downstream_count == 0 || the_one()->state == DOWNSTREAM_OPENING);
+    STORY_AWAIT(worker_here()->client_count == 0 || the_one()->state == DOWNSTREAM_OPENING);
     say(fd, "def\n");
     STORY_AWAIT(noted[0]);
     if (strcmp(noted, "late ") != 0) { /* on a machine that has better to do */
@@ -467,7 +462,7 @@ static void transport_story(void *arg) {
         say(fd, "x");
         hear(fd, "x");
         CHECK(close(fd) == 0);
-        STORY_AWAIT(worker_here()->downstream_count == 0);
+        STORY_AWAIT(worker_here()->client_count == 0);
         CHECK(value(listener->stats.cx_transport_connect_timeout) == 0);
     }
     noted[0] = '\0';
@@ -482,7 +477,7 @@ static void transport_story(void *arg) {
 /* Its client speaks first; while it does not, there is no coroutine. */
 static void quiet_story(void *arg) {
     configure("", CHAIN("a", "transport_socket_connect_timeout: 3600s, ", ECHO));
-    snapshot->listeners[0].chains->chains[0].transport.kind = &hello_kind;
+    snapshot->listeners[0]->chains->chains[0].transport.kind = &hello_kind;
     serve();
     int fd = connected(), gone = connected(), drained = connected();
     struct worker *worker = worker_here();
@@ -501,14 +496,14 @@ static void quiet_story(void *arg) {
     say(fd, "y");
     hear(fd, "y");
     CHECK(close(fd) == 0);
-    STORY_AWAIT(worker->downstream_count == 0);
+    STORY_AWAIT(worker->client_count == 0);
     CHECK(value(listener->stats.cx_transport_connect_timeout) == 0);
     over();
 }
 
 static void quiet_for_too_long_story(void *arg) {
     configure("", CHAIN("a", "transport_socket_connect_timeout: 0.01s, ", ECHO));
-    snapshot->listeners[0].chains->chains[0].transport.kind = &hello_kind;
+    snapshot->listeners[0]->chains->chains[0].transport.kind = &hello_kind;
     serve();
     hear_end(connected());
     CHECK(value(listener->stats.cx_transport_connect_timeout) == 1);
@@ -535,10 +530,10 @@ static void drain_story(void *arg) {
     say(whole, "a.com\nx");
     hear(whole, "x");
     struct worker *worker = worker_here();
-    STORY_AWAIT(worker->downstream_count == 3 && worker->head_count == 1);
+    STORY_AWAIT(worker->client_count == 3 && worker->head_count == 1);
     downstream_drain_all(worker);
     hear_end(silent);
-    CHECK(worker->downstream_count == 2);
+    CHECK(worker->client_count == 2);
     say(half, "om\ny");
     hear(half, "y");
     say(whole, "z");
@@ -561,7 +556,7 @@ static void short_story(void *arg) {
     say(half, "a.c");
     say(whole, "a.com\n");
     struct worker *worker = worker_here();
-    STORY_AWAIT(strcmp(noted, "taken ") == 0 && worker->downstream_count == 3 &&
+    STORY_AWAIT(strcmp(noted, "taken ") == 0 && worker->client_count == 3 &&
                 worker->head_count == 1);
     CHECK(downstream_close_idle(worker, 3, rt_now_ns()) == 1);
     hear_end(silent);
@@ -591,7 +586,7 @@ static void quota_story(void *arg) {
     CHECK(value(listener->stats.cx_memory_limit) == 1);
     CHECK(value(listener->stats.memory_bytes) == LIMIT);
     CHECK(close(fds[0]) == 0);
-    STORY_AWAIT(worker_here()->downstream_count == ROOM - 1);
+    STORY_AWAIT(worker_here()->client_count == ROOM - 1);
     fds[0] = connected();
     say(fds[0], "y");
     hear(fds[0], "y");

@@ -12,6 +12,7 @@
 #include "config/network_config.h"
 #include "proxy/filter_chain.h"
 #include "proxy/listener.h"
+#include "proxy/snapshot.h"
 
 /* A last filter that nothing is served with here. */
 static enum network_result serve(struct network_stream *n, void *self) {
@@ -574,7 +575,7 @@ static void as_the_rules_say(void **state) {
                 wrong |= overlap(&made[i].match, &made[j].match);
         }
         const struct cfg_listener config = {.filter_chains = chains, .filter_chains_count = count};
-        const struct snapshot snapshot = {0};
+        struct snapshot snapshot = {0};
         struct cfg_problems problems = {0};
         struct filter_chain_table *of =
             filter_chain_table_build(&config, &snapshot, SPAN_LIT("listener.l"), &problems);

@@ -1,0 +1,434 @@
+/* live_config: see the header.
+ *
+ * Loading, building and comparing run in blocking_call: files are read, processes wait for probes, extensions run. Meanwhile
+ * no library is swapped (go_swap_pause), as both would ask the same probe and change the same lists.
+ *
+ * What was built and is not to be served is thrown away off the Ps, too. */
+#include "live_config.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/stats.h"
+#include "config/runtime_layers.h"
+#include "config/schema.h"
+#include "config_diff.h"
+#include "ext/go/go_filter.h"
+#include "ext/go/go_isolate.h"
+#include "ext/go/go_swap.h"
+#include "ext/host/probe.h"
+#include "ext/native/native_filter.h"
+#include "io/file_watch.h"
+#include "options.h"
+#include "proxy/listener_manager.h"
+#include "proxy/overload.h"
+#include "rt/foreign.h"
+#include "rt/sync.h"
+
+extern struct log_component log_main;
+
+enum { CHECK_MS = 10, WARM_TIMEOUT_S = 15, ATTEMPTS_KEPT = 16 };
+
+struct attempt {
+    struct live_config_attempt shown;
+    char *said; /* owned */
+};
+
+/* A change that somebody waits for. */
+struct job {
+    struct wait_queue waiters;
+    unsigned refs; /* of those that wait */
+    bool done, ok;
+    char *said;
+};
+
+static struct live_config {
+    const struct options *options;
+    struct snapshot *snapshot;
+    struct attempt
+        attempts[ATTEMPTS_KEPT]; /* the latest is at (attempt_count - 1) % ATTEMPTS_KEPT */
+    unsigned attempt_count;
+    struct comutex changing;
+    struct job *next; /* waits for its turn; NULL: nobody does */
+    struct {
+        struct statistic *attempts, *successes, *rejects, *version, *at_ms;
+        struct statistic *clusters_added, *clusters_modified, *clusters_removed, *clusters;
+    } stats;
+} live;
+
+struct snapshot *live_config_snapshot(void) {
+    return live.snapshot;
+}
+
+/* ---- loading ---- */
+
+struct loading {
+    struct snapshot *previous; /* NULL: at the start */
+    struct snapshot *snapshot;
+    struct overload_manager *overload;
+    struct config_diff diff;
+    struct cfg_problems problems;
+};
+
+static void set_dry(bool is_dry) {
+    go_config_set_dry(is_dry);
+    native_config_set_dry(is_dry);
+}
+
+/* Of the bootstrap's fields, those that live as long as the process. */
+static bool is_for_good(const struct cfg_field *field) {
+    return field->type == CFG_MESSAGE && field->shape == CFG_SINGULAR &&
+           strcmp(field->name, "static_resources") != 0 &&
+           strcmp(field->name, "layered_runtime") != 0;
+}
+
+static bool is_same(const struct cfg_schema *schema, const void *before, const void *after) {
+    if (!before || !after)
+        return before == after;
+    size_t before_len, after_len;
+    char *a = cfg_to_wire(schema, before, &before_len);
+    char *b = cfg_to_wire(schema, after, &after_len);
+    bool same = a && b && before_len == after_len && memcmp(a, b, before_len) == 0;
+    free(a);
+    free(b);
+    return same;
+}
+
+static void refuse(struct cfg_problems *problems, const char *what) {
+    const char *path = live.options->config_path;
+    const struct cfg_mark mark = {.file = path ? span_of(path) : SPAN_LIT("(inline)"),
+                                  .path = span_of(what)};
+    cfg_problem_add(
+        problems, CFG_PROBLEM_INVALID, &mark,
+        "cannot change while the process runs: put it back, or restart; with --supervise "
+        "SIGUSR2 replaces the process without a lost request");
+}
+
+static void refuse_what_stays(const struct cfg_bootstrap *before, const struct cfg_bootstrap *after,
+                              struct cfg_problems *problems) {
+    for (size_t i = 0; i < cfg_schema_bootstrap.fields_count; i++) {
+        const struct cfg_field *field = &cfg_schema_bootstrap.fields[i];
+        if (!is_for_good(field))
+            continue;
+        const void *old, *new;
+        memcpy(&old, (const char *)before + field->offset, sizeof old);
+        memcpy(&new, (const char *)after + field->offset, sizeof new);
+        if (!is_same(field->schema, old, new))
+            refuse(problems, field->name);
+    }
+    uint64_t old_max = 0, new_max = 0;
+    bool had =
+        cfg_runtime_u64(before->layered_runtime, SPAN_LIT(RUNTIME_GLOBAL_CONNECTIONS), &old_max);
+    bool has =
+        cfg_runtime_u64(after->layered_runtime, SPAN_LIT(RUNTIME_GLOBAL_CONNECTIONS), &new_max);
+    if (had != has || old_max != new_max)
+        refuse(problems, "layered_runtime: " RUNTIME_GLOBAL_CONNECTIONS);
+}
+
+static void throw_away(struct loading *loading) {
+    if (loading->snapshot)
+        snapshot_drop(loading->snapshot);
+    loading->snapshot = NULL;
+}
+
+static void build(struct loading *loading, struct config *config) {
+    const struct options *o = live.options;
+    const bool is_validating = o->mode == MODE_VALIDATE;
+    const struct probe_options probe = {
+        .disabled = o->no_probe, .always = is_validating, .isolated = o->isolate_extensions};
+    const struct cfg_bootstrap *bootstrap = config_bootstrap(config);
+    if (loading->previous)
+        refuse_what_stays(config_bootstrap(loading->previous->config), bootstrap,
+                          &loading->problems);
+    probe_config(bootstrap, &probe, &loading->problems);
+    /* The other mistakes are found all the same, in what is thrown away. */
+    set_dry(is_validating || cfg_problems_refuse(&loading->problems));
+    loading->snapshot = snapshot_build(config, loading->previous, &loading->problems);
+    if (!loading->previous)
+        loading->overload = overload_build(bootstrap, o->memory_limit_bytes, &loading->problems);
+    if (cfg_problems_refuse(&loading->problems))
+        throw_away(loading);
+    if (loading->previous && loading->snapshot &&
+        config_diff_make(config_bootstrap(loading->previous->config), bootstrap, &loading->diff) !=
+            0)
+        loading->problems.lost = true;
+}
+
+static void load(void *arg) {
+    struct loading *loading = arg;
+    const struct options *o = live.options;
+    struct config_source source = {.path = o->config_path,
+                                   .yaml = o->config_yaml,
+                                   .descriptor_set = o->descriptor_set,
+                                   .allow_unknown = o->allow_unknown_static_fields};
+    struct config *config;
+    if (config_load(&source, &config, &loading->problems) != 0)
+        return;
+    go_swap_pause();
+    build(loading, config);
+    go_swap_resume();
+    config_unref(config);
+}
+
+static struct statistic *stat_of(enum stat_kind kind, const char *name) {
+    return stats_get(kind, span_of(name), span_of(name), NULL, 0);
+}
+
+static void init_stats(void) {
+    live.stats.attempts = stat_of(STAT_COUNTER, "config.reload_attempt");
+    live.stats.successes = stat_of(STAT_COUNTER, "config.reload_success");
+    live.stats.rejects = stat_of(STAT_COUNTER, "config.reload_rejected");
+    live.stats.version = stat_of(STAT_GAUGE, "config.version");
+    live.stats.at_ms = stat_of(STAT_GAUGE, "config.update_time");
+    live.stats.clusters_added = stat_of(STAT_COUNTER, "cluster_manager.cluster_added");
+    live.stats.clusters_modified = stat_of(STAT_COUNTER, "cluster_manager.cluster_modified");
+    live.stats.clusters_removed = stat_of(STAT_COUNTER, "cluster_manager.cluster_removed");
+    live.stats.clusters = stat_of(STAT_GAUGE, "cluster_manager.active_clusters");
+}
+
+bool live_config_load(const struct options *options, struct overload_manager **overload) {
+    struct loading loading = {0};
+    live.options = options;
+    comutex_init(&live.changing);
+    init_stats();
+    go_isolate_all(options->isolate_extensions);
+    native_isolate_all(options->isolate_extensions);
+    if (blocking_call(load, &loading) != 0) {
+        fputs("sluice: cannot start a thread to load the config\n", stderr);
+        return false;
+    }
+    if (options->mode == MODE_VALIDATE)
+        cfg_problems_print_sorted(&loading.problems, stderr);
+    else
+        cfg_problems_print(&loading.problems, stderr);
+    if (!loading.snapshot && loading.problems.count == 0)
+        fputs("sluice: the config cannot be used: out of memory\n", stderr);
+    cfg_problems_fini(&loading.problems);
+    live.snapshot = loading.snapshot;
+    *overload = loading.overload;
+    return live.snapshot != NULL;
+}
+
+/* ---- serving ---- */
+
+/* Those that are not of `before`. As on Envoy, what needs them waits until each has had its first answer, or given up. */
+static void warm_clusters(const struct snapshot *snapshot, const struct snapshot *before) {
+    int64_t deadline_ns = clock_mono_ns() + WARM_TIMEOUT_S * NS_PER_S;
+    for (uint32_t i = 0; i < snapshot->cluster_count; i++)
+        if (!before ||
+            snapshot_cluster(before, snapshot->clusters[i]->name) != snapshot->clusters[i])
+            cluster_start(snapshot->clusters[i]);
+    for (uint32_t i = 0; i < snapshot->cluster_count; i++)
+        while (!snapshot->clusters[i]->warm && clock_mono_ns() < deadline_ns)
+            (void)rt_sleep_until(clock_mono_ns() + CHECK_MS * NS_PER_MS); /* nobody cancels it */
+}
+
+/* Of those that serve no more, or never did, what is not among the others' as well. */
+static void retire_clusters(const struct snapshot *gone, const struct snapshot *stays) {
+    for (uint32_t i = 0; i < gone->cluster_count; i++)
+        if (snapshot_cluster(stays, gone->clusters[i]->name) != gone->clusters[i])
+            cluster_retire(gone->clusters[i]);
+}
+
+static void count_clusters(const struct snapshot *before, const struct snapshot *now) {
+    for (uint32_t i = 0; before && i < before->cluster_count; i++) {
+        const struct cluster *new = snapshot_cluster(now, before->clusters[i]->name);
+        if (new != before->clusters[i])
+            stat_inc(new ? live.stats.clusters_modified : live.stats.clusters_removed,
+                     STATS_SHARD_FOREIGN);
+    }
+    for (uint32_t i = 0; i < now->cluster_count; i++)
+        if (!before || !snapshot_cluster(before, now->clusters[i]->name))
+            stat_inc(live.stats.clusters_added, STATS_SHARD_FOREIGN);
+    stat_set(live.stats.clusters, now->cluster_count);
+}
+
+static void note_attempt(const char *origin, uint64_t version, const char *said) {
+    struct attempt *attempt = &live.attempts[live.attempt_count++ % ATTEMPTS_KEPT];
+    free(attempt->said);
+    attempt->said = said ? strdup(said) : NULL;
+    attempt->shown = (struct live_config_attempt){
+        .version = version,
+        .at_wall_ns = clock_wall_ns(),
+        .origin = origin,
+        .said = attempt->said ? attempt->said : "out of memory",
+    };
+}
+
+static void note_version(const struct snapshot *snapshot) {
+    stat_set(live.stats.version, (int64_t)snapshot->version);
+    stat_set(live.stats.at_ms, snapshot->built_wall_ns / NS_PER_MS);
+}
+
+/* Files of its extensions are watched, and what was read from files. */
+static void watch_files(const struct snapshot *snapshot) {
+    go_swap_watch(snapshot->config, &(struct probe_options){.disabled = live.options->no_probe});
+    if (file_watch_run() != 0)
+        LOG(log_main, LOG_ERROR, "out of memory: changes of files are not seen");
+}
+
+bool live_config_serve(void) {
+    struct cfg_problems problems = {0};
+    warm_clusters(live.snapshot, NULL);
+    watch_files(live.snapshot);
+    struct listener_change *change = listener_change_prepare(live.snapshot, &problems);
+    if (change) {
+        listener_change_publish(change);
+        count_clusters(NULL, live.snapshot);
+        note_version(live.snapshot);
+        note_attempt("start", live.snapshot->version, "serves since the start");
+    } else {
+        cfg_problems_print(&problems, stderr);
+    }
+    cfg_problems_fini(&problems);
+    return change != NULL;
+}
+
+/* ---- again ---- */
+
+static char *text_of(const struct cfg_problems *problems) {
+    char *text = NULL;
+    size_t size;
+    FILE *out = open_memstream(&text, &size);
+    if (!out)
+        return NULL;
+    cfg_problems_print(problems, out);
+    if (fclose(out) != 0) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}
+
+static void log_lines(enum log_level level, const char *what, const char *text) {
+    while (*text) {
+        int len = (int)strcspn(text, "\n");
+        LOG(log_main, level, "%s: %.*s", what, len, text);
+        text += len + (text[len] == '\n');
+    }
+}
+
+static void drop(void *arg) {
+    throw_away(arg);
+}
+
+/* NULL when memory is short. */
+static char *refused(struct loading *loading, const char *origin) {
+    char *said = text_of(&loading->problems);
+    if (loading->snapshot && blocking_call(drop, loading) != 0)
+        throw_away(loading);
+    stat_inc(live.stats.rejects, STATS_SHARD_FOREIGN);
+    LOG(log_main, LOG_ERROR, "configuration refused (%s), version %llu serves on", origin,
+        (unsigned long long)live.snapshot->version);
+    log_lines(LOG_ERROR, "configuration refused", said ? said : "out of memory");
+    note_attempt(origin, 0, said);
+    return said;
+}
+
+static char *taken(struct loading *loading, const char *origin) {
+    char *said = NULL;
+    struct snapshot *before = live.snapshot, *now = loading->snapshot;
+    count_clusters(before, now);
+    retire_clusters(before, now);
+    live.snapshot = now;
+    note_version(now);
+    stat_inc(live.stats.successes, STATS_SHARD_FOREIGN);
+    if (asprintf(&said, "version %llu serves: %s\n", (unsigned long long)now->version,
+                 loading->diff.summary) < 0)
+        said = NULL;
+    LOG(log_main, LOG_INFO, "configuration version %llu serves (%s): %s",
+        (unsigned long long)now->version, origin, loading->diff.summary);
+    log_lines(LOG_INFO, "configuration", loading->diff.text);
+    note_attempt(origin, now->version, said);
+    snapshot_unref(before);
+    return said;
+}
+
+/* One at a time. */
+static bool change(const char *origin, char **said) {
+    struct loading loading = {.previous = live.snapshot};
+    stat_inc(live.stats.attempts, STATS_SHARD_FOREIGN);
+    struct listener_change *change = NULL;
+    if (blocking_call(load, &loading) != 0)
+        loading.problems.lost = true;
+    if (loading.snapshot && !loading.problems.lost) {
+        warm_clusters(loading.snapshot, live.snapshot);
+        change = listener_change_prepare(loading.snapshot, &loading.problems);
+    }
+    if (change) {
+        listener_change_publish(change);
+        watch_files(loading.snapshot);
+        *said = taken(&loading, origin);
+    } else {
+        if (loading.snapshot)
+            retire_clusters(loading.snapshot, live.snapshot);
+        *said = refused(&loading, origin);
+    }
+    cfg_problems_fini(&loading.problems);
+    config_diff_fini(&loading.diff);
+    return change != NULL;
+}
+
+static struct job *join_job(void) {
+    if (!live.next) {
+        live.next = calloc(1, sizeof *live.next);
+        if (!live.next)
+            return NULL;
+        wait_queue_init(&live.next->waiters);
+    }
+    live.next->refs++;
+    return live.next;
+}
+
+/* The result of a job that is done. */
+static bool leave_job(struct job *job, char **said) {
+    bool ok = job->ok;
+    *said = job->said ? strdup(job->said) : NULL;
+    if (--job->refs == 0) {
+        free(job->said);
+        free(job);
+    }
+    return ok;
+}
+
+/* By the first of those that wait for it, on a coroutine that nobody cancels. */
+static void do_job(void *arg) {
+    const char *origin = arg;
+    while (comutex_lock(&live.changing, RT_FOREVER) != 0)
+        rt_cancel_clear();
+    struct job *job = live.next;
+    live.next = NULL; /* who comes now may have changed the file again */
+    job->ok = change(origin, &job->said);
+    job->done = true;
+    wait_queue_wake_all(&job->waiters);
+    comutex_unlock(&live.changing);
+}
+
+bool live_config_reload(const char *origin, char **said) {
+    *said = NULL;
+    if (!live.snapshot)
+        return false;
+    bool is_first = !live.next;
+    struct job *job = join_job();
+    if (!job)
+        return false;
+    const struct go_options options = {.name = "reload", .place = RT_ON_P};
+    if (is_first && go_with(&options, do_job, (void *)(uintptr_t)origin) != 0) {
+        live.next = NULL;
+        free(job);
+        return false;
+    }
+    while (!job->done)
+        if (wait_queue_wait(&job->waiters, "reload", RT_FOREVER) != 0)
+            rt_cancel_clear(); /* the change goes on, and the job with it */
+    return leave_job(job, said);
+}
+
+void live_config_each_attempt(void (*fn)(const struct live_config_attempt *attempt, void *arg),
+                              void *arg) {
+    unsigned count = live.attempt_count < ATTEMPTS_KEPT ? live.attempt_count : ATTEMPTS_KEPT;
+    for (unsigned i = 1; i <= count; i++)
+        fn(&live.attempts[(live.attempt_count - i) % ATTEMPTS_KEPT].shown, arg);
+}

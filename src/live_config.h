@@ -1,0 +1,42 @@
+/* live_config: the configuration that serves. It is loaded at the start, and again whenever it is told to: then the new
+ * one is built beside the one that serves, off the Ps, and takes its place as a whole, or not at all.
+ *
+ *     file ─► load, probe, build ─► new clusters warm ─► sockets ─► each P takes it ─► what is gone drains
+ *       └───────────┴────────────────────┴──────────────────┴── refused: why, with file and line; the old one goes on
+ *
+ * What cannot change while the process runs (the admin, the node, overload_manager, limits of the process) is refused by
+ * name. Whoever asks while a change is under way waits for the next one, which is then made once for all who wait.
+ *
+ * Ownership  What is returned is borrowed until the next change, but where it is said otherwise.
+ * Threads    P 0's coroutines. */
+#pragma once
+#include <stdio.h>
+
+#include "config/config.h"
+#include "proxy/snapshot.h"
+
+struct options;
+struct overload_manager;
+
+/* Loads and builds, without serving. False when the config was refused; its problems are printed then. *overload: of it,
+ * for good; NULL: it has none. */
+bool live_config_load(const struct options *options, struct overload_manager **overload);
+/* Starts its clusters, waits until each has had its first answer or given up, then opens and serves its listeners. */
+bool live_config_serve(void);
+
+/* NULL: nothing is loaded yet. */
+struct snapshot *live_config_snapshot(void);
+
+/* Reads the file again. origin is a literal: who asked. True: *said, transferred, tells what changed; false: why not, a
+ * line for each problem. NULL when memory is short. Parks. */
+bool live_config_reload(const char *origin BORROWED_BY(program), char **said);
+
+/* What was tried, the latest first. */
+struct live_config_attempt {
+    uint64_t version; /* 0: it was refused */
+    int64_t at_wall_ns;
+    const char *origin; /* literal */
+    const char *said;   /* borrowed until fn returns */
+};
+void live_config_each_attempt(void (*fn)(const struct live_config_attempt *attempt, void *arg),
+                              void *arg);

@@ -60,10 +60,10 @@ class Live:
         os.rename(self.next_path, self.path)
         self.tell()
 
-    def settle(self):
-        """Processes that are being replaced have ended."""
+    def settle(self, is_asked=lambda: True):
+        """Processes that are being replaced have ended; or nobody asks any more, whose idle connections keep one."""
         deadline = time.monotonic() + PATIENCE_S
-        while len(process_tree(self.server.pid)) != 1 + self.workers:
+        while is_asked() and len(process_tree(self.server.pid)) != 1 + self.workers:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"{self.name}: a former process does not end")
             time.sleep(0.002)

@@ -129,13 +129,13 @@ class Sample:
                 live.prepare(version)
                 due = start + (turn + 0.5) * seconds / changes
                 time.sleep(max(0, due - time.monotonic()))
-                if not load.is_on():
+                if self.took_ms and not load.is_on():
                     break
                 began = time.monotonic()
                 live.change()
                 watcher.wait(version)
                 self.took_ms.append((time.monotonic() - began) * 1000)
-                live.settle()
+                live.settle(load.is_on)
         watcher.close()
         live.settle()
         self.cpu = cpu_s(live.server.pid) - before

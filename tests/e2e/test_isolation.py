@@ -210,6 +210,40 @@ def test_requests_that_wait_in_vain_for_a_process_are_dealt_with_as_its_loss_is(
     stop(sluice)
 
 
+def test_a_request_that_ends_while_its_seat_is_blocked_is_logged(tmp_path):
+    """The filter hears of it when the seat is free again, and nobody waits for that."""
+    library, more = build("basic"), {"library_id": "one", "go_seats": 1}
+    filters = {"main": isolated(library, **more), "report": isolated(library, "report", **more)}
+    sluice = Proxy(
+        config_of([go_listener(name, [it]) for name, it in filters.items()]),
+        flags=["--concurrency", "1"],
+    )
+    report = kit.Reporter(sluice.port("report"))
+    leaves, *others = [sluice.connect("main") for _ in range(2)]
+    leaves.send("GET", kit.path_of("/", test_id="leaves", dh=["go", "wait:ever"]))
+    report.wait_for_event("leaves", "dh: wait")
+    others[0].send("GET", kit.path_of("/", dh=[("waitfile", tmp_path / "go on")]))
+
+    def is_blocked():
+        """Somebody who came was not put behind the one in the seat."""
+        others.append(sluice.connect("main"))
+        others[-1].send("GET", "/")
+        return sluice.stat("golang.library.one.seat_waits") > 0
+
+    eventually(is_blocked, what="a seat that is blocked")
+    leaves.abort()
+    active = "http.main.downstream_rq_active"
+    eventually(lambda: sluice.stat(active) == len(others), what="the end of who left")
+    (tmp_path / "go on").touch()
+    for client in others:
+        assert client.read_reply().status == 200
+        client.close()
+    events = report.wait_for_event("leaves", "destroy")
+    assert [event for event in events if event.startswith("log: req=")]
+    report.signal("ever")
+    stop(sluice)
+
+
 # ---- a new file -----------------------------------------------------------------
 
 

@@ -55,6 +55,9 @@ static int begin_remote(struct go_filter *filter, enum begin what) {
         remote->config_id = config_id_of(filter);
     if (!remote->config_id)
         return -ENOMEM;
+    /* Of a stream that its host knows the log goes with the end, whatever blocks their seat. */
+    if (what == BEGIN_LAST_LOG && remote->party.lane)
+        return 0;
     int err = go_remote_begin(filter, what != BEGIN_LAST_LOG);
     return err || may_begin(filter, what) ? err : -ECANCELED;
 }

@@ -18,8 +18,8 @@ MUST_CHECK int go_remote_begin(struct go_filter *filter, bool patient);
 MUST_CHECK int go_remote_show(struct go_filter *filter, enum ext_direction direction,
                               enum go_state state, bool end);
 
-/* A log, of maps that stand still while it is sent. Returns when OnLog has, or has been waited for long enough; after a log
- * in between the exchange may be gone. */
+/* A log, of maps that stand still while it is sent. Returns when OnLog has, or has been waited for long enough, which the last
+ * one is not while its seat is blocked; after a log in between the exchange may be gone. */
 void go_remote_log(struct go_filter *filter, uint64_t type, bool complete,
                    const struct header_map *const maps[2][2]);
 

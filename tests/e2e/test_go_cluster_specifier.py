@@ -107,7 +107,7 @@ def test_each_plugin_has_a_default(edge):
 def test_a_cluster_that_is_not_there(edge):
     """As with any route whose cluster is found by request: 503 with NC, or what the route says."""
     assert edge.get("/name/nobody").status == 503
-    assert "503 NC cluster_not_found" in edge.log.lines(edge.sluice, 1)
+    eventually(lambda: "503 NC cluster_not_found" in edge.log.lines(edge.sluice, 1), what="its line")
     assert edge.get("/name/gone").status == 404
 
 

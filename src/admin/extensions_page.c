@@ -1,5 +1,5 @@
 /* extensions_page: /extensions: Go libraries, those in this process with their copies and those in processes of their own, as
- * JSON; and a POST by which one is taken from its file again. */
+ * JSON; a POST by which one is taken from its file again; and one that ends its rollout by hand. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,7 +8,35 @@
 #include "base/clock.h"
 #include "ext/go/go_swap.h"
 #include "ext/remote/remote_library.h"
+#include "proxy/rollout.h"
 #include "rt/foreign.h"
+
+/* ---- rollouts ---- */
+
+static void put_rollout(struct json *json, struct rollout *rollout) {
+    static const char *const versions[] = {"old", "new"};
+    struct rollout_view view;
+    if (!rollout)
+        return;
+    rollout_look(rollout, &view);
+    json_key(json, "rollout");
+    json_open(json, '{');
+    json_field(json, "state", span_of(rollout_state_names[view.state]));
+    json_field(json, "version", span_of(view.version));
+    json_field_u64(json, "step", view.step);
+    json_field_u64(json, "steps", view.steps);
+    json_field_u64(json, "share_percent", view.share * 100 / ROLLOUT_SHARE_ALL);
+    json_field(json, "why", span_of(view.why));
+    for (unsigned v = 0; v < ROLLOUT_VERSIONS; v++) {
+        json_key(json, versions[v]);
+        json_open(json, '{');
+        json_field_u64(json, "requests", view.of[v].requests);
+        json_field_u64(json, "errors", view.of[v].errors);
+        json_field_u64(json, "mean_us", view.of[v].mean_us);
+        json_close(json, '}');
+    }
+    json_close(json, '}');
+}
 
 /* ---- in this process ---- */
 
@@ -37,6 +65,7 @@ static void put_row(void *arg, const struct ext_row *row) {
     json_field_u64(json, "reloads", row->reloads);
     json_field_u64(json, "failed_reloads", row->failed_reloads);
     json_field(json, "last_error", span_of(row->last_error));
+    put_rollout(json, row->rollout);
     json_key(json, "copies");
     json_open(json, '[');
     for (size_t i = 0; i < row->copy_count; i++)
@@ -88,6 +117,7 @@ static void show(struct json *json, struct remote_library *library) {
     json_field_u64(json, "next_try_in_ms", ms_between(now_ns, status->next_try_ns));
     json_field(json, "last_cause", span_of(status->last_cause));
     json_field(json, "last_error", span_of(view.last_error));
+    put_rollout(json, remote_library_rollout(library));
     json_close(json, '}');
 }
 
@@ -142,6 +172,12 @@ static void reload_there(struct span id, struct remote_library *library, struct 
     tell(page, id, result, why);
 }
 
+static void say_unknown(struct page *page, struct span id) {
+    page_fail(page, 404,
+              "there is no Go library of library_id '%.*s': /extensions lists those there are\n",
+              (int)id.len, id.ptr ? id.ptr : "");
+}
+
 void page_extensions_reload(const struct query *query, struct page *page) {
     struct finding finding = {.id = query_find(query, "library_id")};
     struct remote_library *remote = remote_library_find(finding.id);
@@ -152,8 +188,42 @@ void page_extensions_reload(const struct query *query, struct page *page) {
     else if (finding.origin)
         reload_here(finding.id, finding.origin, page);
     else
-        page_fail(
-            page, 404,
-            "there is no Go library of library_id '%.*s': /extensions lists those there are\n",
-            (int)finding.id.len, finding.id.ptr ? finding.id.ptr : "");
+        say_unknown(page, finding.id);
+}
+
+/* ---- a rollout by hand ---- */
+
+struct order {
+    struct span id;
+    bool promote;
+    bool is_known, was_rolling;
+};
+
+static void carry_out(void *arg) {
+    struct order *order = arg;
+    const struct remote_library *remote = remote_library_find(order->id);
+    const struct go_origin *origin = remote ? NULL : go_library_origin(order->id);
+    struct rollout *rollout = remote   ? remote_library_rollout(remote)
+                              : origin ? origin->rollout
+                                       : NULL;
+    order->is_known = remote || origin;
+    order->was_rolling = rollout && rollout_conclude(rollout, order->promote, "by hand");
+}
+
+void page_extensions_rollout(const struct query *query, struct page *page) {
+    struct span action = query_find(query, "action");
+    struct order order = {.id = query_find(query, "library_id"),
+                          .promote = span_eq(action, SPAN_LIT("promote"))};
+    if (!order.promote && !span_eq(action, SPAN_LIT("withdraw")))
+        page_fail(page, 400, "action is promote or withdraw\n");
+    else if (blocking_call(carry_out, &order) != 0)
+        page_fail(page, 503, "there is no thread to do it on: try again\n");
+    else if (!order.is_known)
+        say_unknown(page, order.id);
+    else if (!order.was_rolling)
+        page_fail(page, 409, "%.*s: no new version of it is being rolled out\n", (int)order.id.len,
+                  order.id.ptr);
+    else
+        text_printf(&page->body, "%.*s: %s\n", (int)order.id.len, order.id.ptr,
+                    order.promote ? "the new version serves all" : "the new version is withdrawn");
 }

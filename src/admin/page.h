@@ -59,14 +59,11 @@ void page_flame_data(const struct query *query, struct page *page);
 /* Profiles of spikes, or one file of them. It parks. */
 void page_heap_spikes(const struct query *query, struct page *page);
 void page_memory(const struct query *query, struct page *page);
-/* Libraries of Go filters. */
-/* Libraries in processes of their own; and one of them anew, which parks. */
+/* Libraries of Go filters: their copies and processes; one from its file again; an end to its rollout. All three park. */
 void page_extensions(const struct query *query, struct page *page);
 void page_extensions_reload(const struct query *query, struct page *page);
+void page_extensions_rollout(const struct query *query, struct page *page);
 void page_golang(const struct query *query, struct page *page);
-/* Their copies; and a new file is loaded. Both park. */
-void page_extensions(const struct query *query, struct page *page);
-void page_extensions_reload(const struct query *query, struct page *page);
 void page_certs(const struct query *query, struct page *page);
 void page_hot_restart_version(const struct query *query, struct page *page);
 void page_logging(const struct query *query, struct page *page);

@@ -1,6 +1,7 @@
 /* golang_config: where Go plug-ins stand, as C structs. Conventions: bootstrap.h. */
 #pragma once
 #include "config/bootstrap.h"
+#include "config/rollout_config.h"
 #include "config/sandbox_config.h"
 
 struct cfg_go_probe { /* sluice.golang.v3.Probe */
@@ -10,6 +11,7 @@ struct cfg_go_probe { /* sluice.golang.v3.Probe */
 struct cfg_hot_swap { /* sluice.golang.v3.HotSwap */
     bool disabled;
     struct cfg_u32 kept_copies;
+    struct cfg_rollout *rollout; /* NULL: the new one serves all at once */
 };
 struct cfg_go_restarts { /* sluice.golang.v3.Restarts. Defaults: restart_settings_default */
     struct cfg_duration base_interval, max_interval, window, retry_after;

@@ -27,9 +27,8 @@
         FIELD_AS(T, (N) + 4, "seat_wait_timeout", library.seat_wait_timeout, CFG_DURATION,         \
                  .rules = CFG_RANGE, .min = 0, .max = INT64_MAX, .default_text = "1s",             \
                  .doc = "Not in Envoy. " WAITS)
-#define HOT_SWAP(T)                                                                                \
-    INLINE_AS(T, CFG_OWN_FIELD + 20, "hot_swap", library.hot_swap, struct cfg_hot_swap,            \
-              cfg_schema_hot_swap,                                                                 \
+#define HOT_SWAP(T, SCHEMA)                                                                        \
+    INLINE_AS(T, CFG_OWN_FIELD + 20, "hot_swap", library.hot_swap, struct cfg_hot_swap, SCHEMA,    \
               .doc = "Not in Envoy. What happens when the library's file is replaced.")
 /* Those that isolation: PROCESS comes with. */
 #define ISOLATED(T, N)                                                                             \
@@ -111,21 +110,36 @@ const struct cfg_schema cfg_schema_go_probe = {
     FIELDS(go_probe_fields),
 };
 
+#define SWAP_FIELDS                                                                                \
+    FIELD(struct cfg_hot_swap, 1, disabled, CFG_BOOL, .default_text = "false",                     \
+          .doc = "A new file counts when the proxy is started again, and not before."),            \
+        WRAPPER(struct cfg_hot_swap, 2, kept_copies, CFG_U32, .rules = CFG_RANGE, .min = 0,        \
+                .max = 1024, .default_text = "8",                                                  \
+                .doc = "How many old copies of the library may be in the process, which cannot "   \
+                       "unload them: some 6 MB and 6 threads each, and what their goroutines "     \
+                       "hold. With so many another swap is refused.")
+#define SWAP_DOC                                                                                   \
+    "A library whose file is replaced is loaded beside the old one. The first configuration of "   \
+    "the library counts."
 static const struct cfg_field hot_swap_fields[] = {
-    FIELD(struct cfg_hot_swap, 1, disabled, CFG_BOOL, .default_text = "false",
-          .doc = "A new file counts when the proxy is started again, and not before."),
-    WRAPPER(struct cfg_hot_swap, 2, kept_copies, CFG_U32, .rules = CFG_RANGE, .min = 0, .max = 1024,
-            .default_text = "8",
-            .doc = "How many old copies of the library may be in the process, which cannot unload "
-                   "them: some 6 MB and 6 threads each, and what their goroutines hold. With so "
-                   "many another swap is refused."),
+    SWAP_FIELDS,
+    POINTER(struct cfg_hot_swap, 3, rollout, struct cfg_rollout, cfg_schema_rollout,
+            .default_text = "it serves all at once",
+            .doc = "The new one serves some clients first, and is withdrawn when it does worse."),
 };
 const struct cfg_schema cfg_schema_hot_swap = {
     .name = "sluice.golang.v3.HotSwap",
-    .doc = "A library whose file is replaced is loaded beside the old one. The first configuration "
-           "of the library counts.",
+    .doc = SWAP_DOC,
     .size = sizeof(struct cfg_hot_swap),
     FIELDS(hot_swap_fields),
+};
+/* What a rollout compares are responses to HTTP requests. */
+static const struct cfg_field whole_swap_fields[] = {SWAP_FIELDS};
+static const struct cfg_schema whole_swap_schema = {
+    .name = "sluice.golang.v3.WholeSwap",
+    .doc = SWAP_DOC,
+    .size = sizeof(struct cfg_hot_swap),
+    FIELDS(whole_swap_fields),
 };
 
 static const struct cfg_enum_value late_calls_values[] = {
@@ -213,7 +227,7 @@ static const struct cfg_field golang_fields[] = {
                  "in its callback and in goroutines, until it lets them go. Then the request is "
                  "answered with 504, or reset if its response has begun, and the filter hears of "
                  "nothing but its end."),
-    HOT_SWAP(struct cfg_golang),
+    HOT_SWAP(struct cfg_golang, cfg_schema_hot_swap),
 };
 static void golang_check(struct cfg_loader *loader, const struct cfg_tree *node,
                          const struct cfg_path *path, void *message) {
@@ -297,7 +311,7 @@ static const struct cfg_field network_fields[] = {
                 "without the filter if that is not the last one, and has kept nothing of what "
                 "the client sent; else it is reset."),
     ISOLATED(struct cfg_golang_network, CFG_OWN_FIELD + 9),
-    HOT_SWAP(struct cfg_golang_network),
+    HOT_SWAP(struct cfg_golang_network, whole_swap_schema),
 };
 static void network_check(struct cfg_loader *loader, const struct cfg_tree *node,
                           const struct cfg_path *path, void *message) {
@@ -342,7 +356,7 @@ static const struct cfg_field specifier_fields[] = {
                 "process is lost over its question, or that finds none. OPEN: it goes to "
                 "default_cluster. CLOSED: it is answered with 503."),
     ISOLATED(struct cfg_golang_cluster_specifier, CFG_OWN_FIELD + 8),
-    HOT_SWAP(struct cfg_golang_cluster_specifier),
+    HOT_SWAP(struct cfg_golang_cluster_specifier, whole_swap_schema),
 };
 static void specifier_check(struct cfg_loader *loader, const struct cfg_tree *node,
                             const struct cfg_path *path, void *message) {

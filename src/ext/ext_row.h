@@ -3,6 +3,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct rollout;
+
 /* One of the copies that are loaded. */
 struct ext_copy_row {
     unsigned version;
@@ -18,6 +20,7 @@ struct ext_row {
     const char *state;      /* SERVING, SWAPPING */
     const char *last_error; /* why the latest swap failed; empty: it did not */
     unsigned kept_max;
+    struct rollout *rollout; /* NULL: new files serve all at once */
     uint64_t reloads, failed_reloads;
     const struct ext_copy_row *copies; /* the one that serves first */
     size_t copy_count;

@@ -20,6 +20,7 @@
 #include "proxy/filter_state.h"
 #include "proxy/local_reply.h"
 #include "proxy/metadata.h"
+#include "proxy/rollout.h"
 #include "proxy/route.h"
 #include "proxy/tls_info.h"
 
@@ -439,6 +440,8 @@ static void count(struct exchange *x) {
         stat_inc(s->rq_rx_reset, x->shard);
     else if (x->reset_pending)
         stat_inc(s->rq_tx_reset, x->shard);
+    if (__builtin_expect(x->rollouts != NULL, false))
+        rollout_count(x);
 }
 
 /* Envoy's place for it: what its codec or its connection manager refuses without filters is logged at its end only; an

@@ -62,6 +62,7 @@ struct local_reply {
 
 struct metadata;
 struct filter_state;
+struct rollout_use;
 
 struct exchange {
     struct downstream *downstream;
@@ -98,6 +99,7 @@ struct exchange {
     /* NULL: nobody noted anything. exchange_metadata and its like */
     struct metadata *_Atomic metadata; /* dynamic */
     struct filter_state *_Atomic filter_state;
+    struct rollout_use *rollouts; /* that it is counted for (rollout.h) */
 
     /* When something has to happen; serving->timer looks at these. */
     int64_t active_ns, idle_timeout_ns; /* 0: none. Activity only moves active_ns */

@@ -47,6 +47,12 @@ static inline struct go_config *go_config_current(const struct go_filter_config 
     return edition ? container_of(edition, struct go_config, edition) : NULL;
 }
 
+/* The same for an exchange, of which a rollout may want the next one. */
+static inline struct go_config *go_config_current_for(const struct go_filter_config *filter,
+                                                      struct exchange *x) {
+    return container_of(go_user_current_for(&filter->user, x), struct go_config, edition);
+}
+
 /* Longer than a callback stands still for a reason that passes (a collection of garbage, a lock, a page
  * from disk); short enough that those who wait for one that does not come to an end do not fill the
  * memory. */

@@ -195,7 +195,7 @@ static void *create(struct exchange *x, const struct filter_factory *factory) {
     struct go_filter *filter = arena_zalloc(&x->arena, sizeof(*filter));
     if (!filter)
         return NULL;
-    struct go_config *config = go_config_current(factory->config); /* to be leased below */
+    struct go_config *config = go_config_current_for(factory->config, x); /* to be leased below */
     if (config->edition.library->isolated && !(filter->remote = go_remote_new(config, x)))
         return NULL;
     filter->block = go_block_new(config->plugin, x->shard);

@@ -27,6 +27,7 @@ int go_isolate(struct go_library *library, const struct cfg_go_library *cfg,
         .kind = &go_remote_kind,
         .arg = library,
         .seats = library->concurrency,
+        .rollout = cfg->hot_swap.rollout,
     };
     library->remote =
         remote_library_configured(&options, &cfg->isolation, &cfg->probe.timeout, why);

@@ -31,6 +31,7 @@
 #include "ext/go/go_log.h"
 #include "ext/go/go_monitor.h"
 #include "ext/go/go_origin.h"
+#include "ext/go/go_swap.h"
 #include "ext/library_path.h"
 #include "rt/foreign.h"
 #include "rt/signals.h"
@@ -45,8 +46,8 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of loading, and of t
 static struct library_id *ids;
 static _Atomic(struct go_library *) libraries; /* stored under the lock */
 
-const char *const go_library_state_names[] = {"LOADED", "CURRENT", "REFUSED", "DRAINING",
-                                              "DRAINED"};
+const char *const go_library_state_names[] = {"LOADED",  "CURRENT",  "CANDIDATE",
+                                              "REFUSED", "DRAINING", "DRAINED"};
 
 static char *text_of(struct span s) {
     return strndup(s.ptr ? s.ptr : "", s.len);
@@ -416,6 +417,9 @@ static struct go_origin *begin_locked(struct span id, const char *path,
         return NULL;
     }
     if (wish->hot_swap) {
+        if (wish->hot_swap->rollout && !wish->isolated &&
+            !(origin->rollout = go_swap_rollout(origin, wish->hot_swap->rollout)))
+            (void)snprintf(why, GO_LIBRARY_WHY_MAX, "no memory for rollouts of %s", path);
         origin->swaps = !wish->hot_swap->disabled && !wish->isolated;
         if (wish->hot_swap->kept_copies.set)
             origin->kept_max = wish->hot_swap->kept_copies.value;

@@ -32,7 +32,8 @@ struct go_leases {
 enum go_library_state {
     GO_LIBRARY_LOADED, /* its configurations are being parsed */
     GO_LIBRARY_CURRENT,
-    GO_LIBRARY_REFUSED, /* a configuration of; it never served */
+    GO_LIBRARY_CANDIDATE, /* serves some, and is compared with the current one */
+    GO_LIBRARY_REFUSED,   /* a configuration of; it never served */
     GO_LIBRARY_DRAINING,
     GO_LIBRARY_DRAINED /* its configurations were given back */
 };

@@ -1,14 +1,18 @@
 /* go_origin: what a swap changes.
  *
  *     adopt, lock held:  make an edition for each user ──all there──► users' `current`, last added first ──► origin's
+ *     try:                     │                         ──all there──► users' `candidate`, likewise ── settle ──┘
  *                              └─ one refused: those that were made are dropped, nothing was seen of them
  *
- * O1  An edition is in its user's list before any exchange leases its library: `current` is stored (release) when the
- *     edition is whole, and an exchange gets the library from there.
+ * O1  An edition is in its user's list before any exchange leases its library: `newest`, then `current` or `candidate` are
+ *     stored (release) when the edition is whole, and an exchange gets the library from the latter.
  * O2  Whoever takes the new edition of a filter finds new ones in all that was added after it, as the levels of its
  *     routes are: these are published first.
  * O3  Editions leave a list only with their user. So a list is walked without a lock, past those that were dropped; it
  *     is as long as there are copies, which is bounded, and the first one is nearly always the right one.
+ *
+ * O4  While there is a candidate, who adds a user makes both editions or none: an exchange that is served by the candidate finds
+ *     all of its route's levels there.
  *
  * The lock is held while the library's code parses, so nobody takes it on a coroutine's stack. */
 #include "ext/go/go_origin.h"
@@ -61,9 +65,15 @@ static void drop_locked(struct go_user *user, struct go_edition *edition) {
     edition->dropped = true;
 }
 
-static void publish_locked(struct go_user *user, struct go_edition *edition) {
-    edition->next = atomic_load_explicit(&user->current, memory_order_relaxed); /* the lock's */
-    atomic_store_explicit(&user->current, edition, memory_order_release);       /* O1 */
+static void list_locked(struct go_user *user, struct go_edition *edition) {
+    edition->next = atomic_load_explicit(&user->newest, memory_order_relaxed); /* the lock's */
+    atomic_store_explicit(&user->newest, edition, memory_order_release);       /* O1 */
+}
+
+/* What was made and nobody has seen. */
+static void discard_locked(struct go_user *user, struct go_edition *edition) {
+    drop_locked(user, edition);
+    user->itab->free(edition);
 }
 
 struct adding {
@@ -79,8 +89,20 @@ static void add(void *arg) {
     pthread_mutex_lock(&origin->lock);
     struct go_edition *edition =
         user->itab->make(user, go_origin_current(origin), adding->problems);
-    if (edition) {
-        publish_locked(user, edition);
+    struct go_edition *tried = NULL;
+    bool is_whole = edition != NULL;
+    if (edition && origin->candidate) {
+        tried = user->itab->make(user, origin->candidate, adding->problems);
+        is_whole = tried != NULL;
+        if (!tried)
+            discard_locked(user, edition);
+    }
+    if (is_whole) {
+        list_locked(user, edition);
+        atomic_store_explicit(&user->current, edition, memory_order_release);
+        if (tried)
+            list_locked(user, tried);
+        atomic_store_explicit(&user->candidate, tried, memory_order_release);
         list_push_back(&origin->users, &user->node);
         adding->added = true;
     }
@@ -104,11 +126,10 @@ static void take_away(void *arg) {
     struct go_origin *origin = user->origin;
     pthread_mutex_lock(&origin->lock);
     list_remove(&user->node);
-    struct go_edition *edition = go_user_current(user);
+    struct go_edition *edition = atomic_load_explicit(&user->newest, memory_order_relaxed);
     while (edition) {
         struct go_edition *next = edition->next;
-        drop_locked(user, edition);
-        user->itab->free(edition);
+        discard_locked(user, edition);
         edition = next;
     }
     pthread_mutex_unlock(&origin->lock);
@@ -132,10 +153,12 @@ static bool make_all_locked(struct go_origin *origin, struct go_library *library
     return true;
 }
 
-static void publish_all_locked(struct go_origin *origin) {
+static void publish_all_locked(struct go_origin *origin, bool as_candidate) {
     for (struct list *node = origin->users.prev; node != &origin->users; node = node->prev) {
         struct go_user *user = container_of(node, struct go_user, node); /* O2 */
-        publish_locked(user, user->next_one);
+        list_locked(user, user->next_one);
+        atomic_store_explicit(as_candidate ? &user->candidate : &user->current, user->next_one,
+                              memory_order_release);
         user->next_one = NULL;
     }
 }
@@ -145,8 +168,7 @@ static void drop_made_locked(struct go_origin *origin) {
         struct go_user *user = container_of(node, struct go_user, node);
         if (!user->next_one)
             continue;
-        drop_locked(user, user->next_one);
-        user->itab->free(user->next_one);
+        discard_locked(user, user->next_one);
         user->next_one = NULL;
     }
 }
@@ -156,13 +178,47 @@ int go_origin_adopt(struct go_origin *origin, struct go_library *library,
     pthread_mutex_lock(&origin->lock);
     bool all = make_all_locked(origin, library, problems);
     if (all) {
-        publish_all_locked(origin);
+        publish_all_locked(origin, false);
         atomic_store_explicit(&origin->current, library, memory_order_release);
     } else {
         drop_made_locked(origin);
     }
     pthread_mutex_unlock(&origin->lock);
     return all ? 0 : -EINVAL;
+}
+
+int go_origin_try(struct go_origin *origin, struct go_library *library,
+                  struct cfg_problems *problems) {
+    pthread_mutex_lock(&origin->lock);
+    ASSERT(!origin->candidate);
+    bool all = make_all_locked(origin, library, problems);
+    if (all) {
+        publish_all_locked(origin, true);
+        origin->candidate = library;
+    } else {
+        drop_made_locked(origin);
+    }
+    pthread_mutex_unlock(&origin->lock);
+    return all ? 0 : -EINVAL;
+}
+
+struct go_library *go_origin_settle(struct go_origin *origin, bool promoted) {
+    pthread_mutex_lock(&origin->lock);
+    struct go_library *candidate = origin->candidate, *current = go_origin_current(origin);
+    ASSERT(candidate);
+    for (struct list *node = origin->users.prev; node != &origin->users; node = node->prev) {
+        struct go_user *user = container_of(node, struct go_user, node); /* O2 */
+        if (promoted)
+            atomic_store_explicit(&user->current,
+                                  atomic_load_explicit(&user->candidate, memory_order_relaxed),
+                                  memory_order_release);
+        atomic_store_explicit(&user->candidate, NULL, memory_order_release);
+    }
+    if (promoted)
+        atomic_store_explicit(&origin->current, candidate, memory_order_release);
+    origin->candidate = NULL;
+    pthread_mutex_unlock(&origin->lock);
+    return promoted ? current : candidate;
 }
 
 void go_origin_drop(struct go_origin *origin, const struct go_library *library) {

@@ -21,6 +21,7 @@
 
 #include "base/list.h"
 #include "ext/go/go_library.h"
+#include "proxy/rollout.h"
 
 struct go_origin {
     struct go_origin *next; /* the list only grows, at its head */
@@ -29,8 +30,10 @@ struct go_origin {
     bool swaps;        /* a new file is loaded */
     unsigned kept_max; /* old copies */
     _Atomic(struct go_library *) current;
-    _Atomic unsigned copies; /* loaded, the current one included */
-    pthread_mutex_t lock;    /* of the users, and of what is made and dropped for them */
+    struct rollout *rollout;      /* by which a new file goes out; NULL: at once */
+    struct go_library *candidate; /* that it is about; NULL: none. The lock's */
+    _Atomic unsigned copies;      /* loaded, the current one included */
+    pthread_mutex_t lock;         /* of the users, and of what is made and dropped for them */
     struct list users;
 };
 
@@ -54,26 +57,38 @@ struct go_user_itab {
 struct go_user {
     struct list node;
     const struct go_user_itab *itab;
-    struct go_origin *origin;             /* NULL: built dry */
-    _Atomic(struct go_edition *) current; /* the newest */
-    struct go_edition *next_one;          /* made, and not yet current; the origin's lock */
+    struct go_origin *origin; /* NULL: built dry */
+    _Atomic(struct go_edition *) current;
+    _Atomic(struct go_edition *) candidate; /* serves beside it; NULL, but while a rollout is on */
+    _Atomic(struct go_edition *) newest;    /* begins the list of all */
+    struct go_edition *next_one;            /* made, and not yet in the list; the origin's lock */
 };
 
-/* Makes its edition of the current copy. 0, or -EINVAL with a problem; then it was not added. What others look up by it
- * is added after it. */
+/* Makes its edition of the current copy, and of the candidate. 0, or -EINVAL with a problem; then it was not added. What others
+ * look up by it is added after it. */
 MUST_CHECK int go_user_add(struct go_user *user, struct go_origin *origin,
                            const struct go_user_itab *itab, struct cfg_problems *problems);
 /* Drops and frees its editions. Does nothing to one that was not added. */
 void go_user_remove(struct go_user *user);
 
-/* The newest. A coroutine that goes on to use it leases its library before it parks. */
+/* A coroutine that goes on to use it leases its library before it parks. */
 static inline struct go_edition *go_user_current(const struct go_user *user) {
     return atomic_load_explicit(&user->current, memory_order_acquire); /* go_origin_adopt */
+}
+/* The same for an exchange, of which a rollout may want the candidate. */
+static inline struct go_edition *go_user_current_for(const struct go_user *user,
+                                                     struct exchange *x) {
+    struct go_edition *candidate =
+        atomic_load_explicit(&user->candidate, memory_order_acquire); /* go_origin_try */
+    if (__builtin_expect(candidate != NULL, 0) && rollout_takes(user->origin->rollout, x))
+        return candidate;
+    return go_user_current(user);
 }
 /* That of a library that is leased; NULL: it was added after that library's time. */
 static inline struct go_edition *go_user_edition(const struct go_user *user,
                                                  const struct go_library *library) {
-    struct go_edition *edition = go_user_current(user);
+    struct go_edition *edition =
+        atomic_load_explicit(&user->newest, memory_order_acquire); /* publish_locked */
     while (edition && edition->library != library)
         edition = edition->next;
     return edition;
@@ -82,6 +97,12 @@ static inline struct go_edition *go_user_edition(const struct go_user *user,
 /* All users' editions are made for the new copy, then it is the current one. 0; -EINVAL with problems: nothing changed. */
 MUST_CHECK int go_origin_adopt(struct go_origin *origin, struct go_library *library,
                                struct cfg_problems *problems);
+/* The same, and it is the candidate: exchanges that the origin's rollout wants there take it. There is none yet. */
+MUST_CHECK int go_origin_try(struct go_origin *origin, struct go_library *library,
+                             struct cfg_problems *problems);
+/* The candidate is the current copy from now on, or is taken by nobody. Returns the copy that nobody finds any more: to
+ * be retired. */
+struct go_library *go_origin_settle(struct go_origin *origin, bool promoted);
 /* Nobody has a lease on it any more, and nobody will. */
 void go_origin_drop(struct go_origin *origin, const struct go_library *library);
 

@@ -48,7 +48,10 @@ int go_remote_enter(struct remote_party *party, int64_t deadline_ns) {
     struct remote_library *library = party->plugin->library->remote;
     bool counted = false;
     for (;;) {
-        struct remote_lane *lane = remote_library_lane(library);
+        struct remote_lane *lane = party->is_tried ? remote_library_candidate(library) : NULL;
+        party->is_tried = lane != NULL;
+        if (!lane)
+            lane = remote_library_lane(library);
         int err = lane ? remote_lane_enter(lane, party, wants_own_seat(party))
                        : remote_library_await(library, deadline_ns);
         if (err == 0 && lane)
@@ -76,6 +79,18 @@ static int await_own_seat(struct remote_party *party, int64_t deadline_ns) {
     return err;
 }
 
+/* Where its library's rollout wants it. */
+static int enter_version(struct go_filter *filter, int64_t deadline_ns) {
+    struct remote_party *party = &filter->remote->party;
+    struct rollout *rollout = remote_library_rollout(party->plugin->library->remote);
+    bool wants_new = rollout_takes(rollout, filter->x);
+    party->is_tried = wants_new;
+    int err = go_remote_enter(party, deadline_ns);
+    if (wants_new && !party->is_tried)
+        rollout_is_old(rollout, filter->x);
+    return err;
+}
+
 /* With a host that is up, in a seat that is not blocked. */
 int go_remote_begin(struct go_filter *filter, bool patient) {
     struct remote_party *party = &filter->remote->party;
@@ -84,7 +99,7 @@ int go_remote_begin(struct go_filter *filter, bool patient) {
     if (party->lost)
         return -EPIPE;
     if (!party->lane)
-        err = go_remote_enter(party, deadline_ns);
+        err = enter_version(filter, deadline_ns);
     else if (!remote_lane_seat_is_free(party))
         err = await_own_seat(party, deadline_ns);
     if (!err && party->lost)

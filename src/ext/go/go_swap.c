@@ -28,6 +28,9 @@ struct swap {
     struct go_renewal renewal;
     struct go_swap_stats stats;
     char *last_error; /* error_lock; NULL: none */
+    struct go_file
+        tried; /* the latest that was loaded, whose copy is the library's; the renewal's lock */
+    bool has_tried;
 };
 
 static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
@@ -46,6 +49,72 @@ static struct swap *swap_of(const struct go_origin *origin) {
     while (swap && swap->origin != origin)
         swap = swap->next;
     return swap;
+}
+
+/* ---- by degrees ---- */
+
+static void set_stats(const struct swap *swap) {
+    const struct go_origin *origin = swap->origin;
+    go_swap_stats_set(&swap->stats, go_origin_current(origin)->version,
+                      atomic_load_explicit(&origin->copies, memory_order_relaxed) - 1);
+}
+
+static struct go_library *candidate_of(struct go_origin *origin) {
+    pthread_mutex_lock(&origin->lock);
+    struct go_library *candidate = origin->candidate;
+    pthread_mutex_unlock(&origin->lock);
+    return candidate;
+}
+
+static void settle(void *arg, bool promoted) {
+    struct go_origin *origin = arg;
+    struct go_library *left = go_origin_settle(origin, promoted);
+    if (promoted)
+        atomic_store_explicit(&go_origin_current(origin)->state, GO_LIBRARY_CURRENT,
+                              memory_order_relaxed);
+    go_library_retire(left);
+    set_stats(swap_of(origin));
+}
+
+static const struct rollout_itab rollout_itab = {.settle = settle};
+
+struct rollout *go_swap_rollout(struct go_origin *origin, const struct cfg_rollout *cfg) {
+    const struct rollout_options options = {.name = origin->id,
+                                            .stat_prefix = "golang.library",
+                                            .stat_tag = "library",
+                                            .stat_value = span_of(origin->id),
+                                            .itab = &rollout_itab,
+                                            .arg = origin};
+    return rollout_new(&options, cfg);
+}
+
+struct trial {
+    struct go_library *library;
+    struct cfg_problems *problems;
+};
+
+static int try(void *arg) {
+    const struct trial *trial = arg;
+    atomic_store_explicit(&trial->library->state, GO_LIBRARY_CANDIDATE, memory_order_relaxed);
+    return go_origin_try(trial->library->origin, trial->library, trial->problems);
+}
+
+/* It serves, or some of it; else a problem that says why not. */
+static int adopt(struct go_library *library, struct cfg_problems *problems) {
+    struct go_origin *origin = library->origin;
+    struct go_library *before = go_origin_current(origin);
+    struct trial trial = {library, problems};
+    char version[16];
+    if (origin->rollout) {
+        (void)snprintf(version, sizeof version, "%u", library->version);
+        return rollout_begin(origin->rollout, version, build_id_hash(&library->file.build), try,
+                             &trial);
+    }
+    if (go_origin_adopt(origin, library, problems) != 0)
+        return -EINVAL;
+    atomic_store_explicit(&library->state, GO_LIBRARY_CURRENT, memory_order_relaxed);
+    go_library_retire(before);
+    return 0;
 }
 
 /* ---- one attempt ---- */
@@ -88,21 +157,21 @@ static bool passes_probe(struct go_origin *origin, struct go_attempt *attempt,
 /* The copy is transferred. */
 static enum go_renewed load(struct go_origin *origin, struct go_attempt *attempt,
                             const struct go_file *file) {
-    struct go_library *before = go_origin_current(origin);
     char why[GO_LIBRARY_WHY_MAX];
     struct go_library *library = go_library_load_again(origin, file, why);
     if (!library)
         return go_attempt_say(attempt, GO_RENEW_FAILED, "%s", why);
     struct cfg_problems problems = {0};
     enum go_renewed result = GO_RENEW_DONE;
-    if (go_origin_adopt(origin, library, &problems) != 0) {
+    int err = adopt(library, &problems);
+    if (err == -EINVAL)
         atomic_store_explicit(&library->state, GO_LIBRARY_REFUSED, memory_order_relaxed);
+    if (err)
         result = say_problem(attempt, &problems);
-    } else {
-        atomic_store_explicit(&library->state, GO_LIBRARY_CURRENT, memory_order_relaxed);
-        go_library_retire(before);
-        (void)go_attempt_say(attempt, result, "version %u serves", library->version);
-    }
+    else
+        (void)go_attempt_say(attempt, result,
+                             origin->rollout ? "version %u serves some" : "version %u serves",
+                             library->version);
     cfg_problems_fini(&problems);
     return result;
 }
@@ -128,17 +197,48 @@ static enum go_renewed take_locked(struct go_origin *origin, struct go_attempt *
     return result;
 }
 
+/* A file that is no news to the rollout; else false. */
+static bool is_settled(struct swap *swap, struct go_attempt *attempt, const struct go_file *file,
+                       enum go_renewed *result) {
+    struct go_origin *origin = swap->origin;
+    const struct go_library *current = go_origin_current(origin);
+    struct rollout_view view;
+    rollout_look(origin->rollout, &view);
+    if (go_file_same_build(file, &current->file)) {
+        (void)rollout_conclude(origin->rollout, false, "the file is the old version's again");
+        *result = go_attempt_say(attempt, GO_RENEW_UNCHANGED, "what serves is this build");
+        return true;
+    }
+    if (attempt->by_hand || view.state != ROLLOUT_WITHDRAWN || !swap->has_tried ||
+        !go_file_same_build(file, &swap->tried))
+        return false;
+    *result = go_attempt_say(attempt, GO_RENEW_UNCHANGED, "this build was withdrawn: %s", view.why);
+    return true;
+}
+
 static enum go_renewed take(void *arg, struct go_attempt *attempt, struct go_file *file) {
-    const struct swap *swap = arg;
+    struct swap *swap = arg;
+    enum go_renewed result;
+    if (swap->origin->rollout && is_settled(swap, attempt, file, &result)) {
+        go_file_close(file);
+        return result;
+    }
+    const struct go_file tried = *file;
     pthread_mutex_lock(&one_at_a_time);
-    enum go_renewed result = take_locked(swap->origin, attempt, file);
+    result = take_locked(swap->origin, attempt, file);
     pthread_mutex_unlock(&one_at_a_time);
+    if (result == GO_RENEW_DONE) {
+        swap->tried = tried;
+        swap->has_tried = true;
+    }
     return result;
 }
 
+/* While a rollout is on, what was loaded last. */
 static bool serving(void *arg, struct go_file *out) {
     const struct swap *swap = arg;
-    *out = go_origin_current(swap->origin)->file;
+    const struct go_library *candidate = candidate_of(swap->origin);
+    *out = candidate ? candidate->file : go_origin_current(swap->origin)->file;
     return true;
 }
 
@@ -162,13 +262,11 @@ static void conclude(void *arg, const struct go_attempt *attempt, const char *wh
     } else if (attempt->result == GO_RENEW_DONE) {
         keep_error(swap, NULL);
         stat_inc(swap->stats.reloads, STATS_SHARD_FOREIGN);
-        LOG(log_golang, LOG_INFO, "%s: version %u of %s serves", origin->id, current->version,
-            origin->path);
+        LOG(log_golang, LOG_INFO, "%s: %s of %s", origin->id, why, origin->path);
     } else {
         LOG(log_golang, LOG_DEBUG, "%s: nothing to swap: %s", origin->id, why);
     }
-    go_swap_stats_set(&swap->stats, current->version,
-                      atomic_load_explicit(&origin->copies, memory_order_relaxed) - 1);
+    set_stats(swap);
 }
 
 static const struct go_renewal_itab itab = {.serving = serving, .take = take, .conclude = conclude};
@@ -258,6 +356,7 @@ static void show(const struct swap *swap, const struct ext_copy_row *copies, siz
         .state = go_renewal_is_busy(&swap->renewal) ? "SWAPPING" : "SERVING",
         .last_error = error ? error : "",
         .kept_max = origin->kept_max,
+        .rollout = origin->rollout,
         .reloads = (uint64_t)stat_value(swap->stats.reloads),
         .failed_reloads = (uint64_t)stat_value(swap->stats.failed_reloads),
         .copies = copies,

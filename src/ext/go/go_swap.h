@@ -3,6 +3,8 @@
  *     file replaced ─inotify─► copy ─► same build? ─► probe ─► load beside the old ─► all configurations made ─► current
  *     POST /extensions/reload ─┘          nothing to do   └───────── any of these failed: the old one goes on ─────┘
  *
+ * With hot_swap.rollout it becomes the candidate instead (proxy/rollout.h), and current or drained in the end.
+ *
  * The old one drains: exchanges that began in it end in it, then its configurations are destroyed. Its code, its Go
  * runtime and its goroutines stay, since nothing unloads them; how many such copies there may be is bounded.
  *
@@ -21,6 +23,10 @@ void go_swap_watch(struct config *config, const struct probe_options *probe);
 /* Between them no library is swapped: configurations are probed and built. On one thread, off the Ps. */
 void go_swap_pause(void);
 void go_swap_resume(void);
+
+/* What brings new files of it out by degrees. NULL when memory is short. */
+MUST_CHECK struct rollout *go_swap_rollout(struct go_origin *origin BORROWED_BY(rollout),
+                                           const struct cfg_rollout *cfg);
 
 /* go_renewal_now. */
 enum go_renewed go_swap_now(struct go_origin *origin, char **why);

@@ -113,6 +113,10 @@ bool build_id_eq(const struct build_id *a, const struct build_id *b) {
     return a->len != 0 && a->len == b->len && memcmp(a->bytes, b->bytes, a->len) == 0;
 }
 
+uint64_t build_id_hash(const struct build_id *id) {
+    return span_hash(SPAN_HASH, span_make((const char *)id->bytes, id->len));
+}
+
 void build_id_text(const struct build_id *id, char out[BUILD_ID_TEXT_MAX]) {
     static const char digits[] = "0123456789abcdef";
     for (size_t i = 0; i < id->gnu_len; i++) {

@@ -9,6 +9,7 @@
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 enum { BUILD_ID_MAX = 256, BUILD_ID_TEXT_MAX = 2 * BUILD_ID_MAX + 1 };
 
@@ -21,5 +22,7 @@ struct build_id {
 void build_id_read(int fd, struct build_id *out);
 /* Files of one build, as far as ids tell. Without ids none is: what else tells files apart is for the caller to ask. */
 bool build_id_eq(const struct build_id *a, const struct build_id *b);
+/* Equal for equal ids, wherever they are. */
+uint64_t build_id_hash(const struct build_id *id);
 /* The linker's id in hexadecimal, as tools show it; empty: there is none. */
 void build_id_text(const struct build_id *id, char out[BUILD_ID_TEXT_MAX]);

@@ -21,6 +21,7 @@
 #include "ext/remote/remote_library_internal.h"
 #include "ext/remote/remote_link.h"
 #include "ext/remote/sandbox_options.h"
+#include "proxy/rollout.h"
 
 static _Atomic(struct remote_library *) libraries;
 
@@ -55,8 +56,22 @@ static int tell_to_serve(const struct remote_library *library, struct ext_host *
 
 /* ---- generations: their threads ---- */
 
+static bool is_out(struct remote_library *library, uint64_t number) {
+    pthread_mutex_lock(&library->lock);
+    const struct generation *generation = remote_library_find_locked(library, number);
+    bool it_is = generation && generation->version->is_out;
+    pthread_mutex_unlock(&library->lock);
+    return it_is;
+}
+
 static void lane_opened(void *arg, unsigned p, struct remote_lane *lane) {
     struct remote_library *library = arg;
+    if (remote_lane_generation(lane) == atomic_load(&library->candidate)) {
+        library->here[p].candidate = lane;
+        return;
+    }
+    if (is_out(library, remote_lane_generation(lane)))
+        return; /* before this P has heard of it */
     library->here[p].lane = lane;
     wait_queue_wake_all(&library->here[p].up);
 }
@@ -64,8 +79,21 @@ static void lane_opened(void *arg, unsigned p, struct remote_lane *lane) {
 /* Another one may be current already. */
 static void lane_closed(void *arg, unsigned p, struct remote_lane *lane) {
     struct remote_library *library = arg;
-    if (library->here[p].lane == lane)
-        library->here[p].lane = NULL;
+    struct here *here = &library->here[p];
+    if (here->lane == lane)
+        here->lane = NULL;
+    if (here->candidate == lane)
+        here->candidate = NULL;
+}
+
+static void lane_promoted(struct rt_post *post) {
+    struct here *here = container_of(post, struct here, promoted);
+    atomic_store(&here->is_posted, false);
+    if (!here->candidate)
+        return; /* lost, or not yet open: lane_opened finds that it is current */
+    here->lane = here->candidate;
+    here->candidate = NULL;
+    wait_queue_wake_all(&here->up);
 }
 
 static bool knows_config(void *arg, uint64_t id) {
@@ -154,7 +182,7 @@ static int prepare(void *arg, void *version, struct ext_host *host, uint64_t gen
     return err;
 }
 
-static struct generation *find_locked(struct remote_library *library, uint64_t number) {
+struct generation *remote_library_find_locked(struct remote_library *library, uint64_t number) {
     struct generation *of = library->generations;
     while (of && of->number != number)
         of = of->next;
@@ -163,10 +191,10 @@ static struct generation *find_locked(struct remote_library *library, uint64_t n
 
 /* One that cannot be told is of no use: its next one is told all of them. It stays in the list until it is lost, on this
  * thread. */
-static bool tell_the_rest(struct remote_library *library, uint64_t number) {
+bool remote_library_tell_the_rest(struct remote_library *library, uint64_t number) {
     char why[SUPERVISOR_WHY_MAX] = "it does not answer";
     pthread_mutex_lock(&library->lock);
-    struct generation *generation = find_locked(library, number);
+    struct generation *generation = remote_library_find_locked(library, number);
     pthread_mutex_unlock(&library->lock);
     if (remote_library_tell_all(library, generation->host, &generation->told, why) == 0)
         return true;
@@ -176,17 +204,31 @@ static bool tell_the_rest(struct remote_library *library, uint64_t number) {
     return false;
 }
 
+static void promote_lanes(struct remote_library *library) {
+    for (unsigned p = 0, count = rt_p_count(); p < count; p++) {
+        struct here *here = &library->here[p];
+        here->promoted.fn = lane_promoted;
+        if (!atomic_exchange(&here->is_posted, true))
+            rt_post(p, &here->promoted);
+    }
+}
+
 static void up(void *arg, void *version, uint64_t generation) {
     struct remote_library *library = arg;
-    bool is_good = tell_the_rest(library, generation);
+    bool is_good = remote_library_tell_the_rest(library, generation);
     pthread_mutex_lock(&library->lock);
+    bool was_tried = atomic_load(&library->candidate) == generation;
+    if (was_tried)
+        atomic_store(&library->candidate, 0);
     /* With the lock: a link that is in the list is not closed. */
     for (struct generation *of = library->generations; of; of = of->next) {
         if (of->number == generation) {
             of->was_up = true;
-            if (is_good)
+            if (was_tried)
+                promote_lanes(library);
+            else if (is_good)
                 remote_link_open(of->link);
-        } else if (of->was_up) {
+        } else if (of->was_up && of->number != atomic_load(&library->candidate)) {
             remote_link_drain(of->link);
         }
     }
@@ -195,18 +237,21 @@ static void up(void *arg, void *version, uint64_t generation) {
 
 static void lost(void *arg, void *version, uint64_t generation, enum supervisor_loss loss,
                  struct span cause) {
-    struct remote_link *link = take_link(arg, generation);
+    struct remote_library *library = arg;
+    struct remote_link *link = take_link(library, generation);
     if (link)
         remote_link_close(link);
+    if (generation == atomic_load(&library->candidate))
+        remote_library_lost_on_trial(library);
 }
 
-static void version_free(struct version *version) {
+void remote_version_free(struct version *version) {
     go_file_close(&version->file); /* its processes have their own descriptors */
     free(version);
 }
 
 static void release(void *arg, void *version) {
-    version_free(version);
+    remote_version_free(version);
 }
 
 /* Half of its time is for what its seats have still to do. */
@@ -229,65 +274,10 @@ static int farewell(void *arg, void *version, struct ext_host *host, int64_t dea
 static const struct supervisor_user user = {
     .prepare = prepare, .up = up, .lost = lost, .farewell = farewell, .release = release};
 
-/* ---- for the library ---- */
-
-/* The newest that a process was asked to load; none while there is no process. */
-static bool serving(void *arg, struct go_file *out) {
-    struct remote_library *library = arg;
-    pthread_mutex_lock(&library->lock);
-    const struct generation *newest = library->generations;
-    if (newest)
-        *out = newest->version->file;
-    pthread_mutex_unlock(&library->lock);
-    return newest != NULL;
-}
-
-static enum go_renewed take(void *arg, struct go_attempt *attempt, struct go_file *file) {
-    struct remote_library *library = arg;
-    char why[SUPERVISOR_WHY_MAX] = "";
-    struct version *version = malloc(sizeof *version);
-    if (!version) {
-        go_file_close(file);
-        return go_attempt_say(attempt, GO_RENEW_FAILED, "out of memory");
-    }
-    version->file = *file;
-    int err = supervisor_replace(library->supervisor, version, why);
-    if (!err)
-        return go_attempt_say(attempt, GO_RENEW_DONE, "the new file serves");
-    version_free(version);
-    return go_attempt_say(attempt, GO_RENEW_FAILED, "%s", why[0] ? why : strerror(-err));
-}
-
-static void keep_error(struct remote_library *library, const char *error) {
-    pthread_mutex_lock(&library->lock);
-    (void)snprintf(library->last_error, sizeof library->last_error, "%s", error);
-    pthread_mutex_unlock(&library->lock);
-}
-
-static void conclude(void *arg, const struct go_attempt *attempt, const char *why) {
-    struct remote_library *library = arg;
-    const char *id = library->options.id;
-    if (attempt->result == GO_RENEW_FAILED) {
-        LOG(*library->options.kind->log, LOG_ERROR,
-            "library %s: the new file is not used, the old one goes on: %s", id, why);
-        (void)atomic_fetch_add(&library->failed_reloads, 1);
-        keep_error(library, why);
-    } else if (attempt->result == GO_RENEW_DONE) {
-        LOG(*library->options.kind->log, LOG_INFO, "library %s: the new file serves from now on",
-            id);
-        (void)atomic_fetch_add(&library->reloads, 1);
-        keep_error(library, "");
-    } else {
-        LOG(*library->options.kind->log, LOG_DEBUG, "library %s: nothing to load: %s", id, why);
-    }
-}
-
-static const struct go_renewal_itab renewal_itab = {
-    .serving = serving, .take = take, .conclude = conclude, .same_by_hand = true};
-
 static void library_free(struct remote_library *library) {
     (void)pthread_mutex_destroy(&library->lock); /* nobody has heard of it */
     free((void *)(uintptr_t)library->options.sandbox);
+    rollout_free(library->rollout);
     free(library);
 }
 
@@ -314,7 +304,7 @@ static void give_up(struct remote_library *library) {
 static int start(struct remote_library *library, const struct supervisor_options *supervising,
                  char *why) {
     const char *path = library->options.path;
-    struct version *version = malloc(sizeof *version);
+    struct version *version = calloc(1, sizeof *version);
     int err = version ? go_file_copy(path, &version->file) : -ENOMEM;
     if (err) {
         (void)snprintf(why, SUPERVISOR_WHY_MAX, "cannot load %s: %s", path, strerror(-err));
@@ -325,7 +315,7 @@ static int start(struct remote_library *library, const struct supervisor_options
     if (err) {
         (void)snprintf(why, SUPERVISOR_WHY_MAX, "no host process can be started: %s",
                        strerror(-err));
-        version_free(version);
+        remote_version_free(version);
     }
     return err;
 }
@@ -342,6 +332,10 @@ struct remote_library *remote_library_new(const struct remote_library_options *o
         return NULL;
     }
     library->options.sandbox = sandbox;
+    if (options->rollout && !remote_library_make_rollout(library)) {
+        library_free(library);
+        return NULL;
+    }
     (void)pthread_mutex_init(&library->lock, NULL); /* cannot fail with default attributes */
     remote_notes_init(&library->notes);
     for (unsigned p = 0; p < RT_P_MAX; p++)
@@ -355,7 +349,8 @@ struct remote_library *remote_library_new(const struct remote_library_options *o
         .when_stuck = options->kind->when_stuck,
         .drain_ns = REMOTE_DRAIN_NS,
     };
-    go_renewal_init(&library->renewal, options->id, options->path, &renewal_itab, library);
+    go_renewal_init(&library->renewal, options->id, options->path, &remote_library_renewal,
+                    library);
     if (start(library, &supervising, why) != 0) {
         library_free(library);
         return NULL;
@@ -423,6 +418,14 @@ int64_t remote_library_unfinalized(struct remote_library *library, struct span p
 
 struct remote_lane *remote_library_lane(const struct remote_library *library) {
     return library->here[rt_p_index()].lane;
+}
+
+struct remote_lane *remote_library_candidate(const struct remote_library *library) {
+    return library->here[rt_p_index()].candidate;
+}
+
+struct rollout *remote_library_rollout(const struct remote_library *library) {
+    return library->rollout;
 }
 
 int remote_library_await(struct remote_library *library, int64_t deadline_ns) {

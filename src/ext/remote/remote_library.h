@@ -49,6 +49,7 @@ struct remote_library_options {
     int64_t callback_timeout_ns;
     struct restart_settings restarts;
     const struct sandbox_options *sandbox; /* copied */
+    const struct cfg_rollout *rollout;     /* of new files; copied. NULL: they serve all at once */
 };
 
 /* Starts its process, and waits until it is up. NULL and why in words (SUPERVISOR_WHY_MAX). */
@@ -76,10 +77,13 @@ uint64_t remote_library_merge(struct remote_library *library, struct span name B
 void remote_library_drop(struct remote_library *library, uint64_t id);
 
 /* Its file has been replaced, perhaps, or is to be loaded anew: a process of it is prepared beside the current one, is told of
- * all configurations, and takes the exchanges that begin from then on; the old one ends when its last is over, or after
+ * all configurations, and takes the exchanges that begin from then on, or those that a rollout sends there; the old one ends when its last is over, or after
  * REMOTE_DRAIN_NS. Or the old one goes on. As go_renewal_now: a coroutine; parks. */
 enum go_renewed remote_library_reload(struct remote_library *library, char **why);
 static const int64_t REMOTE_DRAIN_NS = 60 * NS_PER_S;
+
+/* Of HTTP filters: exchanges ask it (go_remote.c). NULL: new files serve all at once. */
+struct rollout *remote_library_rollout(const struct remote_library *library);
 
 /* All there are, the last one first; the list only grows, at its head. */
 struct remote_library *remote_library_first(void);
@@ -104,5 +108,7 @@ int64_t remote_library_unfinalized(struct remote_library *library, struct span p
 
 /* The lane of this P to the process that is up; NULL: there is none. */
 struct remote_lane *remote_library_lane(const struct remote_library *library);
+/* The same to that of the version that is rolled out. */
+struct remote_lane *remote_library_candidate(const struct remote_library *library);
 /* Waits until there is one. 0; -ETIMEDOUT; -ECANCELED; -EPIPE: its circuit is open, so it will not be soon. Parks. */
 MUST_CHECK int remote_library_await(struct remote_library *library, int64_t deadline_ns);

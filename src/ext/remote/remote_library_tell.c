@@ -87,16 +87,24 @@ static int tell_current(struct errand *errand) {
     return err < 0 ? err : errand->result;
 }
 
-/* The one that is about to take over, if it is up by now; else it is told before it does. */
+static void tell_generation(struct errand *errand, uint64_t number) {
+    struct remote_library *library = errand->library;
+    if (number && number != errand->generation &&
+        supervisor_call(library->supervisor, number, run_errand, errand) < 0)
+        LOG(*library->options.kind->log, LOG_DEBUG, "library %s: generation %llu is not up",
+            library->options.id, (unsigned long long)number);
+}
+
+/* The one that is about to take over, if it is up by now; else it is told before it does. And the one on trial. */
 static void tell_newest(struct errand *errand) {
     struct remote_library *library = errand->library;
     pthread_mutex_lock(&library->lock);
     uint64_t newest = library->generations ? library->generations->number : 0;
+    uint64_t candidate = atomic_load(&library->candidate);
     pthread_mutex_unlock(&library->lock);
-    if (newest && newest != errand->generation &&
-        supervisor_call(library->supervisor, newest, run_errand, errand) < 0)
-        LOG(*library->options.kind->log, LOG_DEBUG, "library %s: generation %llu is not up",
-            library->options.id, (unsigned long long)newest);
+    tell_generation(errand, newest);
+    if (candidate != newest)
+        tell_generation(errand, candidate);
 }
 
 /* One that refuses what another one has accepted is of no use. */

@@ -113,6 +113,10 @@ uint64_t remote_lane_abilities(const struct remote_lane *lane) {
     return lane->link->abilities;
 }
 
+uint64_t remote_lane_generation(const struct remote_lane *lane) {
+    return lane->link->options.generation;
+}
+
 void remote_link_open(struct remote_link *link) {
     for (unsigned p = 0; p < link->p_count; p++)
         rt_post(p, &link->lanes[p].open_post);

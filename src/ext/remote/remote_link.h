@@ -55,6 +55,7 @@ struct remote_shm *remote_link_shm(struct remote_link *link);
 /* What its library said of itself (remote_library.h). Before it is open. */
 void remote_link_set_abilities(struct remote_link *link, uint64_t abilities);
 uint64_t remote_lane_abilities(const struct remote_lane *lane);
+uint64_t remote_lane_generation(const struct remote_lane *lane);
 /* The process is up: all Ps hear of it. */
 void remote_link_open(struct remote_link *link);
 /* Another one is current: when the last exchange that this one knows is over, it may end (supervisor_retire). */

@@ -34,7 +34,8 @@ struct remote_party {
     struct remote_lane *lane; /* NULL: the host has not heard of it, or is gone */
     uint64_t number;
     uint32_t seat;
-    bool sent; /* a message; at `sent_at` of the seat's ring, or behind it */
+    bool is_tried; /* wants the version that is rolled out; once it has a lane: is there */
+    bool sent;     /* a message; at `sent_at` of the seat's ring, or behind it */
     uint64_t sent_at;
     bool lost;    /* its host is gone */
     bool unheard; /* but has not looked at anything of it: another may serve it */

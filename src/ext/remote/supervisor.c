@@ -264,7 +264,8 @@ static struct keeper *find_free_locked(struct supervisor *supervisor) {
     return NULL;
 }
 
-static int replace_locked(struct supervisor *supervisor, void *version, char *why) {
+static int replace_locked(struct supervisor *supervisor, void *version, bool is_trial,
+                          uint64_t *generation, char *why) {
     if (supervisor->stopping) {
         (void)snprintf(why, SUPERVISOR_WHY_MAX, "it is stopped");
         return -ECANCELED;
@@ -279,6 +280,7 @@ static int replace_locked(struct supervisor *supervisor, void *version, char *wh
         return -EBUSY;
     }
     struct supervisor_verdict verdict = {.why = why};
+    keeper->is_trial = is_trial;
     /* borrow-ok: the keeper forgets it when it has given its verdict, which is waited for here. */
     int err = keeper_start_locked(keeper, KEEPER_CANDIDATE, version, &verdict);
     if (err) {
@@ -288,16 +290,28 @@ static int replace_locked(struct supervisor *supervisor, void *version, char *wh
     supervisor->candidate = keeper;
     while (!verdict.is_given)
         pthread_cond_wait(&supervisor->changed, &supervisor->lock);
+    if (!verdict.result)
+        *generation = verdict.generation;
     return verdict.result;
 }
 
-int supervisor_replace(struct supervisor *supervisor, void *version, char *why) {
+static int replace(struct supervisor *supervisor, void *version, bool is_trial,
+                   uint64_t *generation, char *why) {
     pthread_mutex_lock(&supervisor->lock);
     enter_locked(supervisor);
-    int err = replace_locked(supervisor, version, why);
+    int err = replace_locked(supervisor, version, is_trial, generation, why);
     leave_locked(supervisor);
     pthread_mutex_unlock(&supervisor->lock);
     return err;
+}
+
+int supervisor_replace(struct supervisor *supervisor, void *version, char *why) {
+    uint64_t generation;
+    return replace(supervisor, version, false, &generation, why);
+}
+
+int supervisor_try(struct supervisor *supervisor, void *version, uint64_t *generation, char *why) {
+    return replace(supervisor, version, true, generation, why);
 }
 
 /* generation 0: the current one. NULL: it is not up. */
@@ -331,6 +345,24 @@ int supervisor_call(struct supervisor *supervisor, uint64_t generation,
     leave_locked(supervisor);
     pthread_mutex_unlock(&supervisor->lock);
     return errand.result;
+}
+
+int supervisor_promote(struct supervisor *supervisor, uint64_t generation) {
+    pthread_mutex_lock(&supervisor->lock);
+    struct keeper *keeper = find_up_locked(supervisor, generation);
+    pthread_mutex_unlock(&supervisor->lock);
+    return keeper ? supervisor_call(supervisor, generation, keeper_promote, keeper) : -EPIPE;
+}
+
+void supervisor_withdraw(struct supervisor *supervisor, uint64_t generation) {
+    pthread_mutex_lock(&supervisor->lock);
+    struct keeper *keeper = find_up_locked(supervisor, generation);
+    if (keeper && keeper->role == KEEPER_ON_TRIAL) {
+        keeper->role = KEEPER_REPLACED;
+        keeper->drain_until_ns = clock_mono_ns() + supervisor->options.drain_ns;
+        keeper_wake(keeper);
+    }
+    pthread_mutex_unlock(&supervisor->lock);
 }
 
 /* ---- without waiting ---- */

@@ -7,6 +7,9 @@
  *        ▼                                │ │ the time for a trial; or it is replaced
  *     (as lost)             too many ──► DOWN          any ── supervisor_stop ──► STOPPING
  *
+ * A replacement may be put on trial first: it is up beside the current one, for whomever its user sends there, until it is
+ * promoted or withdrawn. It is not started again.
+ *
  * A *version* is what to load, the user's: a library's file, its settings, its configurations. A *generation* is one
  * process, or the attempt to have one, of a version: numbered from 1, never reused.
  *
@@ -17,7 +20,7 @@
  *            thread that lives as long as we do (spare.h), as the kernel kills them when their starter ends.
  *            Functions below may be called from any real thread and from callbacks where they say so;
  *            supervisor_stuck from anywhere.
- * Order      For each generation: prepare; if it returns 0 and only then: up, unless a replacement was up before it, farewell,
+ * Order      For each generation: prepare; if it returns 0 and only then: up, unless a replacement was up before it or it was on trial in vain, farewell,
  *            unless it ended by itself or was stuck, and exactly once lost, when its process has been reaped, so that nobody but us writes to what was shared with it. The loss of a version's generation
  *            comes before the next prepare of that version. release(version) is last.
  * Ownership  Versions are transferred to the supervisor, and come back with `release`.
@@ -33,7 +36,8 @@
 struct supervisor;
 
 enum {
-    SUPERVISOR_GENERATIONS_MAX = 4, /* the current one, its replacement, and two that drain */
+    SUPERVISOR_GENERATIONS_MAX =
+        5, /* the current one, one on trial, what replaces either, and two that drain */
     SUPERVISOR_WHY_MAX = 4096,
 };
 
@@ -60,7 +64,7 @@ struct supervisor_user {
      * bytes, NUL at the start) says why in words, or is left alone: after -EPIPE and -ETIMEDOUT the
      * cause is told from what it printed. Ends soon when the process does: a stop kills it. */
     int (*prepare)(void *arg, void *version, struct ext_host *host, uint64_t generation, char *why);
-    /* It is the current one from now on: exchanges that begin go there. */
+    /* It is the current one from now on: exchanges that begin go there. Of one on trial not before its promotion. */
     void (*up)(void *arg, void *version, uint64_t generation);
     /* cause: empty for RETIRED and STOPPED; else a predicate with more lines behind it, as of ext_host_cause. Borrowed. */
     void (*lost)(void *arg, void *version, uint64_t generation, enum supervisor_loss loss,
@@ -100,6 +104,14 @@ MUST_CHECK int supervisor_await_up(struct supervisor *supervisor, int64_t deadli
  * words what was wrong: -EBUSY: another replacement is under way, or too many generations still drain; -ECANCELED: it is
  * stopping; or as prepare returned. Not from callbacks. */
 MUST_CHECK int supervisor_replace(struct supervisor *supervisor, void *version, char *why);
+/* The same, but the old one stays the current one: the new one is on trial, and *generation is its number. */
+MUST_CHECK int supervisor_try(struct supervisor *supervisor, void *version, uint64_t *generation,
+                              char *why);
+/* A generation on trial is the current one from now on, as after supervisor_replace. 0; -EPIPE: it has ended. Not from
+ * callbacks. */
+MUST_CHECK int supervisor_promote(struct supervisor *supervisor, uint64_t generation);
+/* It drains. Does nothing to one that is not on trial. */
+void supervisor_withdraw(struct supervisor *supervisor, uint64_t generation);
 /* Its last exchange is over: it may end. Does nothing for the current generation, and for one that is gone. Does not block;
  * from callbacks too. */
 void supervisor_retire(struct supervisor *supervisor, uint64_t generation);

@@ -21,12 +21,14 @@ struct supervisor_errand {
 struct supervisor_verdict {
     bool is_given;
     int result;
+    uint64_t generation;
     char *why; /* SUPERVISOR_WHY_MAX bytes */
 };
 
 enum keeper_role {
     KEEPER_FREE,
     KEEPER_CANDIDATE, /* tries once to bring a replacement up */
+    KEEPER_ON_TRIAL,  /* its process is up beside the current one */
     KEEPER_CURRENT,   /* brings its version up again and again */
     KEEPER_REPLACED,  /* waits until its process has drained */
     KEEPER_OVER,      /* its thread has nothing more to do than to end: to be joined */
@@ -43,6 +45,7 @@ struct keeper {
     pthread_t thread;                /* unless FREE */
     struct supervisor_output output; /* the thread's */
     enum keeper_role role;           /* this and the rest: under the lock */
+    bool is_trial;                   /* as a candidate: it is to be on trial */
     void *version;
     struct ext_host *host; /* NULL once its thread may end it */
     bool is_up;
@@ -79,6 +82,8 @@ struct supervisor {
     bool is_awaited;         /* by supervisor_end_all */
 };
 
+/* On the thread of a generation that is up: it was on trial, and is the current one. As errands are. */
+int keeper_promote(void *arg, struct ext_host *host, uint64_t generation);
 /* Under the lock, of a FREE one. 0 or -errno: no thread or no descriptor. */
 MUST_CHECK int keeper_start_locked(struct keeper *keeper, enum keeper_role role, void *version,
                                    struct supervisor_verdict *verdict BORROWED_BY(keeper));

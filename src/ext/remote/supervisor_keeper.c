@@ -6,7 +6,8 @@
  *     └────────────── its delay is over ◄── CURRENT: wait ◄────────────────── the role decides
  *                                                                  CANDIDATE, REPLACED, stopping: over
  *
- * A replacement is another keeper (CANDIDATE), whose `up` makes it CURRENT and the one that was REPLACED. So a version
+ * A replacement is another keeper (CANDIDATE), whose `up` makes it CURRENT and the one that was REPLACED; between them it may be
+ * ON_TRIAL, from where it becomes CURRENT by an errand on its thread, or REPLACED itself. So a version
  * belongs to one keeper, and is given back by it as its last act.
  *
  * Who touches what
@@ -135,7 +136,9 @@ static void join_lines(char *out, size_t size, const char *lines) {
 static void put_plan_locked(const struct supervisor *supervisor, const struct keeper *keeper,
                             int64_t now_ns, char *out, size_t size) {
     double wait_s = (double)(supervisor->next_try_ns - now_ns) / NS_PER_S;
-    if (keeper->role == KEEPER_CANDIDATE)
+    if (keeper->role == KEEPER_ON_TRIAL)
+        (void)snprintf(out, size, "it was on trial, and is not started again");
+    else if (keeper->role == KEEPER_CANDIDATE)
         (void)snprintf(out, size, "it does not replace the one that is there");
     else if (supervisor->stopping || keeper->role != KEEPER_CURRENT)
         (void)snprintf(out, size, "it is not started again, as it was replaced");
@@ -187,6 +190,7 @@ static void give_verdict_locked(struct keeper *keeper, int result, const char *w
         return;
     (void)snprintf(verdict->why, SUPERVISOR_WHY_MAX, "%s", why);
     verdict->result = result;
+    verdict->generation = atomic_load_explicit(&keeper->generation, memory_order_relaxed);
     verdict->is_given = true; /* it may be gone once the lock is */
     keeper->verdict = NULL;
     pthread_cond_broadcast(&keeper->supervisor->changed);
@@ -202,6 +206,66 @@ static bool came_too_late(struct keeper *keeper) {
     return it_is;
 }
 
+/* Who was current goes. Under both locks. */
+static void replace_current_locked(struct keeper *keeper, int64_t now_ns) {
+    struct supervisor *supervisor = keeper->supervisor;
+    struct keeper *old = supervisor->current;
+    if (old && old->role == KEEPER_CURRENT) {
+        old->role = KEEPER_REPLACED;
+        old->drain_until_ns = now_ns + supervisor->options.drain_ns;
+        if (old->host && !old->is_up)
+            ext_host_kill(old->host); /* it was being started again, for nothing */
+        keeper_wake(old);
+    }
+    keeper->role = KEEPER_CURRENT;
+    supervisor->current = keeper;
+    restart_policy_reset(&supervisor->policy); /* what failed was another version */
+}
+
+static void note_up_locked(struct keeper *keeper, int64_t now_ns) {
+    struct supervisor *supervisor = keeper->supervisor;
+    if (supervisor->current == keeper && !supervisor->stopping) {
+        supervisor->up_since_ns = now_ns;
+        supervisor->next_try_ns = 0;
+        supervisor_set_state_locked(supervisor, SUPERVISOR_UP);
+    }
+}
+
+int keeper_promote(void *arg, struct ext_host *host, uint64_t generation) {
+    struct keeper *keeper = arg;
+    struct supervisor *supervisor = keeper->supervisor;
+    int64_t now_ns = clock_mono_ns();
+    pthread_mutex_lock(&supervisor->telling);
+    pthread_mutex_lock(&supervisor->lock);
+    bool is_on_trial = keeper->role == KEEPER_ON_TRIAL && !supervisor->stopping;
+    pthread_mutex_unlock(&supervisor->lock);
+    if (is_on_trial) {
+        supervisor->options.user->up(supervisor->options.arg, keeper->version, generation);
+        pthread_mutex_lock(&supervisor->lock);
+        replace_current_locked(keeper, now_ns);
+        note_up_locked(keeper, now_ns);
+        pthread_cond_broadcast(&supervisor->changed);
+        pthread_mutex_unlock(&supervisor->lock);
+    }
+    pthread_mutex_unlock(&supervisor->telling);
+    return 0;
+}
+
+/* Nobody is told: who tries it out knows what to do. */
+static void begin_trial_locked(struct keeper *keeper, int64_t began_ns) {
+    struct supervisor *supervisor = keeper->supervisor;
+    keeper->role = KEEPER_ON_TRIAL;
+    supervisor->candidate = NULL;
+    supervisor->time_to_up_ns = clock_mono_ns() - began_ns;
+    give_verdict_locked(keeper, 0, "");
+}
+
+static void say_up(const struct keeper *keeper, uint64_t generation, int64_t began_ns) {
+    LOG(log_isolation, LOG_INFO, "%s: generation %llu is up after %.1f ms",
+        keeper->supervisor->library, (unsigned long long)generation,
+        (double)(clock_mono_ns() - began_ns) / NS_PER_MS);
+}
+
 /* It may be told at last that it is up: who was current goes. False: another has come up while it was prepared, and is
  * current: exchanges that begin must not come here from there. */
 static bool tell_up(struct keeper *keeper, uint64_t generation, int64_t began_ns) {
@@ -212,7 +276,14 @@ static bool tell_up(struct keeper *keeper, uint64_t generation, int64_t began_ns
                    (uint64_t)(now_ns - began_ns) / NS_PER_US);
     pthread_mutex_lock(&supervisor->lock);
     keeper->is_up = true; /* who hears of it may have errands at once: they are run afterwards */
+    bool is_trial = keeper->role == KEEPER_CANDIDATE && keeper->is_trial;
+    if (is_trial)
+        begin_trial_locked(keeper, began_ns);
     pthread_mutex_unlock(&supervisor->lock);
+    if (is_trial) {
+        say_up(keeper, generation, began_ns);
+        return true;
+    }
     pthread_mutex_lock(&supervisor->telling);
     if (came_too_late(keeper)) {
         pthread_mutex_unlock(&supervisor->telling);
@@ -222,34 +293,19 @@ static bool tell_up(struct keeper *keeper, uint64_t generation, int64_t began_ns
     pthread_mutex_lock(&supervisor->lock);
     supervisor->time_to_up_ns = now_ns - began_ns;
     if (keeper->role == KEEPER_CANDIDATE) {
-        struct keeper *old = supervisor->current;
-        if (old && old->role == KEEPER_CURRENT) {
-            old->role = KEEPER_REPLACED;
-            old->drain_until_ns = now_ns + options->drain_ns;
-            if (old->host && !old->is_up)
-                ext_host_kill(old->host); /* it was being started again, for nothing */
-            keeper_wake(old);
-        }
-        keeper->role = KEEPER_CURRENT;
-        supervisor->current = keeper;
+        replace_current_locked(keeper, now_ns);
         supervisor->candidate = NULL;
-        restart_policy_reset(&supervisor->policy); /* what failed was another version */
     } else if (keeper->role == KEEPER_CURRENT && supervisor->first_came_up) {
         supervisor->restarts++;
         count(supervisor->stats.restarts, 1);
     }
     supervisor->first_came_up = true;
-    if (supervisor->current == keeper && !supervisor->stopping) {
-        supervisor->up_since_ns = now_ns;
-        supervisor->next_try_ns = 0;
-        supervisor_set_state_locked(supervisor, SUPERVISOR_UP);
-    }
+    note_up_locked(keeper, now_ns);
     give_verdict_locked(keeper, 0, "");
     pthread_cond_broadcast(&supervisor->changed);
     pthread_mutex_unlock(&supervisor->lock);
     pthread_mutex_unlock(&supervisor->telling);
-    LOG(log_isolation, LOG_INFO, "%s: generation %llu is up after %.1f ms", supervisor->library,
-        (unsigned long long)generation, (double)(now_ns - began_ns) / NS_PER_MS);
+    say_up(keeper, generation, began_ns);
     return true;
 }
 

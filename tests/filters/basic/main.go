@@ -18,6 +18,7 @@ import (
 func init() {
 	http.RegisterHttpFilterFactoryAndConfigParser("basic", newFilter, &parser{})
 	http.RegisterHttpFilterFactoryAndConfigParser("passthrough", http.PassThroughFactory, http.NullParser)
+	http.RegisterHttpFilterFactoryAndConfigParser("versioned", newVersioned, &versionedParser{})
 	probe.RegisterReport("basic")
 	works.Register()
 	// Runs while the library is being opened, before any configuration.

@@ -110,6 +110,7 @@ static inline void fake_go_init_seats(unsigned seats) {
     fake_go.filter.plugin_name = SPAN_LIT("fake");
     fake_go.filter.user.origin = &fake_go.origin;
     atomic_store(&fake_go.filter.user.current, &fake_go.config.edition);
+    atomic_store(&fake_go.filter.user.newest, &fake_go.config.edition);
 }
 
 static inline void fake_go_init(void) {

@@ -28,12 +28,13 @@ static struct go_leases leases[LIBRARIES + 1][RT_P_MAX];
 static _Atomic unsigned made, dropped, freed; /* editions */
 static const char *refuses; /* the user for which the next copy is not good enough */
 static bool no_memory;      /* for it */
-static char order[64];      /* in which drops came */
+static const struct go_library *refused_library; /* by all */
+static char order[64];                           /* in which drops came */
 
 static struct go_edition *make(struct go_user *of, struct go_library *library,
                                struct cfg_problems *problems) {
     struct user *user = container_of(of, struct user, user);
-    if (refuses && strcmp(refuses, user->name) == 0)
+    if ((refuses && strcmp(refuses, user->name) == 0) || library == refused_library)
         return NULL;
     struct made *edition = no_memory ? NULL : calloc(1, sizeof *edition);
     if (!edition)
@@ -162,6 +163,75 @@ static void refused_user_story(void *arg) {
 }
 static void a_user_that_is_refused_is_none(void **state) {
     story(1, refused_user_story);
+}
+
+/* ---- a candidate ---- */
+
+/* What others find is the current copy's; who has leased the candidate finds its own; who comes meanwhile has both. */
+static void candidate_story(void *arg) {
+    struct cfg_problems problems = {0};
+    begin();
+    struct user users[] = {add("a"), add("b"), add("c")};
+    ADD(&users[0], &problems);
+    ADD(&users[1], &problems);
+    CHECK(go_origin_try(origin, &libraries[2], &problems) == 0);
+    ADD(&users[2], &problems);
+    CHECK(made == 6);
+    for (int i = 0; i < 3; i++) {
+        CHECK(current(&users[i]) == &libraries[1]);
+        CHECK(atomic_load(&users[i].user.candidate)->library == &libraries[2]);
+        CHECK(go_user_edition(&users[i].user, &libraries[1]));
+        CHECK(go_user_edition(&users[i].user, &libraries[2]));
+    }
+    CHECK(go_origin_current(origin) == &libraries[1]);
+
+    CHECK(go_origin_settle(origin, false) == &libraries[2]);
+    for (int i = 0; i < 3; i++) {
+        CHECK(current(&users[i]) == &libraries[1]);
+        CHECK(!atomic_load(&users[i].user.candidate));
+        CHECK(go_user_edition(&users[i].user, &libraries[2])); /* an exchange may be there still */
+    }
+    go_origin_drop(origin, &libraries[2]);
+    CHECK(dropped == 3);
+
+    CHECK(go_origin_try(origin, &libraries[3], &problems) == 0);
+    CHECK(go_origin_settle(origin, true) == &libraries[1]);
+    CHECK(go_origin_current(origin) == &libraries[3]);
+    for (int i = 0; i < 3; i++)
+        CHECK(current(&users[i]) == &libraries[3] && !atomic_load(&users[i].user.candidate));
+    for (int i = 0; i < 3; i++)
+        go_user_remove(&users[i].user);
+    CHECK(made == 9 && dropped == 9 && freed == 9);
+    rt_stop(0);
+}
+static void a_candidate_serves_beside_the_current_copy(void **state) {
+    story(1, candidate_story);
+}
+
+/* By the second of two that are there, or by one who comes and is good for the current copy: nothing is left of it. */
+static void refused_candidate_story(void *arg) {
+    struct cfg_problems problems = {0};
+    begin();
+    struct user users[] = {add("a"), add("b")}, late = add("late");
+    ADD(&users[0], &problems);
+    ADD(&users[1], &problems);
+    refuses = "b";
+    CHECK(go_origin_try(origin, &libraries[2], &problems) == -EINVAL);
+    CHECK(made == 3 && dropped == 1 && freed == 1 && !origin->candidate);
+    refuses = NULL;
+    CHECK(go_origin_try(origin, &libraries[2], &problems) == 0);
+    refused_library = &libraries[2];
+    CHECK(go_user_add(&late.user, origin, &itab, &problems) == -EINVAL);
+    refused_library = NULL;
+    CHECK(made == 6 && dropped == 2 && freed == 2);
+    CHECK(go_origin_settle(origin, true) == &libraries[1]);
+    for (int i = 0; i < 2; i++)
+        go_user_remove(&users[i].user);
+    CHECK(made == dropped && made == freed);
+    rt_stop(0);
+}
+static void a_candidate_that_is_refused_leaves_nothing(void **state) {
+    story(1, refused_candidate_story);
 }
 
 /* ---- leases ---- */
@@ -304,6 +374,8 @@ int main(void) {
         cmocka_unit_test(a_new_copy_is_everybodys_at_once),
         cmocka_unit_test(one_that_is_refused_leaves_nothing),
         cmocka_unit_test(a_user_that_is_refused_is_none),
+        cmocka_unit_test(a_candidate_serves_beside_the_current_copy),
+        cmocka_unit_test(a_candidate_that_is_refused_leaves_nothing),
         cmocka_unit_test(an_edition_ends_with_its_last_lease),
         cmocka_unit_test(swaps_while_requests_and_configurations_come_and_go),
     };

@@ -625,6 +625,70 @@ static void a_replacement_serves_while_the_old_one_drains(void **state) {
     expect("release serve");
 }
 
+/* On trial it is nobody's current one, whatever befalls the one that is; then it is, or it ends. */
+static void one_on_trial_is_promoted_or_withdrawn(void **state) {
+    char why[SUPERVISOR_WHY_MAX];
+    uint64_t generation = 0;
+    struct supervisor *supervisor = start(serve);
+    expect("prepare 1 serve");
+    expect("up 1 serve");
+    assert_int_equal(supervisor_try(supervisor, second, &generation, why), 0);
+    expect("prepare 2 serve the second");
+    assert_int_equal(generation, 2);
+    assert_int_equal(status_of(supervisor).generation, 1);
+    supervisor_retire(supervisor, 1); /* it is the current one still */
+    assert_int_equal(supervisor_call(supervisor, 2, say_exit, serve), 0);
+    (void)kill(status_of(supervisor).pid, SIGKILL);
+    expect("lost 1 serve crashed: was killed by SIGKILL...");
+    expect("prepare 3 serve");
+    expect("up 3 serve");
+    assert_int_equal(supervisor_call(supervisor, 2, say_exit, serve), 0);
+    supervisor_withdraw(supervisor, 2);
+    supervisor_retire(supervisor, 2);
+    expect("lost 2 serve the second retired: ");
+    expect("release serve the second");
+    assert_int_equal(supervisor_promote(supervisor, 2), -EPIPE);
+    supervisor_withdraw(supervisor, 3); /* the current one is not on trial */
+
+    assert_int_equal(supervisor_try(supervisor, second, &generation, why), 0);
+    expect("prepare 4 serve the second");
+    assert_int_equal(supervisor_promote(supervisor, generation), 0);
+    expect("up 4 serve the second");
+    assert_int_equal(status_of(supervisor).generation, 4);
+    supervisor_retire(supervisor, 3);
+    expect("lost 3 serve retired: ");
+    expect("release serve");
+    (void)kill(status_of(supervisor).pid, SIGKILL); /* from now on it is started again */
+    expect("lost 4 serve the second crashed: was killed by SIGKILL...");
+    expect("prepare 5 serve the second");
+    expect("up 5 serve the second");
+    supervisor_stop(supervisor);
+    expect("lost 5 serve the second stopped: ");
+    expect("release serve the second");
+}
+
+static void one_that_ends_on_trial_is_not_started_again(void **state) {
+    char why[SUPERVISOR_WHY_MAX];
+    uint64_t generation = 0;
+    struct supervisor *supervisor = start(serve);
+    expect("prepare 1 serve");
+    expect("up 1 serve");
+    assert_int_equal(supervisor_try(supervisor, second, &generation, why), 0);
+    expect("prepare 2 serve the second");
+    assert_int_equal(supervisor_call(supervisor, 2, say_exit, exits), -EPIPE);
+    expect("lost 2 serve the second crashed: ended the process with exit status 0");
+    expect("release serve the second");
+    assert_true(is_logged("it was on trial, and is not started again\n"));
+    assert_int_equal(status_of(supervisor).state, SUPERVISOR_UP);
+    assert_int_equal(supervisor_promote(supervisor, 2), -EPIPE);
+    assert_int_equal(supervisor_try(supervisor, refused, &generation, why), -EINVAL);
+    expect("prepare 3 refused");
+    assert_int_equal(generation, 2);
+    supervisor_stop(supervisor);
+    expect("lost 1 serve stopped: ");
+    expect("release serve");
+}
+
 static void who_does_not_drain_in_time_ends(void **state) {
     char why[SUPERVISOR_WHY_MAX];
     options.drain_ns = 10 * NS_PER_MS;
@@ -885,6 +949,8 @@ int main(int argc, char **argv) {
         STORY(without_processes_it_is_tried_again),
         STORY(it_is_stopped_while_it_starts),
         STORY(a_replacement_serves_while_the_old_one_drains),
+        STORY(one_on_trial_is_promoted_or_withdrawn),
+        STORY(one_that_ends_on_trial_is_not_started_again),
         STORY(who_does_not_drain_in_time_ends),
         STORY(a_replacement_that_fails_changes_nothing),
         STORY(a_replacement_that_takes_long_is_in_nobodys_way),

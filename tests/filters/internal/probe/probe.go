@@ -102,3 +102,6 @@ func CollectGarbage() {
 		runtime.Gosched()
 	}
 }
+
+// SDK is the one that this library was built with, as "1.33".
+func SDK() string { return sdkVersion }

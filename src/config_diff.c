@@ -106,69 +106,49 @@ static void show_differences(FILE *out, const struct lines *a, const struct line
 struct kind {
     const char *name, *plural;
     const struct cfg_schema *schema;
-    const char *items; /* array of structs of schema->size */
+    const struct resource *resources; /* else secrets */
+    const struct cfg_secret *secrets;
     size_t count;
-    struct span (*name_of)(const void *message);
 };
 
-static struct span listener_name(const void *message) {
-    return ((const struct cfg_listener *)message)->name;
+enum { KINDS = RESOURCE_TYPES + 1 };
+
+static void kinds_of(const struct resources *from, struct kind out[KINDS]) {
+    static const char *const plurals[] = {"listeners", "clusters", "route configurations"};
+    const struct cfg_static_resources *fixed = config_bootstrap(from->bootstrap)->static_resources;
+    for (unsigned i = 0; i < RESOURCE_TYPES; i++)
+        out[i] = (struct kind){.name = resource_type_name((enum resource_type)i),
+                               .plural = plurals[i],
+                               .schema = resource_schema((enum resource_type)i),
+                               .resources = from->of[i].items,
+                               .count = from->of[i].count};
+    out[RESOURCE_TYPES] = (struct kind){.name = "secret",
+                                        .plural = "secrets",
+                                        .schema = &cfg_schema_secret,
+                                        .secrets = fixed ? fixed->secrets : NULL,
+                                        .count = fixed ? fixed->secrets_count : 0};
 }
 
-static struct span cluster_name(const void *message) {
-    return ((const struct cfg_cluster *)message)->name;
-}
-
-static struct span secret_name(const void *message) {
-    return ((const struct cfg_secret *)message)->name;
-}
-
-enum { KINDS = 3 };
-
-static void kinds_of(const struct cfg_bootstrap *bootstrap, struct kind out[KINDS]) {
-    static const struct cfg_static_resources nothing;
-    const struct cfg_static_resources *from =
-        bootstrap->static_resources ? bootstrap->static_resources : &nothing;
-    out[0] = (struct kind){"listener",
-                           "listeners",
-                           &cfg_schema_listener,
-                           (const char *)from->listeners,
-                           from->listeners_count,
-                           listener_name};
-    out[1] = (struct kind){"cluster",
-                           "clusters",
-                           &cfg_schema_cluster,
-                           (const char *)from->clusters,
-                           from->clusters_count,
-                           cluster_name};
-    out[2] = (struct kind){
-        "secret",   "secrets", &cfg_schema_secret, (const char *)from->secrets, from->secrets_count,
-        secret_name};
+static struct span name_of(const struct kind *kind, size_t i) {
+    return kind->resources ? kind->resources[i].name : kind->secrets[i].name;
 }
 
 static const void *item(const struct kind *kind, size_t i) {
-    return kind->items + i * kind->schema->size;
+    return kind->resources ? kind->resources[i].message : &kind->secrets[i];
 }
 
 static const void *find(const struct kind *kind, struct span name) {
     for (size_t i = 0; i < kind->count; i++)
-        if (span_eq(kind->name_of(item(kind, i)), name))
+        if (span_eq(name_of(kind, i), name))
             return item(kind, i);
     return NULL;
 }
 
 /* 1: they differ; 0; -ENOMEM. Secrets differ without being shown. */
-static int compare(FILE *out, const struct kind *kind, const void *before, const void *after) {
-    size_t a_size, b_size;
-    char *a_wire = cfg_to_wire(kind->schema, before, &a_size);
-    char *b_wire = cfg_to_wire(kind->schema, after, &b_size);
-    bool ok = a_wire && b_wire;
-    bool same = ok && a_size == b_size && memcmp(a_wire, b_wire, a_size) == 0;
-    free(a_wire);
-    free(b_wire);
-    if (!ok || same)
-        return ok ? 0 : -ENOMEM;
-    struct span name = kind->name_of(after);
+static int compare(FILE *out, const struct kind *kind, struct span name, const void *before,
+                   const void *after) {
+    if (cfg_is_same(kind->schema, before, after))
+        return 0;
     struct lines a, b = {0};
     int rc = cut(cfg_to_json_without_secrets(kind->schema, before, INDENT), &a);
     if (rc == 0)
@@ -186,16 +166,16 @@ static int diff_kind(FILE *summary, FILE *text, const struct kind *before,
                      const struct kind *after) {
     size_t added = 0, removed = 0, changed = 0;
     for (size_t i = 0; i < before->count; i++) {
-        struct span name = before->name_of(item(before, i));
+        struct span name = name_of(before, i);
         if (find(after, name))
             continue;
         fprintf(text, "- %s '%.*s'\n", before->name, (int)name.len, name.ptr);
         removed++;
     }
     for (size_t i = 0; i < after->count; i++) {
-        struct span name = after->name_of(item(after, i));
+        struct span name = name_of(after, i);
         const void *old = find(before, name);
-        int rc = old ? compare(text, after, old, item(after, i)) : 0;
+        int rc = old ? compare(text, after, name, old, item(after, i)) : 0;
         if (rc < 0)
             return rc;
         changed += rc == 1;
@@ -209,7 +189,7 @@ static int diff_kind(FILE *summary, FILE *text, const struct kind *before,
     return 0;
 }
 
-int config_diff_make(const struct cfg_bootstrap *before, const struct cfg_bootstrap *after,
+int config_diff_make(const struct resources *before, const struct resources *after,
                      struct config_diff *out) {
     struct kind old[KINDS], new[KINDS];
     size_t summary_size, text_size;

@@ -4,7 +4,7 @@
  * Threads  Any; it may take a while for large ones. */
 #pragma once
 #include "base/check.h"
-#include "config/config.h"
+#include "config/resources.h"
 
 struct config_diff {
     char *summary; /* "listeners: 1 added, 2 changed; clusters: none", owned */
@@ -12,6 +12,6 @@ struct config_diff {
 };
 
 /* 0 or -ENOMEM. */
-MUST_CHECK int config_diff_make(const struct cfg_bootstrap *before,
-                                const struct cfg_bootstrap *after, struct config_diff *out);
+MUST_CHECK int config_diff_make(const struct resources *before, const struct resources *after,
+                                struct config_diff *out);
 void config_diff_fini(struct config_diff *diff);

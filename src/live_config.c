@@ -65,7 +65,8 @@ struct snapshot *live_config_snapshot(void) {
 /* ---- loading ---- */
 
 struct loading {
-    struct snapshot *previous; /* NULL: at the start */
+    struct snapshot *previous;   /* NULL: at the start */
+    struct resources *resources; /* leased; NULL: the file is to be read */
     struct snapshot *snapshot;
     struct overload_manager *overload;
     struct config_diff diff;
@@ -82,18 +83,6 @@ static bool is_for_good(const struct cfg_field *field) {
     return field->type == CFG_MESSAGE && field->shape == CFG_SINGULAR &&
            strcmp(field->name, "static_resources") != 0 &&
            strcmp(field->name, "layered_runtime") != 0;
-}
-
-static bool is_same(const struct cfg_schema *schema, const void *before, const void *after) {
-    if (!before || !after)
-        return before == after;
-    size_t before_len, after_len;
-    char *a = cfg_to_wire(schema, before, &before_len);
-    char *b = cfg_to_wire(schema, after, &after_len);
-    bool same = a && b && before_len == after_len && memcmp(a, b, before_len) == 0;
-    free(a);
-    free(b);
-    return same;
 }
 
 static void refuse(struct cfg_problems *problems, const char *what) {
@@ -115,7 +104,7 @@ static void refuse_what_stays(const struct cfg_bootstrap *before, const struct c
         const void *old, *new;
         memcpy(&old, (const char *)before + field->offset, sizeof old);
         memcpy(&new, (const char *)after + field->offset, sizeof new);
-        if (!is_same(field->schema, old, new))
+        if (!cfg_is_same(field->schema, old, new))
             refuse(problems, field->name);
     }
     uint64_t old_max = 0, new_max = 0;
@@ -133,31 +122,29 @@ static void throw_away(struct loading *loading) {
     loading->snapshot = NULL;
 }
 
-static void build(struct loading *loading, struct config *config) {
+static void build(struct loading *loading) {
     const struct options *o = live.options;
     const bool is_validating = o->mode == MODE_VALIDATE;
     const struct probe_options probe = {
         .disabled = o->no_probe, .always = is_validating, .isolated = o->isolate_extensions};
-    const struct cfg_bootstrap *bootstrap = config_bootstrap(config);
+    const struct cfg_bootstrap *bootstrap = config_bootstrap(loading->resources->bootstrap);
     if (loading->previous)
         refuse_what_stays(config_bootstrap(loading->previous->config), bootstrap,
                           &loading->problems);
     probe_config(bootstrap, &probe, &loading->problems);
     /* The other mistakes are found all the same, in what is thrown away. */
     set_dry(is_validating || cfg_problems_refuse(&loading->problems));
-    loading->snapshot = snapshot_build(config, loading->previous, &loading->problems);
+    loading->snapshot = snapshot_build(loading->resources, loading->previous, &loading->problems);
     if (!loading->previous)
         loading->overload = overload_build(bootstrap, o->memory_limit_bytes, &loading->problems);
     if (cfg_problems_refuse(&loading->problems))
         throw_away(loading);
     if (loading->previous && loading->snapshot &&
-        config_diff_make(config_bootstrap(loading->previous->config), bootstrap, &loading->diff) !=
-            0)
+        config_diff_make(loading->previous->resources, loading->resources, &loading->diff) != 0)
         loading->problems.lost = true;
 }
 
-static void load(void *arg) {
-    struct loading *loading = arg;
+static void read_file(struct loading *loading) {
     const struct options *o = live.options;
     struct config_source source = {.path = o->config_path,
                                    .yaml = o->config_yaml,
@@ -166,10 +153,20 @@ static void load(void *arg) {
     struct config *config;
     if (config_load(&source, &config, &loading->problems) != 0)
         return;
-    go_swap_pause();
-    build(loading, config);
-    go_swap_resume();
+    loading->resources = resources_of_bootstrap(
+        config, loading->previous ? loading->previous->resources : NULL, &loading->problems);
     config_unref(config);
+}
+
+static void load(void *arg) {
+    struct loading *loading = arg;
+    if (!loading->resources)
+        read_file(loading);
+    if (!loading->resources)
+        return;
+    go_swap_pause();
+    build(loading);
+    go_swap_resume();
 }
 
 static struct statistic *stat_of(enum stat_kind kind, const char *name) {
@@ -206,6 +203,7 @@ bool live_config_load(const struct options *options, struct overload_manager **o
     if (!loading.snapshot && loading.problems.count == 0)
         fputs("sluice: the config cannot be used: out of memory\n", stderr);
     cfg_problems_fini(&loading.problems);
+    resources_unref(loading.resources);
     live.snapshot = loading.snapshot;
     *overload = loading.overload;
     return live.snapshot != NULL;
@@ -346,9 +344,9 @@ static char *taken(struct loading *loading, const char *origin) {
     return said;
 }
 
-/* One at a time. */
-static bool change(const char *origin, char **said) {
-    struct loading loading = {.previous = live.snapshot};
+/* One at a time. resources: leased to it; NULL: as the file says. */
+static bool change(struct resources *resources, const char *origin, char **said) {
+    struct loading loading = {.previous = live.snapshot, .resources = resources};
     stat_inc(live.stats.attempts, STATS_SHARD_FOREIGN);
     struct listener_change *change = NULL;
     if (blocking_call(load, &loading) != 0)
@@ -368,6 +366,7 @@ static bool change(const char *origin, char **said) {
     }
     cfg_problems_fini(&loading.problems);
     config_diff_fini(&loading.diff);
+    resources_unref(loading.resources);
     return change != NULL;
 }
 
@@ -393,14 +392,18 @@ static bool leave_job(struct job *job, char **said) {
     return ok;
 }
 
+static void begin_change(void) {
+    while (comutex_lock(&live.changing, RT_FOREVER) != 0)
+        rt_cancel_clear();
+}
+
 /* By the first of those that wait for it, on a coroutine that nobody cancels. */
 static void do_job(void *arg) {
     const char *origin = arg;
-    while (comutex_lock(&live.changing, RT_FOREVER) != 0)
-        rt_cancel_clear();
+    begin_change();
     struct job *job = live.next;
     live.next = NULL; /* who comes now may have changed the file again */
-    job->ok = change(origin, &job->said);
+    job->ok = change(NULL, origin, &job->said);
     job->done = true;
     wait_queue_wake_all(&job->waiters);
     comutex_unlock(&live.changing);
@@ -424,6 +427,24 @@ bool live_config_reload(const char *origin, char **said) {
         if (wait_queue_wait(&job->waiters, "reload", RT_FOREVER) != 0)
             rt_cancel_clear(); /* the change goes on, and the job with it */
     return leave_job(job, said);
+}
+
+bool live_config_apply(struct resources *resources, const char *origin, char **said) {
+    struct cfg_problems problems = {0};
+    begin_change();
+    /* The file may have been read again meanwhile: then what others say is put to what it says now. */
+    resources = resources->bootstrap == live.snapshot->config
+                    ? resources_ref(resources)
+                    : resources_of_bootstrap(live.snapshot->config, resources, &problems);
+    bool ok = resources && !cfg_problems_refuse(&problems);
+    *said = ok ? NULL : text_of(&problems);
+    if (ok)
+        ok = change(resources, origin, said);
+    else
+        resources_unref(resources);
+    cfg_problems_fini(&problems);
+    comutex_unlock(&live.changing);
+    return ok;
 }
 
 void live_config_each_attempt(void (*fn)(const struct live_config_attempt *attempt, void *arg),

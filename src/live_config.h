@@ -31,6 +31,11 @@ struct snapshot *live_config_snapshot(void);
  * line for each problem. NULL when memory is short. Parks. */
 bool live_config_reload(const char *origin BORROWED_BY(program), char **said);
 
+/* The same with resources that others named, which it borrows. What they take from the bootstrap is that of the latest
+ * file. */
+bool live_config_apply(struct resources *resources, const char *origin BORROWED_BY(program),
+                       char **said);
+
 /* What was tried, the latest first. */
 struct live_config_attempt {
     uint64_t version; /* 0: it was refused */

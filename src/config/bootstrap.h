@@ -558,6 +558,7 @@ struct cfg_bootstrap {
 extern const struct cfg_schema cfg_schema_listener;
 extern const struct cfg_schema cfg_schema_filter_chain;
 extern const struct cfg_schema cfg_schema_cluster;
+extern const struct cfg_schema cfg_schema_route_configuration;
 extern const struct cfg_schema cfg_schema_secret;
 extern const struct cfg_schema cfg_schema_layered_runtime;
 

@@ -75,6 +75,9 @@ char *cfg_to_json_without_secrets(const struct cfg_schema *schema, const void *m
  * is short. */
 char *cfg_to_wire(const struct cfg_schema *schema, const void *message, size_t *size_bytes);
 
+/* Whether both say the same, NULL being a message that is not there; false also when memory is short. */
+bool cfg_is_same(const struct cfg_schema *schema, const void *a, const void *b);
+
 /* Markdown of all tables: docs/config.md. */
 void cfg_print_docs(FILE *out);
 /* The tables as JSON, for the comparison with Envoy's descriptors (tests/schema-go). */

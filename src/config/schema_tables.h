@@ -25,7 +25,6 @@ extern const struct cfg_schema cfg_schema_header_matcher;
 extern const struct cfg_schema cfg_schema_query_matcher;
 
 /* schema_route.c */
-extern const struct cfg_schema cfg_schema_route_configuration;
 /* Of an upgrade, a route's and the connection manager's: CONNECT is none of an upgrade field. */
 void cfg_check_upgrade(struct cfg_loader *loader, const struct cfg_tree *node,
                        const struct cfg_path *path, void *message);

@@ -91,6 +91,12 @@ int socket_shutdown(struct socket *socket) {
     return rc;
 }
 
+void socket_cut(struct socket *socket) {
+    count(socket, IO_SHUTDOWN_CALLS);
+    if (sys_shutdown(socket->pd.fd, SHUT_RDWR) != 0) /* it was over already */
+        count(socket, IO_ERRORS);
+}
+
 int socket_take_fd(struct socket *socket, struct inbuf *in) {
     (void)in; /* nothing is read that nobody asked for */
     if (socket->transport)

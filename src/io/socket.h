@@ -73,6 +73,8 @@ MUST_CHECK int socket_try_accept(struct socket *socket, struct address *peer);
 
 /* We send no more; what was sent before arrives. 0 or -errno (-ENOTCONN). */
 MUST_CHECK int socket_shutdown(struct socket *socket);
+/* Nothing passes either way any more, whoever waits for it hears the end. */
+void socket_cut(struct socket *socket);
 void socket_close(struct socket *socket);
 /* Closing it, whenever that is, tells the peer that the stream broke (TCP: a reset) instead of that it ended;
  * what was sent and has not arrived may be lost. */

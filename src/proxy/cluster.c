@@ -179,7 +179,7 @@ static int build_transport(struct cluster *cluster, struct cfg_problems *problem
         problems->lost = true;
         return -ENOMEM;
     }
-    int rc = kind->build(&config->typed_config, cluster->config_ref, span_make(owner, (size_t)len),
+    int rc = kind->build(&config->typed_config, cluster->configs[1], span_make(owner, (size_t)len),
                          problems, &cluster->transport.config);
     free(owner);
     if (rc == 0)
@@ -190,8 +190,8 @@ static int build_transport(struct cluster *cluster, struct cfg_problems *problem
     return rc;
 }
 
-struct cluster *cluster_build(struct config *config, const struct cfg_cluster *cfg,
-                              struct cfg_problems *problems) {
+struct cluster *cluster_build(struct config *config, struct config *bootstrap,
+                              const struct cfg_cluster *cfg, struct cfg_problems *problems) {
     unsigned locals = rt_p_count();
     size_t size = sizeof(struct cluster) + locals * sizeof(struct cluster_local);
     struct cluster *cluster = aligned_alloc(64, (size + 63) / 64 * 64);
@@ -201,7 +201,8 @@ struct cluster *cluster_build(struct config *config, const struct cfg_cluster *c
     }
     memset(cluster, 0, size);
     cluster->refs = 1;
-    cluster->config_ref = config_ref(config);
+    cluster->configs[0] = config_ref(config);
+    cluster->configs[1] = config_ref(bootstrap);
     cluster->config = cfg;
     cluster->name = cfg->name;
     cluster->local_count = locals;
@@ -237,7 +238,8 @@ void cluster_unref(struct cluster *cluster) {
     host_set_unref(cluster->published);
     if (cluster->transport.kind && cluster->transport.kind->free_config)
         cluster->transport.kind->free_config(cluster->transport.config);
-    config_unref(cluster->config_ref);
+    config_unref(cluster->configs[0]);
+    config_unref(cluster->configs[1]);
     free(cluster);
 }
 

@@ -103,7 +103,8 @@ struct cluster {
     uint32_t buffer_limit;
     struct transport_socket transport; /* kind NULL: bytes as they are */
     const struct cfg_cluster *config;
-    struct config *config_ref; /* keeps `config` alive */
+    struct config
+        *configs[2]; /* leased: of `config`, and of the bootstrap, which has the secrets */
     struct cluster_stats stats;
     _Atomic uint32_t rq_code[600]; /* cells by status, as cells.rq_class */
 
@@ -116,10 +117,10 @@ struct cluster {
     struct cluster_local local[];       /* by P */
 };
 
-/* Builds it and, for STATIC, publishes its hosts; DNS types start resolving with cluster_start.
+/* cfg lies in config. Builds it and, for STATIC, publishes its hosts; DNS types start resolving with cluster_start.
  * NULL and problems on error. */
-struct cluster *cluster_build(struct config *config, const struct cfg_cluster *cfg,
-                              struct cfg_problems *problems);
+struct cluster *cluster_build(struct config *config, struct config *bootstrap,
+                              const struct cfg_cluster *cfg, struct cfg_problems *problems);
 /* Inside rt_run: spreads the hosts to the Ps and starts the resolver of a DNS cluster. */
 void cluster_start(struct cluster *cluster);
 /* It is in no configuration any more: names are not resolved, and its connections close when nobody uses them. */

@@ -80,12 +80,19 @@ static bool is_late(const struct downstream *d, int64_t now_ns) {
            !filter_chain_remains(next->config->chains, d->info->chain);
 }
 
+/* Its filters find the client gone, and end as they do then; if half an end is not enough for them, the next look breaks
+ * what is left. */
+static void cut(struct network_stream *n) {
+    socket_cut(&n->connection->socket);
+    (void)network_stream_break(n);
+}
+
 static void end_one(struct downstream *d) {
     struct network_stream *n = d->info->stream;
     if (d->state == DOWNSTREAM_SERVING && d->serving->exchange)
         exchange_client_gone(d->serving->exchange);
     else if (d->state == DOWNSTREAM_STREAM && n)
-        (void)network_stream_break(n); /* one that knows no end of that kind ends with its peers */
+        cut(n);
     else if (d->state == DOWNSTREAM_IDLE || d->state == DOWNSTREAM_HEAD ||
              d->state == DOWNSTREAM_PENDING)
         downstream_destroy(d);

@@ -9,36 +9,67 @@
 #include "proxy/snapshot.h"
 #include "rt/foreign.h"
 
-/* What a listener was built with: it is built anew when a name is another cluster's, or nobody's, by then. */
-struct cluster_use {
-    struct cluster_use *next;
-    struct cluster *cluster; /* leased; NULL: there was none */
-    struct span name;        /* borrowed of the listener's configuration */
+/* What a listener was built with, by name: it is built anew when that is something else, or nothing, by then. */
+struct listener_use {
+    struct listener_use *next;
+    struct span name;                             /* borrowed of the listener's configuration */
+    bool is_routes;                               /* else a cluster */
+    struct cluster *cluster;                      /* leased; NULL: there was none */
+    const struct cfg_route_configuration *routes; /* likewise */
+    struct config *config;                        /* leased: in which the routes lie */
 };
 
 enum { LISTENER_MEMORY_MIN = 1 << 20, LISTENER_FILTERS_TIMEOUT_S = 15 };
 
-/* ---- clusters ---- */
+/* ---- what is found by name ---- */
+
+/* NULL when memory is short: then whoever builds does without, and is not to serve. */
+static struct listener_use *note_use(struct snapshot *snapshot, struct listener_use note) {
+    struct listener_use *use = malloc(sizeof *use);
+    if (!use) {
+        snapshot->lost = true;
+        return NULL;
+    }
+    *use = note;
+    use->next = snapshot->building->uses;
+    snapshot->building->uses = use;
+    return use;
+}
 
 struct cluster *snapshot_use_cluster(struct snapshot *snapshot, struct span name) {
     struct cluster *cluster = snapshot_cluster(snapshot, name);
-    struct listener_config *user = snapshot->building;
-    for (const struct cluster_use *use = user->uses; use; use = use->next)
-        if (span_eq(use->name, name))
-            return cluster;
-    struct cluster_use *use = malloc(sizeof *use);
-    if (!use)
-        return NULL;
-    *use = (struct cluster_use){
-        .next = user->uses, .cluster = cluster ? cluster_ref(cluster) : NULL, .name = name};
-    user->uses = use;
+    const struct listener_use *last = snapshot->building->uses;
+    bool is_noted =
+        last && !last->is_routes && span_eq(last->name, name); /* as in a row of routes */
+    if (!is_noted && note_use(snapshot, (struct listener_use){.name = name, .cluster = cluster}) &&
+        cluster)
+        (void)cluster_ref(cluster);
     return cluster;
 }
 
-bool listener_config_holds(const struct listener_config *listener, const struct snapshot *next) {
-    for (const struct cluster_use *use = listener->uses; use; use = use->next)
-        if (snapshot_cluster(next, use->name) != use->cluster)
+const struct cfg_route_configuration *snapshot_use_routes(struct snapshot *snapshot,
+                                                          struct span name) {
+    const struct resource *found = resources_find(snapshot->resources, RESOURCE_ROUTES, name);
+    struct listener_use use = {.name = name, .is_routes = true};
+    if (found) {
+        use.routes = found->message;
+        use.config = found->config;
+    }
+    if (note_use(snapshot, use) && found)
+        (void)config_ref(found->config);
+    return use.routes;
+}
+
+bool listener_config_is_current(const struct listener_config *listener,
+                                const struct snapshot *next) {
+    for (const struct listener_use *use = listener->uses; use; use = use->next) {
+        const struct resource *routes =
+            use->is_routes ? resources_find(next->resources, RESOURCE_ROUTES, use->name) : NULL;
+        if (use->is_routes ? !cfg_is_same(&cfg_schema_route_configuration, use->routes,
+                                          routes ? routes->message : NULL)
+                           : snapshot_cluster(next, use->name) != use->cluster)
             return false;
+    }
     return true;
 }
 
@@ -197,9 +228,10 @@ static void free_listener(void *arg) {
         access_log_free(listener->logs[i]);
     free(listener->logs);
     free(listener->addresses);
-    for (struct cluster_use *next, *use = listener->uses; use; use = next) {
+    for (struct listener_use *next, *use = listener->uses; use; use = next) {
         next = use->next;
         cluster_unref(use->cluster);
+        config_unref(use->config);
         free(use);
     }
     for (size_t i = 0; i < sizeof listener->configs / sizeof listener->configs[0]; i++)
@@ -208,8 +240,9 @@ static void free_listener(void *arg) {
 }
 
 struct listener_config *listener_config_build(struct snapshot *snapshot,
-                                              const struct cfg_listener *cfg,
+                                              const struct resource *resource,
                                               struct cfg_problems *problems) {
+    const struct cfg_listener *cfg = resource->message;
     struct listener_config *listener = calloc(1, sizeof *listener);
     if (!listener) {
         problems->lost = true;
@@ -218,7 +251,8 @@ struct listener_config *listener_config_build(struct snapshot *snapshot,
     listener->refs = 1;
     listener->config = cfg;
     listener->name = cfg->name;
-    listener->configs[0] = config_ref(snapshot->config);
+    listener->configs[0] = config_ref(resource->config);
+    listener->configs[1] = config_ref(snapshot->config);
     listener->connections_max = UINT64_MAX;
     if (!cfg->address)
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark, "the listener has no address");

@@ -14,6 +14,8 @@
 
 struct access_log;
 struct cluster;
+struct cfg_route_configuration;
+struct resource;
 struct snapshot;
 
 struct listener_address {
@@ -23,7 +25,7 @@ struct listener_address {
     size_t socket_option_count;
 };
 
-struct cluster_use;
+struct listener_use;
 struct listener_config {
     _Atomic uint32_t refs;
     const struct cfg_listener *config; /* NULL: the admin's */
@@ -40,12 +42,12 @@ struct listener_config {
     int64_t filters_timeout_ns; /* of all of them; 0: none */
     struct access_log **logs;   /* of its connections */
     uint32_t log_count;
-    struct cluster_use *uses; /* private: the clusters it was built with, which it leases */
+    struct listener_use *uses; /* private: what it was built with, by name */
 };
 
 /* Part of a snapshot that is being built, whose clusters are there. Off the Ps. NULL: there is a problem. */
 struct listener_config *listener_config_build(struct snapshot *snapshot,
-                                              const struct cfg_listener *cfg,
+                                              const struct resource *resource,
                                               struct cfg_problems *problems);
 struct listener_config *listener_config_ref(struct listener_config *config);
 void listener_config_unref(struct listener_config *config);
@@ -55,5 +57,9 @@ void listener_config_drop(struct listener_config *config);
 /* For those that build what a listener consists of: snapshot_cluster, and the answer is borrowed of the listener. */
 struct cluster *snapshot_use_cluster(struct snapshot *snapshot,
                                      struct span name BORROWED_BY(listener));
-/* Whether it would find the same clusters in `next`. */
-bool listener_config_holds(const struct listener_config *listener, const struct snapshot *next);
+/* The same of a route configuration that is found by name. NULL: there is none. */
+const struct cfg_route_configuration *snapshot_use_routes(struct snapshot *snapshot,
+                                                          struct span name BORROWED_BY(listener));
+/* Whether it would be built with the same in `next`. */
+bool listener_config_is_current(const struct listener_config *listener,
+                                const struct snapshot *next);

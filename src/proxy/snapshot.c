@@ -38,18 +38,6 @@ struct cluster *snapshot_cluster(const struct snapshot *snapshot, struct span na
 
 /* ---- what goes on ---- */
 
-static bool is_same(const struct cfg_schema *schema, const void *before, const void *after) {
-    if (!before || !after)
-        return before == after;
-    size_t before_len = 0, after_len = 0;
-    char *a = cfg_to_wire(schema, before, &before_len);
-    char *b = cfg_to_wire(schema, after, &after_len);
-    bool same = a && b && before_len == after_len && memcmp(a, b, before_len) == 0;
-    free(a);
-    free(b);
-    return same;
-}
-
 /* Whether all that a listener or a cluster may take from the bootstrap besides its own definition is as it was. */
 static bool same_surroundings(const struct config *before, const struct config *after) {
     const struct cfg_bootstrap *old = config_bootstrap(before), *new = config_bootstrap(after);
@@ -59,10 +47,10 @@ static bool same_surroundings(const struct config *before, const struct config *
     const struct cfg_static_resources *new_static =
         new->static_resources ? new->static_resources : &nothing;
     if (old_static->secrets_count != new_static->secrets_count ||
-        !is_same(&cfg_schema_layered_runtime, old->layered_runtime, new->layered_runtime))
+        !cfg_is_same(&cfg_schema_layered_runtime, old->layered_runtime, new->layered_runtime))
         return false;
     for (size_t i = 0; i < new_static->secrets_count; i++)
-        if (!is_same(&cfg_schema_secret, &old_static->secrets[i], &new_static->secrets[i]))
+        if (!cfg_is_same(&cfg_schema_secret, &old_static->secrets[i], &new_static->secrets[i]))
             return false;
     return true;
 }
@@ -73,30 +61,26 @@ static struct listener_config *lent_listener(const struct snapshot *previous,
                                              const struct cfg_listener *cfg) {
     for (uint32_t i = 0; i < previous->listener_count; i++) {
         struct listener_config *old = previous->listeners[i];
-        if (!span_eq(old->name, cfg->name) || !is_same(&cfg_schema_listener, old->config, cfg))
+        if (!span_eq(old->name, cfg->name) || !cfg_is_same(&cfg_schema_listener, old->config, cfg))
             continue;
-        return listener_config_holds(old, next) ? old : NULL;
+        return listener_config_is_current(old, next) ? old : NULL;
     }
     return NULL;
 }
 
 /* ---- building ---- */
 
-static void build_clusters(struct snapshot *snapshot, const struct cfg_static_resources *resources,
-                           const struct snapshot *previous, struct cfg_problems *problems) {
-    snapshot->clusters = calloc(resources->clusters_count + 1, sizeof(struct cluster *));
-    for (size_t i = 0; snapshot->clusters && i < resources->clusters_count; i++) {
-        const struct cfg_cluster *cfg = &resources->clusters[i];
-        for (size_t j = 0; j < i; j++)
-            if (span_eq(resources->clusters[j].name, cfg->name))
-                cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark,
-                                "the name '%.*s' is taken by the cluster of line %u",
-                                (int)cfg->name.len, cfg->name.ptr,
-                                resources->clusters[j].mark.line);
-        struct cluster *old = previous ? snapshot_cluster(previous, cfg->name) : NULL;
-        struct cluster *cluster = old && is_same(&cfg_schema_cluster, old->config, cfg)
-                                      ? cluster_ref(old)
-                                      : cluster_build(snapshot->config, cfg, problems);
+static void build_clusters(struct snapshot *snapshot, const struct snapshot *previous,
+                           struct cfg_problems *problems) {
+    const struct resource_list *list = &snapshot->resources->of[RESOURCE_CLUSTER];
+    snapshot->clusters = calloc(list->count + 1, sizeof(struct cluster *));
+    for (size_t i = 0; snapshot->clusters && i < list->count; i++) {
+        const struct resource *resource = &list->items[i];
+        struct cluster *old = previous ? snapshot_cluster(previous, resource->name) : NULL;
+        struct cluster *cluster =
+            old && cfg_is_same(&cfg_schema_cluster, old->config, resource->message)
+                ? cluster_ref(old)
+                : cluster_build(resource->config, snapshot->config, resource->message, problems);
         if (cluster)
             snapshot->clusters[snapshot->cluster_count++] = cluster;
     }
@@ -105,17 +89,19 @@ static void build_clusters(struct snapshot *snapshot, const struct cfg_static_re
               compare_clusters);
 }
 
-/* Takes the reference over. */
-static void add_listener(struct snapshot *snapshot, struct listener_config *listener,
-                         struct cfg_problems *problems) {
-    const struct cfg_listener *cfg = listener->config;
-    for (uint32_t i = 0; i < snapshot->listener_count; i++)
-        if (cfg->name.len && span_eq(snapshot->listeners[i]->name, cfg->name))
-            cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark,
-                            "the name '%.*s' is taken by the listener of line %u",
-                            (int)cfg->name.len, cfg->name.ptr,
-                            snapshot->listeners[i]->config->mark.line);
-    snapshot->listeners[snapshot->listener_count++] = listener;
+static void build_listeners(struct snapshot *snapshot, const struct snapshot *previous,
+                            struct cfg_problems *problems) {
+    const struct resource_list *list = &snapshot->resources->of[RESOURCE_LISTENER];
+    snapshot->listeners = calloc(list->count + 1, sizeof(snapshot->listeners[0]));
+    for (size_t i = 0; snapshot->listeners && i < list->count; i++) {
+        const struct resource *resource = &list->items[i];
+        struct listener_config *lent =
+            previous ? lent_listener(previous, snapshot, resource->message) : NULL;
+        struct listener_config *listener =
+            lent ? listener_config_ref(lent) : listener_config_build(snapshot, resource, problems);
+        if (listener)
+            snapshot->listeners[snapshot->listener_count++] = listener;
+    }
 }
 
 /* ---- the end ---- */
@@ -130,7 +116,7 @@ static void free_snapshot(struct snapshot *snapshot) {
         cluster_unref(snapshot->clusters[i]);
     free(snapshot->listeners);
     free(snapshot->clusters);
-    config_unref(snapshot->config);
+    resources_unref(snapshot->resources);
     free(snapshot);
 }
 
@@ -148,32 +134,22 @@ void snapshot_unref(struct snapshot *snapshot) {
         listener_config_unref(snapshot->listeners[i]);
     free_snapshot(snapshot);
 }
-struct snapshot *snapshot_build(struct config *config, const struct snapshot *previous,
+
+struct snapshot *snapshot_build(struct resources *resources, const struct snapshot *previous,
                                 struct cfg_problems *problems) {
-    static const struct cfg_static_resources nothing;
     static _Atomic uint64_t versions;
-    const struct cfg_static_resources *resources = config_bootstrap(config)->static_resources;
-    if (!resources)
-        resources = &nothing;
     struct snapshot *snapshot = calloc(1, sizeof *snapshot);
     if (!snapshot)
         return NULL;
     snapshot->refs = 1;
-    snapshot->config = config_ref(config);
+    snapshot->resources = resources_ref(resources);
+    snapshot->config = resources->bootstrap;
     snapshot->built_wall_ns = clock_wall_ns();
-    if (previous && !same_surroundings(previous->config, config))
+    if (previous && !same_surroundings(previous->config, snapshot->config))
         previous = NULL;
-    build_clusters(snapshot, resources, previous, problems);
-    snapshot->listeners = calloc(resources->listeners_count + 1, sizeof(snapshot->listeners[0]));
-    for (size_t i = 0; snapshot->listeners && i < resources->listeners_count; i++) {
-        const struct cfg_listener *cfg = &resources->listeners[i];
-        struct listener_config *lent = previous ? lent_listener(previous, snapshot, cfg) : NULL;
-        struct listener_config *listener =
-            lent ? listener_config_ref(lent) : listener_config_build(snapshot, cfg, problems);
-        if (listener)
-            add_listener(snapshot, listener, problems);
-    }
-    if (!snapshot->clusters || !snapshot->listeners)
+    build_clusters(snapshot, previous, problems);
+    build_listeners(snapshot, previous, problems);
+    if (!snapshot->clusters || !snapshot->listeners || snapshot->lost)
         problems->lost = true;
     if (cfg_problems_refuse(problems)) {
         snapshot_drop(snapshot);

@@ -16,12 +16,14 @@
 #pragma once
 #include <stdatomic.h>
 
+#include "config/resources.h"
 #include "proxy/cluster.h"
 #include "proxy/listener_config.h"
 
 struct snapshot {
     _Atomic uint32_t refs;
-    struct config *config;
+    struct resources *resources; /* leased: what it was built of */
+    struct config *config;       /* the bootstrap; of the resources */
     int64_t built_wall_ns;
     uint64_t version;
     struct listener_config **listeners;
@@ -29,10 +31,11 @@ struct snapshot {
     struct cluster **clusters; /* sorted by name */
     uint32_t cluster_count;
     struct listener_config *building; /* private: while it is built */
+    bool lost;                        /* private: memory was short meanwhile */
 };
 
-/* Leases config. `previous` (may be NULL) lends what did not change. Off the Ps. NULL and problems on error. */
-struct snapshot *snapshot_build(struct config *config, const struct snapshot *previous,
+/* Leases resources. `previous` (may be NULL) lends what did not change. Off the Ps. NULL and problems on error. */
+struct snapshot *snapshot_build(struct resources *resources, const struct snapshot *previous,
                                 struct cfg_problems *problems);
 struct snapshot *snapshot_ref(struct snapshot *snapshot);
 void snapshot_unref(struct snapshot *snapshot);

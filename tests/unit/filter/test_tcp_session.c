@@ -91,7 +91,7 @@ static void serve(const char *before, const char *more) {
     network_filter_register(&wrapping_kind);
     rc = config_load_text(SPAN_LIT("t.yaml"), span_of(text), span_none(), &config, &problems);
     if (rc == 0)
-        snapshot = snapshot_build(config, NULL, &problems);
+        snapshot = snapshot_build(resources_of_bootstrap(config, NULL, &problems), NULL, &problems);
     cfg_problems_print(&problems, stderr);
     CHECK(snapshot);
     cluster = snapshot->clusters[0];

@@ -172,7 +172,7 @@ static void configure(const char *more, const char *chains) {
     network_filter_register(&taking_kind);
     int rc = config_load_text(SPAN_LIT("t.yaml"), span_of(text), span_none(), &config, &problems);
     if (rc == 0)
-        snapshot = snapshot_build(config, NULL, &problems);
+        snapshot = snapshot_build(resources_of_bootstrap(config, NULL, &problems), NULL, &problems);
     if (!snapshot)
         cfg_problems_print(&problems, stderr);
     cfg_problems_fini(&problems);

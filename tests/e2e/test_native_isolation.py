@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from harness import cluster, eventually, is_sanitized, listener, router, to
+from harness import ROOT, cluster, eventually, is_sanitized, listener, router, to
 from test_native_filters import NATIVE, compile_plugin
 
 DEADLY = """
@@ -66,6 +66,12 @@ static void request(struct sluice_exchange *x, void *self) {
         for (;;)
             set(malloc(1 << 20), 1, 1 << 20);
     free(bytes);
+    if (asked(x, "ask")) {
+        double number;
+        sluice_log(SLUICE_WARN, "it asks");
+        while (sluice_alive(x))
+            (void)sluice_metadata_number(x, SLUICE_LIT("a"), SLUICE_LIT("b"), &number);
+    }
     if (asked(x, "read"))
         (void)sluice_body_read(x, SLUICE_REQUEST, 0, &body);
     (void)sluice_header_set(x, SLUICE_REQUEST, SLUICE_LIT("x-version"), SLUICE_LIT(VERSION));
@@ -135,6 +141,61 @@ def test_open_goes_on_without_the_filter(build, proxy, origins):
     assert version(edge, do="abort").status == 200
     # Of a loaded machine the first to ask may wait in vain for the next process, and goes on without it.
     eventually(lambda: version(edge).body == b"one", what="another process")
+
+
+def test_questions_that_a_process_asked_as_it_died_are_void(build, proxy, origins):
+    """It is lost between the question and the answer: who was asked hears of that alone."""
+    origin = origins(answer)
+    edge = proxy([listen(build())], [cluster("origin", origin.port)])
+    for times in range(1, 5):
+        eventually(lambda: version(edge).body == b"one", what="a process")
+        clients = [edge.connect("edge") for _ in range(8)]
+        for client in clients:
+            client.send("GET", "/", headers=[("x-do", "ask")])
+        eventually(lambda times=times: edge.log().count("it asks") == 8 * times, what="all of them in the process")
+        assert version(edge, do="abort").status == 503
+        for client in clients:
+            assert client.read_reply().status == 503
+            client.close()
+
+
+CHAOS = ROOT / "tests" / "filters" / "native" / "chaos.c"
+
+
+@pytest.fixture
+def shouts(tmp_path, proxy, origins):
+    """A proxy whose filter makes bodies of requests upper-case on their way, and the origin that they go to."""
+    library = compile_plugin(CHAOS, tmp_path / "chaos.so", '-DVERSION="1"')
+
+    def one(on_failure):
+        origin = origins(lambda exchange: exchange.reply(200, exchange.request.read_body()))
+        return proxy([listen(library, on_failure=on_failure)], [cluster("origin", origin.port)])
+
+    return one
+
+
+@pytest.mark.parametrize("on_failure", ["CLOSED", "OPEN"])
+def test_a_body_that_a_lost_process_had_in_its_hands_ends_its_request(shouts, on_failure):
+    """Its bytes are gone with the process, so nobody can go on with it; and nobody waits for the rest."""
+    edge = shouts(on_failure)
+    with edge.connect("edge") as client:
+        client.send_head("POST", "/", [("content-length", 6), ("x-do", "body abort")])
+        edge.wait_for_stat("http.edge.downstream_rq_active", 1)
+        client.send_bytes(b"abc")
+        assert client.read_reply().status == 503
+    eventually(lambda: edge.get(method="POST", body=b"abc").body == b"ABC", what="the next process")
+
+
+@pytest.mark.parametrize(("on_failure", "status"), [("CLOSED", 503), ("OPEN", 200)])
+def test_a_body_that_a_lost_process_had_seen_nothing_of_is_dealt_with_as_its_request(shouts, on_failure, status):
+    edge = shouts(on_failure)
+    with edge.connect("edge") as client:
+        client.send_head("POST", "/", [("content-length", 3), ("x-do", "transformer abort")])
+        edge.wait_for_stat("native.library.chaos.crashes", 1)
+        client.send_bytes(b"abc")
+        reply = client.read_reply()
+    assert reply.status == status
+    assert reply.body == b"abc" or on_failure == "CLOSED"
 
 
 def test_who_waits_for_a_slow_body_holds_nobody_up(build, proxy, origins):

@@ -2,7 +2,11 @@
  *
  * Observers and transformers are readers in front of the body, pulled by whoever sends it on: the pump's coroutine or the
  * exchange's. After a fault both break off with -EIO; the exchange was answered with 500, or, when its head
- * was sent already, its connection ends. */
+ * was sent already, its connection ends.
+ *
+ * When a host process is lost and its exchanges go on without it (on_failure: OPEN), so do the bodies that it had nothing of
+ * in its hands: observed ones, and those of a transformer that has not asked for bytes. Else it is as after a fault, with
+ * 503: whoever sends the body on may be the pump, and then who waits for the answer hears of it by that alone. */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -66,7 +70,8 @@ static void tell_end(struct native_hook *hook, int error) {
 
 static ssize_t observe(struct native_hook *hook, ssize_t n, struct span run) {
     struct observe_call call = {hook, native_span_of(run), 0};
-    if (n > 0 && !native_filter_call(hook->e, "observer", enter_bytes, &call))
+    if (n > 0 && !native_filter_call(hook->e, "observer", enter_bytes, &call) &&
+        hook->e->state != NATIVE_BYPASSED)
         return -EIO;
     if (reader_is_over(n))
         tell_end(hook, (int)n);
@@ -127,6 +132,7 @@ struct sluice_body {
     struct span rest; /* of what it said, more than was asked for */
     int end;          /* once it is over: 0, or how */
     bool over, closed;
+    bool began; /* next has been given bytes, or their end */
 };
 
 struct next_call {
@@ -147,6 +153,10 @@ static ssize_t transformer_next(void *data, size_t max, struct span *out) {
         struct next_call call = {.body = body};
         if (!native_filter_call(body->e, "transformer", enter_next, &call))
             call.rc = -EIO;
+        if (body->e->state == NATIVE_BYPASSED && !body->began)
+            return reader_next(body->inner, max, out);
+        if (body->e->state == NATIVE_BYPASSED)
+            native_filter_lost(body->e);
         body->rest = call.rc < 0 ? span_make("", 0) : native_span(call.out);
         body->over = body->rest.len == 0;
         body->end = call.rc < 0 ? call.rc : 0;
@@ -191,6 +201,7 @@ int native_body_next(struct sluice_body *body, struct sluice_span *out) {
     ssize_t n = body->closed ? -ECANCELED : reader_next(body->inner, SIZE_MAX, &bytes);
     if (n < 0)
         return (int)n;
+    body->began = true;
     *out = sluice_bytes(bytes.ptr, (size_t)n);
     return 0;
 }

@@ -36,6 +36,10 @@ void native_filter_fail(struct sluice_exchange *e, unsigned status, struct span 
     exchange_reply(e->x, &reply);
 }
 
+void native_filter_lost(struct sluice_exchange *e) {
+    native_filter_fail(e, 503, SPAN_LIT("native_host_lost"));
+}
+
 void native_filter_faulted(struct sluice_exchange *e, const struct native_fault *fault,
                            const char *what) {
     e->state = NATIVE_FAULTED;

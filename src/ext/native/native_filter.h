@@ -58,6 +58,8 @@ void native_filter_faulted(struct sluice_exchange *e, const struct native_fault 
 
 /* Answers. */
 COLD void native_filter_fail(struct sluice_exchange *e, unsigned status, struct span details);
+/* With 503: its host process is gone, and the exchange cannot do without. */
+COLD void native_filter_lost(struct sluice_exchange *e);
 
 /* native_config.c */
 /* dry: of a configuration that nobody will serve with. Nothing is loaded: it was tried elsewhere (ext/host/probe.h). Not

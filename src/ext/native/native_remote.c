@@ -252,7 +252,8 @@ static int converse(struct native_remote *remote, struct call *call,
     }
     if (cancelled)
         rt_cancel(rt_self());
-    return call->record ? 0 : -EPIPE;
+    /* What it asked before it was lost is not what it returned. */
+    return call->record && call->kind == REMOTE_RETURN ? 0 : -EPIPE;
 }
 
 /* Names are the plug-in's, which may have so many. */
@@ -306,15 +307,15 @@ int native_remote_call(struct native_remote *remote, struct native_remote_call *
 
 /* ---- the chain's functions ---- */
 
-static void fail(struct native_remote *remote, int err) {
+void native_remote_failed(struct native_remote *remote, int err) {
     struct sluice_exchange *e = remote->e;
     if (err == -ECANCELED)
         return;
-    e->state = NATIVE_BYPASSED;
-    if (err == -EPIPE && !remote->config->is_open)
-        native_filter_fail(e, 503, SPAN_LIT("native_host_lost"));
-    else if (err != -EPIPE)
+    e->state = err == -EPIPE && remote->config->is_open ? NATIVE_BYPASSED : NATIVE_FAULTED;
+    if (err != -EPIPE)
         native_filter_fail(e, 500, SPAN_LIT("native_filter_out_of_memory"));
+    else if (e->state == NATIVE_FAULTED)
+        native_filter_lost(e);
 }
 
 void native_remote_ended(struct native_remote *remote, const struct remote_return *said) {
@@ -328,7 +329,7 @@ void native_remote_ended(struct native_remote *remote, const struct remote_retur
         native_filter_fail(e, 500, SPAN_LIT("native_filter_fault"));
         break;
     case REMOTE_NOT_CREATED:
-        fail(remote, -EINVAL);
+        native_remote_failed(remote, -EINVAL);
         break;
     case REMOTE_NO_MEMORY:
         native_filter_fail(e, 500, SPAN_LIT("native_filter_out_of_memory"));
@@ -341,7 +342,7 @@ void native_remote_ended(struct native_remote *remote, const struct remote_retur
 static int call_it(struct native_remote *remote, struct native_remote_call *what) {
     int err = native_remote_call(remote, what);
     if (err)
-        fail(remote, err);
+        native_remote_failed(remote, err);
     else
         native_remote_ended(remote, &what->said);
     free(what->record);
@@ -374,7 +375,7 @@ static void hook(struct native_remote *remote, enum remote_function function) {
         return;
     int err = enter(remote);
     if (err) {
-        fail(remote, err);
+        native_remote_failed(remote, err);
         return;
     }
     if (function == REMOTE_LOG_END || function == REMOTE_DESTROY)

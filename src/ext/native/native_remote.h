@@ -10,7 +10,7 @@
  * bytes that it asks for, a transformer is a reader of ours that calls the host's.
  *
  * When the process is lost  Who waits is told, and the filter's policy decides (on_failure). A body that a transformer of
- *            it was in front of breaks off.
+ *            it has seen bytes of breaks off, which ends the exchange whatever that is: the bytes are gone.
  * Cancelled  Who waits is told to give up, tells the host, and waits on, until the function has returned: what it is
  *            still shown stays. It may keep us for callback_timeout, when its process is ended.
  * Threads    The exchange's coroutines. */
@@ -75,5 +75,7 @@ struct native_remote_call {
 /* 0; -EPIPE: the process is lost, or there is none; -ECANCELED: of a periodic log, the exchange ends; -ENOMEM. Parks. */
 MUST_CHECK int native_remote_call(struct native_remote *remote, struct native_remote_call *call);
 
+/* That a call ended with that error, done to the exchange: what on_failure says of a lost process. */
+void native_remote_failed(struct native_remote *remote, int err);
 /* What ended a call, done to the exchange. */
 void native_remote_ended(struct native_remote *remote, const struct remote_return *said);

@@ -107,10 +107,15 @@ static struct native_far *add(const struct question *q) {
 
 /* 0; else the body breaks off. */
 static int call(struct native_far *far, struct native_remote_call *what) {
-    int err = far->remote->e->state == NATIVE_RUNS ? native_remote_call(far->remote, what) : -EPIPE;
-    if (!err)
-        native_remote_ended(far->remote, &what->said);
-    return err || far->remote->e->state != NATIVE_RUNS ? -EIO : 0;
+    struct native_remote *remote = far->remote;
+    if (remote->e->state != NATIVE_RUNS)
+        return -EIO;
+    int err = native_remote_call(remote, what);
+    if (err)
+        native_remote_failed(remote, err);
+    else
+        native_remote_ended(remote, &what->said);
+    return err || remote->e->state != NATIVE_RUNS ? -EIO : 0;
 }
 
 static int pull(void *arg, struct sluice_body *body, struct sluice_span *out) {

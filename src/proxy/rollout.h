@@ -53,7 +53,7 @@ bool rollout_conclude(struct rollout *rollout, bool promote, const char *why);
 
 bool rollout_is_rolling(struct rollout *rollout);
 
-/* Is this exchange for the new version? The same answer each time that it asks. NULL: no. */
+/* Is this exchange for the new version? The same answer each time that it asks, while the rollout goes on. NULL: no. */
 bool rollout_takes_slowly(struct rollout *rollout, struct exchange *x);
 /* What is at the begin of a rollout, for: */
 struct rollout_share {

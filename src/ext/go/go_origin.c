@@ -21,6 +21,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ext/go/go_log.h"
+
 enum { KEPT_COPIES_DEFAULT = 8 };
 
 static _Atomic(struct go_origin *) origins;
@@ -94,8 +96,12 @@ static void add(void *arg) {
     if (edition && origin->candidate) {
         tried = user->itab->make(user, origin->candidate, adding->problems);
         is_whole = tried != NULL;
-        if (!tried)
+        if (!tried) {
+            LOG(log_golang, LOG_WARN,
+                "%s: a configuration is refused since version %u does, which is being rolled out",
+                origin->id, origin->candidate->version);
             discard_locked(user, edition);
+        }
     }
     if (is_whole) {
         list_locked(user, edition);

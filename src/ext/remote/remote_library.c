@@ -398,7 +398,8 @@ void remote_library_look(struct remote_library *library, struct remote_library_v
     memcpy(out->last_error, library->last_error, sizeof out->last_error);
     for (const struct generation *of = library->generations; of; of = of->next) {
         bool is_current = of->number == out->status.generation;
-        *(is_current ? &out->streams : &out->draining_streams) += remote_link_streams(of->link);
+        if (of->number != atomic_load(&library->candidate))
+            *(is_current ? &out->streams : &out->draining_streams) += remote_link_streams(of->link);
         if (is_current)
             build_id_text(&of->version->file.build, out->build_id);
     }

@@ -97,7 +97,7 @@ struct remote_library_view {
     const char *id, *path;
     char build_id[BUILD_ID_TEXT_MAX]; /* of the current one's file */
     uint64_t streams;                 /* that the current process knows */
-    uint64_t draining_streams;        /* that older ones do */
+    uint64_t draining_streams;        /* that older ones do, and not the one on trial */
     uint64_t reloads, failed_reloads;
     char last_error[SUPERVISOR_WHY_MAX]; /* why the last new file was not taken; empty: it was */
 };

@@ -9,7 +9,7 @@
 
 #include "ext/go/go_origin.h"
 
-enum { LIBRARIES = 200 };
+enum { LIBRARIES = 202 };
 
 struct made {
     struct go_edition edition;
@@ -291,7 +291,9 @@ static _Atomic unsigned exchanges, working;
  * same copy; nothing of either was given back before it is through. */
 static void exchange(void *arg) {
     unsigned p = rt_p_index();
-    struct go_edition *edition = go_user_current(&filter.user);
+    struct go_edition *edition = atomic_load(&filter.user.candidate);
+    if (!edition || exchanges % 2) /* as a rollout would have half of them */
+        edition = go_user_current(&filter.user);
     struct go_library *library = edition->library;
     go_library_lease(library, p);
     exchanges++;
@@ -324,12 +326,27 @@ static void *come_and_go(void *arg) {
     return NULL;
 }
 
+/* Each copy. */
+static void serve_some(void) {
+    unsigned before = exchanges;
+    while (exchanges < before + 20)
+        sched_yield();
+}
+
+static void roll_out(unsigned i, bool promoted) {
+    struct cfg_problems problems = {0};
+    CHECK(go_origin_try(origin, &libraries[i], &problems) == 0);
+    serve_some();
+    go_library_retire(go_origin_settle(origin, promoted));
+}
+
 static void *swap_again_and_again(void *arg) {
     for (unsigned i = 2; i <= LIBRARIES; i++) {
-        unsigned before = exchanges;
-        swap_to(i);
-        while (exchanges < before + 20) /* each copy serves some */
-            sched_yield();
+        if (i % 4 < 2)
+            roll_out(i, i % 4);
+        else
+            swap_to(i);
+        serve_some();
     }
     over = true;
     return NULL;

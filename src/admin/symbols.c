@@ -139,11 +139,23 @@ static unsigned inlined_at(Dwarf_Die *cu, Dwarf_Addr pc, Dwarf_Die *out, unsigne
     return count;
 }
 
-static void set_line(struct symbol *symbol, Dwfl_Module *module, uintptr_t pc) {
-    Dwfl_Line *line = dwfl_module_getsrc(module, pc);
+/* libdw looks it up in a table that C compilers write and Go's does not, and takes the nearest one below when there is
+ * none: all of Go would be in the last C file of its library. */
+static Dwarf_Die *unit_of(Dwfl_Module *module, uintptr_t pc, Dwarf_Addr *bias) {
+    Dwarf_Die *unit = dwfl_module_addrdie(module, pc, bias);
+    if (unit && dwarf_haspc(unit, pc - *bias) > 0)
+        return unit;
+    for (unit = NULL; (unit = dwfl_module_nextcu(module, unit, bias));)
+        if (dwarf_haspc(unit, pc - *bias) > 0)
+            return unit;
+    return NULL;
+}
+
+static void set_line(struct symbol *symbol, Dwarf_Die *unit, Dwarf_Addr pc) {
+    Dwarf_Line *line = dwarf_getsrc_die(unit, pc);
     int number = 0;
-    const char *file = line ? dwfl_lineinfo(line, NULL, &number, NULL, NULL, NULL) : NULL;
-    if (file) {
+    const char *file = line ? dwarf_linesrc(line, NULL, NULL) : NULL;
+    if (file && dwarf_lineno(line, &number) == 0) {
         symbol->file = plain_path(file);
         symbol->line = (unsigned)number;
     }
@@ -159,10 +171,10 @@ static unsigned look_up_locked(uintptr_t pc, struct symbol *out, unsigned max) {
     if (!function)
         return 0;
     struct symbol at = {.function = function, .offset = offset};
-    set_line(&at, module, pc);
-
     Dwarf_Addr bias;
-    Dwarf_Die *cu = dwfl_module_addrdie(module, pc, &bias);
+    Dwarf_Die *cu = unit_of(module, pc, &bias);
+    if (cu)
+        set_line(&at, cu, pc - bias);
     Dwarf_Die inlined[SYMBOL_INLINED_MAX];
     Dwarf_Files *files = NULL;
     unsigned depth = cu ? inlined_at(cu, pc - bias, inlined, max - 1) : 0;

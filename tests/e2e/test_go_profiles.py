@@ -42,7 +42,9 @@ def test_go_code_is_in_our_profile_and_in_its_own(sluice, tmp_path):
     # From Go's stack on to the coroutine whose request it is.
     of_burn = ours[0].top("-focus=main.burn")
     assert of_burn["g_main"][1] == of_burn["main.burn"][1]
-    assert "coroutine:[downstream]" in ours[0].ask("-raw", "-focus=main.burn")
+    raw = ours[0].ask("-raw", "-focus=main.burn")
+    assert "coroutine:[downstream]" in raw
+    assert re.search(r" main\.burn \S*/gcloop/main\.go:\d+", raw)
     # Whose code it is, and for which request.
     burnt = of_burn["main.burn"][1]
     of_gcloop = tags(ours[0], "-focus=main.burn")

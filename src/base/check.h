@@ -28,6 +28,8 @@
 #define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 _Noreturn void assert_failed(const char *file, int line, const char *condition);
+/* What it printed, for a report of the end; NULL: no assertion failed. Async-signal-safe. */
+const char *assert_failed_text(void);
 
 #define ASSERT(condition)                                                                          \
     (__builtin_expect(!!(condition), 1) ? (void)0 : assert_failed(__FILE__, __LINE__, #condition))

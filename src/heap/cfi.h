@@ -16,7 +16,7 @@ enum {
     CFI_FP = 6
 }; /* rax rdx rcx rbx rsi rdi rbp rsp r8-r15 rip */
 #else
-enum { CFI_REGISTERS = 32, CFI_SP = 31, CFI_FP = 29 }; /* x0-x30 sp */
+enum { CFI_REGISTERS = 32, CFI_SP = 31, CFI_LR = 30, CFI_FP = 29 }; /* x0-x30 sp */
 #endif
 
 /* Where the caller's value of a register is. The CFA is the caller's stack pointer. */

@@ -37,6 +37,7 @@ struct registers {
     uintptr_t pc;
     uintptr_t value[CFI_REGISTERS]; /* those that a call keeps are right, others may be wrong */
     uintptr_t low, high;            /* what may be read; CAPTURE knows where the above stand */
+    bool (*may_read)(uintptr_t address);
 };
 
 /* Of whoever this becomes a part of. */
@@ -81,8 +82,10 @@ static bool is_word(uintptr_t address) {
 }
 
 static bool may_read(const struct registers *registers, uintptr_t address) {
-    return is_word(address) && address >= registers->low &&
-           address <= registers->high - sizeof(uintptr_t);
+    if (!is_word(address))
+        return false;
+    return (address >= registers->low && address <= registers->high - sizeof(uintptr_t)) ||
+           (registers->may_read && registers->may_read(address));
 }
 
 /* ---- Any frame ---- */
@@ -243,7 +246,8 @@ static bool step(struct registers *registers, const struct cfi_row *row) {
     uintptr_t cfa;
     if (!find_cfa(row, registers, &cfa) || !is_word(cfa))
         return false;
-    struct registers caller = {.low = registers->low, .high = registers->high};
+    struct registers caller = {
+        .low = registers->low, .high = registers->high, .may_read = registers->may_read};
     caller.value[CFI_SP] = cfa;
     for (unsigned reg = 0; reg < CFI_REGISTERS; reg++) {
         if (reg == CFI_SP && row->registers[reg].where == CFI_SAME)
@@ -408,7 +412,8 @@ bool unwind_step(struct unwind_frame *frame) {
     struct cfi_row row;
     if (!cfi_find(frame->interrupted ? frame->pc : frame->pc - 1, &row))
         return false;
-    struct registers registers = {.pc = frame->pc, .low = frame->low, .high = frame->high};
+    struct registers registers = {
+        .pc = frame->pc, .low = frame->low, .high = frame->high, .may_read = frame->may_read};
     memcpy(registers.value, frame->value, sizeof registers.value);
     if (!step(&registers, &row))
         return false;

@@ -15,13 +15,14 @@ unsigned unwind_after(const void *after, uintptr_t *pcs, unsigned max);
 
 /* ---- Of a thread that a signal interrupted, frame by frame ---- */
 
-/* A frame of one stack. Nothing outside [low, high) is read, whatever stands on the stack: for code that went wrong, and
- * in signal handlers. */
+/* A frame. Nothing outside [low, high) is read, whatever stands on the stack, but where may_read says so of a word: for code
+ * that went wrong, and in signal handlers. */
 struct unwind_frame {
     uintptr_t pc;
     uintptr_t value[CFI_REGISTERS]; /* those that a call keeps are right, others may be wrong */
     uintptr_t low, high;
-    bool interrupted; /* pc is the next instruction; else it is behind a call */
+    bool (*may_read)(uintptr_t address); /* NULL: nothing elsewhere */
+    bool interrupted;                    /* pc is the next instruction; else it is behind a call */
 };
 
 /* What the signal interrupted, with low as given. */

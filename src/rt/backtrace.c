@@ -277,8 +277,12 @@ static bool await_sample(struct m *m, int64_t deadline_ns) {
     }
 }
 
+int backtrace_prepare(void) {
+    return signals_own(signals_sample_signo(), on_sample);
+}
+
 int backtrace_running(struct m *m, struct backtrace *out, int64_t timeout_ns) {
-    int err = signals_own(signals_sample_signo(), on_sample);
+    int err = backtrace_prepare();
     if (err < 0)
         return err;
     pid_t tid = atomic_load_explicit(&m->tid, memory_order_relaxed);

@@ -57,6 +57,9 @@ struct backtrace_thread {
 unsigned backtrace_interrupted(const struct backtrace_thread *thread, const void *ucontext,
                                uintptr_t *pcs, unsigned max);
 
+/* After it backtrace_running is async-signal-safe. 0, or what sigaction said. */
+MUST_CHECK int backtrace_prepare(void);
+
 /* Of the calling thread; both 0 when they cannot be known. */
 void backtrace_own_stack(uintptr_t *low, uintptr_t *high);
 

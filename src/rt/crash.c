@@ -1,7 +1,8 @@
-/* crash: prints the coroutine, the registers and a backtrace to stderr, then dies of the signal.
+/* crash: prints the coroutine and the registers to stderr, has a report made, then dies of the signal. Where nobody makes
+ * one, or it fails, a backtrace is printed.
  *
  * Only async-signal-safe calls, but for backtrace(3): it may take the loader's lock, which the fault
- * may have interrupted. It runs last, and an alarm ends the process if it never comes back.
+ * may have interrupted. It runs last. Whatever never comes back, an alarm ends it, by the signal that it was.
  *
  * Order    Go's handlers, installed later, pass on what is not theirs. A handler that we found (a
  *          sanitizer's) runs after our report instead of the default action.
@@ -15,16 +16,24 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "rt/backtrace.h"
+#include "rt/profile_thread.h"
 #include "rt/rt_internal.h"
 
-enum { BACKTRACE_PATIENCE_S = 5 };
+enum {
+    THREAD_PATIENCE_MS = 100,  /* of one that is asked what it does: it needs a processor */
+    THREADS_PATIENCE_MS = 1000 /* of all of them */
+};
 
-static const int crash_signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
-static const char *const crash_names[] = {"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT"};
+static const int crash_signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP};
+static const char *const crash_names[] = {"SIGSEGV", "SIGBUS",  "SIGILL",
+                                          "SIGFPE",  "SIGABRT", "SIGTRAP"};
 enum { CRASH_SIGNALS = sizeof crash_signals / sizeof crash_signals[0] };
 static struct sigaction found[CRASH_SIGNALS];
 static _Atomic uint32_t reporting;
-static _Atomic(crash_catcher) catcher; /* stored with release, read with acquire */
+static _Atomic int dying_of;             /* by the thread that reports, before it sets the alarm */
+static _Atomic(crash_catcher) catcher;   /* stored with release, read with acquire */
+static _Atomic(crash_reporter) reporter; /* as well */
 
 static void put(const char *text) {
     ssize_t written = write(STDERR_FILENO, text, strlen(text));
@@ -43,15 +52,9 @@ static void put_hex(uintptr_t value) {
     put(at);
 }
 
-static void put_register(const char *name, uintptr_t value) {
-    put(" ");
-    put(name);
-    put("=");
-    put_hex(value);
-}
-
-static void put_registers(const ucontext_t *uc) {
-    put("registers:");
+void crash_each_register(const void *ucontext,
+                         void (*fn)(const char *name, uintptr_t value, void *arg), void *arg) {
+    const mcontext_t *from = &((const ucontext_t *)ucontext)->uc_mcontext;
 #if defined(__x86_64__)
     static const struct {
         const char *name;
@@ -62,39 +65,122 @@ static void put_registers(const ucontext_t *uc) {
                 {"r11", REG_R11}, {"r12", REG_R12}, {"r13", REG_R13}, {"r14", REG_R14},
                 {"r15", REG_R15}};
     for (size_t i = 0; i < sizeof regs / sizeof regs[0]; i++)
-        put_register(regs[i].name, (uintptr_t)uc->uc_mcontext.gregs[regs[i].index]);
+        fn(regs[i].name, (uintptr_t)from->gregs[regs[i].index], arg);
 #elif defined(__aarch64__)
-    put_register("pc", uc->uc_mcontext.pc);
-    put_register("sp", uc->uc_mcontext.sp);
-    put_register("lr", uc->uc_mcontext.regs[30]);
-    put_register("fp", uc->uc_mcontext.regs[29]);
-    for (int i = 0; i < 8; i++)
-        put_register((const char[]){'x', (char)('0' + i), '\0'}, uc->uc_mcontext.regs[i]);
+    fn("pc", from->pc, arg);
+    fn("sp", from->sp, arg);
+    for (int i = 0; i < 31; i++) {
+        char name[4] = {'x', (char)('0' + i / 10), (char)('0' + i % 10), '\0'};
+        if (i < 10) {
+            name[1] = name[2];
+            name[2] = '\0';
+        }
+        fn(name, from->regs[i], arg);
+    }
 #endif
-    put("\n");
 }
 
-static void put_place(int signo, const siginfo_t *info) {
-    struct m *m = m_self();
-    struct g *g = m ? m->current : NULL;
-    const char *name = g ? atomic_load_explicit(&g->name, memory_order_relaxed) : NULL;
-    if (!name) {
-        put(m ? "in the scheduler\n" : "on a thread outside the runtime\n");
-    } else if ((signo == SIGSEGV || signo == SIGBUS) &&
-               stack_is_guard(g, (uintptr_t)info->si_addr)) {
-        put("coroutine stack overflow in ");
-        put(name);
-        put("\n");
-    } else {
-        put(atomic_load_explicit(&m->in_foreign, memory_order_relaxed)
-                ? "in foreign code called by coroutine "
-                : "in coroutine ");
-        put(name);
-        put("\n");
+static void put_register(const char *name, uintptr_t value, void *arg) {
+    put(" ");
+    put(name);
+    put("=");
+    put_hex(value);
+}
+
+/* ---- What is known of the thread ---- */
+
+static void find_labels(const struct g *g, struct crash *crash) {
+    struct label described[LABELS_DESCRIBED_MAX];
+    unsigned count = labels_described(g, described);
+    const struct labels *own = labels_of(g);
+    for (unsigned i = 0; own && i < own->count && i < LABELS_MAX; i++)
+        crash->labels[crash->label_count++] = own->items[i];
+    for (unsigned i = 0; i < count; i++)
+        crash->labels[crash->label_count++] = described[i];
+}
+
+static void find_place(struct crash *crash) {
+    const struct m *m = m_self();
+    const struct g *g = profile_thread_g(); /* a thread of blocking_call works for one, too */
+    crash->coroutine = g ? atomic_load_explicit(&g->name, memory_order_relaxed) : NULL;
+    if (!crash->coroutine) {
+        crash->place = m ? "in the scheduler" : "on a thread outside the runtime";
+        return;
     }
+    bool is_foreign = !m || atomic_load_explicit(&m->in_foreign, memory_order_relaxed);
+    bool is_access = crash->signo == SIGSEGV || crash->signo == SIGBUS;
+    crash->coroutine_id = atomic_load_explicit(&g->id, memory_order_relaxed);
+    if (is_access && stack_is_guard(g, (uintptr_t)crash->info->si_addr))
+        crash->place = "coroutine stack overflow in";
+    else
+        crash->place = is_foreign ? "in foreign code called by coroutine" : "in coroutine";
+}
+
+struct asking {
+    void (*fn)(pid_t tid, const struct backtrace *backtrace, void *arg);
+    void *arg;
+    const struct m *self;
+    int64_t deadline_ns;
+};
+
+static void ask(struct m *m, void *arg) {
+    struct asking *asking = arg;
+    int64_t left_ns = asking->deadline_ns - clock_mono_ns();
+    int64_t most_ns = THREAD_PATIENCE_MS * NS_PER_MS;
+    struct backtrace backtrace;
+    if (m != asking->self && left_ns > 0 &&
+        backtrace_running(m, &backtrace, left_ns < most_ns ? left_ns : most_ns) == 0)
+        asking->fn(atomic_load_explicit(&m->tid, memory_order_relaxed), &backtrace, asking->arg);
+}
+
+void crash_each_thread(void (*fn)(pid_t tid, const struct backtrace *backtrace, void *arg),
+                       void *arg) {
+    struct asking asking = {.fn = fn,
+                            .arg = arg,
+                            .self = m_self(),
+                            .deadline_ns = clock_mono_ns() + THREADS_PATIENCE_MS * NS_PER_MS};
+    (void)m_try_each(ask, &asking); /* who holds the lock may be the one that died */
+}
+
+/* ---- The end ---- */
+
+static void die_of(int signo, const siginfo_t *info) {
+    struct sigaction action = {.sa_handler = SIG_DFL};
+    (void)sigaction(signo, &action, NULL);
+    /* Sent by somebody, or behind the instruction: returning would not repeat it. */
+    if (info->si_code <= 0 || signo == SIGTRAP)
+        (void)raise(signo);
+}
+
+static void on_alarm(int signo) {
+    int dying = atomic_load_explicit(&dying_of, memory_order_acquire);
+    put("the report takes too long\n");
+    (void)signal(dying, SIG_DFL);
+    (void)raise(dying);
+}
+
+/* A Go runtime that passes a signal on has all others blocked: the report's own end must get through. */
+static void set_alarm(int signo) {
+    sigset_t mask;
+    sigemptyset(&mask);
+    sigaddset(&mask, SIGALRM);
+    sigaddset(&mask, signo);
+    atomic_store_explicit(&dying_of, signo, memory_order_release);
+    (void)signal(SIGALRM, on_alarm); /* these two cannot fail */
+    (void)pthread_sigmask(SIG_UNBLOCK, &mask, NULL);
+    alarm(CRASH_PATIENCE_S);
+}
+
+static void put_backtrace(void) {
+    void *frames[BACKTRACE_MAX];
+    int count = backtrace(frames, BACKTRACE_MAX);
+    backtrace_symbols_fd(frames, count, STDERR_FILENO);
 }
 
 static void report(unsigned index, const siginfo_t *info, const ucontext_t *uc) {
+    struct crash crash = {.signo = crash_signals[index], .info = info, .ucontext = uc};
+    set_alarm(crash.signo);
+    find_place(&crash);
     put("\nsluice " SLUICE_VERSION " got ");
     put(crash_names[index]);
     if (info->si_code > 0) {
@@ -102,21 +188,28 @@ static void report(unsigned index, const siginfo_t *info, const ucontext_t *uc) 
         put_hex((uintptr_t)info->si_addr);
     }
     put(", ");
-    put_place(crash_signals[index], info);
-    put_registers(uc);
-    (void)signal(SIGALRM, SIG_DFL);
-    alarm(BACKTRACE_PATIENCE_S);
-    void *frames[BACKTRACE_MAX];
-    int count = backtrace(frames, BACKTRACE_MAX);
-    backtrace_symbols_fd(frames, count, STDERR_FILENO);
+    put(crash.place);
+    if (crash.coroutine) {
+        put(" ");
+        put(crash.coroutine);
+    }
+    put("\nregisters:");
+    crash_each_register(uc, put_register, NULL);
+    put("\n");
+    const struct g *g = profile_thread_g();
+    if (g)
+        find_labels(g, &crash);
+    crash_reporter fn = atomic_load_explicit(&reporter, memory_order_acquire);
+    if (!fn || !fn(&crash))
+        put_backtrace();
     alarm(0);
 }
 
-static void die_of(int signo, const siginfo_t *info) {
-    struct sigaction action = {.sa_handler = SIG_DFL};
-    (void)sigaction(signo, &action, NULL);
-    if (info->si_code <= 0) /* sent by somebody: returning would not repeat it */
-        (void)raise(signo);
+int crash_set_reporter(crash_reporter fn) {
+    int err = backtrace_prepare();
+    if (err == 0)
+        atomic_store_explicit(&reporter, fn, memory_order_release);
+    return err;
 }
 
 void crash_set_catcher(crash_catcher fn) {
@@ -125,7 +218,8 @@ void crash_set_catcher(crash_catcher fn) {
 
 static bool is_caught(int signo, const siginfo_t *info, void *context) {
     crash_catcher fn = atomic_load_explicit(&catcher, memory_order_acquire);
-    return fn && signo != SIGABRT && info->si_code > 0 && fn(signo, info, context);
+    return fn && signo != SIGABRT && signo != SIGTRAP && info->si_code > 0 &&
+           fn(signo, info, context);
 }
 
 static void on_crash(int signo, siginfo_t *info, void *context) {

@@ -172,6 +172,15 @@ void m_each(void (*fn)(struct m *m, void *arg), void *arg) {
     pthread_mutex_unlock(&spare_lock);
 }
 
+bool m_try_each(void (*fn)(struct m *m, void *arg), void *arg) {
+    if (pthread_mutex_trylock(&spare_lock) != 0)
+        return false;
+    for (struct m *m = all_ms; m; m = m->all_next)
+        fn(m, arg);
+    pthread_mutex_unlock(&spare_lock);
+    return true;
+}
+
 /* After rt_sched.stopping was set. */
 void m_stop_all(void) {
     pthread_mutex_lock(&spare_lock);

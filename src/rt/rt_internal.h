@@ -261,6 +261,8 @@ struct m *m_get_spare(void); /* parked or new; NULL when there is none to be had
 void m_put_spare(struct m *m);
 void m_hand_p(struct m *m, struct p *p);
 void m_each(void (*fn)(struct m *m, void *arg), void *arg); /* any thread; fn takes no locks */
+/* False, and nothing is done, while somebody has the lock: for a signal handler of a process that dies. */
+bool m_try_each(void (*fn)(struct m *m, void *arg), void *arg);
 void m_stop_all(void);
 bool m_wait_stopped(int64_t deadline_ns);
 void m_count_all(struct rt_stats *out); /* fills ms, spare_ms, foreign_ms */

@@ -14,8 +14,8 @@
 
 #include "rt/rt.h"
 
-/* Installs the crash handler (SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT: name of the coroutine,
- * registers and a backtrace to stderr, then the default action), on alternate stacks. 0 or -errno. */
+/* Installs the crash handler (SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP: name of the
+ * coroutine, registers and a backtrace to stderr, then the default action), on alternate stacks. 0 or -errno. */
 MUST_CHECK int signals_init(void);
 MUST_CHECK int signals_after_dlopen(void);
 

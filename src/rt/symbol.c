@@ -24,8 +24,12 @@ void symbol_add_module(struct symbol_module *module) {
                                                   memory_order_relaxed));
 }
 
+const struct symbol_module *symbol_modules(void) {
+    return atomic_load_explicit(&modules, memory_order_acquire);
+}
+
 const struct symbol_module *symbol_module_at(uintptr_t base) {
-    const struct symbol_module *module = atomic_load_explicit(&modules, memory_order_acquire);
+    const struct symbol_module *module = symbol_modules();
     while (module && module->base != base)
         module = module->next;
     return module;

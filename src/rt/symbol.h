@@ -41,6 +41,8 @@ struct symbol_module {
 void symbol_add_module(struct symbol_module *module BORROWED_BY(program));
 /* NULL: there is none at this base. Any thread, signal handlers too. */
 const struct symbol_module *symbol_module_at(uintptr_t base);
+/* The newest one; the others follow it. NULL: there is none. Any thread, signal handlers too. */
+const struct symbol_module *symbol_modules(void);
 /* What people call the library there, without directories; otherwise is its name when it is none of these. */
 const char *symbol_file_name(const void *base, const char *otherwise BORROWED_BY(result));
 

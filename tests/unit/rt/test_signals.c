@@ -6,7 +6,10 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "rt/backtrace.h"
+#include "rt/crash.h"
 #include "rt/foreign.h"
+#include "rt/labels.h"
 #include "rt/signals.h"
 #include "crash_story.h"
 #include "rt_story.h"
@@ -211,8 +214,119 @@ static void a_failed_assertion_leaves_a_backtrace(void **state) {
     assert_said("got SIGABRT, in coroutine main");
 }
 
+/* ---- A report ---- */
+
+static bool says_what_it_is_told(const struct crash *crash) {
+    fprintf(stderr, "reporter: signal %d %s %s", crash->signo, crash->place, crash->coroutine);
+    for (unsigned i = 0; i < crash->label_count; i++)
+        fprintf(stderr, " %s=%s", crash->labels[i].key, crash->labels[i].value);
+    fputc('\n', stderr);
+    return true;
+}
+
+static void reported_body(void *arg) {
+    CHECK(crash_set_reporter(says_what_it_is_told) == 0);
+    const struct label label = {"route", "api"};
+    labels_do(&label, 1, wild_write, NULL);
+}
+
+static void a_reporter_is_told_and_no_backtrace_printed(void **state) {
+    assert_died(crash_status(reported_body), SIGSEGV);
+    char words[64];
+    snprintf(words, sizeof words, "reporter: signal %d in coroutine main route=api\n", SIGSEGV);
+    assert_said(words);
+    assert_null(strstr(crash_text, "[0x"));
+}
+
+static bool cannot(const struct crash *crash) {
+    return false;
+}
+
+static void trap_body(void *arg) {
+    CHECK(crash_set_reporter(cannot) == 0);
+    (void)raise(SIGTRAP);
+}
+
+static void without_a_report_there_is_a_backtrace(void **state) {
+    assert_died(crash_status(trap_body), SIGTRAP);
+    assert_said("got SIGTRAP, in coroutine main");
+    assert_said("[0x");
+}
+
+static bool faults_itself(const struct crash *crash) {
+    wild_write(NULL);
+    return true;
+}
+
+static void faulty_reporter_body(void *arg) {
+    CHECK(crash_set_reporter(faults_itself) == 0);
+    (void)raise(SIGABRT);
+}
+
+/* The second fault is the one that it dies of. */
+static void a_report_that_faults_is_the_end(void **state) {
+    assert_died(crash_status(faulty_reporter_body), SIGSEGV);
+    assert_said("got SIGABRT, in coroutine main");
+}
+
+/* As when CRASH_PATIENCE_S is over. */
+static bool never_ends(const struct crash *crash) {
+    (void)raise(SIGALRM);
+    return true;
+}
+
+static void patience_body(void *arg) {
+    CHECK(crash_set_reporter(never_ends) == 0);
+    (void)raise(SIGABRT);
+}
+
+static void a_report_that_never_ends_is_not_waited_for(void **state) {
+    assert_died(crash_status(patience_body), SIGABRT);
+    assert_said("the report takes too long");
+}
+
+static void put_thread(pid_t tid, const struct backtrace *backtrace, void *arg) {
+    fprintf(stderr, "%s %s in %u frames\n", backtrace->name ? backtrace->name : "no coroutine",
+            backtrace->where == BACKTRACE_RUNNING ? "runs" : "waits", backtrace->count);
+}
+
+static bool asks_others(const struct crash *crash) {
+    crash_each_thread(put_thread, NULL);
+    return true;
+}
+
+static _Atomic bool is_away;
+
+static void stays_away(void *arg) {
+    is_away = true;
+    for (;;)
+        pause();
+}
+
+static void is_foreign(void *arg) {
+    foreign_call(stays_away, NULL);
+}
+
+static void others_body(void *arg) {
+    CHECK(crash_set_reporter(asks_others) == 0);
+    CHECK(go("it is away", is_foreign, NULL) == 0);
+    while (!is_away)
+        rt_yield();
+    (void)raise(SIGABRT);
+}
+
+static void the_other_threads_say_what_they_do(void **state) {
+    assert_died(crash_status(others_body), SIGABRT);
+    assert_said("it is away waits in ");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_reporter_is_told_and_no_backtrace_printed),
+        cmocka_unit_test(without_a_report_there_is_a_backtrace),
+        cmocka_unit_test(a_report_that_faults_is_the_end),
+        cmocka_unit_test(a_report_that_never_ends_is_not_waited_for),
+        cmocka_unit_test(the_other_threads_say_what_they_do),
         cmocka_unit_test(each_library_hears_every_sigurg),
         cmocka_unit_test(a_library_that_forwards_to_us_is_not_called_in_circles),
         cmocka_unit_test(a_closed_pipe_kills_nobody),

@@ -15,6 +15,7 @@
 #include "config/runtime_layers.h"
 #include "config/schema.h"
 #include "config_diff.h"
+#include "crash/crash_catch.h"
 #include "ext/go/go_filter.h"
 #include "ext/go/go_isolate.h"
 #include "ext/go/go_swap.h"
@@ -169,6 +170,12 @@ static void load(void *arg) {
     go_swap_resume();
 }
 
+/* It makes a text of the whole configuration. */
+static void name_in_reports(void *arg) {
+    const struct snapshot *snapshot = arg;
+    crash_catch_config(snapshot->config, snapshot->version);
+}
+
 static struct statistic *stat_of(enum stat_kind kind, const char *name) {
     return stats_get(kind, span_of(name), span_of(name), NULL, 0);
 }
@@ -205,6 +212,8 @@ bool live_config_load(const struct options *options, struct overload_manager **o
     cfg_problems_fini(&loading.problems);
     resources_unref(loading.resources);
     live.snapshot = loading.snapshot;
+    if (live.snapshot)
+        name_in_reports(live.snapshot);
     *overload = loading.overload;
     return live.snapshot != NULL;
 }
@@ -359,6 +368,8 @@ static bool change(struct resources *resources, const char *origin, char **said)
         listener_change_publish(change);
         watch_files(loading.snapshot);
         *said = taken(&loading, origin);
+        if (blocking_call(name_in_reports, live.snapshot) != 0)
+            name_in_reports(live.snapshot); /* no thread could be had: it is only slow */
     } else {
         if (loading.snapshot)
             retire_clusters(loading.snapshot, live.snapshot);

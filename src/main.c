@@ -1,10 +1,13 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "admin/crash_dir.h"
 #include "admin/symbols.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "config/config.h"
+#include "crash/crash_catch.h"
+#include "crash/crash_report.h"
 #include "ext/host/ext_host.h"
 #include "ext/go/go_environ.h"
 #include "options.h"
@@ -39,8 +42,22 @@ static bool set_logs(const struct options *options) {
     return rc == 0;
 }
 
-/* The exit code of the process. */
-static int serve(const struct options *options, char **argv) {
+/* Of the process that serves. */
+static bool catch_crashes(const struct options *options) {
+    int err = options->crash_dir ? crash_dir_use(options->crash_dir, options->crash_max) : 0;
+    if (err)
+        fprintf(stderr, "sluice: --crash-dir '%s': %s: name a folder that this user may write to\n",
+                options->crash_dir, strerror(-err));
+    const struct stamped_dir *dir = crash_dir_of_process();
+    if (!err) {
+        crash_dir_tell();
+        err = crash_catch_start(dir ? dir->path : NULL, options->crash_max);
+    }
+    return err == 0;
+}
+
+/* The exit code of the process. is_trial: its end is its parent's business. */
+static int serve(const struct options *options, char **argv, bool is_trial) {
     const bool is_worker = worker_link_is_asked();
     if (options->mode == MODE_SERVE)
         notify_take();
@@ -54,13 +71,18 @@ static int serve(const struct options *options, char **argv) {
         fprintf(stderr, "sluice: the supervisor cannot be understood: %s\n", strerror(-err));
         return 1;
     }
+    if (options->mode == MODE_SERVE && !is_trial && !catch_crashes(options))
+        return 1;
     return server_run(options);
 }
 
 int main(int argc, char **argv) {
     struct options options;
+    if (crash_report_is_asked(argc, argv))
+        return crash_report_main(argc, argv);
     go_environ_init(argc, argv);
-    if (ext_host_is_asked(argc, argv)) {
+    const bool is_trial = ext_host_is_asked(argc, argv);
+    if (is_trial) {
         if (argc == 2) {
             symbols_init(); /* what it tells of a fault has names */
             return ext_host_main();
@@ -87,7 +109,7 @@ int main(int argc, char **argv) {
     }
     if (!set_logs(&options))
         return 1;
-    int code = serve(&options, argv);
+    int code = serve(&options, argv, is_trial);
     /* Threads of Go libraries go on running until the end, so nothing is torn down under them. */
     fflush(stdout);
     return code;

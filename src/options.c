@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "admin/crash_dir.h"
 #include "base/unit.h"
 #include "heap/heap_profile.h"
 #include "heap/memory_use.h"
@@ -44,6 +45,8 @@ enum option_id {
     OPT_ISOLATE,
     OPT_SUPERVISE,
     OPT_HANG_TIME,
+    OPT_CRASH_DIR,
+    OPT_CRASH_MAX,
     OPT_INERT_VALUE,
     OPT_INERT,
 };
@@ -73,6 +76,8 @@ static const struct option long_options[] = {
     {"isolate-extensions", no_argument, NULL, OPT_ISOLATE},
     {"supervise", no_argument, NULL, OPT_SUPERVISE},
     {"hang-time-s", required_argument, NULL, OPT_HANG_TIME},
+    {"crash-dir", required_argument, NULL, OPT_CRASH_DIR},
+    {"crash-max", required_argument, NULL, OPT_CRASH_MAX},
     {"print-config-docs", no_argument, NULL, OPT_PRINT_DOCS},
     {"print-config-schema", no_argument, NULL, OPT_PRINT_SCHEMA},
     {"heap-spike", required_argument, NULL, OPT_HEAP_SPIKE},
@@ -122,6 +127,10 @@ static const char help_text[] =
     "                                   it ends or hangs; no connection is refused meanwhile\n"
     "      --hang-time-s N              with --supervise: it hangs when a processor of its does\n"
     "                                   not turn for so long (30)\n"
+    "      --crash-dir DIR              when it dies of a fault, write a report of it there, "
+    "and\n"
+    "                                   not to standard error\n"
+    "      --crash-max N                at most so many reports there; the oldest go (20)\n"
     "      --admin-address-path FILE    write the admin's address there once it listens\n"
     "Memory\n"
     "      --heap-profile-rate BYTES    heap profile: sample one byte in so many (524288)\n"
@@ -292,6 +301,15 @@ static void take(struct options *out, int id, const char *value) {
         else
             fail(out, "--hang-time-s", value, "must be a number of seconds");
         break;
+    case OPT_CRASH_DIR:
+        out->crash_dir = value;
+        break;
+    case OPT_CRASH_MAX:
+        if (parse_number(value, 1, CRASH_REPORTS_MAX, &number))
+            out->crash_max = (unsigned)number;
+        else
+            fail(out, "--crash-max", value, "must be a number from 1 to 1000");
+        break;
     case OPT_ADMIN_ADDRESS_PATH:
         out->admin_address_path = value;
         break;
@@ -350,6 +368,7 @@ void options_parse(int argc, char **argv, struct options *out) {
                             .io = RT_IO_AUTO,
                             .drain_time_s = DRAIN_TIME_DEFAULT_S,
                             .hang_time_s = HANG_TIME_DEFAULT_S,
+                            .crash_max = CRASH_REPORTS_DEFAULT,
                             .flush_interval_ms = FLUSH_INTERVAL_DEFAULT_MS,
                             .heap_profile_rate = HEAP_PROFILE_RATE};
     const char *rate = getenv("SLUICE_HEAP_PROFILE_RATE");

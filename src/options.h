@@ -16,6 +16,8 @@ struct options {
     const char *config_path, *config_yaml, *descriptor_set;
     const char *log_path, *log_level_text, *component_log_level;
     const char *admin_address_path;
+    const char *crash_dir; /* NULL: reports go to standard error */
+    unsigned crash_max;
     const char *heap_spike_dir;  /* NULL: spikes are not captured */
     const char *heap_spike_text; /* as given, or NULL */
     struct spike_rule heap_spike;

@@ -12,7 +12,7 @@ import pathlib
 import re
 import sys
 
-LAYERS = ["base", "mem", "rt", "heap", "io", "http", "config", "proxy", "filter", "ext", "admin", "tool", "supervise"]
+LAYERS = "base mem rt heap io http config proxy filter ext admin crash tool supervise".split()
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]*)"')
 
 
@@ -42,7 +42,7 @@ def violations(src):
             elif LAYERS.index(layer) >= reach:
                 yield f'{path}:{number}: {parts[0]} includes "{target}" of a later layer'
             elif not (src / target).exists():
-                yield f'{path}:{number}: there is no src/{target}'
+                yield f"{path}:{number}: there is no src/{target}"
 
 
 def main(arguments):

@@ -34,6 +34,9 @@ static const struct route routes[] = {
     {"/config/reload", page_config_reload, CHANGES,
      "read the configuration's file again; the answer says what changed, or why it was refused",
      NULL},
+    {"/crashes", page_crashes, READS, "reports of processes that died",
+     "format: One of (html, json); html when absent\n"
+     "file: the report of that name\n"},
     {"/debug/flame", page_flame_data, READS, "stacks for the flame graph, as JSON",
      "profile: One of (cpu, goroutine, heap: in use, allocs: since the start, cycle: allocated in "
      "the last cycle)\n"

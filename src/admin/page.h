@@ -58,6 +58,8 @@ void page_flame(const struct query *query, struct page *page);
 void page_flame_data(const struct query *query, struct page *page);
 /* Profiles of spikes, or one file of them. It parks. */
 void page_heap_spikes(const struct query *query, struct page *page);
+/* Reports of processes that died, or one of them. It parks. */
+void page_crashes(const struct query *query, struct page *page);
 void page_memory(const struct query *query, struct page *page);
 /* Libraries of Go filters: their copies and processes; one from its file again; an end to its rollout. All three park. */
 void page_extensions(const struct query *query, struct page *page);

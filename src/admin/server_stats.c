@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "admin/crash_dir.h"
 #include "admin/page.h"
 #include "base/clock.h"
 #include "base/stats.h"
@@ -83,25 +84,38 @@ static uint64_t version_number(void) {
     return (uint64_t)major << 16 | minor << 8 | patch;
 }
 
-static void read_memory(void *memory) {
-    *(struct memory_use *)memory = memory_use_now();
+struct files { /* what is read of files, which block */
+    struct memory_use memory;
+    unsigned crash_reports;
+};
+
+static void read_files(void *arg) {
+    struct files *files = arg;
+    files->memory = memory_use_now();
+    files->crash_reports = crash_dir_count();
+}
+
+static struct files files_now(void) {
+    struct files files;
+    if (!rt_self() || blocking_call(read_files, &files) < 0)
+        read_files(&files); /* no thread could be had: it is only slow */
+    return files;
 }
 
 struct memory_use server_memory(void) {
-    struct memory_use memory;
-    if (!rt_self() || blocking_call(read_memory, &memory) < 0)
-        read_memory(&memory); /* no thread could be had: it is only slow */
-    return memory;
+    return files_now().memory;
 }
 
 void server_stats_refresh(void) {
     const struct admin_hooks *hooks = admin_hooks();
     enum admin_state state = hooks->state();
-    struct memory_use memory = server_memory();
+    const struct files files = files_now();
+    const struct memory_use memory = files.memory;
     int64_t connections = 0;
     stats_each(add_listener_connections, &connections);
 
     set(STAT_GAUGE, "server.concurrency", rt_p_count());
+    set(STAT_GAUGE, "server.crash_reports", files.crash_reports);
     set(STAT_GAUGE, "server.live", state == ADMIN_LIVE);
     set(STAT_GAUGE, "server.hot_restart_epoch", hooks->command_line->restart_epoch);
     set(STAT_GAUGE, "server.state", state);

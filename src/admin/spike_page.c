@@ -17,21 +17,6 @@ struct asking {
     struct page *page;
 };
 
-static void put_html(struct text *out, struct span s) {
-    for (size_t i = 0; i < s.len; i++) {
-        switch (s.ptr[i]) {
-        case '&':
-            text_puts(out, "&amp;");
-            break;
-        case '<':
-            text_puts(out, "&lt;");
-            break;
-        default: /* in no attribute, so quotes are themselves */
-            text_putc(out, s.ptr[i]);
-        }
-    }
-}
-
 static void put_link(struct text *out, const char *name) {
     text_printf(out, "<td><a href=\"/debug/heap/spikes?file=%s\" download=\"%s\">%s</a></td>", name,
                 name, name);
@@ -48,7 +33,7 @@ static void put_page(struct text *out, const struct stamped_dir *dir,
                      const struct stamped_set *pairs, int count) {
     text_puts(out, html_head);
     text_puts(out, "<p>Profiles of the memory in use before and after it rose, in <code>");
-    put_html(out, span_of(dir->path));
+    text_put_html(out, span_of(dir->path));
     text_puts(out, "</code>. The command shows what rose, and nothing else.</p>\n");
     if (count == 0)
         text_puts(out, "<p>No spike so far.</p>\n");
@@ -62,7 +47,7 @@ static void put_page(struct text *out, const struct stamped_dir *dir,
         put_link(out, pairs[i].names[SPIKE_BEFORE]);
         put_link(out, pairs[i].names[SPIKE_AFTER]);
         text_printf(out, "<td>%lld</td><td><code>", (long long)pairs[i].bytes);
-        put_html(out, text_span(&command));
+        text_put_html(out, text_span(&command));
         text_puts(out, "</code></td></tr>\n");
         text_fini(&command);
     }

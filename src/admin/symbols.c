@@ -15,13 +15,16 @@
 #include <dwarf.h>
 #include <elfutils/libdwfl.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <link.h>
 #include <pthread.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/span.h"
 #include "rt/symbol.h"
 
 struct known {
@@ -32,6 +35,7 @@ struct known {
 
 static pthread_mutex_t symbols_lock = PTHREAD_MUTEX_INITIALIZER;
 static Dwfl *dwfl;
+static pid_t subject; /* 0: this process */
 static unsigned long long adds_seen;
 static struct known *table; /* open addressing */
 static size_t table_size, table_count;
@@ -45,15 +49,26 @@ static int find_debuginfo(Dwfl_Module *module, void **userdata, const char *name
                                         debuglink_crc, debuginfo_file_name);
 }
 
+/* Of a program that was replaced on disk the name is another file's by now, or no one's. */
+static int open_program(const char *name) {
+    char link[64], target[PATH_MAX];
+    (void)snprintf(link, sizeof link, "/proc/%d/exe", (int)(subject ? subject : getpid()));
+    ssize_t len = readlink(link, target, sizeof target - 1);
+    if (len < 0)
+        return -1;
+    target[len] = '\0';
+    return strcmp(name, target) == 0 ? open(link, O_RDONLY | O_CLOEXEC) : -1;
+}
+
 /* Of a library that was loaded from a copy the mapping's name is no file's. */
 static int find_elf(Dwfl_Module *module, void **userdata, const char *name, Dwarf_Addr base,
                     char **file_name, Elf **elf) {
     const struct symbol_module *known = symbol_module_at(base);
-    if (!known)
-        return dwfl_linux_proc_find_elf(module, userdata, name, base, file_name, elf);
-    int fd = open(known->bytes, O_RDONLY | O_CLOEXEC);
+    int fd = known ? open(known->bytes, O_RDONLY | O_CLOEXEC) : open_program(name);
     if (fd >= 0)
-        *file_name = strdup(known->file); /* libdw frees it */
+        *file_name = strdup(known ? known->file : name); /* libdw frees it */
+    else if (!known)
+        fd = dwfl_linux_proc_find_elf(module, userdata, name, base, file_name, elf);
     return fd;
 }
 
@@ -79,7 +94,8 @@ static Dwfl_Module *module_of_locked(uintptr_t pc) {
     if (!dwfl)
         return NULL;
     adds_seen = adds;
-    (void)dwfl_linux_proc_report(dwfl, getpid()); /* what could not be read is not there */
+    (void)dwfl_linux_proc_report(
+        dwfl, subject ? subject : getpid()); /* what could not be read is not there */
     (void)dwfl_report_end(dwfl, NULL, NULL);
     return dwfl_addrmodule(dwfl, pc);
 }
@@ -260,7 +276,7 @@ static unsigned find_locked(uintptr_t pc, struct symbol *out, unsigned max) {
     return count;
 }
 
-static unsigned find(uintptr_t pc, struct symbol *out, unsigned max) {
+unsigned symbols_find(uintptr_t pc, struct symbol *out, unsigned max) {
     pthread_mutex_lock(&symbols_lock);
     unsigned count = find_locked(pc, out, max);
     pthread_mutex_unlock(&symbols_lock);
@@ -275,8 +291,59 @@ void symbols_rest(void) {
     pthread_mutex_unlock(&symbols_lock);
 }
 
-static const struct symbolizer symbolizer = {.find = find};
+static const struct symbolizer symbolizer = {.find = symbols_find};
 
 void symbols_init(void) {
     symbol_set_finder(&symbolizer);
+}
+
+/* ---- Of another process ---- */
+
+void symbols_of_process(pid_t pid) {
+    subject = pid;
+}
+
+static void describe_module(Dwfl_Module *module, struct symbols_module *out) {
+    Dwarf_Addr base = 0;
+    const char *name = dwfl_module_info(module, NULL, &base, NULL, NULL, NULL, NULL, NULL);
+    const struct symbol_module *known = symbol_module_at(base);
+    *out = (struct symbols_module){.file = known ? known->file : name ? name : "", .base = base};
+    const unsigned char *bits;
+    GElf_Addr address, bias;
+    (void)dwfl_module_getelf(module, &bias); /* its id is read with it; else there is none */
+    int len = dwfl_module_build_id(module, &bits, &address);
+    if (len > 0 && 2 * (size_t)len < sizeof out->build_id)
+        out->build_id[span_put_hex(out->build_id, bits, (size_t)len)] = '\0';
+}
+
+bool symbols_module_of(uintptr_t pc, struct symbols_module *out) {
+    pthread_mutex_lock(&symbols_lock);
+    Dwfl_Module *module = module_of_locked(pc);
+    if (module)
+        describe_module(module, out);
+    pthread_mutex_unlock(&symbols_lock);
+    return module != NULL;
+}
+
+struct telling {
+    void (*fn)(const struct symbols_module *module, void *arg);
+    void *arg;
+};
+
+static int tell_module(Dwfl_Module *module, void **userdata, const char *name, Dwarf_Addr base,
+                       void *arg) {
+    const struct telling *telling = arg;
+    struct symbols_module described;
+    describe_module(module, &described);
+    telling->fn(&described, telling->arg);
+    return DWARF_CB_OK;
+}
+
+void symbols_each_module(void (*fn)(const struct symbols_module *module, void *arg), void *arg) {
+    struct telling telling = {fn, arg};
+    pthread_mutex_lock(&symbols_lock);
+    (void)module_of_locked(0); /* so that they are known */
+    if (dwfl)
+        (void)dwfl_getmodules(dwfl, tell_module, &telling, 0);
+    pthread_mutex_unlock(&symbols_lock);
 }

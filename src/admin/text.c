@@ -81,3 +81,18 @@ void text_put_time(struct text *text, int64_t wall_ns) {
     time_format(wall_ns, written);
     text_puts(text, written);
 }
+
+void text_put_html(struct text *text, struct span bytes) {
+    for (size_t i = 0; i < bytes.len; i++) {
+        switch (bytes.ptr[i]) {
+        case '&':
+            text_puts(text, "&amp;");
+            break;
+        case '<':
+            text_puts(text, "&lt;");
+            break;
+        default:
+            text_putc(text, bytes.ptr[i]);
+        }
+    }
+}

@@ -18,6 +18,8 @@ void text_fini(struct text *text);
 void text_put(struct text *text, struct span bytes);
 void text_printf(struct text *text, const char *format, ...) PRINTF_LIKE(2, 3);
 void text_put_double(struct text *text, double value);
+/* So that a page of HTML shows it; not for attributes, quotes are themselves. */
+void text_put_html(struct text *text, struct span bytes);
 /* Wall clock time as RFC 3339 has it: "2026-01-31T08:00:00.000Z". */
 void text_put_time(struct text *text, int64_t wall_ns);
 enum { TIME_TEXT_MAX = 64 };

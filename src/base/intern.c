@@ -2,7 +2,9 @@
  * mutex is enough, and the table has a fixed size: some thousand names make chains of a few. */
 #include "base/intern.h"
 
+#include <assert.h>
 #include <pthread.h>
+#include <stdalign.h>
 #include <stdint.h>
 #include <stdlib.h>
 
@@ -13,6 +15,8 @@ struct copy {
     size_t len;
     char text[];
 };
+
+static_assert(offsetof(struct copy, text) % alignof(max_align_t) == 0, "as by malloc");
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* all below */
 static struct copy *buckets[BUCKETS];

@@ -8,7 +8,7 @@
 
 #include "base/span.h"
 
-/* The copy, with a 0 behind it: the same pointer for the same bytes. A new one is made only while all
+/* The copy, with a 0 behind it and aligned as by malloc: the same pointer for the same bytes. A new one is made only while all
  * copies together stay within max_bytes, because nothing is ever freed: whoever interns what others
  * choose has a limit and says what stands in for the rest. NULL past that, or when memory is short. */
 const char *intern(struct span text, size_t max_bytes);

@@ -1,11 +1,12 @@
 /* doing: a few words that the coroutine stores, and a function that is asked what they mean.
  *
  * The words are not of one moment: a sample between two stores may see the next route with the former
- * filter, as if it had come an instruction earlier or later. Each alone is a pointer into a snapshot that
- * is older than the connection and outlives it, so there is nothing to order. */
+ * filter, as if it had come an instruction earlier or later. Each alone is a pointer into a snapshot that is leased from
+ * before it is stored until after it is replaced, or to what stays for ever, so there is nothing to order. */
 #include "proxy/doing.h"
 
 #include <assert.h>
+#include <string.h>
 
 #include "base/intern.h"
 
@@ -21,6 +22,17 @@ void doing_labels_add(struct doing_labels *labels, const char *key, struct span 
         value.len = DOING_TEXT_MAX;
     const char *text = intern(value, NAMES_BYTES_MAX);
     labels->items[labels->count++] = (struct label){key, text ? text : "other"};
+}
+
+/* Equal ones are equal bytes, so they are kept once, as names are. */
+const struct doing_labels *doing_labels_of_chain(struct span listener, struct span filter_chain) {
+    static const struct doing_labels other = {1, {{"listener", "other"}}};
+    struct doing_labels labels;
+    memset(&labels, 0, sizeof labels);
+    doing_labels_add(&labels, "listener", listener);
+    doing_labels_add(&labels, "filter_chain", filter_chain);
+    const char *kept = intern(span_make((const char *)&labels, sizeof labels), NAMES_BYTES_MAX);
+    return kept ? (const void *)kept : &other;
 }
 
 static unsigned add(const struct doing_labels *labels, struct label *out, unsigned count,

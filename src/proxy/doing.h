@@ -6,8 +6,9 @@
  * takes a sample (rt/labels.h).
  *
  * Ownership  A doing belongs to what the coroutine works on: a coroutine that is started with its describer
- *            (go_options) borrows it. Labels are part of a snapshot, which is leased all the while. Their
- *            texts live as long as the process.
+ *            (go_options) borrows it. Labels of a route and of a filter are part of a snapshot, which is leased all
+ *            the while. Those of a listener live as long as the process, as their texts do: a connection goes from
+ *            one configuration to the next, and one that ends may be the last to lease its own.
  * Threads    Stores: the P. Reads: who may ask a describer. */
 #pragma once
 #include <stdatomic.h>
@@ -29,13 +30,16 @@ struct doing_labels {
  * happens when it is empty. */
 void doing_labels_add(struct doing_labels *labels, const char *key, struct span value);
 
+/* Of all connections to this filter chain (empty: it has no name) of that listener. It lives as long as the process. */
+const struct doing_labels *doing_labels_of_chain(struct span listener, struct span filter_chain);
+
 struct doing {
     struct labels_describer describer;
-    const struct doing_labels *listener;                /* constant */
+    const struct doing_labels *listener;
     _Atomic(const struct doing_labels *) route, filter; /* NULL: none */
 };
 
-void doing_init(struct doing *doing, const struct doing_labels *listener BORROWED_BY(doing));
+void doing_init(struct doing *doing, const struct doing_labels *listener BORROWED_BY(program));
 /* For another coroutine of the exchange: begins with what the first one does now. */
 void doing_init_like(struct doing *doing, const struct doing *other);
 

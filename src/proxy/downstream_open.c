@@ -67,7 +67,7 @@ static struct network_stream *stream_new(struct downstream *d) {
     n->log.connection_id = d->id;
     n->log.listener_name = info->listener->config->name;
     n->log.filter_chain = chain->name;
-    doing_init(&n->doing, &chain->labels);
+    doing_init(&n->doing, chain->labels);
     info->stream = n;
     return n;
 }

@@ -42,7 +42,7 @@ static inline void set_manager(struct serving *s, const struct downstream *d) {
     struct quota *quota = d->info->listener->quota;
     s->hcm = hcm;
     s->purse = quota ? &quota->purses[d->p_index] : NULL;
-    doing_init(&s->doing, &hcm->labels);
+    doing_init(&s->doing, hcm->labels);
 }
 
 /* NULL when memory is short. */

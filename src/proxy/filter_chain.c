@@ -138,8 +138,7 @@ static void build_chain(struct filter_chain *chain, const struct cfg_filter_chai
     chain->config = config;
     chain->name = config->name;
     chain->transport_timeout_ns = config->transport_socket_connect_timeout.ns;
-    doing_labels_add(&chain->labels, "listener", listener->name);
-    doing_labels_add(&chain->labels, "filter_chain", config->name);
+    chain->labels = doing_labels_of_chain(listener->name, config->name);
     build_filters(chain, listener, snapshot, problems);
     build_transport(chain, snapshot, owner, problems);
     identify(chain);

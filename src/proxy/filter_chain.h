@@ -24,8 +24,8 @@ struct filter_chain {
     int64_t transport_timeout_ns;      /* transport_socket_connect_timeout; 0: none */
     struct network_filter *filters;    /* without an HTTP connection manager at the end */
     uint32_t filter_count;
-    struct doing_labels labels; /* of coroutines that serve it */
-    uint64_t definition;        /* hash of all that the configuration says of it */
+    const struct doing_labels *labels; /* of coroutines that serve it */
+    uint64_t definition;               /* hash of all that the configuration says of it */
     uint64_t
         entrance; /* of that without the HTTP connection manager: what a connection went through */
 };

@@ -215,8 +215,7 @@ struct hcm *hcm_build(const struct cfg_hcm *config, struct snapshot *snapshot,
     read_options(hcm);
     init_stats(&hcm->stats, config->stat_prefix);
     note_slots(hcm);
-    doing_labels_add(&hcm->labels, "listener", hcm->listener_name);
-    doing_labels_add(&hcm->labels, "filter_chain", filter_chain_name);
+    hcm->labels = doing_labels_of_chain(listener_name, filter_chain_name);
     build_filters(hcm, problems);
     build_logs(hcm, config->access_log, config->access_log_count, problems);
     if (config->route_config && hcm->filters) {
@@ -253,7 +252,7 @@ struct hcm *hcm_build_admin(const struct filter_kind *kind, const struct cfg_adm
     read_options(hcm);
     init_stats(&hcm->stats, defaults.stat_prefix);
     note_slots(hcm);
-    doing_labels_add(&hcm->labels, "listener", hcm->listener_name);
+    hcm->labels = doing_labels_of_chain(hcm->listener_name, SPAN_LIT(""));
     *factory = (struct filter_factory){.itab = kind->itab, .name = SPAN_LIT("admin"), .kind = kind};
     doing_labels_add(&factory->labels, "filter", factory->name);
     hcm->filters = calloc(1, sizeof(struct filter_factory *));

@@ -52,7 +52,7 @@ struct hcm {
     int64_t log_interval_ns; /* 0: none */
     struct hcm_stats stats;
     struct hcm_request_slots slots;
-    struct doing_labels labels; /* of coroutines that serve it */
+    const struct doing_labels *labels; /* of coroutines that serve it */
 };
 
 struct snapshot;

@@ -376,7 +376,7 @@ static int open_connection(struct network_stream *n, const struct network_filter
         return -ENOMEM;
     }
     client->peer->seat_wait_ns = config->seat_wait_ns;
-    client->peer->listener = *n->doing.listener;
+    client->peer->doing.listener = n->doing.listener;
     if (client->peer->lent)
         fill_info(client);
     lend_state(client);

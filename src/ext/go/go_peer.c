@@ -116,7 +116,7 @@ struct go_peer *go_peer_new(struct go_plugin *plugin, bool is_upstream, unsigned
     peer->post.fn = message;
     peer->hard_post.fn = hard_message;
     comutex_init(&peer->calls);
-    doing_init(&peer->doing, &peer->listener);
+    doing_init(&peer->doing, NULL);
     doing_filter(&peer->doing, &plugin->labels);
     wait_queue_init(&peer->write_ends);
     peer->handle =

@@ -114,9 +114,8 @@ struct go_peer {
     bool ended, reset; /* reset: it was told to close since it is broken */
     bool lost, settled;
     int64_t end_event;
-    struct comutex calls;         /* into Go */
-    struct doing_labels listener; /* a copy: its configuration may end before */
-    struct doing doing;           /* of "go peer" */
+    struct comutex calls; /* into Go */
+    struct doing doing;   /* of "go peer" */
     struct wait_queue
         write_ends; /* who waits for is_writing to be false, or for the queue to be empty */
 };

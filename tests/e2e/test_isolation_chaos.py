@@ -1,6 +1,7 @@
 """Everything that can happen to isolated libraries, at random and at once: processes that die of each thing that a
-process can die of, files that come and go, clients that leave, an origin that answers nonsense. Whoever is served
-is served right, all others are told so in time, and nothing is left over when it is quiet again."""
+process can die of, files that come and go, configurations that change, clients that leave, an origin that answers
+nonsense. Whoever is served is served right, all others are told so in time, and nothing is left over when it is quiet
+again."""
 
 import collections
 import json
@@ -26,7 +27,7 @@ from go_support import (
     stop,
     to,
 )
-from harness import Origin, encode_chunk, is_sanitized
+from harness import Origin, encode_chunk, is_sanitized, marked
 from test_chaos import chunks_of, descriptors
 from isolation_support import host_pids, isolated
 from test_isolation import DEATHS
@@ -112,7 +113,8 @@ class Chaos:
             go_listener("no-go", [], routes),
         ]
         upstream = cluster("origin", self.origin.port, typed_extension_protocol_options=SOON_IDLE)
-        self.sluice = Proxy(config_of(listeners, [upstream]), level="info")
+        self.config = config_of(listeners, [upstream])
+        self.sluice = Proxy(self.config, level="info")
 
     def filter(self, name, **more):
         return isolated(self.path(name), library_id=name, callback_timeout="0.3s", **more)
@@ -284,6 +286,25 @@ class Chaos:
                     self.over.wait(dice.choice((0, 0.1)))
                     self.put(name, LIBRARIES[name][0])
 
+    def configurations(self):
+        """Others for all that there is, and files that are wrong."""
+        dice = random.Random(f"configurations {self.seed}")
+        first, number = ["changed", "wrong"], 0
+        while first or not self.over.is_set():
+            self.over.wait(dice.choice((0.02, 0.2, 0.5)))
+            number += 1
+            how = first.pop() if first else dice.choice(("changed", "changed", "wrong"))
+            self.did[how] += 1
+            wanted = marked(self.config, number)
+            if how == "wrong":
+                wanted["static_resources"]["clusters"] = []
+            said = self.sluice.reload(wanted)
+            serves = said.startswith("version ")
+            # A process may be dead this moment, and the file that it is to be started from none.
+            excused = "its host process is not up" in said or any(f"{name}.so" in said for name in LIBRARIES)
+            if serves if how == "wrong" else not serves and not excused:
+                self.wrong.append(f"{how}: {said}")
+
     def guarded(self, fn):
         try:
             fn()
@@ -296,7 +317,8 @@ class Chaos:
         deadline = time.monotonic() + seconds
         dice = random.Random(f"clients {self.seed} {seconds}")
         clients = [threading.Thread(target=self.client, args=(dice.getrandbits(64), deadline)) for _ in range(CLIENTS)]
-        mischief = [threading.Thread(target=self.guarded, args=(fn,)) for fn in (self.deaths, self.swaps)]
+        kinds = (self.deaths, self.swaps, self.configurations)
+        mischief = [threading.Thread(target=self.guarded, args=(fn,)) for fn in kinds]
         for thread in [*clients, *mischief]:
             thread.start()
         for thread in clients:
@@ -339,6 +361,8 @@ class Chaos:
                 what=last,
             )
         assert self.works("here")
+        again = self.sluice.reload(self.config)
+        assert again.startswith("version "), again
 
         def settled():
             return all(
@@ -433,7 +457,7 @@ def chaos(folder, warm_s, seconds):
         it.counters_add_up()
         it.one_more_costs_one_restart()
         assert {"closed", "open", "here", "no-go"} <= {listener for listener, what in it.seen if what == 200}
-        assert set(it.did) >= {*DEATHS, "loop", "kill -9", "good", "bad", "reload"}
+        assert set(it.did) >= {*DEATHS, "loop", "kill -9", "good", "bad", "reload", "changed", "wrong"}
         print(held, it.held())
         print(f"resident: {rss_kb} kB, then {it.sluice.rss_kb()} kB")
         if not is_sanitized():

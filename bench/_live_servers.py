@@ -175,7 +175,7 @@ class Envoy(Live):
         """The rename has told it."""
 
 
-KINDS = {kind.name: kind for kind in (Restarted, Nginx, Envoy)}
+KINDS = {kind.name: kind for kind in (Sluice, Posted, Restarted, Nginx, Envoy)}
 
 
 def installed():

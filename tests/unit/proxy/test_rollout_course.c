@@ -64,7 +64,7 @@ static void errors_are_judged(void **state) {
     assert_int_equal(judge(good, of(100, 10, 1000)), ROLLOUT_FAILS);
     assert_int_equal(judge(good, of(100, 1, 1000)), ROLLOUT_GOOD); /* 1 % of 100 is one */
     assert_int_equal(judge(good, of(200, 4, 1000)), ROLLOUT_GOOD);
-    assert_int_equal(judge(good, of(1000, 20, 1000)), ROLLOUT_FAILS);    /* 2 % */
+    assert_int_equal(judge(good, of(1000, 20, 1000)), ROLLOUT_FAILS);   /* 2 % */
     assert_int_equal(judge(good, of(100000, 790, 1000)), ROLLOUT_GOOD); /* below the bound */
     assert_int_equal(judge(good, of(1000000, 20000, 1000)), ROLLOUT_FAILS);
 

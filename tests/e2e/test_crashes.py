@@ -92,6 +92,15 @@ def test_the_next_start_says_so_once(crashes):
     third.stop()
 
 
+def test_it_says_which_configuration_was_in_force(crashes):
+    edge = plain(*flags(crashes))
+    edge.config_path.write_text(json.dumps(bootstrap([listener("other", [direct(200, "other\n")])])))
+    assert "version 2 serves" in edge.admin("/config/reload", method="POST")
+    os.kill(edge.process.pid, signal.SIGABRT)
+    ends(edge, signal.SIGABRT)
+    assert "\nconfiguration  number 2, hash " in the_report(crashes)
+
+
 def test_without_a_folder_it_is_in_the_log():
     edge = plain()
     assert "--crash-dir" in edge.admin("/crashes")

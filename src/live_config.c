@@ -51,8 +51,8 @@ static struct live_config {
     struct attempt
         attempts[ATTEMPTS_KEPT]; /* the latest is at (attempt_count - 1) % ATTEMPTS_KEPT */
     unsigned attempt_count;
-    struct comutex changing;
-    struct job *next; /* waits for its turn; NULL: nobody does */
+    struct comutex changing; /* from the beginning until it serves, and over each change */
+    struct job *next;        /* waits for its turn; NULL: nobody does */
     struct {
         struct statistic *attempts, *successes, *rejects, *version, *at_ms;
         struct statistic *clusters_added, *clusters_modified, *clusters_removed, *clusters;
@@ -196,6 +196,9 @@ bool live_config_load(const struct options *options, struct overload_manager **o
     struct loading loading = {0};
     live.options = options;
     comutex_init(&live.changing);
+    /* The admin answers before we serve: who asks for a change waits for that. */
+    while (comutex_lock(&live.changing, RT_FOREVER) != 0)
+        rt_cancel_clear();
     init_stats();
     go_isolate_all(options->isolate_extensions);
     native_isolate_all(options->isolate_extensions);
@@ -286,6 +289,7 @@ bool live_config_serve(void) {
         count_clusters(NULL, live.snapshot);
         note_version(live.snapshot);
         note_attempt("start", live.snapshot->version, "serves since the start");
+        comutex_unlock(&live.changing);
     } else {
         cfg_problems_print(&problems, stderr);
     }

@@ -4,6 +4,7 @@ Nothing here guesses a port: listeners bind port 0 and the admin tells what the 
 waits by the clock: `eventually` looks until a condition holds, and says what it saw if it never
 does."""
 
+import copy
 import json
 import os
 import pathlib
@@ -130,6 +131,19 @@ def bootstrap(listeners, clusters=(), **more):
     }
 
 
+def marked(config, number):
+    """The same with a number in each listener and cluster, which changes nothing but that they are not those of another
+    number."""
+    if isinstance(config, str):
+        return config
+    changed = copy.deepcopy(config)
+    for kind in ("listeners", "clusters"):
+        for one in changed.get("static_resources", {}).get(kind, ()):
+            metadata = one.setdefault("metadata", {}).setdefault("filter_metadata", {})
+            metadata["tests.reloads"] = {"number": number}
+    return changed
+
+
 # ---- the proxy --------------------------------------------------------------
 
 
@@ -167,8 +181,7 @@ class Proxy:
         self.folder = tempfile.TemporaryDirectory(prefix="sluice-")
         folder = pathlib.Path(self.folder.name)
         self.config_path = folder / "bootstrap.yaml"
-        text = config if isinstance(config, str) else json.dumps(config, indent=1)
-        self.config_path.write_text(text)  # JSON is YAML
+        self.write_config(config)
         self.log_path = folder / "log"
         self.out_path = folder / "out"
         self.admin_path = folder / "admin"
@@ -197,7 +210,15 @@ class Proxy:
         except AssertionError as error:
             self.kill()
             raise AssertionError(f"{error}\n{self.log()[-4000:]}") from None
+        if program == SLUICE:
+            self._reload_often(config, int(os.environ.get("SLUICE_TEST_RELOADS", 0)))
         self.ports = self._ports()
+
+    def _reload_often(self, config, times):
+        """All that follows is to be as without."""
+        for number in range(1, times + 1):
+            said = self.reload(config if number == times else marked(config, number))
+            assert said.startswith("version "), said
 
     def _is_ready(self):
         assert self.process.poll() is None, f"the proxy ended: {self.process.returncode}"
@@ -214,6 +235,21 @@ class Proxy:
             name, _, where = line.partition("::")
             ports.setdefault(name, int(where.rpartition(":")[2]))  # the first of its addresses
         return ports
+
+    def write_config(self, config):
+        """In the place of what is there, in one step."""
+        text = config if isinstance(config, str) else json.dumps(config, indent=1)
+        beside = self.config_path.with_suffix(".next")
+        beside.write_text(text)  # JSON is YAML
+        beside.rename(self.config_path)
+
+    def reload(self, config):
+        """Has it follow another configuration. What it says to that: which version serves, or what is wrong."""
+        self.write_config(config)
+        said = self.admin("/config/reload", method="POST")
+        if said.startswith("version "):
+            self.ports = self._ports()
+        return said
 
     def port(self, name=None):
         if name is None:

@@ -4,11 +4,11 @@ nonsense. Whoever is served is served right, all others are told so in time, and
 again."""
 
 import collections
+import concurrent.futures
 import json
 import os
 import queue
 import random
-import shutil
 import threading
 import time
 
@@ -22,31 +22,25 @@ from go_support import (
     cluster,
     config_of,
     eventually,
-    go_listener,
     report_listener,
     stop,
-    to,
 )
 from harness import Origin, encode_chunk, is_sanitized, marked
 from test_chaos import chunks_of, descriptors
-from isolation_support import host_pids, isolated
-from test_isolation import DEATHS
+from chaos_parties import InGo, IsolatedC, IsolatedGo, IsolatedNetwork, Party
+from isolation_support import host_pids
 
-# Each is a process, and its SDK's other build takes its place again and again.
-LIBRARIES = {"closed": ("1.33", "1.32"), "open": ("1.32", "1.31")}
-LISTENERS = ("closed", "closed", "open", "open", "here", "no-go")  # who is asked how often
+# Their listeners' names. The short story has one of each kind, of which each policy is somebody's.
+SOME = {
+    "closed": (IsolatedGo, "CLOSED"),
+    "open": (IsolatedGo, "OPEN"),
+    "c-closed": (IsolatedC, "CLOSED"),
+    "net-open": (IsolatedNetwork, "OPEN"),
+}
+ALL = {**SOME, "c-open": (IsolatedC, "OPEN"), "net-closed": (IsolatedNetwork, "CLOSED")}
 CLIENTS = 12
 CLIENT_DEADLINE_S = 60
 BODIES = (0, 1, 100, 10_000, 200_000, 1_000_000)
-# What the origin does when it is asked to, and how that may end for a client that waits. All may end with a cut.
-MOODS = {
-    "reset": {502, 503},
-    "close": {502, 503},
-    "garbage": {502, 503},
-    "half": set(),
-    "early": {413, 502, 503},
-    "stall": {504},
-}
 # Of what the proxy holds when it is quiet; a leak of each process, request or file is more.
 COMES_AND_GOES = {"descriptors": 4, "coroutines": 2, "threads": 16}
 # Pools are soon empty when it is quiet.
@@ -91,101 +85,61 @@ def moody(exchange):
 
 
 class Chaos:
-    def __init__(self, folder, seed):
-        self.folder, self.seed = folder, seed
+    def __init__(self, folder, seed, libraries):
+        self.seed = seed
         self.origin = Origin(moody)
-        self.doom = {name: queue.SimpleQueue() for name in LIBRARIES}  # deaths that a request shall bring
+        self.libraries = [make(name, folder, on_failure) for name, (make, on_failure) in libraries.items()]
+        self.parties = [*self.libraries, InGo("here", folder), Party("no-go", folder)]
+        self.doom = {party.name: queue.SimpleQueue() for party in self.parties}  # deaths that a request shall bring
         self.seen = collections.Counter()  # (listener, what became of a request)
         self.did = collections.Counter()
         self.asked = collections.Counter()  # listener
         self.lock = threading.Lock()  # of what is counted
         self.wrong = []
         self.over = threading.Event()
-        for name, sdks in LIBRARIES.items():
-            self.put(name, sdks[0])
-        routes = [to(prefix="/stall", timeout="0.2s"), to(timeout="0s")]
-        listeners = [
-            go_listener("closed", [self.filter("closed", on_failure="CLOSED", seat_wait_timeout="1s")], routes),
-            # Those that are blocked by others until these are found to hang wait for that.
-            go_listener("open", [self.filter("open", on_failure="OPEN", seat_wait_timeout="20s")], routes),
-            go_listener("here", [kit.go_filter(build("basic"), "basic", go_seats=8)], routes),
-            report_listener(build("basic")),
-            go_listener("no-go", [], routes),
-        ]
+        listeners = [party.listener(self.origin.port) for party in self.parties]
         upstream = cluster("origin", self.origin.port, typed_extension_protocol_options=SOON_IDLE)
-        self.config = config_of(listeners, [upstream])
+        self.config = config_of([*listeners, report_listener(build("basic"))], [upstream])
         self.sluice = Proxy(self.config, level="info")
-
-    def filter(self, name, **more):
-        return isolated(self.path(name), library_id=name, callback_timeout="0.3s", **more)
-
-    def path(self, name):
-        return self.folder / f"{name}.so"
-
-    def put(self, name, sdk=None):
-        """A new file of a library, beside it first, then in its place; without an SDK it is no library."""
-        new = self.folder / f"{name}.new"
-        if sdk:
-            shutil.copy(build("basic", sdk), new)
-        else:
-            new.write_bytes(b"no library")
-        new.rename(self.path(name))
 
     # ---- clients ----------------------------------------------------------------
 
-    def next_death(self, listener):
+    def next_death(self, party):
         try:
-            return self.doom[listener].get_nowait()
-        except (KeyError, queue.Empty):
+            return self.doom[party.name].get_nowait()
+        except queue.Empty:
             return None
 
-    def request(self, client, listener, dice):
+    def request(self, client, party, dice):
         """Sends one request and judges what it gets. Returns what became of it, in a word or a status."""
         nonce = f"{dice.getrandbits(64):x}"
-        mood = dice.choice(list(MOODS)) if dice.random() < 0.1 else "good"
-        phases = {
-            "dh": [f"set:x-asked:{nonce}"],
-            "eh": [f"set:x-answer:{nonce}"],
-            dice.choice(("dd", "ed")): ["b.upper"],
-        }
-        if dice.random() < 0.1:
-            phases["log"] = ["resp.get:x-answer"]
-        for actions in phases.values():
-            if dice.random() < 0.2:
-                actions.insert(0, "jitter:3")
-        is_async = dice.random() < 0.5
-        body = b"b" * dice.choice(BODIES)
-        death = self.next_death(listener)
-        if death:
-            # A goroutine may take as long as it likes, a callback may not.
-            is_async = is_async and death != "loop"
-            phases.setdefault(dice.choice(("dh", "dd", "eh", "ed", "log")), []).append(f"die:{death}")
-        path = kit.path_of(f"/{mood}/", is_async=is_async, **phases)
+        mood = dice.choice(list(party.moods)) if dice.random() < 0.1 else "good"
+        asked = party.ask(dice, mood, nonce, b"b" * dice.choice(BODIES), self.next_death(party))
         leaves = "never" if dice.random() < 0.9 else dice.choice(("head", "middle", "sent", "answer"))
         with self.lock:
-            self.asked[listener] += 1
+            self.asked[party.name] += 1
         try:
-            if not self.sends(client, path, body, leaves, dice):
+            if not self.sends(client, asked, leaves, dice):
                 return "left"
             reply = client.read_reply()
         except (Gone, ConnectionError):
-            if mood == "good" and listener != "closed":
-                self.wrong.append((path, listener, len(body), "cut"))
+            if not party.may_cut(mood, asked):
+                self.wrong.append((party.name, asked.path, asked.headers, len(asked.body), "cut"))
             return "cut"
-        self.judge(path, listener, nonce, body, reply)
+        self.judge(party, mood, nonce, asked, reply)
         if reply.header("connection") == "close":
             client.close()
         return reply.status
 
-    def sends(self, client, path, body, leaves, dice):
+    def sends(self, client, asked, leaves, dice):
         """Whether the client stays for the reply."""
         chunked = dice.random() < 0.5
-        length = ("transfer-encoding", "chunked") if chunked else ("content-length", len(body))
-        client.send_head("POST", path, [length])
+        length = ("transfer-encoding", "chunked") if chunked else ("content-length", len(asked.body))
+        client.send_head("POST", asked.path, [length, *asked.headers])
         if leaves == "head":
             return False
         send = client.send_chunk if chunked else client.send_bytes
-        for number, piece in enumerate(chunks_of(body, dice)):
+        for number, piece in enumerate(chunks_of(asked.body, dice)):
             if leaves == "middle" and number == 1:
                 return False
             send(piece)
@@ -195,25 +149,12 @@ class Chaos:
             client.sock.recv(1)
         return leaves not in ("sent", "answer")
 
-    def judge(self, path, listener, nonce, body, reply):
-        mood = path.split("/")[1]
-        allowed = {200} if mood == "good" else MOODS[mood]
+    def judge(self, party, mood, nonce, asked, reply):
         marks = (reply.header("x-saw"), reply.header("x-answer"))
-        what = (path, listener, nonce, len(body), reply.status, marks, len(reply.body), reply.body[:40])
-        if reply.status not in allowed and (listener, reply.status) != ("closed", 503):
-            self.wrong.append(what)
-        if reply.status != 200:
-            return
-        filtered, unfiltered = body.upper(), body
-        right = {
-            "closed": marks == (nonce, nonce) and reply.body == filtered,
-            "here": marks == (nonce, nonce) and reply.body == filtered,
-            "no-go": marks == ("", None) and reply.body == unfiltered,
-            # Some of it perhaps, and not a byte twice or not at all.
-            "open": marks[0] in (nonce, "") and marks[1] in (nonce, None) and reply.body.upper() == filtered,
-        }
-        if not right[listener]:
-            self.wrong.append(what)
+        is_right = party.is_right(nonce, asked.body, marks, reply.body) if reply.status == 200 else True
+        if reply.status not in party.allowed(mood, asked) or not is_right:
+            got = (reply.status, marks, len(reply.body), reply.body[:40])
+            self.wrong.append((party.name, asked.path, asked.headers, nonce, len(asked.body), *got))
 
     def client(self, seed, deadline):
         dice = random.Random(seed)
@@ -225,15 +166,15 @@ class Chaos:
 
     def conversation(self, dice, deadline):
         """Requests on one connection, until either side ends it."""
-        listener = dice.choice(LISTENERS)
-        client = Client(self.sluice.port(listener), timeout_s=CLIENT_DEADLINE_S)
+        party = dice.choice(self.parties)
+        client = Client(self.sluice.port(party.name), timeout_s=CLIENT_DEADLINE_S)
         for _ in range(dice.randint(1, 8)):
             try:
-                outcome = self.request(client, listener, dice)
+                outcome = self.request(client, party, dice)
             except TimeoutError:
-                raise AssertionError(f"{listener}: no answer in {CLIENT_DEADLINE_S} s") from None
+                raise AssertionError(f"{party.name}: no answer in {CLIENT_DEADLINE_S} s") from None
             with self.lock:
-                self.seen[listener, outcome] += 1
+                self.seen[party.name, outcome] += 1
             if outcome in ("left", "cut") or client.sock.fileno() < 0 or time.monotonic() >= deadline:
                 break
         (client.abort if outcome == "left" and dice.random() < 0.5 else client.close)()
@@ -251,7 +192,7 @@ class Chaos:
     def deaths(self):
         """Kills, and requests that are deadly: each kind once, in some order, then at random."""
         dice = random.Random(f"deaths {self.seed}")
-        kinds = [(name, how) for name in self.doom for how in (*DEATHS, "loop", "kill -9")]
+        kinds = [(party.name, how) for party in self.libraries for how in (*party.deaths, "kill -9")]
 
         def do(kind):
             name, how = kind
@@ -263,7 +204,7 @@ class Chaos:
 
         for kind in dice.sample(kinds, len(kinds)):
             do(kind)
-            self.over.wait(0.05)
+            self.over.wait(0.02)
         while not self.over.wait(dice.choice((0.01, 0.1, 0.3, 1))):
             do(dice.choice(kinds))
 
@@ -273,18 +214,18 @@ class Chaos:
         first = ["good", "bad", "reload", "good"]
         while first or not self.over.is_set():
             self.over.wait(dice.choice((0.05, 0.2, 0.5)))
-            name = dice.choice(list(LIBRARIES))
+            party = dice.choice(self.libraries)
             how = first.pop() if first else dice.choice(("good", "good", "bad", "reload"))
             self.did[how] += 1
             if how == "reload":
-                said = self.sluice.admin(f"/extensions/reload?library_id={name}", method="POST")
-                if not said.startswith(f"{name}: "):  # it serves, or why not: it may have been killed meanwhile
+                said = self.sluice.admin(f"/extensions/reload?library_id={party.name}", method="POST")
+                if not said.startswith(f"{party.name}: "):  # it serves, or why not: it may have been killed meanwhile
                     self.wrong.append(f"reload: {said}")
             else:
-                self.put(name, dice.choice(LIBRARIES[name]) if how == "good" else None)
+                party.put(dice.randrange(2) if how == "good" else None)
                 if how == "bad":  # what dies meanwhile has nothing to come back to
                     self.over.wait(dice.choice((0, 0.1)))
-                    self.put(name, LIBRARIES[name][0])
+                    party.put(0)
 
     def configurations(self):
         """Others for all that there is, and files that are wrong."""
@@ -301,7 +242,7 @@ class Chaos:
             said = self.sluice.reload(wanted)
             serves = said.startswith("version ")
             # A process may be dead this moment, and the file that it is to be started from none.
-            excused = "its host process is not up" in said or any(f"{name}.so" in said for name in LIBRARIES)
+            excused = "its host process is not up" in said or any(one.path.name in said for one in self.libraries)
             if serves if how == "wrong" else not serves and not excused:
                 self.wrong.append(f"{how}: {said}")
 
@@ -341,26 +282,37 @@ class Chaos:
     def lent(self, what):
         return int(json.loads(self.sluice.admin("/memory"))["lent"][what])
 
-    def works(self, listener):
-        self.asked[listener] += 1
-        reply = self.sluice.get(
-            kit.path_of("/good/", dh="set:x-asked:1", dd="b.upper"), listener=listener, method="POST", body=b"b"
-        )
-        return (reply.status, reply.header("x-saw"), reply.body) == (200, "1", b"B")
+    def for_each_library(self, do):
+        """At once: most of it is waiting."""
+        with concurrent.futures.ThreadPoolExecutor(len(self.libraries)) as pool:
+            list(pool.map(do, self.libraries))
+
+    def works(self, party):
+        dice, nonce, body = random.Random(0), "1", b"b"
+        asked = party.ask(dice, "good", nonce, body, None)
+        with self.lock:
+            self.asked[party.name] += 1
+        try:
+            reply = self.sluice.get(
+                asked.path, listener=party.name, method="POST", headers=asked.headers, body=asked.body
+            )
+        except (Gone, ConnectionError):  # while there is no process
+            return False
+        marks = (reply.header("x-saw"), reply.header("x-answer"))
+        return reply.status == 200 and party.is_whole(nonce, body, marks, reply.body)
+
+    def works_from_its_file(self, library):
+        """Whatever file it was started from."""
+        library.put(0)
+        eventually(lambda: self.works(library), timeout_s=60, what=f"{library.name} at work again")
+        last = f"/extensions/reload?library_id={library.name}"
+        serves = f"{library.name}: the new file serves\n"
+        eventually(lambda: self.sluice.admin(last, method="POST") == serves, timeout_s=60, what=last)
 
     def quiet(self):
         """Waits until nothing is under way any more."""
-        for name, sdks in LIBRARIES.items():
-            self.put(name, sdks[0])
-            eventually(lambda name=name: self.works(name), timeout_s=60, what=f"{name} at work again")
-            last = f"/extensions/reload?library_id={name}"  # whatever file it was started from
-            serves = f"{name}: the new file serves\n"
-            eventually(
-                lambda last=last, serves=serves: self.sluice.admin(last, method="POST") == serves,
-                timeout_s=60,
-                what=last,
-            )
-        assert self.works("here")
+        self.for_each_library(self.works_from_its_file)
+        assert all(self.works(party) for party in self.parties if party not in self.libraries)
         again = self.sluice.reload(self.config)
         assert again.startswith("version "), again
 
@@ -374,12 +326,12 @@ class Chaos:
         kit.Reporter(self.sluice.port("report")).wait_until_collected(timeout_s=60)
         assert self.sluice.leaks() == {}
         eventually(lambda: self.lent("handles_count") == 0, what="every exchange let go of")
-        eventually(lambda: len(host_pids(self.sluice)) == len(LIBRARIES) + 1, what="one process each, and a spare")
+        eventually(lambda: len(host_pids(self.sluice)) == len(self.libraries) + 1, what="one process each, and a spare")
         self.sluice.wait_for_stat("cluster.origin.upstream_cx_active", 0)
 
     def counters_add_up(self):
         stats = self.sluice.stats()
-        for listener in set(LISTENERS):
+        for listener in [party.name for party in self.parties if party.counts_requests]:
             total, done, *classes = (
                 stats[f"http.{listener}.downstream_rq_{name}"]
                 for name in ("total", "completed", "1xx", "2xx", "3xx", "4xx", "5xx")
@@ -388,13 +340,14 @@ class Chaos:
             answered = sum(n for (at, what), n in self.seen.items() if at == listener and isinstance(what, int))
             counted = (answered, done, total, self.asked[listener])
             assert sorted(counted) == list(counted) and sum(classes) == done, (listener, counted, classes)
-        for name, entry in self.entries().items():
+        entries = self.entries()
+        for library in self.libraries:
+            entry = entries.pop(library.name)
             # Those that were replaced as they died are not started again.
-            assert 0 < entry["restarts"] <= entry["crashes"] + entry["hangs"], (name, entry)
-            library = f"golang.library.{name}."
-            assert stats[library + "restarts"] == entry["restarts"]
-            assert stats[library + "crashes"] == entry["crashes"]
-            assert stats[library + "hangs"] == entry["hangs"]
+            assert 0 < entry["restarts"] <= entry["crashes"] + entry["hangs"], entry
+            for field in ("restarts", "crashes", "hangs"):
+                assert stats[f"{library.statistics}.{library.name}.{field}"] == entry[field]
+        assert entries == {}
 
     def held(self):
         """What a proxy that leaks has ever more of."""
@@ -415,20 +368,24 @@ class Chaos:
 
     def one_more_costs_one_restart(self):
         """When it is quiet, what is counted is exact: of a process that is killed, and of one that hangs."""
-        self.costs("crashes", lambda _, entry: os.kill(entry["pid"], 9))
-        self.costs("hangs", lambda name, _: self.sluice.get(kit.path_of("/good/", dh="die:loop"), listener=name))
+        self.for_each_library(lambda one: self.costs(one, "crashes", lambda: self.kill(one)))
+        self.for_each_library(lambda one: self.costs(one, "hangs", lambda: one.hang(self.sluice)))
 
-    def costs(self, field, end):
-        for name, was in self.entries().items():
-            end(name, was)
+    def kill(self, library):
+        os.kill(self.entries()[library.name]["pid"], 9)
 
-            def counted(name=name, was=was):
-                """On a machine that stands still for a while what it was asked next may count as a hang, too."""
-                more = {what: now - was[what] for what, now in self.entries()[name].items() if isinstance(now, int)}
-                return more[field] > 0 and more["restarts"] == more["crashes"] + more["hangs"]
+    def costs(self, library, field, end):
+        was = self.entries()[library.name]
+        end()
 
-            eventually(counted, timeout_s=60, what=f"one of the {field} of {name}, and one restart")
-            assert self.works(name)
+        def counted():
+            """On a machine that stands still for a while what it was asked next may count as a hang, too."""
+            now = self.entries()[library.name]
+            more = {what: now[what] - was[what] for what in ("restarts", "crashes", "hangs")}
+            return more[field] > 0 and more["restarts"] == more["crashes"] + more["hangs"]
+
+        eventually(counted, timeout_s=60, what=f"one of the {field} of {library.name}, and one restart")
+        eventually(lambda: self.works(library), timeout_s=60, what=f"{library.name} at work again")
 
     def close(self, failed):
         if failed:
@@ -439,11 +396,11 @@ class Chaos:
         self.origin.close()
 
 
-def chaos(folder, warm_s, seconds):
+def chaos(folder, warm_s, seconds, libraries):
     """A short storm first, for all that is made once."""
     seed = int(os.environ.get("SLUICE_CHAOS_SEED", random.randrange(1 << 30)))
     print(f"seed {seed}")
-    it = Chaos(folder, seed)
+    it = Chaos(folder, seed, libraries)
     failed = True
     try:
         it.storm(warm_s)
@@ -456,8 +413,9 @@ def chaos(folder, warm_s, seconds):
         it.holds_no_more_than(held)
         it.counters_add_up()
         it.one_more_costs_one_restart()
-        assert {"closed", "open", "here", "no-go"} <= {listener for listener, what in it.seen if what == 200}
-        assert set(it.did) >= {*DEATHS, "loop", "kill -9", "good", "bad", "reload", "changed", "wrong"}
+        assert {party.name for party in it.parties} <= {name for name, what in it.seen if what == 200}
+        deaths = {how for library in it.libraries for how in library.deaths}
+        assert set(it.did) >= {*deaths, "kill -9", "good", "bad", "reload", "changed", "wrong"}
         print(held, it.held())
         print(f"resident: {rss_kb} kB, then {it.sluice.rss_kb()} kB")
         if not is_sanitized():
@@ -468,10 +426,10 @@ def chaos(folder, warm_s, seconds):
 
 
 def test_a_short_chaos(tmp_path):
-    chaos(tmp_path, 1, 2)
+    chaos(tmp_path, 1, 2, SOME)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_ten_minutes_of_chaos(tmp_path):
-    chaos(tmp_path, 20, 600)
+    chaos(tmp_path, 20, 600, ALL)

@@ -77,7 +77,7 @@ static void request(struct sluice_exchange *x, void *self) {
     (void)sluice_header_set(x, SLUICE_REQUEST, SLUICE_LIT("x-version"), SLUICE_LIT(VERSION));
 }
 
-SLUICE_PLUGIN(.name = "deadly", .configure = configure, .free_config = free_config, .request = request);
+SLUICE_PLUGIN(.name = NAME, .configure = configure, .free_config = free_config, .request = request);
 """
 
 
@@ -86,8 +86,8 @@ def build(tmp_path):
     source = pathlib.Path(tmp_path / "deadly.c")
     source.write_text(DEADLY)
 
-    def one(version="one"):
-        made = compile_plugin(source, tmp_path / "new.so", f'-DVERSION="{version}"', "-w")
+    def one(version="one", name="deadly"):
+        made = compile_plugin(source, tmp_path / "new.so", f'-DVERSION="{version}"', f'-DNAME="{name}"', "-w")
         os.rename(made, tmp_path / "deadly.so")  # as installers do it
         return tmp_path / "deadly.so"
 
@@ -221,6 +221,14 @@ def test_a_new_file_is_served_by_another_process(build, proxy, origins):
     eventually(lambda: version(edge).body == b"two", what="the new file")
     assert edge.stat("native.library.deadly.crashes") == 0
     assert '"library_id": "deadly"' in edge.admin("/extensions")
+
+
+def test_a_new_file_of_another_plug_in_is_not_taken_and_the_log_says_why(build, proxy, origins):
+    origin = origins(answer)
+    edge = proxy([listen(build())], [cluster("origin", origin.port)])
+    build("two", name="alive")
+    edge.wait_for_log("its plug-in is called alive")
+    assert version(edge).body == b"one"
 
 
 @pytest.mark.parametrize("how", ["block", "block long"])

@@ -53,7 +53,13 @@ static int load(const void *arg, int file, struct ext_host *host, int64_t deadli
         return -ENOEXEC;
     }
     *abilities = answer.numbers[1];
-    return native_library_is_called((struct native_library *)(uintptr_t)library, answer.texts[0]);
+    err = native_library_is_called((struct native_library *)(uintptr_t)library, answer.texts[0]);
+    if (err == -EINVAL)
+        (void)snprintf(why, SUPERVISOR_WHY_MAX,
+                       "its plug-in is called %.*s, which is not the name of the one before: "
+                       "another plug-in wants a path of its own",
+                       (int)answer.texts[0].len, answer.texts[0].ptr);
+    return err;
 }
 
 static void request_of(const struct remote_note *note, struct ext_host_message *request) {

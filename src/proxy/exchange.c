@@ -416,7 +416,8 @@ static void finish(struct exchange *x) {
     doing_filter(x->doing, NULL);
     reader_close(x->request.body);
     reader_close(x->response.body);
-    cluster_unref(x->leased_cluster);
+    if (x->leased_cluster)
+        cluster_unref(x->leased_cluster);
     if (exchange_metadata_if(x) || exchange_filter_state_if(x))
         drop_notes(x);
     if (x->charged_bytes)

@@ -4,7 +4,8 @@
  * never exceeds the limit, and a P shares nothing with another but when its purse is empty or full.
  *
  * Slack      A purse keeps up to QUOTA_PURSE_PART-th of the limit, divided by the number of Ps, which
- *            others cannot have while its P is idle: a limit may bite that much too early, never late.
+ *            others cannot have while its P is idle: a limit may bite that much too early, never late; but
+ *            that late, for a while, after it was lowered below what is taken.
  * Ownership  Of the listeners of one name (listener.h), for the life of the process.
  * Threads    A purse belongs to its P. */
 #pragma once

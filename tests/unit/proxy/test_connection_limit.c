@@ -56,6 +56,19 @@ static void the_last_place_is_one(void **state) {
     free(limit);
 }
 
+static void another_limit_holds_for_those_that_come(void **state) {
+    limit = connection_limit_new(2);
+    assert_true(connection_limit_take(limit));
+    assert_true(connection_limit_take(limit));
+    connection_limit_set_max(limit, 1);
+    connection_limit_give(limit);
+    assert_false(connection_limit_take(limit)); /* there is one still */
+    connection_limit_set_max(limit, 3);
+    assert_true(connection_limit_take(limit));
+    assert_int_equal(connection_limit_open(limit), 2);
+    free(limit);
+}
+
 static void none_at_all(void **state) {
     limit = connection_limit_new(0);
     assert_false(connection_limit_take(limit));
@@ -67,6 +80,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(threads_stay_within_it),
         cmocka_unit_test(the_last_place_is_one),
+        cmocka_unit_test(another_limit_holds_for_those_that_come),
         cmocka_unit_test(none_at_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

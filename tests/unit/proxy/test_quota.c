@@ -45,6 +45,26 @@ static void one_party_gets_all_of_it(void *arg) {
     rt_stop(0);
 }
 
+/* Lowered below what is taken: nothing is to be had until that much came back, but for what a purse keeps. */
+static void another_limit_holds_from_now_on(void *arg) {
+    quota = quota_new(LIMIT, 1, on_room);
+    CHECK(quota);
+    struct quota_purse *purse = &quota->purses[0];
+    CHECK(quota_take(purse, LIMIT));
+    quota_set_limit(quota, LIMIT / 2);
+    CHECK(!quota_take(purse, PIECE));
+    quota_give(purse, LIMIT / 2);
+    CHECK(!quota_take(purse, LIMIT / 2 / QUOTA_PURSE_PART));
+    quota_give(purse, LIMIT / 4);
+    CHECK(quota_take(purse, LIMIT / 4));
+    quota_set_limit(quota, 2 * (int64_t)LIMIT);
+    CHECK(quota_take(purse, LIMIT));
+    quota_give(purse, LIMIT + LIMIT / 2);
+    CHECK(all_credit() == 2 * (int64_t)LIMIT);
+    quota_free(quota);
+    rt_stop(0);
+}
+
 static void take_and_give(void *arg) {
     struct quota_purse *purse = &quota->purses[rt_p_index()];
     uint64_t seed = rt_p_index() + 1;
@@ -145,6 +165,9 @@ static void who_starves_is_offered_what_others_give(void *arg) {
 static void one_party(void **state) {
     story(1, one_party_gets_all_of_it);
 }
+static void another_limit(void **state) {
+    story(1, another_limit_holds_from_now_on);
+}
 static void all_ps(void **state) {
     story(P_COUNT, all_ps_stay_within_the_limit);
 }
@@ -157,10 +180,8 @@ static void starving(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(one_party),
-        cmocka_unit_test(all_ps),
-        cmocka_unit_test(idle_p),
-        cmocka_unit_test(starving),
+        cmocka_unit_test(one_party), cmocka_unit_test(another_limit), cmocka_unit_test(all_ps),
+        cmocka_unit_test(idle_p),    cmocka_unit_test(starving),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

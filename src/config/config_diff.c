@@ -1,7 +1,7 @@
 /* config_diff: resources are matched by name; of two with the same name the lines are compared by the longest common
  * subsequence, after what is equal in front and behind was put aside. Where what remains is too large for that, it is
  * only counted: a table of 10,000 new routes is not to be read line by line. */
-#include "config_diff.h"
+#include "config/config_diff.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,0 +1,112 @@
+/* What one configuration changed of another, as people read it. */
+#include "config_test.h"
+
+#include "config/config_diff.h"
+
+static struct resources *resources_of(const char *yaml) {
+    struct cfg_problems problems = {0};
+    struct config *config = load_saying("t.yaml", yaml, "");
+    assert_non_null(config);
+    struct resources *set = resources_of_bootstrap(config, NULL, &problems);
+    assert_non_null(set);
+    assert_int_equal(problems.count, 0);
+    config_unref(config); /* the set leases it */
+    return set;
+}
+
+static void expect(const char *before, const char *after, const char *summary, const char *text) {
+    struct resources *old = resources_of(before), *new = resources_of(after);
+    struct config_diff diff;
+    assert_int_equal(config_diff_make(old, new, &diff), 0);
+    assert_string_equal(diff.summary, summary);
+    assert_string_equal(diff.text, text);
+    config_diff_fini(&diff);
+    resources_unref(old);
+    resources_unref(new);
+}
+
+#define CLUSTERS(list) "static_resources: {clusters: [" list "]}\n"
+
+static void nothing_is_said_of_what_is_the_same(void **state) {
+    expect(CLUSTERS("{name: a, connect_timeout: 1s}"),
+           "# moved\n\n" CLUSTERS("{connect_timeout: 1.0s, name: a}"), "nothing changed", "");
+}
+
+static void what_comes_and_goes_is_named(void **state) {
+    expect(CLUSTERS("{name: a}, {name: b}"), CLUSTERS("{name: b}, {name: c}"),
+           "clusters: 1 added, 0 changed, 1 removed", "- cluster 'a'\n+ cluster 'c'\n");
+    expect("{}", CLUSTERS("{name: a}"), "clusters: 1 added, 0 changed, 0 removed",
+           "+ cluster 'a'\n");
+}
+
+static void of_what_changed_the_lines_that_differ_are_shown(void **state) {
+    expect(CLUSTERS("{name: a, connect_timeout: 1s, lb_policy: ROUND_ROBIN, alt_stat_name: xx}"),
+           CLUSTERS("{name: a, connect_timeout: 2s, lb_policy: ROUND_ROBIN, alt_stat_name: yy}"),
+           "clusters: 0 added, 1 changed, 0 removed",
+           "~ cluster 'a'\n"
+           "  -   \"connect_timeout\": \"1s\",\n"
+           "  -   \"alt_stat_name\": \"xx\"\n"
+           "  +   \"connect_timeout\": \"2s\",\n"
+           "  +   \"alt_stat_name\": \"yy\"\n");
+}
+
+static void secrets_change_without_being_shown(void **state) {
+#define SECRET(key)                                                                                \
+    "static_resources: {secrets: [{name: s, session_ticket_keys: {keys: "                          \
+    "[{inline_string: " key "}]}}]}\n"
+    struct resources *old = resources_of(SECRET("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+                                                "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"));
+    struct resources *new = resources_of(SECRET("bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
+                                                "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"));
+    struct config_diff diff;
+    assert_int_equal(config_diff_make(old, new, &diff), 0);
+    assert_string_equal(diff.summary, "secrets: 0 added, 1 changed, 0 removed");
+    assert_non_null(strstr(diff.text, "~ secret 's'"));
+    assert_null(strstr(diff.text, "aaa"));
+    assert_null(strstr(diff.text, "bbb"));
+    config_diff_fini(&diff);
+    resources_unref(old);
+    resources_unref(new);
+}
+
+/* 40,000 lines by 40,000 are no table to be filled. */
+static void what_is_too_much_to_be_read_is_counted(void **state) {
+    char *texts[2];
+    for (int side = 0; side < 2; side++) {
+        size_t size;
+        FILE *out = open_memstream(&texts[side], &size);
+        assert_non_null(out);
+        fputs("static_resources:\n  clusters:\n  - name: a\n    load_assignment:\n      "
+              "cluster_name: a\n"
+              "      endpoints:\n      - lb_endpoints:\n",
+              out);
+        for (int i = 0; i < 4000; i++)
+            fprintf(
+                out,
+                "        - endpoint: {address: {socket_address: {address: 127.0.%d.1, port_value: "
+                "%d}}}\n",
+                side, i + 1);
+        assert_int_equal(fclose(out), 0);
+    }
+    struct resources *old = resources_of(texts[0]), *new = resources_of(texts[1]);
+    struct config_diff diff;
+    assert_int_equal(config_diff_make(old, new, &diff), 0);
+    assert_non_null(strstr(diff.text, " lines\n  + "));
+    assert_true(strlen(diff.text) < 200);
+    config_diff_fini(&diff);
+    resources_unref(old);
+    resources_unref(new);
+    free(texts[0]);
+    free(texts[1]);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nothing_is_said_of_what_is_the_same),
+        cmocka_unit_test(what_comes_and_goes_is_named),
+        cmocka_unit_test(of_what_changed_the_lines_that_differ_are_shown),
+        cmocka_unit_test(secrets_change_without_being_shown),
+        cmocka_unit_test(what_is_too_much_to_be_read_is_counted),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -25,10 +25,7 @@ def _text(x, y, text, anchor="start", size=12, weight="normal"):
 
 
 def _line(x1, y1, x2, y2, colour, width=1):
-    return (
-        f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" '
-        f'stroke="{colour}" stroke-width="{width}"/>'
-    )
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" stroke-width="{width}"/>'
 
 
 def ratios(title, bars):
@@ -49,9 +46,7 @@ def ratios(title, bars):
         y = TOP + ROW * number + (ROW - BAR) / 2
         colour = MET if bar.value <= bar.aim else MISSED if bar.value <= 1 else ABOVE
         parts.append(_text(LEFT - 8, y + BAR - 3, bar.label, "end"))
-        parts.append(
-            f'<rect x="{LEFT}" y="{y:.1f}" width="{x(bar.value) - LEFT:.1f}" height="{BAR}" fill="{colour}"/>'
-        )
+        parts.append(f'<rect x="{LEFT}" y="{y:.1f}" width="{x(bar.value) - LEFT:.1f}" height="{BAR}" fill="{colour}"/>')
         parts.append(_line(x(bar.low), y + BAR / 2, x(bar.high), y + BAR / 2, INK))
         parts.append(_line(x(bar.aim), y - 3, x(bar.aim), y + BAR + 3, INK, 2))
         parts.append(_text(LEFT + WIDTH + 10, y + BAR - 3, f"{bar.value:.2f}  ({bar.note})"))
@@ -91,9 +86,7 @@ def bars(title, charts, colours):
             y = top + (ROW - BAR) / 2
             colour = colours.get(label, COLOURS[0])
             parts.append(_text(LEFT - 8, y + BAR - 3, label, "end"))
-            parts.append(
-                f'<rect x="{LEFT}" y="{y:.1f}" width="{x(value) - LEFT:.1f}" height="{BAR}" fill="{colour}"/>'
-            )
+            parts.append(f'<rect x="{LEFT}" y="{y:.1f}" width="{x(value) - LEFT:.1f}" height="{BAR}" fill="{colour}"/>')
             parts.append(_line(x(low), y + BAR / 2, x(high), y + BAR / 2, INK))
             if value > most:
                 parts.append(_line(x(most) - 14, y + BAR, x(most) - 8, y, "white", 3))

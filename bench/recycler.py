@@ -45,9 +45,7 @@ def go_program(folder):
 
 
 def output_of(*command):
-    done = subprocess.run(
-        list(map(str, command)), stdout=subprocess.PIPE, text=True, check=True, timeout=PATIENCE_S
-    )
+    done = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, text=True, check=True, timeout=PATIENCE_S)
     return done.stdout
 
 

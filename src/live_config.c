@@ -6,6 +6,7 @@
  * What was built and is not to be served is thrown away off the Ps, too. */
 #include "live_config.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,6 +17,7 @@
 #include "config/runtime_layers.h"
 #include "config/schema.h"
 #include "crash/crash_catch.h"
+#include "discovery/file_sources.h"
 #include "ext/go/go_filter.h"
 #include "ext/go/go_isolate.h"
 #include "ext/go/go_swap.h"
@@ -51,6 +53,7 @@ static struct live_config {
     struct attempt
         attempts[ATTEMPTS_KEPT]; /* the latest is at (attempt_count - 1) % ATTEMPTS_KEPT */
     unsigned attempt_count;
+    bool serves;             /* else its snapshot is what will, once files of discovery were read */
     struct comutex changing; /* from the beginning until it serves, and over each change */
     struct job *next;        /* waits for its turn; NULL: nobody does */
     struct {
@@ -61,6 +64,11 @@ static struct live_config {
 
 struct snapshot *live_config_snapshot(void) {
     return live.snapshot;
+}
+
+static void begin_change(void) {
+    while (comutex_lock(&live.changing, RT_FOREVER) != 0)
+        rt_cancel_clear();
 }
 
 /* ---- loading ---- */
@@ -83,6 +91,7 @@ static void set_dry(bool is_dry) {
 static bool is_for_good(const struct cfg_field *field) {
     return field->type == CFG_MESSAGE && field->shape == CFG_SINGULAR &&
            strcmp(field->name, "static_resources") != 0 &&
+           strcmp(field->name, "dynamic_resources") != 0 &&
            strcmp(field->name, "layered_runtime") != 0;
 }
 
@@ -132,7 +141,7 @@ static void build(struct loading *loading) {
     if (loading->previous)
         refuse_what_stays(config_bootstrap(loading->previous->config), bootstrap,
                           &loading->problems);
-    probe_config(bootstrap, &probe, &loading->problems);
+    probe_config(loading->resources, &probe, &loading->problems);
     /* The other mistakes are found all the same, in what is thrown away. */
     set_dry(is_validating || cfg_problems_refuse(&loading->problems));
     loading->snapshot = snapshot_build(loading->resources, loading->previous, &loading->problems);
@@ -157,6 +166,8 @@ static void read_file(struct loading *loading) {
     loading->resources = resources_of_bootstrap(
         config, loading->previous ? loading->previous->resources : NULL, &loading->problems);
     config_unref(config);
+    if (loading->resources && o->mode == MODE_SERVE)
+        file_sources_require(loading->resources, &loading->problems);
 }
 
 static void load(void *arg) {
@@ -196,9 +207,7 @@ bool live_config_load(const struct options *options, struct overload_manager **o
     struct loading loading = {0};
     live.options = options;
     comutex_init(&live.changing);
-    /* The admin answers before we serve: who asks for a change waits for that. */
-    while (comutex_lock(&live.changing, RT_FOREVER) != 0)
-        rt_cancel_clear();
+    begin_change(); /* the admin answers before we serve: who asks for a change waits for that */
     init_stats();
     go_isolate_all(options->isolate_extensions);
     native_isolate_all(options->isolate_extensions);
@@ -274,7 +283,7 @@ static void note_version(const struct snapshot *snapshot) {
 
 /* Files of its extensions are watched, and what was read from files. */
 static void watch_files(const struct snapshot *snapshot) {
-    go_swap_watch(snapshot->config, &(struct probe_options){.disabled = live.options->no_probe});
+    go_swap_watch(snapshot->resources, &(struct probe_options){.disabled = live.options->no_probe});
     if (file_watch_run() != 0)
         LOG(log_main, LOG_ERROR, "out of memory: changes of files are not seen");
 }
@@ -284,6 +293,7 @@ bool live_config_serve(void) {
     warm_clusters(live.snapshot, NULL);
     watch_files(live.snapshot);
     struct listener_change *change = listener_change_prepare(live.snapshot, &problems);
+    live.serves = change != NULL;
     if (change) {
         listener_change_publish(change);
         count_clusters(NULL, live.snapshot);
@@ -330,7 +340,6 @@ static char *refused(struct loading *loading, const char *origin) {
     char *said = text_of(&loading->problems);
     if (loading->snapshot && blocking_call(drop, loading) != 0)
         throw_away(loading);
-    stat_inc(live.stats.rejects, STATS_SHARD_FOREIGN);
     LOG(log_main, LOG_ERROR, "configuration refused (%s), version %llu serves on", origin,
         (unsigned long long)live.snapshot->version);
     log_lines(LOG_ERROR, "configuration refused", said ? said : "out of memory");
@@ -345,7 +354,6 @@ static char *taken(struct loading *loading, const char *origin) {
     retire_clusters(before, now);
     live.snapshot = now;
     note_version(now);
-    stat_inc(live.stats.successes, STATS_SHARD_FOREIGN);
     if (asprintf(&said, "version %llu serves: %s\n", (unsigned long long)now->version,
                  loading->diff.summary) < 0)
         said = NULL;
@@ -357,32 +365,44 @@ static char *taken(struct loading *loading, const char *origin) {
     return said;
 }
 
-/* One at a time. resources: leased to it; NULL: as the file says. */
-static bool change(struct resources *resources, const char *origin, char **said) {
-    struct loading loading = {.previous = live.snapshot, .resources = resources};
-    stat_inc(live.stats.attempts, STATS_SHARD_FOREIGN);
+/* One at a time. Then loading's snapshot serves, or nothing has changed and its problems say why. */
+static bool put_in_place(struct loading *loading) {
     struct listener_change *change = NULL;
-    if (blocking_call(load, &loading) != 0)
-        loading.problems.lost = true;
-    if (loading.snapshot && !loading.problems.lost) {
-        warm_clusters(loading.snapshot, live.snapshot);
-        change = listener_change_prepare(loading.snapshot, &loading.problems);
+    if (blocking_call(load, loading) != 0)
+        loading->problems.lost = true;
+    if (loading->snapshot && !loading->problems.lost) {
+        warm_clusters(loading->snapshot, live.snapshot);
+        change = listener_change_prepare(loading->snapshot, &loading->problems);
     }
     if (change) {
         listener_change_publish(change);
-        watch_files(loading.snapshot);
-        *said = taken(&loading, origin);
-        if (blocking_call(name_in_reports, live.snapshot) != 0)
-            name_in_reports(live.snapshot); /* no thread could be had: it is only slow */
-    } else {
-        if (loading.snapshot)
-            retire_clusters(loading.snapshot, live.snapshot);
-        *said = refused(&loading, origin);
+        watch_files(loading->snapshot);
+    } else if (loading->snapshot) {
+        retire_clusters(loading->snapshot, live.snapshot);
     }
+    return change != NULL;
+}
+
+static void tell_reports(void) {
+    if (blocking_call(name_in_reports, live.snapshot) != 0)
+        name_in_reports(live.snapshot); /* no thread could be had: it is only slow */
+}
+
+/* As the file says. */
+static bool change(const char *origin, char **said) {
+    struct loading loading = {.previous = live.snapshot};
+    stat_inc(live.stats.attempts, STATS_SHARD_FOREIGN);
+    bool ok = put_in_place(&loading);
+    stat_inc(ok ? live.stats.successes : live.stats.rejects, STATS_SHARD_FOREIGN);
+    *said = ok ? taken(&loading, origin) : refused(&loading, origin);
+    if (ok)
+        tell_reports();
     cfg_problems_fini(&loading.problems);
     config_diff_fini(&loading.diff);
     resources_unref(loading.resources);
-    return change != NULL;
+    if (ok)
+        file_sources_look();
+    return ok;
 }
 
 static struct job *join_job(void) {
@@ -407,18 +427,13 @@ static bool leave_job(struct job *job, char **said) {
     return ok;
 }
 
-static void begin_change(void) {
-    while (comutex_lock(&live.changing, RT_FOREVER) != 0)
-        rt_cancel_clear();
-}
-
 /* By the first of those that wait for it, on a coroutine that nobody cancels. */
 static void do_job(void *arg) {
     const char *origin = arg;
     begin_change();
     struct job *job = live.next;
     live.next = NULL; /* who comes now may have changed the file again */
-    job->ok = change(NULL, origin, &job->said);
+    job->ok = change(origin, &job->said);
     job->done = true;
     wait_queue_wake_all(&job->waiters);
     comutex_unlock(&live.changing);
@@ -444,22 +459,47 @@ bool live_config_reload(const char *origin, char **said) {
     return leave_job(job, said);
 }
 
-bool live_config_apply(struct resources *resources, const char *origin, char **said) {
-    struct cfg_problems problems = {0};
-    begin_change();
-    /* The file may have been read again meanwhile: then what others say is put to what it says now. */
-    resources = resources->bootstrap == live.snapshot->config
-                    ? resources_ref(resources)
-                    : resources_of_bootstrap(live.snapshot->config, resources, &problems);
-    bool ok = resources && !cfg_problems_refuse(&problems);
-    *said = ok ? NULL : text_of(&problems);
+/* ---- discovery ---- */
+
+struct resources *live_config_resources(void) {
+    return resources_ref(live.snapshot->resources);
+}
+
+/* Before anything serves, by whoever starts, who holds the lock. */
+static bool put_in_front(struct loading *loading) {
+    if (blocking_call(load, loading) != 0)
+        loading->problems.lost = true;
+    if (!loading->snapshot || loading->problems.lost)
+        return false;
+    snapshot_unref(live.snapshot);
+    live.snapshot = loading->snapshot;
+    return true;
+}
+
+int live_config_apply(struct resources *candidate, struct cfg_problems *problems) {
+    const bool serves = live.serves;
+    if (serves)
+        begin_change();
+    if (candidate->bootstrap != live.snapshot->config) {
+        ASSERT(serves);
+        comutex_unlock(&live.changing);
+        return -EAGAIN;
+    }
+    struct loading loading = {
+        .previous = live.snapshot, .resources = candidate, .problems = *problems};
+    bool ok = serves ? put_in_place(&loading) : put_in_front(&loading);
+    if (ok && serves) {
+        free(taken(&loading, "discovery"));
+    } else if (!ok && loading.snapshot && blocking_call(drop, &loading) != 0) {
+        throw_away(&loading);
+    }
     if (ok)
-        ok = change(resources, origin, said);
-    else
-        resources_unref(resources);
-    cfg_problems_fini(&problems);
-    comutex_unlock(&live.changing);
-    return ok;
+        tell_reports();
+    if (serves)
+        comutex_unlock(&live.changing);
+    config_diff_fini(&loading.diff);
+    *problems = loading.problems;
+    return ok ? 0 : problems->lost ? -ENOMEM : -EINVAL;
 }
 
 void live_config_each_attempt(void (*fn)(const struct live_config_attempt *attempt, void *arg),

@@ -31,10 +31,10 @@ struct snapshot *live_config_snapshot(void);
  * line for each problem. NULL when memory is short. Parks. */
 bool live_config_reload(const char *origin BORROWED_BY(program), char **said);
 
-/* The same with resources that others named, which it borrows. What they take from the bootstrap is that of the latest
- * file. */
-bool live_config_apply(struct resources *resources, const char *origin BORROWED_BY(program),
-                       char **said);
+/* For discovery.h. What runs, leased; and a candidate in its place, which it borrows: -EAGAIN when the bootstrap is another
+ * one by now. What is offered before live_config_serve is what that serves. */
+struct resources *live_config_resources(void);
+MUST_CHECK int live_config_apply(struct resources *candidate, struct cfg_problems *problems);
 
 /* What was tried, the latest first. */
 struct live_config_attempt {

@@ -28,6 +28,7 @@ enum option_id {
     OPT_IO,
     OPT_VERSION,
     OPT_ALLOW_UNKNOWN,
+    OPT_REJECT_UNKNOWN,
     OPT_DRAIN_TIME,
     OPT_MEMORY_LIMIT,
     OPT_FLUSH_INTERVAL,
@@ -89,7 +90,7 @@ static const struct option long_options[] = {
     {"file-flush-interval-msec", required_argument, NULL, OPT_FLUSH_INTERVAL},
     {"use-dynamic-base-id", no_argument, NULL, OPT_INERT},
     {"disable-hot-restart", no_argument, NULL, OPT_INERT},
-    {"reject-unknown-dynamic-fields", no_argument, NULL, OPT_INERT},
+    {"reject-unknown-dynamic-fields", no_argument, NULL, OPT_REJECT_UNKNOWN},
     {"ignore-unknown-dynamic-fields", no_argument, NULL, OPT_INERT},
     {0},
 };
@@ -105,6 +106,7 @@ static const char help_text[] =
     "      --config-yaml YAML           merged over the file\n"
     "      --mode serve|validate        validate: check the config, print every problem, exit\n"
     "      --allow-unknown-static-fields  unknown fields are warnings\n"
+    "      --reject-unknown-dynamic-fields  in files of discovery they are errors, not warnings\n"
     "      --descriptor-set FILE        protobuf descriptors of further @types in plugin_config\n"
     "      --no-probe                   load libraries without trying them in a process of their "
     "own\n"
@@ -152,7 +154,7 @@ static const char help_text[] =
     "Accepted for compatibility and without effect: --base-id --use-dynamic-base-id "
     "--restart-epoch\n"
     "--parent-shutdown-time-s --drain-strategy --disable-hot-restart\n"
-    "--reject-unknown-dynamic-fields --ignore-unknown-dynamic-fields\n"
+    "--ignore-unknown-dynamic-fields\n"
     "\n"
     "SIGTERM drains and ends, a second one ends at once; SIGUSR1 opens log files again.\n"
     "SIGHUP reads the configuration again and puts it in place without a lost connection; one "
@@ -285,6 +287,9 @@ static void take(struct options *out, int id, const char *value) {
         break;
     case OPT_ALLOW_UNKNOWN:
         out->allow_unknown_static_fields = true;
+        break;
+    case OPT_REJECT_UNKNOWN:
+        out->reject_unknown_dynamic_fields = true;
         break;
     case OPT_NO_PROBE:
         out->no_probe = true;

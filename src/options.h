@@ -28,7 +28,7 @@ struct options {
     int64_t drain_time_s, flush_interval_ms;
     uint64_t heap_profile_rate;  /* bytes per sample on average; 0: off */
     uint64_t memory_limit_bytes; /* 0: none */
-    bool allow_unknown_static_fields;
+    bool allow_unknown_static_fields, reject_unknown_dynamic_fields;
     bool no_probe;           /* Go libraries are loaded without being tried first */
     bool isolate_extensions; /* isolation: PROCESS everywhere */
     bool supervise;          /* another process serves, and this one keeps it running */

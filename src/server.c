@@ -16,6 +16,8 @@
 #include "admin/symbols.h"
 #include "base/clock.h"
 #include "config/runtime_layers.h"
+#include "discovery/discovery.h"
+#include "discovery/file_sources.h"
 #include "ext/go/go_cluster.h"
 #include "ext/go/go_filter.h"
 #include "ext/go/go_network.h"
@@ -366,6 +368,7 @@ static void set_admin_hooks(void) {
     static struct admin_hooks hooks = {.command_line = &line,
                                        .state = hook_state,
                                        .config = hook_config,
+                                       .resources = live_config_resources,
                                        .each_listener = hook_each_listener,
                                        .each_cluster = hook_each_cluster,
                                        .each_pressure = hook_each_pressure,
@@ -462,6 +465,19 @@ static void init_listeners(void) {
     listener_manager_init(&options);
 }
 
+static bool read_discovery_files(void) {
+    static const struct discovery_hooks hooks = {.running = live_config_resources,
+                                                 .apply = live_config_apply};
+    const struct file_source_how how = {.descriptor_set = server.options->descriptor_set,
+                                        .reject_unknown =
+                                            server.options->reject_unknown_dynamic_fields};
+    discovery_set_hooks(&hooks);
+    int rc = file_sources_start(&how);
+    if (rc != 0)
+        LOG(log_main, LOG_CRITICAL, "out of memory at start");
+    return rc == 0;
+}
+
 static bool start(void) {
     if (!live_config_load(server.options, &server.overload))
         return false;
@@ -475,7 +491,7 @@ static bool start(void) {
     server.state = ADMIN_INITIALIZING;
     if (server.overload)
         overload_start(server.overload);
-    if (!live_config_serve())
+    if (!read_discovery_files() || !live_config_serve())
         return false;
     server.state = ADMIN_LIVE;
     say_addresses();

@@ -86,9 +86,7 @@ class Contracts:
         return seen, set(self.by_pointer)
 
     def holders(self, name, i):
-        return self.declared.get(name, {}).get(i, set()) | (
-            self.seen[name][i] if name in self.seen else set()
-        )
+        return self.declared.get(name, {}).get(i, set()) | (self.seen[name][i] if name in self.seen else set())
 
     def parameters(self, name):
         found = set(self.declared.get(name, {}))
@@ -366,8 +364,7 @@ class Function(SpanChecks):
             if is_pointer(inner[0].type):
                 # A void * that turns out to be an object holds what it leads to.
                 return frozenset(
-                    ("obj", which) if what == "raw" else (what, which)
-                    for what, which in self.value(inner[0], memory)
+                    ("obj", which) if what == "raw" else (what, which) for what, which in self.value(inner[0], memory)
                 )
             return self.place(inner[0], memory)
         if kind == K.ARRAY_SUBSCRIPT_EXPR:

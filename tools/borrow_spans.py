@@ -36,8 +36,7 @@ class SpanChecks:
             if not is_span(cursor.type) or len(arguments) != 2:
                 return
             arguments = [
-                expressions(a)[-1] if any(c.kind == K.MEMBER_REF for c in a.get_children()) else a
-                for a in arguments
+                expressions(a)[-1] if any(c.kind == K.MEMBER_REF for c in a.get_children()) else a for a in arguments
             ]
         elif cursor.spelling != "span_make" or len(arguments) != 2:
             return

@@ -12,7 +12,7 @@ import pathlib
 import re
 import sys
 
-LAYERS = "base mem rt heap io http config proxy filter ext admin crash tool supervise".split()
+LAYERS = "base mem rt heap io http config proxy filter ext discovery admin crash tool supervise".split()
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]*)"')
 
 

@@ -1,4 +1,5 @@
 """Turns a file into a C array: embed.py INPUT OUTPUT.c NAME makes NAME[] and NAME_len."""
+
 import sys
 
 

@@ -20,7 +20,7 @@ def public_symbols(text):
     text = re.sub(r"/\*.*?\*/", " ", text, flags=re.S)
     text = re.sub(r"//[^\n]*", " ", text)
     text = re.sub(r"^[ \t]*#(?:[^\n]*\\\n)*[^\n]*", " ", text, flags=re.M)
-    while (inner := re.sub(r"\{[^{}]*\}", ";", text)) != text:   # bodies, innermost first
+    while (inner := re.sub(r"\{[^{}]*\}", ";", text)) != text:  # bodies, innermost first
         text = inner
     names = set()
     for statement in text.split(";"):
@@ -36,16 +36,17 @@ def public_symbols(text):
 
 
 def defined_globals(nm, path):
-    lines = subprocess.run([nm, "-g", "--defined-only", "-P", path], check=True, text=True,
-                           capture_output=True).stdout.splitlines()
+    lines = subprocess.run(
+        [nm, "-g", "--defined-only", "-P", path], check=True, text=True, capture_output=True
+    ).stdout.splitlines()
     return {line.split()[0] for line in lines if len(line.split()) > 1}
 
 
 def main(argv):
     output, nm, objcopy, ar = argv[:4]
     headers_at, archives_at, cc_at = (argv.index(f"--{word}") for word in ("headers", "archives", "cc"))
-    headers = argv[headers_at + 1:archives_at]
-    archives, cc = argv[archives_at + 1:cc_at], argv[cc_at + 1:]
+    headers = argv[headers_at + 1 : archives_at]
+    archives, cc = argv[archives_at + 1 : cc_at], argv[cc_at + 1 :]
     names = set()
     for header in headers:
         with open(header, encoding="utf-8") as file:
@@ -55,13 +56,25 @@ def main(argv):
         keep = os.path.join(scratch, "keep")
         with open(keep, "w", encoding="utf-8") as file:
             file.writelines(f"{name}\n" for name in sorted(names))
-        subprocess.run([*cc, "-r", "-nostdlib", "-o", whole, *(f"-Wl,-u,{name}" for name in sorted(names)),
-                        "-Wl,--start-group", *archives, "-Wl,--end-group"], check=True)
+        subprocess.run(
+            [
+                *cc,
+                "-r",
+                "-nostdlib",
+                "-o",
+                whole,
+                *(f"-Wl,-u,{name}" for name in sorted(names)),
+                "-Wl,--start-group",
+                *archives,
+                "-Wl,--end-group",
+            ],
+            check=True,
+        )
         if missing := names - defined_globals(nm, whole):
             sys.exit(f"public headers declare what no source defines: {', '.join(sorted(missing))}")
         subprocess.run([objcopy, f"--keep-global-symbols={keep}", whole], check=True)
         if os.path.exists(output):
-            os.remove(output)   # ar would add to it
+            os.remove(output)  # ar would add to it
         subprocess.run([ar, "rcsD", output, whole], check=True)
 
 

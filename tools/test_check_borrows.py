@@ -65,9 +65,7 @@ class TheChecker(unittest.TestCase):
     def test_prints_place_severity_rule_and_remedy_and_fails(self):
         ran = self.run_it("struct span same(struct span s) {\n    return s;\n}\n")
         self.assertEqual(ran.returncode, 1)
-        self.assertRegex(
-            ran.stdout, r"^/.*/case\.c:3: error: returned: .*'s'.*; .*BORROWED_BY\(result\).*\n$"
-        )
+        self.assertRegex(ran.stdout, r"^/.*/case\.c:3: error: returned: .*'s'.*; .*BORROWED_BY\(result\).*\n$")
 
     def test_names_the_holder_to_be_declared(self):
         ran = self.run_it("void put(struct span *to, struct span s) {\n    *to = s;\n}\n")

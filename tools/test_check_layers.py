@@ -33,9 +33,7 @@ class CheckLayers(unittest.TestCase):
 
     def test_an_include_of_a_later_layer_is_named_with_its_line(self):
         self.write("base/list.c", '#include <stddef.h>\n\n#  include "rt/rt.h"\n')
-        self.assertEqual(
-            self.violations(), ['base/list.c:3: base includes "rt/rt.h" of a later layer']
-        )
+        self.assertEqual(self.violations(), ['base/list.c:3: base includes "rt/rt.h" of a later layer'])
 
     def test_an_include_without_its_layer_is_refused(self):
         self.write("rt/chan.c", '#include "rt.h"\n#include "../base/span.h"\n')

@@ -38,9 +38,7 @@ class Summarise(unittest.TestCase):
         self.assertEqual(self.run_with((0, GOOD), (0, GOOD)), (0, "4 passed, 0 failed"))
 
     def test_failures_and_errors_both_fail(self):
-        self.assertEqual(
-            self.run_with((0, GOOD), (1, MIXED)), (1, "3 passed, 2 failed, 1 skipped")
-        )
+        self.assertEqual(self.run_with((0, GOOD), (1, MIXED)), (1, "3 passed, 2 failed, 1 skipped"))
 
     def test_a_step_that_crashed_counts_as_a_failure(self):
         self.assertEqual(self.run_with((0, GOOD), (139, None)), (1, "2 passed, 1 failed"))

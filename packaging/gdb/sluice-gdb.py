@@ -222,7 +222,7 @@ class InfoCoroutines(gdb.Command):
         for one in found:
             frames = one.frames()
             where = frame_text(*frames[0]) if frames else "not started"
-            print(f"{one.id:6} P {one.p:3} [{one.state()}] \"{one.name}\" {where}{one.labels()}")
+            print(f'{one.id:6} P {one.p:3} [{one.state()}] "{one.name}" {where}{one.labels()}')
         print(f"{len(found)} coroutines")
 
 

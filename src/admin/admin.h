@@ -10,7 +10,7 @@
  * Stopping   quit and drain_listeners only start something and return: the answer to the request
  *            that called them is still to be written. */
 #pragma once
-#include "config/config.h"
+#include "config/resources.h"
 #include "io/address.h"
 #include "proxy/cluster.h"
 #include "proxy/filter.h"
@@ -82,6 +82,7 @@ struct admin_hooks {
     /* The config that is served, leased to the caller, and the time it was taken into use. NULL
      * while there is none. */
     struct config *(*config)(int64_t *since_wall_ns);
+    struct resources *(*resources)(void); /* of it, leased to the caller, while there is one */
     void (*each_listener)(admin_listener_fn fn, void *arg); /* without the admin's own */
     void (*each_cluster)(admin_cluster_fn fn, void *arg);   /* admin_show_cluster helps */
     void (*each_pressure)(overload_fn fn, void *arg);       /* what the overload manager watches */

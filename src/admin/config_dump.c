@@ -1,7 +1,8 @@
 /* config_dump: the served configuration in the shape of Envoy's /config_dump.
  *
- * Bootstrap, clusters and listeners come from one config, and route tables from inside its HTTP
- * connection managers; until configuration arrives piecemeal all carry the same last_updated.
+ * Clusters, listeners and routes come from the bootstrap and from files, each with the time since when it is what it
+ * is; routes also from inside HTTP connection managers. Files that are refused have an item of their own, without a
+ * name: what is refused is the file.
  * ?resource and ?mask are refused rather than ignored: an answer with more than was asked for may
  * end up somewhere that it was not meant for. */
 #include <stdlib.h>
@@ -9,22 +10,19 @@
 #include "admin/json.h"
 #include "admin/page.h"
 #include "config/schema.h"
+#include "config/tls_config.h"
+#include "discovery/discovery_status.h"
 
 enum { DUMP_INDENT = 1 };
 
 struct dump {
     struct json json;
     const struct cfg_bootstrap *bootstrap;
+    const struct resources *resources;
     int64_t since_wall_ns;
+    const char *list; /* the key of the list that is not open yet; NULL: it is */
+    enum resource_type type;
 };
-
-/* The table of a nested message, by the name of its field. */
-static const struct cfg_schema *child(const struct cfg_schema *schema, struct span field) {
-    const struct cfg_field *found = cfg_field_find(schema, field);
-    ASSERT(found);
-    ASSERT(found->schema);
-    return found->schema;
-}
 
 /* A message, with its type in front when it stands in an Any. */
 static void put_message(struct dump *dump, const struct cfg_schema *schema, const void *message,
@@ -59,14 +57,34 @@ static void open_dump(struct dump *dump, const char *type) {
     text_fini(&name);
 }
 
-/* {key: message, "last_updated": ...}, an item of one of the lists. */
-static void put_item(struct dump *dump, const char *key, const struct cfg_schema *schema,
-                     const void *message) {
+static void open_item(struct dump *dump) {
+    if (dump->list) {
+        json_key(&dump->json, dump->list);
+        json_open(&dump->json, '[');
+        dump->list = NULL;
+    }
     json_open(&dump->json, '{');
-    json_key(&dump->json, key);
+}
+
+static void close_list(struct dump *dump) {
+    if (!dump->list)
+        json_close(&dump->json, ']');
+    dump->list = NULL;
+}
+
+static void put_dated(struct dump *dump, const struct cfg_schema *schema, const void *message,
+                      int64_t since_wall_ns) {
+    static const struct {
+        const struct cfg_schema *schema;
+        const char *key;
+    } keys[] = {{&cfg_schema_listener, "listener"},
+                {&cfg_schema_cluster, "cluster"},
+                {&cfg_schema_route_configuration, "route_config"}};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (keys[i].schema == schema)
+            json_key(&dump->json, keys[i].key);
     put_message(dump, schema, message, true);
-    json_field_time(&dump->json, "last_updated", dump->since_wall_ns);
-    json_close(&dump->json, '}');
+    json_field_time(&dump->json, "last_updated", since_wall_ns);
 }
 
 static void put_bootstrap(struct dump *dump) {
@@ -77,66 +95,117 @@ static void put_bootstrap(struct dump *dump) {
     json_close(&dump->json, '}');
 }
 
-static void put_clusters(struct dump *dump, const struct cfg_schema *resources) {
-    const struct cfg_static_resources *from = dump->bootstrap->static_resources;
+static bool is_static(const struct resource *item) {
+    return span_eq(item->origin, RESOURCE_STATIC);
+}
+
+static void put_static(struct dump *dump, const char *list) {
+    const struct resource_list *items = &dump->resources->of[dump->type];
+    dump->list = list;
+    for (size_t i = 0; i < items->count; i++) {
+        if (!is_static(&items->items[i]))
+            continue;
+        open_item(dump);
+        put_dated(dump, resource_schema(dump->type), items->items[i].message,
+                  items->items[i].since_wall_ns);
+        json_close(&dump->json, '}');
+    }
+    close_list(dump);
+}
+
+static void put_refusal(const struct discovery_status *status, void *arg) {
+    struct dump *dump = arg;
+    if (status->type != dump->type || !status->details)
+        return;
+    open_item(dump);
+    json_key(&dump->json, "error_state");
+    json_open(&dump->json, '{');
+    json_field_time(&dump->json, "last_update_attempt", status->refused_wall_ns);
+    json_field(&dump->json, "details", span_of(status->details));
+    if (*status->refused_version)
+        json_field(&dump->json, "version_info", span_of(status->refused_version));
+    json_close(&dump->json, '}');
+    json_close(&dump->json, '}');
+}
+
+static void put_source_version(const struct discovery_status *status, void *arg) {
+    struct dump *dump = arg;
+    if (status->type == dump->type && status->version)
+        json_field(&dump->json, "version_info", span_of(status->version));
+}
+
+static void put_dynamic_item(struct dump *dump, const struct resource *item) {
+    bool is_listener = dump->type == RESOURCE_LISTENER;
+    open_item(dump);
+    if (is_listener) {
+        json_field(&dump->json, "name", item->name);
+        json_key(&dump->json, "active_state");
+        json_open(&dump->json, '{');
+    }
+    json_field(&dump->json, "version_info", item->version);
+    put_dated(dump, resource_schema(dump->type), item->message, item->since_wall_ns);
+    if (is_listener)
+        json_close(&dump->json, '}');
+    json_close(&dump->json, '}');
+}
+
+static void put_dynamic(struct dump *dump, const char *list) {
+    const struct resource_list *items = &dump->resources->of[dump->type];
+    dump->list = list;
+    for (size_t i = 0; i < items->count; i++)
+        if (!is_static(&items->items[i]))
+            put_dynamic_item(dump, &items->items[i]);
+    discovery_each_status(put_refusal, dump);
+    close_list(dump);
+}
+
+static void put_clusters(struct dump *dump) {
     open_dump(dump, "ClustersConfigDump");
-    if (from && from->clusters_count > 0) {
-        json_key(&dump->json, "static_clusters");
-        json_open(&dump->json, '[');
-        for (size_t i = 0; i < from->clusters_count; i++)
-            put_item(dump, "cluster", child(resources, SPAN_LIT("clusters")), &from->clusters[i]);
-        json_close(&dump->json, ']');
-    }
+    dump->type = RESOURCE_CLUSTER;
+    discovery_each_status(put_source_version, dump);
+    put_static(dump, "static_clusters");
+    put_dynamic(dump, "dynamic_active_clusters");
     json_close(&dump->json, '}');
 }
 
-static void put_listeners(struct dump *dump, const struct cfg_schema *resources) {
-    const struct cfg_static_resources *from = dump->bootstrap->static_resources;
+static void put_listeners(struct dump *dump) {
     open_dump(dump, "ListenersConfigDump");
-    if (from && from->listeners_count > 0) {
-        json_key(&dump->json, "static_listeners");
-        json_open(&dump->json, '[');
-        for (size_t i = 0; i < from->listeners_count; i++)
-            put_item(dump, "listener", child(resources, SPAN_LIT("listeners")),
-                     &from->listeners[i]);
-        json_close(&dump->json, ']');
-    }
+    dump->type = RESOURCE_LISTENER;
+    discovery_each_status(put_source_version, dump);
+    put_static(dump, "static_listeners");
+    put_dynamic(dump, "dynamic_listeners");
     json_close(&dump->json, '}');
 }
 
-/* The routes of the connection managers of one chain. *opened: the list was begun. */
+/* The routes that stand in the connection managers of one chain. */
 static void put_chain_routes(struct dump *dump, const struct cfg_filter_chain *chain,
-                             bool *opened) {
+                             int64_t since_wall_ns) {
     for (size_t i = 0; i < chain->filters_count; i++) {
         const struct cfg_any *any = &chain->filters[i].typed_config;
-        if (any->schema != &cfg_schema_hcm || !any->message)
+        const struct cfg_hcm *hcm = any->schema == &cfg_schema_hcm ? any->message : NULL;
+        if (!hcm || !hcm->route_config)
             continue;
-        const struct cfg_hcm *hcm = any->message;
-        if (!hcm->route_config)
-            continue;
-        if (!*opened) {
-            json_key(&dump->json, "static_route_configs");
-            json_open(&dump->json, '[');
-            *opened = true;
-        }
-        put_item(dump, "route_config", child(&cfg_schema_hcm, SPAN_LIT("route_config")),
-                 hcm->route_config);
+        open_item(dump);
+        put_dated(dump, &cfg_schema_route_configuration, hcm->route_config, since_wall_ns);
+        json_close(&dump->json, '}');
     }
 }
 
 static void put_routes(struct dump *dump) {
-    const struct cfg_static_resources *from = dump->bootstrap->static_resources;
-    bool opened = false;
+    const struct resource_list *listeners = &dump->resources->of[RESOURCE_LISTENER];
     open_dump(dump, "RoutesConfigDump");
-    for (size_t i = 0; from && i < from->listeners_count; i++) {
-        const struct cfg_listener *listener = &from->listeners[i];
+    dump->list = "static_route_configs";
+    for (size_t i = 0; i < listeners->count; i++) {
+        const struct cfg_listener *listener = listeners->items[i].message;
+        int64_t since_wall_ns = listeners->items[i].since_wall_ns;
         for (size_t k = 0; k < listener->filter_chains_count; k++)
-            put_chain_routes(dump, &listener->filter_chains[k], &opened);
+            put_chain_routes(dump, &listener->filter_chains[k], since_wall_ns);
         if (listener->default_filter_chain)
-            put_chain_routes(dump, listener->default_filter_chain, &opened);
+            put_chain_routes(dump, listener->default_filter_chain, since_wall_ns);
     }
-    if (opened)
-        json_close(&dump->json, ']');
+    close_list(dump);
+    dump->type = RESOURCE_ROUTES;
+    put_dynamic(dump, "dynamic_route_configs");
     json_close(&dump->json, '}');
 }
 
@@ -182,13 +251,14 @@ void page_config_dump(const struct query *query, struct page *page) {
     json_key(&dump.json, "configs");
     json_open(&dump.json, '[');
     if (config) {
-        const struct cfg_schema *resources =
-            child(&cfg_schema_bootstrap, SPAN_LIT("static_resources"));
+        struct resources *resources = admin_hooks()->resources();
         dump.bootstrap = config_bootstrap(config);
+        dump.resources = resources;
         put_bootstrap(&dump);
-        put_clusters(&dump, resources);
-        put_listeners(&dump, resources);
+        put_clusters(&dump);
+        put_listeners(&dump);
         put_routes(&dump);
+        resources_unref(resources);
         put_versions(&dump);
     }
     json_close(&dump.json, ']');

@@ -74,6 +74,8 @@ static const char *slot_name(enum cfg_any_slot slot) {
         return "transport socket";
     case CFG_SLOT_CLUSTER_SPECIFIER:
         return "cluster specifier plugin";
+    case CFG_SLOT_RESOURCE:
+        return "resource";
     case CFG_SLOT_PAYLOAD:
         break;
     }

@@ -363,7 +363,8 @@ struct cfg_hcm { /* extensions.filters.network.http_connection_manager.v3 */
     struct cfg_mark mark;
     int codec_type; /* 0 AUTO, 1 HTTP1; HTTP2 and HTTP3 refused for now */
     struct span stat_prefix;
-    int route_specifier_case; /* 3 rds (refused), 4 route_config, 31 scoped_routes (refused) */
+    int route_specifier_case; /* 3 rds, 4 route_config, 31 scoped_routes (refused) */
+    struct cfg_rds *rds;      /* discovery_config.h */
     struct cfg_route_configuration *route_config;
     struct cfg_http_filter *http_filters;
     size_t http_filters_count;
@@ -548,6 +549,7 @@ struct cfg_static_resources {
 struct cfg_bootstrap {
     struct cfg_node *node;
     struct cfg_static_resources *static_resources;
+    struct cfg_dynamic_resources *dynamic_resources; /* discovery_config.h */
     struct cfg_admin *admin;
     struct cfg_duration stats_flush_interval; /* accepted and inert */
     struct cfg_overload_manager *overload_manager;

@@ -24,6 +24,8 @@ struct config {
     struct cfg_arena arena;
     const struct cfg_schema *schema; /* of the root */
     void *root;
+    uint64_t text_hash;
+    struct config *leased[2]; /* of config_beside */
 };
 
 struct text {
@@ -166,6 +168,7 @@ static int load_texts(struct load *load, bool allow_unknown, struct config **out
         return -ENOMEM;
     }
     atomic_init(&config->references, 1);
+    config->text_hash = span_hash(SPAN_HASH, load->file);
     load->config = config;
     cfg_arena_init(&config->arena, &load->on_failure);
     cfg_arena_init(&load->scratch, &load->on_failure);
@@ -218,7 +221,13 @@ int config_load(const struct config_source *source, struct config **out,
 
 int config_load_text(struct span name, struct span text, struct span descriptor_set,
                      struct config **out, struct cfg_problems *problems) {
-    struct load load = {.schema = &cfg_schema_bootstrap,
+    return config_load_text_as(&cfg_schema_bootstrap, name, text, descriptor_set, out, problems);
+}
+
+int config_load_text_as(const struct cfg_schema *schema, struct span name, struct span text,
+                        struct span descriptor_set, struct config **out,
+                        struct cfg_problems *problems) {
+    struct load load = {.schema = schema,
                         .file_name = name,
                         .file = text,
                         .descriptors_name = SPAN_LIT("(descriptor set)"),
@@ -240,8 +249,25 @@ void config_unref(struct config *config) {
     ASSERT(before > 0);
     if (before > 1)
         return;
+    for (size_t i = 0; i < COUNT_OF(config->leased); i++)
+        config_unref(config->leased[i]);
     cfg_arena_fini(&config->arena);
     free(config);
+}
+
+struct config *config_beside(struct config *bootstrap, struct config *from) {
+    if (bootstrap == from)
+        return config_ref(bootstrap);
+    struct config *config = calloc(1, sizeof(*config));
+    if (!config)
+        return NULL;
+    atomic_init(&config->references, 1);
+    config->schema = bootstrap->schema;
+    config->root = bootstrap->root;
+    config->text_hash = bootstrap->text_hash;
+    config->leased[0] = config_ref(bootstrap);
+    config->leased[1] = config_ref(from);
+    return config;
 }
 
 const struct cfg_bootstrap *config_bootstrap(const struct config *config) {
@@ -251,4 +277,8 @@ const struct cfg_bootstrap *config_bootstrap(const struct config *config) {
 
 const void *config_root(const struct config *config) {
     return config->root;
+}
+
+uint64_t config_text_hash(const struct config *config) {
+    return config->text_hash;
 }

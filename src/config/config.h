@@ -56,13 +56,21 @@ MUST_CHECK int config_load_as(const struct cfg_schema *schema, const struct conf
 /* The same from memory, for tests and fuzzing. name is what messages call it; one that ends in .json
  * is read as JSON. descriptor_set: the bytes of one, or the absent span. All are borrowed for the
  * call. */
+MUST_CHECK int config_load_text_as(const struct cfg_schema *schema, struct span name,
+                                   struct span text, struct span descriptor_set,
+                                   struct config **out, struct cfg_problems *problems);
 MUST_CHECK int config_load_text(struct span name, struct span text, struct span descriptor_set,
                                 struct config **out, struct cfg_problems *problems);
+/* For who builds an item out of `from` by what `bootstrap` says besides: to him it is the bootstrap, and both stay as
+ * long as it does. Owned; NULL: memory is short. */
+struct config *config_beside(struct config *bootstrap, struct config *from);
 struct config *config_ref(struct config *config);
 void config_unref(struct config *config);
 const struct cfg_bootstrap *config_bootstrap(const struct config *config);
 /* Of any kind: the struct of its schema. */
 const void *config_root(const struct config *config);
+/* span_hash of the file's bytes: two loads with the same one read the same. */
+uint64_t config_text_hash(const struct config *config);
 
 /* JSON in protobuf's mapping (snake_case). Owned, free with free(); NULL when memory is short. message is one of the
  * structs of schema. */

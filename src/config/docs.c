@@ -24,8 +24,8 @@ static const char intro[] =
     "**This release is not for production.** Not there yet, whatever the fields below: "
     "HTTP/2\n"
     "and HTTP/3, CONNECT, retries, health checks, outlier detection, balancing other than round\n"
-    "robin, rate limits of requests, tracing, stats sinks, xDS and every other kind of dynamic\n"
-    "configuration, Wasm and Lua.\n"
+    "robin, rate limits of requests, tracing, stats sinks, xDS other than of\n"
+    "[files](discovery.md), Wasm and Lua.\n"
     "\n"
     "## How to read this page\n"
     "\n"
@@ -219,6 +219,8 @@ static void print_extensions(FILE *out) {
           out);
     const struct cfg_any_type *type;
     for (size_t i = 0; (type = cfg_any_type_at(i)); i++) {
+        if (!type->extension)
+            continue;
         fprintf(out, "| `%s` | [%s](#", type->extension, type->schema->name);
         print_anchor(out, type->schema->name);
         fputs(") |\n", out);

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "config/discovery_config.h"
 #include "config/schema_tables.h"
 
 static const struct {
@@ -94,6 +95,13 @@ const struct resource *resources_find(const struct resources *resources, enum re
     return low < list->count && span_eq(list->by_name[low]->name, name) ? list->by_name[low] : NULL;
 }
 
+const struct cfg_route_configuration *resources_routes(const struct resources *resources,
+                                                       const struct cfg_hcm *hcm) {
+    const struct resource *found =
+        hcm->rds ? resources_find(resources, RESOURCE_ROUTES, hcm->rds->route_config_name) : NULL;
+    return found ? found->message : hcm->route_config;
+}
+
 static void report_taken_names(const struct resources *set, struct cfg_problems *problems) {
     for (int type = 0; type < RESOURCE_TYPES; type++)
         for (size_t i = 0; i < set->of[type].count; i++) {
@@ -144,35 +152,17 @@ static void draft_add(struct draft *draft, enum resource_type type, const struct
     draft->items[type][draft->count[type]++] = *item;
 }
 
-/* 1: it says what the other one said; 0: it does not; -ENOMEM. */
-static int is_as_before(enum resource_type type, const void *message, const void *before) {
-    size_t len, len_before;
-    char *wire = cfg_to_wire(types[type].schema, message, &len);
-    char *wire_before = cfg_to_wire(types[type].schema, before, &len_before);
-    bool same = wire && wire_before && len == len_before && memcmp(wire, wire_before, len) == 0;
-    int result = wire && wire_before ? same : -1;
-    free(wire);
-    free(wire_before);
-    return result;
-}
-
-/* An item as the source says it, with version and time of the one in previous (or NULL) when it says the same. False:
- * memory is short. */
-static bool draft_add_new(struct draft *draft, enum resource_type type, struct resource item,
+/* An item as the source says it, with version and time of the one in previous (or NULL) when it says the same. */
+static void draft_add_new(struct draft *draft, enum resource_type type, struct resource item,
                           const struct resources *previous) {
     const struct resource *before =
         previous && item.name.len ? resources_find(previous, type, item.name) : NULL;
-    if (before && span_eq(before->origin, item.origin)) {
-        int same = is_as_before(type, item.message, before->message);
-        if (same < 0)
-            return false;
-        if (same) {
-            item.version = before->version;
-            item.since_wall_ns = before->since_wall_ns;
-        }
+    if (before && span_eq(before->origin, item.origin) &&
+        cfg_is_same(types[type].schema, before->message, item.message)) {
+        item.version = before->version;
+        item.since_wall_ns = before->since_wall_ns;
     }
     draft_add(draft, type, &item);
-    return true;
 }
 
 static struct span copy_text(char **room, struct span text) {
@@ -222,22 +212,20 @@ static struct resources *seal(struct config *bootstrap, const struct draft *draf
 
 /* ---- the ways to a set ---- */
 
-static bool add_static(struct draft *draft, struct config *bootstrap,
+static void add_static(struct draft *draft, struct config *bootstrap,
                        const struct cfg_static_resources *from, const struct resources *previous) {
     struct resource item = {
         .config = bootstrap, .origin = RESOURCE_STATIC, .since_wall_ns = clock_wall_ns()};
-    bool ok = true;
-    for (size_t i = 0; ok && i < from->listeners_count; i++) {
+    for (size_t i = 0; i < from->listeners_count; i++) {
         item.name = from->listeners[i].name;
         item.message = &from->listeners[i];
-        ok = draft_add_new(draft, RESOURCE_LISTENER, item, previous);
+        draft_add_new(draft, RESOURCE_LISTENER, item, previous);
     }
-    for (size_t i = 0; ok && i < from->clusters_count; i++) {
+    for (size_t i = 0; i < from->clusters_count; i++) {
         item.name = from->clusters[i].name;
         item.message = &from->clusters[i];
-        ok = draft_add_new(draft, RESOURCE_CLUSTER, item, previous);
+        draft_add_new(draft, RESOURCE_CLUSTER, item, previous);
     }
-    return ok;
 }
 
 struct resources *resources_of_bootstrap(struct config *bootstrap, const struct resources *previous,
@@ -253,13 +241,12 @@ struct resources *resources_of_bootstrap(struct config *bootstrap, const struct 
     struct draft draft;
     struct resources *set = NULL;
     if (draft_init(&draft, room)) {
-        if (add_static(&draft, bootstrap, from, previous)) {
-            for (int type = 0; previous && type < RESOURCE_TYPES; type++)
-                for (size_t i = 0; i < previous->of[type].count; i++)
-                    if (!span_eq(previous->of[type].items[i].origin, RESOURCE_STATIC))
-                        draft_add(&draft, type, &previous->of[type].items[i]);
-            set = seal(bootstrap, &draft);
-        }
+        add_static(&draft, bootstrap, from, previous);
+        for (int type = 0; previous && type < RESOURCE_TYPES; type++)
+            for (size_t i = 0; i < previous->of[type].count; i++)
+                if (!span_eq(previous->of[type].items[i].origin, RESOURCE_STATIC))
+                    draft_add(&draft, type, &previous->of[type].items[i]);
+        set = seal(bootstrap, &draft);
         draft_fini(&draft);
     }
     if (set)
@@ -269,7 +256,10 @@ struct resources *resources_of_bootstrap(struct config *bootstrap, const struct 
     return set;
 }
 
-enum what_stays { OTHER_ORIGINS, OTHER_NAMES_TOO };
+struct updates {
+    const struct resource_update *items;
+    size_t count;
+};
 
 static bool is_named(const struct resource_update *update, struct span name) {
     for (size_t i = 0; i < update->count; i++)
@@ -278,54 +268,73 @@ static bool is_named(const struct resource_update *update, struct span name) {
     return false;
 }
 
-static struct resources *change(const struct resources *base, const struct resource_update *update,
-                                enum what_stays what_stays, struct cfg_problems *problems) {
-    ASSERT(!span_eq(update->origin, RESOURCE_STATIC));
+static bool stays(enum resource_type type, const struct resource *item, void *arg) {
+    const struct updates *updates = arg;
+    for (size_t i = 0; i < updates->count; i++) {
+        const struct resource_update *update = &updates->items[i];
+        if (type == update->type && span_eq(item->origin, update->origin) &&
+            (type != RESOURCE_ROUTES || is_named(update, item->name)))
+            return false;
+    }
+    return true;
+}
+
+typedef bool (*keep_fn)(enum resource_type type, const struct resource *item, void *arg);
+
+/* What stays of base, with room for what the updates bring. False: memory is short. */
+static bool draft_where(struct draft *draft, const struct resources *base, keep_fn keep, void *arg,
+                        const struct updates *updates) {
     size_t room[RESOURCE_TYPES];
     for (int type = 0; type < RESOURCE_TYPES; type++)
         room[type] = base->of[type].count;
-    room[update->type] += update->count;
-    struct draft draft;
-    if (!draft_init(&draft, room)) {
-        problems->lost = true;
-        return NULL;
-    }
+    for (size_t i = 0; i < updates->count; i++)
+        room[updates->items[i].type] += updates->items[i].count;
+    if (!draft_init(draft, room))
+        return false;
     for (int type = 0; type < RESOURCE_TYPES; type++)
-        for (size_t i = 0; i < base->of[type].count; i++) {
-            const struct resource *item = &base->of[type].items[i];
-            bool stays = (enum resource_type)type != update->type ||
-                         !span_eq(item->origin, update->origin) ||
-                         (what_stays == OTHER_NAMES_TOO && !is_named(update, item->name));
-            if (stays)
-                draft_add(&draft, type, item);
-        }
-    bool ok = true;
-    for (size_t i = 0; ok && i < update->count; i++) {
+        for (size_t i = 0; i < base->of[type].count; i++)
+            if (keep(type, &base->of[type].items[i], arg))
+                draft_add(draft, type, &base->of[type].items[i]);
+    return true;
+}
+
+struct resources *resources_where(const struct resources *base, keep_fn keep, void *arg) {
+    struct draft draft;
+    if (!draft_where(&draft, base, keep, arg, &(struct updates){0}))
+        return NULL;
+    struct resources *set = seal(base->bootstrap, &draft);
+    draft_fini(&draft);
+    return set;
+}
+
+static void draft_add_update(struct draft *draft, const struct resource_update *update,
+                             const struct resources *base) {
+    ASSERT(!span_eq(update->origin, RESOURCE_STATIC));
+    for (size_t i = 0; i < update->count; i++) {
         struct resource item = {.name = update->items[i].name,
                                 .message = update->items[i].message,
                                 .config = update->config,
                                 .version = update->version,
                                 .origin = update->origin,
                                 .since_wall_ns = clock_wall_ns()};
-        ok = draft_add_new(&draft, update->type, item, base);
+        draft_add_new(draft, update->type, item, base);
     }
-    struct resources *set = ok ? seal(base->bootstrap, &draft) : NULL;
-    draft_fini(&draft);
+}
+
+struct resources *resources_with(const struct resources *base, const struct resource_update *items,
+                                 size_t count, struct cfg_problems *problems) {
+    struct updates updates = {items, count};
+    struct draft draft;
+    struct resources *set = NULL;
+    if (draft_where(&draft, base, stays, &updates, &updates)) {
+        for (size_t i = 0; i < count; i++)
+            draft_add_update(&draft, &items[i], base);
+        set = seal(base->bootstrap, &draft);
+        draft_fini(&draft);
+    }
     if (set)
         report_taken_names(set, problems);
     else
         problems->lost = true;
     return set;
-}
-
-struct resources *resources_with(const struct resources *base, const struct resource_update *update,
-                                 struct cfg_problems *problems) {
-    return change(base, update, update->type == RESOURCE_ROUTES ? OTHER_NAMES_TOO : OTHER_ORIGINS,
-                  problems);
-}
-
-struct resources *resources_without(const struct resources *base, enum resource_type type,
-                                    struct span origin, struct cfg_problems *problems) {
-    const struct resource_update nothing = {.type = type, .origin = origin};
-    return change(base, &nothing, OTHER_ORIGINS, problems);
 }

@@ -56,14 +56,17 @@ struct resource_update {
     const struct resource_item *items;
     size_t count;
 };
-/* base, changed by the update. Listeners and clusters are the state of the world: those of the origin that are not
- * named any more are gone. Of routes those that are named are replaced or added, and the others stay (resources_without
+/* base, changed by all of the updates. Listeners and clusters are the state of the world: those of the origin that are not
+ * named any more are gone. Of routes those that are named are replaced or added, and the others stay (resources_where
  * removes them). An item that says what it said before keeps its version and its time. */
-struct resources *resources_with(const struct resources *base, const struct resource_update *update,
+struct resources *resources_with(const struct resources *base,
+                                 const struct resource_update *updates, size_t count,
                                  struct cfg_problems *problems);
-/* base without what the origin said of the type. */
-struct resources *resources_without(const struct resources *base, enum resource_type type,
-                                    struct span origin, struct cfg_problems *problems);
+/* base with those only of which keep is true. NULL: memory is short. */
+struct resources *resources_where(const struct resources *base,
+                                  bool (*keep)(enum resource_type type, const struct resource *item,
+                                               void *arg),
+                                  void *arg);
 
 struct resources *resources_ref(struct resources *resources);
 void resources_unref(struct resources *resources); /* NULL is allowed */
@@ -71,6 +74,10 @@ void resources_unref(struct resources *resources); /* NULL is allowed */
 /* NULL when there is none. */
 const struct resource *resources_find(const struct resources *resources, enum resource_type type,
                                       struct span name);
+
+/* The routes that a connection manager has or names. NULL: it names some that are not there. */
+const struct cfg_route_configuration *resources_routes(const struct resources *resources,
+                                                       const struct cfg_hcm *hcm);
 
 /* The table of a type's messages; "listener", "cluster", "route configuration". */
 const struct cfg_schema *resource_schema(enum resource_type type);

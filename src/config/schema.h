@@ -84,6 +84,7 @@ enum cfg_any_slot {
     CFG_SLOT_LISTENER_FILTER,
     CFG_SLOT_TRANSPORT_SOCKET,
     CFG_SLOT_CLUSTER_SPECIFIER,
+    CFG_SLOT_RESOURCE, /* of discovery */
 };
 
 /* Checks, after Envoy's protoc-gen-validate rules. Those on an absent scalar apply to its zero
@@ -313,7 +314,7 @@ size_t cfg_schema_all(const struct cfg_schema **out, size_t capacity);
 struct cfg_any_type {
     const struct cfg_schema *schema;
     enum cfg_any_slot slot;
-    const char *extension; /* "envoy.filters.http.router" */
+    const char *extension; /* "envoy.filters.http.router"; NULL: a resource, which is none */
 };
 /* Besides those that are built in: by programs that bring extensions of their own, before the first load. */
 enum { CFG_ADDED_TYPES_MAX = 32 };

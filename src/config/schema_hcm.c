@@ -1,5 +1,6 @@
 /* schema_hcm: envoy.extensions.filters.network.http_connection_manager.v3. */
 #include "config/load.h"
+#include "config/discovery_config.h"
 #include "config/schema_tables.h"
 
 /* ---- HTTP filters ---- */
@@ -128,6 +129,9 @@ static const struct cfg_field hcm_fields[] = {
          .doc = "HTTP version. This release speaks HTTP/1 only, also under AUTO."),
     FIELD(struct cfg_hcm, 2, stat_prefix, CFG_STRING, .rules = CFG_REQUIRED,
           .doc = "Name of this manager in the statistics."),
+    POINTER(struct cfg_hcm, 3, rds, struct cfg_rds, cfg_schema_rds,
+            ONEOF(struct cfg_hcm, route_specifier), .rules = CFG_ONEOF_REQUIRED,
+            .doc = "Routes of a file that may change."),
     POINTER(struct cfg_hcm, 4, route_config, struct cfg_route_configuration,
             cfg_schema_route_configuration, ONEOF(struct cfg_hcm, route_specifier),
             .rules = CFG_ONEOF_REQUIRED, .doc = "Virtual hosts and routes."),
@@ -202,7 +206,6 @@ static const struct cfg_field hcm_fields[] = {
             .doc = "When a line of the access log is written."),
 };
 static const struct cfg_missing hcm_missing[] = {
-    {3, "rds"},
     {7, "tracing"},
     {9, "http2_protocol_options"},
     {20, "represent_ipv4_remote_address_as_ipv4_mapped_ipv6"},

@@ -1,5 +1,6 @@
 /* schema_listener: envoy.config.listener.v3 and envoy.config.bootstrap.v3. */
 #include "config/load.h"
+#include "config/discovery_config.h"
 #include "config/schema_tables.h"
 #include "config/tls_config.h"
 
@@ -249,6 +250,9 @@ static const struct cfg_field bootstrap_fields[] = {
             .doc = "Who this process is; --service-node and --service-cluster take precedence."),
     POINTER(struct cfg_bootstrap, 2, static_resources, struct cfg_static_resources,
             static_resources_schema, .doc = "Listeners and clusters."),
+    POINTER(struct cfg_bootstrap, 3, dynamic_resources, struct cfg_dynamic_resources,
+            cfg_schema_dynamic_resources,
+            .doc = "Listeners and clusters of files that may change."),
     FIELD(struct cfg_bootstrap, 7, stats_flush_interval, CFG_DURATION, .status = CFG_INERT,
           .default_text = "5s", WITHIN(1000000, 300000000000 - 1),
           .doc = "There are no sinks that statistics could be flushed to."),
@@ -260,7 +264,6 @@ static const struct cfg_field bootstrap_fields[] = {
             cfg_schema_layered_runtime, .doc = "Runtime keys: limits of connections."),
 };
 static const struct cfg_missing bootstrap_missing[] = {
-    {3, "dynamic_resources"},
     {4, "cluster_manager"},
     {5, "flags_path"},
     {6, "stats_sinks"},

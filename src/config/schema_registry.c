@@ -1,4 +1,5 @@
 /* schema_registry: which messages may stand in an Any, and a walk over all tables. */
+#include "config/discovery_config.h"
 #include "config/golang_config.h"
 #include "config/listener_filter_config.h"
 #include "config/json_router_config.h"
@@ -48,6 +49,10 @@ static const struct cfg_any_type any_types[] = {
     {&cfg_schema_upstream_proxy_protocol, CFG_SLOT_TRANSPORT_SOCKET,
      "envoy.transport_sockets.upstream_proxy_protocol"},
     {&cfg_schema_raw_buffer, CFG_SLOT_TRANSPORT_SOCKET, "envoy.transport_sockets.raw_buffer"},
+    {&cfg_schema_listener, CFG_SLOT_RESOURCE, NULL},
+    {&cfg_schema_cluster, CFG_SLOT_RESOURCE, NULL},
+    {&cfg_schema_route_configuration, CFG_SLOT_RESOURCE, NULL},
+    {&cfg_schema_discovery_resource, CFG_SLOT_RESOURCE, NULL},
 };
 
 static const struct cfg_any_type *added[CFG_ADDED_TYPES_MAX];
@@ -96,6 +101,7 @@ static void visit(struct walk *walk, const struct cfg_schema *schema) {
 size_t cfg_schema_all(const struct cfg_schema **out, size_t capacity) {
     struct walk walk = {.out = out, .capacity = capacity};
     visit(&walk, &cfg_schema_bootstrap);
+    visit(&walk, &cfg_schema_discovery_response);
     const struct cfg_any_type *type;
     for (size_t i = 0; (type = cfg_any_type_at(i)); i++)
         visit(&walk, type->schema);

@@ -35,6 +35,11 @@ extern const struct cfg_schema cfg_schema_access_log;
 /* schema_tls.c */
 extern const struct cfg_schema cfg_schema_transport_socket;
 
+/* schema_discovery.c */
+extern const struct cfg_schema cfg_schema_watched_directory;
+extern const struct cfg_schema cfg_schema_dynamic_resources;
+extern const struct cfg_schema cfg_schema_rds;
+
 /* schema_overload.c */
 extern const struct cfg_schema cfg_schema_overload_manager;
 

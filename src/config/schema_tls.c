@@ -52,23 +52,8 @@ static const struct cfg_schema params_schema = {
 
 /* ---- directories ---- */
 
-static const struct cfg_field watched_fields[] = {
-    {.number = 1,
-     .name = "path",
-     .type = CFG_STRING,
-     .rules = CFG_REQUIRED,
-     .doc = "The directory: files that are moved into it, or a symbolic link there that changes, "
-            "are what a change is."},
-};
-/* The message is no more than its path: struct span. */
-static const struct cfg_schema watched_schema = {
-    .name = "envoy.config.core.v3.WatchedDirectory",
-    .doc = "A directory whose changes are waited for.",
-    .size = sizeof(struct span),
-    FIELDS(watched_fields),
-};
 #define WATCHED(T, num)                                                                            \
-    INLINE(T, num, watched_directory, struct span, watched_schema,                                 \
+    INLINE(T, num, watched_directory, struct span, cfg_schema_watched_directory,                   \
            .default_text = "the files' own directories",                                           \
            .doc = "Changes of this directory make the files be read again.")
 

@@ -74,35 +74,15 @@ static struct tls_context *lease_context(struct transport_tls *c) {
 
 /* ---- what is offered by ALPN ---- */
 
-/* The listener's chain that the socket stands in has an HTTP connection manager at its end. */
-static bool serves_http(const struct config *config, const struct cfg_any *typed_config) {
-    const struct cfg_static_resources *resources = config_bootstrap(config)->static_resources;
-    for (size_t l = 0; resources && l < resources->listeners_count; l++) {
-        const struct cfg_listener *listener = &resources->listeners[l];
-        for (size_t i = 0; i <= listener->filter_chains_count; i++) {
-            const struct cfg_filter_chain *chain = i < listener->filter_chains_count
-                                                       ? &listener->filter_chains[i]
-                                                       : listener->default_filter_chain;
-            if (chain && chain->transport_socket &&
-                &chain->transport_socket->typed_config == typed_config && chain->filters_count)
-                return chain->filters[chain->filters_count - 1].typed_config.schema ==
-                       &cfg_schema_hcm;
-        }
-    }
-    return false;
-}
-
 /* Configs of Envoy say [h2, http/1.1] everywhere. To offer what nobody here speaks would be to get it. */
-static int choose_alpn(struct transport_tls *c, const struct cfg_any *typed_config,
-                       struct cfg_problems *problems) {
+static int choose_alpn(struct transport_tls *c, bool serves_http, struct cfg_problems *problems) {
     const struct cfg_tls_common *common = c->build.common;
-    bool is_http = c->build.upstream || serves_http(c->build.config, typed_config);
     c->alpn = calloc(common->alpn_protocols_count + 1, sizeof *c->alpn);
     if (!c->alpn)
         return -ENOMEM;
     bool left_out = false;
     for (size_t i = 0; i < common->alpn_protocols_count; i++) {
-        if (is_http && span_eq(common->alpn_protocols[i], SPAN_LIT("h2")))
+        if (serves_http && span_eq(common->alpn_protocols[i], SPAN_LIT("h2")))
             left_out = true;
         else
             c->alpn[c->build.alpn_count++] = common->alpn_protocols[i];
@@ -226,9 +206,8 @@ static int start_watching(struct transport_tls *c, struct cfg_problems *problems
 
 /* ---- building ---- */
 
-static int prepare(struct transport_tls *c, const struct cfg_any *typed_config,
-                   struct cfg_problems *problems) {
-    int rc = choose_alpn(c, typed_config, problems);
+static int prepare(struct transport_tls *c, bool serves_http, struct cfg_problems *problems) {
+    int rc = choose_alpn(c, serves_http, problems);
     if (rc == 0)
         rc = tls_material_read(c->build.common, c->build.downstream, c->build.config, problems,
                                &c->material);
@@ -257,7 +236,8 @@ static int prepare(struct transport_tls *c, const struct cfg_any *typed_config,
 }
 
 static int build_transport_tls(const struct cfg_any *typed_config, const struct config *config,
-                               struct span owner, struct cfg_problems *problems, void **out) {
+                               struct span owner, bool serves_http, struct cfg_problems *problems,
+                               void **out) {
     struct transport_tls *c = calloc(1, sizeof *c);
     if (!c)
         return -ENOMEM;
@@ -276,7 +256,7 @@ static int build_transport_tls(const struct cfg_any *typed_config, const struct 
     int rc = c->owner ? tls_stats_init(&c->stats, owner) : -ENOMEM;
     c->build.truncated = c->stats.truncated;
     if (rc == 0)
-        rc = prepare(c, typed_config, problems);
+        rc = prepare(c, serves_http, problems);
     if (rc != 0) {
         if (rc == -ENOMEM)
             problems->lost = true;

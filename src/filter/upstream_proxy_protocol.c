@@ -90,7 +90,7 @@ static bool build_added(struct upstream_proxy_protocol *proxy,
 
 static bool build_inner(struct upstream_proxy_protocol *proxy,
                         const struct cfg_transport_socket *config, const struct config *of,
-                        struct span owner, struct cfg_problems *problems) {
+                        struct span owner, bool serves_http, struct cfg_problems *problems) {
     const struct cfg_schema *schema = config->has_typed_config ? config->typed_config.schema : NULL;
     if (!schema || schema == &cfg_schema_raw_buffer)
         return true;
@@ -101,14 +101,15 @@ static bool build_inner(struct upstream_proxy_protocol *proxy,
                         (int)config->name.len, config->name.ptr);
         return false;
     }
-    if (kind->build(&config->typed_config, of, owner, problems, &proxy->inner.config) != 0)
+    if (kind->build(&config->typed_config, of, owner, serves_http, problems,
+                    &proxy->inner.config) != 0)
         return false;
     proxy->inner.kind = kind;
     return true;
 }
 
 static int build(const struct cfg_any *typed_config, const struct config *config, struct span owner,
-                 struct cfg_problems *problems, void **out) {
+                 bool serves_http, struct cfg_problems *problems, void **out) {
     static const struct cfg_proxy_header version_1;
     const struct cfg_upstream_proxy_protocol *cfg = typed_config->message;
     const struct cfg_proxy_header *header = cfg->config ? cfg->config : &version_1;
@@ -120,7 +121,7 @@ static int build(const struct cfg_any *typed_config, const struct config *config
     proxy->version = header->version;
     init_passes(proxy, header->pass_through_tlvs);
     if (!build_added(proxy, header, problems) ||
-        !build_inner(proxy, cfg->transport_socket, config, owner, problems)) {
+        !build_inner(proxy, cfg->transport_socket, config, owner, serves_http, problems)) {
         free_config(proxy);
         return -EINVAL;
     }

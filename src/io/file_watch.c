@@ -45,6 +45,11 @@ enum {
     EVENTS_BYTES = 4096,
 };
 static const uint32_t EVENTS = IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE | IN_ONLYDIR;
+static const uint32_t events_of[] = {
+    [FILE_WATCH_ANY] = IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE,
+    [FILE_WATCH_WHOLE] = IN_CLOSE_WRITE | IN_MOVED_TO,
+    [FILE_WATCH_MOVED] = IN_MOVED_TO,
+};
 
 struct place {
     int directory; /* inotify's number of it */
@@ -57,6 +62,7 @@ struct file_watch {
     _Atomic bool removed; /* also read without the lock, between two looks */
     bool marked;
     char **files, **directories; /* NULL-terminated, owned */
+    uint32_t events;             /* of inotify, that count */
     struct place *places;
     size_t place_count;
     void (*changed)(void *arg);
@@ -256,6 +262,7 @@ struct file_watch *file_watch_add(const struct file_watch_options *options, int 
         return NULL;
     }
     watch->refs = 1;
+    watch->events = events_of[options->events];
     watch->changed = options->changed;
     watch->release = options->release;
     watch->arg = options->arg;
@@ -293,6 +300,8 @@ static void mark_locked(const struct inotify_event *event) {
         struct file_watch *watch = container_of(node, struct file_watch, node);
         if (event->mask & IN_Q_OVERFLOW)
             watch->marked = true; /* events were lost */
+        if (!(event->mask & watch->events))
+            continue;
         for (size_t i = 0; i < watch->place_count && !watch->marked; i++) {
             const struct place *place = &watch->places[i];
             watch->marked = place->directory == event->wd &&

@@ -15,11 +15,18 @@
 
 struct file_watch;
 
+enum file_watch_events {
+    FILE_WATCH_ANY,   /* also that it is made, which is before anything is in it */
+    FILE_WATCH_WHOLE, /* it was moved to its place, or who wrote it has closed it */
+    FILE_WATCH_MOVED, /* it was moved to its place */
+};
+
 struct file_watch_options {
     const struct span *files; /* with all symbolic links on the way to them */
     size_t file_count;
     const struct span *directories; /* in which any change counts */
     size_t directory_count;
+    enum file_watch_events events;
     /* May park. Called once for several changes that come together, and once after it was added, for what changed
      * since the files were read. There may have been no change after all. */
     void (*changed)(void *arg);

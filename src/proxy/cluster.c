@@ -180,7 +180,7 @@ static int build_transport(struct cluster *cluster, struct cfg_problems *problem
         return -ENOMEM;
     }
     int rc = kind->build(&config->typed_config, cluster->configs[1], span_make(owner, (size_t)len),
-                         problems, &cluster->transport.config);
+                         true, problems, &cluster->transport.config);
     free(owner);
     if (rc == 0)
         cluster->transport.kind = kind;
@@ -202,7 +202,7 @@ struct cluster *cluster_build(struct config *config, struct config *bootstrap,
     memset(cluster, 0, size);
     cluster->refs = 1;
     cluster->configs[0] = config_ref(config);
-    cluster->configs[1] = config_ref(bootstrap);
+    cluster->configs[1] = config_beside(bootstrap, config);
     cluster->config = cfg;
     cluster->name = cfg->name;
     cluster->local_count = locals;
@@ -218,7 +218,9 @@ struct cluster *cluster_build(struct config *config, struct config *bootstrap,
     } else {
         dns_check(cfg, problems);
     }
-    if (build_transport(cluster, problems) != 0) {
+    if (!cluster->configs[1])
+        problems->lost = true;
+    if (!cluster->configs[1] || build_transport(cluster, problems) != 0) {
         cluster_unref(cluster);
         return NULL;
     }

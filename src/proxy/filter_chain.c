@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "config/discovery_config.h"
 #include "config/tls_config.h"
 #include "proxy/hcm.h"
 #include "proxy/snapshot.h"
@@ -16,14 +17,16 @@ enum { BUFFER_LIMIT = 1024 * 1024 };
 static struct hcm *build_hcm(const struct cfg_listener *listener, const struct filter_chain *chain,
                              const struct cfg_hcm *config, struct snapshot *snapshot,
                              struct cfg_problems *problems) {
-    if (!config->route_config) {
-        cfg_problem_add(problems, CFG_PROBLEM_INVALID, &config->mark, "route_config is missing");
-        return NULL;
-    }
+    static const struct cfg_route_configuration none;
+    const struct cfg_route_configuration *routes =
+        config->rds ? snapshot_use_routes(snapshot, config->rds->route_config_name)
+                    : config->route_config;
     uint32_t limit = listener->per_connection_buffer_limit_bytes.set
                          ? listener->per_connection_buffer_limit_bytes.value
                          : BUFFER_LIMIT;
-    struct hcm *hcm = hcm_build(config, snapshot, listener->name, chain->name, limit, problems);
+    /* As on Envoy, who waits for routes has none, and answers 404. */
+    struct hcm *hcm = hcm_build(config, routes ? routes : &none, snapshot, listener->name,
+                                chain->name, limit, problems);
     if (hcm)
         hcm->bypass_overload = listener->bypass_overload_manager;
     return hcm;
@@ -111,15 +114,17 @@ static void build_transport(struct filter_chain *chain, struct snapshot *snapsho
                         (int)config->name.len, config->name.ptr);
         return;
     }
-    if (kind->build(&config->typed_config, snapshot->config, owner, problems,
-                    &chain->transport.config) == 0)
+    const struct cfg_filter_chain *all = chain->config;
+    bool serves_http = all->filters_count && is_hcm(&all->filters[all->filters_count - 1]);
+    if (kind->build(&config->typed_config, snapshot->building->configs[1], owner, serves_http,
+                    problems, &chain->transport.config) == 0)
         chain->transport.kind = kind;
 }
 
 /* 0: there is no memory, and no other is like it. */
-static uint64_t hash_of(const struct cfg_filter_chain *config) {
+static uint64_t hash_of(const struct cfg_schema *schema, const void *config) {
     size_t len;
-    char *bytes = cfg_to_wire(&cfg_schema_filter_chain, config, &len);
+    char *bytes = cfg_to_wire(schema, config, &len);
     uint64_t hash = bytes ? span_hash(SPAN_HASH, span_make(bytes, len)) : 0;
     free(bytes);
     return hash;
@@ -128,8 +133,10 @@ static uint64_t hash_of(const struct cfg_filter_chain *config) {
 static void identify(struct filter_chain *chain) {
     struct cfg_filter_chain entrance = *chain->config;
     entrance.filters_count -= chain->hcm ? 1 : 0;
-    chain->definition = hash_of(chain->config);
-    chain->entrance = hash_of(&entrance);
+    chain->definition = hash_of(&cfg_schema_filter_chain, chain->config);
+    if (chain->definition && chain->hcm && chain->hcm->config->rds)
+        chain->definition ^= hash_of(&cfg_schema_route_configuration, chain->hcm->route_config);
+    chain->entrance = hash_of(&cfg_schema_filter_chain, &entrance);
 }
 
 static void build_chain(struct filter_chain *chain, const struct cfg_filter_chain *config,

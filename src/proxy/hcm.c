@@ -201,14 +201,16 @@ static struct cluster *find_cluster(void *arg, struct span name) {
     return snapshot_use_cluster(arg, name);
 }
 
-struct hcm *hcm_build(const struct cfg_hcm *config, struct snapshot *snapshot,
-                      struct span listener_name, struct span filter_chain_name,
-                      uint32_t buffer_limit, struct cfg_problems *problems) {
+struct hcm *hcm_build(const struct cfg_hcm *config, const struct cfg_route_configuration *routes,
+                      struct snapshot *snapshot, struct span listener_name,
+                      struct span filter_chain_name, uint32_t buffer_limit,
+                      struct cfg_problems *problems) {
     size_t before = problems->count;
     struct hcm *hcm = calloc(1, sizeof *hcm);
     if (!hcm)
         return NULL;
     hcm->config = config;
+    hcm->route_config = routes;
     hcm->listener_name = listener_name;
     hcm->filter_chain_name = filter_chain_name;
     hcm->buffer_limit = buffer_limit;
@@ -218,12 +220,13 @@ struct hcm *hcm_build(const struct cfg_hcm *config, struct snapshot *snapshot,
     hcm->labels = doing_labels_of_chain(listener_name, filter_chain_name);
     build_filters(hcm, problems);
     build_logs(hcm, config->access_log, config->access_log_count, problems);
-    if (config->route_config && hcm->filters) {
+    if (hcm->filters) {
         struct route_build build = {.filters = hcm->filters,
                                     .filter_count = hcm->filter_count,
                                     .find_cluster = find_cluster,
+                                    .clusters_may_come = config->rds != NULL,
                                     .arg = snapshot};
-        hcm->routes = route_table_build(config->route_config, &build, problems);
+        hcm->routes = route_table_build(routes, &build, problems);
     }
     for (size_t i = before; i < problems->count; i++) {
         if (problems->items[i].kind != CFG_PROBLEM_WARNING) {

@@ -32,6 +32,7 @@ struct hcm_request_slots {
 
 struct hcm {
     const struct cfg_hcm *config;
+    const struct cfg_route_configuration *route_config; /* its own, or of rds; NULL: the admin's */
     struct span listener_name, filter_chain_name;
     struct span server_name;
     struct address machine;          /* stands for a loopback peer in x-forwarded-for */
@@ -57,8 +58,9 @@ struct hcm {
 
 struct snapshot;
 /* problems says why when NULL comes back. The snapshot answers whether clusters exist. */
-struct hcm *hcm_build(const struct cfg_hcm *config, struct snapshot *snapshot,
-                      struct span listener_name BORROWED_BY(result),
+struct hcm *hcm_build(const struct cfg_hcm *config,
+                      const struct cfg_route_configuration *routes BORROWED_BY(result),
+                      struct snapshot *snapshot, struct span listener_name BORROWED_BY(result),
                       struct span filter_chain_name BORROWED_BY(result), uint32_t buffer_limit,
                       struct cfg_problems *problems);
 /* The admin's: one terminal filter, no routes. */

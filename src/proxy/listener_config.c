@@ -252,8 +252,13 @@ struct listener_config *listener_config_build(struct snapshot *snapshot,
     listener->config = cfg;
     listener->name = cfg->name;
     listener->configs[0] = config_ref(resource->config);
-    listener->configs[1] = config_ref(snapshot->config);
+    listener->configs[1] = config_beside(snapshot->config, resource->config);
     listener->connections_max = UINT64_MAX;
+    if (!listener->configs[1]) {
+        problems->lost = true;
+        free_listener(listener);
+        return NULL;
+    }
     if (!cfg->address)
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark, "the listener has no address");
     if (!cfg->address || !build_addresses(snapshot, listener, problems)) {

@@ -48,6 +48,7 @@ struct route_build {
     size_t filter_count;
     /* NULL: there is none of that name. What it returns outlives the table. */
     struct cluster *(*find_cluster)(void *arg, struct span name);
+    bool clusters_may_come; /* what validate_clusters is not set to: as on Envoy, so with rds */
     void *arg;
 };
 /* NULL and problems on error. */

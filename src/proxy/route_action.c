@@ -68,7 +68,7 @@ static void check_cluster(struct route_builder *builder, struct span name,
     choice->cluster = name;
     const struct route_build *build = builder->build;
     choice->entry.cluster = build->find_cluster ? build->find_cluster(build->arg, name) : NULL;
-    if (!choice->entry.cluster && (!validate->set || validate->value))
+    if (!choice->entry.cluster && (validate->set ? validate->value : !build->clusters_may_come))
         route_problem(builder, mark, "route: unknown %s '%.*s'", what, (int)name.len,
                       name.ptr ? name.ptr : "");
 }

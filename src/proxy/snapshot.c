@@ -7,25 +7,17 @@
 #include "config/tls_config.h"
 #include "config/runtime_layers.h"
 
-static int compare_names(struct span a, struct span b) {
-    size_t shorter = a.len < b.len ? a.len : b.len;
-    int order = shorter ? memcmp(a.ptr, b.ptr, shorter) : 0;
-    if (order != 0)
-        return order;
-    return a.len < b.len ? -1 : a.len > b.len;
-}
-
 static int compare_clusters(const void *a, const void *b) {
     const struct cluster *const *left = a;
     const struct cluster *const *right = b;
-    return compare_names((*left)->name, (*right)->name);
+    return span_compare((*left)->name, (*right)->name);
 }
 
 struct cluster *snapshot_cluster(const struct snapshot *snapshot, struct span name) {
     uint32_t low = 0, high = snapshot->cluster_count;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
-        int order = compare_names(name, snapshot->clusters[middle]->name);
+        int order = span_compare(name, snapshot->clusters[middle]->name);
         if (order == 0)
             return snapshot->clusters[middle];
         if (order < 0)

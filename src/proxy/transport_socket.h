@@ -35,9 +35,10 @@ struct transport_socket_itab {
 struct transport_socket_kind {
     const struct transport_socket_itab *itab;
     const struct cfg_schema *schema;
-    /* `owner` names it in statistics: "listener.127.0.0.1_80", "cluster.name". -EINVAL with the problems reported. */
+    /* `owner` names it in statistics: "listener.127.0.0.1_80", "cluster.name". What it carries is HTTP or anything.
+     * -EINVAL with the problems reported. */
     int (*build)(const struct cfg_any *typed_config, const struct config *config, struct span owner,
-                 struct cfg_problems *problems, void **out);
+                 bool serves_http, struct cfg_problems *problems, void **out);
     void (*free_config)(void *config);
 };
 

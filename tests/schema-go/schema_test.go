@@ -103,9 +103,10 @@ func readSchema(t *testing.T) schema {
 // The APIs of Go filters are part of Envoy's contrib, whose Go module has no release of the time of Envoy 1.33. So testdata
 // has the descriptors of their files: golang_http.pb as go-control-plane had it then (tag envoy/v1.32.4,
 // contrib/envoy/extensions/filters/http/golang/v3alpha/golang.pb.go), the others of
-// its contrib module, whose fields of these are those of 1.33.
+// its contrib module, whose fields of these are those of 1.33. discovery.pb is of service/discovery/v3/discovery.pb.go: the
+// package around it would bring all of gRPC.
 func TestMain(m *testing.M) {
-	for _, name := range []string{"golang_http.pb", "golang_network.pb", "golang_cluster_specifier.pb"} {
+	for _, name := range []string{"golang_http.pb", "golang_network.pb", "golang_cluster_specifier.pb", "discovery.pb"} {
 		bytes, err := os.ReadFile("testdata/" + name)
 		if err != nil {
 			panic(err)

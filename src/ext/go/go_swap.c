@@ -37,8 +37,8 @@ static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
 static pthread_mutex_t error_lock = PTHREAD_MUTEX_INITIALIZER;
 static _Atomic(struct swap *) swaps; /* the list only grows, at its head, on P 0 */
 static pthread_mutex_t config_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct config *config;      /* leased; config_lock */
-static struct probe_options probe; /* likewise */
+static struct resources *resources; /* leased; config_lock */
+static struct probe_options probe;  /* likewise */
 
 static struct swap *swap_first(void) {
     return atomic_load_explicit(&swaps, memory_order_acquire); /* watch */
@@ -141,12 +141,12 @@ static bool passes_probe(struct go_origin *origin, struct go_attempt *attempt,
     struct cfg_problems problems = {0};
     pthread_mutex_lock(&config_lock);
     struct probe_options options = probe;
-    struct config *latest = config_ref(config);
+    struct resources *latest = resources_ref(resources);
     pthread_mutex_unlock(&config_lock);
     options.wants = is_of;
     options.arg = origin;
-    probe_config(config_bootstrap(latest), &options, &problems);
-    config_unref(latest);
+    probe_config(latest, &options, &problems);
+    resources_unref(latest);
     bool passes = !cfg_problems_refuse(&problems);
     if (!passes)
         *result = say_problem(attempt, &problems);
@@ -303,13 +303,13 @@ static void watch(struct go_origin *origin) {
         go_renewal_watch(&swap->renewal);
 }
 
-void go_swap_watch(struct config *of_snapshot, const struct probe_options *options) {
+void go_swap_watch(struct resources *of_snapshot, const struct probe_options *options) {
     pthread_mutex_lock(&config_lock);
-    struct config *before = config;
-    config = config_ref(of_snapshot);
+    struct resources *before = resources;
+    resources = resources_ref(of_snapshot);
     probe = *options;
     pthread_mutex_unlock(&config_lock);
-    config_unref(before);
+    resources_unref(before);
     for (struct go_origin *origin = go_origin_first(); origin; origin = origin->next)
         if (!go_origin_current(origin)->isolated &&
             !swap_of(origin)) /* a host process is replaced */

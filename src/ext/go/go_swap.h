@@ -15,10 +15,10 @@
 #include "ext/go/go_renew.h"
 #include "ext/host/probe.h"
 
-/* Files of libraries that are loaded are watched from now on. config is leased until the next call; it is what the
- * libraries' configurations were built from. On P 0, after which file_watch_run. Where files cannot be watched the log
+/* Files of libraries that are loaded are watched from now on. resources are leased until the next call; they are what
+ * the libraries' configurations were built from. On P 0, after which file_watch_run. Where files cannot be watched the log
  * says so. */
-void go_swap_watch(struct config *config, const struct probe_options *probe);
+void go_swap_watch(struct resources *resources, const struct probe_options *probe);
 
 /* Between them no library is swapped: configurations are probed and built. On one thread, off the Ps. */
 void go_swap_pause(void);

@@ -534,10 +534,10 @@ static void *work(void *arg) {
     return NULL;
 }
 
-void probe_config(const struct cfg_bootstrap *bootstrap, const struct probe_options *options,
+void probe_config(const struct resources *resources, const struct probe_options *options,
                   struct cfg_problems *problems) {
     struct probe_plan plan;
-    probe_plan_make(bootstrap, &plan);
+    probe_plan_make(resources, &plan);
     for (size_t i = 0; i < plan.count && options->isolated; i++)
         plan.libraries[i].is_isolated = plan.libraries[i].may_be_isolated;
     struct crew crew = {.plan = &plan, .options = options};

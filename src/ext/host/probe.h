@@ -16,7 +16,7 @@
  *
  * Threads  Any real thread that may block (blocking_call), one call at a time. */
 #pragma once
-#include "config/config.h"
+#include "config/resources.h"
 
 struct probe_options {
     bool disabled; /* --no-probe: files are looked at, and nothing of them runs */
@@ -29,5 +29,5 @@ struct probe_options {
 };
 
 /* Reports problems; the libraries may be loaded when there are none. Returns when all processes have ended. */
-void probe_config(const struct cfg_bootstrap *bootstrap, const struct probe_options *options,
+void probe_config(const struct resources *resources, const struct probe_options *options,
                   struct cfg_problems *problems);

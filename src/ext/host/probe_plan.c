@@ -257,7 +257,8 @@ static void walk_network(struct probe_plan *plan, const struct cfg_golang_networ
                    cfg->has_plugin_config ? &cfg->plugin_config : NULL, &cfg->mark);
 }
 
-static void walk_chain(struct probe_plan *plan, const struct cfg_filter_chain *chain) {
+static void walk_chain(struct probe_plan *plan, const struct resources *resources,
+                       const struct cfg_filter_chain *chain) {
     for (size_t i = 0; chain && i < chain->filters_count; i++) {
         const struct cfg_any *any = &chain->filters[i].typed_config;
         if (any->schema == &cfg_schema_golang_network)
@@ -265,26 +266,27 @@ static void walk_chain(struct probe_plan *plan, const struct cfg_filter_chain *c
         if (any->schema != &cfg_schema_hcm)
             continue;
         const struct cfg_hcm *hcm = any->message;
+        const struct cfg_route_configuration *routes = resources_routes(resources, hcm);
         for (size_t k = 0; k < hcm->http_filters_count; k++) {
             const struct cfg_schema *schema = hcm->http_filters[k].typed_config.schema;
             if (schema == &cfg_schema_golang)
-                walk_filter(plan, &hcm->http_filters[k], hcm->route_config);
+                walk_filter(plan, &hcm->http_filters[k], routes);
             else if (schema == &cfg_schema_native)
-                walk_native(plan, &hcm->http_filters[k], hcm->route_config);
+                walk_native(plan, &hcm->http_filters[k], routes);
         }
-        if (hcm->route_config)
-            walk_specifiers(plan, hcm->route_config);
+        if (routes)
+            walk_specifiers(plan, routes);
     }
 }
 
-void probe_plan_make(const struct cfg_bootstrap *bootstrap, struct probe_plan *out) {
+void probe_plan_make(const struct resources *resources, struct probe_plan *out) {
     *out = (struct probe_plan){0};
-    const struct cfg_static_resources *resources = bootstrap->static_resources;
-    for (size_t i = 0; resources && i < resources->listeners_count; i++) {
-        const struct cfg_listener *listener = &resources->listeners[i];
+    const struct resource_list *listeners = &resources->of[RESOURCE_LISTENER];
+    for (size_t i = 0; i < listeners->count; i++) {
+        const struct cfg_listener *listener = listeners->items[i].message;
         for (size_t k = 0; k < listener->filter_chains_count; k++)
-            walk_chain(out, &listener->filter_chains[k]);
-        walk_chain(out, listener->default_filter_chain);
+            walk_chain(out, resources, &listener->filter_chains[k]);
+        walk_chain(out, resources, listener->default_filter_chain);
     }
 }
 

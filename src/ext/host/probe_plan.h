@@ -3,7 +3,7 @@
  * Ownership  Spans and marks borrow from the bootstrap; bytes are the plan's. */
 #pragma once
 #include "config/bootstrap.h"
-#include "config/config.h"
+#include "config/resources.h"
 #include "config/golang_config.h"
 #include "ext/go/go_library.h"
 
@@ -50,5 +50,5 @@ struct probe_plan {
     bool memory_short;
 };
 
-void probe_plan_make(const struct cfg_bootstrap *bootstrap, struct probe_plan *out);
+void probe_plan_make(const struct resources *resources, struct probe_plan *out);
 void probe_plan_fini(struct probe_plan *plan);

@@ -30,6 +30,13 @@ static struct config *config_now(int64_t *since_wall_ns) {
     return fake.config ? config_ref(fake.config) : NULL;
 }
 
+static struct resources *resources_now(void) {
+    struct cfg_problems problems = {0};
+    struct resources *resources = resources_of_bootstrap(fake.config, NULL, &problems);
+    assert_int_equal(problems.count, 0);
+    return resources;
+}
+
 static struct address address(const char *host, uint16_t port) {
     struct address out;
     assert_true(address_parse(span_of(host), port, &out));
@@ -113,6 +120,7 @@ void fake_process_install(void) {
     static struct admin_hooks hooks = {.command_line = &line,
                                        .state = state_now,
                                        .config = config_now,
+                                       .resources = resources_now,
                                        .each_listener = each_listener,
                                        .each_cluster = each_cluster,
                                        .each_pressure = each_pressure,

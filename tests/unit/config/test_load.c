@@ -252,7 +252,7 @@ static void all_problems_come_in_one_go(void **state) {
             "  clusters:\n"
             "  - connect_timeout: 0s\n"
             "    lb_policy: RANDOM\n"
-            "dynamic_resources: {}\n",
+            "cluster_manager: {}\n",
             "t.yaml:1: node: unknown field \"idd\" in envoy.config.core.v3.Node; did you mean "
             "\"id\"?\n"
             "t.yaml:4: admin.address.socket_address.port_value: 70000 is not within 0 to 65535\n"
@@ -263,7 +263,7 @@ static void all_problems_come_in_one_go(void **state) {
             "t.yaml:11: static_resources.clusters[0].lb_policy: RANDOM is not supported yet: Envoy "
             "has it, this release does not\n"
             "t.yaml:10: static_resources.clusters[0]: name is required\n"
-            "t.yaml:12: dynamic_resources: not supported yet: Envoy has this field, this release "
+            "t.yaml:12: cluster_manager: not supported yet: Envoy has this field, this release "
             "does not\n");
 }
 
@@ -282,7 +282,7 @@ static void unknown_fields_can_be_allowed(void **state) {
     config_unref(config);
 
     /* What Envoy has and this release has not is no unknown field. */
-    source.yaml = "dynamic_resources: {}";
+    source.yaml = "cluster_manager: {}";
     assert_int_equal(config_load(&source, &config, &problems), -EINVAL);
     assert_int_equal(problems.items[0].kind, CFG_PROBLEM_UNSUPPORTED);
     cfg_problems_fini(&problems);
@@ -391,7 +391,7 @@ static void later_checks_use_the_marks(void **state) {
 }
 
 static void problems_can_be_sorted_by_kind(void **state) {
-    struct config_source source = {.yaml = "nodee: 1\ndynamic_resources: {}\nnode: 5\nfoo: 1\n"};
+    struct config_source source = {.yaml = "nodee: 1\ncluster_manager: {}\nnode: 5\nfoo: 1\n"};
     struct cfg_problems problems = {0};
     struct config *config;
     assert_int_equal(config_load(&source, &config, &problems), -EINVAL);
@@ -410,7 +410,7 @@ static void problems_can_be_sorted_by_kind(void **state) {
         "\"node\"?\n"
         "  (inline):4: unknown field \"foo\" in envoy.config.bootstrap.v3.Bootstrap\n"
         "not supported yet: Envoy has it, this release does not (1):\n"
-        "  (inline):2: dynamic_resources: not supported yet: Envoy has this field, this release "
+        "  (inline):2: cluster_manager: not supported yet: Envoy has this field, this release "
         "does "
         "not\n");
     free(said);

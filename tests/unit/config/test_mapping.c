@@ -28,8 +28,9 @@ static void what_envoy_has_and_we_have_not_is_told_apart(void **state) {
     refused(WITH_CLUSTER("outlierDetection: {}"),
             CLUSTER_PATH "outlier_detection: not supported yet: Envoy has this field, this release "
                          "does not\n");
-    refused(WITH_HCM("rds: {}"), HCM_PATH "rds: not supported yet: Envoy has this field, this "
-                                          "release does not\n");
+    refused(WITH_HCM("scoped_routes: {}"),
+            HCM_PATH "scoped_routes: not supported yet: Envoy has this field, this "
+                     "release does not\n");
     refused(WITH_HCM("route_config: {}, stream_error_on_invalid_http_message: true"),
             HCM_PATH "stream_error_on_invalid_http_message: true is not supported yet: only "
                      "false, the default, is\n");
@@ -300,7 +301,7 @@ static void required_fields_are_asked_for(void **state) {
             "t.yaml:1: static_resources.listeners[0].filter_chains[0].filters[0].typed_config."
             "stat_prefix: must not be empty\n"
             "t.yaml:1: static_resources.listeners[0].filter_chains[0].filters[0].typed_config: "
-            "route_config is required\n"
+            "one of rds, route_config is required\n"
             "t.yaml:1: static_resources.listeners[0]: address is required\n");
     refused("admin: {address: {socket_address: {}}}",
             "t.yaml:1: admin.address.socket_address: address is required\n"

@@ -54,7 +54,7 @@ static struct resources *with_clusters(struct resources *base, const char *file,
                                            .items = items,
                                            .count = from->clusters_count};
     struct cfg_problems problems = {0};
-    struct resources *set = resources_with(base, &update, &problems);
+    struct resources *set = resources_with(base, &update, 1, &problems);
     assert_non_null(set);
     expect(&problems, says);
     config_unref(config);
@@ -169,6 +169,36 @@ static void who_comes_later_does_not_get_a_name_that_is_taken(void **state) {
     resources_unref(set);
 }
 
+/* Between two files that change at once a name may go from one to the other. */
+static void a_name_can_move(void **state) {
+    (void)state;
+    struct cfg_problems problems = {0};
+    struct resources *set = of_bootstrap("{}", NULL);
+    set = with_clusters(set, "f.yaml", "1", WITH_CLUSTER(""), "");
+    const struct resource *old = &set->of[RESOURCE_CLUSTER].items[0];
+    const struct resource_item c = {old->name, old->message};
+    const struct resource_update updates[] = {
+        {.type = RESOURCE_CLUSTER,
+         .origin = SPAN_LIT("g.yaml"),
+         .version = SPAN_LIT("2"),
+         .config = old->config,
+         .items = &c,
+         .count = 1},
+        {.type = RESOURCE_CLUSTER, .origin = SPAN_LIT("f.yaml")},
+    };
+    struct resources *moved = resources_with(set, updates, 2, &problems);
+    expect(&problems, "");
+    expect_clusters(moved, "c@g.yaml=2");
+    resources_unref(moved);
+    resources_unref(set);
+}
+
+static bool is_not_two(enum resource_type type, const struct resource *item, void *arg) {
+    (void)arg;
+    assert_int_equal(type, RESOURCE_ROUTES);
+    return !span_eq(item->name, SPAN_LIT("two"));
+}
+
 static void route_configurations_are_replaced_one_by_one(void **state) {
     (void)state;
     static const struct cfg_route_configuration one = {.name = SPAN_INIT("one")},
@@ -184,20 +214,20 @@ static void route_configurations_are_replaced_one_by_one(void **state) {
                                      .config = base->bootstrap,
                                      .items = items,
                                      .count = 2};
-    struct resources *both = resources_with(base, &update, &problems);
+    struct resources *both = resources_with(base, &update, 1, &problems);
     update.items = &(struct resource_item){newer.name, &newer};
     update.count = 1;
     update.version = SPAN_LIT("2");
-    struct resources *changed = resources_with(both, &update, &problems);
+    struct resources *changed = resources_with(both, &update, 1, &problems);
     assert_ptr_equal(resources_find(changed, RESOURCE_ROUTES, SPAN_LIT("one"))->message, &newer);
     const struct resource *kept = resources_find(changed, RESOURCE_ROUTES, SPAN_LIT("two"));
     assert_ptr_equal(kept->message, &two);
     assert_span(kept->version, "1");
-    struct resources *none =
-        resources_without(changed, RESOURCE_ROUTES, SPAN_LIT("r.yaml"), &problems);
-    assert_int_equal(none->of[RESOURCE_ROUTES].count, 0);
+    struct resources *last = resources_where(changed, is_not_two, NULL);
+    assert_int_equal(last->of[RESOURCE_ROUTES].count, 1);
+    assert_ptr_equal(last->of[RESOURCE_ROUTES].items[0].message, &newer);
     expect(&problems, "");
-    resources_unref(none);
+    resources_unref(last);
     resources_unref(changed);
     resources_unref(both);
     resources_unref(base);
@@ -210,6 +240,7 @@ int main(void) {
         cmocka_unit_test(an_item_that_says_the_same_keeps_its_version_and_its_time),
         cmocka_unit_test(a_bootstrap_that_is_loaded_anew_keeps_what_files_brought),
         cmocka_unit_test(who_comes_later_does_not_get_a_name_that_is_taken),
+        cmocka_unit_test(a_name_can_move),
         cmocka_unit_test(route_configurations_are_replaced_one_by_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

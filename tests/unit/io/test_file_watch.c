@@ -182,6 +182,58 @@ static void a_file_that_is_not_there_yet(void **state) {
     story(1, missing_story);
 }
 
+static void count(void *arg) {
+    ++*(int *)arg;
+}
+
+static void let_go(void *arg) {
+    (void)arg;
+}
+
+static struct file_watch *count_events(const char *file, enum file_watch_events events,
+                                       int *counter) {
+    struct span files[] = {span_of(path_of(file))};
+    const struct file_watch_options options = {.files = files,
+                                               .file_count = 1,
+                                               .events = events,
+                                               .changed = count,
+                                               .release = let_go,
+                                               .arg = counter};
+    int rc;
+    struct file_watch *added = file_watch_add(&options, &rc);
+    CHECK(added);
+    return added;
+}
+
+/* Who asks for whole files hears nothing of one that is only begun; who asks for moves hears of nothing else. The third
+ * watch, the last that is looked at, says when the others would have heard. */
+static void kinds_story(void *arg) {
+    write_file("/e/moved", "");
+    write_file("/e/last", "");
+    int whole = 0, moved = 0, last_one = 0;
+    struct file_watch *watches[] = {count_events("e/whole", FILE_WATCH_WHOLE, &whole),
+                                    count_events("e/moved", FILE_WATCH_MOVED, &moved),
+                                    count_events("e/last", FILE_WATCH_ANY, &last_one)};
+    CHECK(file_watch_run() == 0);
+    STORY_AWAIT(last_one > 0);
+    int whole_before = whole, moved_before = moved, before = last_one;
+    FILE *begun = fopen(path_of("e/whole"), "w");
+    CHECK(begun);
+    write_file("/e/moved", "written in place");
+    write_file("/e/last", "told");
+    STORY_AWAIT(last_one > before);
+    CHECK(whole == whole_before && moved == moved_before);
+    CHECK(fclose(begun) == 0);
+    replace("e/moved", "moved");
+    STORY_AWAIT(whole > whole_before && moved > moved_before);
+    for (int i = 0; i < 3; i++)
+        file_watch_remove(watches[i]);
+    rt_stop(0);
+}
+static void only_what_was_asked_for(void **state) {
+    story(1, kinds_story);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_file_that_is_written_replaced_or_made_anew),
@@ -190,6 +242,7 @@ int main(void) {
         cmocka_unit_test(other_files_of_the_directory_are_nothing),
         cmocka_unit_test(anything_in_a_watched_directory),
         cmocka_unit_test(a_file_that_is_not_there_yet),
+        cmocka_unit_test(only_what_was_asked_for),
     };
     return cmocka_run_group_tests(tests, make_root, remove_root);
 }

@@ -1,0 +1,164 @@
+#include "discovery/discovery_status.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+
+LOG_COMPONENT(discovery, "discovery");
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of the list, and of all texts in it */
+static struct list statuses = {&statuses, &statuses};
+
+int discovery_status_init(struct discovery_status *status, enum resource_type type,
+                          struct span origin) {
+    *status = (struct discovery_status){.type = type, .origin = strndup(origin.ptr, origin.len)};
+    if (!status->origin)
+        return -ENOMEM;
+    pthread_mutex_lock(&lock);
+    list_push_back(&statuses, &status->node);
+    pthread_mutex_unlock(&lock);
+    return 0;
+}
+
+void discovery_status_fini(struct discovery_status *status) {
+    pthread_mutex_lock(&lock);
+    list_remove(&status->node);
+    pthread_mutex_unlock(&lock);
+    free(status->origin);
+    free(status->version);
+    free(status->refused_version);
+    free(status->details);
+}
+
+void discovery_each_status(void (*fn)(const struct discovery_status *status, void *arg),
+                           void *arg) {
+    pthread_mutex_lock(&lock);
+    for (struct list *node = statuses.next; node != &statuses; node = node->next)
+        fn(container_of(node, struct discovery_status, node), arg);
+    pthread_mutex_unlock(&lock);
+}
+
+/* ---- statistics ---- */
+
+static struct statistic *stat_of(enum resource_type type, const struct discovery_audience *who,
+                                 enum stat_kind kind, const char *suffix) {
+    char name[1024], metric[128];
+    if (type != RESOURCE_ROUTES) {
+        snprintf(name, sizeof name, "%s.%s",
+                 type == RESOURCE_LISTENER ? "listener_manager.lds" : "cluster_manager.cds",
+                 suffix);
+        return stats_get(kind, span_of(name), span_of(name), NULL, 0);
+    }
+    const struct stat_tag tags[] = {
+        {SPAN_LIT("envoy.http_conn_manager_prefix"), who->stat_prefix},
+        {SPAN_LIT("envoy.rds_route_config"), who->name},
+    };
+    snprintf(name, sizeof name, "http.%.*s.rds.%.*s.%s", (int)who->stat_prefix.len,
+             who->stat_prefix.ptr, (int)who->name.len, who->name.ptr, suffix);
+    snprintf(metric, sizeof metric, "http.rds.%s", suffix);
+    return stats_get(kind, span_of(name), span_of(metric), tags, 2);
+}
+
+enum outcome { SUCCESS, REJECTED, FAILURE, OUTCOMES };
+
+static void count(const struct discovery_status *status, enum outcome outcome,
+                  const struct discovery_audience *audience, size_t audience_count) {
+    static const char *const names[] = {"update_success", "update_rejected", "update_failure"};
+    size_t families = status->type == RESOURCE_ROUTES ? audience_count : 1;
+    for (size_t i = 0; i < families; i++) {
+        const struct discovery_audience *who = audience ? &audience[i] : NULL;
+        stat_inc(stat_of(status->type, who, STAT_COUNTER, "update_attempt"), STATS_SHARD_FOREIGN);
+        for (int of = 0; of < OUTCOMES; of++)
+            stat_add(stat_of(status->type, who, STAT_COUNTER, names[of]), STATS_SHARD_FOREIGN,
+                     of == (int)outcome);
+        if (outcome == SUCCESS)
+            stat_set(stat_of(status->type, who, STAT_GAUGE, "update_time"),
+                     clock_wall_ns() / NS_PER_MS);
+    }
+}
+
+/* ---- what became of it ---- */
+
+static const char *plural(enum resource_type type) {
+    static const char *const names[] = {"listeners", "clusters", "route configurations"};
+    return names[type];
+}
+
+static void put(char **into, char *text) {
+    free(*into);
+    *into = text;
+}
+
+void discovery_accepted(struct discovery_status *status, struct span version, size_t item_count,
+                        const struct discovery_audience *audience, size_t audience_count) {
+    char *copy = strndup(version.ptr, version.len);
+    pthread_mutex_lock(&lock);
+    put(&status->version, copy); /* without memory for it none is shown */
+    put(&status->refused_version, NULL);
+    put(&status->details, NULL);
+    pthread_mutex_unlock(&lock);
+    count(status, SUCCESS, audience, audience_count);
+    LOG(log_discovery, LOG_INFO, "%s of %s: version '%.*s' is taken: %zu", plural(status->type),
+        status->origin, (int)version.len, version.ptr, item_count);
+}
+
+/* On one line. NULL: memory is short. */
+static char *text_of(const struct cfg_problems *problems) {
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out = open_memstream(&text, &len);
+    if (!out)
+        return NULL;
+    cfg_problems_print(problems, out);
+    if (fclose(out) != 0 || !text) {
+        free(text);
+        return NULL;
+    }
+    while (len > 0 && text[len - 1] == '\n')
+        text[--len] = '\0';
+    for (char *at = text; (at = strchr(at, '\n'));)
+        *at = ';';
+    return text;
+}
+
+/* As Envoy counts: what could not be parsed is a failure, what was read and is wrong is rejected. All that is said of a
+ * text that is no YAML is said of the whole file. */
+static enum outcome outcome_of(struct span version, const struct cfg_problems *problems) {
+    bool is_read = !span_is_none(version);
+    for (size_t i = 0; i < problems->count; i++)
+        is_read = is_read || problems->items[i].mark.path.len > 0;
+    return is_read ? REJECTED : FAILURE;
+}
+
+void discovery_refused(struct discovery_status *status, struct span version,
+                       const struct cfg_problems *problems,
+                       const struct discovery_audience *audience, size_t audience_count) {
+    char *details = text_of(problems);
+    char *copy = strndup(version.len ? version.ptr : "", version.len);
+    if (!details || !copy) {
+        free(details);
+        free(copy);
+        LOG(log_discovery, LOG_ERROR, "%s of %s are refused, and memory is short",
+            plural(status->type), status->origin);
+        return;
+    }
+    bool was_told = status->details && strcmp(status->details, details) == 0 &&
+                    strcmp(status->refused_version, copy) == 0;
+    pthread_mutex_lock(&lock);
+    put(&status->refused_version, copy);
+    put(&status->details, details);
+    if (!was_told)
+        status->refused_wall_ns = clock_wall_ns();
+    pthread_mutex_unlock(&lock);
+    if (was_told)
+        return;
+    count(status, outcome_of(version, problems), audience, audience_count);
+    LOG(log_discovery, LOG_WARN, "%s of %s: %s%s%s refused%s: %s", plural(status->type),
+        status->origin, copy[0] ? "version '" : "", copy[0] ? copy : "what is there",
+        copy[0] ? "' is" : " is", status->version ? ", what was there before goes on" : "",
+        details);
+}

@@ -184,10 +184,11 @@ static void on_each_p(void (*fn)(struct rt_post *post)) {
     }
 }
 
+/* A P hears of it before its sockets close: who is refused elsewhere has been told here. */
 static void drain_connections(void) {
     server.state = ADMIN_DRAINING;
-    listener_manager_stop(false);
     on_each_p(drain_on_p);
+    listener_manager_stop(false);
 }
 
 static void end(int code) {
@@ -235,8 +236,8 @@ static void leave(void *arg) {
         return;
     int64_t deadline_ns = clock_mono_ns() + server.options->drain_time_s * NS_PER_S;
     server.state = ADMIN_DRAINING;
-    listener_manager_stop(true);
     on_each_p(leave_on_p);
+    listener_manager_stop(true);
     LOG(log_main, LOG_INFO, "another process serves: %lld connections open, at most %lld s",
         (long long)listener_manager_connections(), (long long)server.options->drain_time_s);
     while (listener_manager_connections() > 0 && clock_mono_ns() < deadline_ns && !server.stopping)

@@ -260,11 +260,11 @@ static void serves_no_more(const struct child *child, int status, const char *en
 
 static void has_ended(struct child *child, int status) {
     char ending[64];
+    if (child->link >= 0)
+        listen_to(child); /* what it said last: that it serves, perhaps */
     const struct child former = *child;
     bool was_current = child == current();
     put_ending(status, ending, sizeof ending);
-    if (child->link >= 0)
-        listen_to(child); /* what it said last */
     if (child->link >= 0)
         (void)close(child->link);
     child->pid = 0;

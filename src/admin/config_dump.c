@@ -159,21 +159,13 @@ static void put_dynamic(struct dump *dump, const char *list) {
     close_list(dump);
 }
 
-static void put_clusters(struct dump *dump) {
-    open_dump(dump, "ClustersConfigDump");
-    dump->type = RESOURCE_CLUSTER;
+static void put_resources(struct dump *dump, enum resource_type type, const char *name,
+                          const char *of_bootstrap, const char *discovered) {
+    open_dump(dump, name);
+    dump->type = type;
     discovery_each_status(put_source_version, dump);
-    put_static(dump, "static_clusters");
-    put_dynamic(dump, "dynamic_active_clusters");
-    json_close(&dump->json, '}');
-}
-
-static void put_listeners(struct dump *dump) {
-    open_dump(dump, "ListenersConfigDump");
-    dump->type = RESOURCE_LISTENER;
-    discovery_each_status(put_source_version, dump);
-    put_static(dump, "static_listeners");
-    put_dynamic(dump, "dynamic_listeners");
+    put_static(dump, of_bootstrap);
+    put_dynamic(dump, discovered);
     json_close(&dump->json, '}');
 }
 
@@ -255,8 +247,10 @@ void page_config_dump(const struct query *query, struct page *page) {
         dump.bootstrap = config_bootstrap(config);
         dump.resources = resources;
         put_bootstrap(&dump);
-        put_clusters(&dump);
-        put_listeners(&dump);
+        put_resources(&dump, RESOURCE_CLUSTER, "ClustersConfigDump", "static_clusters",
+                      "dynamic_active_clusters");
+        put_resources(&dump, RESOURCE_LISTENER, "ListenersConfigDump", "static_listeners",
+                      "dynamic_listeners");
         put_routes(&dump);
         resources_unref(resources);
         put_versions(&dump);

@@ -9,7 +9,7 @@
 #include "rt/rt.h"
 
 const char content_type_json[] = "application/json";
-static const char content_type_text[] = "text/plain; charset=UTF-8";
+const char content_type_text[] = "text/plain; charset=UTF-8";
 const char content_type_html[] = "text/html; charset=UTF-8";
 const char content_type_bytes[] = "application/octet-stream";
 

@@ -20,7 +20,8 @@ void page_fini(struct page *page);
 /* Discards what was written and answers with this text instead. */
 void page_fail(struct page *page, unsigned status, const char *format, ...) PRINTF_LIKE(3, 4);
 
-extern const char content_type_json[], content_type_html[], content_type_bytes[];
+extern const char content_type_text[], content_type_json[], content_type_html[],
+    content_type_bytes[];
 
 /* Parks until end_ns, which other wake-ups do not hasten. 0, or -ECANCELED: nobody would read the page. */
 MUST_CHECK int page_wait(const char *reason, int64_t end_ns);

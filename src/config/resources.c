@@ -228,6 +228,15 @@ static void add_static(struct draft *draft, struct config *bootstrap,
     }
 }
 
+/* set, whose mistakes are told; NULL: there was no memory. */
+static struct resources *reported(struct resources *set, struct cfg_problems *problems) {
+    if (set)
+        report_taken_names(set, problems);
+    else
+        problems->lost = true;
+    return set;
+}
+
 struct resources *resources_of_bootstrap(struct config *bootstrap, const struct resources *previous,
                                          struct cfg_problems *problems) {
     static const struct cfg_static_resources nothing;
@@ -249,11 +258,7 @@ struct resources *resources_of_bootstrap(struct config *bootstrap, const struct 
         set = seal(bootstrap, &draft);
         draft_fini(&draft);
     }
-    if (set)
-        report_taken_names(set, problems);
-    else
-        problems->lost = true;
-    return set;
+    return reported(set, problems);
 }
 
 struct updates {
@@ -332,9 +337,5 @@ struct resources *resources_with(const struct resources *base, const struct reso
         set = seal(base->bootstrap, &draft);
         draft_fini(&draft);
     }
-    if (set)
-        report_taken_names(set, problems);
-    else
-        problems->lost = true;
-    return set;
+    return reported(set, problems);
 }

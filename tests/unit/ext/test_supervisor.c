@@ -625,15 +625,22 @@ static void a_replacement_serves_while_the_old_one_drains(void **state) {
     expect("release serve");
 }
 
+/* Generation 1 is up, and 2 on trial. */
+static struct supervisor *start_with_trial(uint64_t *generation) {
+    char why[SUPERVISOR_WHY_MAX];
+    struct supervisor *supervisor = start(serve);
+    expect("prepare 1 serve");
+    expect("up 1 serve");
+    assert_int_equal(supervisor_try(supervisor, second, generation, why), 0);
+    expect("prepare 2 serve the second");
+    return supervisor;
+}
+
 /* On trial it is nobody's current one, whatever befalls the one that is; then it is, or it ends. */
 static void one_on_trial_is_promoted_or_withdrawn(void **state) {
     char why[SUPERVISOR_WHY_MAX];
     uint64_t generation = 0;
-    struct supervisor *supervisor = start(serve);
-    expect("prepare 1 serve");
-    expect("up 1 serve");
-    assert_int_equal(supervisor_try(supervisor, second, &generation, why), 0);
-    expect("prepare 2 serve the second");
+    struct supervisor *supervisor = start_with_trial(&generation);
     assert_int_equal(generation, 2);
     assert_int_equal(status_of(supervisor).generation, 1);
     supervisor_retire(supervisor, 1); /* it is the current one still */
@@ -670,11 +677,7 @@ static void one_on_trial_is_promoted_or_withdrawn(void **state) {
 static void one_that_ends_on_trial_is_not_started_again(void **state) {
     char why[SUPERVISOR_WHY_MAX];
     uint64_t generation = 0;
-    struct supervisor *supervisor = start(serve);
-    expect("prepare 1 serve");
-    expect("up 1 serve");
-    assert_int_equal(supervisor_try(supervisor, second, &generation, why), 0);
-    expect("prepare 2 serve the second");
+    struct supervisor *supervisor = start_with_trial(&generation);
     assert_int_equal(supervisor_call(supervisor, 2, say_exit, exits), -EPIPE);
     expect("lost 2 serve the second crashed: ended the process with exit status 0");
     expect("release serve the second");

@@ -27,6 +27,7 @@
 #include "options.h"
 #include "proxy/listener_manager.h"
 #include "proxy/overload.h"
+#include "proxy/route_rollout.h"
 #include "rt/foreign.h"
 #include "rt/sync.h"
 
@@ -288,6 +289,16 @@ static void watch_files(const struct snapshot *snapshot) {
         LOG(log_main, LOG_ERROR, "out of memory: changes of files are not seen");
 }
 
+/* Off the Ps: a rollout that ends waits for one that is ending. */
+static void begin_rollouts(void *arg) {
+    route_rollouts_follow(arg);
+}
+
+static void follow_rollouts(struct snapshot *snapshot) {
+    if (blocking_call(begin_rollouts, snapshot) != 0)
+        begin_rollouts(snapshot); /* no thread could be had: it is only slow */
+}
+
 bool live_config_serve(void) {
     struct cfg_problems problems = {0};
     warm_clusters(live.snapshot, NULL);
@@ -296,6 +307,7 @@ bool live_config_serve(void) {
     live.serves = change != NULL;
     if (change) {
         listener_change_publish(change);
+        follow_rollouts(live.snapshot);
         count_clusters(NULL, live.snapshot);
         note_version(live.snapshot);
         note_attempt("start", live.snapshot->version, "serves since the start");
@@ -377,6 +389,7 @@ static bool put_in_place(struct loading *loading) {
     if (change) {
         listener_change_publish(change);
         watch_files(loading->snapshot);
+        follow_rollouts(loading->snapshot);
     } else if (loading->snapshot) {
         retire_clusters(loading->snapshot, live.snapshot);
     }

@@ -34,6 +34,11 @@ static const struct route routes[] = {
     {"/config/reload", page_config_reload, CHANGES,
      "read the configuration's file again; the answer says what changed, or why it was refused",
      NULL},
+    {"/config/rollout", page_config_rollout, CHANGES, "end the rollout of a route_config",
+     "route_config: which, as /config/rollouts has it\n"
+     "action: One of (promote, withdraw): it serves all, or none\n"},
+    {"/config/rollouts", page_config_rollouts, READS,
+     "print rollouts of route_configs: state, share, what was seen of both, as JSON", NULL},
     {"/crashes", page_crashes, READS, "reports of processes that died",
      "format: One of (html, json); html when absent\n"
      "file: the report of that name\n"},

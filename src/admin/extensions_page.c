@@ -5,6 +5,7 @@
 
 #include "admin/json.h"
 #include "admin/page.h"
+#include "admin/rollout_view.h"
 #include "base/clock.h"
 #include "ext/go/go_swap.h"
 #include "ext/remote/remote_library.h"
@@ -14,27 +15,11 @@
 /* ---- rollouts ---- */
 
 static void put_rollout(struct json *json, struct rollout *rollout) {
-    static const char *const versions[] = {"old", "new"};
-    struct rollout_view view;
     if (!rollout)
         return;
-    rollout_look(rollout, &view);
     json_key(json, "rollout");
     json_open(json, '{');
-    json_field(json, "state", span_of(rollout_state_names[view.state]));
-    json_field(json, "version", span_of(view.version));
-    json_field_u64(json, "step", view.step);
-    json_field_u64(json, "steps", view.steps);
-    json_field_u64(json, "share_percent", view.share * 100 / ROLLOUT_SHARE_ALL);
-    json_field(json, "why", span_of(view.why));
-    for (unsigned v = 0; v < ROLLOUT_VERSIONS; v++) {
-        json_key(json, versions[v]);
-        json_open(json, '{');
-        json_field_u64(json, "requests", view.of[v].requests);
-        json_field_u64(json, "errors", view.of[v].errors);
-        json_field_u64(json, "mean_us", view.of[v].mean_us);
-        json_close(json, '}');
-    }
+    rollout_put_fields(json, rollout);
     json_close(json, '}');
 }
 

@@ -41,6 +41,9 @@ void page_stats(const struct query *query, struct page *page);
 void page_prometheus(const struct query *query, struct page *page);
 void page_config_dump(const struct query *query, struct page *page);
 void page_config_reload(const struct query *query, struct page *page);
+/* Route configurations that go out by degrees; an end to such a rollout. The latter parks. */
+void page_config_rollouts(const struct query *query, struct page *page);
+void page_config_rollout(const struct query *query, struct page *page);
 void page_clusters(const struct query *query, struct page *page);
 void page_listeners(const struct query *query, struct page *page);
 void page_server_info(const struct query *query, struct page *page);

@@ -315,6 +315,7 @@ struct cfg_route_configuration {
     bool ignore_port_in_host_matching;
     struct cfg_per_filter *typed_per_filter_config;
     size_t typed_per_filter_config_count;
+    struct cfg_rollout *rollout; /* NULL: it serves all at once */
 };
 
 /* ---- HTTP connection manager ---- */

@@ -1,5 +1,6 @@
 /* schema_route: envoy.config.route.v3. */
 #include "config/load.h"
+#include "config/rollout_config.h"
 #include "config/schema_tables.h"
 
 /* Most messages here have the same four lists, under different numbers. */
@@ -468,6 +469,12 @@ static const struct cfg_field route_configuration_fields[] = {
     FIELD(struct cfg_route_configuration, 14, ignore_port_in_host_matching, CFG_BOOL,
           .doc = "Match domains without the port of the Host header."),
     PER_FILTER(struct cfg_route_configuration, 16),
+    POINTER(struct cfg_route_configuration, CFG_OWN_FIELD + 1, rollout, struct cfg_rollout,
+            cfg_schema_rollout, .default_text = "it serves all at once",
+            .doc = "Not in Envoy. When a change of the configuration brings other routes in the "
+                   "place of these, by the names of listener, filter chain and this: the new "
+                   "ones serve some clients first, the others are served as before. See "
+                   "docs/rollout.md."),
 };
 static const struct cfg_missing route_configuration_missing[] = {
     {3, "internal_only_headers"},

@@ -115,6 +115,7 @@
 #include "proxy/exchange.h"
 #include "proxy/hcm.h"
 #include "proxy/route.h"
+#include "proxy/route_rollout.h"
 #include "proxy/tls_info.h"
 
 void ext_stream_init(struct ext_stream *stream) {
@@ -218,7 +219,7 @@ void ext_facts_note_locked(struct ext_stream *stream, struct exchange *x) {
     struct ext_facts *facts = &stream->facts;
     facts->info = x->info;
     facts->route = x->route;
-    facts->routes = x->hcm->routes;
+    facts->routes = exchange_routes(x);
     facts->random = x->random;
     if (!stream->x) {
         stream->x = x;

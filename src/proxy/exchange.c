@@ -22,6 +22,7 @@
 #include "proxy/metadata.h"
 #include "proxy/rollout.h"
 #include "proxy/route.h"
+#include "proxy/route_rollout.h"
 #include "proxy/tls_info.h"
 
 LOG_COMPONENT(http, "http");
@@ -266,9 +267,10 @@ static NOINLINE void choose_cluster(struct exchange *x) {
 const struct route_entry *exchange_route(struct exchange *x) {
     if (!x->route_chosen) {
         x->route_chosen = true;
-        x->route = x->hcm->routes ? route_match(x->hcm->routes, &x->request.headers, x->random,
-                                                tls_peer_bits(&x->downstream->socket))
-                                  : NULL;
+        const struct route_table *routes = exchange_routes(x);
+        x->route = routes ? route_match(routes, &x->request.headers, x->random,
+                                        tls_peer_bits(&x->downstream->socket))
+                          : NULL;
         if (x->route) {
             doing_route(x->doing, &x->route->labels);
             x->info.route_name = x->route->name;

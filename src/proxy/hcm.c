@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "proxy/filter_registry.h"
+#include "proxy/route_rollout.h"
 #include "proxy/snapshot.h"
 
 static void init_stats(struct hcm_stats *s, struct span prefix) {
@@ -201,6 +202,28 @@ static struct cluster *find_cluster(void *arg, struct span name) {
     return snapshot_use_cluster(arg, name);
 }
 
+/* What served before goes on beside it, with the clusters and filters that there are now. */
+static void build_former(struct hcm *hcm, const struct route_build *build,
+                         struct cfg_problems *problems) {
+    const struct cfg_route_configuration *config = hcm->route_config;
+    hcm->trial = route_trial_plan(build->arg, hcm, problems);
+    if (!hcm->trial)
+        return;
+    struct cfg_problems found = {0};
+    struct route_build former = *build;
+    former.clusters_may_come = false; /* what it names was there, and is to stay */
+    hcm->former_routes = route_table_build(route_trial_former(hcm->trial), &former, &found);
+    for (size_t i = 0; i < found.count; i++)
+        if (found.items[i].kind != CFG_PROBLEM_WARNING)
+            cfg_problem_add(problems, CFG_PROBLEM_INVALID, &config->mark,
+                            "rollout: '%.*s' as it served before has to serve beside it, and "
+                            "cannot: %s: put that back until the rollout is done, or leave "
+                            "out `rollout` so that this one serves all at once",
+                            (int)config->name.len, config->name.ptr, found.items[i].text);
+    problems->lost |= found.lost;
+    cfg_problems_fini(&found);
+}
+
 struct hcm *hcm_build(const struct cfg_hcm *config, const struct cfg_route_configuration *routes,
                       struct snapshot *snapshot, struct span listener_name,
                       struct span filter_chain_name, uint32_t buffer_limit,
@@ -227,6 +250,7 @@ struct hcm *hcm_build(const struct cfg_hcm *config, const struct cfg_route_confi
                                     .clusters_may_come = config->rds != NULL,
                                     .arg = snapshot};
         hcm->routes = route_table_build(routes, &build, problems);
+        build_former(hcm, &build, problems);
     }
     for (size_t i = before; i < problems->count; i++) {
         if (problems->items[i].kind != CFG_PROBLEM_WARNING) {
@@ -274,6 +298,8 @@ void hcm_free(struct hcm *hcm) {
     if (!hcm)
         return;
     route_table_free(hcm->routes); /* before the filters: it holds their per-route configs */
+    route_table_free(hcm->former_routes);
+    route_trial_unref(hcm->trial);
     for (uint32_t i = 0; i < hcm->filter_count; i++) {
         struct filter_factory *factory = hcm->filters[i];
         if (factory->kind->free_config)

@@ -38,7 +38,9 @@ struct hcm {
     struct address machine;          /* stands for a loopback peer in x-forwarded-for */
     struct filter_factory **filters; /* index order; disabled ones included */
     uint32_t filter_count;
-    struct route_table *routes; /* NULL: the admin's, which matches nothing */
+    struct route_table *routes; /* NULL: the admin's, which matches nothing; see exchange_routes */
+    struct route_trial *trial;  /* leased; NULL: `routes` serves all */
+    struct route_table *former_routes; /* with a trial: what it is to replace */
     struct access_log **logs;
     uint32_t log_count;
     struct http1_limits limits;

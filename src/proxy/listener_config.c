@@ -60,6 +60,14 @@ const struct cfg_route_configuration *snapshot_use_routes(struct snapshot *snaps
     return use.routes;
 }
 
+struct config *listener_config_of_routes(const struct listener_config *listener,
+                                         const struct cfg_route_configuration *routes) {
+    const struct listener_use *use = listener->uses;
+    while (use && use->routes != routes)
+        use = use->next;
+    return use ? use->config : listener->configs[0];
+}
+
 bool listener_config_is_current(const struct listener_config *listener,
                                 const struct snapshot *next) {
     for (const struct listener_use *use = listener->uses; use; use = use->next) {

@@ -60,6 +60,9 @@ struct cluster *snapshot_use_cluster(struct snapshot *snapshot,
 /* The same of a route configuration that is found by name. NULL: there is none. */
 const struct cfg_route_configuration *snapshot_use_routes(struct snapshot *snapshot,
                                                           struct span name BORROWED_BY(listener));
+/* In which these routes lie, which are of one of its HTTP connection managers. Borrowed of it. */
+struct config *listener_config_of_routes(const struct listener_config *listener,
+                                         const struct cfg_route_configuration *routes);
 /* Whether it would be built with the same in `next`. */
 bool listener_config_is_current(const struct listener_config *listener,
                                 const struct snapshot *next);

@@ -137,10 +137,12 @@ struct snapshot *snapshot_build(struct resources *resources, const struct snapsh
     snapshot->resources = resources_ref(resources);
     snapshot->config = resources->bootstrap;
     snapshot->built_wall_ns = clock_wall_ns();
+    snapshot->previous = previous;
     if (previous && !same_surroundings(previous->config, snapshot->config))
         previous = NULL;
     build_clusters(snapshot, previous, problems);
     build_listeners(snapshot, previous, problems);
+    snapshot->previous = NULL;
     if (!snapshot->clusters || !snapshot->listeners || snapshot->lost)
         problems->lost = true;
     if (cfg_problems_refuse(problems)) {

@@ -30,6 +30,7 @@ struct snapshot {
     uint32_t listener_count;
     struct cluster **clusters; /* sorted by name */
     uint32_t cluster_count;
+    const struct snapshot *previous;  /* private: while it is built, what serves; or NULL */
     struct listener_config *building; /* private: while it is built */
     bool lost;                        /* private: memory was short meanwhile */
 };

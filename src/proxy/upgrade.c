@@ -16,6 +16,7 @@
 #include "proxy/upgrade.h"
 
 #include "proxy/downstream.h"
+#include "proxy/route_rollout.h"
 #include "proxy/tls_info.h"
 
 /* What a list says of a type: -1 nothing, 0 not here, 1 welcome. */
@@ -27,12 +28,12 @@ static int look_up(const struct cfg_upgrade *list, size_t count, struct span typ
 }
 
 /* The route is looked at, not chosen: filters may change what it is chosen by. */
-static bool is_allowed(const struct exchange *x, struct span type) {
+static bool is_allowed(struct exchange *x, struct span type) {
     const struct cfg_hcm *hcm = x->hcm->config;
-    const struct route_entry *route =
-        x->hcm->routes ? route_match(x->hcm->routes, &x->request.headers, x->random,
-                                     tls_peer_bits(&x->downstream->socket))
-                       : NULL;
+    const struct route_table *routes = exchange_routes(x);
+    const struct route_entry *route = routes ? route_match(routes, &x->request.headers, x->random,
+                                                           tls_peer_bits(&x->downstream->socket))
+                                             : NULL;
     int said = -1;
     if (route && route->config && route->config->route)
         said = look_up(route->config->route->upgrade_configs,

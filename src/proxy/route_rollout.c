@@ -1,0 +1,413 @@
+/* route_rollout: see the header.
+ *
+ * What is found from one snapshot to the next is found in the one that serves: which routes serve here, and the trial that
+ * they may be in. So a configuration that is refused has changed nothing.
+ *
+ * Lock    The list is only ever longer. `lock` guards its head, and of each rollout the trial that is rolling.
+ * Late    A rollout that ends while another configuration is being built, has ended for what that was planned with: the
+ *         trial's state says so to the exchanges, whichever hcm they are in. */
+#include "proxy/route_rollout.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "proxy/filter_chain.h"
+#include "proxy/rollout.h"
+#include "proxy/snapshot.h"
+
+LOG_COMPONENT(route_rollout, "rollout");
+
+/* Of a place, for all trials with these settings. For ever. */
+struct route_rollout {
+    struct route_rollout *next; /* is not changed */
+    char *id, *title;
+    char *settings; /* as bytes: rollouts with the same share this one */
+    size_t settings_len;
+    struct rollout *rollout;
+    struct route_trial *trial; /* leased, while it is rolling */
+    uint64_t order;            /* the later it began the more; 0: it never did */
+};
+
+struct route_trial {
+    _Atomic uint32_t refs;
+    _Atomic int state; /* enum rollout_state */
+    struct route_rollout *of;
+    struct config *configs[ROLLOUT_VERSIONS]; /* leased: in which these lie */
+    const struct cfg_route_configuration *routes[ROLLOUT_VERSIONS];
+    uint64_t seen_in; /* the latest snapshot with it that served */
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct route_rollout *first;
+
+/* ---- places ---- */
+
+struct place {
+    struct span listener, chain, routes;
+};
+
+static struct place place_of(const struct hcm *hcm) {
+    const struct cfg_route_configuration *routes = hcm->route_config;
+    return (struct place){hcm->listener_name, hcm->filter_chain_name,
+                          routes ? routes->name : span_none()};
+}
+
+/* NULL: there is none. */
+static const struct hcm *find_hcm(const struct snapshot *snapshot, const struct place *place,
+                                  const struct listener_config **listener) {
+    for (uint32_t i = 0; i < snapshot->listener_count; i++) {
+        const struct filter_chain_table *table = snapshot->listeners[i]->chains;
+        for (uint32_t k = 0; k < table->count; k++) {
+            const struct hcm *hcm = table->chains[k].hcm;
+            if (!hcm)
+                continue;
+            struct place at = place_of(hcm);
+            if (span_eq(at.listener, place->listener) && span_eq(at.chain, place->chain) &&
+                span_eq(at.routes, place->routes)) {
+                *listener = snapshot->listeners[i];
+                return hcm;
+            }
+        }
+    }
+    return NULL;
+}
+
+static unsigned chains_called(const struct cfg_listener *listener, struct span name) {
+    const struct cfg_filter_chain *fallback = listener->default_filter_chain;
+    unsigned count = fallback && span_eq(fallback->name, name);
+    for (size_t i = 0; i < listener->filter_chains_count; i++)
+        count += span_eq(listener->filter_chains[i].name, name);
+    return count;
+}
+
+/* Whether a later configuration will find it. */
+static bool is_known_by_name(const struct snapshot *snapshot, const struct place *place,
+                             const struct cfg_route_configuration *routes,
+                             struct cfg_problems *problems) {
+    const char *missing = NULL;
+    if (!place->listener.len)
+        missing = "its listener needs a name";
+    else if (!place->routes.len)
+        missing = "it needs a name";
+    else if (chains_called(snapshot->building->config, place->chain) > 1)
+        missing = "each filter chain of its listener needs a name of its own";
+    if (missing)
+        cfg_problem_add(problems, CFG_PROBLEM_INVALID, &routes->mark,
+                        "rollout: %s, by which what served before is found", missing);
+    return !missing;
+}
+
+/* ---- configurations ---- */
+
+static struct cfg_route_configuration without_rollout(const struct cfg_route_configuration *cfg) {
+    struct cfg_route_configuration bare = *cfg;
+    bare.rollout = NULL;
+    return bare;
+}
+
+static bool is_same(const struct cfg_route_configuration *a,
+                    const struct cfg_route_configuration *b) {
+    struct cfg_route_configuration one = without_rollout(a), other = without_rollout(b);
+    return cfg_is_same(&cfg_schema_route_configuration, &one, &other);
+}
+
+/* Equal for equal ones, in whatever proxy. */
+static uint64_t salt_of(const struct cfg_route_configuration *cfg) {
+    struct cfg_route_configuration bare = without_rollout(cfg);
+    size_t len = 0;
+    char *bytes = cfg_to_wire(&cfg_schema_route_configuration, &bare, &len);
+    uint64_t salt = bytes ? span_hash(SPAN_HASH, span_make(bytes, len)) : 0;
+    free(bytes);
+    return salt;
+}
+
+/* ---- trials ---- */
+
+static struct route_trial *trial_ref(struct route_trial *trial) {
+    atomic_fetch_add_explicit(&trial->refs, 1, memory_order_relaxed);
+    return trial;
+}
+
+void route_trial_unref(struct route_trial *trial) {
+    if (!trial || atomic_fetch_sub_explicit(&trial->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    for (unsigned v = 0; v < ROLLOUT_VERSIONS; v++)
+        config_unref(trial->configs[v]);
+    free(trial);
+}
+
+static enum rollout_state state_of(const struct route_trial *trial) {
+    return atomic_load_explicit(&trial->state, memory_order_acquire);
+}
+
+const struct cfg_route_configuration *route_trial_former(const struct route_trial *trial) {
+    return trial->routes[ROLLOUT_OLD];
+}
+
+const struct route_table *route_trial_choose(const struct hcm *hcm, struct exchange *x) {
+    struct route_trial *trial = hcm->trial;
+    enum rollout_state state = state_of(trial);
+    bool is_new =
+        state == ROLLOUT_DONE || (state == ROLLOUT_ROLLING && rollout_takes(trial->of->rollout, x));
+    return is_new ? hcm->routes : hcm->former_routes;
+}
+
+/* ---- rollouts ---- */
+
+static void settle(void *arg, bool promoted) {
+    struct route_rollout *rollout = arg;
+    pthread_mutex_lock(&lock);
+    struct route_trial *trial = rollout->trial;
+    rollout->trial = NULL;
+    pthread_mutex_unlock(&lock);
+    atomic_store_explicit(&trial->state, promoted ? ROLLOUT_DONE : ROLLOUT_WITHDRAWN,
+                          memory_order_release);
+    route_trial_unref(trial);
+}
+
+static const struct rollout_itab rollout_itab = {.settle = settle};
+
+static char *id_of(const struct place *place) {
+    char *id;
+    int len = asprintf(&id, "%.*s.%.*s%s%.*s", (int)place->listener.len, place->listener.ptr,
+                       (int)place->chain.len, place->chain.len ? place->chain.ptr : "",
+                       place->chain.len ? "." : "", (int)place->routes.len, place->routes.ptr);
+    return len < 0 ? NULL : id;
+}
+
+static void rollout_drop(struct route_rollout *rollout) {
+    rollout_free(rollout->rollout);
+    free(rollout->settings);
+    free(rollout->title);
+    free(rollout->id);
+    free(rollout);
+}
+
+/* Takes id and settings over. NULL when memory is short. */
+static struct route_rollout *rollout_make(char *id, char *settings, size_t settings_len,
+                                          const struct cfg_rollout *cfg) {
+    struct route_rollout *rollout = calloc(1, sizeof *rollout);
+    if (!rollout) {
+        free(id);
+        free(settings);
+        return NULL;
+    }
+    *rollout = (struct route_rollout){.id = id, .settings = settings, .settings_len = settings_len};
+    if (asprintf(&rollout->title, "route_config %s", id) < 0)
+        rollout->title = NULL;
+    const struct rollout_options options = {.name = rollout->title,
+                                            .stat_prefix = "route_config",
+                                            .stat_tag = "route_config",
+                                            .stat_value = span_of(id),
+                                            .itab = &rollout_itab,
+                                            .arg = rollout};
+    if (rollout->title)
+        rollout->rollout = rollout_new(&options, cfg);
+    if (!rollout->rollout) {
+        rollout_drop(rollout);
+        return NULL;
+    }
+    pthread_mutex_lock(&lock);
+    rollout->next = first;
+    first = rollout;
+    pthread_mutex_unlock(&lock);
+    return rollout;
+}
+
+static struct route_rollout *all(void) {
+    pthread_mutex_lock(&lock);
+    struct route_rollout *head = first;
+    pthread_mutex_unlock(&lock);
+    return head;
+}
+
+/* The one there is, or a new one. NULL when memory is short. */
+static struct route_rollout *rollout_for(const struct place *place, const struct cfg_rollout *cfg) {
+    size_t len = 0;
+    char *id = id_of(place), *settings = cfg_to_wire(&cfg_schema_rollout, cfg, &len);
+    struct route_rollout *at = id && settings ? all() : NULL;
+    while (at && !(strcmp(at->id, id) == 0 && at->settings_len == len &&
+                   memcmp(at->settings, settings, len) == 0))
+        at = at->next;
+    if (id && settings && !at)
+        return rollout_make(id, settings, len, cfg);
+    free(id);
+    free(settings);
+    return at;
+}
+
+/* ---- a configuration that is being built ---- */
+
+static struct route_trial *trial_new(struct route_rollout *of, struct config *old_config,
+                                     const struct cfg_route_configuration *old,
+                                     struct config *new_config,
+                                     const struct cfg_route_configuration *new) {
+    struct route_trial *trial = calloc(1, sizeof *trial);
+    if (!trial)
+        return NULL;
+    *trial = (struct route_trial){
+        .refs = 1,
+        .of = of,
+        .configs = {[ROLLOUT_OLD] = config_ref(old_config), [ROLLOUT_NEW] = config_ref(new_config)},
+        .routes = {[ROLLOUT_OLD] = old, [ROLLOUT_NEW] = new},
+    };
+    return trial;
+}
+
+struct route_trial *route_trial_plan(const struct snapshot *snapshot, const struct hcm *hcm,
+                                     struct cfg_problems *problems) {
+    const struct cfg_route_configuration *routes = hcm->route_config;
+    const struct listener_config *listener;
+    struct place place = place_of(hcm);
+    if (!routes->rollout || !is_known_by_name(snapshot, &place, routes, problems))
+        return NULL;
+    const struct hcm *before =
+        snapshot->previous ? find_hcm(snapshot->previous, &place, &listener) : NULL;
+    if (!before)
+        return NULL;
+    const struct cfg_route_configuration *serves = before->route_config;
+    struct config *config = listener_config_of_routes(listener, serves);
+    struct route_trial *goes_on = before->trial;
+    if (goes_on && state_of(goes_on) == ROLLOUT_DONE)
+        goes_on = NULL;
+    if (goes_on) {
+        config = goes_on->configs[ROLLOUT_OLD];
+        serves = goes_on->routes[ROLLOUT_OLD];
+    }
+    if (is_same(serves, routes))
+        return NULL;
+    if (goes_on && is_same(goes_on->routes[ROLLOUT_NEW], routes))
+        return trial_ref(goes_on);
+    struct route_rollout *of = rollout_for(&place, routes->rollout);
+    struct route_trial *trial =
+        of ? trial_new(of, config, serves, listener_config_of_routes(snapshot->building, routes),
+                       routes)
+           : NULL;
+    if (!trial)
+        problems->lost = true;
+    return trial;
+}
+
+/* ---- a configuration that serves ---- */
+
+static void each_trial(const struct snapshot *snapshot,
+                       void (*fn)(struct route_trial *trial, uint64_t version)) {
+    for (uint32_t i = 0; i < snapshot->listener_count; i++) {
+        const struct filter_chain_table *table = snapshot->listeners[i]->chains;
+        for (uint32_t k = 0; k < table->count; k++)
+            if (table->chains[k].hcm && table->chains[k].hcm->trial)
+                fn(table->chains[k].hcm->trial, snapshot->version);
+    }
+}
+
+static void see(struct route_trial *trial, uint64_t version) {
+    trial->seen_in = version;
+}
+
+static int adopt(void *arg) {
+    static uint64_t order;
+    struct route_trial *trial = arg;
+    pthread_mutex_lock(&lock);
+    trial->of->trial = trial_ref(trial);
+    trial->of->order = ++order;
+    pthread_mutex_unlock(&lock);
+    atomic_store_explicit(&trial->state, ROLLOUT_ROLLING, memory_order_release);
+    return 0;
+}
+
+static void begin(struct route_trial *trial, uint64_t version) {
+    char name[32];
+    if (state_of(trial) != ROLLOUT_NONE)
+        return;
+    (void)snprintf(name, sizeof name, "%llu", (unsigned long long)version);
+    if (rollout_begin(trial->of->rollout, name, salt_of(trial->routes[ROLLOUT_NEW]), adopt,
+                      trial) != 0)
+        LOG(log_route_rollout, LOG_ERROR, "%s: out of memory: what served before serves on",
+            trial->of->title);
+}
+
+/* The trial that is rolling, if the snapshot has it no more; leased. */
+static struct route_trial *left_behind(const struct route_rollout *rollout, uint64_t version) {
+    pthread_mutex_lock(&lock);
+    struct route_trial *trial = rollout->trial;
+    if (trial && trial->seen_in != version)
+        (void)trial_ref(trial);
+    else
+        trial = NULL;
+    pthread_mutex_unlock(&lock);
+    return trial;
+}
+
+static bool serves_alone(const struct snapshot *snapshot, const struct route_trial *trial,
+                         const char *id) {
+    for (uint32_t i = 0; i < snapshot->listener_count; i++) {
+        const struct filter_chain_table *table = snapshot->listeners[i]->chains;
+        for (uint32_t k = 0; k < table->count; k++) {
+            const struct hcm *hcm = table->chains[k].hcm;
+            if (!hcm)
+                continue;
+            struct place place = place_of(hcm);
+            char *other = id_of(&place);
+            bool is_here = other && strcmp(other, id) == 0;
+            free(other);
+            if (is_here)
+                return !hcm->trial && is_same(hcm->route_config, trial->routes[ROLLOUT_NEW]);
+        }
+    }
+    return false;
+}
+
+void route_rollouts_follow(const struct snapshot *snapshot) {
+    each_trial(snapshot, see);
+    for (struct route_rollout *at = all(); at; at = at->next) {
+        struct route_trial *trial = left_behind(at, snapshot->version);
+        if (!trial)
+            continue;
+        if (serves_alone(snapshot, trial, at->id))
+            (void)rollout_conclude(at->rollout, true, "the file says so, without a rollout");
+        else
+            (void)rollout_conclude(at->rollout, false, "the file has another one now");
+        route_trial_unref(trial);
+    }
+    each_trial(snapshot, begin);
+}
+
+/* ---- what can be seen ---- */
+
+static bool is_latest(const struct route_rollout *rollout) {
+    bool it_is = rollout->order > 0;
+    for (const struct route_rollout *at = first; at && it_is; at = at->next)
+        it_is = at->order <= rollout->order || strcmp(at->id, rollout->id) != 0;
+    return it_is;
+}
+
+void route_rollouts_each(void (*fn)(const char *id, struct rollout *rollout, void *arg),
+                         void *arg) {
+    for (struct route_rollout *at = all(); at; at = at->next) {
+        pthread_mutex_lock(&lock);
+        bool is_shown = is_latest(at);
+        pthread_mutex_unlock(&lock);
+        if (is_shown)
+            fn(at->id, at->rollout, arg);
+    }
+}
+
+struct wanted {
+    struct span id;
+    struct rollout *rollout;
+};
+
+static void compare(const char *id, struct rollout *rollout, void *arg) {
+    struct wanted *wanted = arg;
+    if (span_eq(span_of(id), wanted->id))
+        wanted->rollout = rollout;
+}
+
+struct rollout *route_rollout_find(struct span id) {
+    struct wanted wanted = {.id = id};
+    route_rollouts_each(compare, &wanted);
+    return wanted.rollout;
+}

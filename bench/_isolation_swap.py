@@ -20,7 +20,7 @@ LONGEST_S = 30
 CLIENTS = 8
 
 
-def _build(folder, number):
+def build_version(folder, number):
     path = folder / f"version-{number}.so"
     flags = ["-buildmode=c-shared", f"-ldflags=-X main.version={number}", "-o", path]
     subprocess.run(["go", "build", *flags, "."], cwd=ROOT / "bench" / "gofilter_go", check=True)
@@ -50,7 +50,7 @@ class _Client(threading.Thread):
 def swaps(farm, origin, turns):
     with tempfile.TemporaryDirectory(prefix="sluice-swap-") as name:
         folder = pathlib.Path(name)
-        builds = {number: _build(folder, number) for number in ("1", "2")}
+        builds = {number: build_version(folder, number) for number in ("1", "2")}
         path = folder / "library.so"
         shutil.copy(builds["1"], path)
         port = free_port()

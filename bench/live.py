@@ -13,6 +13,8 @@ watches. Servers take turns, half of the turns without a change.
   memory                  what it grows by per change from the 100th to the 1000th, Pss of all processes
   crash                   the process that serves is killed under load: requests that failed, and how long until one is
                           answered that was asked after
+  rollback                a Go library's new version fails too often and is withdrawn: how long after that could be
+                          known, and what share of all requests failed
 """
 
 import functools
@@ -23,6 +25,7 @@ import threading
 import time
 
 import _report
+from _live_rollback import rollbacks
 from _live_servers import KINDS, PATIENCE_S, VERSION_PATH, installed, version_body
 from _load import case, http_asker
 from _options import Options, need_tools
@@ -30,7 +33,7 @@ from _servers import Farm, cpu_clock, memory_kb, process_tree
 from _turns import take_turns
 
 RULES = {"rules-10": 10, "rules-10000": 10000}
-CASES = (*RULES, "memory", "crash")
+CASES = (*RULES, "memory", "crash", "rollback")
 ROUNDS, SECONDS, QUICK_S = 5, 4.0, 0.5
 RATE = 4000  # requests per second: busy, and nobody is out of breath
 RATES = {"rules-10": RATE, "rules-10000": 1000}  # Envoy walks the table
@@ -39,9 +42,14 @@ MOST_CHANGES = 20  # in a turn: 100 in 5 rounds
 MEMORY = {False: (100, 1000), True: (2, 6)}  # is it quick? from which change on, to which
 MEMORY_RULES = 100
 CRASHES, CRASHES_QUICK = 20, 1
+ROLLBACKS, ROLLBACKS_QUICK = 10, 1
+ROLLBACK_MS = 1500
 CRASHED = ("restart", "nginx")  # those of which somebody else starts the process again
 OURS = ("sluice", "post", "restart")
-LIMITS = [_report.Limit(f"failed_{name}", who, 0) for name in RULES for who in OURS]
+LIMITS = [
+    *(_report.Limit(f"failed_{name}", who, 0) for name in RULES for who in OURS),
+    _report.Limit("rollback_ms", "sluice", ROLLBACK_MS),
+]
 
 
 def cpu_s(pid):
@@ -241,6 +249,10 @@ def main():
             results += memory(farm, origin, [each for each in who if each != "restart"], options)
         if "crash" in options.case:
             results += crashes(farm, origin, [each for each in who if each in CRASHED], options)
+        if "rollback" in options.case:
+            took, failed = rollbacks(farm, origin, ROLLBACKS_QUICK if options.quick else ROLLBACKS)
+            results.append(case("rollback_ms", "ms", True, {"sluice": took}, float))
+            results.append(case("failed_share_over_rollback", "", True, {"sluice": failed}, float))
     limits = _report.limits(results, LIMITS)
     _report.print_results(results, who)
     _report.print_limits(limits)

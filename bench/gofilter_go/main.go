@@ -3,6 +3,8 @@ package main
 
 import (
 	"bytes"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/envoyproxy/envoy/contrib/golang/common/go/api"
@@ -100,8 +102,11 @@ func (f *hop) DecodeHeaders(header api.RequestHeaderMap, _ bool) api.StatusType 
 	return api.Running
 }
 
-// version is another one in each build: -ldflags "-X main.version=2".
+// version is another one in each build: -ldflags "-X main.version=2". One of the versions that end in "-bad" fails every
+// tenth request.
 var version = "1"
+
+var told atomic.Uint64
 
 // tell answers with it.
 type tell struct {
@@ -110,7 +115,11 @@ type tell struct {
 }
 
 func (f *tell) DecodeHeaders(api.RequestHeaderMap, bool) api.StatusType {
-	f.callbacks.DecoderFilterCallbacks().SendLocalReply(200, version, nil, -1, "")
+	status := 200
+	if strings.HasSuffix(version, "-bad") && told.Add(1)%10 == 0 {
+		status = 500
+	}
+	f.callbacks.DecoderFilterCallbacks().SendLocalReply(status, version, nil, -1, "")
 	return api.LocalReply
 }
 

@@ -316,6 +316,7 @@ static void missing_story(void *arg) {
     CHECK(strstr(problems.items[0].text, "/no-lds.yaml'; it has to be there before it is named"));
     CHECK(problems.items[0].mark.line == 3);
     CHECK(strstr(problems.items[1].text, "there is no watched_directory"));
+    cfg_problems_fini(&problems);
     rt_stop(0);
 }
 static void files_of_the_bootstrap_have_to_be_there(void **state) {

@@ -108,6 +108,7 @@ static void shares_story(void *arg) {
     CHECK(begin("1", 7) == -EINVAL && state() == ROLLOUT_NONE);
     adopts = 0;
     cfg.min_requests.value = 1 << 30; /* a step for ever */
+    rollout_free(rollout);
     setup();
     CHECK(begin("2", 7) == 0);
     unsigned in = 0;

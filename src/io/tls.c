@@ -485,3 +485,12 @@ static void tls_close(struct socket *socket) {
 const struct transport_itab tls_transport = {
     tls_try_receive, tls_try_send, tls_has_unread, tls_event, tls_shutdown, tls_close,
 };
+
+#ifdef __SANITIZE_THREAD__
+/* OpenSSL is not instrumented. What orders its sharing of memory, its counts of references, ThreadSanitizer does not see;
+ * but its calls of malloc, free and memcpy it does. */
+const char *__tsan_default_suppressions(void);
+__attribute__((visibility("default"))) const char *__tsan_default_suppressions(void) {
+    return "called_from_lib:libcrypto.so\ncalled_from_lib:libssl.so\n";
+}
+#endif

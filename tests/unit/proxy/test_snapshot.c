@@ -11,7 +11,7 @@
 #include "rt/foreign.h"
 
 /* A filter that is built of the cluster "up", and counts its builds. */
-static int builds, frees;
+static _Atomic int builds, frees; /* configurations are freed by a thread */
 
 static int build(const struct cfg_any *any, struct snapshot *snapshot,
                  struct cfg_problems *problems, void **config) {

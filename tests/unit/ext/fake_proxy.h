@@ -169,7 +169,8 @@ static inline void fake_log(const struct remote_stream *stream, enum go_log_type
 }
 
 /* The last one, and OnDestroy. */
-static inline void fake_log_and_end(const struct remote_stream *stream, enum go_destroy_reason reason) {
+static inline void fake_log_and_end(const struct remote_stream *stream,
+                                    enum go_destroy_reason reason) {
     struct remote_log log = {.stream = *stream,
                              .type = GO_LOG_END,
                              .complete = true,

@@ -17,14 +17,20 @@
 
 #include "proxy/downstream_internal.h"
 
-/* Both counts are of open connections, by the manager's stat_prefix. */
-static void count_with(const struct hcm *before, const struct hcm *after, unsigned shard) {
-    if (before->stats.cx_active == after->stats.cx_active)
-        return;
-    stat_dec(before->stats.cx_active, shard);
-    stat_dec(before->stats.cx_http1_active, shard);
-    stat_inc(after->stats.cx_active, shard);
-    stat_inc(after->stats.cx_http1_active, shard);
+/* Counts of open connections, of the manager by its stat_prefix, and of the listener by its address or stat_prefix: what
+ * counts it when it ends counts it from now on. */
+static void count_with(const struct listener *old, const struct hcm *before,
+                       const struct listener *next, const struct hcm *after, unsigned shard) {
+    if (before->stats.cx_active != after->stats.cx_active) {
+        stat_dec(before->stats.cx_active, shard);
+        stat_dec(before->stats.cx_http1_active, shard);
+        stat_inc(after->stats.cx_active, shard);
+        stat_inc(after->stats.cx_http1_active, shard);
+    }
+    if (old->stats.cx_active != next->stats.cx_active) {
+        stat_dec(old->stats.cx_active, shard);
+        stat_inc(next->stats.cx_active, shard);
+    }
 }
 
 /* One that has its own: what is to stay leased moves there. False: no memory, it cannot follow. */
@@ -47,7 +53,7 @@ COLD void downstream_follow_now(struct downstream *d) {
     if (!to || (from->transport.kind && !lease_transport(d)))
         return;
     downstream_count_bytes(d);
-    count_with(from->hcm, to->hcm, d->p_index);
+    count_with(old, from->hcm, next, to->hcm, d->p_index);
     memset(d->local_v4, 0, sizeof d->local_v4); /* its port was the old one's first */
     if (d->info->shared) {
         d->info = &to->info;

@@ -228,6 +228,24 @@ def test_an_address_stays_under_another_name():
             assert (reply.body, reply.header("connection")) == (b"before", "close")
 
 
+def test_who_follows_is_counted_where_he_is_then():
+    """Another address, another prefix: `stop` sees that nobody is counted anywhere in the end."""
+
+    def config(text, port):
+        where = {"address": address(port), "stat_prefix": text} if port else {}
+        return bootstrap([listener("main", [direct(200, text)], hcm={"stat_prefix": text}, **where)])
+
+    taken, port = reserved_port()
+    taken.close()
+    with live(config("one", 0)) as edge, edge.connect("main") as client:
+        assert body(client) == b"one"
+        edge.change(config("two", port))
+        assert body(client) == b"two"
+        stats = edge.stats()
+        assert stats["listener.two.downstream_cx_active"] == stats["http.two.downstream_cx_active"] == 1
+        assert stats["http.one.downstream_cx_active"] == 0
+
+
 def test_what_an_untouched_listener_has_counted_goes_on():
     """A bucket that is used up stays so, while another listener changes."""
     bucket = network_filter(

@@ -127,7 +127,8 @@ static void refuse_what_stays(const struct cfg_bootstrap *before, const struct c
         refuse(problems, "layered_runtime: " RUNTIME_GLOBAL_CONNECTIONS);
 }
 
-static void throw_away(struct loading *loading) {
+static void throw_away(void *arg) {
+    struct loading *loading = arg;
     if (loading->snapshot)
         snapshot_drop(loading->snapshot);
     loading->snapshot = NULL;
@@ -182,6 +183,12 @@ static void load(void *arg) {
     go_swap_resume();
 }
 
+/* On a thread that may take its time; where none can be had, here: it is only slow. */
+static void aside(void (*fn)(void *arg), void *arg) {
+    if (blocking_call(fn, arg) != 0)
+        fn(arg);
+}
+
 /* It makes a text of the whole configuration. */
 static void name_in_reports(void *arg) {
     const struct snapshot *snapshot = arg;
@@ -226,7 +233,7 @@ bool live_config_load(const struct options *options, struct overload_manager **o
     resources_unref(loading.resources);
     live.snapshot = loading.snapshot;
     if (live.snapshot)
-        name_in_reports(live.snapshot);
+        aside(name_in_reports, live.snapshot);
     *overload = loading.overload;
     return live.snapshot != NULL;
 }
@@ -294,11 +301,6 @@ static void begin_rollouts(void *arg) {
     route_rollouts_follow(arg);
 }
 
-static void follow_rollouts(struct snapshot *snapshot) {
-    if (blocking_call(begin_rollouts, snapshot) != 0)
-        begin_rollouts(snapshot); /* no thread could be had: it is only slow */
-}
-
 bool live_config_serve(void) {
     struct cfg_problems problems = {0};
     warm_clusters(live.snapshot, NULL);
@@ -307,7 +309,7 @@ bool live_config_serve(void) {
     live.serves = change != NULL;
     if (change) {
         listener_change_publish(change);
-        follow_rollouts(live.snapshot);
+        aside(begin_rollouts, live.snapshot);
         count_clusters(NULL, live.snapshot);
         note_version(live.snapshot);
         note_attempt("start", live.snapshot->version, "serves since the start");
@@ -343,15 +345,11 @@ static void log_lines(enum log_level level, const char *what, const char *text) 
     }
 }
 
-static void drop(void *arg) {
-    throw_away(arg);
-}
-
 /* NULL when memory is short. */
 static char *refused(struct loading *loading, const char *origin) {
     char *said = text_of(&loading->problems);
-    if (loading->snapshot && blocking_call(drop, loading) != 0)
-        throw_away(loading);
+    if (loading->snapshot)
+        aside(throw_away, loading);
     LOG(log_main, LOG_ERROR, "configuration refused (%s), version %llu serves on", origin,
         (unsigned long long)live.snapshot->version);
     log_lines(LOG_ERROR, "configuration refused", said ? said : "out of memory");
@@ -389,16 +387,11 @@ static bool put_in_place(struct loading *loading) {
     if (change) {
         listener_change_publish(change);
         watch_files(loading->snapshot);
-        follow_rollouts(loading->snapshot);
+        aside(begin_rollouts, loading->snapshot);
     } else if (loading->snapshot) {
         retire_clusters(loading->snapshot, live.snapshot);
     }
     return change != NULL;
-}
-
-static void tell_reports(void) {
-    if (blocking_call(name_in_reports, live.snapshot) != 0)
-        name_in_reports(live.snapshot); /* no thread could be had: it is only slow */
 }
 
 /* As the file says. */
@@ -409,7 +402,7 @@ static bool change(const char *origin, char **said) {
     stat_inc(ok ? live.stats.successes : live.stats.rejects, STATS_SHARD_FOREIGN);
     *said = ok ? taken(&loading, origin) : refused(&loading, origin);
     if (ok)
-        tell_reports();
+        aside(name_in_reports, live.snapshot);
     cfg_problems_fini(&loading.problems);
     config_diff_fini(&loading.diff);
     resources_unref(loading.resources);
@@ -503,11 +496,11 @@ int live_config_apply(struct resources *candidate, struct cfg_problems *problems
     bool ok = serves ? put_in_place(&loading) : put_in_front(&loading);
     if (ok && serves) {
         free(taken(&loading, "discovery"));
-    } else if (!ok && loading.snapshot && blocking_call(drop, &loading) != 0) {
-        throw_away(&loading);
+    } else if (!ok && loading.snapshot) {
+        aside(throw_away, &loading);
     }
     if (ok)
-        tell_reports();
+        aside(name_in_reports, live.snapshot);
     if (serves)
         comutex_unlock(&live.changing);
     config_diff_fini(&loading.diff);

@@ -55,21 +55,38 @@ static struct place place_of(const struct hcm *hcm) {
                           routes ? routes->name : span_none()};
 }
 
+/* All connection managers of a snapshot, one after the other: begins zeroed but for the snapshot. */
+struct walk {
+    const struct snapshot *snapshot;
+    uint32_t listener, chain;         /* the next one to be looked at */
+    const struct listener_config *of; /* of the one that was found last */
+};
+
+/* NULL: there is no other. */
+static const struct hcm *next_hcm(struct walk *walk) {
+    for (; walk->listener < walk->snapshot->listener_count; walk->listener++, walk->chain = 0) {
+        walk->of = walk->snapshot->listeners[walk->listener];
+        const struct filter_chain_table *table = walk->of->chains;
+        while (walk->chain < table->count) {
+            const struct hcm *hcm = table->chains[walk->chain++].hcm;
+            if (hcm)
+                return hcm;
+        }
+    }
+    return NULL;
+}
+
 /* NULL: there is none. */
 static const struct hcm *find_hcm(const struct snapshot *snapshot, const struct place *place,
                                   const struct listener_config **listener) {
-    for (uint32_t i = 0; i < snapshot->listener_count; i++) {
-        const struct filter_chain_table *table = snapshot->listeners[i]->chains;
-        for (uint32_t k = 0; k < table->count; k++) {
-            const struct hcm *hcm = table->chains[k].hcm;
-            if (!hcm)
-                continue;
-            struct place at = place_of(hcm);
-            if (span_eq(at.listener, place->listener) && span_eq(at.chain, place->chain) &&
-                span_eq(at.routes, place->routes)) {
-                *listener = snapshot->listeners[i];
-                return hcm;
-            }
+    struct walk walk = {.snapshot = snapshot};
+    const struct hcm *hcm;
+    while ((hcm = next_hcm(&walk))) {
+        struct place at = place_of(hcm);
+        if (span_eq(at.listener, place->listener) && span_eq(at.chain, place->chain) &&
+            span_eq(at.routes, place->routes)) {
+            *listener = walk.of;
+            return hcm;
         }
     }
     return NULL;
@@ -295,12 +312,11 @@ struct route_trial *route_trial_plan(const struct snapshot *snapshot, const stru
 
 static void each_trial(const struct snapshot *snapshot,
                        void (*fn)(struct route_trial *trial, uint64_t version)) {
-    for (uint32_t i = 0; i < snapshot->listener_count; i++) {
-        const struct filter_chain_table *table = snapshot->listeners[i]->chains;
-        for (uint32_t k = 0; k < table->count; k++)
-            if (table->chains[k].hcm && table->chains[k].hcm->trial)
-                fn(table->chains[k].hcm->trial, snapshot->version);
-    }
+    struct walk walk = {.snapshot = snapshot};
+    const struct hcm *hcm;
+    while ((hcm = next_hcm(&walk)))
+        if (hcm->trial)
+            fn(hcm->trial, snapshot->version);
 }
 
 static void see(struct route_trial *trial, uint64_t version) {
@@ -343,19 +359,15 @@ static struct route_trial *left_behind(const struct route_rollout *rollout, uint
 
 static bool serves_alone(const struct snapshot *snapshot, const struct route_trial *trial,
                          const char *id) {
-    for (uint32_t i = 0; i < snapshot->listener_count; i++) {
-        const struct filter_chain_table *table = snapshot->listeners[i]->chains;
-        for (uint32_t k = 0; k < table->count; k++) {
-            const struct hcm *hcm = table->chains[k].hcm;
-            if (!hcm)
-                continue;
-            struct place place = place_of(hcm);
-            char *other = id_of(&place);
-            bool is_here = other && strcmp(other, id) == 0;
-            free(other);
-            if (is_here)
-                return !hcm->trial && is_same(hcm->route_config, trial->routes[ROLLOUT_NEW]);
-        }
+    struct walk walk = {.snapshot = snapshot};
+    const struct hcm *hcm;
+    while ((hcm = next_hcm(&walk))) {
+        struct place place = place_of(hcm);
+        char *other = id_of(&place);
+        bool is_here = other && strcmp(other, id) == 0;
+        free(other);
+        if (is_here)
+            return !hcm->trial && is_same(hcm->route_config, trial->routes[ROLLOUT_NEW]);
     }
     return false;
 }

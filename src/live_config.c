@@ -195,20 +195,17 @@ static void name_in_reports(void *arg) {
     crash_catch_config(snapshot->config, snapshot->version);
 }
 
-static struct statistic *stat_of(enum stat_kind kind, const char *name) {
-    return stats_get(kind, span_of(name), span_of(name), NULL, 0);
-}
-
 static void init_stats(void) {
-    live.stats.attempts = stat_of(STAT_COUNTER, "config.reload_attempt");
-    live.stats.successes = stat_of(STAT_COUNTER, "config.reload_success");
-    live.stats.rejects = stat_of(STAT_COUNTER, "config.reload_rejected");
-    live.stats.version = stat_of(STAT_GAUGE, "config.version");
-    live.stats.at_ms = stat_of(STAT_GAUGE, "config.update_time");
-    live.stats.clusters_added = stat_of(STAT_COUNTER, "cluster_manager.cluster_added");
-    live.stats.clusters_modified = stat_of(STAT_COUNTER, "cluster_manager.cluster_modified");
-    live.stats.clusters_removed = stat_of(STAT_COUNTER, "cluster_manager.cluster_removed");
-    live.stats.clusters = stat_of(STAT_GAUGE, "cluster_manager.active_clusters");
+    live.stats.attempts = stats_get_plain(STAT_COUNTER, "config.reload_attempt");
+    live.stats.successes = stats_get_plain(STAT_COUNTER, "config.reload_success");
+    live.stats.rejects = stats_get_plain(STAT_COUNTER, "config.reload_rejected");
+    live.stats.version = stats_get_plain(STAT_GAUGE, "config.version");
+    live.stats.at_ms = stats_get_plain(STAT_GAUGE, "config.update_time");
+    live.stats.clusters_added = stats_get_plain(STAT_COUNTER, "cluster_manager.cluster_added");
+    live.stats.clusters_modified =
+        stats_get_plain(STAT_COUNTER, "cluster_manager.cluster_modified");
+    live.stats.clusters_removed = stats_get_plain(STAT_COUNTER, "cluster_manager.cluster_removed");
+    live.stats.clusters = stats_get_plain(STAT_GAUGE, "cluster_manager.active_clusters");
 }
 
 bool live_config_load(const struct options *options, struct overload_manager **overload) {

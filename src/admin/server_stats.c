@@ -13,7 +13,7 @@
 #include "rt/rt.h"
 
 static void set(enum stat_kind kind, const char *name, uint64_t value) {
-    stat_set(stats_get(kind, span_of(name), span_of(name), NULL, 0), (int64_t)value);
+    stat_set(stats_get_plain(kind, name), (int64_t)value);
 }
 
 static void set_of_p(enum stat_kind kind, unsigned p_index, const char *suffix, uint64_t value) {

@@ -20,10 +20,6 @@
 
 LOG_COMPONENT(heap, "heap");
 
-static struct statistic *counter(const char *name) {
-    return stats_get(STAT_COUNTER, span_of(name), span_of(name), NULL, 0);
-}
-
 /* ---- For people ---- */
 
 enum { SIZE_TEXT_MAX = 32 };
@@ -199,9 +195,9 @@ int spike_capture_init(struct spike_capture *capture, const struct spike_rule *r
                        const char *dir_path, spike_read_fn read) {
     spike_watch_init(&capture->watch, rule);
     capture->read = read;
-    capture->spikes = counter("heap.spikes");
-    capture->profiles_written = counter("heap.spike_profiles_written");
-    capture->write_errors = counter("heap.spike_write_errors");
+    capture->spikes = stats_get_plain(STAT_COUNTER, "heap.spikes");
+    capture->profiles_written = stats_get_plain(STAT_COUNTER, "heap.spike_profiles_written");
+    capture->write_errors = stats_get_plain(STAT_COUNTER, "heap.spike_write_errors");
     return stamped_dir_init(&capture->dir, &spike_form, dir_path, rule->pairs_max,
                             rule->disk_bytes_max);
 }

@@ -262,6 +262,10 @@ static bool find_code(struct span suffix, struct stat_tag *tag) {
     return true;
 }
 
+struct statistic *stats_get_plain(enum stat_kind kind, const char *name) {
+    return stats_get(kind, span_of(name), span_of(name), NULL, 0);
+}
+
 struct statistic *stats_get_tagged(enum stat_kind kind, const char *prefix, const char *tag_name,
                                    struct span tag_value, const char *suffix) {
     /* The code stands in front, as Envoy lists the two. */

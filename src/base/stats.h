@@ -47,6 +47,8 @@ struct statistic { /* `struct stat` is taken by stat(2) */
  * metric and tags of the first call stay. */
 struct statistic *stats_get(enum stat_kind kind, struct span name, struct span metric,
                             const struct stat_tag *tags, uint32_t tag_count);
+/* One without tags: its name is its metric. */
+struct statistic *stats_get_plain(enum stat_kind kind, const char *name);
 /* Most stats are PREFIX.VALUE.SUFFIX with VALUE a tag: stats_get_tagged(STAT_COUNTER,
  * "cluster", "envoy.cluster_name", name, "upstream_rq_total"). Colons in the value become '_', as
  * in Envoy's names: "listener.0.0.0.0_80.downstream_cx_total". A response code or class at the end

@@ -51,7 +51,7 @@ static struct statistic *stat_of(enum resource_type type, const struct discovery
         snprintf(name, sizeof name, "%s.%s",
                  type == RESOURCE_LISTENER ? "listener_manager.lds" : "cluster_manager.cds",
                  suffix);
-        return stats_get(kind, span_of(name), span_of(name), NULL, 0);
+        return stats_get_plain(kind, name);
     }
     const struct stat_tag tags[] = {
         {SPAN_LIT("envoy.http_conn_manager_prefix"), who->stat_prefix},

@@ -15,20 +15,16 @@ struct http_inspector {
     struct statistic *read_error, *http10_found, *http11_found, *http2_found, *http_not_found;
 };
 
-static struct statistic *counter(const char *name) {
-    return stats_get(STAT_COUNTER, span_of(name), span_of(name), NULL, 0);
-}
-
 static int build(const struct cfg_any *typed_config, struct cfg_problems *problems, void **config) {
     struct http_inspector *inspector = malloc(sizeof *inspector);
     if (!inspector)
         return -ENOMEM;
     *inspector = (struct http_inspector){
-        .read_error = counter("http_inspector.read_error"),
-        .http10_found = counter("http_inspector.http10_found"),
-        .http11_found = counter("http_inspector.http11_found"),
-        .http2_found = counter("http_inspector.http2_found"),
-        .http_not_found = counter("http_inspector.http_not_found"),
+        .read_error = stats_get_plain(STAT_COUNTER, "http_inspector.read_error"),
+        .http10_found = stats_get_plain(STAT_COUNTER, "http_inspector.http10_found"),
+        .http11_found = stats_get_plain(STAT_COUNTER, "http_inspector.http11_found"),
+        .http2_found = stats_get_plain(STAT_COUNTER, "http_inspector.http2_found"),
+        .http_not_found = stats_get_plain(STAT_COUNTER, "http_inspector.http_not_found"),
     };
     *config = inspector;
     return 0;

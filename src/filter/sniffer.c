@@ -24,10 +24,6 @@ struct sniffer {
     struct statistic *proxy_found, *proxy_error, *client_hello_too_large;
 };
 
-static struct statistic *counter(const char *name) {
-    return stats_get(STAT_COUNTER, span_of(name), span_of(name), NULL, 0);
-}
-
 static int build(const struct cfg_any *typed_config, struct cfg_problems *problems, void **config) {
     const struct cfg_sniffer *cfg = typed_config->message;
     struct sniffer *sniffer = calloc(1, sizeof *sniffer);
@@ -36,15 +32,16 @@ static int build(const struct cfg_any *typed_config, struct cfg_problems *proble
     sniffer->accept_proxy = cfg->accept_proxy_protocol;
     sniffer->max_hello_bytes = cfg->max_client_hello_size.set ? cfg->max_client_hello_size.value
                                                               : CLIENT_HELLO_MESSAGE_MAX;
-    sniffer->found[SNIFF_UNKNOWN] = counter("sniffer.unknown");
-    sniffer->found[SNIFF_HTTP_1_0] = counter("sniffer.http10_found");
-    sniffer->found[SNIFF_HTTP_1_1] = counter("sniffer.http11_found");
-    sniffer->found[SNIFF_H2C] = counter("sniffer.http2_found");
-    sniffer->found[SNIFF_REDIS] = counter("sniffer.redis_found");
-    sniffer->found[SNIFF_TLS] = counter("sniffer.tls_found");
-    sniffer->proxy_found = counter("sniffer.proxy_found");
-    sniffer->proxy_error = counter("sniffer.proxy_error");
-    sniffer->client_hello_too_large = counter("sniffer.client_hello_too_large");
+    sniffer->found[SNIFF_UNKNOWN] = stats_get_plain(STAT_COUNTER, "sniffer.unknown");
+    sniffer->found[SNIFF_HTTP_1_0] = stats_get_plain(STAT_COUNTER, "sniffer.http10_found");
+    sniffer->found[SNIFF_HTTP_1_1] = stats_get_plain(STAT_COUNTER, "sniffer.http11_found");
+    sniffer->found[SNIFF_H2C] = stats_get_plain(STAT_COUNTER, "sniffer.http2_found");
+    sniffer->found[SNIFF_REDIS] = stats_get_plain(STAT_COUNTER, "sniffer.redis_found");
+    sniffer->found[SNIFF_TLS] = stats_get_plain(STAT_COUNTER, "sniffer.tls_found");
+    sniffer->proxy_found = stats_get_plain(STAT_COUNTER, "sniffer.proxy_found");
+    sniffer->proxy_error = stats_get_plain(STAT_COUNTER, "sniffer.proxy_error");
+    sniffer->client_hello_too_large =
+        stats_get_plain(STAT_COUNTER, "sniffer.client_hello_too_large");
     *config = sniffer;
     return 0;
 }

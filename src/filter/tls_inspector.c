@@ -20,10 +20,6 @@ struct tls_inspector {
         *alpn_not_found, *sni_found, *sni_not_found;
 };
 
-static struct statistic *counter(const char *name) {
-    return stats_get(STAT_COUNTER, span_of(name), span_of(name), NULL, 0);
-}
-
 static int build(const struct cfg_any *typed_config, struct cfg_problems *problems, void **config) {
     const struct cfg_tls_inspector *cfg = typed_config->message;
     struct tls_inspector *inspector = malloc(sizeof *inspector);
@@ -33,13 +29,14 @@ static int build(const struct cfg_any *typed_config, struct cfg_problems *proble
         .max_hello_bytes = cfg->max_client_hello_size.set ? cfg->max_client_hello_size.value
                                                           : CLIENT_HELLO_MESSAGE_MAX,
         .close_on_errors = cfg->close_on_errors,
-        .client_hello_too_large = counter("tls_inspector.client_hello_too_large"),
-        .tls_found = counter("tls_inspector.tls_found"),
-        .tls_not_found = counter("tls_inspector.tls_not_found"),
-        .alpn_found = counter("tls_inspector.alpn_found"),
-        .alpn_not_found = counter("tls_inspector.alpn_not_found"),
-        .sni_found = counter("tls_inspector.sni_found"),
-        .sni_not_found = counter("tls_inspector.sni_not_found"),
+        .client_hello_too_large =
+            stats_get_plain(STAT_COUNTER, "tls_inspector.client_hello_too_large"),
+        .tls_found = stats_get_plain(STAT_COUNTER, "tls_inspector.tls_found"),
+        .tls_not_found = stats_get_plain(STAT_COUNTER, "tls_inspector.tls_not_found"),
+        .alpn_found = stats_get_plain(STAT_COUNTER, "tls_inspector.alpn_found"),
+        .alpn_not_found = stats_get_plain(STAT_COUNTER, "tls_inspector.alpn_not_found"),
+        .sni_found = stats_get_plain(STAT_COUNTER, "tls_inspector.sni_found"),
+        .sni_not_found = stats_get_plain(STAT_COUNTER, "tls_inspector.sni_not_found"),
     };
     *config = inspector;
     return 0;

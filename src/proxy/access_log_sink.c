@@ -285,16 +285,12 @@ static void *writer(void *arg) {
     return NULL;
 }
 
-static struct statistic *counter(const char *name) {
-    return stats_get(STAT_COUNTER, span_of(name), span_of(name), NULL, 0);
-}
-
 static void start(void) {
-    counters.write_buffered = counter("filesystem.write_buffered");
-    counters.write_completed = counter("filesystem.write_completed");
-    counters.write_failed = counter("filesystem.write_failed");
-    counters.flushed_by_timer = counter("filesystem.flushed_by_timer");
-    counters.reopen_failed = counter("filesystem.reopen_failed");
+    counters.write_buffered = stats_get_plain(STAT_COUNTER, "filesystem.write_buffered");
+    counters.write_completed = stats_get_plain(STAT_COUNTER, "filesystem.write_completed");
+    counters.write_failed = stats_get_plain(STAT_COUNTER, "filesystem.write_failed");
+    counters.flushed_by_timer = stats_get_plain(STAT_COUNTER, "filesystem.flushed_by_timer");
+    counters.reopen_failed = stats_get_plain(STAT_COUNTER, "filesystem.reopen_failed");
 
     pthread_condattr_t attr;
     (void)pthread_condattr_init(&attr);

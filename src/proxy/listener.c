@@ -15,7 +15,7 @@ static struct statistic *listener_stat(const struct listener *listener, enum sta
     if (listener->is_admin) {
         char name[64];
         snprintf(name, sizeof name, "listener.admin.%s", what);
-        return stats_get(kind, span_of(name), span_of(name), NULL, 0);
+        return stats_get_plain(kind, name);
     }
     struct span prefix = listener->config->config->stat_prefix;
     if (prefix.len)

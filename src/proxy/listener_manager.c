@@ -62,16 +62,12 @@ struct listener_change {
     struct change_post posts[]; /* by P */
 };
 
-static struct statistic *stat_of(enum stat_kind kind, const char *name) {
-    return stats_get(kind, span_of(name), span_of(name), NULL, 0);
-}
-
 void listener_manager_init(const struct listener_manager_options *options) {
     manager.options = *options;
-    manager.stats.added = stat_of(STAT_COUNTER, "listener_manager.listener_added");
-    manager.stats.modified = stat_of(STAT_COUNTER, "listener_manager.listener_modified");
-    manager.stats.removed = stat_of(STAT_COUNTER, "listener_manager.listener_removed");
-    manager.stats.total = stat_of(STAT_GAUGE, "listener_manager.total_listeners_active");
+    manager.stats.added = stats_get_plain(STAT_COUNTER, "listener_manager.listener_added");
+    manager.stats.modified = stats_get_plain(STAT_COUNTER, "listener_manager.listener_modified");
+    manager.stats.removed = stats_get_plain(STAT_COUNTER, "listener_manager.listener_removed");
+    manager.stats.total = stats_get_plain(STAT_GAUGE, "listener_manager.total_listeners_active");
 }
 
 /* ---- what is new ---- */

@@ -108,7 +108,7 @@ static const char *const action_names[OVERLOAD_ACTIONS] = {
 static struct statistic *stat_of(enum stat_kind kind, const char *of, const char *what) {
     char name[160];
     snprintf(name, sizeof name, "overload.%s.%s", of, what);
-    return stats_get(kind, span_of(name), span_of(name), NULL, 0);
+    return stats_get_plain(kind, name);
 }
 
 static struct monitor *find_monitor(struct overload_manager *m, struct span name) {

@@ -11,15 +11,11 @@
 
 struct go_stats go_stats;
 
-static struct statistic *get(enum stat_kind kind, const char *name) {
-    return stats_get(kind, span_of(name), span_of(name), NULL, 0);
-}
-
 static void init_once(void) {
-    go_stats.unfinalized = get(STAT_GAUGE, "golang.unfinalized_requests");
-    go_stats.refused_edits = get(STAT_COUNTER, "golang.refused_edits");
-    go_stats.stale_calls = get(STAT_COUNTER, "golang.stale_calls");
-    go_stats.stale_handles = get(STAT_COUNTER, "golang.stale_handles");
+    go_stats.unfinalized = stats_get_plain(STAT_GAUGE, "golang.unfinalized_requests");
+    go_stats.refused_edits = stats_get_plain(STAT_COUNTER, "golang.refused_edits");
+    go_stats.stale_calls = stats_get_plain(STAT_COUNTER, "golang.stale_calls");
+    go_stats.stale_handles = stats_get_plain(STAT_COUNTER, "golang.stale_handles");
 }
 
 void go_stats_init(void) {

@@ -1,18 +1,17 @@
 """A new version of a Go library goes out by degrees, and is withdrawn when it does worse than the old one beside it."""
 
-import itertools
 import json
 import os
 import pathlib
 import re
 import signal
-import threading
 
 import kit
 import pytest
 from go_support import Proxy, build, config_of, eventually, go_listener, refused, stop, to
 from go_support import cluster as cluster_of
 from isolation_support import host_pids, read_proc
+from rollout_support import Asked
 from tcp_support import tcp_listener
 from wire import Origin
 
@@ -20,11 +19,12 @@ OLD, NEW, NEXT = "1.33", "1.32", "1.31"
 QUICK = {"step_duration": "0.3s", "min_requests": 50}
 
 
-class Rolled:
+class Rolled(Asked):
     """A library in a file of its own, which is replaced, and clients that ask on and on, each request with a user of
     its own. What a build does is said by its SDK (tests/filters/README.md)."""
 
     def __init__(self, folder, isolation, behaviour=(), rollout=(), **more):
+        super().__init__()
         self.path = folder / "library.so"
         self.folder = folder
         self.put(OLD)
@@ -33,35 +33,17 @@ class Rolled:
         filters = [kit.go_filter(self.path, "versioned", kit.typed_struct(dict(behaviour)), **own)]
         clusters = more.pop("clusters", ())
         self.sluice = Proxy(config_of([go_listener("main", filters, **more)], clusters))
-        self.replies = []  # (user, status, sdk)
-        self.done = threading.Event()
-        self.clients = []
 
     def put(self, sdk):
         new = self.folder / "new"
         new.write_bytes(build("basic", sdk).read_bytes())
         os.rename(new, self.path)
 
-    def ask_on(self, users=None, threads=2):
-        """Until the end; users: whose requests, in turns."""
+    def connect_client(self):
+        return self.sluice.connect("main")
 
-        def ask(number):
-            turns = itertools.cycle(users) if users else (f"user-{number}-{n}" for n in itertools.count())
-            with self.sluice.connect("main") as client:
-                while not self.done.is_set():
-                    user = next(turns)
-                    reply = client.ask("GET", "/", headers=[("x-user", user)])
-                    self.replies.append((user, reply.status, reply.header("x-sdk")))
-
-        for number in range(threads):
-            client = threading.Thread(target=ask, args=(number,))
-            client.start()
-            self.clients.append(client)
-
-    def stop_asking(self):
-        self.done.set()
-        for client in self.clients:
-            client.join()
+    def told(self, reply):
+        return reply.header("x-sdk")
 
     def row(self):
         (row,) = json.loads(self.sluice.admin("/extensions"))["extensions"]
@@ -74,13 +56,6 @@ class Rolled:
         """Processes that drain; copies that have not drained."""
         row = self.row()
         return row.get("draining_processes", 0) + sum(c["state"] == "DRAINING" for c in row.get("copies", ()))
-
-    def wait_for(self, state, **wanted):
-        def look():
-            shown = self.shown()
-            return shown if shown["state"] == state and all(shown[k] == v for k, v in wanted.items()) else None
-
-        return eventually(look, timeout_s=60, what=f"a rollout that is {state} {wanted}: {self.shown()}")
 
     def order(self, action, library="lib"):
         return self.sluice.admin(f"/extensions/rollout?library_id={library}&action={action}", method="POST")
@@ -119,12 +94,7 @@ def test_a_version_that_is_fine_serves_everybody_in_the_end(rolled):
     assert {status for _, status, _ in it.replies} == {200}
     assert shown["new"]["requests"] >= 100 and shown["old"]["requests"] >= 100
     assert (shown["new"]["errors"], shown["old"]["errors"]) == (0, 0)
-    # By the order of their requests a user has the old version, then the new one, and never goes back. Two threads'
-    # replies may change places in the list: a user that went back would do so for half of all his.
-    for user in users:
-        sdks = [sdk for who, _, sdk in it.replies if who == user]
-        changes = sum(a != b for a, b in itertools.pairwise(sdks))
-        assert changes <= 3, (user, changes, sdks)
+    it.assert_nobody_went_back(users)
     assert it.all_are(NEW)
     assert it.sluice.stat("golang.library.lib.rollouts_done") == 1
     assert "it did as well as the old one" in it.sluice.log()

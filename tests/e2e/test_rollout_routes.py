@@ -2,14 +2,13 @@
 they are withdrawn when they do worse than those that served before."""
 
 import contextlib
-import itertools
 import json
-import threading
 
 import pytest
 from discovery_kit import Files, route_configuration
 from harness import Origin, bootstrap, cluster, direct, eventually, listener, to
 from reload_support import Live
+from rollout_support import Asked
 
 SLOW = {"step_duration": "60s"}
 
@@ -23,44 +22,18 @@ def routes(*of, rollout=None, clusters=(), hcm=None, name="main"):
     return bootstrap([listener("main", list(of), route_config={"name": name, **own}, hcm=hcm)], clusters)
 
 
-class Rolled(Live):
-    def __init__(self, config):
-        super().__init__(config)
-        self.replies = []  # (user, status, body)
-        self.done = threading.Event()
-        self.clients = []
+class Rolled(Asked, Live):
+    patience_s = 50
 
-    def ask_on(self, users=None):
-        """Until the end, on two connections; users: whose requests, in turns."""
+    def connect_client(self):
+        return self.connect()
 
-        def ask(number):
-            turns = itertools.cycle(users) if users else (f"user-{number}-{n}" for n in itertools.count())
-            with self.connect() as client:
-                while not self.done.is_set():
-                    user = next(turns)
-                    reply = client.ask("GET", "/", headers=[("x-user", user)])
-                    self.replies.append((user, reply.status, reply.body))
-
-        for number in range(2):
-            client = threading.Thread(target=ask, args=(number,))
-            client.start()
-            self.clients.append(client)
-
-    def stop_asking(self):
-        self.done.set()
-        for client in self.clients:
-            client.join()
+    def told(self, reply):
+        return reply.body
 
     def shown(self, route_config="main.main"):
         rows = json.loads(self.admin("/config/rollouts"))["rollouts"]
         return next((row for row in rows if row["route_config"] == route_config), {"state": "NONE"})
-
-    def wait_for(self, state, **wanted):
-        def look():
-            shown = self.shown()
-            return shown if shown["state"] == state and all(shown[k] == v for k, v in wanted.items()) else None
-
-        return eventually(look, timeout_s=50, what=f"a rollout that is {state} {wanted}: {self.shown()}")
 
     def order(self, action, route_config="main.main"):
         return self.admin(f"/config/rollout?route_config={route_config}&action={action}", method="POST")
@@ -106,10 +79,7 @@ def test_routes_that_are_fine_serve_everybody_in_the_end(rolled):
         assert {status for _, status, _ in it.replies} == {200}
         assert shown["new"]["requests"] >= 100 and shown["old"]["requests"] >= 50
         assert (shown["new"]["errors"], shown["old"]["errors"]) == (0, 0)
-        # Once to and never back, as a user sees it; replies of two threads may change places in the list.
-        for user in users:
-            bodies = [body for who, _, body in it.replies if who == user]
-            assert sum(a != b for a, b in itertools.pairwise(bodies)) <= 3, (user, bodies)
+        it.assert_nobody_went_back(users)
         assert it.serves() == {b"new"}
         assert it.stat("route_config.main.main.rollouts_done") == 1
         assert "route_config main.main: version 2 serves 10 % of the clients" in it.log()

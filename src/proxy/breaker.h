@@ -14,10 +14,7 @@
 
 #include "base/check.h"
 
-enum {
-    BREAKER_BATCH = 64,      /* so many at a time move between a share and the rest */
-    BREAKER_SHARE_MAX = 256, /* a P whose requests swing by less shares no line with others */
-};
+enum { BREAKER_SHARE_MAX = 256 }; /* a P whose requests swing by less shares no line with others */
 
 struct breaker {
     /* Where the first share is, and how many bytes further the next. */
@@ -29,22 +26,26 @@ struct breaker {
 void breaker_init(struct breaker *breaker, uint32_t limit,
                   _Atomic uint32_t *first BORROWED_BY(breaker), size_t stride, unsigned count);
 
-/* Private: what is left to them when the share is empty or full. */
-MUST_CHECK bool breaker_take_elsewhere(struct breaker *breaker, _Atomic uint32_t *share);
-void breaker_return_batch(struct breaker *breaker, _Atomic uint32_t *share);
+/* Private: what is left when the share is empty. */
+MUST_CHECK bool breaker_take_elsewhere(struct breaker *breaker);
 
-/* False: there are as many as the limit allows. */
-MUST_CHECK static inline bool breaker_take(struct breaker *breaker, _Atomic uint32_t *share) {
-    uint32_t there = atomic_load_explicit(share, memory_order_relaxed);
+/* One of those that are at `place`, if there is any. */
+MUST_CHECK static inline bool breaker_take_from(_Atomic uint32_t *place) {
+    uint32_t there = atomic_load_explicit(place, memory_order_relaxed);
     while (there > 0) {
-        if (atomic_compare_exchange_weak_explicit(share, &there, there - 1, memory_order_relaxed,
+        if (atomic_compare_exchange_weak_explicit(place, &there, there - 1, memory_order_relaxed,
                                                   memory_order_relaxed))
             return true;
     }
-    return breaker_take_elsewhere(breaker, share);
+    return false;
+}
+
+/* False: there are as many as the limit allows. */
+MUST_CHECK static inline bool breaker_take(struct breaker *breaker, _Atomic uint32_t *share) {
+    return breaker_take_from(share) || breaker_take_elsewhere(breaker);
 }
 
 static inline void breaker_give(struct breaker *breaker, _Atomic uint32_t *share) {
-    if (atomic_fetch_add_explicit(share, 1, memory_order_relaxed) >= BREAKER_SHARE_MAX)
-        breaker_return_batch(breaker, share);
+    bool is_full = atomic_load_explicit(share, memory_order_relaxed) >= BREAKER_SHARE_MAX;
+    atomic_fetch_add_explicit(is_full ? &breaker->free : share, 1, memory_order_relaxed);
 }

@@ -67,15 +67,28 @@ static void a_p_keeps_so_many_and_no_more(void **state) {
     assert_int_equal(take_all(0), 1024);
     for (int i = 0; i < 1024; i++)
         breaker_give(&breaker, &locals[0].share);
-    assert_true(locals[0].share <= BREAKER_SHARE_MAX);
-    uint32_t free = breaker.free;
+    assert_int_equal(locals[0].share, BREAKER_SHARE_MAX);
+    assert_int_equal(breaker.free, 1024 - BREAKER_SHARE_MAX);
     for (int round = 0; round < 100; round++) { /* what swings by less touches nothing shared */
-        for (int i = 0; i < BREAKER_SHARE_MAX - BREAKER_BATCH; i++)
+        for (int i = 0; i < BREAKER_SHARE_MAX; i++)
             assert_true(breaker_take(&breaker, &locals[0].share));
-        for (int i = 0; i < BREAKER_SHARE_MAX - BREAKER_BATCH; i++)
+        for (int i = 0; i < BREAKER_SHARE_MAX; i++)
             breaker_give(&breaker, &locals[0].share);
-        assert_int_equal(breaker.free, free);
+        assert_int_equal(breaker.free, 1024 - BREAKER_SHARE_MAX);
     }
+}
+
+/* What is in the hands of a thread that does not run just then would be refused to all others. */
+static void whoever_takes_from_others_takes_what_it_lets_in(void **state) {
+    start(10);
+    assert_true(breaker_take(&breaker, &locals[0].share));
+    assert_int_equal(breaker.free, 9);
+    assert_int_equal(take_all(0), 9);
+    for (int i = 0; i < 10; i++)
+        breaker_give(&breaker, &locals[0].share);
+    assert_true(breaker_take(&breaker, &locals[1].share));
+    assert_int_equal(locals[0].share, 9);
+    assert_int_equal(locals[1].share, 0);
 }
 
 /* ---- from several threads ---- */
@@ -120,6 +133,7 @@ int main(void) {
         cmocka_unit_test(each_p_gets_as_many_as_there_are),
         cmocka_unit_test(what_others_do_not_use_is_had_to_the_last_one),
         cmocka_unit_test(a_p_keeps_so_many_and_no_more),
+        cmocka_unit_test(whoever_takes_from_others_takes_what_it_lets_in),
         cmocka_unit_test(never_more_than_the_limit_and_none_is_lost),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

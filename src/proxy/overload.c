@@ -168,7 +168,9 @@ static bool build_monitor(struct overload_manager *m, const struct cfg_resource_
             heap->max_heap_size_bytes;
     } else if (cfg->typed_config.schema == &cfg_schema_injected_resource) {
         const struct cfg_injected_resource *file = cfg->typed_config.message;
-        add_monitor(m, cfg->name, MONITOR_FILE)->watched.path = file->filename.ptr;
+        char *path = strndup(file->filename.ptr, file->filename.len);
+        add_monitor(m, cfg->name, MONITOR_FILE)->watched.path = path;
+        return path != NULL;
     } else if (cfg->typed_config.schema == &cfg_schema_downstream_connections) {
         return build_connections(m, cfg, problems);
     }
@@ -289,6 +291,8 @@ static bool build_limit(struct overload_manager *m, uint64_t limit_bytes) {
 static void manager_free(struct overload_manager *m) {
     for (unsigned i = 0; m && i < OVERLOAD_ACTIONS; i++)
         free(m->actions[i].triggers);
+    for (size_t i = 0; m && i < m->monitor_count; i++)
+        free(m->monitors[i].watched.path);
     if (m) {
         free(m->monitors);
         free(m->connections);

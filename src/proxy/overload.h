@@ -17,7 +17,7 @@
  *                itself, kept by accept.c; it needs no trigger.
  * Memory limit   --memory-limit is a monitor of its own and three triggers: OVERLOAD_LIMIT_* below.
  *
- * Ownership  One manager for the process, never freed before exit. Borrows the config it was built of.
+ * Ownership  One manager for the process, never freed before exit; it keeps nothing of the config.
  * Threads    overload_build anywhere; overload_start on P 0, inside rt_run. A P's copy is touched by that
  *            P alone. */
 #pragma once

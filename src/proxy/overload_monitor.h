@@ -20,7 +20,7 @@ struct overload_monitor {
     enum overload_monitor_kind kind;
     char name[96];
     uint64_t max_bytes;
-    const char *path;                           /* MONITOR_FILE's; borrowed from the config */
+    char *path;                                 /* MONITOR_FILE's; owned */
     const struct connection_limit *connections; /* MONITOR_CONNECTIONS's; borrowed */
     double pressure; /* of the last measure that worked; below 0: none yet */
 };

@@ -119,6 +119,19 @@ def test_requests_are_refused_while_the_pressure_is_high(proxy, pressure, tmp_pa
     assert log.lines(edge, 4)[1] == "503 - overload"
 
 
+def test_the_pressure_is_watched_on_when_the_configuration_has_changed(proxy, pressure):
+    def config(text):
+        return overload([listener("edge", [direct(200, text)])], [], pressure, stop_accepting_requests=trigger(0.9))
+
+    edge = proxy(None, config=config("one"), flags=ONE)
+    for text in ("two", "three", "four"):
+        assert edge.reload(config(text)).startswith("version ")
+    for value, status in ((0.9, 503), (0.1, 200)):
+        pressure.set(value)
+        wait_for_action(edge, "stop_accepting_requests", int(status == 503))
+        assert edge.get("/").status == status
+
+
 def test_keep_alive_ends_while_the_pressure_is_high(proxy, pressure):
     edge = proxy(
         None,

@@ -70,7 +70,8 @@ static void what_is_no_pressure_is_an_error(void **state) {
         assert_string_equal(why, cases[i].why);
         assert_true(pressure == 42);
     }
-    const struct overload_monitor absent = {.kind = MONITOR_FILE, .path = "/nonexistent"};
+    char nowhere[] = "/nonexistent";
+    const struct overload_monitor absent = {.kind = MONITOR_FILE, .path = nowhere};
     double pressure;
     const char *why;
     assert_int_equal(overload_monitor_measure(&absent, &nothing, &pressure, &why), -ENOENT);

@@ -4,6 +4,7 @@ Nothing here guesses a port: listeners bind port 0 and the admin tells what the 
 waits by the clock: `eventually` looks until a condition holds, and says what it saw if it never
 does."""
 
+import collections
 import copy
 import json
 import os
@@ -421,11 +422,11 @@ class Exchange:
 class Origin:
     """An HTTP/1.1 server for tests. `answer(exchange)` runs on a thread for each request, after its
     head was read; the default reads the body and answers 200 with the body it got. Requests are in
-    `requests`, in order of arrival."""
+    `requests`, in order of arrival, unless it keeps none: with their bodies they are gigabytes after some minutes."""
 
-    def __init__(self, answer=None):
+    def __init__(self, answer=None, *, keeps_requests=True):
         self.answer = answer or self.echo
-        self.requests = []
+        self.requests = [] if keeps_requests else collections.deque(maxlen=0)
         self.connections = 0
         self.open = 0
         self._lock = threading.Lock()

@@ -87,7 +87,7 @@ def moody(exchange):
 class Chaos:
     def __init__(self, folder, seed, libraries):
         self.seed = seed
-        self.origin = Origin(moody)
+        self.origin = Origin(moody, keeps_requests=False)
         self.libraries = [make(name, folder, on_failure) for name, (make, on_failure) in libraries.items()]
         self.parties = [*self.libraries, InGo("here", folder), Party("no-go", folder)]
         self.doom = {party.name: queue.SimpleQueue() for party in self.parties}  # deaths that a request shall bring

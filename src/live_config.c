@@ -17,6 +17,7 @@
 #include "config/runtime_layers.h"
 #include "config/schema.h"
 #include "crash/crash_catch.h"
+#include "discovery/file_preview.h"
 #include "discovery/file_sources.h"
 #include "ext/go/go_filter.h"
 #include "ext/go/go_isolate.h"
@@ -65,6 +66,11 @@ static struct live_config {
 
 struct snapshot *live_config_snapshot(void) {
     return live.snapshot;
+}
+
+struct file_source_how live_config_files(const struct options *options) {
+    return (struct file_source_how){.descriptor_set = options->descriptor_set,
+                                    .reject_unknown = options->reject_unknown_dynamic_fields};
 }
 
 static void begin_change(void) {
@@ -165,8 +171,12 @@ static void read_file(struct loading *loading) {
     struct config *config;
     if (config_load(&source, &config, &loading->problems) != 0)
         return;
-    loading->resources = resources_of_bootstrap(
-        config, loading->previous ? loading->previous->resources : NULL, &loading->problems);
+    const struct file_source_how how = live_config_files(o);
+    if (o->mode == MODE_VALIDATE)
+        loading->resources = file_preview_read(config, &how, &loading->problems);
+    else
+        loading->resources = resources_of_bootstrap(
+            config, loading->previous ? loading->previous->resources : NULL, &loading->problems);
     config_unref(config);
     if (loading->resources && o->mode == MODE_SERVE)
         file_sources_require(loading->resources, &loading->problems);

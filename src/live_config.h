@@ -13,16 +13,21 @@
 #include <stdio.h>
 
 #include "config/config.h"
+#include "discovery/file_source.h"
 #include "proxy/snapshot.h"
 
 struct options;
 struct overload_manager;
 
-/* Loads and builds, without serving. False when the config was refused; its problems are printed then. *overload: of it,
- * for good; NULL: it has none. */
+/* Loads and builds, without serving. False when the config was refused; its problems are printed then. To be validated
+ * are also the files that it names, which else are read by file_sources.h. *overload: of it, for good; NULL: it has
+ * none. */
 bool live_config_load(const struct options *options, struct overload_manager **overload);
 /* Starts its clusters, waits until each has had its first answer or given up, then opens and serves its listeners. */
 bool live_config_serve(void);
+
+/* How files of discovery are read. */
+struct file_source_how live_config_files(const struct options *options);
 
 /* NULL: nothing is loaded yet. */
 struct snapshot *live_config_snapshot(void);

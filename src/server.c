@@ -469,9 +469,7 @@ static void init_listeners(void) {
 static bool read_discovery_files(void) {
     static const struct discovery_hooks hooks = {.running = live_config_resources,
                                                  .apply = live_config_apply};
-    const struct file_source_how how = {.descriptor_set = server.options->descriptor_set,
-                                        .reject_unknown =
-                                            server.options->reject_unknown_dynamic_fields};
+    const struct file_source_how how = live_config_files(server.options);
     discovery_set_hooks(&hooks);
     int rc = file_sources_start(&how);
     if (rc != 0)

@@ -33,6 +33,8 @@ void cfg_problems_fini(struct cfg_problems *problems);
  * Copies the mark's strings. */
 void cfg_problem_add(struct cfg_problems *problems, enum cfg_problem_kind kind,
                      const struct cfg_mark *mark, const char *format, ...) PRINTF_LIKE(4, 5);
+/* Those of from behind those of into; from is empty then. */
+void cfg_problems_move(struct cfg_problems *into, struct cfg_problems *from);
 /* True when one of them refuses the config. */
 bool cfg_problems_refuse(const struct cfg_problems *problems);
 void cfg_problems_print(const struct cfg_problems *problems, FILE *out);

@@ -61,6 +61,15 @@ void cfg_problem_add(struct cfg_problems *problems, enum cfg_problem_kind kind,
     va_end(args);
 }
 
+void cfg_problems_move(struct cfg_problems *into, struct cfg_problems *from) {
+    for (size_t i = 0; i < from->count; i++) {
+        const struct cfg_problem *problem = &from->items[i];
+        cfg_problem_add(into, problem->kind, &problem->mark, "%s", problem->text);
+    }
+    into->lost |= from->lost;
+    cfg_problems_fini(from);
+}
+
 bool cfg_problems_refuse(const struct cfg_problems *problems) {
     for (size_t i = 0; i < problems->count; i++) {
         if (problems->items[i].kind != CFG_PROBLEM_WARNING)

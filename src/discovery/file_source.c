@@ -71,16 +71,19 @@ struct file_source *file_source_new(enum resource_type type, const struct cfg_co
     return source;
 }
 
-void file_source_require(const struct cfg_config_source *from, struct cfg_problems *problems) {
+bool file_source_require(const struct cfg_config_source *from, struct cfg_problems *problems) {
     struct span path = cfg_source_path(from), directory = cfg_source_directory(from);
     /* Texts of a config end in NUL. */
-    if (access(path.ptr, F_OK) != 0)
+    bool has_file = access(path.ptr, F_OK) == 0;
+    bool has_directory = directory.len == 0 || access(directory.ptr, F_OK) == 0;
+    if (!has_file)
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, &from->mark,
                         "there is no file '%.*s'; it has to be there before it is named",
                         (int)path.len, path.ptr);
-    if (directory.len && access(directory.ptr, F_OK) != 0)
+    if (!has_directory)
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, &from->mark,
                         "there is no watched_directory '%.*s'", (int)directory.len, directory.ptr);
+    return has_file && has_directory;
 }
 
 void file_source_require_asked(const struct route_asks *asks, struct cfg_problems *problems) {
@@ -88,16 +91,13 @@ void file_source_require_asked(const struct route_asks *asks, struct cfg_problem
         file_source_require(asks->items[i].source, problems);
 }
 
-struct discovery_file *file_source_read(struct file_source *source,
+struct discovery_file *file_source_load(enum resource_type type, const char *path,
                                         const struct file_source_how *how,
                                         struct cfg_problems *problems) {
-    if (!source->watch)
-        watch(source); /* before it is read, so that no change is missed */
-    const struct config_source from = {.path = source->status.origin,
-                                       .descriptor_set = how->descriptor_set,
-                                       .allow_unknown = !how->reject_unknown};
-    struct discovery_file *file = discovery_file_load(source->status.type, &from, problems);
-    if (!file || source->status.type != RESOURCE_LISTENER)
+    const struct config_source from = {
+        .path = path, .descriptor_set = how->descriptor_set, .allow_unknown = !how->reject_unknown};
+    struct discovery_file *file = discovery_file_load(type, &from, problems);
+    if (!file || type != RESOURCE_LISTENER)
         return file;
     struct route_asks asks = {0};
     for (size_t i = 0; i < file->count; i++)
@@ -106,4 +106,12 @@ struct discovery_file *file_source_read(struct file_source *source,
     file_source_require_asked(&asks, problems);
     route_asks_fini(&asks);
     return file;
+}
+
+struct discovery_file *file_source_read(struct file_source *source,
+                                        const struct file_source_how *how,
+                                        struct cfg_problems *problems) {
+    if (!source->watch)
+        watch(source); /* before it is read, so that no change is missed */
+    return file_source_load(source->status.type, source->status.origin, how, problems);
 }

@@ -32,11 +32,15 @@ struct file_source_how {
     const char *descriptor_set; /* as of config_source */
     bool reject_unknown;        /* fields; else they are warnings */
 };
-/* Owned; NULL: it could not be read. What listeners name has to be there: else there are problems, and the file. The first
- * call begins to watch it. */
+/* Owned; NULL: it could not be read. What listeners name has to be there: else there are problems, and the file. */
+struct discovery_file *file_source_load(enum resource_type type, const char *path,
+                                        const struct file_source_how *how,
+                                        struct cfg_problems *problems);
+/* The same of a source, which is watched from the first call on. */
 struct discovery_file *file_source_read(struct file_source *source,
                                         const struct file_source_how *how,
                                         struct cfg_problems *problems);
-/* Files and directories that are named have to be there: as on Envoy, so that a slip in a path is seen. */
-void file_source_require(const struct cfg_config_source *from, struct cfg_problems *problems);
+/* Files and directories that are named have to be there: as on Envoy, so that a slip in a path is seen. False: not all of
+ * it is. */
+bool file_source_require(const struct cfg_config_source *from, struct cfg_problems *problems);
 void file_source_require_asked(const struct route_asks *asks, struct cfg_problems *problems);

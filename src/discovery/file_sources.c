@@ -280,33 +280,17 @@ static void name_asked(const struct round *round) {
     }
 }
 
-/* Of a file of routes only those count that are asked for, and those have to be there. False: it is refused. */
+/* False: it is refused, or nobody asks for any of it. */
 static bool select_asked(const struct round *round, struct entry *entry) {
     struct cfg_problems problems = {0};
-    size_t count = 0;
-    entry->asked = calloc(entry->file->count + 1, sizeof *entry->asked);
-    for (size_t i = 0; entry->asked && i < entry->file->count; i++)
-        if (route_asks_find(&round->asks, entry->file->items[i].name, entry->update.origin))
-            entry->asked[count++] = entry->file->items[i];
-    problems.lost = !entry->asked;
-    for (size_t i = 0; i < round->asks.count; i++) {
-        const struct route_ask *ask = &round->asks.items[i];
-        bool is_there = !span_eq(cfg_source_path(ask->source), entry->update.origin);
-        for (size_t k = 0; k < count && !is_there; k++)
-            is_there = span_eq(entry->asked[k].name, ask->name);
-        if (!is_there)
-            cfg_problem_add(&problems, CFG_PROBLEM_INVALID, ask->mark,
-                            "'%.*s' has no route configuration '%.*s'",
-                            (int)entry->update.origin.len, entry->update.origin.ptr,
-                            (int)ask->name.len, ask->name.ptr);
-    }
+    entry->asked = route_asks_select(&round->asks, entry->update.origin, entry->file,
+                                     &entry->update.count, &problems);
+    entry->update.items = entry->asked;
     bool ok = !cfg_problems_refuse(&problems);
     if (!ok)
         say_refused(round, entry->source, entry->update.version, &problems);
     cfg_problems_fini(&problems);
-    entry->update.items = entry->asked;
-    entry->update.count = count;
-    return ok && count > 0;
+    return ok && entry->update.count > 0;
 }
 
 static void select_routes(struct round *round) {

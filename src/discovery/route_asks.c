@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "config/discovery_config.h"
+#include "discovery/discovery_file.h"
 
 void route_asks_fini(struct route_asks *asks) {
     free(asks->items);
@@ -79,4 +80,33 @@ const struct route_ask *route_asks_find(const struct route_asks *asks, struct sp
         if (span_eq(cfg_source_path(asks->items[low].source), origin))
             return &asks->items[low];
     return NULL;
+}
+
+static bool has_name(const struct resource_item *items, size_t count, struct span name) {
+    for (size_t i = 0; i < count; i++)
+        if (span_eq(items[i].name, name))
+            return true;
+    return false;
+}
+
+struct resource_item *route_asks_select(const struct route_asks *asks, struct span origin,
+                                        const struct discovery_file *file, size_t *count,
+                                        struct cfg_problems *problems) {
+    struct resource_item *selected = calloc(file->count + 1, sizeof *selected);
+    *count = 0;
+    if (!selected) {
+        problems->lost = true;
+        return NULL;
+    }
+    for (size_t i = 0; i < file->count; i++)
+        if (route_asks_find(asks, file->items[i].name, origin))
+            selected[(*count)++] = file->items[i];
+    for (size_t i = 0; i < asks->count; i++) {
+        const struct route_ask *ask = &asks->items[i];
+        if (span_eq(cfg_source_path(ask->source), origin) && !has_name(selected, *count, ask->name))
+            cfg_problem_add(problems, CFG_PROBLEM_INVALID, ask->mark,
+                            "'%.*s' has no route configuration '%.*s'", (int)origin.len, origin.ptr,
+                            (int)ask->name.len, ask->name.ptr);
+    }
+    return selected;
 }

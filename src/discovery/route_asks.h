@@ -8,6 +8,7 @@
 #include "config/resources.h"
 
 struct cfg_config_source;
+struct discovery_file;
 
 struct route_ask {
     struct span name, stat_prefix;
@@ -23,6 +24,11 @@ MUST_CHECK int route_asks_of(const struct resources *set, struct route_asks *out
 /* Of one listener, added; then the list is not sorted. */
 MUST_CHECK int route_asks_add(struct route_asks *asks, const struct cfg_listener *listener);
 void route_asks_fini(struct route_asks *asks);
+/* Of what the file of that origin holds those that are asked for, *count: no others count. malloc'ed. What is asked for
+ * and not there is a problem. NULL, which is one, too: memory is short. */
+struct resource_item *route_asks_select(const struct route_asks *asks, struct span origin,
+                                        const struct discovery_file *file, size_t *count,
+                                        struct cfg_problems *problems);
 /* The first ask for that name of that origin, or NULL. */
 const struct route_ask *route_asks_find(const struct route_asks *asks, struct span name,
                                         struct span origin);

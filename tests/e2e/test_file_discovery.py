@@ -248,3 +248,70 @@ def test_routes_of_a_static_listener(files):
     files.put("rds.yaml", response(ROUTES, [route_configuration("r", [direct(200, "second")])]))
     eventually(lambda: body(proxy) == b"second")
     assert proxy.stop() == 0
+
+
+# ---- --mode validate ---------------------------------------------------------
+
+
+def validate(config, *flags):
+    return run("--mode", "validate", *flags, config=config)
+
+
+def test_validate_takes_files_that_the_proxy_takes(files):
+    files.clusters(cluster("one", 1))
+    files.routes(route_configuration("r", [to("one")], validate_clusters=True), {"name": "nobody asks for it"})
+    files.listeners(files.asking("main", "r"))
+    validated = validate(files.bootstrap())
+    assert validated.returncode == 0, validated.stderr
+    assert validated.stdout.endswith(" OK\n")
+
+
+def test_validate_says_of_files_what_the_proxy_refuses(files):
+    """All of it in one go, with the places that the proxy names when it refuses one after the other."""
+    config = {**files.bootstrap(), "static_resources": {"listeners": [files.asking("main", "r")]}}
+    files.clusters(
+        cluster("good", 1), cluster("none", 1, connect_timeout="0s"), cluster("maglev", 1, lb_policy="MAGLEV")
+    )
+    no_such = listener("no such", [to("nowhere")], route_config={"validate_clusters": True})
+    files.listeners(no_such, no_such)
+    bad = [{"match": {"safe_regex": {"regex": "("}}, "direct_response": {"status": 200}}]
+    files.routes(route_configuration("r", bad))
+    validated = validate(config)
+    assert validated.returncode == 1
+    said = {line.strip() for line in validated.stderr.splitlines()}
+
+    proxy = Proxy(config)
+    refused = [line for refusal in refusals(proxy) for line in refusal["details"].split(";")]
+    assert proxy.stop() == 0
+    route = "resources[%d].filter_chains[0].filters[0].typed_config.route_config.virtual_hosts[0].routes[0].route"
+    assert {line.split(": ")[1] for line in refused} == {
+        "resources[1].connect_timeout",
+        "resources[2].lb_policy",
+        "resources[1]",
+        route % 0,
+        route % 1,
+        "resources[0].virtual_hosts[0].routes[0].match",
+    }
+    assert set(refused) <= said, validated.stderr
+
+
+@pytest.mark.parametrize("missing", ["lds.yaml", "cds.yaml", "rds.yaml"])
+def test_validate_wants_the_files_there(files, missing):
+    files.clusters()
+    files.routes(route_configuration("r", []))
+    files.listeners(files.asking("main", "r"))
+    (files.folder / missing).unlink()
+    validated = validate(files.bootstrap())
+    assert validated.returncode == 1
+    assert f"there is no file '{files.folder / missing}'; it has to be there before it is named" in validated.stderr
+    assert validated.stderr.count(missing) == 1
+
+
+def test_validate_lets_unknown_fields_of_files_pass_as_the_proxy_does(files):
+    files.clusters({**cluster("new", 1), "from_the_future": 1})
+    files.listeners()
+    lenient, strict = (validate(files.bootstrap(), *flags) for flags in ([], ["--reject-unknown-dynamic-fields"]))
+    assert lenient.returncode == 0
+    assert 'warning: unknown field "from_the_future"' in lenient.stderr
+    assert strict.returncode == 1
+    assert 'unknown field "from_the_future"' in strict.stderr

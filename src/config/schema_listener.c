@@ -132,7 +132,8 @@ static const struct cfg_field listener_fields[] = {
     WRAPPER(struct cfg_listener, 5, per_connection_buffer_limit_bytes, CFG_U32,
             .default_text = "1048576", .doc = "How much of a body is held for a slow peer."),
     POINTER(struct cfg_listener, 6, metadata, struct cfg_metadata, cfg_schema_metadata,
-            .doc = "`filter_metadata[\"sluice.memory\"].limit_bytes`: see [memory.md](memory.md)."),
+            .doc = "`filter_metadata[\"sluice.memory\"]`: `limit_bytes` and `wait_timeout`, see "
+                   "[memory.md](memory.md)."),
     ENUM(struct cfg_listener, 8, drain_type, drain_type_enum, .default_text = "DEFAULT",
          .status = CFG_INERT, .doc = "When its connections drain."),
     LIST(struct cfg_listener, 9, listener_filters, struct cfg_listener_filter,

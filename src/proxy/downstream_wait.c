@@ -2,7 +2,8 @@
  *
  * Two things make a connection wait: its listener's quota is used up, or the memory limit of the process is
  * near (OVERLOAD_HOLD_REQUESTS). Both queues are first in, first out, and per P. Time limits both: a request
- * that was not admitted within DOWNSTREAM_WAIT_MS is answered with 503, from what of its head has arrived.
+ * that was not admitted within DOWNSTREAM_WAIT_MS, or what its listener says of its own limit, is answered with
+ * 503, from what of its head has arrived.
  * That takes two blocks for a moment, which nobody is charged for: it is done without waiting for anything,
  * so it is one connection at a time on each P.
  *
@@ -19,8 +20,8 @@
  *              block (large heads, many changes to fields) cannot wait either. It is taken from what is
  *              left, and where nothing is, the allocation fails, and with it that exchange.
  *              A filter that gathers a whole body (exchange_charge) is the one that holds something and
- *              waits for more; two of them may wait for each other. So it waits for DOWNSTREAM_WAIT_MS at
- *              most, and then its exchange fails. It has shown nothing of the body to anybody yet.
+ *              waits for more; two of them may wait for each other. So it waits for as long as a request
+ *              does, and then its exchange fails. It has shown nothing of the body to anybody yet.
  * Bound        So what a listener holds is bounded by its quota, plus on each P the two blocks of a
  *              connection that is being refused, and one block of each exchange that must say why it failed.
  * Slow heads   10,000 clients that send a byte now and then would each hold a charge for as long as the
@@ -42,7 +43,6 @@
 #include "rt/sync.h"
 
 enum { DOWNSTREAM_POLL_MS = 10 };
-#define WAIT_NS (DOWNSTREAM_WAIT_MS * NS_PER_MS)
 #define HEAD_NS (DOWNSTREAM_HEAD_MS * NS_PER_MS)
 
 /* ---- waiting ---- */
@@ -52,15 +52,20 @@ static struct quota_purse *purse_of(const struct downstream *d) {
     return quota ? &quota->purses[d->p_index] : NULL;
 }
 
+/* Of one that has a purse. */
+static int64_t quota_wait_ns(const struct downstream *d) {
+    return d->info->listener->config->memory_wait_ns;
+}
+
 /* With what listener filters have kept of it, if anything. */
-static void wait_in(struct serving *s, struct list *queue) {
+static void wait_in(struct serving *s, struct list *queue, int64_t wait_ns) {
     struct downstream *d = s->downstream;
     d->state = DOWNSTREAM_WAITING;
     d->head = s->head;
     s->head = NULL;
     list_remove(&d->node);
     list_push_back(queue, &d->node);
-    timer_arm(&d->idle_timer, rt_now_ns() + WAIT_NS);
+    timer_arm(&d->idle_timer, rt_now_ns() + wait_ns);
 }
 
 void downstream_wait_leave(struct downstream *d) {
@@ -196,7 +201,7 @@ static bool admit_to_quota(struct serving *s) {
     }
     stat_inc(s->downstream->info->listener->stats.rq_memory_wait, s->worker->index);
     s->downstream->waits_for_quota = true;
-    wait_in(s, &purse->waiting);
+    wait_in(s, &purse->waiting, quota_wait_ns(s->downstream));
     purse->waiting_count++;
     quota_starve(purse, true);
     if (!timer_is_armed(&purse->timer))
@@ -207,7 +212,7 @@ static bool admit_to_quota(struct serving *s) {
 
 /* Polls: who waits here is a filter in the middle of a body, rare, and behind all that wait for a charge. */
 int downstream_charge_more(struct serving *s, size_t bytes) {
-    int64_t until_ns = rt_now_ns() + WAIT_NS;
+    int64_t until_ns = rt_now_ns() + quota_wait_ns(s->downstream);
     while (!charge(s->downstream, (int64_t)bytes)) {
         if (rt_now_ns() >= until_ns) {
             stat_inc(s->downstream->info->listener->stats.rq_memory_limit, s->worker->index);
@@ -241,7 +246,7 @@ bool downstream_admit_slowly(struct serving *s) {
         s->downstream->waits_for_quota = false;
         if (s->downstream->charged) /* it waited for that before */
             downstream_release_slowly(s);
-        wait_in(s, &s->worker->held);
+        wait_in(s, &s->worker->held, DOWNSTREAM_WAIT_MS * NS_PER_MS);
         return false;
     }
     return !s->purse || s->downstream->charged || admit_to_quota(s);

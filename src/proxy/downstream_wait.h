@@ -1,7 +1,7 @@
 /* downstream_wait: connections with a request at hand for which there is no memory now.
  *
  *     admit ──room──► serve the request ──► release
- *       └─none─► wait, for WAIT_MS at most ──room──► serve it
+ *       └─none─► wait, for so long at most ──room──► serve it
  *                        └─time is over──► 503
  *
  * A connection that waits has no coroutine and no block: it is not read from.
@@ -19,8 +19,8 @@ enum {
      * the same of the response. */
     DOWNSTREAM_CHARGE = 5 * BLOCK_SIZE,
     DOWNSTREAM_STREAM_CHARGE =
-        2 * BLOCK_SIZE, /* of one that network filters have: a block each way */
-    DOWNSTREAM_WAIT_MS = 1000,
+        2 * BLOCK_SIZE,        /* of one that network filters have: a block each way */
+    DOWNSTREAM_WAIT_MS = 1000, /* unless its listener says something else of its own limit */
     DOWNSTREAM_HEAD_MS = 1000, /* a head that takes longer gives way to those that wait */
 };
 

@@ -6,6 +6,8 @@
 
 #include "base/clock.h"
 #include "config/runtime_layers.h"
+#include "config/scalar.h"
+#include "proxy/downstream_wait.h"
 #include "proxy/snapshot.h"
 #include "rt/foreign.h"
 
@@ -19,7 +21,7 @@ struct listener_use {
     struct config *config;                        /* leased: in which the routes lie */
 };
 
-enum { LISTENER_MEMORY_MIN = 1 << 20, LISTENER_FILTERS_TIMEOUT_S = 15 };
+enum { LISTENER_MEMORY_MIN = 1 << 20, LISTENER_WAIT_MAX_S = 3600, LISTENER_FILTERS_TIMEOUT_S = 15 };
 
 /* ---- what is found by name ---- */
 
@@ -83,37 +85,59 @@ bool listener_config_is_current(const struct listener_config *listener,
 
 /* ---- building ---- */
 
+/* How many bytes; 0: it is no number of bytes. */
+static double bytes_of(const struct cfg_value *value) {
+    uint64_t large; /* YAML has integers above 32 bits as text: see config/value.c */
+    if (value->kind == CFG_VALUE_STRING && span_to_u64(value->string, &large))
+        return (double)large;
+    return value->kind == CFG_VALUE_NUMBER ? value->number : 0;
+}
+
+/* -1: it is no time to wait. */
+static int64_t wait_of(const struct cfg_value *value) {
+    int64_t seconds;
+    int32_t nanos;
+    if (value->kind != CFG_VALUE_STRING || !cfg_parse_duration(value->string, &seconds, &nanos) ||
+        seconds < 0 || nanos < 0 || seconds > LISTENER_WAIT_MAX_S)
+        return -1;
+    return seconds * NS_PER_S + nanos;
+}
+
 /* metadata.filter_metadata["sluice.memory"]: what Envoy has no field for, where it accepts anything. */
-static uint64_t memory_limit(const struct cfg_listener *cfg, struct cfg_problems *problems) {
+static void build_memory_limit(struct listener_config *listener, struct cfg_problems *problems) {
     static const double bytes_max = (double)(UINT64_C(1) << 50);
+    const struct cfg_listener *cfg = listener->config;
     const struct cfg_value *ours = NULL;
     for (size_t i = 0; cfg->metadata && i < cfg->metadata->filter_metadata_count; i++)
         if (span_eq(cfg->metadata->filter_metadata[i].key, SPAN_LIT("sluice.memory")))
             ours = cfg->metadata->filter_metadata[i].value;
+    listener->memory_wait_ns = DOWNSTREAM_WAIT_MS * NS_PER_MS;
     double bytes = 0;
     for (size_t i = 0; ours && i < ours->fields_count; i++) {
         const struct cfg_value_field *field = &ours->fields[i];
-        bool is_known = span_eq(field->key, SPAN_LIT("limit_bytes"));
-        uint64_t large; /* YAML has integers above 32 bits as text: see config/value.c */
-        if (is_known && field->value.kind == CFG_VALUE_STRING &&
-            span_to_u64(field->value.string, &large))
-            bytes = (double)large;
-        else if (is_known && field->value.kind == CFG_VALUE_NUMBER)
-            bytes = field->value.number;
-        else
-            cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark,
-                            is_known ? "sluice.memory: %.*s is not a number of bytes"
-                                     : "sluice.memory: there is no '%.*s'; there is limit_bytes",
-                            (int)field->key.len, field->key.ptr);
+        const char *problem = NULL;
+        if (span_eq(field->key, SPAN_LIT("limit_bytes"))) {
+            bytes = bytes_of(&field->value);
+            if (bytes == 0)
+                problem = "sluice.memory: %.*s is not a number of bytes";
+        } else if (span_eq(field->key, SPAN_LIT("wait_timeout"))) {
+            listener->memory_wait_ns = wait_of(&field->value);
+            if (listener->memory_wait_ns < 0)
+                problem = "sluice.memory: %.*s is not a time such as \"0.5s\", an hour at most";
+        } else {
+            problem = "sluice.memory: there is no '%.*s'; there are limit_bytes and wait_timeout";
+        }
+        if (problem)
+            cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark, problem, (int)field->key.len,
+                            field->key.ptr);
     }
-    if (ours && !(bytes >= LISTENER_MEMORY_MIN && bytes <= bytes_max)) {
+    if (ours && !(bytes >= LISTENER_MEMORY_MIN && bytes <= bytes_max))
         cfg_problem_add(problems, CFG_PROBLEM_INVALID, &cfg->mark,
                         "sluice.memory: limit_bytes is required, from %d, a dozen requests at a "
                         "time, to %.0f",
                         LISTENER_MEMORY_MIN, bytes_max);
-        return 0;
-    }
-    return (uint64_t)bytes;
+    else
+        listener->memory_limit_bytes = (uint64_t)bytes;
 }
 
 static void build_listener_filters(struct listener_config *listener,
@@ -274,7 +298,7 @@ struct listener_config *listener_config_build(struct snapshot *snapshot,
         return NULL;
     }
     snapshot->building = listener;
-    listener->memory_limit_bytes = memory_limit(cfg, problems);
+    build_memory_limit(listener, problems);
     if (cfg_runtime_listener_limit(config_bootstrap(snapshot->config)->layered_runtime, cfg->name,
                                    &listener->connections_max) < 0)
         problems->lost = true;

@@ -35,6 +35,7 @@ struct listener_config {
     struct listener_address *addresses; /* the first one is what it is called by */
     uint32_t address_count;
     uint64_t memory_limit_bytes; /* 0: none */
+    int64_t memory_wait_ns;      /* so long a request waits for room within that */
     uint64_t connections_max;    /* UINT64_MAX: no limit */
     struct filter_chain_table *chains;
     struct listener_filter *filters;

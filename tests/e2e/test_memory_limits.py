@@ -524,9 +524,10 @@ def test_what_is_no_size(text):
 # ---- the limit of a listener ------------------------------------------------
 
 
-def limited(name, routes, limit=MIB, **more):
-    metadata = {"filter_metadata": {"sluice.memory": {"limit_bytes": limit}}}
-    return listener(name, routes, metadata=metadata, **more)
+def limited(name, routes, limit=MIB, *, wait="60s", **more):
+    """Who waits for room does so for longer than a machine stands still, unless the test is about who waits in vain."""
+    ours = {"limit_bytes": limit, "wait_timeout": wait}
+    return listener(name, routes, metadata={"filter_metadata": {"sluice.memory": ours}}, **more)
 
 
 def where(edge, name=None):
@@ -620,7 +621,7 @@ def test_what_listener_filters_keep_is_charged(proxy):
 def test_who_waits_in_vain_is_told(proxy, gate, tmp_path):
     log = LogFile(tmp_path / "access")
     edge = proxy(
-        [limited("edge", [to()], hcm={"access_log": [log.config]}), listener("other", [direct(200)])],
+        [limited("edge", [to()], wait="0.5s", hcm={"access_log": [log.config]}), listener("other", [direct(200)])],
         [cluster("origin", gate.origin.port)],
         flags=ONE,
     )
@@ -628,13 +629,11 @@ def test_who_waits_in_vain_is_told(proxy, gate, tmp_path):
     for client in clients:
         client.send("GET", "/")
     gate.wait_for(12)
-    with edge.connect("edge") as whole, edge.connect("edge") as cut, edge.connect("edge") as gone:
+    with edge.connect("edge") as whole, edge.connect("edge") as cut:
         whole.send("GET", "/")
         cut.send_bytes(b"GET / HTTP/1.1\r\nho")
-        gone.send("GET", "/")
-        edge.wait_for_stat(f"{where(edge, 'edge')}.downstream_rq_memory_wait", 3)
+        edge.wait_for_stat(f"{where(edge, 'edge')}.downstream_rq_memory_wait", 2)
         assert edge.get("/", listener="other").status == 200  # has nothing to do with it
-        gone.close()  # while it waits
         reply = whole.read_reply()
         assert (reply.status, reply.body) == (503, b"memory limit of the listener")
         assert reply.header("connection") is None
@@ -652,6 +651,28 @@ def test_who_waits_in_vain_is_told(proxy, gate, tmp_path):
         assert whole.read_reply().status == 200
     assert log.lines(edge, 2)[:2] == ["503 - listener_memory_limit"] * 2
     assert held_bytes(edge, "edge") == 0
+
+
+def test_who_ends_while_it_waits_leaves_the_queue(proxy, gate):
+    edge = proxy([limited("edge", [to()])], [cluster("origin", gate.origin.port)], flags=ONE)
+    clients = [edge.connect() for _ in range(12)]
+    for client in clients:
+        client.send("GET", "/")
+    gate.wait_for(12)
+    with edge.connect() as gone, edge.connect() as stays:
+        for client in (gone, stays):
+            client.send("GET", "/")
+        edge.wait_for_stat(f"{where(edge)}.downstream_rq_memory_wait", 2)
+        gone.close()
+        edge.wait_for_stat("http.edge.downstream_cx_active", 13)
+        gate.release(1)
+        gate.wait_for(12)
+        gate.release()
+        assert stays.read_reply().status == 200
+    for client in clients:
+        assert client.read_reply().status == 200
+        client.close()
+    assert edge.stat(f"{where(edge)}.downstream_rq_memory_limit") == 0
 
 
 def test_memory_that_another_processor_gives_back_is_offered(proxy, gate):
@@ -678,7 +699,7 @@ def test_memory_that_another_processor_gives_back_is_offered(proxy, gate):
 def test_slow_heads_give_way_to_those_who_wait(proxy, flood):
     """Slowloris: many times more clients than fit, each with a byte of its head now and then. Others are
     served all the same, what is held stays below the limit, and it is over when they go."""
-    edge = proxy([limited("edge", [direct(200)]), listener("other", [direct(200)])], flags=ONE)
+    edge = proxy([limited("edge", [direct(200)], wait="1s"), listener("other", [direct(200)])], flags=ONE)
     attack = flood(edge, "edge").grow(300)
     statuses = []
     for _ in range(5):
@@ -712,7 +733,7 @@ def test_a_slow_head_is_left_alone_while_there_is_room(proxy):
 def test_slow_readers_of_large_responses_hold_a_bounded_part(proxy, origins):
     """They hold their charge as long as they like; those beyond it are told so, and all is well after."""
     origin = origins(lambda exchange: exchange.reply(200, b"y" * (8 * MIB)))
-    edge = proxy([limited("edge", [to()])], [cluster("origin", origin.port)], flags=ONE)
+    edge = proxy([limited("edge", [to()], wait="0.1s")], [cluster("origin", origin.port)], flags=ONE)
     slow = [edge.connect() for _ in range(12)]
     for client in slow:
         client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
@@ -799,7 +820,11 @@ def test_draining_lets_those_who_wait_finish(proxy, gate):
         ({"limit_bytes": 1000}, "limit_bytes is required, from 1048576"),
         ({"limit_bytes": True}, "limit_bytes is not a number of bytes"),
         ({"limit_bytes": "lots"}, "limit_bytes is not a number of bytes"),
-        ({"limit": MIB}, "there is no 'limit'; there is limit_bytes"),
+        ({"limit": MIB}, "there is no 'limit'; there are limit_bytes and wait_timeout"),
+        ({"limit_bytes": MIB, "wait_timeout": "soon"}, 'wait_timeout is not a time such as "0.5s"'),
+        ({"limit_bytes": MIB, "wait_timeout": 1}, 'wait_timeout is not a time such as "0.5s"'),
+        ({"limit_bytes": MIB, "wait_timeout": "-1s"}, 'wait_timeout is not a time such as "0.5s"'),
+        ({"limit_bytes": MIB, "wait_timeout": "3601s"}, 'wait_timeout is not a time such as "0.5s"'),
     ],
 )
 def test_a_limit_that_makes_no_sense(ours, message):

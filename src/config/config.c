@@ -16,6 +16,7 @@
 #include <stdlib.h>
 
 #include "config/load.h"
+#include "config/whole_file.h"
 
 long cfg_fail_after_for_tests = -1;
 
@@ -46,50 +47,16 @@ struct load {
     struct config *config;
 };
 
-static void report_file(struct cfg_problems *problems, const char *path, const char *what) {
-    struct cfg_mark mark = {.file = span_of(path)};
-    cfg_problem_add(problems, CFG_PROBLEM_INVALID, &mark, "%s", what);
-}
-
-/* A whole file. False with a problem reported. */
+/* False with a problem reported. */
 static NOINLINE bool read_file(const char *path, struct cfg_problems *problems, struct text *out) {
-    FILE *file = fopen(path, "re");
-    if (!file) {
-        struct cfg_mark mark = {.file = span_of(path)};
-        cfg_problem_add(problems, CFG_PROBLEM_INVALID, &mark, "cannot be opened: %s",
-                        strerror(errno));
-        return false;
-    }
-    size_t capacity = 0;
-    struct text text = {0};
-    const char *problem = NULL;
-    while (!problem) {
-        if (text.len == capacity) {
-            capacity = capacity ? capacity * 2 : 16384;
-            char *grown = realloc(text.bytes, capacity);
-            if (!grown) {
-                problem = "out of memory";
-                break;
-            }
-            text.bytes = grown;
-        }
-        size_t count = fread(text.bytes + text.len, 1, capacity - text.len, file);
-        text.len += count;
-        if (ferror(file))
-            problem = "cannot be read (is it a directory?)";
-        else if (text.len > CFG_TEXT_MAX_BYTES)
-            problem = "is larger than 64 MiB";
-        else if (count == 0)
-            break;
-    }
-    (void)fclose(file); /* read-only: nothing to lose */
-    if (problem) {
-        free(text.bytes);
-        report_file(problems, path, problem);
-        return false;
-    }
-    *out = text;
-    return true;
+    const struct cfg_mark mark = {.file = span_of(path)};
+    int rc = whole_file_read(path, CFG_TEXT_MAX_BYTES, &out->bytes, &out->len);
+    if (rc == -EFBIG)
+        cfg_problem_add(problems, CFG_PROBLEM_INVALID, &mark, "is larger than 64 MiB");
+    else if (rc != 0)
+        cfg_problem_add(problems, CFG_PROBLEM_INVALID, &mark, "cannot be read: %s",
+                        whole_file_problem(rc));
+    return rc == 0;
 }
 
 /* NULL with a problem reported. */

@@ -2,6 +2,8 @@
 connection; one that is wrong changes nothing."""
 
 import contextlib
+import json
+import os
 import signal
 import socket
 import threading
@@ -122,6 +124,32 @@ def test_a_file_that_is_gone_changes_nothing(edge):
     assert status == 400
     assert "No such file" in said
     assert edge.get().body == b"one"
+
+
+def test_a_file_that_somebody_is_writing_is_read_when_it_is_whole(edge):
+    """What there is of it already would be a configuration, too: one without a listener."""
+    answers = []
+    asking = threading.Thread(target=lambda: answers.append(edge.ask_to_reload()))
+    with open(edge.config_path, "w") as file:
+        file.write(f"admin: {json.dumps(says('two')['admin'])}\n")
+        file.flush()
+        asking.start()
+        edge.wait_for_stat("config.reload_attempt", 1)
+        file.write(f"static_resources: {json.dumps(says('two')['static_resources'])}\n")
+    asking.join()
+    assert answers == [(200, "version 2 serves: listeners: 0 added, 1 changed, 0 removed\n")]
+    assert edge.get().body == b"two"
+
+
+def test_what_is_no_file_is_refused(edge):
+    """And the next change is made all the same."""
+    edge.config_path.unlink()
+    os.mkfifo(edge.config_path)
+    status, said = edge.ask_to_reload()
+    assert (status, "is no file, and nobody writes to it" in said) == (400, True)
+    edge.config_path.unlink()
+    edge.change(says("two"))
+    assert edge.get().body == b"two"
 
 
 MONITOR = {

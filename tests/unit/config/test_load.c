@@ -348,9 +348,9 @@ static void files_that_cannot_be_read_are_named(void **state) {
     assert_int_equal(config_load(&source, &config, &problems), -EINVAL);
     assert_int_equal(problems.count, 2);
     assert_span(problems.items[0].mark.file, "/nonexistent/x.yaml");
-    assert_string_equal(problems.items[0].text, "cannot be opened: No such file or directory");
+    assert_string_equal(problems.items[0].text, "cannot be read: No such file or directory");
     assert_span(problems.items[1].mark.file, "/tmp");
-    assert_string_equal(problems.items[1].text, "cannot be read (is it a directory?)");
+    assert_string_equal(problems.items[1].text, "cannot be read: Is a directory");
     cfg_problems_fini(&problems);
 
     source = (struct config_source){0};

@@ -4,6 +4,9 @@
  * finds the clusters that came with it. Listeners that are superseded are marked when all Ps have taken the change: who
  * sees the mark finds the next one.
  *
+ * Somebody may stop listening while a change is under way: one of both at a time tells the Ps (`telling`). What was prepared
+ * before and comes after it changes what there is, and opens nothing.
+ *
  * Draining is looked at by one coroutine, at most once a second, however often the configuration changes. */
 #include "proxy/listener_manager.h"
 
@@ -30,6 +33,8 @@ static struct manager {
     struct {
         struct statistic *added, *modified, *removed, *total;
     } stats;
+    struct comutex telling;
+    bool stopped;           /* nobody connects any more */
     int64_t drain_until_ns; /* of what was superseded last */
     bool drains;            /* the coroutine is there */
 } manager;
@@ -64,6 +69,7 @@ struct listener_change {
 
 void listener_manager_init(const struct listener_manager_options *options) {
     manager.options = *options;
+    comutex_init(&manager.telling);
     manager.stats.added = stats_get_plain(STAT_COUNTER, "listener_manager.listener_added");
     manager.stats.modified = stats_get_plain(STAT_COUNTER, "listener_manager.listener_modified");
     manager.stats.removed = stats_get_plain(STAT_COUNTER, "listener_manager.listener_removed");
@@ -120,6 +126,12 @@ static bool find_sockets(struct listener_change *change, struct listener_config 
                             "%s of an address in use cannot change while it is listened at: "
                             "restart, or replace the process (docs/restart.md)",
                             differs);
+            return false;
+        }
+        if (is_new && manager.stopped) {
+            cfg_problem_add(problems, CFG_PROBLEM_INVALID, &config->config->mark,
+                            "listener '%.*s': this process listens no more, and at nothing new",
+                            (int)config->name.len, config->name.ptr);
             return false;
         }
         if (is_new)
@@ -262,10 +274,24 @@ static void change_free(struct listener_change *change) {
     free(change);
 }
 
+/* Those that were opened for it. */
+static void close_new(struct listener_change *change) {
+    size_t kept = 0;
+    for (size_t i = 0; i < change->socket_count; i++) {
+        struct socket_step *step = &change->sockets[i];
+        if (!step->is_new) {
+            change->sockets[kept++] = *step;
+            continue;
+        }
+        listening_cancel(step->listening);
+        if (step->listener)
+            listener_unref(step->listener);
+    }
+    change->socket_count = kept;
+}
+
 void listener_change_cancel(struct listener_change *change) {
-    for (size_t i = 0; i < change->socket_count; i++)
-        if (change->sockets[i].is_new)
-            listening_cancel(change->sockets[i].listening);
+    close_new(change);
     change_free(change);
 }
 
@@ -317,6 +343,11 @@ static void take(struct rt_post *post) {
     for (size_t i = 0; i < change->socket_count; i++)
         listening_take(change->sockets[i].listening, p, change->sockets[i].listener);
     waitgroup_done(&change->taken);
+}
+
+static void lock_telling(void) {
+    while (comutex_lock(&manager.telling, RT_FOREVER) != 0)
+        rt_cancel_clear(); /* it is held for no longer than the Ps take to answer */
 }
 
 static void spread(struct listener_change *change) {
@@ -423,9 +454,13 @@ void listener_change_publish(struct listener_change *change) {
         if (change->series[i].listener && listener_limit(change->series[i].listener) != 0)
             LOG(log_listener, LOG_ERROR, "listener %s: out of memory, its limits do not hold",
                 change->series[i].listener->name);
+    lock_telling();
+    if (manager.stopped)
+        close_new(change);
     spread(change);
     keep_sockets(change);
     keep_served(change);
+    comutex_unlock(&manager.telling);
     change_free(change);
 }
 
@@ -463,6 +498,8 @@ struct listener *listener_manager_open_admin(struct listener_config *config, boo
 }
 
 void listener_manager_stop(bool also_admin) {
+    lock_telling();
+    manager.stopped = true;
     struct listener_change *change = change_new(listening_count() + 1, 0, 0);
     ASSERT(change); /* at the end */
     for (struct listening *at = manager.listenings; at; at = at->next)
@@ -470,6 +507,7 @@ void listener_manager_stop(bool also_admin) {
     if (also_admin && manager.admin)
         change->sockets[change->socket_count++] = (struct socket_step){.listening = manager.admin};
     spread(change);
+    comutex_unlock(&manager.telling);
     change_free(change);
 }
 

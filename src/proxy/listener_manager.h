@@ -10,7 +10,7 @@
  * Draining  Connections of a listener that is gone, and those that cannot follow, hear `connection: close` with their
  *           next answer, and end when the drain time is over.
  *
- * Threads  P 0's coroutines, one at a time. */
+ * Threads  P 0's coroutines, one at a time but for listener_manager_stop. */
 #pragma once
 #include "proxy/listener.h"
 #include "proxy/snapshot.h"
@@ -37,7 +37,8 @@ void listener_change_cancel(struct listener_change *change);
 /* The admin's, on P 0, for good. NULL and *rc = -errno. */
 struct listener *listener_manager_open_admin(struct listener_config *config, bool ignores_global,
                                              int *rc);
-/* Nobody connects any more; connections go on. The admin's only with `also_admin`. */
+/* Nobody connects any more, for good: a change that wants to listen somewhere is refused from then on. Connections go on.
+ * The admin's sockets close only with `also_admin`. Parks; also while a change is prepared or published. */
 void listener_manager_stop(bool also_admin);
 
 /* Those that serve, without the admin's. */

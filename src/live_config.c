@@ -218,12 +218,16 @@ static void init_stats(void) {
     live.stats.clusters = stats_get_plain(STAT_GAUGE, "cluster_manager.active_clusters");
 }
 
-bool live_config_load(const struct options *options, struct overload_manager **overload) {
-    struct loading loading = {0};
+void live_config_init(const struct options *options) {
     live.options = options;
     comutex_init(&live.changing);
-    begin_change(); /* the admin answers before we serve: who asks for a change waits for that */
+    begin_change(); /* who asks for a change before we serve waits for that */
     init_stats();
+}
+
+bool live_config_load(struct overload_manager **overload) {
+    const struct options *options = live.options;
+    struct loading loading = {0};
     go_isolate_all(options->isolate_extensions);
     native_isolate_all(options->isolate_extensions);
     if (blocking_call(load, &loading) != 0) {
@@ -454,8 +458,6 @@ static void do_job(void *arg) {
 
 bool live_config_reload(const char *origin, char **said) {
     *said = NULL;
-    if (!live.snapshot)
-        return false;
     bool is_first = !live.next;
     struct job *job = join_job();
     if (!job)

@@ -5,7 +5,8 @@
  *       └───────────┴────────────────────┴──────────────────┴── refused: why, with file and line; the old one goes on
  *
  * What cannot change while the process runs (the admin, the node, overload_manager, limits of the process) is refused by
- * name. Whoever asks while a change is under way waits for the next one, which is then made once for all who wait.
+ * name. Whoever asks while a change is under way, or before it serves, waits for the next one, which is then made once for
+ * all who wait.
  *
  * Ownership  What is returned is borrowed until the next change, but where it is said otherwise.
  * Threads    P 0's coroutines. */
@@ -19,10 +20,12 @@
 struct options;
 struct overload_manager;
 
+/* Before anything else. Borrowed for ever. */
+void live_config_init(const struct options *options);
 /* Loads and builds, without serving. False when the config was refused; its problems are printed then. To be validated
  * are also the files that it names, which else are read by file_sources.h. *overload: of it, for good; NULL: it has
  * none. */
-bool live_config_load(const struct options *options, struct overload_manager **overload);
+bool live_config_load(struct overload_manager **overload);
 /* Starts its clusters, waits until each has had its first answer or given up, then opens and serves its listeners. */
 bool live_config_serve(void);
 

@@ -1,3 +1,4 @@
+#include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -56,11 +57,20 @@ static bool catch_crashes(const struct options *options) {
     return err == 0;
 }
 
+/* Whoever tells it something before it can listen does not mean to end it. Inherited by whom the supervisor starts. */
+static void ignore_early_signals(void) {
+    static const int all[] = {SIGHUP, SIGUSR1, SIGUSR2, SIGQUIT};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        (void)signal(all[i], SIG_IGN); /* cannot fail with these */
+}
+
 /* The exit code of the process. is_trial: its end is its parent's business. */
 static int serve(const struct options *options, char **argv, bool is_trial) {
     const bool is_worker = worker_link_is_asked();
-    if (options->mode == MODE_SERVE)
+    if (options->mode == MODE_SERVE) {
         notify_take();
+        ignore_early_signals();
+    }
     if (options->mode == MODE_SERVE && options->supervise && !is_worker) {
         const struct supervise_options supervised = {
             .argv = argv, .patience_ns = options->hang_time_s * NS_PER_S};

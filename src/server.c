@@ -8,13 +8,13 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "admin/admin.h"
 #include "admin/spike_capture.h"
 #include "admin/symbols.h"
 #include "base/clock.h"
+#include "base/process.h"
 #include "config/runtime_layers.h"
 #include "discovery/discovery.h"
 #include "discovery/file_sources.h"
@@ -417,29 +417,24 @@ static bool capture_spikes(void) {
     return err == 0;
 }
 
+static bool take_signal(int signo, const char *name, rt_fn fn) {
+    int rc = fn ? signals_on(signo, name, fn, NULL) : signals_dump_on(signo);
+    if (rc != 0)
+        LOG(log_main, LOG_CRITICAL, "cannot take %s: %s", name, strerror(-rc));
+    return rc == 0;
+}
+
+/* Before the configuration is read, whose next version a SIGHUP may tell of from then on. */
+static bool take_early_signals(void) {
+    return take_signal(SIGHUP, "SIGHUP", reload_on_signal) &&
+           take_signal(SIGUSR1, "SIGUSR1", reopen_logs_on_signal) &&
+           take_signal(SIGQUIT, "SIGQUIT", NULL);
+}
+
+/* Until then these end it at once. */
 static bool take_signals(void) {
-    static const struct {
-        int signo;
-        const char *name;
-        rt_fn fn;
-    } table[] = {
-        {SIGTERM, "SIGTERM", drain_and_end},  {SIGINT, "SIGINT", drain_and_end},
-        {SIGHUP, "SIGHUP", reload_on_signal}, {SIGUSR1, "SIGUSR1", reopen_logs_on_signal},
-        {SIGUSR2, "SIGUSR2", leave},
-    };
-    int rc = signals_dump_on(SIGQUIT);
-    if (rc != 0) {
-        LOG(log_main, LOG_CRITICAL, "cannot take SIGQUIT: %s", strerror(-rc));
-        return false;
-    }
-    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
-        rc = signals_on(table[i].signo, table[i].name, table[i].fn, NULL);
-        if (rc != 0) {
-            LOG(log_main, LOG_CRITICAL, "cannot take %s: %s", table[i].name, strerror(-rc));
-            return false;
-        }
-    }
-    return true;
+    return take_signal(SIGTERM, "SIGTERM", drain_and_end) &&
+           take_signal(SIGINT, "SIGINT", drain_and_end) && take_signal(SIGUSR2, "SIGUSR2", leave);
 }
 
 static void say_addresses_of(const struct listener *listener, void *arg) {
@@ -478,7 +473,10 @@ static bool read_discovery_files(void) {
 }
 
 static bool start(void) {
-    if (!live_config_load(server.options, &server.overload))
+    live_config_init(server.options);
+    if (server.options->mode == MODE_SERVE && !take_early_signals())
+        return false;
+    if (!live_config_load(&server.overload))
         return false;
     if (server.options->mode == MODE_VALIDATE)
         return true;
@@ -532,14 +530,6 @@ static void main_coroutine(void *arg) {
     }
 }
 
-static void raise_file_limit(void) {
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-        limit.rlim_cur = limit.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &limit); /* the soft limit stays then */
-    }
-}
-
 /* A file that grows beyond `ulimit -f` is an error of the write that did it, not our end. */
 static void ignore_file_limit_signal(void) {
     (void)signal(SIGXFSZ, SIG_IGN); /* it cannot fail */
@@ -549,7 +539,7 @@ int server_run(const struct options *options) {
     server.options = options;
     server.started_ns = clock_mono_ns();
     server.state = ADMIN_PRE_INITIALIZING;
-    raise_file_limit();
+    process_raise_file_limit();
     ignore_file_limit_signal();
     int rc = options->mode == MODE_SERVE ? heap_profile_init(options->heap_profile_rate) : 0;
     if (rc != 0)

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 bool process_is_traced(pid_t pid) {
     static const char name[] = "TracerPid:";
@@ -16,4 +17,12 @@ bool process_is_traced(pid_t pid) {
     if (file)
         (void)fclose(file); /* it was only read */
     return tracer != 0;
+}
+
+void process_raise_file_limit(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit); /* the soft limit stays then */
+    }
 }

@@ -185,7 +185,7 @@ static void hear(struct child *child, const struct link_message *message, int fd
                 message->key, strerror(-err));
         return;
     case LINK_CLOSED:
-        if (!child->leaving)
+        if (child->ready && !child->leaving) /* else others use it, or may */
             kept_sockets_close(&self.kept, message->key, message->number);
         break;
     case LINK_READY:
@@ -318,11 +318,21 @@ static void replace(void) {
             err == -EBUSY ? "too many former ones have connections still" : strerror(-err));
 }
 
+/* Also one that is to serve: it may have read the configuration already. */
+static void tell_to_reload(void) {
+    for (unsigned i = 0; i < CHILDREN_MAX; i++)
+        if (self.children[i].pid && !self.children[i].leaving)
+            (void)kill(self.children[i].pid, SIGHUP);
+}
+
 static void take_signals(void) {
     struct signalfd_siginfo info;
     while (read(self.signals, &info, sizeof info) == sizeof info) {
         const struct child *serves = current();
         switch (info.ssi_signo) {
+        case SIGHUP:
+            tell_to_reload();
+            break;
         case SIGCHLD:
             reap();
             break;
@@ -434,6 +444,7 @@ int supervise_run(const struct supervise_options *options) {
     static const struct restart_settings restarts = {
         .base_ns = 100 * NS_PER_MS, .max_ns = 10 * NS_PER_S, .window_ns = 60 * NS_PER_S};
     self.options = options;
+    process_raise_file_limit(); /* a listener has as many sockets as there are processors */
     restart_policy_init(&self.policy, &restarts, (uint64_t)clock_mono_ns());
     ssize_t len = readlink("/proc/self/exe", self.exe, sizeof self.exe - 1);
     int err = len < 0 ? -errno : open_signals();

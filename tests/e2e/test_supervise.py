@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+import resource
 import signal
 import socket
 import tempfile
@@ -13,7 +14,22 @@ import threading
 
 import pytest
 from asking import Asking
-from harness import Client, Gone, Origin, Proxy, bootstrap, cluster, direct, eventually, is_sanitized, listener, run, to
+from discovery_kit import Files
+from harness import (
+    Client,
+    Gone,
+    Origin,
+    Proxy,
+    address,
+    bootstrap,
+    cluster,
+    direct,
+    eventually,
+    is_sanitized,
+    listener,
+    run,
+    to,
+)
 
 
 def config(*listeners, origin=None):
@@ -27,6 +43,10 @@ class Supervised(Proxy):
 
     def __init__(self, wanted=None, *, flags=(), **more):
         super().__init__(wanted or config(), flags=["--supervise", *flags], **more)
+
+    def wait_for_starts(self, count):
+        started = lambda: len(re.findall(r"process \d+ is started$", self.log(), re.MULTILINE)) >= count  # noqa: E731
+        eventually(started, what=f"the start of process number {count}")
 
     def workers(self, count=1):
         """Those that served, in their order, once there were so many."""
@@ -258,6 +278,73 @@ def test_fewer_or_more_processors_answer_who_is_in_any_queue(first, then):
     eventually(lambda: edge.info("concurrency") == then, what="the new process at the admin's address")
     for _ in range(50):
         assert edge.get().status == 200
+    stop(edge)
+
+
+def test_a_signal_that_comes_early_ends_nothing(edge):
+    """Whoever sends one cannot know how far the next process has come."""
+    for count in range(1, 4):
+        os.kill(edge.workers(count)[-1], signal.SIGKILL)
+        edge.wait_for_starts(count + 1)
+        edge.process.send_signal(signal.SIGHUP)
+        edge.process.send_signal(signal.SIGUSR1)
+    edge.workers(4)
+    assert edge.get().status == 200
+    assert not re.search("was killed by SIG(HUP|USR1)", edge.log())
+
+
+def test_a_configuration_that_changes_while_a_process_takes_over_is_not_missed(edge):
+    """The new process may have read it before."""
+    edge.process.send_signal(signal.SIGUSR2)
+    edge.wait_for_starts(2)
+    edge.change(config("main", "second"))
+    edge.process.send_signal(signal.SIGHUP)
+    edge.workers(2)
+    eventually(lambda: "second" in edge._ports(), what="the listener that came")
+
+
+def test_one_that_cannot_serve_closes_nothing_of_the_one_that_does(edge):
+    """It had bound one of two addresses."""
+    port, wanted = edge.port(), config("main", "taken")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        wanted["static_resources"]["listeners"][1]["address"] = address(taken.getsockname()[1])
+        edge.change(wanted)
+        edge.process.send_signal(signal.SIGUSR2)
+        edge.wait_for_log("before it could serve: the one that serves goes on")
+        edge.change(config())
+    os.kill(edge.workers()[-1], signal.SIGKILL)
+    with Client(port) as client:  # nobody serves yet, or the next one does
+        assert client.ask("GET", "/").status == 200
+
+
+def test_more_sockets_are_kept_than_the_soft_limit_of_descriptors_allows():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+    try:
+        edge = Supervised(config(*(f"number {number}" for number in range(80))))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    former = edge.ports
+    os.kill(edge.workers()[-1], signal.SIGKILL)
+    edge.workers(2)
+    assert eventually(edge._ports, what="the next process") == former
+    stop(edge)
+
+
+def test_who_leaves_listens_at_nothing_new(tmp_path):
+    """Of a file that changes both hear. What a client would find in the queue of the former one is its end."""
+    files = Files(tmp_path)
+    files.clusters()
+    files.listeners(listener("main", [direct(200)]))
+    edge = Supervised(files.bootstrap())
+    with edge.connect() as client:
+        assert client.ask("GET", "/").status == 200
+        edge.replace()
+        edge.wait_for_log("another process serves: ")
+        files.listeners(listener("main", [direct(200)]), listener("new", [direct(200)]))
+        edge.wait_for_log("listener 'new': this process listens no more, and at nothing new")
+        eventually(lambda: "new" in edge._ports(), what="the new listener of the new process")
+        assert client.ask("GET", "/").status == 200
     stop(edge)
 
 

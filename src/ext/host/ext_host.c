@@ -33,8 +33,9 @@
 enum {
     /* Between descriptors that standard streams or EXT_HOST_FD could collide with and the rest. */
     FIRST_FD = 16,
-    ASK_MS = 2000,  /* what a process may take to end by itself once nobody talks to it */
-    DUMP_MS = 3000, /* what a Go runtime may take to list its goroutines */
+    ASK_MS = 2000,        /* what a process may take to end by itself once nobody talks to it */
+    ASK_PROXY_MS = 30000, /* what a proxy may, which has to drain, on a machine that is busy */
+    DUMP_MS = 3000,       /* what a Go runtime may take to list its goroutines */
     READ_SIZE = 16 * 1024,
 };
 
@@ -422,7 +423,7 @@ void ext_host_end(struct ext_host *host, enum ext_host_ending how) {
     if (how == EXT_HOST_ASK && host->is_proxy)
         (void)kill(host->pid, SIGTERM); /* ours until it is reaped */
     if (how == EXT_HOST_ASK)
-        await_end(host, clock_mono_ns() + ASK_MS * NS_PER_MS);
+        await_end(host, clock_mono_ns() + (host->is_proxy ? ASK_PROXY_MS : ASK_MS) * NS_PER_MS);
     if (!has_ended(host)) {
         (void)kill(host->pid, SIGKILL); /* ours until it is reaped */
         while (!host->ended) {

@@ -1,8 +1,9 @@
 /* config_dump: the served configuration in the shape of Envoy's /config_dump.
  *
  * Clusters, listeners and routes come from the bootstrap and from files, each with the time since when it is what it
- * is; routes also from inside HTTP connection managers. Files that are refused have an item of their own, without a
- * name: what is refused is the file.
+ * is; routes also from inside HTTP connection managers. A resource for which its file is refused has an error_state: in
+ * its item when another version of it runs, else in one of its own. What is wrong with the file as a whole has an item
+ * without a name.
  * ?resource and ?mask are refused rather than ignored: an answer with more than was asked for may
  * end up somewhere that it was not meant for. */
 #include <stdlib.h>
@@ -22,6 +23,7 @@ struct dump {
     int64_t since_wall_ns;
     const char *list; /* the key of the list that is not open yet; NULL: it is */
     enum resource_type type;
+    const struct resource *item; /* the one that is put */
 };
 
 /* A message, with its type in front when it stands in an Any. */
@@ -113,19 +115,57 @@ static void put_static(struct dump *dump, const char *list) {
     close_list(dump);
 }
 
-static void put_refusal(const struct discovery_status *status, void *arg) {
-    struct dump *dump = arg;
-    if (status->type != dump->type || !status->details)
-        return;
-    open_item(dump);
+static void put_error_state(struct dump *dump, const struct discovery_status *status,
+                            const struct discovery_refusal *refusal) {
     json_key(&dump->json, "error_state");
     json_open(&dump->json, '{');
+    if (refusal->name) {
+        json_key(&dump->json, "failed_configuration");
+        json_open(&dump->json, '{');
+        json_key(&dump->json, "@type");
+        struct text type = {0};
+        text_printf(&type, "type.googleapis.com/%s", resource_schema(dump->type)->name);
+        json_string(&dump->json, text_span(&type));
+        text_fini(&type);
+        json_field(&dump->json, "name", span_of(refusal->name));
+        json_close(&dump->json, '}');
+    }
     json_field_time(&dump->json, "last_update_attempt", status->refused_wall_ns);
-    json_field(&dump->json, "details", span_of(status->details));
+    json_field(&dump->json, "details", span_of(refusal->details));
     if (*status->refused_version)
         json_field(&dump->json, "version_info", span_of(status->refused_version));
     json_close(&dump->json, '}');
-    json_close(&dump->json, '}');
+}
+
+static bool is_of(const struct resource *item, const struct discovery_status *status,
+                  const struct discovery_refusal *refusal) {
+    return refusal->name && span_eq(span_of(refusal->name), item->name) &&
+           span_eq(span_of(status->origin), item->origin);
+}
+
+static void put_error_of_item(const struct discovery_status *status, void *arg) {
+    struct dump *dump = arg;
+    for (size_t i = 0; status->type == dump->type && i < status->refusal_count; i++)
+        if (is_of(dump->item, status, &status->refusals[i]))
+            put_error_state(dump, status, &status->refusals[i]);
+}
+
+/* Of what does not run, not in another version either. */
+static void put_other_errors(const struct discovery_status *status, void *arg) {
+    struct dump *dump = arg;
+    for (size_t i = 0; status->type == dump->type && i < status->refusal_count; i++) {
+        const struct discovery_refusal *refusal = &status->refusals[i];
+        const struct resource *item =
+            refusal->name ? resources_find(dump->resources, dump->type, span_of(refusal->name))
+                          : NULL;
+        if (item && is_of(item, status, refusal))
+            continue;
+        open_item(dump);
+        if (refusal->name && dump->type == RESOURCE_LISTENER)
+            json_field(&dump->json, "name", span_of(refusal->name));
+        put_error_state(dump, status, refusal);
+        json_close(&dump->json, '}');
+    }
 }
 
 static void put_source_version(const struct discovery_status *status, void *arg) {
@@ -146,6 +186,8 @@ static void put_dynamic_item(struct dump *dump, const struct resource *item) {
     put_dated(dump, resource_schema(dump->type), item->message, item->since_wall_ns);
     if (is_listener)
         json_close(&dump->json, '}');
+    dump->item = item;
+    discovery_each_status(put_error_of_item, dump);
     json_close(&dump->json, '}');
 }
 
@@ -155,7 +197,7 @@ static void put_dynamic(struct dump *dump, const char *list) {
     for (size_t i = 0; i < items->count; i++)
         if (!is_static(&items->items[i]))
             put_dynamic_item(dump, &items->items[i]);
-    discovery_each_status(put_refusal, dump);
+    discovery_each_status(put_other_errors, dump);
     close_list(dump);
 }
 

@@ -45,6 +45,8 @@ struct load {
     struct span descriptors; /* ptr NULL: none */
     const struct cfg_schema *schema;
     struct config *config;
+    struct config **partial; /* NULL: it is not wanted */
+    bool is_object;
 };
 
 /* False with a problem reported. */
@@ -108,6 +110,7 @@ static void load_sources(struct load *load) {
         tree = cfg_merge(loader, load->schema, tree, over);
     load->config->schema = load->schema;
     load->config->root = cfg_alloc(loader->arena, load->schema->size);
+    load->is_object = tree->kind == NODE_MAP;
     if (tree->kind == NODE_NULL) /* as on Envoy: more likely cut short than meant */
         cfg_report(loader, CFG_PROBLEM_INVALID, tree, NULL, "is empty; write {} to mean that");
     else
@@ -150,7 +153,10 @@ static int load_texts(struct load *load, bool allow_unknown, struct config **out
     if (!had_memory)
         problems->lost = true;
     if (cfg_problems_refuse(problems)) {
-        config_unref(config);
+        if (load->partial && had_memory && load->is_object)
+            *load->partial = config;
+        else
+            config_unref(config);
         return had_memory ? -EINVAL : -ENOMEM;
     }
     *out = config;
@@ -158,8 +164,8 @@ static int load_texts(struct load *load, bool allow_unknown, struct config **out
 }
 
 int config_load_as(const struct cfg_schema *schema, const struct config_source *source,
-                   struct config **out, struct cfg_problems *problems) {
-    struct load load = {.schema = schema};
+                   struct config **out, struct config **partial, struct cfg_problems *problems) {
+    struct load load = {.schema = schema, .partial = partial};
     struct text file = {0}, descriptors = {0};
     int result = -EINVAL;
     bool ok = true;
@@ -183,18 +189,20 @@ int config_load_as(const struct cfg_schema *schema, const struct config_source *
 
 int config_load(const struct config_source *source, struct config **out,
                 struct cfg_problems *problems) {
-    return config_load_as(&cfg_schema_bootstrap, source, out, problems);
+    return config_load_as(&cfg_schema_bootstrap, source, out, NULL, problems);
 }
 
 int config_load_text(struct span name, struct span text, struct span descriptor_set,
                      struct config **out, struct cfg_problems *problems) {
-    return config_load_text_as(&cfg_schema_bootstrap, name, text, descriptor_set, out, problems);
+    return config_load_text_as(&cfg_schema_bootstrap, name, text, descriptor_set, out, NULL,
+                               problems);
 }
 
 int config_load_text_as(const struct cfg_schema *schema, struct span name, struct span text,
-                        struct span descriptor_set, struct config **out,
+                        struct span descriptor_set, struct config **out, struct config **partial,
                         struct cfg_problems *problems) {
     struct load load = {.schema = schema,
+                        .partial = partial,
                         .file_name = name,
                         .file = text,
                         .descriptors_name = SPAN_LIT("(descriptor set)"),

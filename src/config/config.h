@@ -52,15 +52,18 @@ struct config_source {
 /* 0 and *out set (transferred), -EINVAL or -ENOMEM with problems filled (warnings may be there with 0). */
 MUST_CHECK int config_load(const struct config_source *source, struct config **out,
                            struct cfg_problems *problems);
-/* The same for a file of another kind: its root is a message of schema. */
+/* The same for a file of another kind: its root is a message of schema. partial, unless NULL: with -EINVAL what could be
+ * read of an object all the same (transferred), to tell which part of it is wrong, and for nothing else; or NULL. */
 MUST_CHECK int config_load_as(const struct cfg_schema *schema, const struct config_source *source,
-                              struct config **out, struct cfg_problems *problems);
+                              struct config **out, struct config **partial,
+                              struct cfg_problems *problems);
 /* The same from memory, for tests and fuzzing. name is what messages call it; one that ends in .json
  * is read as JSON. descriptor_set: the bytes of one, or the absent span. All are borrowed for the
  * call. */
 MUST_CHECK int config_load_text_as(const struct cfg_schema *schema, struct span name,
                                    struct span text, struct span descriptor_set,
-                                   struct config **out, struct cfg_problems *problems);
+                                   struct config **out, struct config **partial,
+                                   struct cfg_problems *problems);
 MUST_CHECK int config_load_text(struct span name, struct span text, struct span descriptor_set,
                                 struct config **out, struct cfg_problems *problems);
 /* For who builds an item out of `from` by what `bootstrap` says besides: to him it is the bootstrap, and both stay as

@@ -8,13 +8,17 @@
 
 struct discovery_file {
     struct config *config;
-    struct span version; /* version_info; a hash of the text when there is none */
-    struct resource_item *items;
+    struct span version;         /* version_info; a hash of the text when there is none */
+    struct resource_item *items; /* none when problems refuse the file */
     size_t count;
+    struct span
+        *names; /* of all resources as they stand there; none: it has none, or it cannot be read */
+    size_t name_count;
     char hash_text[16];
 };
 
-/* NULL with problems, which may also be there, as warnings, with a file. All are borrowed for the call. */
+/* NULL with problems: it cannot be read as a file of its kind. Problems with a file are warnings, or refuse it; then it
+ * tells what they are about. All are borrowed for the call. */
 struct discovery_file *discovery_file_load(enum resource_type type,
                                            const struct config_source *source,
                                            struct cfg_problems *problems);

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "discovery/discovery_file.h"
 
 LOG_COMPONENT(discovery, "discovery");
 
@@ -24,6 +25,14 @@ int discovery_status_init(struct discovery_status *status, enum resource_type ty
     return 0;
 }
 
+static void free_refusals(struct discovery_refusal *refusals, size_t refusal_count) {
+    for (size_t i = 0; i < refusal_count; i++) {
+        free(refusals[i].name);
+        free(refusals[i].details);
+    }
+    free(refusals);
+}
+
 void discovery_status_fini(struct discovery_status *status) {
     pthread_mutex_lock(&lock);
     list_remove(&status->node);
@@ -32,6 +41,7 @@ void discovery_status_fini(struct discovery_status *status) {
     free(status->version);
     free(status->refused_version);
     free(status->details);
+    free_refusals(status->refusals, status->refusal_count);
 }
 
 void discovery_each_status(void (*fn)(const struct discovery_status *status, void *arg),
@@ -93,6 +103,14 @@ static void put(char **into, char *text) {
     *into = text;
 }
 
+/* Takes over refusals. */
+static void put_refusals(struct discovery_status *status, struct discovery_refusal *refusals,
+                         size_t refusal_count) {
+    free_refusals(status->refusals, status->refusal_count);
+    status->refusals = refusals;
+    status->refusal_count = refusal_count;
+}
+
 void discovery_accepted(struct discovery_status *status, struct span version, size_t item_count,
                         const struct discovery_audience *audience, size_t audience_count) {
     char *copy = strndup(version.ptr, version.len);
@@ -100,6 +118,7 @@ void discovery_accepted(struct discovery_status *status, struct span version, si
     put(&status->version, copy); /* without memory for it none is shown */
     put(&status->refused_version, NULL);
     put(&status->details, NULL);
+    put_refusals(status, NULL, 0);
     pthread_mutex_unlock(&lock);
     count(status, SUCCESS, audience, audience_count);
     LOG(log_discovery, LOG_INFO, "%s of %s: version '%.*s' is taken: %zu", plural(status->type),
@@ -125,21 +144,97 @@ static char *text_of(const struct cfg_problems *problems) {
     return text;
 }
 
+/* The resource that a problem is about; empty: none of this file, or it has no name. */
+static struct span name_of(const struct cfg_problem *problem, const char *origin,
+                           const struct discovery_file *file) {
+    static const struct span list = SPAN_INIT("resources[");
+    struct span path = problem->mark.path;
+    if (!file || !span_eq(problem->mark.file, span_of(origin)) || !span_starts_with(path, list))
+        return span_none();
+    size_t index = strtoul(path.ptr + list.len, NULL, 10); /* paths of problems end in NUL */
+    return index < file->name_count ? file->names[index] : span_none();
+}
+
+/* The one for the name, or one more, for which there is room. NULL: memory is short. */
+static struct discovery_refusal *refusal_for(struct discovery_refusal *refusals, size_t *count,
+                                             struct span name) {
+    for (size_t i = 0; i < *count; i++)
+        if (name.len == 0 ? !refusals[i].name
+                          : refusals[i].name && span_eq(span_of(refusals[i].name), name))
+            return &refusals[i];
+    struct discovery_refusal *added = &refusals[*count];
+    if (name.len) {
+        added->name = strndup(name.ptr, name.len);
+        if (!added->name)
+            return NULL;
+    }
+    ++*count;
+    return added;
+}
+
+static bool append(struct discovery_refusal *refusal, const struct cfg_problem *problem) {
+    const struct cfg_problems one = {.items = (struct cfg_problem *)(uintptr_t)problem, .count = 1};
+    char *said = text_of(&one), *joined = NULL;
+    if (said && !refusal->details) {
+        refusal->details = said;
+        return true;
+    }
+    if (said && asprintf(&joined, "%s;%s", refusal->details, said) < 0)
+        joined = NULL;
+    free(said);
+    if (!joined)
+        return false;
+    put(&refusal->details, joined);
+    return true;
+}
+
+/* Problems by the resources that they are about. False: memory is short. */
+static bool sort_problems(const struct cfg_problems *problems, const char *origin,
+                          const struct discovery_file *file, struct discovery_refusal **out,
+                          size_t *out_count) {
+    struct discovery_refusal *refusals = calloc(problems->count + 1, sizeof *refusals);
+    size_t refusal_count = 0;
+    bool ok = refusals;
+    for (size_t i = 0; ok && i < problems->count; i++) {
+        const struct cfg_problem *problem = &problems->items[i];
+        if (problem->kind == CFG_PROBLEM_WARNING)
+            continue;
+        struct discovery_refusal *refusal =
+            refusal_for(refusals, &refusal_count, name_of(problem, origin, file));
+        ok = refusal && append(refusal, problem);
+    }
+    if (ok && refusal_count == 0) { /* memory was short for the problems */
+        refusals[0].details = text_of(problems);
+        ok = refusals[refusal_count++].details;
+    }
+    if (ok) {
+        *out = refusals;
+        *out_count = refusal_count;
+    } else if (refusals) {
+        free_refusals(refusals, refusal_count);
+    }
+    return ok;
+}
+
 /* As Envoy counts: what could not be parsed is a failure, what was read and is wrong is rejected. All that is said of a
  * text that is no YAML is said of the whole file. */
-static enum outcome outcome_of(struct span version, const struct cfg_problems *problems) {
-    bool is_read = !span_is_none(version);
+static enum outcome outcome_of(const struct discovery_file *file,
+                               const struct cfg_problems *problems) {
+    bool is_read = file;
     for (size_t i = 0; i < problems->count; i++)
         is_read = is_read || problems->items[i].mark.path.len > 0;
     return is_read ? REJECTED : FAILURE;
 }
 
-void discovery_refused(struct discovery_status *status, struct span version,
+void discovery_refused(struct discovery_status *status, const struct discovery_file *file,
                        const struct cfg_problems *problems,
                        const struct discovery_audience *audience, size_t audience_count) {
+    struct discovery_refusal *refusals = NULL;
+    size_t refusal_count = 0;
     char *details = text_of(problems);
-    char *copy = strndup(version.len ? version.ptr : "", version.len);
-    if (!details || !copy) {
+    char *copy = file ? strndup(file->version.ptr, file->version.len) : strdup("");
+    if (!details || !copy ||
+        !sort_problems(problems, status->origin, file, &refusals, &refusal_count)) {
         free(details);
         free(copy);
         LOG(log_discovery, LOG_ERROR, "%s of %s are refused, and memory is short",
@@ -151,12 +246,13 @@ void discovery_refused(struct discovery_status *status, struct span version,
     pthread_mutex_lock(&lock);
     put(&status->refused_version, copy);
     put(&status->details, details);
+    put_refusals(status, refusals, refusal_count);
     if (!was_told)
         status->refused_wall_ns = clock_wall_ns();
     pthread_mutex_unlock(&lock);
     if (was_told)
         return;
-    count(status, outcome_of(version, problems), audience, audience_count);
+    count(status, outcome_of(file, problems), audience, audience_count);
     LOG(log_discovery, LOG_WARN, "%s of %s: %s%s%s refused%s: %s", plural(status->type),
         status->origin, copy[0] ? "version '" : "", copy[0] ? copy : "what is there",
         copy[0] ? "' is" : " is", status->version ? ", what was there before goes on" : "",

@@ -7,6 +7,14 @@
 #include "base/stats.h"
 #include "config/resources.h"
 
+struct discovery_file;
+
+/* Why a resource is not taken, though nothing of its file is when one is refused. */
+struct discovery_refusal {
+    char *name; /* NULL: it is the file as a whole, or something else that it would make wrong */
+    char *details;
+};
+
 struct discovery_status {
     struct list node;
     enum resource_type type;
@@ -14,6 +22,9 @@ struct discovery_status {
     char *version;         /* of what was taken last; NULL: nothing was */
     char *refused_version; /* NULL: nothing is refused; empty: it is not known */
     char *details;         /* why it is refused */
+    struct discovery_refusal
+        *refusals; /* the same by resource, in the order of the first problem of each */
+    size_t refusal_count;
     int64_t refused_wall_ns;
 };
 
@@ -28,8 +39,8 @@ struct discovery_audience {
 };
 void discovery_accepted(struct discovery_status *status, struct span version, size_t count,
                         const struct discovery_audience *audience, size_t audience_count);
-/* What has been told already is not told, or counted, again. version absent: it is not known. */
-void discovery_refused(struct discovery_status *status, struct span version,
+/* What has been told already is not told, or counted, again. file: what says it; NULL: that is not known. */
+void discovery_refused(struct discovery_status *status, const struct discovery_file *file,
                        const struct cfg_problems *problems,
                        const struct discovery_audience *audience, size_t audience_count);
 

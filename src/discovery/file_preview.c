@@ -53,9 +53,12 @@ static void read_file(struct preview *preview, enum resource_type type,
     struct span path = cfg_source_path(from);
     struct cfg_problems its_own = {0}; /* a problem of another file refuses none of it */
     struct discovery_file *file = file_source_load(type, path.ptr, preview->how, &its_own);
+    bool says_nothing = !file || (cfg_problems_refuse(&its_own) && file->count == 0);
     cfg_problems_move(preview->problems, &its_own);
-    if (!file)
+    if (says_nothing) {
+        discovery_file_free(file);
         return;
+    }
     struct resource_update *update = &preview->updates[preview->count];
     struct seen *seen = &preview->seen[preview->count++];
     *seen = (struct seen){.file = file};

@@ -160,11 +160,11 @@ static struct discovery_audience *audience_of(const struct round *round,
     return audience;
 }
 
-static void say_refused(const struct round *round, struct file_source *source, struct span version,
-                        const struct cfg_problems *problems) {
+static void say_refused(const struct round *round, struct file_source *source,
+                        const struct discovery_file *file, const struct cfg_problems *problems) {
     size_t count;
     struct discovery_audience *audience = audience_of(round, source, &count);
-    discovery_refused(&source->status, version, problems, audience, count);
+    discovery_refused(&source->status, file, problems, audience, count);
     free(audience);
 }
 
@@ -205,8 +205,7 @@ static void read_changed(struct round *round, bool has_routes) {
         if (is_refused) {
             discovery_file_free(source->held);
             source->held = NULL;
-            say_refused(round, source, reading.file ? reading.file->version : span_none(),
-                        &reading.problems);
+            say_refused(round, source, reading.file, &reading.problems);
             discovery_file_free(reading.file);
         } else if (is_same) {
             round->tries_again |= source->held != NULL;
@@ -288,7 +287,7 @@ static bool select_asked(const struct round *round, struct entry *entry) {
     entry->update.items = entry->asked;
     bool ok = !cfg_problems_refuse(&problems);
     if (!ok)
-        say_refused(round, entry->source, entry->update.version, &problems);
+        say_refused(round, entry->source, entry->file, &problems);
     cfg_problems_fini(&problems);
     return ok && entry->update.count > 0;
 }
@@ -390,7 +389,7 @@ static void offer_alone(struct round *round, struct entry *entry) {
         rc = offer_chosen(round, &problems);
     }
     if (rc == -EINVAL || rc == -ENOMEM) {
-        say_refused(round, entry->source, entry->update.version, &problems);
+        say_refused(round, entry->source, entry->file, &problems);
         entry->source->held = entry->file;
         entry->file = NULL;
     }
@@ -426,7 +425,7 @@ static void drop(const struct round *round, struct file_source *source) {
     if (is_gone || discovery_offer(&nothing, 1, &problems) == 0)
         forget(source);
     else
-        say_refused(round, source, span_none(), &problems);
+        say_refused(round, source, NULL, &problems);
     cfg_problems_fini(&problems);
 }
 

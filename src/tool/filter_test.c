@@ -54,7 +54,7 @@ static const struct cfg_schema *struct_schema(void) {
 static const struct cfg_value *load_object(const char *path, struct config **keep) {
     struct cfg_problems problems = {0};
     const struct config_source source = {.path = path};
-    int err = config_load_as(struct_schema(), &source, keep, &problems);
+    int err = config_load_as(struct_schema(), &source, keep, NULL, &problems);
     cfg_problems_print(&problems, stderr);
     cfg_problems_fini(&problems);
     return err ? NULL : *(struct cfg_value *const *)config_root(*keep);

@@ -141,7 +141,7 @@ void test_file_print_fields(FILE *out) {
 
 int test_file_load(const char *path, struct config **out, struct cfg_problems *problems) {
     const struct config_source source = {.path = path};
-    return config_load_as(&test_file_schema, &source, out, problems);
+    return config_load_as(&test_file_schema, &source, out, NULL, problems);
 }
 
 /* ---- messages ---- */

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from discovery_kit import CLUSTER, LISTENER, ROUTES, Files, dump_of, refusals, response, route_configuration
-from harness import Gone, Origin, Proxy, bootstrap, cluster, direct, eventually, listener, run, to
+from harness import Gone, Origin, Proxy, address, bootstrap, cluster, direct, eventually, listener, run, to
 
 
 @pytest.fixture
@@ -143,6 +143,56 @@ def test_what_is_refused_changes_nothing(files):
     files.routes(route_configuration("r", [direct(200, "mended")]), version="r3")
     eventually(lambda: body(proxy) == b"mended")
     eventually(lambda: not refusals(proxy))
+    assert proxy.stop() == 0
+
+
+def errors(proxy, kind, key):
+    """Of each item of /config_dump with an error_state: which is refused, whether one runs, and the paths in why."""
+    return [
+        (
+            item["error_state"].get("failed_configuration", {}).get("name"),
+            "active_state" in item or "last_updated" in item,
+            [line.split(": ")[1].removeprefix("resources") for line in item["error_state"]["details"].split(";")],
+        )
+        for item in dump_of(proxy, kind).get(key, [])
+        if "error_state" in item
+    ]
+
+
+def test_each_refused_resource_is_told_why(files):
+    """One item of /config_dump for each, by name, with what runs of it, whoever found the mistake."""
+    bad = [{"match": {"safe_regex": {"regex": "("}}, "direct_response": {"status": 200}}]
+    files.clusters(cluster("runs", 1), version="c1")
+    files.routes(
+        route_configuration("r", [direct(200, "x")]), route_configuration("s", [direct(200, "x")]), version="r1"
+    )
+    files.listeners(files.asking("main", "r"), files.asking("more", "s"), version="l1")
+    proxy = Proxy(files.bootstrap())
+
+    files.clusters(  # these are found as the file is read
+        cluster("runs", 1, connect_timeout="0s", lb_policy="MAGLEV"), cluster("new", 1, type="EDS"), cluster("good", 1)
+    )
+    proxy.wait_for_stat("cluster_manager.cds.update_rejected", 1)
+    assert errors(proxy, "Clusters", "dynamic_active_clusters") == [
+        ("runs", True, ["[0].connect_timeout", "[0].lb_policy"]),
+        ("new", False, ["[1].type"]),
+    ]
+    files.routes(route_configuration("r", bad), route_configuration("s", bad))  # these as it is built
+    proxy.wait_for_stat("http.main.rds.r.update_rejected", 1)
+    path = ".virtual_hosts[0].routes[0].match"
+    assert errors(proxy, "Routes", "dynamic_route_configs") == [
+        ("r", True, ["[0]" + path]),
+        ("s", True, ["[1]" + path]),
+    ]
+    files.listeners(files.asking("main", "r"), listener("new", bad), {"address": address(0)})
+    proxy.wait_for_stat("listener_manager.lds.update_rejected", 1)
+    seen = errors(proxy, "Listeners", "dynamic_listeners")
+    assert [(name, runs) for name, runs, _ in seen] == [("new", False), (None, False)]
+    assert [item["name"] for item in dump_of(proxy, "Listeners")["dynamic_listeners"][:3]] == ["main", "more", "new"]
+
+    files.clusters(cluster("runs", 1))
+    proxy.wait_for_stat("cluster_manager.cds.update_success", 2)
+    assert errors(proxy, "Clusters", "dynamic_active_clusters") == []
     assert proxy.stop() == 0
 
 

@@ -21,9 +21,10 @@ static struct resources *with(const struct resources *base, enum resource_type t
     struct cfg_problems problems = {0};
     const char *name = text.len && text.ptr[0] == '{' ? "f.json" : "f.yaml";
     struct discovery_file *file = discovery_file_load_text(type, span_of(name), text, &problems);
-    ASSERT((file == NULL) == cfg_problems_refuse(&problems));
+    const bool refused = cfg_problems_refuse(&problems);
+    ASSERT(refused ? !file || file->count == 0 : file != NULL);
     struct resources *set = NULL;
-    if (file) {
+    if (!refused) {
         const struct resource_update update = {.type = type,
                                                .origin = span_of(name),
                                                .version = file->version,
@@ -33,8 +34,8 @@ static struct resources *with(const struct resources *base, enum resource_type t
         set = resources_with(base, &update, 1, &problems);
         ASSERT(set);
         ASSERT(set->of[type].count == file->count);
-        discovery_file_free(file);
     }
+    discovery_file_free(file);
     cfg_problems_fini(&problems);
     return set;
 }

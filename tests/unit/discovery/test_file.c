@@ -21,9 +21,13 @@ static struct discovery_file *load(enum resource_type type, const char *name, co
     assert_int_equal(fclose(out), 0);
     assert_string_equal(said, says);
     free(said);
-    assert_int_equal(file == NULL, cfg_problems_refuse(&problems));
+    bool refused = cfg_problems_refuse(&problems);
+    assert_true(refused ? !file || file->count == 0 : file != NULL);
     cfg_problems_fini(&problems);
-    return file;
+    if (!refused)
+        return file;
+    discovery_file_free(file);
+    return NULL;
 }
 
 static void what_envoy_reads_is_read(void **state) {
@@ -94,11 +98,39 @@ static void what_is_wrong_is_said_with_its_place(void **state) {
          "\"type.googleapis.com/envoy...\"\n");
 }
 
+/* So that each can be told why. */
+static void what_is_refused_has_its_version_and_names(void **state) {
+    (void)state;
+    static const char text[] =
+        "version_info: v\nresources:\n"
+        "- {\"@type\": " CLUSTER_TYPE ", connect_timeout: 0s, name: late}\n"
+        "- {\"@type\": " LISTENER_TYPE ", name: other}\n"
+        "- {\"@type\": nonsense, name: nothing}\n"
+        "- {\"@type\": " CLUSTER_TYPE ", name: [1]}\n"
+        "- 5\n"
+        "- \"@type\": " RESOURCE_TYPE "\n"
+        "  resource: {\"@type\": " CLUSTER_TYPE ", name: wrapped, unknown: 1}\n";
+    struct cfg_problems problems = {0};
+    struct discovery_file *file =
+        discovery_file_load_text(RESOURCE_CLUSTER, SPAN_LIT("c.yaml"), span_of(text), &problems);
+    assert_true(cfg_problems_refuse(&problems));
+    assert_int_equal(file->count, 0);
+    assert_span(file->version, "v");
+    assert_int_equal(file->name_count, 6);
+    assert_span(file->names[0], "late");
+    for (size_t i = 1; i <= 4; i++)
+        assert_int_equal(file->names[i].len, 0);
+    assert_span(file->names[5], "wrapped");
+    cfg_problems_fini(&problems);
+    discovery_file_free(file);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_envoy_reads_is_read),
         cmocka_unit_test(without_a_version_the_text_is_it),
         cmocka_unit_test(what_is_wrong_is_said_with_its_place),
+        cmocka_unit_test(what_is_refused_has_its_version_and_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,7 +1,7 @@
 /* live_config: see the header.
  *
- * Loading, building and comparing run in blocking_call: files are read, processes wait for probes, extensions run. Meanwhile
- * no library is swapped (go_swap_pause), as both would ask the same probe and change the same lists.
+ * Loading, building and telling what changed run in blocking_call: files are read, processes wait for probes, extensions
+ * run. While it is built no library is swapped (go_swap_pause), as both would ask the same probe and change the same lists.
  *
  * What was built and is not to be served is thrown away off the Ps, too. */
 #include "live_config.h"
@@ -157,9 +157,6 @@ static void build(struct loading *loading) {
         loading->overload = overload_build(bootstrap, o->memory_limit_bytes, &loading->problems);
     if (cfg_problems_refuse(&loading->problems))
         throw_away(loading);
-    if (loading->previous && loading->snapshot &&
-        config_diff_make(loading->previous->resources, loading->resources, &loading->diff) != 0)
-        loading->problems.lost = true;
 }
 
 static void read_file(struct loading *loading) {
@@ -199,9 +196,7 @@ static void aside(void (*fn)(void *arg), void *arg) {
         fn(arg);
 }
 
-/* It makes a text of the whole configuration. */
-static void name_in_reports(void *arg) {
-    const struct snapshot *snapshot = arg;
+static void name_in_reports(const struct snapshot *snapshot) {
     crash_catch_config(snapshot->config, snapshot->version);
 }
 
@@ -244,7 +239,7 @@ bool live_config_load(struct overload_manager **overload) {
     resources_unref(loading.resources);
     live.snapshot = loading.snapshot;
     if (live.snapshot)
-        aside(name_in_reports, live.snapshot);
+        name_in_reports(live.snapshot);
     *overload = loading.overload;
     return live.snapshot != NULL;
 }
@@ -368,6 +363,13 @@ static char *refused(struct loading *loading, const char *origin) {
     return said;
 }
 
+/* What differs from the one before, for people, who can wait until the requests have it. */
+static void tell_differences(void *arg) {
+    struct loading *loading = arg;
+    if (config_diff_make(loading->previous->resources, loading->resources, &loading->diff) != 0)
+        LOG(log_main, LOG_ERROR, "out of memory: what changed cannot be told");
+}
+
 static char *taken(struct loading *loading, const char *origin) {
     char *said = NULL;
     struct snapshot *before = live.snapshot, *now = loading->snapshot;
@@ -375,12 +377,15 @@ static char *taken(struct loading *loading, const char *origin) {
     retire_clusters(before, now);
     live.snapshot = now;
     note_version(now);
-    if (asprintf(&said, "version %llu serves: %s\n", (unsigned long long)now->version,
-                 loading->diff.summary) < 0)
+    name_in_reports(now);
+    aside(tell_differences, loading);
+    const char *summary = loading->diff.summary ? loading->diff.summary : "out of memory";
+    if (asprintf(&said, "version %llu serves: %s\n", (unsigned long long)now->version, summary) < 0)
         said = NULL;
     LOG(log_main, LOG_INFO, "configuration version %llu serves (%s): %s",
-        (unsigned long long)now->version, origin, loading->diff.summary);
-    log_lines(LOG_INFO, "configuration", loading->diff.text);
+        (unsigned long long)now->version, origin, summary);
+    if (loading->diff.text)
+        log_lines(LOG_INFO, "configuration", loading->diff.text);
     note_attempt(origin, now->version, said);
     snapshot_unref(before);
     return said;
@@ -412,8 +417,6 @@ static bool change(const char *origin, char **said) {
     bool ok = put_in_place(&loading);
     stat_inc(ok ? live.stats.successes : live.stats.rejects, STATS_SHARD_FOREIGN);
     *said = ok ? taken(&loading, origin) : refused(&loading, origin);
-    if (ok)
-        aside(name_in_reports, live.snapshot);
     cfg_problems_fini(&loading.problems);
     config_diff_fini(&loading.diff);
     resources_unref(loading.resources);
@@ -488,6 +491,7 @@ static bool put_in_front(struct loading *loading) {
         return false;
     snapshot_unref(live.snapshot);
     live.snapshot = loading->snapshot;
+    name_in_reports(live.snapshot);
     return true;
 }
 
@@ -508,8 +512,6 @@ int live_config_apply(struct resources *candidate, struct cfg_problems *problems
     } else if (!ok && loading.snapshot) {
         aside(throw_away, &loading);
     }
-    if (ok)
-        aside(name_in_reports, live.snapshot);
     if (serves)
         comutex_unlock(&live.changing);
     config_diff_fini(&loading.diff);

@@ -41,15 +41,16 @@ static bool type_name(struct cfg_loader *loader, const struct cfg_tree *node,
 
 static void finish(struct cfg_loader *loader, struct span type_url, const struct cfg_schema *schema,
                    void *message, struct cfg_any *out) {
-    struct cfg_buf value = {.arena = loader->arena};
+    struct cfg_buf value = {.arena = loader->scratch}, serialised = {.arena = loader->scratch};
     cfg_wire_message(&value, schema, message);
     out->type_url = cfg_copy(loader->arena, type_url);
     out->value = cfg_buf_view(&value);
+    cfg_wire_any(&serialised, out);
+    out->serialised = cfg_copy(loader->arena, cfg_buf_view(&serialised));
+    /* It is the end of the whole: both are kept once, and without what the buffers had left. */
+    out->value = span_from(out->serialised, out->serialised.len - value.len);
     out->shown_schema = schema;
     out->shown = message;
-    struct cfg_buf serialised = {.arena = loader->arena};
-    cfg_wire_any(&serialised, out);
-    out->serialised = cfg_buf_view(&serialised);
 }
 
 /* ---- extension slots ---- */

@@ -138,7 +138,7 @@ static int load_texts(struct load *load, bool allow_unknown, struct config **out
         return -ENOMEM;
     }
     atomic_init(&config->references, 1);
-    config->text_hash = span_hash(SPAN_HASH, load->file);
+    config->text_hash = span_hash(span_hash(SPAN_HASH, load->file), load->yaml);
     load->config = config;
     cfg_arena_init(&config->arena, &load->on_failure);
     cfg_arena_init(&load->scratch, &load->on_failure);

@@ -74,7 +74,7 @@ void config_unref(struct config *config);
 const struct cfg_bootstrap *config_bootstrap(const struct config *config);
 /* Of any kind: the struct of its schema. */
 const void *config_root(const struct config *config);
-/* span_hash of the file's bytes: two loads with the same one read the same. */
+/* Of the text it was read from: two loads with the same one read the same. */
 uint64_t config_text_hash(const struct config *config);
 
 /* JSON in protobuf's mapping (snake_case). Owned, free with free(); NULL when memory is short. message is one of the
@@ -83,12 +83,16 @@ char *cfg_to_json(const struct cfg_schema *schema, const void *message, unsigned
 /* The same for people's eyes, /config_dump: keys and passwords that stand in the configuration itself are left out. */
 char *cfg_to_json_without_secrets(const struct cfg_schema *schema, const void *message,
                                   unsigned indent);
+/* The same of what it says otherwise than other does, a message of schema, too: items at the ends of a list that are the
+ * same in both are left out. */
+char *cfg_to_json_of_differences(const struct cfg_schema *schema, const void *message,
+                                 const void *other, unsigned indent);
 
 /* The message in protobuf's wire format, deterministic. Owned, free with free(); NULL when memory
  * is short. */
 char *cfg_to_wire(const struct cfg_schema *schema, const void *message, size_t *size_bytes);
 
-/* Whether both say the same, NULL being a message that is not there; false also when memory is short. */
+/* Whether both say the same, NULL being a message that is not there. */
 bool cfg_is_same(const struct cfg_schema *schema, const void *a, const void *b);
 
 /* Markdown of all tables: docs/config.md. */

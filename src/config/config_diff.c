@@ -1,4 +1,5 @@
-/* config_diff: resources are matched by name; of two with the same name the lines are compared by the longest common
+/* config_diff: resources are matched by name. Two with the same name are made text without what is equal at both ends of
+ * their lists, so that of 10,000 routes only those that changed are; then the lines are compared by the longest common
  * subsequence, after what is equal in front and behind was put aside. Where what remains is too large for that, it is
  * only counted: a table of 10,000 new routes is not to be read line by line. */
 #include "config/config_diff.h"
@@ -103,104 +104,125 @@ static void show_differences(FILE *out, const struct lines *a, const struct line
 
 /* ---- resources ---- */
 
-struct kind {
-    const char *name, *plural;
-    const struct cfg_schema *schema;
-    const struct resource *resources; /* else secrets */
-    const struct cfg_secret *secrets;
+enum { SECRETS = RESOURCE_TYPES, KINDS };
+
+static const char *kind_name(unsigned kind) {
+    return kind == SECRETS ? "secret" : resource_type_name(kind);
+}
+
+struct item {
+    struct span name;
+    const void *message;
+    uint64_t edition; /* of a secret: 0 */
+};
+
+/* All of one kind, sorted by name. */
+struct items {
+    struct item *at; /* owned */
     size_t count;
 };
 
-enum { KINDS = RESOURCE_TYPES + 1 };
+static int compare_names(const void *a, const void *b) {
+    const struct item *left = a, *right = b;
+    return span_compare(left->name, right->name);
+}
 
-static void kinds_of(const struct resources *from, struct kind out[KINDS]) {
-    static const char *const plurals[] = {"listeners", "clusters", "route configurations"};
+/* False: memory is short. */
+static bool items_of(const struct resources *from, unsigned kind, struct items *out) {
+    static const struct cfg_static_resources nothing;
     const struct cfg_static_resources *fixed = config_bootstrap(from->bootstrap)->static_resources;
-    for (unsigned i = 0; i < RESOURCE_TYPES; i++)
-        out[i] = (struct kind){.name = resource_type_name((enum resource_type)i),
-                               .plural = plurals[i],
-                               .schema = resource_schema((enum resource_type)i),
-                               .resources = from->of[i].items,
-                               .count = from->of[i].count};
-    out[RESOURCE_TYPES] = (struct kind){.name = "secret",
-                                        .plural = "secrets",
-                                        .schema = &cfg_schema_secret,
-                                        .secrets = fixed ? fixed->secrets : NULL,
-                                        .count = fixed ? fixed->secrets_count : 0};
+    if (!fixed)
+        fixed = &nothing;
+    out->count = kind == SECRETS ? fixed->secrets_count : from->of[kind].count;
+    out->at = calloc(out->count + 1, sizeof *out->at);
+    for (size_t i = 0; out->at && i < out->count; i++) {
+        if (kind == SECRETS) {
+            out->at[i] = (struct item){fixed->secrets[i].name, &fixed->secrets[i], 0};
+        } else {
+            const struct resource *resource = from->of[kind].by_name[i];
+            out->at[i] = (struct item){resource->name, resource->message, resource->edition};
+        }
+    }
+    if (out->at && kind == SECRETS)
+        qsort(out->at, out->count, sizeof *out->at, compare_names);
+    return out->at != NULL;
 }
 
-static struct span name_of(const struct kind *kind, size_t i) {
-    return kind->resources ? kind->resources[i].name : kind->secrets[i].name;
+struct diff {
+    FILE *text;
+    unsigned kind;
+    size_t added, removed, changed;
+};
+
+static void show_name(const struct diff *diff, char sign, const struct item *item) {
+    fprintf(diff->text, "%c %s '%.*s'\n", sign, kind_name(diff->kind), (int)item->name.len,
+            item->name.ptr);
 }
 
-static const void *item(const struct kind *kind, size_t i) {
-    return kind->resources ? kind->resources[i].message : &kind->secrets[i];
-}
-
-static const void *find(const struct kind *kind, struct span name) {
-    for (size_t i = 0; i < kind->count; i++)
-        if (span_eq(name_of(kind, i), name))
-            return item(kind, i);
-    return NULL;
-}
-
-/* 1: they differ; 0; -ENOMEM. Secrets differ without being shown. */
-static int compare(FILE *out, const struct kind *kind, struct span name, const void *before,
-                   const void *after) {
-    if (cfg_is_same(kind->schema, before, after))
-        return 0;
+/* Two with the same name. False: memory is short. */
+static bool compare(struct diff *diff, const struct item *before, const struct item *after) {
+    const struct cfg_schema *schema =
+        diff->kind == SECRETS ? &cfg_schema_secret : resource_schema(diff->kind);
+    if (diff->kind == SECRETS ? cfg_is_same(schema, before->message, after->message)
+                              : before->edition == after->edition)
+        return true;
     struct lines a, b = {0};
-    int rc = cut(cfg_to_json_without_secrets(kind->schema, before, INDENT), &a);
-    if (rc == 0)
-        rc = cut(cfg_to_json_without_secrets(kind->schema, after, INDENT), &b);
-    if (rc == 0) {
-        fprintf(out, "~ %s '%.*s'\n", kind->name, (int)name.len, name.ptr);
-        show_differences(out, &a, &b);
+    bool ok =
+        cut(cfg_to_json_of_differences(schema, before->message, after->message, INDENT), &a) == 0 &&
+        cut(cfg_to_json_of_differences(schema, after->message, before->message, INDENT), &b) == 0;
+    if (ok) {
+        show_name(diff, '~', after);
+        show_differences(diff->text, &a, &b);
+        diff->changed++;
     }
     lines_fini(&a);
     lines_fini(&b);
-    return rc ? rc : 1;
+    return ok;
 }
 
-static int diff_kind(FILE *summary, FILE *text, const struct kind *before,
-                     const struct kind *after) {
-    size_t added = 0, removed = 0, changed = 0;
-    for (size_t i = 0; i < before->count; i++) {
-        struct span name = name_of(before, i);
-        if (find(after, name))
-            continue;
-        fprintf(text, "- %s '%.*s'\n", before->name, (int)name.len, name.ptr);
-        removed++;
+/* False: memory is short. */
+static bool diff_items(struct diff *diff, const struct items *before, const struct items *after) {
+    bool ok = true;
+    for (size_t i = 0, k = 0; ok && (i < before->count || k < after->count);) {
+        int order = i == before->count  ? 1
+                    : k == after->count ? -1
+                                        : compare_names(&before->at[i], &after->at[k]);
+        if (order == 0) {
+            ok = compare(diff, &before->at[i++], &after->at[k++]);
+        } else if (order < 0) {
+            show_name(diff, '-', &before->at[i++]);
+            diff->removed++;
+        } else {
+            show_name(diff, '+', &after->at[k++]);
+            diff->added++;
+        }
     }
-    for (size_t i = 0; i < after->count; i++) {
-        struct span name = name_of(after, i);
-        const void *old = find(before, name);
-        int rc = old ? compare(text, after, name, old, item(after, i)) : 0;
-        if (rc < 0)
-            return rc;
-        changed += rc == 1;
-        added += !old;
-        if (!old)
-            fprintf(text, "+ %s '%.*s'\n", after->name, (int)name.len, name.ptr);
-    }
-    if (added || removed || changed)
-        fprintf(summary, "%s%s: %zu added, %zu changed, %zu removed", ftell(summary) ? "; " : "",
-                after->plural, added, changed, removed);
-    return 0;
+    return ok;
+}
+
+static int diff_kind(FILE *summary, FILE *text, unsigned kind, const struct resources *before,
+                     const struct resources *after) {
+    struct diff diff = {.text = text, .kind = kind};
+    struct items old = {0}, new = {0};
+    bool ok = items_of(before, kind, &old) && items_of(after, kind, &new) &&
+              diff_items(&diff, &old, &new);
+    free(old.at);
+    free(new.at);
+    if (diff.added || diff.removed || diff.changed)
+        fprintf(summary, "%s%ss: %zu added, %zu changed, %zu removed", ftell(summary) ? "; " : "",
+                kind_name(kind), diff.added, diff.changed, diff.removed);
+    return ok ? 0 : -ENOMEM;
 }
 
 int config_diff_make(const struct resources *before, const struct resources *after,
                      struct config_diff *out) {
-    struct kind old[KINDS], new[KINDS];
     size_t summary_size, text_size;
     *out = (struct config_diff){0};
     FILE *summary = open_memstream(&out->summary, &summary_size);
     FILE *text = open_memstream(&out->text, &text_size);
     int rc = summary && text ? 0 : -ENOMEM;
-    kinds_of(before, old);
-    kinds_of(after, new);
-    for (unsigned i = 0; rc == 0 && i < KINDS; i++)
-        rc = diff_kind(summary, text, &old[i], &new[i]);
+    for (unsigned kind = 0; rc == 0 && kind < KINDS; kind++)
+        rc = diff_kind(summary, text, kind, before, after);
     if (rc == 0 && ftell(summary) == 0)
         fputs("nothing changed", summary);
     if ((summary && fclose(summary) != 0) || (text && fclose(text) != 0))

@@ -11,7 +11,7 @@ struct config_diff {
     char *text;    /* lines, each ending in a newline, owned */
 };
 
-/* 0 or -ENOMEM. */
+/* after was made of before, so that what says the same has the same edition. 0 or -ENOMEM. */
 MUST_CHECK int config_diff_make(const struct resources *before, const struct resources *after,
                                 struct config_diff *out);
 void config_diff_fini(struct config_diff *diff);

@@ -167,20 +167,25 @@ static void print_tree(struct printer *p, const struct cfg_value *value) {
     }
 }
 
-static void print_fields(struct printer *p, const struct cfg_schema *schema, const void *message);
-static void print_value(struct printer *p, const struct cfg_field *field, const void *value);
+/* other, here and below: what is in its place in the message that is compared with, or NULL. */
+static void print_fields(struct printer *p, const struct cfg_schema *schema, const void *message,
+                         const void *other);
+static void print_value(struct printer *p, const struct cfg_field *field, const void *value,
+                        const void *other);
 
-static void print_any(struct printer *p, const struct cfg_any *any) {
+static void print_any(struct printer *p, const struct cfg_any *any, const struct cfg_any *other) {
+    const struct cfg_schema *schema = any->shown_schema;
+    const void *beside = other && other->shown_schema == schema ? other->shown : NULL;
     open(p, '{');
     if (any->type_url.len) {
         key(p, SPAN_LIT("@type"));
         cfg_json_string(p->buf, any->type_url);
     }
-    if (any->shown_schema && any->shown_schema->is_well_known) {
+    if (schema && schema->is_well_known) {
         key(p, SPAN_LIT("value"));
-        print_value(p, &any->shown_schema->fields[0], any->shown);
-    } else if (any->shown_schema) {
-        print_fields(p, any->shown_schema, any->shown);
+        print_value(p, &schema->fields[0], any->shown, beside);
+    } else if (schema) {
+        print_fields(p, schema, any->shown, beside);
     }
     close(p, '}');
 }
@@ -255,7 +260,8 @@ static void print_scalar(struct printer *p, const struct cfg_field *field, const
     }
 }
 
-static void print_value(struct printer *p, const struct cfg_field *field, const void *value) {
+static void print_value(struct printer *p, const struct cfg_field *field, const void *value,
+                        const void *other) {
     struct cfg_timestamp wide;
     if (field->wrapped) {
         struct cfg_field inner = *field;
@@ -267,16 +273,16 @@ static void print_value(struct printer *p, const struct cfg_field *field, const 
     case CFG_MESSAGE:
         p->secret |= p->hides && (field->rules & CFG_SECRET);
         if (field->schema->is_well_known) {
-            print_value(p, &field->schema->fields[0], value);
+            print_value(p, &field->schema->fields[0], value, other);
             break;
         }
         open(p, '{');
-        print_fields(p, field->schema, value);
+        print_fields(p, field->schema, value, other);
         close(p, '}');
         p->secret &= !(field->rules & CFG_SECRET);
         break;
     case CFG_ANY:
-        print_any(p, value);
+        print_any(p, value, other);
         break;
     case CFG_DURATION: {
         int64_t ns = ((const struct cfg_duration *)value)->ns;
@@ -345,21 +351,56 @@ static void print_map(struct printer *p, const struct cfg_field *field, const ch
         }
         const void *value = cfg_singular(value_field, entry);
         if (value)
-            print_value(p, value_field, value);
+            print_value(p, value_field, value, NULL);
         else
             cfg_buf_text(p->buf, "{}");
     }
     close(p, '}');
 }
 
-static void print_fields(struct printer *p, const struct cfg_schema *schema, const void *message) {
+/* From where on, and up to where, the lists are different. */
+static void find_differences(const struct cfg_field *field, const char *items, size_t *from,
+                             size_t *to, const char *others, size_t others_to) {
+    size_t stride = cfg_value_size(field);
+    while (*from < *to && *from < others_to &&
+           cfg_value_is_same(field, items + *from * stride, others + *from * stride))
+        ++*from;
+    while (
+        *to > *from && others_to > *from &&
+        cfg_value_is_same(field, items + (*to - 1) * stride, others + (others_to - 1) * stride)) {
+        --*to;
+        others_to--;
+    }
+}
+
+static void print_list(struct printer *p, const struct cfg_field *field, const void *message,
+                       const void *other) {
+    size_t count, others_count = 0, from = 0;
+    const char *items = cfg_items(field, message, &count);
+    const char *others = other ? cfg_items(field, other, &others_count) : NULL;
+    size_t to = count, stride = cfg_value_size(field);
+    if (other)
+        find_differences(field, items, &from, &to, others, others_count);
+    open(p, '[');
+    for (size_t i = from; i < to; i++) {
+        separate(p);
+        print_value(p, field, items + i * stride, i < others_count ? others + i * stride : NULL);
+    }
+    p->is_first = false; /* of those that are left out there is a line less, and no other */
+    close(p, ']');
+}
+
+static void print_fields(struct printer *p, const struct cfg_schema *schema, const void *message,
+                         const void *other) {
     for (size_t i = 0; i < schema->fields_count; i++) {
         const struct cfg_field *field = &schema->fields[i];
         if (field->shape == CFG_SINGULAR) {
             if (!cfg_field_is_set(field, message))
                 continue;
             key(p, span_of(field->name));
-            print_value(p, field, cfg_singular(field, message));
+            print_value(p, field, cfg_singular(field, message),
+                        other && cfg_field_is_set(field, other) ? cfg_singular(field, other)
+                                                                : NULL);
             continue;
         }
         size_t count;
@@ -367,16 +408,10 @@ static void print_fields(struct printer *p, const struct cfg_schema *schema, con
         if (count == 0)
             continue;
         key(p, span_of(field->name));
-        if (field->shape == CFG_MAP) {
+        if (field->shape == CFG_MAP)
             print_map(p, field, items, count);
-            continue;
-        }
-        open(p, '[');
-        for (size_t k = 0; k < count; k++) {
-            separate(p);
-            print_value(p, field, items + k * cfg_value_size(field));
-        }
-        close(p, ']');
+        else
+            print_list(p, field, message, other);
     }
 }
 
@@ -384,7 +419,7 @@ void cfg_json_message(struct cfg_buf *buf, const struct cfg_schema *schema, cons
                       unsigned indent, unsigned level) {
     struct printer p = {.buf = buf, .indent = indent, .level = level};
     open(&p, '{');
-    print_fields(&p, schema, message);
+    print_fields(&p, schema, message, NULL);
     close(&p, '}');
 }
 
@@ -393,21 +428,26 @@ void cfg_json_tree(struct cfg_buf *buf, const struct cfg_value *value) {
     print_tree(&p, value);
 }
 
-char *cfg_to_json_without_secrets(const struct cfg_schema *schema, const void *message,
-                                  unsigned indent) {
+char *cfg_to_json_of_differences(const struct cfg_schema *schema, const void *message,
+                                 const void *other, unsigned indent) {
     struct cfg_buf buf = {0};
     struct printer p = {.buf = &buf, .indent = indent, .hides = true};
     open(&p, '{');
-    print_fields(&p, schema, message);
+    print_fields(&p, schema, message, other);
     close(&p, '}');
     return cfg_buf_take(&buf);
+}
+
+char *cfg_to_json_without_secrets(const struct cfg_schema *schema, const void *message,
+                                  unsigned indent) {
+    return cfg_to_json_of_differences(schema, message, NULL, indent);
 }
 
 char *cfg_to_json(const struct cfg_schema *schema, const void *message, unsigned indent) {
     struct cfg_buf buf = {0};
     struct printer p = {.buf = &buf, .indent = indent};
     if (schema->is_well_known)
-        print_value(&p, &schema->fields[0], message);
+        print_value(&p, &schema->fields[0], message, NULL);
     else
         cfg_json_message(&buf, schema, message, indent, 0);
     return cfg_buf_take(&buf);

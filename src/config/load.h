@@ -86,6 +86,11 @@ const struct cfg_descriptors *cfg_descriptors_load(struct cfg_loader *loader, st
 const struct cfg_schema *cfg_descriptors_find(const struct cfg_descriptors *descriptors,
                                               struct span full_name);
 
+/* ---- same.c ---- */
+
+/* Of one value of field's type each: whether they say the same. */
+bool cfg_value_is_same(const struct cfg_field *field, const void *a, const void *b);
+
 /* ---- wire.c, json_out.c ---- */
 void cfg_wire_message(struct cfg_buf *buf, const struct cfg_schema *schema, const void *message);
 /* The fields of an Any message. */

@@ -4,7 +4,9 @@
  *
  * R1  A set is one allocation: the struct, its items, their index and the texts. So it is built or it is not.
  * R2  Items stand in the order in which they came. Of two with the same name the later one has the problem, so an
- *     update is told what is wrong with it, and not another source what was right with it until now. */
+ *     update is told what is wrong with it, and not another source what was right with it until now.
+ * R3  What a resource says is compared once, when it comes, with what the set before said. Everybody afterwards compares
+ *     editions. */
 #include "config/resources.h"
 
 #include <inttypes.h>
@@ -81,9 +83,8 @@ static int compare(const void *a, const void *b) {
     return left < right ? -1 : left > right;
 }
 
-const struct resource *resources_find(const struct resources *resources, enum resource_type type,
-                                      struct span name) {
-    const struct resource_list *list = &resources->of[type];
+/* Of the first one that is not in front of name. */
+static size_t place_of(const struct resource_list *list, struct span name) {
     size_t low = 0, high = list->count;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
@@ -92,7 +93,14 @@ const struct resource *resources_find(const struct resources *resources, enum re
         else
             high = middle;
     }
-    return low < list->count && span_eq(list->by_name[low]->name, name) ? list->by_name[low] : NULL;
+    return low;
+}
+
+const struct resource *resources_find(const struct resources *resources, enum resource_type type,
+                                      struct span name) {
+    const struct resource_list *list = &resources->of[type];
+    size_t at = place_of(list, name);
+    return at < list->count && span_eq(list->by_name[at]->name, name) ? list->by_name[at] : NULL;
 }
 
 const struct cfg_route_configuration *resources_routes(const struct resources *resources,
@@ -152,13 +160,27 @@ static void draft_add(struct draft *draft, enum resource_type type, const struct
     draft->items[type][draft->count[type]++] = *item;
 }
 
-/* An item as the source says it, with version and time of the one in previous (or NULL) when it says the same. */
+/* The one in previous (or NULL) that says the same; NULL: there is none. Of those without a name any may be it. */
+static const struct resource *find_same(const struct resources *previous, enum resource_type type,
+                                        const struct resource *item) {
+    const struct resource_list *list = previous ? &previous->of[type] : &(struct resource_list){0};
+    for (size_t i = place_of(list, item->name); i < list->count; i++) {
+        const struct resource *before = list->by_name[i];
+        if (!span_eq(before->name, item->name))
+            return NULL;
+        if (cfg_is_same(types[type].schema, before->message, item->message))
+            return before;
+    }
+    return NULL;
+}
+
+/* R3. An item as the source says it, with version and time of the one in previous (or NULL) when it says the same. */
 static void draft_add_new(struct draft *draft, enum resource_type type, struct resource item,
                           const struct resources *previous) {
-    const struct resource *before =
-        previous && item.name.len ? resources_find(previous, type, item.name) : NULL;
-    if (before && span_eq(before->origin, item.origin) &&
-        cfg_is_same(types[type].schema, before->message, item.message)) {
+    static _Atomic uint64_t editions;
+    const struct resource *before = find_same(previous, type, &item);
+    item.edition = before ? before->edition : ++editions;
+    if (before && span_eq(before->origin, item.origin)) {
         item.version = before->version;
         item.since_wall_ns = before->since_wall_ns;
     }

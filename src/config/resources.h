@@ -24,6 +24,7 @@ struct resource {
     struct span version;   /* version_info of the update that made it what it is; static: empty */
     struct span origin;    /* who names it: RESOURCE_STATIC, or the path of a file */
     int64_t since_wall_ns; /* when it became what it is now */
+    uint64_t edition; /* two with the same one say the same, in whatever sets they are; never 0 */
 };
 #define RESOURCE_STATIC SPAN_LIT("static")
 
@@ -39,7 +40,8 @@ struct resources {
 };
 
 /* The static resources of a bootstrap. Of previous (or NULL) what has other origins is taken over, so that a bootstrap
- * which is loaded anew keeps what discovery brought; and where a static resource is as it was, the time since when. */
+ * which is loaded anew keeps what discovery brought; and where a static resource is as it was, the time since when, and its
+ * edition. */
 struct resources *resources_of_bootstrap(struct config *bootstrap, const struct resources *previous,
                                          struct cfg_problems *problems);
 
@@ -58,7 +60,7 @@ struct resource_update {
 };
 /* base, changed by all of the updates. Listeners and clusters are the state of the world: those of the origin that are not
  * named any more are gone. Of routes those that are named are replaced or added, and the others stay (resources_where
- * removes them). An item that says what it said before keeps its version and its time. */
+ * removes them). An item that says what it said before keeps its version, its time and its edition. */
 struct resources *resources_with(const struct resources *base,
                                  const struct resource_update *updates, size_t count,
                                  struct cfg_problems *problems);

@@ -239,15 +239,3 @@ char *cfg_to_wire(const struct cfg_schema *schema, const void *message, size_t *
     *size_bytes = buf.len;
     return cfg_buf_take(&buf);
 }
-
-bool cfg_is_same(const struct cfg_schema *schema, const void *a, const void *b) {
-    if (!a || !b)
-        return a == b;
-    size_t a_size = 0, b_size = 0;
-    char *a_wire = cfg_to_wire(schema, a, &a_size);
-    char *b_wire = cfg_to_wire(schema, b, &b_size);
-    bool same = a_wire && b_wire && a_size == b_size && memcmp(a_wire, b_wire, a_size) == 0;
-    free(a_wire);
-    free(b_wire);
-    return same;
-}

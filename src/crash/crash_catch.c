@@ -294,10 +294,6 @@ int crash_catch_start(const char *dir, unsigned reports_max) {
 }
 
 void crash_catch_config(const struct config *config, uint64_t version) {
-    size_t size = 0;
-    char *wire = cfg_to_wire(&cfg_schema_bootstrap, config_bootstrap(config), &size);
-    uint64_t hash = wire ? span_hash(SPAN_HASH, span_make(wire, size)) : 0;
-    free(wire);
-    atomic_store_explicit(&catch.config_hash, hash, memory_order_relaxed);
+    atomic_store_explicit(&catch.config_hash, config_text_hash(config), memory_order_relaxed);
     atomic_store_explicit(&catch.config_version, version, memory_order_release);
 }

@@ -18,6 +18,7 @@ struct listener_use {
     bool is_routes;                               /* else a cluster */
     struct cluster *cluster;                      /* leased; NULL: there was none */
     const struct cfg_route_configuration *routes; /* likewise */
+    uint64_t edition;                             /* of the routes; 0: there were none */
     struct config *config;                        /* leased: in which the routes lie */
 };
 
@@ -55,6 +56,7 @@ const struct cfg_route_configuration *snapshot_use_routes(struct snapshot *snaps
     struct listener_use use = {.name = name, .is_routes = true};
     if (found) {
         use.routes = found->message;
+        use.edition = found->edition;
         use.config = found->config;
     }
     if (note_use(snapshot, use) && found)
@@ -75,8 +77,7 @@ bool listener_config_is_current(const struct listener_config *listener,
     for (const struct listener_use *use = listener->uses; use; use = use->next) {
         const struct resource *routes =
             use->is_routes ? resources_find(next->resources, RESOURCE_ROUTES, use->name) : NULL;
-        if (use->is_routes ? !cfg_is_same(&cfg_schema_route_configuration, use->routes,
-                                          routes ? routes->message : NULL)
+        if (use->is_routes ? use->edition != (routes ? routes->edition : 0)
                            : snapshot_cluster(next, use->name) != use->cluster)
             return false;
     }
@@ -282,6 +283,7 @@ struct listener_config *listener_config_build(struct snapshot *snapshot,
     }
     listener->refs = 1;
     listener->config = cfg;
+    listener->edition = resource->edition;
     listener->name = cfg->name;
     listener->configs[0] = config_ref(resource->config);
     listener->configs[1] = config_beside(snapshot->config, resource->config);

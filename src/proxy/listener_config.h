@@ -29,6 +29,7 @@ struct listener_use;
 struct listener_config {
     _Atomic uint32_t refs;
     const struct cfg_listener *config; /* NULL: the admin's */
+    uint64_t edition;                  /* of the resource that it was built of */
     struct config
         *configs[2]; /* leased: of `config`, and of the bootstrap, which has the secrets */
     struct span name;

@@ -50,14 +50,23 @@ static bool same_surroundings(const struct config *before, const struct config *
 /* NULL: it is to be built. */
 static struct listener_config *lent_listener(const struct snapshot *previous,
                                              const struct snapshot *next,
-                                             const struct cfg_listener *cfg) {
+                                             const struct resource *resource) {
     for (uint32_t i = 0; i < previous->listener_count; i++) {
         struct listener_config *old = previous->listeners[i];
-        if (!span_eq(old->name, cfg->name) || !cfg_is_same(&cfg_schema_listener, old->config, cfg))
-            continue;
-        return listener_config_is_current(old, next) ? old : NULL;
+        if (old->edition == resource->edition)
+            return listener_config_is_current(old, next) ? old : NULL;
     }
     return NULL;
+}
+
+/* Likewise. */
+static struct cluster *lent_cluster(const struct snapshot *previous,
+                                    const struct resource *resource) {
+    const struct resource *before =
+        resources_find(previous->resources, RESOURCE_CLUSTER, resource->name);
+    return before && before->edition == resource->edition
+               ? snapshot_cluster(previous, resource->name)
+               : NULL;
 }
 
 /* ---- building ---- */
@@ -68,11 +77,10 @@ static void build_clusters(struct snapshot *snapshot, const struct snapshot *pre
     snapshot->clusters = calloc(list->count + 1, sizeof(struct cluster *));
     for (size_t i = 0; snapshot->clusters && i < list->count; i++) {
         const struct resource *resource = &list->items[i];
-        struct cluster *old = previous ? snapshot_cluster(previous, resource->name) : NULL;
+        struct cluster *lent = previous ? lent_cluster(previous, resource) : NULL;
         struct cluster *cluster =
-            old && cfg_is_same(&cfg_schema_cluster, old->config, resource->message)
-                ? cluster_ref(old)
-                : cluster_build(resource->config, snapshot->config, resource->message, problems);
+            lent ? cluster_ref(lent)
+                 : cluster_build(resource->config, snapshot->config, resource->message, problems);
         if (cluster)
             snapshot->clusters[snapshot->cluster_count++] = cluster;
     }
@@ -88,7 +96,7 @@ static void build_listeners(struct snapshot *snapshot, const struct snapshot *pr
     for (size_t i = 0; snapshot->listeners && i < list->count; i++) {
         const struct resource *resource = &list->items[i];
         struct listener_config *lent =
-            previous ? lent_listener(previous, snapshot, resource->message) : NULL;
+            previous ? lent_listener(previous, snapshot, resource) : NULL;
         struct listener_config *listener =
             lent ? listener_config_ref(lent) : listener_config_build(snapshot, resource, problems);
         if (listener)

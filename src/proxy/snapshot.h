@@ -35,7 +35,8 @@ struct snapshot {
     bool lost;                        /* private: memory was short meanwhile */
 };
 
-/* Leases resources. `previous` (may be NULL) lends what did not change. Off the Ps. NULL and problems on error. */
+/* Leases resources. `previous` (may be NULL), of whose resources these were made,
+ * lends what did not change. Off the Ps. NULL and problems on error. */
 struct snapshot *snapshot_build(struct resources *resources, const struct snapshot *previous,
                                 struct cfg_problems *problems);
 struct snapshot *snapshot_ref(struct snapshot *snapshot);

@@ -3,11 +3,11 @@
 
 #include "config/config_diff.h"
 
-static struct resources *resources_of(const char *yaml) {
+static struct resources *resources_of(const char *yaml, const struct resources *previous) {
     struct cfg_problems problems = {0};
     struct config *config = load_saying("t.yaml", yaml, "");
     assert_non_null(config);
-    struct resources *set = resources_of_bootstrap(config, NULL, &problems);
+    struct resources *set = resources_of_bootstrap(config, previous, &problems);
     assert_non_null(set);
     assert_int_equal(problems.count, 0);
     config_unref(config); /* the set leases it */
@@ -15,7 +15,7 @@ static struct resources *resources_of(const char *yaml) {
 }
 
 static void expect(const char *before, const char *after, const char *summary, const char *text) {
-    struct resources *old = resources_of(before), *new = resources_of(after);
+    struct resources *old = resources_of(before, NULL), *new = resources_of(after, old);
     struct config_diff diff;
     assert_int_equal(config_diff_make(old, new, &diff), 0);
     assert_string_equal(diff.summary, summary);
@@ -50,14 +50,59 @@ static void of_what_changed_the_lines_that_differ_are_shown(void **state) {
            "  +   \"alt_stat_name\": \"yy\"\n");
 }
 
+#define TWO_ROUTES(first, second)                                                                  \
+    WITH_HCM("route_config: {virtual_hosts: [{name: v, domains: [\"*\"], routes: ["                \
+             "{match: {prefix: /a}, direct_response: {status: " first "}}, {match: {prefix: /b}, " \
+             "direct_response: {status: " second "}}]}]}")
+
+/* In the middle of lists of lists, and whatever stands in front. */
+static void of_a_list_the_items_that_differ_are_shown(void **state) {
+    expect(TWO_ROUTES("200", "200"), TWO_ROUTES("200", "201"),
+           "listeners: 0 added, 1 changed, 0 removed",
+           "~ listener ''\n"
+           "  -                         \"status\": 200\n"
+           "  +                         \"status\": 201\n");
+    expect(TWO_ROUTES("200", "200"), TWO_ROUTES("201", "200"),
+           "listeners: 0 added, 1 changed, 0 removed",
+           "~ listener ''\n"
+           "  -                         \"status\": 200\n"
+           "  +                         \"status\": 201\n");
+}
+
+static void of_a_list_the_items_that_come_and_go_are_shown(void **state) {
+#define DOMAINS(list)                                                                              \
+    WITH_HCM("route_config: {virtual_hosts: [{name: v, domains: [" list "], routes: [{match: "     \
+             "{prefix: /}, direct_response: {status: 200}}]}]}")
+    static const char summary[] = "listeners: 0 added, 1 changed, 0 removed";
+    expect(DOMAINS("a, c"), DOMAINS("a, b, c"), summary,
+           "~ listener ''\n  +                     \"b\"\n");
+    expect(DOMAINS("a, b"), DOMAINS("a"), summary,
+           "~ listener ''\n  -                     \"b\"\n");
+    expect(DOMAINS("a"), DOMAINS("a, b, c"), summary,
+           "~ listener ''\n  +                     \"b\",\n  +                     \"c\"\n");
+}
+
+/* They are known by their addresses, and stand in the order of the file. */
+static void listeners_without_a_name_are_taken_in_turn(void **state) {
+#define LISTENERS(ports) "static_resources: {listeners: [" ports "]}\n"
+#define LISTENER(port) "{address: {socket_address: {address: 127.0.0.1, port_value: " #port "}}}"
+    expect(LISTENERS(LISTENER(1) "," LISTENER(2)), LISTENERS(LISTENER(1) "," LISTENER(3)),
+           "listeners: 0 added, 1 changed, 0 removed",
+           "~ listener ''\n"
+           "  -       \"port_value\": 2\n"
+           "  +       \"port_value\": 3\n");
+}
+
 static void secrets_change_without_being_shown(void **state) {
 #define SECRET(key)                                                                                \
     "static_resources: {secrets: [{name: s, session_ticket_keys: {keys: "                          \
     "[{inline_string: " key "}]}}]}\n"
     struct resources *old = resources_of(SECRET("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-                                                "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"));
+                                                "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"),
+                                         NULL);
     struct resources *new = resources_of(SECRET("bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
-                                                "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"));
+                                                "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"),
+                                         old);
     struct config_diff diff;
     assert_int_equal(config_diff_make(old, new, &diff), 0);
     assert_string_equal(diff.summary, "secrets: 0 added, 1 changed, 0 removed");
@@ -88,7 +133,7 @@ static void what_is_too_much_to_be_read_is_counted(void **state) {
                 side, i + 1);
         assert_int_equal(fclose(out), 0);
     }
-    struct resources *old = resources_of(texts[0]), *new = resources_of(texts[1]);
+    struct resources *old = resources_of(texts[0], NULL), *new = resources_of(texts[1], old);
     struct config_diff diff;
     assert_int_equal(config_diff_make(old, new, &diff), 0);
     assert_non_null(strstr(diff.text, " lines\n  + "));
@@ -105,6 +150,9 @@ int main(void) {
         cmocka_unit_test(nothing_is_said_of_what_is_the_same),
         cmocka_unit_test(what_comes_and_goes_is_named),
         cmocka_unit_test(of_what_changed_the_lines_that_differ_are_shown),
+        cmocka_unit_test(of_a_list_the_items_that_differ_are_shown),
+        cmocka_unit_test(of_a_list_the_items_that_come_and_go_are_shown),
+        cmocka_unit_test(listeners_without_a_name_are_taken_in_turn),
         cmocka_unit_test(secrets_change_without_being_shown),
         cmocka_unit_test(what_is_too_much_to_be_read_is_counted),
     };

@@ -133,6 +133,55 @@ static void an_item_that_says_the_same_keeps_its_version_and_its_time(void **sta
     resources_unref(set);
 }
 
+static uint64_t edition(const struct resources *set, enum resource_type type, size_t i) {
+    assert_true(i < set->of[type].count);
+    assert_true(set->of[type].items[i].edition > 0);
+    return set->of[type].items[i].edition;
+}
+
+/* Wherever it stands, whoever names it, and with or without a name. */
+static void what_says_the_same_is_of_the_same_edition(void **state) {
+    (void)state;
+    struct resources *set = of_bootstrap("{}", NULL);
+    set = with_clusters(set, "f.yaml", "1", TWO_CLUSTERS, "");
+    uint64_t a = edition(set, RESOURCE_CLUSTER, 0), b = edition(set, RESOURCE_CLUSTER, 1);
+    assert_int_not_equal(a, b);
+    set = with_clusters(set, "f.yaml", "2",
+                        "static_resources: {clusters: [{name: b, connect_timeout: 7s}, {name: a}]}",
+                        "");
+    assert_int_equal(edition(set, RESOURCE_CLUSTER, 1), a);
+    uint64_t changed = edition(set, RESOURCE_CLUSTER, 0);
+    assert_true(changed != a && changed != b);
+    resources_unref(set);
+
+    set = of_bootstrap("static_resources: {listeners: [{" ADDRESS(1) "}, {" ADDRESS(2) "}]}", NULL);
+    uint64_t second = edition(set, RESOURCE_LISTENER, 1);
+    struct resources *next =
+        of_bootstrap("static_resources: {listeners: [{" ADDRESS(2) "}, {" ADDRESS(3) "}]}", set);
+    assert_int_equal(edition(next, RESOURCE_LISTENER, 0), second);
+    assert_true(edition(next, RESOURCE_LISTENER, 1) > second);
+    resources_unref(next);
+    resources_unref(set);
+
+    set = of_bootstrap(TWO_CLUSTERS, NULL);
+    a = edition(set, RESOURCE_CLUSTER, 0);
+    struct config *config = bootstrap("f.yaml", TWO_CLUSTERS);
+    const struct cfg_cluster *cluster = config_bootstrap(config)->static_resources->clusters;
+    const struct resource_item item = {cluster->name, cluster};
+    const struct resource_update update = {.type = RESOURCE_CLUSTER,
+                                           .origin = SPAN_LIT("f.yaml"),
+                                           .config = config,
+                                           .items = &item,
+                                           .count = 1};
+    struct cfg_problems problems = {0};
+    struct resources *both = resources_with(set, &update, 1, &problems);
+    assert_int_equal(edition(both, RESOURCE_CLUSTER, 2), a);
+    free(said_by(&problems)); /* the name is taken */
+    resources_unref(both);
+    resources_unref(set);
+    config_unref(config);
+}
+
 static void a_bootstrap_that_is_loaded_anew_keeps_what_files_brought(void **state) {
     (void)state;
     struct resources *set = of_bootstrap(TWO_CLUSTERS, NULL);
@@ -238,6 +287,7 @@ int main(void) {
         cmocka_unit_test(a_bootstrap_is_static_resources),
         cmocka_unit_test(an_update_is_the_state_of_its_file_and_of_no_other),
         cmocka_unit_test(an_item_that_says_the_same_keeps_its_version_and_its_time),
+        cmocka_unit_test(what_says_the_same_is_of_the_same_edition),
         cmocka_unit_test(a_bootstrap_that_is_loaded_anew_keeps_what_files_brought),
         cmocka_unit_test(who_comes_later_does_not_get_a_name_that_is_taken),
         cmocka_unit_test(a_name_can_move),

@@ -52,7 +52,8 @@ static void make(void *arg) {
     int rc = config_load_text(SPAN_LIT("t.yaml"), span_of(making->yaml), span_none(), &config,
                               &problems);
     CHECK(rc == 0);
-    struct resources *resources = resources_of_bootstrap(config, NULL, &problems);
+    const struct resources *former = making->previous ? making->previous->resources : NULL;
+    struct resources *resources = resources_of_bootstrap(config, former, &problems);
     making->made = snapshot_build(resources, making->previous, &problems);
     if (!making->made)
         cfg_problems_print(&problems, stderr);

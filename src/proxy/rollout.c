@@ -43,7 +43,8 @@ struct rollout {
     pthread_mutex_t turn, lock;
     /* The lock's: */
     enum rollout_state state;
-    bool is_ticking; /* there is a coroutine */
+    bool is_ticking;  /* there is a coroutine */
+    bool is_settling; /* as the one that serves all: no verdict comes any more */
     struct rollout_course course;
     struct rollout_tally begun, ended;
     char version[ROLLOUT_VERSION_MAX], why[ROLLOUT_WHY_MAX];
@@ -110,7 +111,7 @@ static void sum(const struct rollout *rollout, struct rollout_tally *out) {
 }
 
 static void set_share_locked(struct rollout *rollout, uint32_t share) {
-    atomic_store_explicit(&rollout->share.of_all, share, memory_order_relaxed);
+    atomic_store_explicit(&rollout->share.of_all, share, memory_order_release); /* rollout_takes */
     stat_set(rollout->stats.share, share * 100 / ROLLOUT_SHARE_ALL);
 }
 
@@ -145,6 +146,31 @@ static void say_verdict_locked(struct rollout *rollout) {
 
 /* ---- ends ---- */
 
+static void end_locked(struct rollout *rollout, bool promoted) {
+    rollout->state = promoted ? ROLLOUT_DONE : ROLLOUT_WITHDRAWN;
+    sum(rollout, &rollout->ended);
+    set_share_locked(rollout, 0);
+    stat_inc(promoted ? rollout->stats.done : rollout->stats.withdrawn, STATS_SHARD_FOREIGN);
+    if (promoted)
+        LOG(log_rollout, LOG_INFO, "%s: version %s serves all requests: %s", rollout->options.name,
+            rollout->version, rollout->why);
+    else
+        LOG(log_rollout, LOG_ERROR, "%s: version %s is withdrawn: %s", rollout->options.name,
+            rollout->version, rollout->why);
+}
+
+/* Exchanges are told to take what serves all until it does without being asked for: nobody who was served by it goes back
+ * to the old one between the two. Holds the turn. */
+static void promote_in_turn(struct rollout *rollout) {
+    bool serves = rollout->options.itab->settle(rollout->options.arg, true);
+    pthread_mutex_lock(&rollout->lock);
+    rollout->is_settling = false;
+    if (!serves)
+        (void)snprintf(rollout->why, sizeof rollout->why, "it has ended: see the log");
+    end_locked(rollout, serves);
+    pthread_mutex_unlock(&rollout->lock);
+}
+
 /* number 0: any. Holds the turn. */
 static bool conclude_in_turn(struct rollout *rollout, uint32_t number, bool promote,
                              const char *why) {
@@ -152,29 +178,20 @@ static bool conclude_in_turn(struct rollout *rollout, uint32_t number, bool prom
     bool is_on =
         rollout->state == ROLLOUT_ROLLING &&
         (!number || number == atomic_load_explicit(&rollout->number, memory_order_relaxed));
-    if (is_on) {
-        rollout->state = promote ? ROLLOUT_DONE : ROLLOUT_WITHDRAWN;
-        sum(rollout, &rollout->ended);
-        if (why)
-            (void)snprintf(rollout->why, sizeof rollout->why, "%s", why);
-        if (!promote)
-            set_share_locked(rollout, 0);
-        stat_inc(promote ? rollout->stats.done : rollout->stats.withdrawn, STATS_SHARD_FOREIGN);
-        if (promote)
-            LOG(log_rollout, LOG_INFO, "%s: version %s serves all requests: %s",
-                rollout->options.name, rollout->version, rollout->why);
-        else
-            LOG(log_rollout, LOG_ERROR, "%s: version %s is withdrawn: %s", rollout->options.name,
-                rollout->version, rollout->why);
+    if (is_on && why)
+        (void)snprintf(rollout->why, sizeof rollout->why, "%s", why);
+    if (is_on && promote) {
+        rollout->is_settling = true;
+        set_share_locked(rollout, ROLLOUT_SHARE_ALL);
+    } else if (is_on) {
+        end_locked(rollout, false);
     }
     pthread_mutex_unlock(&rollout->lock);
-    if (!is_on)
-        return false;
-    rollout->options.itab->settle(rollout->options.arg, promote);
-    pthread_mutex_lock(&rollout->lock);
-    set_share_locked(rollout, 0);
-    pthread_mutex_unlock(&rollout->lock);
-    return true;
+    if (is_on && promote)
+        promote_in_turn(rollout);
+    else if (is_on)
+        (void)rollout->options.itab->settle(rollout->options.arg, false);
+    return is_on;
 }
 
 bool rollout_conclude(struct rollout *rollout, bool promote, const char *why) {
@@ -236,7 +253,8 @@ static void tick(void *arg) {
             .number = atomic_load_explicit(&rollout->number, memory_order_relaxed)};
         bool is_on = rollout->state == ROLLOUT_ROLLING;
         rollout->is_ticking = is_on;
-        enum rollout_advice advice = is_on ? look_locked(rollout) : ROLLOUT_STAY;
+        enum rollout_advice advice =
+            is_on && !rollout->is_settling ? look_locked(rollout) : ROLLOUT_STAY;
         pthread_mutex_unlock(&rollout->lock);
         if (!is_on)
             return;
@@ -278,7 +296,7 @@ int rollout_begin(struct rollout *rollout, const char *version, uint64_t salt,
         err = start_locked(rollout, version, salt);
         pthread_mutex_unlock(&rollout->lock);
         if (err)
-            rollout->options.itab->settle(rollout->options.arg, false);
+            (void)rollout->options.itab->settle(rollout->options.arg, false);
     }
     pthread_mutex_unlock(&rollout->turn);
     return err;

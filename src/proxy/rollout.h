@@ -25,8 +25,10 @@ extern const char *const rollout_state_names[];
 /* Both with the rollout's arg, on a thread that may block, one at a time. */
 struct rollout_itab {
     /* The new version is to serve all from now on, or none. Once after each begin. No exchange is told to take the new one
-     * any more when it was withdrawn; it may still be on its way there. */
-    void (*settle)(void *arg, bool promoted);
+     * any more when it was withdrawn; it may still be on its way there. When it is promoted, all are told so until this
+     * returns: then exchanges that are not told take it, too. False: it cannot serve any more, and was put away as one that
+     * is withdrawn. */
+    bool (*settle)(void *arg, bool promoted);
 };
 
 struct rollout_options {
@@ -62,7 +64,7 @@ struct rollout_share {
 static inline bool rollout_takes(struct rollout *rollout, struct exchange *x) {
     const struct rollout_share *share = (const struct rollout_share *)rollout;
     return __builtin_expect(rollout != NULL, 0) &&
-           atomic_load_explicit(&share->of_all, memory_order_relaxed) != 0 &&
+           atomic_load_explicit(&share->of_all, memory_order_acquire) != 0 && /* what settle did */
            rollout_takes_slowly(rollout, x);
 }
 /* It was to be the new version, and is the old one after all: counted there. */

@@ -166,15 +166,14 @@ const struct cfg_route_configuration *route_trial_former(const struct route_tria
 
 const struct route_table *route_trial_choose(const struct hcm *hcm, struct exchange *x) {
     struct route_trial *trial = hcm->trial;
-    enum rollout_state state = state_of(trial);
-    bool is_new =
-        state == ROLLOUT_DONE || (state == ROLLOUT_ROLLING && rollout_takes(trial->of->rollout, x));
+    bool is_new = state_of(trial) == ROLLOUT_ROLLING && rollout_takes(trial->of->rollout, x);
+    is_new = is_new || state_of(trial) == ROLLOUT_DONE; /* perhaps since just now */
     return is_new ? hcm->routes : hcm->former_routes;
 }
 
 /* ---- rollouts ---- */
 
-static void settle(void *arg, bool promoted) {
+static bool settle(void *arg, bool promoted) {
     struct route_rollout *rollout = arg;
     pthread_mutex_lock(&lock);
     struct route_trial *trial = rollout->trial;
@@ -183,6 +182,7 @@ static void settle(void *arg, bool promoted) {
     atomic_store_explicit(&trial->state, promoted ? ROLLOUT_DONE : ROLLOUT_WITHDRAWN,
                           memory_order_release);
     route_trial_unref(trial);
+    return promoted;
 }
 
 static const struct rollout_itab rollout_itab = {.settle = settle};

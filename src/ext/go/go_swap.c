@@ -66,7 +66,7 @@ static struct go_library *candidate_of(struct go_origin *origin) {
     return candidate;
 }
 
-static void settle(void *arg, bool promoted) {
+static bool settle(void *arg, bool promoted) {
     struct go_origin *origin = arg;
     struct go_library *left = go_origin_settle(origin, promoted);
     if (promoted)
@@ -74,6 +74,7 @@ static void settle(void *arg, bool promoted) {
                               memory_order_relaxed);
     go_library_retire(left);
     set_stats(swap_of(origin));
+    return promoted;
 }
 
 static const struct rollout_itab rollout_itab = {.settle = settle};

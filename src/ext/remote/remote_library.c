@@ -86,14 +86,21 @@ static void lane_closed(void *arg, unsigned p, struct remote_lane *lane) {
         here->candidate = NULL;
 }
 
-static void lane_promoted(struct rt_post *post) {
-    struct here *here = container_of(post, struct here, promoted);
-    atomic_store(&here->is_posted, false);
-    if (!here->candidate)
-        return; /* lost, or not yet open: lane_opened finds that it is current */
+/* On its P, which may have exchanges before it has the message. Without a candidate: it is lost, or not yet open, and then
+ * lane_opened finds that it is current. */
+static void take_promoted(struct here *here) {
+    if (!here->candidate ||
+        remote_lane_generation(here->candidate) != atomic_load(&here->library->promoted))
+        return;
     here->lane = here->candidate;
     here->candidate = NULL;
     wait_queue_wake_all(&here->up);
+}
+
+static void lane_promoted(struct rt_post *post) {
+    struct here *here = container_of(post, struct here, promoted);
+    atomic_store(&here->is_posted, false);
+    take_promoted(here);
 }
 
 static bool knows_config(void *arg, uint64_t id) {
@@ -218,8 +225,10 @@ static void up(void *arg, void *version, uint64_t generation) {
     bool is_good = remote_library_tell_the_rest(library, generation);
     pthread_mutex_lock(&library->lock);
     bool was_tried = atomic_load(&library->candidate) == generation;
-    if (was_tried)
+    if (was_tried) {
+        atomic_store(&library->promoted, generation);
         atomic_store(&library->candidate, 0);
+    }
     /* With the lock: a link that is in the list is not closed. */
     for (struct generation *of = library->generations; of; of = of->next) {
         if (of->number == generation) {
@@ -294,7 +303,6 @@ static void give_up(struct remote_library *library) {
     supervisor_stop(library->supervisor);
     atomic_store(&library->ps_left, count);
     for (unsigned p = 0; p < count; p++) {
-        library->here[p].library = library;
         library->here[p].leave.fn = leave_here;
         rt_post(p, &library->here[p].leave);
     }
@@ -338,8 +346,10 @@ struct remote_library *remote_library_new(const struct remote_library_options *o
     }
     (void)pthread_mutex_init(&library->lock, NULL); /* cannot fail with default attributes */
     remote_notes_init(&library->notes);
-    for (unsigned p = 0; p < RT_P_MAX; p++)
+    for (unsigned p = 0; p < RT_P_MAX; p++) {
+        library->here[p].library = library;
         wait_queue_init(&library->here[p].up);
+    }
     const struct supervisor_options supervising = {
         .library = span_of(options->id),
         .stat_prefix = options->kind->stat_prefix,
@@ -417,8 +427,10 @@ int64_t remote_library_unfinalized(struct remote_library *library, struct span p
 
 /* ---- for Ps ---- */
 
-struct remote_lane *remote_library_lane(const struct remote_library *library) {
-    return library->here[rt_p_index()].lane;
+struct remote_lane *remote_library_lane(struct remote_library *library) {
+    struct here *here = &library->here[rt_p_index()];
+    take_promoted(here);
+    return here->lane;
 }
 
 struct remote_lane *remote_library_candidate(const struct remote_library *library) {

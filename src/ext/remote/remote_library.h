@@ -107,7 +107,7 @@ void remote_library_look(struct remote_library *library, struct remote_library_v
 int64_t remote_library_unfinalized(struct remote_library *library, struct span plugin);
 
 /* The lane of this P to the process that is up; NULL: there is none. */
-struct remote_lane *remote_library_lane(const struct remote_library *library);
+struct remote_lane *remote_library_lane(struct remote_library *library);
 /* The same to that of the version that is rolled out. */
 struct remote_lane *remote_library_candidate(const struct remote_library *library);
 /* Waits until there is one. 0; -ETIMEDOUT; -ECANCELED; -EPIPE: its circuit is open, so it will not be soon. Parks. */

@@ -27,8 +27,8 @@ struct here {
     struct remote_lane *candidate; /* to the one on trial */
     struct wait_queue up;
     struct rt_post leave, promoted;
-    _Atomic bool is_posted; /* promoted is */
-    struct remote_library *library;
+    _Atomic bool is_posted;         /* promoted is */
+    struct remote_library *library; /* whose it is */
 };
 
 struct remote_library {
@@ -41,7 +41,8 @@ struct remote_library {
     struct go_renewal renewal;
     struct rollout *rollout; /* NULL: new files serve all at once */
     _Atomic uint64_t
-        candidate;        /* the generation that it is about; 0: none. Changed under the lock */
+        candidate,        /* the generation that it is about; 0: none. Changed under the lock */
+        promoted;         /* the latest that was one and serves all since; likewise */
     struct go_file tried; /* the latest that was, without its copy; the renewal's lock */
     bool has_tried;
     _Atomic uint64_t reloads, failed_reloads;

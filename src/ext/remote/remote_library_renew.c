@@ -46,11 +46,11 @@ static bool serving(void *arg, struct go_file *out) {
 
 /* ---- by degrees ---- */
 
-static void settle(void *arg, bool promoted) {
+static bool settle(void *arg, bool promoted) {
     struct remote_library *library = arg;
     uint64_t number = atomic_load(&library->candidate);
     if (promoted && supervisor_promote(library->supervisor, number) == 0)
-        return;
+        return true;
     if (promoted)
         LOG(*library->options.kind->log, LOG_ERROR,
             "library %s: the process of the new version has ended: the old one goes on",
@@ -64,6 +64,7 @@ static void settle(void *arg, bool promoted) {
         remote_link_drain(generation->link);
     }
     pthread_mutex_unlock(&library->lock);
+    return false;
 }
 
 static const struct rollout_itab rollout_itab = {.settle = settle};

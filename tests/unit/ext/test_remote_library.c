@@ -14,8 +14,10 @@
 #include "base/stats.h"
 #include "ext/host/ext_host_inbox.h"
 #include "ext/remote/remote_library.h"
+#include "ext/remote/remote_link.h"
 #include "ext/remote/remote_notes.h"
 #include "ext/remote/sandbox_options.h"
+#include "proxy/rollout.h"
 #include "rt/foreign.h"
 
 LOG_COMPONENT(fake, "fake");
@@ -183,6 +185,7 @@ static void put(const char *text) {
 }
 
 static char why[SUPERVISOR_WHY_MAX]; /* it did not start */
+static const struct cfg_rollout *by_degrees;
 
 static void start(void *arg) {
     char said[SANDBOX_SAID_MAX];
@@ -197,6 +200,7 @@ static void start(void *arg) {
         .callback_timeout_ns = RT_FOREVER,
         .restarts = restart_settings_default,
         .sandbox = &sandbox,
+        .rollout = by_degrees,
     };
     library = remote_library_new(&options, why);
 }
@@ -447,6 +451,45 @@ static void one_that_does_not_start_is_none(void **state) {
     story(2, given_up_story);
 }
 
+static _Atomic bool is_busy, is_promoted;
+static _Atomic uint64_t served_by;
+
+/* Its P gets no message meanwhile. */
+static void be_busy(void *arg) {
+    STORY_AWAIT(remote_library_candidate(library));
+    is_busy = true;
+    while (!is_promoted)
+        ;
+    served_by = remote_lane_generation(remote_library_lane(library));
+}
+
+static void promote(void *arg) {
+    CHECK(rollout_conclude(remote_library_rollout(library), true, "by hand"));
+    is_promoted = true;
+}
+
+/* Else a client that the new version has served would be served by the old one once more. */
+static void promoted_story(void *arg) {
+    static uint32_t half = 50;
+    static const struct cfg_rollout rollout = {.steps = &half, .steps_count = 1};
+    by_degrees = &rollout;
+    begin();
+    uint64_t old = look().status.generation;
+    put("#! two" LONG);
+    reload(NULL);
+    CHECK(reloaded == 1 + GO_RENEW_DONE && look().status.generation == old);
+    CHECK(go_on(1, "busy", be_busy, NULL) == 0);
+    STORY_AWAIT(is_busy);
+    CHECK(blocking_call(promote, NULL) == 0);
+    STORY_AWAIT(served_by);
+    CHECK(served_by > old && served_by == look().status.generation);
+    finish();
+}
+static void what_serves_all_does_so_before_each_processor_has_heard_of_it(void **state) {
+    story(2, promoted_story);
+    by_degrees = NULL;
+}
+
 int main(int argc, char **argv) {
     if (ext_host_is_asked(argc, argv))
         return fake_host();
@@ -458,6 +501,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(a_process_that_refuses_what_was_good_changes_nothing),
         cmocka_unit_test(without_memory_the_old_one_goes_on),
         cmocka_unit_test(one_that_does_not_start_is_none),
+        cmocka_unit_test(what_serves_all_does_so_before_each_processor_has_heard_of_it),
     };
     char name[64];
     int err = stats_init(2) ? -1 : make_root(NULL);

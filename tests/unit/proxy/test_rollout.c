@@ -29,9 +29,18 @@ static _Atomic unsigned promoted, withdrawn;
 static bool races;
 static int adopts; /* what the user says to a new version */
 
-static void settle(void *arg, bool is_promoted) {
+static _Atomic bool settles_slowly, is_settling;
+static bool cannot_serve; /* when it is promoted */
+
+static bool settle(void *arg, bool is_promoted) {
     CHECK(arg == &promoted);
-    (*(is_promoted ? &promoted : &withdrawn))++;
+    is_settling = true;
+    while (settles_slowly)
+        sched_yield();
+    is_settling = false;
+    bool serves = is_promoted && !cannot_serve;
+    (*(serves ? &promoted : &withdrawn))++;
+    return serves;
 }
 static const struct rollout_itab itab = {.settle = settle};
 
@@ -149,13 +158,47 @@ static void growing_story(void *arg) {
         CHECK(rt_sleep_until(clock_mono_ns() + NS_PER_MS) == 0);
     }
     CHECK(state() == ROLLOUT_DONE);
-    STORY_AWAIT(promoted == 1);
-    STORY_AWAIT(!user_is_new(1)); /* nothing to choose from any more */
-    CHECK(withdrawn == 0);
+    CHECK(promoted == 1 && withdrawn == 0);
+    CHECK(!user_is_new(1)); /* nothing to choose from any more */
     rt_stop(0);
 }
 static void the_share_grows_until_all_have_it(void **test) {
     story(2, growing_story);
+}
+
+static _Atomic bool is_promoted;
+
+static void promote_there(void *arg) {
+    is_promoted = rollout_conclude(rollout, true, "by hand");
+}
+static void promote(void *arg) {
+    CHECK(blocking_call(promote_there, NULL) == 0);
+}
+
+/* All are told to take it until they do without being told, and it is said to serve all no sooner. */
+static void promoted_story(void *arg) {
+    cfg.min_requests.value = 1 << 30;
+    setup();
+    CHECK(begin("2", 7) == 0);
+    settles_slowly = true;
+    CHECK(go_here("promote", promote, NULL) == 0);
+    STORY_AWAIT(is_settling);
+    for (unsigned i = 0; i < USERS; i++)
+        CHECK(user_is_new(i));
+    CHECK(state() == ROLLOUT_ROLLING);
+    settles_slowly = false;
+    STORY_AWAIT(is_promoted);
+    CHECK(state() == ROLLOUT_DONE && promoted == 1);
+    CHECK(!user_is_new(1)); /* nothing to choose from any more */
+
+    cannot_serve = true;
+    CHECK(begin("3", 8) == 0);
+    promote(NULL);
+    CHECK(state() == ROLLOUT_WITHDRAWN && withdrawn == 1 && !user_is_new(1));
+    rt_stop(0);
+}
+static void one_that_is_promoted_serves_all_when_it_is_said(void **test) {
+    story(2, promoted_story);
 }
 
 static void failing_story(void *arg) {
@@ -263,6 +306,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_client_stays_where_it_is),
         cmocka_unit_test(the_share_grows_until_all_have_it),
+        cmocka_unit_test(one_that_is_promoted_serves_all_when_it_is_said),
         cmocka_unit_test(one_that_fails_is_withdrawn),
         cmocka_unit_test(a_cookie_is_found_among_others),
         cmocka_unit_test(each_has_one_end),

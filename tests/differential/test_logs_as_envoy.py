@@ -178,6 +178,8 @@ def test_requests_of_a_kind_are_counted_by_themselves(sides):
 
 def test_in_prometheus_they_have_labels(sides):
     """Of the virtual host, the virtual cluster and the code."""
+    for side in sides:
+        side.ask("counted", "GET", "/x")
     said = [side.proxy.admin("/stats/prometheus?filter=vcluster") for side in sides]
     wanted = r"^envoy_vhost_vcluster_upstream_rq\{[^}]*\} \d+$"
     assert sorted(re.findall(wanted, said[0], re.M)) == sorted(re.findall(wanted, said[1], re.M)) != []

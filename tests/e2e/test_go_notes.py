@@ -213,7 +213,7 @@ def test_metadata_that_is_too_deep_is_not_set(go):
     noted(go, one__dh=["metadata.deep:ns:k:30", "metadata.deep:ns:far:40", "event:on", "metadata.get:ns"])
     assert "far" not in said(go, "one/dh")[-1]
     assert "bottom" in said(go, "one/dh")[-1]
-    assert "dynamic metadata far is not set" in go.sluice.log()
+    go.sluice.wait_for_log("dynamic metadata far is not set")
 
 
 # ---- filter state ----

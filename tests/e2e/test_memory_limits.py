@@ -588,7 +588,8 @@ def test_requests_beyond_the_limit_wait_and_are_served(proxy, gate):
 def test_what_listener_filters_keep_is_charged(proxy):
     """Parts of ClientHellos of 12 KiB, 1 MiB in all: who is one too many is closed, and the others are looked at. What
     they have sent is theirs until they have a chain, or end."""
-    edge = proxy([limited("edge", [direct(200, "x")], listener_filters=[tls_inspector()])], flags=ONE)
+    patient = {"listener_filters": [tls_inspector()], "listener_filters_timeout": "0s"}
+    edge = proxy([limited("edge", [direct(200, "x")], **patient)], flags=ONE)
     part = b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc\x03\x03" + bytes(33) + b"\x30\x00"  # and so many ciphers
     part += bytes(12 * 1024 - len(part))
     clients = []

@@ -4,7 +4,8 @@
  *     event {directory, name} ──► watches that have the pair are marked ──QUIET_MS──► changed(), then walked anew
  *
  * Directories are watched, not files: a file that is replaced is another inode, and one that is not there yet is none.
- * Events of other names in the same directory are nobody's, so a busy directory costs a comparison per event.
+ * Events of other names in the same directory are nobody's, so a busy directory costs a comparison per event. Directories
+ * further up tell only that they go themselves, removed or renamed; where one is missing it is awaited in the one above it.
  *
  * What changes between two looks is not lost: the inotify watch is set before the file is read, because the first look
  * comes after file_watch_add, and a walk that finds other directories than the one before looks once more.
@@ -44,7 +45,8 @@ enum {
     LOOKS_MAX = 8,  /* in a row, of directories that are never the same twice */
     EVENTS_BYTES = 4096,
 };
-static const uint32_t EVENTS = IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE | IN_ONLYDIR;
+static const uint32_t EVENTS = IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE;
+static const uint32_t GONE = IN_DELETE_SELF | IN_MOVE_SELF | IN_UNMOUNT;
 static const uint32_t events_of[] = {
     [FILE_WATCH_ANY] = IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE,
     [FILE_WATCH_WHOLE] = IN_CLOSE_WRITE | IN_MOVED_TO,
@@ -52,8 +54,9 @@ static const uint32_t events_of[] = {
 };
 
 struct place {
-    int directory; /* inotify's number of it */
-    char *name;    /* owned; NULL: any */
+    int directory;   /* inotify's number of it */
+    uint32_t events; /* in it, that count; that it goes itself always does */
+    char *name;      /* owned; NULL: any */
 };
 
 struct file_watch {
@@ -79,13 +82,19 @@ static int descriptor = -1; /* since the first watch */
 struct walk {
     struct place *places;
     size_t count, capacity;
+    uint32_t events; /* of files */
+    bool missed;     /* a directory went while its path was walked */
     int error;
 };
 
-static void note_place(struct walk *walk, const char *directory, const char *name) {
-    int number = inotify_add_watch(descriptor, directory, EVENTS);
+/* Others may watch the same directory for more. */
+static void note_place(struct walk *walk, const char *directory, const char *name,
+                       uint32_t events) {
+    uint32_t mask = (events ? EVENTS : 0) | GONE | IN_ONLYDIR | IN_MASK_ADD;
+    int number = inotify_add_watch(descriptor, directory, mask);
     if (number < 0) {
-        if (errno != ENOENT && errno != ENOTDIR && errno != EACCES)
+        walk->missed |= errno == ENOENT;
+        if (events && errno != ENOENT && errno != ENOTDIR && errno != EACCES)
             walk->error = -errno;
         return;
     }
@@ -103,11 +112,18 @@ static void note_place(struct walk *walk, const char *directory, const char *nam
         free(copy);
         return;
     }
-    walk->places[walk->count++] = (struct place){.directory = number, .name = copy};
+    walk->places[walk->count++] =
+        (struct place){.directory = number, .events = events, .name = copy};
 }
 
-/* The path without its first component is `rest`; what is before it is resolved already. */
-static void walk_file(struct walk *walk, const char *path) {
+static bool is_there(const char *path) {
+    struct stat found;
+    return lstat(path, &found) == 0;
+}
+
+/* The path without its first component is `rest`; what is before it is resolved already. "folder/." is all that is in the
+ * folder. */
+static void walk_path(struct walk *walk, const char *path) {
     char resolved[PATH_MAX] = "", rest[PATH_MAX], target[PATH_MAX];
     if (strlen(path) >= sizeof rest)
         return; /* nobody could open it */
@@ -133,10 +149,13 @@ static void walk_file(struct walk *walk, const char *path) {
         if (snprintf(whole, sizeof whole, "%s%s%s", resolved, slash, name) >= (int)sizeof whole)
             return;
         ssize_t n = readlink(whole, target, sizeof target - 1);
+        bool is_missing = n < 0 && errno == ENOENT;
         if (n >= 0 || is_last)
-            note_place(walk, directory, name);
+            note_place(walk, directory, strcmp(name, ".") == 0 ? NULL : name, walk->events);
+        else
+            note_place(walk, directory, name, is_missing ? IN_MOVED_TO | IN_CREATE : 0);
         if (n < 0) {
-            if (is_last)
+            if (is_last || (is_missing && !is_there(whole)))
                 return;
             strcpy(resolved, whole);
             at += len;
@@ -187,13 +206,23 @@ static void drop_places_locked(struct place *places, size_t count) {
     free_places(places, count);
 }
 
+/* Until no directory goes meanwhile, which the one above would have told of if it had been watched by then. */
+static void walk_often(struct walk *walk, const char *path) {
+    for (int looks = 0; looks < LOOKS_MAX; looks++) {
+        walk->missed = false;
+        walk_path(walk, path);
+        if (!walk->missed)
+            return;
+    }
+}
+
 /* True when it stands on other directories than before. 0 or -errno in *rc. */
 static NOINLINE bool walk_locked(struct file_watch *watch, int *rc) {
-    struct walk walk = {.places = NULL};
+    struct walk walk = {.events = watch->events};
     for (char **file = watch->files; *file; file++)
-        walk_file(&walk, *file);
+        walk_often(&walk, *file);
     for (char **directory = watch->directories; *directory; directory++)
-        note_place(&walk, *directory, NULL);
+        walk_often(&walk, *directory);
     bool differs = !same_places(watch, &walk);
     struct place *old = watch->places;
     size_t old_count = watch->place_count;
@@ -206,11 +235,11 @@ static NOINLINE bool walk_locked(struct file_watch *watch, int *rc) {
 
 /* ---- adding and removing ---- */
 
-static char **copy_names(const struct span *names, size_t count) {
+static char **copy_names(const struct span *names, size_t count, const char *behind) {
     char **copy = calloc(count + 1, sizeof *copy);
     for (size_t i = 0; copy && i < count; i++) {
-        copy[i] = strndup(names[i].ptr, names[i].len);
-        if (!copy[i]) {
+        if (asprintf(&copy[i], "%.*s%s", (int)names[i].len, names[i].ptr, behind) < 0) {
+            copy[i] = NULL;
             while (i > 0)
                 free(copy[--i]);
             free(copy);
@@ -252,8 +281,8 @@ static void unref(struct file_watch *watch) {
 struct file_watch *file_watch_add(const struct file_watch_options *options, int *rc) {
     struct file_watch *watch = calloc(1, sizeof *watch);
     if (watch) {
-        watch->files = copy_names(options->files, options->file_count);
-        watch->directories = copy_names(options->directories, options->directory_count);
+        watch->files = copy_names(options->files, options->file_count, "");
+        watch->directories = copy_names(options->directories, options->directory_count, "/.");
     }
     if (!watch || !watch->files || !watch->directories) {
         if (watch)
@@ -295,18 +324,21 @@ void file_watch_remove(struct file_watch *watch) {
 
 /* ---- the coroutine ---- */
 
+static bool is_of(const struct inotify_event *event, const struct place *place) {
+    if (event->wd != place->directory)
+        return false;
+    return (event->mask & GONE) ||
+           ((event->mask & place->events) &&
+            (!place->name || (event->len && strcmp(place->name, event->name) == 0)));
+}
+
 static void mark_locked(const struct inotify_event *event) {
     for (struct list *node = watches.next; node != &watches; node = node->next) {
         struct file_watch *watch = container_of(node, struct file_watch, node);
         if (event->mask & IN_Q_OVERFLOW)
             watch->marked = true; /* events were lost */
-        if (!(event->mask & watch->events))
-            continue;
-        for (size_t i = 0; i < watch->place_count && !watch->marked; i++) {
-            const struct place *place = &watch->places[i];
-            watch->marked = place->directory == event->wd &&
-                            (!place->name || (event->len && strcmp(place->name, event->name) == 0));
-        }
+        for (size_t i = 0; i < watch->place_count && !watch->marked; i++)
+            watch->marked = is_of(event, &watch->places[i]);
     }
 }
 

@@ -3,12 +3,13 @@
  *
  *     /certs/tls.crt -> ..data/tls.crt      /certs/..data -> ..2026_01_31      and ..data is renamed over
  *
+ * Directories on the way that are not there, are removed, or replaced by others, are awaited.
+ *
  * Ownership  file_watch_add copies the names. `arg` is the watch's until release(arg), which is called once, when the
  *            watch was removed and no call of `changed` runs or will come.
  * Threads    Add and remove: any thread; they make system calls. `changed` and `release` run on the coroutine that
  *            file_watch_run starts, release also on the thread that removes.
- * Errors     The kernel's limits (fs.inotify): -EMFILE, -ENOSPC. Directories that are not there are not watched, until
- *            the next change of the others. */
+ * Errors     The kernel's limits (fs.inotify): -EMFILE, -ENOSPC. */
 #pragma once
 #include "base/check.h"
 #include "base/span.h"

@@ -182,6 +182,54 @@ static void a_file_that_is_not_there_yet(void **state) {
     story(1, missing_story);
 }
 
+/* As `rm -r` and a copy do, or two renames; and for a folder further up. */
+static void folder_story(void *arg) {
+    write_file("/up/f/file", "one");
+    struct file_watch *added = watch("up/f/file", NULL);
+    expect("one");
+    CHECK(unlink(path_of("up/f/file")) == 0 && rmdir(path_of("up/f")) == 0);
+    expect("");
+    write_file("/up/f/file", "made anew");
+    expect("made anew");
+    write_file("/up/next/file", "another folder");
+    CHECK(rename(path_of("up/f"), path_of("up/old")) == 0);
+    CHECK(rename(path_of("up/next"), path_of("up/f")) == 0);
+    expect("another folder");
+    write_file("/up/f/file", "in the other folder");
+    expect("in the other folder");
+    write_file("/up2/f/file", "further up");
+    CHECK(rename(path_of("up"), path_of("up1")) == 0);
+    CHECK(rename(path_of("up2"), path_of("up")) == 0);
+    expect("further up");
+    file_watch_remove(added);
+    rt_stop(0);
+}
+static void a_folder_that_goes_and_comes(void **state) {
+    story(1, folder_story);
+}
+
+static void watched_folder_story(void *arg) {
+    write_file("/w/file", "one");
+    struct file_watch *added = watch("w/file", path_of("w/in"));
+    expect("one");
+    for (int i = 0; i < 2; i++) {
+        int before = seen;
+        write_file("/w/in/made", "");
+        STORY_AWAIT(seen > before);
+        before = seen;
+        write_file("/w/in/made", "again");
+        STORY_AWAIT(seen > before);
+        before = seen;
+        CHECK(unlink(path_of("w/in/made")) == 0 && rmdir(path_of("w/in")) == 0);
+        STORY_AWAIT(seen > before);
+    }
+    file_watch_remove(added);
+    rt_stop(0);
+}
+static void a_watched_directory_that_goes_and_comes(void **state) {
+    story(1, watched_folder_story);
+}
+
 static void count(void *arg) {
     ++*(int *)arg;
 }
@@ -243,6 +291,8 @@ int main(void) {
         cmocka_unit_test(anything_in_a_watched_directory),
         cmocka_unit_test(a_file_that_is_not_there_yet),
         cmocka_unit_test(only_what_was_asked_for),
+        cmocka_unit_test(a_folder_that_goes_and_comes),
+        cmocka_unit_test(a_watched_directory_that_goes_and_comes),
     };
     return cmocka_run_group_tests(tests, make_root, remove_root);
 }

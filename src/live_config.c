@@ -260,9 +260,14 @@ static void warm_clusters(const struct snapshot *snapshot, const struct snapshot
 
 /* Of those that serve no more, or never did, what is not among the others' as well. */
 static void retire_clusters(const struct snapshot *gone, const struct snapshot *stays) {
-    for (uint32_t i = 0; i < gone->cluster_count; i++)
-        if (snapshot_cluster(stays, gone->clusters[i]->name) != gone->clusters[i])
-            cluster_retire(gone->clusters[i]);
+    for (uint32_t i = 0; i < gone->cluster_count; i++) {
+        struct cluster *stay = snapshot_cluster(stays, gone->clusters[i]->name);
+        if (stay == gone->clusters[i])
+            continue;
+        cluster_retire(gone->clusters[i]);
+        if (stay)
+            cluster_show_members(stay);
+    }
 }
 
 static void count_clusters(const struct snapshot *before, const struct snapshot *now) {

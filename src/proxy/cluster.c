@@ -296,17 +296,29 @@ static void spread(struct cluster *cluster, struct host_set *set) {
     }
 }
 
-static void count_members(struct cluster *cluster, const struct host_set *set) {
+/* set may be NULL: nobody. */
+static void show_members(struct cluster *cluster, const struct host_set *set) {
     uint32_t healthy = 0, heaviest = 0;
-    for (uint32_t i = 0; i < set->count; i++) {
+    for (uint32_t i = 0; set && i < set->count; i++) {
         healthy += set->hosts[i]->healthy;
         if (set->hosts[i]->weight > heaviest)
             heaviest = set->hosts[i]->weight;
     }
-    stat_set(cluster->stats.membership_total, set->count);
+    stat_set(cluster->stats.membership_total, set ? set->count : 0);
     stat_set(cluster->stats.membership_healthy, healthy);
     stat_set(cluster->stats.max_host_weight, heaviest);
+}
+
+static void count_members(struct cluster *cluster, const struct host_set *set) {
+    if (!cluster->stopping)
+        show_members(cluster, set);
     stat_add(cluster->stats.membership_change, STATS_SHARD_FOREIGN, 1);
+}
+
+void cluster_show_members(struct cluster *cluster) {
+    struct host_set *set = cluster_hosts(cluster);
+    show_members(cluster, set);
+    host_set_unref(set);
 }
 
 void cluster_set_hosts(struct cluster *cluster, struct host_set *set) {
@@ -357,6 +369,8 @@ static void retire(struct rt_post *post) {
 
 void cluster_retire(struct cluster *cluster) {
     cluster->stopping = true; /* what comes back to a pool from now on is closed */
+    dns_stop(cluster);
+    show_members(cluster, NULL);
     for (unsigned p = 0; p < cluster->local_count; p++) {
         struct retirement *message = malloc(sizeof *message);
         if (!message)

@@ -104,7 +104,8 @@ struct cluster {
     struct transport_socket transport; /* kind NULL: bytes as they are */
     const struct cfg_cluster *config;
     struct config
-        *configs[2]; /* leased: of `config`, and of the bootstrap, which has the secrets */
+        *configs[2];    /* leased: of `config`, and of the bootstrap, which has the secrets */
+    struct g *resolver; /* of names: P 0's; NULL: there is none */
     struct cluster_stats stats;
     _Atomic uint32_t rq_code[600]; /* cells by status, as cells.rq_class */
 
@@ -123,8 +124,10 @@ struct cluster *cluster_build(struct config *config, struct config *bootstrap,
                               const struct cfg_cluster *cfg, struct cfg_problems *problems);
 /* Inside rt_run: spreads the hosts to the Ps and starts the resolver of a DNS cluster. */
 void cluster_start(struct cluster *cluster);
-/* It is in no configuration any more: names are not resolved, and its connections close when nobody uses them. */
+/* It is in no configuration any more: names are not resolved, and its connections close when nobody uses them. P 0. */
 void cluster_retire(struct cluster *cluster);
+/* Gauges of its hosts, which another one of its name may have set meanwhile. */
+void cluster_show_members(struct cluster *cluster);
 struct cluster *cluster_ref(struct cluster *cluster);
 void cluster_unref(struct cluster *cluster);
 

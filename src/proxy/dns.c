@@ -179,15 +179,21 @@ static void resolve_all(struct cluster *cluster) {
     free(g);
 }
 
+static void rest(const struct cluster *cluster, int64_t until_ns) {
+    while (!cluster->stopping && clock_mono_ns() < until_ns)
+        (void)rt_park("dns refresh", until_ns); /* nobody cancels it */
+}
+
 static void resolver(void *arg) {
     struct cluster *cluster = arg; /* leased */
     int64_t refresh_ns =
         cluster->config->dns_refresh_rate.set ? cluster->config->dns_refresh_rate.ns : 5 * NS_PER_S;
+    cluster->resolver = rt_self();
     while (!cluster->stopping) {
         resolve_all(cluster);
-        if (rt_sleep_until(clock_mono_ns() + refresh_ns) != 0)
-            break;
+        rest(cluster, clock_mono_ns() + refresh_ns);
     }
+    cluster->resolver = NULL;
     cluster_unref(cluster);
 }
 
@@ -197,4 +203,9 @@ void dns_start(struct cluster *cluster) {
             (int)cluster->name.len, cluster->name.ptr);
         cluster_unref(cluster);
     }
+}
+
+void dns_stop(struct cluster *cluster) {
+    if (cluster->resolver)
+        rt_ready(cluster->resolver); /* it may have an hour to rest, with the whole configuration */
 }

@@ -9,4 +9,7 @@
 
 /* Reports what a DNS cluster's endpoints lack. */
 void dns_check(const struct cfg_cluster *cfg, struct cfg_problems *problems);
+/* P 0. */
 void dns_start(struct cluster *cluster);
+/* Its names are not looked up any more: `stopping` was set. P 0. */
+void dns_stop(struct cluster *cluster);

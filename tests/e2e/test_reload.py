@@ -367,6 +367,42 @@ def test_a_cluster_that_is_found_by_name_follows(origins):
         assert ask(client, "a").status == 503
 
 
+def test_a_resolver_ends_with_its_cluster(origins):
+    """However long it was to rest: with it rests the configuration."""
+    port = origins().port
+
+    def resolved(timeout):
+        names = cluster("origin", port, type="STRICT_DNS", dns_refresh_rate="3600s", connect_timeout=timeout)
+        socket_address = names["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]
+        socket_address["socket_address"]["address"] = "localhost"
+        return bootstrap([listener("main", [to()])], [names])
+
+    with live(resolved("1s")) as edge:
+        for seconds in range(2, 6):
+            edge.change(resolved(f"{seconds}s"))
+            assert edge.get().status == 200
+
+        def resolvers():
+            return edge.admin("/debug/pprof/goroutine?debug=2").count("dns refresh")
+
+        eventually(lambda: resolvers() == 1, what="one resolver")
+
+
+def test_members_are_counted_of_the_cluster_that_serves(origins):
+    port = origins().port
+    with live(through(port)) as edge:
+        edge.wait_for_stat("cluster.origin.membership_total", 1)
+        wanted = bootstrap([listener("main", [to()])], [cluster("origin", port, port)])
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            wanted["static_resources"]["listeners"].append(
+                {**listener("second", [to()]), "address": address(taken.getsockname()[1])}
+            )
+            edge.refuse(wanted)
+        assert edge.stat("cluster.origin.membership_total") == 1
+        edge.change(says("one"))
+        assert edge.stat("cluster.origin.membership_total") == 0
+
+
 # ---- streams and TLS ------------------------------------------------------------
 
 

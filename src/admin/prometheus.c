@@ -158,9 +158,8 @@ void prometheus_render(const struct statistic *const *stats, size_t count,
         if (stat->kind == STAT_HISTOGRAM) {
             put_histogram(out, &series[i], histograms);
         } else {
-            int64_t value = stat_value(stat);
             put_series(out, &series[i], "", NULL, NULL);
-            text_printf(out, "%" PRId64 "\n", value < 0 ? 0 : value);
+            text_printf(out, "%" PRIu64 "\n", stat_shown(stat));
         }
     }
     free(series);

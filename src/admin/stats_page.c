@@ -37,12 +37,6 @@ static void bucket_counts(const struct stat_summary *summary, enum bucket_mode m
             counts[i] -= counts[i - 1];
 }
 
-/* A gauge may be summed while one P has counted down and another not yet up. */
-static int64_t shown_value(const struct statistic *stat) {
-    int64_t value = stat_value(stat);
-    return stat->kind == STAT_GAUGE && value < 0 ? 0 : value;
-}
-
 /* ---- text ---- */
 
 static void put_quantiles(struct text *out, const struct stat_summary *summary) {
@@ -102,7 +96,7 @@ static void put_text(struct text *out, const struct selection *selection, enum b
         if (stat->kind == STAT_HISTOGRAM)
             continue;
         text_put(out, stat->name);
-        text_printf(out, ": %" PRId64 "\n", shown_value(stat));
+        text_printf(out, ": %" PRIu64 "\n", stat_shown(stat));
     }
     for (size_t i = 0; i < selection->count; i++)
         if (selection->items[i]->kind == STAT_HISTOGRAM)
@@ -224,7 +218,7 @@ static void put_json(struct text *out, const struct selection *selection, enum b
         json_open(&json, '{');
         json_field(&json, "name", stat->name);
         json_key(&json, "value");
-        json_i64(&json, shown_value(stat));
+        json_u64(&json, stat_shown(stat));
         json_close(&json, '}');
     }
     if (any_histogram)

@@ -85,6 +85,12 @@ int64_t stat_value(const struct statistic *stat) {
     return (int64_t)(sum_of_slot(stat->slot) - atomic_load(&entry->reset_base));
 }
 
+uint64_t stat_shown(const struct statistic *stat) {
+    static const int64_t counted_down = 1LL << 40;
+    int64_t value = stat_value(stat);
+    return value < 0 && value > -counted_down ? 0 : (uint64_t)value;
+}
+
 bool stat_used(const struct statistic *stat) {
     uint32_t cells = stat->kind == STAT_HISTOGRAM ? STAT_STEPS : 1;
     for (unsigned i = 0; i < STATS_SHARDS_MAX; i++)

@@ -127,8 +127,11 @@ static inline void stat_record_us(const struct statistic *stat, unsigned shard, 
     stats_cell_add(stat->slot + STAT_STEPS, shard, us);
 }
 
-/* Sum over the shards. Gauges may be negative for a moment; readers clamp. */
+/* Sum over the shards. Gauges may be negative for a moment. */
 int64_t stat_value(const struct statistic *stat);
+/* As it is shown: a gauge that is negative for a moment, as one P has counted down and another not yet up, is 0. Far below
+ * that no counting comes: then it is a number of 64 bits that somebody set, such as a hash. */
+uint64_t stat_shown(const struct statistic *stat);
 struct stat_summary {
     uint64_t count, sum_us;
     uint64_t buckets[STAT_STEPS]; /* per step, not cumulative */

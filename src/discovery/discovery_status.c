@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/xxhash.h"
 #include "discovery/discovery_file.h"
 
 LOG_COMPONENT(discovery, "discovery");
@@ -75,19 +76,46 @@ static struct statistic *stat_of(enum resource_type type, const struct discovery
 
 enum outcome { SUCCESS, REJECTED, FAILURE, OUTCOMES };
 
+/* Whether the update changed one of the source, or of routes the one that is asked for. */
+static bool has_changed(const struct discovery_status *status, const struct discovery_taken *taken,
+                        const struct discovery_audience *who) {
+    const struct resource_list *list = &taken->running->of[status->type];
+    for (size_t i = 0; i < list->count; i++) {
+        const struct resource *item = &list->items[i];
+        if (item->since_wall_ns >= taken->offered_wall_ns &&
+            span_eq(item->origin, span_of(status->origin)) &&
+            (!who || span_eq(item->name, who->name)))
+            return true;
+    }
+    return false;
+}
+
+static void note_taken(const struct discovery_status *status, const struct discovery_taken *taken,
+                       const struct discovery_audience *who) {
+    const enum resource_type type = status->type;
+    int64_t now_ms = clock_wall_ns() / NS_PER_MS;
+    stat_set(stat_of(type, who, STAT_GAUGE, "update_time"), now_ms);
+    stat_set(stat_of(type, who, STAT_GAUGE, "version"), (int64_t)xxhash64(taken->version));
+    if (type == RESOURCE_LISTENER || !has_changed(status, taken, who))
+        return; /* of listeners Envoy has none */
+    stat_inc(stat_of(type, who, STAT_COUNTER, "config_reload"), STATS_SHARD_FOREIGN);
+    stat_set(stat_of(type, who, STAT_GAUGE, "config_reload_time_ms"), now_ms);
+}
+
+/* taken: when it was. */
 static void count(const struct discovery_status *status, enum outcome outcome,
-                  const struct discovery_audience *audience, size_t audience_count) {
+                  const struct discovery_taken *taken, const struct discovery_audience *audience,
+                  size_t audience_count) {
     static const char *const names[] = {"update_success", "update_rejected", "update_failure"};
-    size_t families = status->type == RESOURCE_ROUTES ? audience_count : 1;
-    for (size_t i = 0; i < families; i++) {
-        const struct discovery_audience *who = audience ? &audience[i] : NULL;
+    bool is_routes = status->type == RESOURCE_ROUTES;
+    for (size_t i = 0; i < (is_routes ? audience_count : 1); i++) {
+        const struct discovery_audience *who = is_routes ? &audience[i] : NULL;
         stat_inc(stat_of(status->type, who, STAT_COUNTER, "update_attempt"), STATS_SHARD_FOREIGN);
         for (int of = 0; of < OUTCOMES; of++)
             stat_add(stat_of(status->type, who, STAT_COUNTER, names[of]), STATS_SHARD_FOREIGN,
                      of == (int)outcome);
-        if (outcome == SUCCESS)
-            stat_set(stat_of(status->type, who, STAT_GAUGE, "update_time"),
-                     clock_wall_ns() / NS_PER_MS);
+        if (taken)
+            note_taken(status, taken, who);
     }
 }
 
@@ -111,18 +139,18 @@ static void put_refusals(struct discovery_status *status, struct discovery_refus
     status->refusal_count = refusal_count;
 }
 
-void discovery_accepted(struct discovery_status *status, struct span version, size_t item_count,
+void discovery_accepted(struct discovery_status *status, const struct discovery_taken *taken,
                         const struct discovery_audience *audience, size_t audience_count) {
-    char *copy = strndup(version.ptr, version.len);
+    char *copy = strndup(taken->version.ptr, taken->version.len);
     pthread_mutex_lock(&lock);
     put(&status->version, copy); /* without memory for it none is shown */
     put(&status->refused_version, NULL);
     put(&status->details, NULL);
     put_refusals(status, NULL, 0);
     pthread_mutex_unlock(&lock);
-    count(status, SUCCESS, audience, audience_count);
+    count(status, SUCCESS, taken, audience, audience_count);
     LOG(log_discovery, LOG_INFO, "%s of %s: version '%.*s' is taken: %zu", plural(status->type),
-        status->origin, (int)version.len, version.ptr, item_count);
+        status->origin, (int)taken->version.len, taken->version.ptr, taken->count);
 }
 
 /* On one line. NULL: memory is short. */
@@ -252,7 +280,7 @@ void discovery_refused(struct discovery_status *status, const struct discovery_f
     pthread_mutex_unlock(&lock);
     if (was_told)
         return;
-    count(status, outcome_of(file, problems), audience, audience_count);
+    count(status, outcome_of(file, problems), NULL, audience, audience_count);
     LOG(log_discovery, LOG_WARN, "%s of %s: %s%s%s refused%s: %s", plural(status->type),
         status->origin, copy[0] ? "version '" : "", copy[0] ? copy : "what is there",
         copy[0] ? "' is" : " is", status->version ? ", what was there before goes on" : "",

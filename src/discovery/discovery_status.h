@@ -37,7 +37,13 @@ void discovery_status_fini(struct discovery_status *status);
 struct discovery_audience {
     struct span stat_prefix, name;
 };
-void discovery_accepted(struct discovery_status *status, struct span version, size_t count,
+struct discovery_taken {
+    struct span version;
+    size_t count;                    /* of resources */
+    int64_t offered_wall_ns;         /* what became what it is since then, changed with it */
+    const struct resources *running; /* what runs with it; all is borrowed for the call */
+};
+void discovery_accepted(struct discovery_status *status, const struct discovery_taken *taken,
                         const struct discovery_audience *audience, size_t audience_count);
 /* What has been told already is not told, or counted, again. file: what says it; NULL: that is not known. */
 void discovery_refused(struct discovery_status *status, const struct discovery_file *file,

@@ -168,13 +168,24 @@ static void say_refused(const struct round *round, struct file_source *source,
     free(audience);
 }
 
-static void say_taken(const struct round *round, struct entry *entry) {
-    size_t count;
-    struct discovery_audience *audience = audience_of(round, entry->source, &count);
-    discovery_accepted(&entry->source->status, entry->update.version, entry->update.count, audience,
-                       count);
-    free(audience);
-    entry->taken = true;
+/* The chosen ones, which were offered then. */
+static void say_taken(struct round *round, int64_t offered_wall_ns) {
+    struct resources *running = discovery_running();
+    for (size_t i = 0; i < round->count; i++) {
+        struct entry *entry = &round->entries[i];
+        if (!entry->chosen)
+            continue;
+        const struct discovery_taken taken = {.version = entry->update.version,
+                                              .count = entry->update.count,
+                                              .offered_wall_ns = offered_wall_ns,
+                                              .running = running};
+        size_t count;
+        struct discovery_audience *audience = audience_of(round, entry->source, &count);
+        discovery_accepted(&entry->source->status, &taken, audience, count);
+        free(audience);
+        entry->taken = true;
+    }
+    resources_unref(running);
 }
 
 static void say_warnings(const struct cfg_problems *problems) {
@@ -328,13 +339,13 @@ static int offer_chosen(struct round *round, struct cfg_problems *problems) {
     for (size_t i = 0; i < round->count; i++)
         if (round->entries[i].chosen)
             updates[count++] = round->entries[i].update;
+    int64_t offered_wall_ns = clock_wall_ns();
     int rc = discovery_offer(updates, count, problems);
     free(updates);
-    for (size_t i = 0; i < round->count && rc == 0; i++)
-        if (round->entries[i].chosen)
-            say_taken(round, &round->entries[i]);
-    if (rc == 0)
+    if (rc == 0) {
+        say_taken(round, offered_wall_ns);
         say_warnings(problems);
+    }
     return rc;
 }
 

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 
 import pytest
 
@@ -10,7 +11,8 @@ from harness import SLUICE, Origin, Proxy, cluster, direct, eventually, listener
 from twins import envoy_binary
 
 FAMILIES = ("listener_manager.lds", "cluster_manager.cds", "http.main.rds.r")
-COUNTERS = ("update_attempt", "update_success", "update_rejected", "update_failure")
+COUNTERS = ("update_attempt", "update_success", "update_rejected", "update_failure", "config_reload", "version")
+TIMES = ("update_time", "config_reload_time_ms")
 
 
 def flags(program):
@@ -33,7 +35,10 @@ def versions(proxy):
 
 def counters(proxy):
     stats = proxy.stats()
-    return {f"{family}.{name}": stats.get(f"{family}.{name}", 0) for family in FAMILIES for name in COUNTERS}
+    seen = {f"{family}.{name}": stats.get(f"{family}.{name}", 0) for family in FAMILIES for name in COUNTERS}
+    for name in (f"{family}.{name}" for family in FAMILIES for name in TIMES):
+        seen[name] = name in stats and abs(stats[name] / 1000 - time.time()) < 60
+    return seen
 
 
 def routes(text):

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from harness import Proxy, eventually
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SLUICE = os.environ.get("SLUICE_BIN", str(ROOT / "build" / "sluice"))
 
@@ -31,6 +33,26 @@ def test_the_configs_are_valid(config, tmp_path):
     command = [SLUICE, "--mode", "validate", "-c", config]
     validate = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)
     assert validate.returncode == 0, validate.stdout + validate.stderr
+
+
+def test_the_files_of_the_discovery_example_are_followed_as_it_says(tmp_path, monkeypatch):
+    """Its own commands are run, on ports that are free."""
+    monkeypatch.chdir(tmp_path)
+    for file in (ROOT / "examples" / "discovery").iterdir():
+        free = re.sub(r"port_value: (9901|10000)", "port_value: 0", file.read_text())
+        tmp_path.joinpath(file.name).write_text(free)
+    bootstrap = tmp_path.joinpath("bootstrap.yaml").read_text()
+    commands = re.findall(r"^# {3}(.*)", bootstrap, re.MULTILINE)
+    change = next(command for command in commands if command.startswith("sed"))
+    answers = [command.split("# ")[1] for command in commands if command.startswith("curl")]
+
+    validate = subprocess.run([SLUICE, "--mode", "validate", "-c", "bootstrap.yaml"], timeout=60)
+    assert validate.returncode == 0
+    proxy = Proxy(bootstrap)
+    assert proxy.get("/hello", listener="web").body.decode().strip() == answers[0]
+    subprocess.run(change, shell=True, check=True, timeout=60)
+    eventually(lambda: proxy.get("/hello", listener="web").body.decode().strip() == answers[1])
+    assert proxy.stop() == 0
 
 
 def test_the_man_page_names_the_flags_that_there_are():

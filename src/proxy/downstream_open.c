@@ -68,6 +68,7 @@ static struct network_stream *stream_new(struct downstream *d) {
     n->log.listener_name = info->listener->config->name;
     n->log.filter_chain = chain->name;
     doing_init(&n->doing, chain->labels);
+    doing_connection(&n->doing, d->id);
     info->stream = n;
     return n;
 }

@@ -43,6 +43,7 @@ static inline void set_manager(struct serving *s, const struct downstream *d) {
     s->hcm = hcm;
     s->purse = quota ? &quota->purses[d->p_index] : NULL;
     doing_init(&s->doing, hcm->labels);
+    doing_connection(&s->doing, d->id);
 }
 
 /* NULL when memory is short. */
@@ -237,6 +238,16 @@ static enum refuse must_refuse(struct serving *s) {
                : REFUSE_NOT;
 }
 
+/* From here on a crash is one of this request, until serve_one takes it back. */
+static void name_request(struct exchange *x) {
+    const struct header_map *headers = &x->request.headers;
+    x->asked = (struct doing_request){.method = header_get(headers, HDR_METHOD),
+                                      .path = header_get(headers, HDR_PATH),
+                                      .id = header_get(headers, HDR_X_REQUEST_ID),
+                                      .start_wall_ns = x->info.start_wall_ns};
+    doing_request(x->doing, &x->asked);
+}
+
 static int say_continue(void *arg) {
     return downstream_continue(arg);
 }
@@ -397,6 +408,7 @@ static enum serve_result serve_one(struct serving *s) {
     } else {
         refuse_head(&x, s, (unsigned)parser.status, span_of(parser.details), false);
     }
+    name_request(&x);
     bool reusable = exchange_run(&x);
     s->exchange = NULL;
     s->body = NULL;
@@ -405,6 +417,7 @@ static enum serve_result serve_one(struct serving *s) {
         next = SERVE_LINGER;
     if (next != SERVE_NEXT)
         inbuf_drop(&s->in); /* the arena may own that memory */
+    doing_request(&s->doing, NULL);
     arena_fini(&x.arena);
     doing_route(&s->doing, NULL);
     return next;

@@ -115,6 +115,7 @@ struct exchange {
     struct message request, response;
     struct local_reply reply;     /* set with reply_pending; its spans are in the arena */
     struct cluster_choice choice; /* of a route with a specifier */
+    struct doing_request asked;   /* as filters first saw it; of x->doing */
 };
 
 struct filter_instance {

@@ -100,6 +100,8 @@ void exchange_log_periodic(struct exchange *x) {
         return;
     made->x = x;
     doing_init(&made->doing, NULL);
+    doing_request(&made->doing, &x->asked);
+    doing_connection(&made->doing, exchange_connection_id(x));
     const struct go_options options = {
         .name = "periodic log", .place = RT_HERE, .describer = &made->doing.describer};
     if (go_with(&options, flush, made) == 0)
@@ -111,5 +113,6 @@ void exchange_log_periodic(struct exchange *x) {
 void exchange_log_leave(struct exchange *x) {
     x->flush->x = NULL;
     doing_filter(&x->flush->doing, NULL); /* the labels may go with the exchange's configuration */
+    doing_request(&x->flush->doing, NULL);
     x->flush = NULL;
 }

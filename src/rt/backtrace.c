@@ -30,10 +30,10 @@
 
 #include <errno.h>
 #include <signal.h>
-#include <sys/uio.h>
 #include <ucontext.h>
 
 #include "base/clock.h"
+#include "base/peek.h"
 #include "rt/futex.h"
 #include "rt/rt_internal.h"
 #include "rt/signals.h"
@@ -176,6 +176,7 @@ static NOT_INSTRUMENTED void look_at_self(struct m *m, const ucontext_t *uc) {
     sample->g_id = g ? atomic_load_explicit(&g->id, memory_order_relaxed) : 0;
     sample->name = g ? atomic_load_explicit(&g->name, memory_order_relaxed) : NULL;
     sample->described_count = g ? labels_described(g, sample->described) : 0;
+    sample->told[g ? labels_told(g, sample->told) : 0] = '\0';
     uintptr_t low = g ? (uintptr_t)g->stack : 0, high = g ? low + g->stack_size : 0;
     if (sp >= low && sp < high) {
         sample->where = BACKTRACE_RUNNING;
@@ -199,9 +200,7 @@ static NOT_INSTRUMENTED void look_at_self(struct m *m, const ucontext_t *uc) {
 /* ---- A thread that is profiled ---- */
 
 static bool read_frame(uintptr_t fp, uintptr_t frame[2]) {
-    enum { FRAME_BYTES = 2 * sizeof(uintptr_t) };
-    struct iovec here = {frame, FRAME_BYTES}, there = {(void *)fp, FRAME_BYTES};
-    return syscall(SYS_process_vm_readv, getpid(), &here, 1, &there, 1, 0) == FRAME_BYTES;
+    return peek(frame, (const void *)fp, 2 * sizeof(uintptr_t));
 }
 
 /* Frames of a stack that nobody knows, upwards; a callback's lead back to the thread's own. B1 holds by

@@ -31,6 +31,7 @@ struct backtrace {
     const char *name; /* its name, or NULL */
     unsigned described_count;
     struct label described[LABELS_DESCRIBED_MAX]; /* what its describer said */
+    char told[LABELS_TOLD_MAX + 1];               /* and told */
     unsigned count;
     uintptr_t pcs[BACKTRACE_MAX]; /* innermost first */
 };

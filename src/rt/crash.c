@@ -97,6 +97,7 @@ static void find_labels(const struct g *g, struct crash *crash) {
         crash->labels[crash->label_count++] = own->items[i];
     for (unsigned i = 0; i < count; i++)
         crash->labels[crash->label_count++] = described[i];
+    (void)labels_told(g, crash->told);
 }
 
 static void find_place(struct crash *crash) {

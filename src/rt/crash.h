@@ -34,6 +34,7 @@ struct crash {
     uint64_t coroutine_id;
     unsigned label_count; /* what it works on */
     struct label labels[CRASH_LABELS_MAX];
+    char told[LABELS_TOLD_MAX + 1]; /* by its describer */
 };
 
 /* Called once, by the first thread that dies, when that and the registers have been printed. False: there is no

@@ -179,6 +179,16 @@ unsigned labels_described(const struct g *g, struct label out[LABELS_DESCRIBED_M
     return described_by(atomic_load_explicit(&g->describer, memory_order_acquire), out);
 }
 
+size_t labels_told(const struct g *g, char out[LABELS_TOLD_MAX + 1]) {
+    const struct labels_describer *describer =
+        atomic_load_explicit(&g->describer, memory_order_acquire);
+    size_t len =
+        describer && describer->tell ? describer->tell(describer, out, LABELS_TOLD_MAX) : 0;
+    ASSERT(len <= LABELS_TOLD_MAX);
+    out[len] = '\0';
+    return len;
+}
+
 struct labels *labels_snapshot(void) {
     const struct g *g = profile_thread_g();
     struct label described[LABELS_DESCRIBED_MAX];

@@ -17,6 +17,7 @@
 enum {
     LABELS_DESCRIBED_MAX = 7, /* of one describer */
     LABELS_MAX = 12,          /* those, and more for users; they are one line */
+    LABELS_TOLD_MAX = 512,    /* bytes that a describer tells */
 };
 
 struct label {
@@ -58,6 +59,11 @@ const struct labels *labels_current(void);
  * The keys and values are literals or live as long as the process: base/intern.h. */
 struct labels_describer {
     unsigned (*describe)(const struct labels_describer *self, struct label *out, unsigned max);
+    /* What there is another one of each time, as a request's id, and so is no label: profiles and dumps would have as many
+     * as there were requests. It is for the report of a crash alone, whose reader wants to find this very one. Writes
+     * lines of a key, a blank and what there is to say, each with its end, and returns how many bytes. Asked as describe is;
+     * the bytes are copied, so they need not live on. NULL: there is nothing. */
+    size_t (*tell)(const struct labels_describer *self, char *out, size_t max);
 };
 /* The running coroutine is described by this one, borrowed until it names another or has ended; NULL: by
  * none, which is what one on the coroutine's own stack is followed by. Not inherited: who is started may
@@ -66,6 +72,8 @@ void labels_describe_by(const struct labels_describer *describer BORROWED_BY(cor
 
 /* What g's describer says now. Who may ask, and when: as labels_of. */
 unsigned labels_described(const struct g *g, struct label out[LABELS_DESCRIBED_MAX]);
+/* ... tells now, terminated; returns its length. */
+size_t labels_told(const struct g *g, char out[LABELS_TOLD_MAX + 1]);
 
 /* A leased set of all that is known of the coroutine that the calling thread runs, or works for in
  * foreign_call or blocking_call: its own labels and the described ones. NULL when there is no such

@@ -220,20 +220,33 @@ static bool says_what_it_is_told(const struct crash *crash) {
     fprintf(stderr, "reporter: signal %d %s %s", crash->signo, crash->place, crash->coroutine);
     for (unsigned i = 0; i < crash->label_count; i++)
         fprintf(stderr, " %s=%s", crash->labels[i].key, crash->labels[i].value);
-    fputc('\n', stderr);
+    fprintf(stderr, "\n%s", crash->told);
     return true;
 }
+
+static size_t tells_which(const struct labels_describer *self, char *out, size_t max) {
+    return (size_t)snprintf(out, max, "request %s\n", "GET /a");
+}
+
+static unsigned describes_nothing(const struct labels_describer *self, struct label *out,
+                                  unsigned max) {
+    return 0;
+}
+
+static const struct labels_describer teller = {.describe = describes_nothing, .tell = tells_which};
 
 static void reported_body(void *arg) {
     CHECK(crash_set_reporter(says_what_it_is_told) == 0);
     const struct label label = {"route", "api"};
+    labels_describe_by(&teller);
     labels_do(&label, 1, wild_write, NULL);
 }
 
 static void a_reporter_is_told_and_no_backtrace_printed(void **state) {
     assert_died(crash_status(reported_body), SIGSEGV);
-    char words[64];
-    snprintf(words, sizeof words, "reporter: signal %d in coroutine main route=api\n", SIGSEGV);
+    char words[96];
+    snprintf(words, sizeof words,
+             "reporter: signal %d in coroutine main route=api\nrequest GET /a\n", SIGSEGV);
     assert_said(words);
     assert_null(strstr(crash_text, "[0x"));
 }
@@ -288,6 +301,8 @@ static void a_report_that_never_ends_is_not_waited_for(void **state) {
 static void put_thread(pid_t tid, const struct backtrace *backtrace, void *arg) {
     fprintf(stderr, "%s %s in %u frames\n", backtrace->name ? backtrace->name : "no coroutine",
             backtrace->where == BACKTRACE_RUNNING ? "runs" : "waits", backtrace->count);
+    if (*backtrace->told)
+        fprintf(stderr, "it tells %s", backtrace->told);
 }
 
 static bool asks_others(const struct crash *crash) {
@@ -304,6 +319,7 @@ static void stays_away(void *arg) {
 }
 
 static void is_foreign(void *arg) {
+    labels_describe_by(&teller);
     foreign_call(stays_away, NULL);
 }
 
@@ -318,6 +334,7 @@ static void others_body(void *arg) {
 static void the_other_threads_say_what_they_do(void **state) {
     assert_died(crash_status(others_body), SIGABRT);
     assert_said("it is away waits in ");
+    assert_said("it tells request GET /a");
 }
 
 int main(void) {

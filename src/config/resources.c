@@ -361,3 +361,34 @@ struct resources *resources_with(const struct resources *base, const struct reso
     }
     return reported(set, problems);
 }
+
+/* ---- its hash ---- */
+
+/* False: memory is short. What it was made of ends where the next one begins: of each the length comes first. */
+static bool add_to_hash(uint64_t *hash, const struct cfg_schema *schema, const void *message) {
+    size_t size = 0;
+    char *wire = cfg_to_wire(schema, message, &size);
+    if (!wire)
+        return false;
+    char digits[SPAN_U64_DIGITS_MAX];
+    *hash = span_hash(*hash, span_of(schema->name));
+    *hash = span_hash(*hash, span_make(digits, span_put_u64(digits, size)));
+    *hash = span_hash(*hash, span_make(wire, size));
+    free(wire);
+    return true;
+}
+
+/* Static ones are in the bootstrap. The others by name: which file was read first makes no difference. */
+uint64_t resources_hash(const struct resources *resources) {
+    uint64_t hash = SPAN_HASH;
+    if (!add_to_hash(&hash, &cfg_schema_bootstrap, config_bootstrap(resources->bootstrap)))
+        return 0;
+    for (int type = 0; type < RESOURCE_TYPES; type++)
+        for (size_t i = 0; i < resources->of[type].count; i++) {
+            const struct resource *item = resources->of[type].by_name[i];
+            if (!span_eq(item->origin, RESOURCE_STATIC) &&
+                !add_to_hash(&hash, types[type].schema, item->message))
+                return 0;
+        }
+    return hash;
+}

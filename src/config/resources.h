@@ -81,6 +81,11 @@ const struct resource *resources_find(const struct resources *resources, enum re
 const struct cfg_route_configuration *resources_routes(const struct resources *resources,
                                                        const struct cfg_hcm *hcm);
 
+/* By which equal sets are known, in whatever process: of all that the bootstrap and what discovery brought say, and of no
+ * file, name or version that they say it in, nor of what is in files that they name. It makes texts of all of it: not on a
+ * P. 0: memory is short. */
+uint64_t resources_hash(const struct resources *resources);
+
 /* The table of a type's messages; "listener", "cluster", "route configuration". */
 const struct cfg_schema *resource_schema(enum resource_type type);
 const char *resource_type_name(enum resource_type type);

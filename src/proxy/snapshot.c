@@ -135,9 +135,14 @@ void snapshot_unref(struct snapshot *snapshot) {
     free_snapshot(snapshot);
 }
 
+static _Atomic uint64_t versions;
+
+uint64_t snapshot_next_version(void) {
+    return versions + 1;
+}
+
 struct snapshot *snapshot_build(struct resources *resources, const struct snapshot *previous,
                                 struct cfg_problems *problems) {
-    static _Atomic uint64_t versions;
     struct snapshot *snapshot = calloc(1, sizeof *snapshot);
     if (!snapshot)
         return NULL;
@@ -157,6 +162,7 @@ struct snapshot *snapshot_build(struct resources *resources, const struct snapsh
         snapshot_drop(snapshot);
         return NULL;
     }
+    snapshot->hash = resources_hash(resources);
     snapshot->version = ++versions;
     return snapshot;
 }

@@ -26,6 +26,7 @@ struct snapshot {
     struct config *config;       /* the bootstrap; of the resources */
     int64_t built_wall_ns;
     uint64_t version;
+    uint64_t hash; /* resources_hash */
     struct listener_config **listeners;
     uint32_t listener_count;
     struct cluster **clusters; /* sorted by name */
@@ -39,6 +40,8 @@ struct snapshot {
  * lends what did not change. Off the Ps. NULL and problems on error. */
 struct snapshot *snapshot_build(struct resources *resources, const struct snapshot *previous,
                                 struct cfg_problems *problems);
+/* The version of the one that is built next. */
+uint64_t snapshot_next_version(void);
 struct snapshot *snapshot_ref(struct snapshot *snapshot);
 void snapshot_unref(struct snapshot *snapshot);
 /* The same of one that nobody else has, off the Ps: what is freed is freed at once. */

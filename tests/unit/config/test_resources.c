@@ -282,6 +282,32 @@ static void route_configurations_are_replaced_one_by_one(void **state) {
     resources_unref(base);
 }
 
+static void equal_sets_have_the_same_hash(void **state) {
+    (void)state;
+    struct resources *set = of_bootstrap(TWO_CLUSTERS, NULL);
+    const uint64_t fixed = resources_hash(set);
+    set = with_clusters(set, "f.yaml", "1", "static_resources: {clusters: [{name: c}, {name: d}]}",
+                        "");
+    const uint64_t with_files = resources_hash(set);
+    assert_true(fixed != 0 && with_files != fixed);
+
+    /* Another process, another order, another file, another version of it. */
+    struct resources *other = of_bootstrap(TWO_CLUSTERS, NULL);
+    other = with_clusters(other, "g.yaml", "2",
+                          "static_resources: {clusters: [{name: d}, {name: c}]}", "");
+    assert_int_equal(resources_hash(other), with_files);
+
+    /* What it says is another thing. */
+    other = with_clusters(
+        other, "g.yaml", "3",
+        "static_resources: {clusters: [{name: d}, {name: c, connect_timeout: 2s}]}", "");
+    assert_true(resources_hash(other) != with_files);
+    other = with_clusters(other, "g.yaml", "4", "static_resources: {}", "");
+    assert_int_equal(resources_hash(other), fixed);
+    resources_unref(other);
+    resources_unref(set);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_bootstrap_is_static_resources),
@@ -292,6 +318,7 @@ int main(void) {
         cmocka_unit_test(who_comes_later_does_not_get_a_name_that_is_taken),
         cmocka_unit_test(a_name_can_move),
         cmocka_unit_test(route_configurations_are_replaced_one_by_one),
+        cmocka_unit_test(equal_sets_have_the_same_hash),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

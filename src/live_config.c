@@ -36,6 +36,8 @@ extern struct log_component log_main;
 
 enum { CHECK_MS = 10, WARM_TIMEOUT_S = 15, ATTEMPTS_KEPT = 16 };
 
+static const char origin_start[] = "start", origin_discovery[] = "discovery";
+
 struct attempt {
     struct live_config_attempt shown;
     char *said; /* owned */
@@ -196,9 +198,22 @@ static void aside(void (*fn)(void *arg), void *arg) {
         fn(arg);
 }
 
-static void name_in_reports(const struct snapshot *snapshot) {
-    crash_catch_config(snapshot->config, snapshot->version);
+/* ---- what reports of crashes say ---- */
+
+/* From here on whatever dies may have died of a new configuration. */
+static void note_building(const char *origin BORROWED_BY(program)) {
+    crash_catch_building(&(struct crash_config){
+        .version = snapshot_next_version(), .since_wall_ns = clock_wall_ns(), .origin = origin});
 }
+
+static void note_built(const struct snapshot *snapshot, const char *origin BORROWED_BY(program)) {
+    crash_catch_config(&(struct crash_config){.version = snapshot->version,
+                                              .hash = snapshot->hash,
+                                              .since_wall_ns = clock_wall_ns(),
+                                              .origin = origin});
+}
+
+/* ---- the first one ---- */
 
 static void init_stats(void) {
     live.stats.attempts = stats_get_plain(STAT_COUNTER, "config.reload_attempt");
@@ -217,6 +232,7 @@ void live_config_init(const struct options *options) {
     live.options = options;
     comutex_init(&live.changing);
     begin_change(); /* who asks for a change before we serve waits for that */
+    note_building(origin_start);
     init_stats();
 }
 
@@ -238,8 +254,6 @@ bool live_config_load(struct overload_manager **overload) {
     cfg_problems_fini(&loading.problems);
     resources_unref(loading.resources);
     live.snapshot = loading.snapshot;
-    if (live.snapshot)
-        name_in_reports(live.snapshot);
     *overload = loading.overload;
     return live.snapshot != NULL;
 }
@@ -283,12 +297,14 @@ static void count_clusters(const struct snapshot *before, const struct snapshot 
     stat_set(live.stats.clusters, now->cluster_count);
 }
 
-static void note_attempt(const char *origin, uint64_t version, const char *said) {
+/* snapshot: NULL: it was refused. */
+static void note_attempt(const char *origin, const struct snapshot *snapshot, const char *said) {
     struct attempt *attempt = &live.attempts[live.attempt_count++ % ATTEMPTS_KEPT];
     free(attempt->said);
     attempt->said = said ? strdup(said) : NULL;
     attempt->shown = (struct live_config_attempt){
-        .version = version,
+        .version = snapshot ? snapshot->version : 0,
+        .hash = snapshot ? snapshot->hash : 0,
         .at_wall_ns = clock_wall_ns(),
         .origin = origin,
         .said = attempt->said ? attempt->said : "out of memory",
@@ -323,7 +339,9 @@ bool live_config_serve(void) {
         aside(begin_rollouts, live.snapshot);
         count_clusters(NULL, live.snapshot);
         note_version(live.snapshot);
-        note_attempt("start", live.snapshot->version, "serves since the start");
+        note_attempt(origin_start, live.snapshot, "serves since the start");
+        note_built(live.snapshot, origin_start);
+        crash_catch_building(NULL);
         comutex_unlock(&live.changing);
     } else {
         cfg_problems_print(&problems, stderr);
@@ -364,7 +382,7 @@ static char *refused(struct loading *loading, const char *origin) {
     LOG(log_main, LOG_ERROR, "configuration refused (%s), version %llu serves on", origin,
         (unsigned long long)live.snapshot->version);
     log_lines(LOG_ERROR, "configuration refused", said ? said : "out of memory");
-    note_attempt(origin, 0, said);
+    note_attempt(origin, NULL, said);
     return said;
 }
 
@@ -382,7 +400,6 @@ static char *taken(struct loading *loading, const char *origin) {
     retire_clusters(before, now);
     live.snapshot = now;
     note_version(now);
-    name_in_reports(now);
     aside(tell_differences, loading);
     const char *summary = loading->diff.summary ? loading->diff.summary : "out of memory";
     if (asprintf(&said, "version %llu serves: %s\n", (unsigned long long)now->version, summary) < 0)
@@ -391,14 +408,15 @@ static char *taken(struct loading *loading, const char *origin) {
         (unsigned long long)now->version, origin, summary);
     if (loading->diff.text)
         log_lines(LOG_INFO, "configuration", loading->diff.text);
-    note_attempt(origin, now->version, said);
+    note_attempt(origin, now, said);
     snapshot_unref(before);
     return said;
 }
 
 /* One at a time. Then loading's snapshot serves, or nothing has changed and its problems say why. */
-static bool put_in_place(struct loading *loading) {
+static bool put_in_place(struct loading *loading, const char *origin BORROWED_BY(program)) {
     struct listener_change *change = NULL;
+    note_building(origin);
     if (blocking_call(load, loading) != 0)
         loading->problems.lost = true;
     if (loading->snapshot && !loading->problems.lost) {
@@ -407,6 +425,7 @@ static bool put_in_place(struct loading *loading) {
     }
     if (change) {
         listener_change_publish(change);
+        note_built(loading->snapshot, origin);
         watch_files(loading->snapshot);
         aside(begin_rollouts, loading->snapshot);
     } else if (loading->snapshot) {
@@ -419,9 +438,10 @@ static bool put_in_place(struct loading *loading) {
 static bool change(const char *origin, char **said) {
     struct loading loading = {.previous = live.snapshot};
     stat_inc(live.stats.attempts, STATS_SHARD_FOREIGN);
-    bool ok = put_in_place(&loading);
+    bool ok = put_in_place(&loading, origin);
     stat_inc(ok ? live.stats.successes : live.stats.rejects, STATS_SHARD_FOREIGN);
     *said = ok ? taken(&loading, origin) : refused(&loading, origin);
+    crash_catch_building(NULL);
     cfg_problems_fini(&loading.problems);
     config_diff_fini(&loading.diff);
     resources_unref(loading.resources);
@@ -490,13 +510,13 @@ struct resources *live_config_resources(void) {
 
 /* Before anything serves, by whoever starts, who holds the lock. */
 static bool put_in_front(struct loading *loading) {
+    note_building(origin_start);
     if (blocking_call(load, loading) != 0)
         loading->problems.lost = true;
     if (!loading->snapshot || loading->problems.lost)
         return false;
     snapshot_unref(live.snapshot);
     live.snapshot = loading->snapshot;
-    name_in_reports(live.snapshot);
     return true;
 }
 
@@ -511,14 +531,16 @@ int live_config_apply(struct resources *candidate, struct cfg_problems *problems
     }
     struct loading loading = {
         .previous = live.snapshot, .resources = candidate, .problems = *problems};
-    bool ok = serves ? put_in_place(&loading) : put_in_front(&loading);
+    bool ok = serves ? put_in_place(&loading, origin_discovery) : put_in_front(&loading);
     if (ok && serves) {
-        free(taken(&loading, "discovery"));
+        free(taken(&loading, origin_discovery));
     } else if (!ok && loading.snapshot) {
         aside(throw_away, &loading);
     }
-    if (serves)
+    if (serves) {
+        crash_catch_building(NULL);
         comutex_unlock(&live.changing);
+    }
     config_diff_fini(&loading.diff);
     *problems = loading.problems;
     return ok ? 0 : problems->lost ? -ENOMEM : -EINVAL;

@@ -47,6 +47,7 @@ MUST_CHECK int live_config_apply(struct resources *candidate, struct cfg_problem
 /* What was tried, the latest first. */
 struct live_config_attempt {
     uint64_t version; /* 0: it was refused */
+    uint64_t hash;    /* of what was taken; 0: it is not known */
     int64_t at_wall_ns;
     const char *origin; /* literal */
     const char *said;   /* borrowed until fn returns */

@@ -52,7 +52,12 @@ static bool catch_crashes(const struct options *options) {
     const struct stamped_dir *dir = crash_dir_of_process();
     if (!err) {
         crash_dir_tell();
-        err = crash_catch_start(dir ? dir->path : NULL, options->crash_max);
+        const struct crash_options how = {
+            .dir = dir ? dir->path : NULL,
+            .reports_max = options->crash_max,
+            .generation = worker_link_is_there() ? worker_link_generation() : 0,
+        };
+        err = crash_catch_start(&how);
     }
     return err == 0;
 }

@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/process.h"
 #include "config/runtime_layers.h"
+#include "crash/crash_catch.h"
 #include "discovery/discovery.h"
 #include "discovery/file_sources.h"
 #include "ext/go/go_cluster.h"
@@ -187,6 +188,7 @@ static void on_each_p(void (*fn)(struct rt_post *post)) {
 /* A P hears of it before its sockets close: who is refused elsewhere has been told here. */
 static void drain_connections(void) {
     server.state = ADMIN_DRAINING;
+    crash_catch_state("draining");
     on_each_p(drain_on_p);
     listener_manager_stop(false);
 }
@@ -236,6 +238,7 @@ static void leave(void *arg) {
         return;
     int64_t deadline_ns = clock_mono_ns() + server.options->drain_time_s * NS_PER_S;
     server.state = ADMIN_DRAINING;
+    crash_catch_state("draining: another process serves");
     on_each_p(leave_on_p);
     listener_manager_stop(true);
     LOG(log_main, LOG_INFO, "another process serves: %lld connections open, at most %lld s",
@@ -353,6 +356,7 @@ struct show_config {
 static void show_config(const struct live_config_attempt *attempt, void *arg) {
     const struct show_config *show = arg;
     const struct admin_config config = {.version = attempt->version,
+                                        .hash = attempt->hash,
                                         .at_wall_ns = attempt->at_wall_ns,
                                         .origin = span_of(attempt->origin),
                                         .said = span_of(attempt->said)};
@@ -491,6 +495,7 @@ static bool start(void) {
     if (!read_discovery_files() || !live_config_serve())
         return false;
     server.state = ADMIN_LIVE;
+    crash_catch_state("serving");
     say_addresses();
     worker_link_ready();
     worker_link_start_beating(server.options->hang_time_s * NS_PER_S);

@@ -70,6 +70,7 @@ typedef void (*admin_cluster_fn)(const struct admin_cluster *cluster, void *arg)
 
 struct admin_config {
     uint64_t version; /* 0: it was refused */
+    uint64_t hash;    /* resources_hash of what was taken; 0: it is not known */
     int64_t at_wall_ns;
     struct span origin, said;
 };

@@ -6,6 +6,8 @@
  * without a name.
  * ?resource and ?mask are refused rather than ignored: an answer with more than was asked for may
  * end up somewhere that it was not meant for. */
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "admin/json.h"
@@ -250,6 +252,11 @@ static void put_version(const struct admin_config *config, void *arg) {
     json_u64(&dump->json, config->version);
     json_field(&dump->json, "state", config->version ? SPAN_LIT("TAKEN") : SPAN_LIT("REFUSED"));
     json_field_time(&dump->json, "time", config->at_wall_ns);
+    if (config->hash) { /* as a report of a crash has it */
+        char hash[17];
+        snprintf(hash, sizeof hash, "%016" PRIx64, config->hash);
+        json_field(&dump->json, "hash", span_of(hash));
+    }
     json_field(&dump->json, "origin", config->origin);
     json_field(&dump->json, "details", config->said);
     json_close(&dump->json, '}');

@@ -364,31 +364,21 @@ struct resources *resources_with(const struct resources *base, const struct reso
 
 /* ---- its hash ---- */
 
-/* False: memory is short. What it was made of ends where the next one begins: of each the length comes first. */
-static bool add_to_hash(uint64_t *hash, const struct cfg_schema *schema, const void *message) {
-    size_t size = 0;
-    char *wire = cfg_to_wire(schema, message, &size);
-    if (!wire)
-        return false;
-    char digits[SPAN_U64_DIGITS_MAX];
-    *hash = span_hash(*hash, span_of(schema->name));
-    *hash = span_hash(*hash, span_make(digits, span_put_u64(digits, size)));
-    *hash = span_hash(*hash, span_make(wire, size));
-    free(wire);
-    return true;
+static uint64_t add_u64(uint64_t hash, uint64_t value) {
+    return span_hash(hash, span_make((const char *)&value, sizeof value));
 }
 
-/* Static ones are in the bootstrap. The others by name: which file was read first makes no difference. */
+/* Static ones are in the bootstrap. The others by name: which file was read first makes no difference. Texts were hashed when
+ * they were read; to write all of it out again would be a large part of a reload. */
 uint64_t resources_hash(const struct resources *resources) {
-    uint64_t hash = SPAN_HASH;
-    if (!add_to_hash(&hash, &cfg_schema_bootstrap, config_bootstrap(resources->bootstrap)))
-        return 0;
-    for (int type = 0; type < RESOURCE_TYPES; type++)
+    uint64_t hash = add_u64(SPAN_HASH, config_text_hash(resources->bootstrap));
+    for (uint64_t type = 0; type < RESOURCE_TYPES; type++)
         for (size_t i = 0; i < resources->of[type].count; i++) {
             const struct resource *item = resources->of[type].by_name[i];
-            if (!span_eq(item->origin, RESOURCE_STATIC) &&
-                !add_to_hash(&hash, types[type].schema, item->message))
-                return 0;
+            if (span_eq(item->origin, RESOURCE_STATIC))
+                continue;
+            hash = add_u64(add_u64(hash, type), item->name.len);
+            hash = add_u64(span_hash(hash, item->name), config_text_hash(item->config));
         }
     return hash;
 }

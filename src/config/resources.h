@@ -81,9 +81,8 @@ const struct resource *resources_find(const struct resources *resources, enum re
 const struct cfg_route_configuration *resources_routes(const struct resources *resources,
                                                        const struct cfg_hcm *hcm);
 
-/* By which equal sets are known, in whatever process: of all that the bootstrap and what discovery brought say, and of no
- * file, name or version that they say it in, nor of what is in files that they name. It makes texts of all of it: not on a
- * P. 0: memory is short. */
+/* By which equal sets are known, in whatever process: of the texts that the bootstrap, and what discovery brought, were read
+ * from, and of what is in force of these. Not of the names and versions of files, nor of what is in files that they name. */
 uint64_t resources_hash(const struct resources *resources);
 
 /* The table of a type's messages; "listener", "cluster", "route configuration". */

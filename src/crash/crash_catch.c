@@ -16,6 +16,10 @@
  * C2  Whatever waits has an end: rt/crash.c's alarm, which kills the process by the signal that it got. The child lives on
  *     then, and has an alarm of its own.
  * C3  A fault in here is this thread's second one: rt/crash.c then lets the process die at once.
+ * C4  What is said of configurations was written down when they changed. There are two places for each, and the next one is
+ *     written to that which nobody reads, then named. Who reports sets is_dying before it looks which one that is; who sees
+ *     it set changes nothing more. All four are seq_cst: the one change that may have begun before writes to the other place,
+ *     so what is read stays as it is.
  *
  * Rejected  A file of facts that the next start makes a report of: it would not know the files that were mapped, and Go libraries
  *           are mapped from copies in memory that end with the process. A child that reads our memory and registers by
@@ -38,7 +42,6 @@
 
 #include "base/clock.h"
 #include "base/span.h"
-#include "config/config.h"
 #include "crash/crash_facts.h"
 #include "crash/crash_report.h"
 #include "crash/crash_walk.h"
@@ -46,11 +49,20 @@
 #include "rt/crash.h"
 #include "rt/symbol.h"
 
+/* C4. */
+struct place {
+    struct crash_config both[2];
+    _Atomic unsigned current; /* index */
+};
+
 static struct {
-    const char *dir; /* constant once it is started, as the next two */
+    const char *dir; /* constant once it is started, as the next three */
     char reports_max[16];
+    unsigned generation;
     int64_t started_ns;
-    _Atomic uint64_t config_hash, config_version;
+    _Atomic(const char *) state;
+    _Atomic bool is_dying;
+    struct place config, building;
 } catch;
 
 /* ---- Facts ---- */
@@ -136,6 +148,17 @@ static void fact_labels(struct writer *writer, const struct label *labels, unsig
     }
 }
 
+/* told: lines. */
+static void fact_told(struct writer *writer, const char *told) {
+    while (*told) {
+        put_key(writer, "told");
+        for (; *told && *told != '\n'; told++)
+            put_byte(writer, *told);
+        end_line(writer);
+        told += *told == '\n';
+    }
+}
+
 static void fact_coroutine(struct writer *writer, uint64_t id, const char *name) {
     if (!name)
         return;
@@ -165,18 +188,36 @@ static void fact_signal(struct writer *writer, const struct crash *crash) {
     }
 }
 
+static void fact_config(struct writer *writer, const char *key, const struct place *place) {
+    const struct crash_config *config = &place->both[atomic_load(&place->current)];
+    if (!config->version)
+        return;
+    put_key(writer, key);
+    put_hex(writer, config->hash);
+    put_byte(writer, ' ');
+    put_u64(writer, config->version);
+    put_byte(writer, ' ');
+    put_u64(writer, (uint64_t)config->since_wall_ns);
+    put_byte(writer, ' ');
+    put(writer, config->origin);
+    end_line(writer);
+}
+
+/* Our parent: with its end we are told to end, too. */
+static void fact_supervisor(struct writer *writer) {
+    fact_u64(writer, "generation", catch.generation);
+    fact_u64(writer, "supervisor", (uint64_t)getppid());
+}
+
 static void fact_process(struct writer *writer) {
     fact_u64(writer, "pid", (uint64_t)getpid());
     fact_u64(writer, "time_ns", (uint64_t)clock_wall_ns());
     fact_u64(writer, "uptime_ns", (uint64_t)(clock_mono_ns() - catch.started_ns));
-    uint64_t version = atomic_load_explicit(&catch.config_version, memory_order_acquire);
-    if (version) {
-        put_key(writer, "config");
-        put_hex(writer, atomic_load_explicit(&catch.config_hash, memory_order_relaxed));
-        put_byte(writer, ' ');
-        put_u64(writer, version);
-        end_line(writer);
-    }
+    if (catch.generation)
+        fact_supervisor(writer);
+    fact(writer, "state", atomic_load_explicit(&catch.state, memory_order_relaxed));
+    fact_config(writer, "config", &catch.config);
+    fact_config(writer, "building", &catch.building);
     for (const struct symbol_module *module = symbol_modules(); module; module = module->next) {
         put_key(writer, "module");
         put_hex(writer, module->base);
@@ -205,6 +246,7 @@ static void fact_this_thread(struct writer *writer, const struct crash *crash) {
     fact(writer, "place", crash->place);
     fact_coroutine(writer, crash->coroutine_id, crash->coroutine);
     fact_labels(writer, crash->labels, crash->label_count);
+    fact_told(writer, crash->told);
     flush(writer); /* so that there is something, whatever the stack is like */
     fact_frames(writer, pcs, crash_walk(crash->ucontext, pcs, CRASH_FRAMES_MAX));
 }
@@ -224,11 +266,13 @@ static void fact_other_thread(pid_t tid, const struct backtrace *backtrace, void
     }
     fact_coroutine(writer, backtrace->g_id, backtrace->name);
     fact_labels(writer, backtrace->described, backtrace->described_count);
+    fact_told(writer, backtrace->told);
     fact_frames(writer, backtrace->pcs, backtrace->count);
 }
 
 static void put_facts(int fd, const struct crash *crash) {
     struct writer writer = {.fd = fd};
+    atomic_store(&catch.is_dying, true);
     put_key(&writer, "sluice-crash");
     put_u64(&writer, CRASH_FACTS_VERSION);
     end_line(&writer);
@@ -286,14 +330,31 @@ static bool report(const struct crash *crash) {
 
 /* ---- Before ---- */
 
-int crash_catch_start(const char *dir, unsigned reports_max) {
-    catch.dir = dir;
+int crash_catch_start(const struct crash_options *options) {
+    catch.dir = options->dir;
+    catch.generation = options->generation;
     catch.started_ns = clock_mono_ns();
-    (void)snprintf(catch.reports_max, sizeof catch.reports_max, "%u", reports_max);
+    (void)snprintf(catch.reports_max, sizeof catch.reports_max, "%u", options->reports_max);
+    crash_catch_state("starting");
     return crash_set_reporter(report);
 }
 
-void crash_catch_config(const struct config *config, uint64_t version) {
-    atomic_store_explicit(&catch.config_hash, config_text_hash(config), memory_order_relaxed);
-    atomic_store_explicit(&catch.config_version, version, memory_order_release);
+void crash_catch_state(const char *state) {
+    atomic_store_explicit(&catch.state, state, memory_order_relaxed);
+}
+
+static void change(struct place *place, const struct crash_config *config) {
+    if (atomic_load(&catch.is_dying))
+        return;
+    unsigned next = !atomic_load(&place->current);
+    place->both[next] = config ? *config : (struct crash_config){0};
+    atomic_store(&place->current, next);
+}
+
+void crash_catch_config(const struct crash_config *config) {
+    change(&catch.config, config);
+}
+
+void crash_catch_building(const struct crash_config *config) {
+    change(&catch.building, config);
 }

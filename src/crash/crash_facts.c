@@ -61,6 +61,10 @@ static void take_of_thread(struct crash_thread *thread, struct span key, struct 
         struct span name = next_word(&rest);
         if (thread->label_count < CRASH_THREAD_LABELS_MAX)
             thread->labels[thread->label_count++] = (struct crash_pair){name, rest};
+    } else if (span_eq(key, SPAN_LIT("told"))) {
+        struct span name = next_word(&rest);
+        if (thread->told_count < CRASH_THREAD_TOLD_MAX)
+            thread->told[thread->told_count++] = (struct crash_pair){name, rest};
     } else if (span_eq(key, SPAN_LIT("frame"))) {
         if (thread->frame_count < CRASH_FRAMES_MAX && parse_hex(rest, &number))
             thread->frames[thread->frame_count++] = number;
@@ -82,6 +86,16 @@ static void take_register(struct crash_facts *out, struct span rest) {
         out->registers[out->register_count++] = reg;
 }
 
+static void take_version(struct crash_version *out, struct span rest) {
+    struct crash_version version;
+    if (parse_hex(next_word(&rest), &version.hash) &&
+        span_to_u64(next_word(&rest), &version.version) &&
+        span_to_u64(next_word(&rest), &version.since_ns)) {
+        version.origin = rest;
+        *out = version;
+    }
+}
+
 static void take_number(struct crash_facts *out, struct span key, struct span rest) {
     const struct {
         struct span key;
@@ -91,6 +105,8 @@ static void take_number(struct crash_facts *out, struct span key, struct span re
         {SPAN_LIT("signal"), &out->signal},
         {SPAN_LIT("time_ns"), &out->time_ns},
         {SPAN_LIT("uptime_ns"), &out->uptime_ns},
+        {SPAN_LIT("generation"), &out->generation},
+        {SPAN_LIT("supervisor"), &out->supervisor_pid},
     };
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         if (span_eq(key, numbers[i].key) && !span_to_u64(rest, numbers[i].number))
@@ -112,10 +128,12 @@ static void take(struct crash_facts *out, struct span key, struct span rest) {
     } else if (span_eq(key, SPAN_LIT("sender"))) {
         struct span pid = next_word(&rest);
         out->has_sender = span_to_u64(pid, &out->sender_pid) && span_to_u64(rest, &out->sender_uid);
+    } else if (span_eq(key, SPAN_LIT("state"))) {
+        out->state = rest;
     } else if (span_eq(key, SPAN_LIT("config"))) {
-        struct span hash = next_word(&rest);
-        out->has_config =
-            parse_hex(hash, &out->config_hash) && span_to_u64(rest, &out->config_version);
+        take_version(&out->config, rest);
+    } else if (span_eq(key, SPAN_LIT("building"))) {
+        take_version(&out->building, rest);
     } else if (span_eq(key, SPAN_LIT("assertion"))) {
         out->assertion = rest;
     } else if (span_eq(key, SPAN_LIT("module"))) {

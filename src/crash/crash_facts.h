@@ -2,10 +2,12 @@
  *
  *     sluice-crash 1                       the first line: what it is, and of which version
  *     pid 4711                             each line is a key and what there is to say
+ *     config 1f2e3d 4 1763831234000000000 SIGHUP
  *     signal 11
  *     thread 4715                          what follows is this thread's, up to the next one's; the first one died
  *     place in coroutine
  *     label route api
+ *     told request GET /users              what is of this moment alone: request, request_id, connection, began_ns
  *     frame 55e8b7939485                   hexadecimal, as all addresses; innermost first
  *     end                                  the last line: nothing is missing
  *
@@ -26,6 +28,7 @@ enum {
     CRASH_FRAMES_MAX = 128,
     CRASH_THREADS_MAX = 64,
     CRASH_THREAD_LABELS_MAX = 19,
+    CRASH_THREAD_TOLD_MAX = 8,
     CRASH_REGISTERS_MAX = 40,
     CRASH_MODULES_MAX = 256,
 };
@@ -38,8 +41,9 @@ struct crash_thread {
     uint64_t tid, coroutine_id;
     struct span name, place, coroutine; /* absent: there is none */
     bool waits;                         /* its first frame is behind a call, too */
-    unsigned label_count, frame_count;
+    unsigned label_count, told_count, frame_count;
     struct crash_pair labels[CRASH_THREAD_LABELS_MAX];
+    struct crash_pair told[CRASH_THREAD_TOLD_MAX];
     uint64_t frames[CRASH_FRAMES_MAX];
 };
 
@@ -54,12 +58,20 @@ struct crash_register {
     uint64_t value;
 };
 
+/* Of a configuration, as struct crash_config has it. */
+struct crash_version {
+    uint64_t hash, version, since_ns;
+    struct span origin;
+};
+
 struct crash_facts {
     uint64_t pid, signal, address, sender_pid, sender_uid, time_ns, uptime_ns;
     int64_t code;
-    bool has_address, has_sender, has_config, is_whole;
-    uint64_t config_hash, config_version;
-    struct span assertion; /* absent: none failed */
+    bool has_address, has_sender, is_whole;
+    uint64_t generation, supervisor_pid;   /* 0: nobody supervises */
+    struct span state;                     /* what the process was about; absent: it is not known */
+    struct crash_version config, building; /* version 0: there was none */
+    struct span assertion;                 /* absent: none failed */
     unsigned register_count, module_count, thread_count;
     struct crash_register registers[CRASH_REGISTERS_MAX];
     struct crash_module modules[CRASH_MODULES_MAX];

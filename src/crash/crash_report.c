@@ -60,6 +60,23 @@ static struct span file_name(const char *path) {
     return span_of(slash ? slash + 1 : path);
 }
 
+/* Of somebody else: where it came upon us says nothing. */
+static bool is_sent(const struct crash_facts *facts) {
+    return facts->has_sender && facts->sender_pid != facts->pid;
+}
+
+/* A supervisor sends no other such signal. */
+static void put_sender(struct text *out, const struct crash_facts *facts) {
+    if (!facts->has_sender)
+        return;
+    if (facts->supervisor_pid && facts->sender_pid == facts->supervisor_pid)
+        text_printf(out, ", sent by its supervisor, process %" PRIu64 ", as it hung",
+                    facts->sender_pid);
+    else
+        text_printf(out, ", sent by process %" PRIu64 " of user %" PRIu64 "%s", facts->sender_pid,
+                    facts->sender_uid, is_sent(facts) ? "" : ", itself");
+}
+
 /* ---- Frames ---- */
 
 static bool is_c_library(struct span file) {
@@ -165,15 +182,111 @@ static void put_doing(struct text *out, const struct crash_thread *thread) {
             }
 }
 
+/* What is not as ever, and may be why. */
+static void put_circumstances(struct text *out, const struct crash_facts *facts) {
+    if (!span_is_none(facts->state) && !span_eq(facts->state, SPAN_LIT("serving")))
+        put_span(out, ", while ", facts->state);
+    if (facts->building.version && facts->config.version)
+        text_printf(out, ", while configuration version %" PRIu64 " was being built",
+                    facts->building.version);
+}
+
 static void put_headline(struct text *out, const struct crash_facts *facts,
                          const struct crash_names *names) {
     put_signal(out, facts->signal);
-    put_culprit(out, names, &facts->threads[0]);
-    put_doing(out, &facts->threads[0]);
+    if (is_sent(facts)) {
+        put_sender(out, facts);
+    } else {
+        put_culprit(out, names, &facts->threads[0]);
+        put_doing(out, &facts->threads[0]);
+    }
+    put_circumstances(out, facts);
     text_putc(out, '\n');
 }
 
+/* ---- The request ---- */
+
+/* Absent: it was not told. */
+static struct span told(const struct crash_thread *thread, struct span key) {
+    for (unsigned i = 0; i < thread->told_count; i++)
+        if (span_eq(thread->told[i].key, key))
+            return thread->told[i].value;
+    return span_none();
+}
+
+static void put_told(struct text *out, const char *before, struct span s) {
+    if (span_is_none(s))
+        return;
+    put_span(out, before, s);
+    text_putc(out, '\n');
+}
+
+/* The time, and how long that was before the end. */
+static void put_since(struct text *out, const struct crash_facts *facts, uint64_t since_ns) {
+    char when[TIME_TEXT_MAX];
+    if (since_ns > INT64_MAX || facts->time_ns > INT64_MAX)
+        return;
+    time_format((int64_t)since_ns, when);
+    text_printf(out, "%s, %.3f s before", when,
+                (double)((int64_t)facts->time_ns - (int64_t)since_ns) / NS_PER_S);
+}
+
+static void put_began(struct text *out, const struct crash_facts *facts, const char *before,
+                      struct span since) {
+    uint64_t since_ns;
+    if (!span_to_u64(since, &since_ns))
+        return;
+    text_puts(out, before);
+    put_since(out, facts, since_ns);
+    text_putc(out, '\n');
+}
+
+/* Of the thread that died, in the table at the top; of another one, behind its labels. */
+static void put_request(struct text *out, const struct crash_facts *facts,
+                        const struct crash_thread *thread, bool has_died) {
+    put_told(out, has_died ? "request        " : "  request: ", told(thread, SPAN_LIT("request")));
+    put_told(out,
+             has_died ? "  id           " : "  request_id: ", told(thread, SPAN_LIT("request_id")));
+    put_began(out, facts,
+              has_died ? "  began        " : "  began: ", told(thread, SPAN_LIT("began_ns")));
+    put_told(out,
+             has_died ? "connection     " : "  connection: ", told(thread, SPAN_LIT("connection")));
+}
+
 /* ---- The sections ---- */
+
+static void put_process(struct text *out, const struct crash_facts *facts) {
+    text_printf(out, "process        %" PRIu64, facts->pid);
+    if (!span_is_none(facts->state))
+        put_span(out, ", ", facts->state);
+    if (facts->generation)
+        text_printf(out, ", number %" PRIu64 " of its supervisor", facts->generation);
+    text_putc(out, '\n');
+}
+
+/* Which one it had, and which one it was about to have: of that it may have died. */
+static void put_configuration(struct text *out, const struct crash_facts *facts) {
+    const struct crash_version *config = &facts->config, *building = &facts->building;
+    text_puts(out, "configuration  ");
+    if (config->version) {
+        text_printf(out, "version %" PRIu64, config->version);
+        if (config->hash)
+            text_printf(out, ", hash %016" PRIx64, config->hash);
+        put_span(out, ", by ", config->origin);
+        text_puts(out, "\n  since        ");
+        put_since(out, facts, config->since_ns);
+        text_putc(out, '\n');
+    } else {
+        text_puts(out, "none yet\n");
+    }
+    if (building->version) {
+        text_printf(out, "  being built  version %" PRIu64, building->version);
+        put_span(out, ", by ", building->origin);
+        text_puts(out, ", since ");
+        put_since(out, facts, building->since_ns);
+        text_putc(out, '\n');
+    }
+}
 
 static void put_facts(struct text *out, const struct crash_facts *facts) {
     const char *reason = signal_reason(facts->signal, facts->code);
@@ -185,25 +298,23 @@ static void put_facts(struct text *out, const struct crash_facts *facts) {
         text_printf(out, ", address 0x%" PRIx64, facts->address);
     if (reason)
         text_printf(out, ": %s", reason);
-    if (facts->has_sender)
-        text_printf(out, ", sent by process %" PRIu64 " of user %" PRIu64 "%s", facts->sender_pid,
-                    facts->sender_uid, facts->sender_pid == facts->pid ? ", itself" : "");
+    put_sender(out, facts);
     if (!span_is_none(facts->assertion))
         put_span(out, "\nassertion      ", facts->assertion);
     time_format((int64_t)(facts->time_ns > INT64_MAX ? 0 : facts->time_ns), when);
     text_printf(out, "\ntime           %s, %.3f s after the start\n", when,
                 (double)facts->uptime_ns / NS_PER_S);
-    text_printf(out, "process        %" PRIu64 "\n", facts->pid);
+    put_process(out, facts);
     text_puts(out, "program        sluice " SLUICE_VERSION "\n");
-    if (facts->has_config)
-        text_printf(out, "configuration  number %" PRIu64 ", hash %016" PRIx64 "\n",
-                    facts->config_version, facts->config_hash);
+    put_configuration(out, facts);
+    put_request(out, facts, &facts->threads[0], true);
     if (!facts->is_whole)
         text_puts(out, "               the facts end here: it died of telling them, or there were "
                        "too many\n");
 }
 
-static void put_thread(struct text *out, const struct crash_thread *thread) {
+static void put_thread(struct text *out, const struct crash_facts *facts,
+                       const struct crash_thread *thread) {
     text_printf(out, "\nthread %" PRIu64, thread->tid);
     if (!span_is_none(thread->name))
         put_span(out, " ", thread->name);
@@ -218,20 +329,55 @@ static void put_thread(struct text *out, const struct crash_thread *thread) {
         put_span(out, ": ", thread->labels[i].value);
         text_putc(out, '\n');
     }
+    if (thread != &facts->threads[0])
+        put_request(out, facts, thread, false);
 }
 
-/* Whose code ran on other threads: one of these calls may have started what died on a thread of its own. */
-static void put_calls(struct text *out, const struct crash_facts *facts) {
+/* Who worked on other threads: a call of foreign code may have started what died on a thread of its own, and of a process
+ * that hung it is one of these. */
+static void put_others(struct text *out, const struct crash_facts *facts) {
     bool is_first = true;
     for (unsigned i = 1; i < facts->thread_count; i++) {
-        if (!facts->threads[i].waits)
+        const struct crash_thread *thread = &facts->threads[i];
+        if (span_is_none(thread->coroutine))
             continue;
-        text_puts(out, is_first ? "\ncalls of foreign code on other threads\n" : "");
+        text_puts(out, is_first ? "\nwhat other threads worked on\n" : "");
         is_first = false;
-        text_printf(out, "  thread %" PRIu64, facts->threads[i].tid);
-        put_doing(out, &facts->threads[i]);
+        text_printf(out, "  thread %" PRIu64, thread->tid);
+        put_span(out, ", ", thread->place);
+        put_span(out, " ", thread->coroutine);
+        put_doing(out, thread);
+        struct span id = told(thread, SPAN_LIT("request_id"));
+        if (!span_is_none(id))
+            put_span(out, ", request ", id);
         text_putc(out, '\n');
     }
+}
+
+/* An earlier one of those that had nothing to do, at the same place; NULL: none. Where there are many processors, most
+ * wait in the same way. */
+static const struct crash_thread *idle_alike(const struct crash_facts *facts, unsigned of) {
+    const struct crash_thread *thread = &facts->threads[of];
+    for (unsigned i = 1; i < of && span_is_none(thread->coroutine); i++) {
+        const struct crash_thread *other = &facts->threads[i];
+        if (span_is_none(other->coroutine) && other->frame_count == thread->frame_count &&
+            memcmp(other->frames, thread->frames, thread->frame_count * sizeof thread->frames[0]) ==
+                0)
+            return other;
+    }
+    return NULL;
+}
+
+static void put_other(struct text *out, const struct crash_facts *facts,
+                      const struct crash_names *names, unsigned of) {
+    const struct crash_thread *thread = &facts->threads[of];
+    const struct crash_thread *alike = idle_alike(facts, of);
+    put_thread(out, facts, thread);
+    if (alike)
+        text_printf(out, "  as thread %" PRIu64 "\n", alike->tid);
+    else
+        put_frames(out, names, thread,
+                   span_is_none(thread->coroutine) ? IDLE_FRAMES_MAX : OTHER_FRAMES_MAX);
 }
 
 static void put_registers(struct text *out, const struct crash_facts *facts) {
@@ -260,18 +406,14 @@ void crash_report_write(const struct crash_facts *facts, const struct crash_name
                         struct text *out) {
     put_headline(out, facts, names);
     put_facts(out, facts);
-    put_thread(out, &facts->threads[0]);
+    put_thread(out, facts, &facts->threads[0]);
     put_frames(out, names, &facts->threads[0], CRASH_FRAMES_MAX);
-    put_calls(out, facts);
+    put_others(out, facts);
     put_registers(out, facts);
     text_puts(out, "\nwhat was loaded: address, build id, file\n");
     names->each_module(put_module, out);
-    for (unsigned i = 1; i < facts->thread_count; i++) {
-        const struct crash_thread *thread = &facts->threads[i];
-        put_thread(out, thread);
-        put_frames(out, names, thread,
-                   span_is_none(thread->coroutine) ? IDLE_FRAMES_MAX : OTHER_FRAMES_MAX);
-    }
+    for (unsigned i = 1; i < facts->thread_count; i++)
+        put_other(out, facts, names, i);
     cut(out);
 }
 

@@ -150,7 +150,7 @@ static size_t tell(const struct labels_describer *self, char *out, size_t max) {
     return teller.len;
 }
 
-/* ---- */
+/* ---- a doing ---- */
 
 void doing_init(struct doing *doing, const struct doing_labels *listener) {
     doing->describer.describe = describe;

@@ -154,15 +154,16 @@ def test_it_is_started_again_and_again(edge):
     assert "it is started again in" in edge.log()  # no more at once
 
 
-def test_one_that_hangs_is_killed(edge):
+def test_one_that_hangs_is_killed(edge, tmp_path):
     stop(edge)
-    edge = Supervised(flags=["--hang-time-s", "3"])
+    edge = Supervised(flags=["--hang-time-s", "3", "--crash-dir", str(tmp_path / "crashes")])
     [worker] = edge.workers()
     os.kill(worker, signal.SIGSTOP)
     edge.wait_for_log(f"process {worker} hangs")
     assert edge.get().status == 200
     edge.wait_for_log("got SIGABRT")
     edge.workers(2)  # told to end before, it would say how its process ended
+    edge.wait_for_log(f"died: SIGABRT, sent by its supervisor, process {edge.process.pid}, as it hung; report: ")
     stop(edge)
 
 

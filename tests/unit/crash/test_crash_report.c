@@ -102,6 +102,42 @@ static void test_gos_runtime_is_not_who_it_was(void **state) {
     assert_has("\nthread 1, in foreign code called by coroutine downstream (number 7)\n");
 }
 
+static void test_which_request_it_was(void **state) {
+    write_of("sluice-crash 1\ntime_ns 1763831235500000000\nsignal 11\nthread 1\n"
+             "place in coroutine\ntold connection 17\ntold request GET /a\n"
+             "told request_id id-1\ntold began_ns 1763831235000000000\nframe 2111\n"
+             "thread 2\nplace in foreign code called by coroutine\nwaits \n"
+             "coroutine 7 downstream\nlabel route api\n"
+             "told request PUT /b\ntold request_id id-2\nframe 2111\nend \n");
+    assert_has("\nrequest        GET /a\n  id           id-1\n"
+               "  began        2025-11-22T17:07:15.000Z, 0.500 s before\nconnection     17\n");
+    assert_has("\n  thread 2, in foreign code called by coroutine downstream, route api, request "
+               "id-2\n");
+    assert_has("\n  route: api\n  request: PUT /b\n  request_id: id-2\n");
+}
+
+static void test_which_configuration_it_had(void **state) {
+    write_of("sluice-crash 1\npid 9\ntime_ns 1763831235500000000\ngeneration 2\nstate serving\n"
+             "config 1f 3 1763831235000000000 discovery\n"
+             "building 0 4 1763831235250000000 SIGHUP\nsignal 11\nthread 1\nplace here\n"
+             "frame 2111\nend \n");
+    assert_begins("SIGSEGV in exchange_run at src/proxy/exchange.c:42 (sluice), while "
+                  "configuration version 4 was being built\n");
+    assert_has("\nprocess        9, serving, number 2 of its supervisor\n");
+    assert_has("\nconfiguration  version 3, hash 000000000000001f, by discovery\n"
+               "  since        2025-11-22T17:07:15.000Z, 0.500 s before\n"
+               "  being built  version 4, by SIGHUP, since 2025-11-22T17:07:15.250Z, 0.250 s "
+               "before\n");
+}
+
+static void test_it_had_not_served_yet(void **state) {
+    write_of("sluice-crash 1\npid 9\ntime_ns 6\nstate starting\nbuilding 0 1 5 start\nsignal 6\n"
+             "thread 1\nplace here\nframe 2111\nend \n");
+    assert_begins("SIGABRT in exchange_run at src/proxy/exchange.c:42 (sluice), while starting\n");
+    assert_has("\nprocess        9, starting\n");
+    assert_has("\nconfiguration  none yet\n  being built  version 1, by start, since ");
+}
+
 static void test_nobody_knows_where(void **state) {
     write_of("sluice-crash 1\nsignal 11\ncode 128\naddress 0\nthread 1\nplace somewhere\nframe 0\n"
              "frame 99999\n");
@@ -112,11 +148,35 @@ static void test_nobody_knows_where(void **state) {
 }
 
 static void test_calls_of_other_threads(void **state) {
-    write_of(
-        "sluice-crash 1\nsignal 6\ncode -6\nthread 1\nplace on a thread outside the runtime\n"
-        "frame 3001\nthread 2\nplace in foreign code called by coroutine\nwaits \n"
-        "label filter golang\nframe 2111\nthread 3\nplace in the scheduler\nframe 1011\nend \n");
-    assert_has("\ncalls of foreign code on other threads\n  thread 2, filter golang\n\n");
+    write_of("sluice-crash 1\nsignal 6\ncode -6\nthread 1\nplace on a thread outside the runtime\n"
+             "frame 3001\nthread 2\nplace in foreign code called by coroutine\nwaits \n"
+             "coroutine 7 downstream\nlabel filter golang\nframe 2111\n"
+             "thread 3\nplace in the scheduler\nframe 1011\n"
+             "thread 4\nplace in coroutine\ncoroutine 8 dns\nframe 2111\nend \n");
+    assert_has("\nwhat other threads worked on\n"
+               "  thread 2, in foreign code called by coroutine downstream, filter golang\n"
+               "  thread 4, in coroutine dns\n\n");
+}
+
+static void test_where_a_signal_came_upon_it_is_not_who_it_was(void **state) {
+    write_of("sluice-crash 1\npid 9\nsignal 6\ncode 0\nsender 5 1000\nthread 1\nplace here\n"
+             "frame 2111\nend \n");
+    assert_begins("SIGABRT, sent by process 5 of user 1000\n");
+    assert_has("\nsignal         SIGABRT, code 0, sent by process 5 of user 1000\n");
+}
+
+static void test_its_supervisor_sent_it(void **state) {
+    write_of("sluice-crash 1\npid 9\ngeneration 1\nsupervisor 5\nstate serving\nsignal 6\ncode 0\n"
+             "sender 5 1000\nthread 1\nplace here\nframe 2111\nend \n");
+    assert_begins("SIGABRT, sent by its supervisor, process 5, as it hung\n");
+}
+
+static void test_threads_that_idle_alike_are_told_once(void **state) {
+    write_of("sluice-crash 1\nsignal 11\nthread 1\nplace here\nframe 2111\n"
+             "thread 2\nplace in the scheduler\nframe 1011\nframe 2111\n"
+             "thread 3\nplace in the scheduler\nframe 1011\nframe 2111\n"
+             "thread 4\nplace in the scheduler\nframe 1011\nframe 2112\nend \n");
+    assert_has("\nthread 3, in the scheduler\n  as thread 2\n\nthread 4, in the scheduler\n  #0 ");
 }
 
 static void test_it_has_a_bound(void **state) {
@@ -138,8 +198,14 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         STORY(test_an_assertion_is_where_it_stands),
         STORY(test_gos_runtime_is_not_who_it_was),
+        STORY(test_which_request_it_was),
+        STORY(test_which_configuration_it_had),
+        STORY(test_it_had_not_served_yet),
         STORY(test_nobody_knows_where),
         STORY(test_calls_of_other_threads),
+        STORY(test_where_a_signal_came_upon_it_is_not_who_it_was),
+        STORY(test_its_supervisor_sent_it),
+        STORY(test_threads_that_idle_alike_are_told_once),
         STORY(test_it_has_a_bound),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

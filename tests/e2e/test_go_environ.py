@@ -34,6 +34,15 @@ def test_each_library_has_its_own_collector(inherited):
     stop(sluice)
 
 
+def test_a_library_starts_under_a_supervisor():
+    """The process that serves takes the supervisor's variable out of its environment before a library reads that."""
+    listeners = [go_listener("tuned", [environ_filter(build("config"), gogc="40")])]
+    sluice = Proxy(config_of(listeners), flags=["--supervise"])
+    reply = sluice.get("/", listener="tuned")
+    assert reply.header("x-gogc") == "40" and reply.header("x-env-path")
+    stop(sluice)
+
+
 @pytest.mark.long
 @pytest.mark.timeout(600)
 def test_http_filters_pass_gos_strictest_checks():

@@ -24,6 +24,13 @@
  *   I4  One library at a time: the lock is held until the runtime has started (go_library.c waits for
  *       that; it reads the block on a thread of its own, which may be behind dlopen's return).
  *   I5  /proc/self/environ and /proc/self/auxv are the kernel's own copies and do not change.
+ * Where somebody has called unsetenv, the entries behind that one have moved down, and NULLs stand between the new end and the
+ * old one. Go would take the first of them for the vector's beginning:
+ *
+ *     argv.. 0 │ env 0 │ ... │ env m-1 │ 0 │ 0 │ type value │ ...      (the kernel's NULL is the last one: the room ends there)
+ *
+ * So these places are filled, with new entries first, and then with one that says again what is said already.
+ *
  * Go keeps a slice of the vector as it found it. After the end it lacks the first pairs, which are the vDSO's
  * address and the size of a signal frame; both were used by then.
  *
@@ -40,20 +47,27 @@
 
 #include "base/intern.h"
 
-enum { NAMES = 4, PAIRS_MAX = (NAMES + 1) / 2, CHANGES_MAX = NAMES + 4 * PAIRS_MAX + 1 };
+enum {
+    NAMES = 4,
+    PAIRS_MAX = (NAMES + 1) / 2,
+    GAP_MAX = 64, /* places that unsetenv has left: some of ours, and those of libraries */
+    CHANGES_MAX = NAMES + 4 * PAIRS_MAX + 1 + GAP_MAX,
+};
 
 typedef uintptr_t word;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards everything below */
-static word *env;                                        /* env[count] is 0 */
-static size_t count;
+static word *env;
+static size_t room; /* env[room] is the NULL that the kernel put there, the vector is behind it */
+static size_t
+    count; /* env[count] is the first NULL: unsetenv makes it less than room. As of begin */
 static struct { word *at, was; } changes[CHANGES_MAX];
 static unsigned change_count;
 
 void go_environ_init(int argc, char **argv) {
     env = (word *)(void *)(argv + argc + 1);
-    for (count = 0; env[count];)
-        count++;
+    for (room = 0; env[room];)
+        room++;
 }
 
 static void set(word *at, word value) {
@@ -101,9 +115,9 @@ static word *find_dispensable(word *aux, const word *const *taken, unsigned take
     return NULL;
 }
 
-/* 2 * pairs entries behind the last one. */
-static int add(const word *entries, unsigned pairs) {
-    word *aux = env + count + 1;
+/* 2 * pairs entries where the vector begins. */
+static int displace(const word *entries, unsigned pairs) {
+    word *aux = env + room + 1;
     for (unsigned i = 0; i < pairs; i++)
         if (aux[2 * i] == AT_NULL)
             return -ENOSPC;
@@ -118,8 +132,23 @@ static int add(const word *entries, unsigned pairs) {
         set(place, aux[2 * i]);
     }
     for (unsigned i = 2 * pairs + 1; i-- > 0;)
-        set(env + count + i, i < 2 * pairs ? entries[i] : 0);
+        set(env + room + i, i < 2 * pairs ? entries[i] : 0);
     return 0;
+}
+
+/* From the last one down, so that the NULL at count is there until all are (I1). entries has a place more than new_count
+ * says. */
+static int add(word *entries, unsigned new_count) {
+    size_t gap = room - count;
+    if (gap > GAP_MAX)
+        return -ENOSPC;
+    word again = new_count ? entries[0] : count ? env[0] : 0;
+    unsigned here = new_count < gap ? new_count : (unsigned)gap, over = new_count - here;
+    entries[new_count] = again; /* the twin of an odd one */
+    int err = over ? displace(entries + here, (over + 1) / 2) : 0;
+    for (size_t i = gap; err == 0 && i-- > 0;)
+        set(env + count + i, i < here ? entries[i] : again);
+    return err;
 }
 
 /* "NAME=value", or with a value that is there already "NAME=old,value". 0 without memory. */
@@ -167,14 +196,13 @@ static int apply(const struct go_environ *wish, unsigned max_procs) {
         else
             fresh[fresh_count++] = entry;
     }
-    if (fresh_count == 0)
-        return 0;
-    fresh[fresh_count] = fresh[0]; /* the twin of an odd one says the same again */
-    return add(fresh, (fresh_count + 1) / 2);
+    return add(fresh, fresh_count);
 }
 
 int go_environ_begin(const struct go_environ *wish) {
     pthread_mutex_lock(&lock);
+    for (count = 0; env && env[count];)
+        count++;
     bool is_asked =
         wish->no_cgocheck || !span_is_none(wish->gogc) || !span_is_none(wish->memory_limit);
     int err = 0;

@@ -179,6 +179,50 @@ static void processors_are_a_wish_and_the_users_word_counts(void **state) {
     end();
 }
 
+/* As unsetenv does it. */
+static void take_out(size_t index) {
+    uintptr_t *at = block.words + 2 + index;
+    do
+        at[0] = at[1];
+    while (*at++);
+    before = block;
+}
+
+/* A supervisor's variable, and systemd's, are taken out at the start: what is started in turn is not to have them. */
+static void places_that_unsetenv_left_are_no_end(void **state) {
+    const struct go_environ wishes[] = {
+        {.no_cgocheck = true},
+        {true, SPAN_LIT("50"), SPAN_LIT("64MiB"), 0},
+        {true, SPAN_LIT("50"), SPAN_LIT("64MiB"), 3},
+    };
+    for (size_t i = 0; i < sizeof wishes / sizeof *wishes; i++)
+        for (unsigned left = 1; left <= 6; left++) {
+            make((const char *const[]){"HOME=/", "A=1", "B=1", "C=1", "D=1", "E=1", "F=1", NULL},
+                 usual);
+            for (unsigned k = 0; k < left; k++)
+                take_out(1);
+            begin(wishes[i]);
+            assert_string_equal(seen("HOME"), "/");
+            assert_string_equal(seen("GODEBUG"), "cgocheck=0");
+            if (i > 0)
+                assert_string_equal(seen("GOMEMLIMIT"), "64MiB");
+            if (i > 1)
+                assert_string_equal(seen("GOMAXPROCS"), "3");
+            assert_null(seen("A"));
+            the_vector_is_whole(go_vector());
+            end();
+        }
+}
+
+static void nobody_is_left_in_the_environment(void **state) {
+    make((const char *const[]){"A=1", NULL}, usual);
+    take_out(0);
+    begin((struct go_environ){.gogc = SPAN_LIT("50")});
+    assert_string_equal(seen("GOGC"), "50");
+    the_vector_is_whole(go_vector());
+    end();
+}
+
 /* Last: it points the module at this process's own block. */
 static void the_process_itself_sees_it_for_that_while(void **state) {
     extern char **environ;
@@ -198,6 +242,8 @@ int main(void) {
         cmocka_unit_test(what_the_user_set_in_godebug_stays_before_ours),
         cmocka_unit_test(without_room_nothing_changes),
         cmocka_unit_test(processors_are_a_wish_and_the_users_word_counts),
+        cmocka_unit_test(places_that_unsetenv_left_are_no_end),
+        cmocka_unit_test(nobody_is_left_in_the_environment),
         cmocka_unit_test(the_process_itself_sees_it_for_that_while),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

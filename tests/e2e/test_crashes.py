@@ -12,6 +12,8 @@ import pytest
 from discovery_kit import Files
 from harness import LogFile, Proxy, bootstrap, direct, eventually, is_sanitized, listener, router
 from reload_support import Live
+from tcp_support import connect, tcp_listener
+from test_go_network import go_network
 from test_native_filters import build as native_build  # noqa: F401
 from test_native_filters import native
 from test_supervise import SlowOrigin, Supervised, is_alive
@@ -354,3 +356,19 @@ def test_an_end_that_go_makes(crashes, how, function):
         assert "\nrequest        GET /\n  id           the-one\n" in report
     else:  # it is a goroutine of its own that died
         assert f"{doing}, request the-one\n" in section(report, "what other threads worked on") + "\n"
+
+
+@in_process
+def test_a_fault_on_a_connection_below_http(crashes):
+    """There is no request: its connection's number is what the access log has, too."""
+    library = build("network")
+    edge = Proxy(bootstrap([tcp_listener("edge", go_network(library))]), flags=flags(crashes))
+    with connect(edge) as client:
+        client.sendall(b"die fault\n")
+        assert client.recv(1) == b""
+    ends(edge, signal.SIGABRT)
+    report = the_report(crashes)
+    doing = ", filter envoy.filters.network.golang, library network, plugin script, listener edge"
+    assert report.splitlines()[0].endswith(doing)
+    assert re.search(r"\nconnection     [1-9]\d*\n\nthread ", report)
+    assert "\nrequest " not in report

@@ -376,7 +376,8 @@ static int open_connection(struct network_stream *n, const struct network_filter
         return -ENOMEM;
     }
     client->peer->seat_wait_ns = config->seat_wait_ns;
-    client->peer->doing.listener = n->doing.listener;
+    doing_init_like(&client->peer->doing, &n->doing);
+    doing_filter(&client->peer->doing, &config->plugin->labels);
     if (client->peer->lent)
         fill_info(client);
     lend_state(client);

@@ -4,11 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static bool reserve(struct cfg_buf *buf, size_t count) {
+static NOINLINE bool grow(struct cfg_buf *buf, size_t count) {
     if (buf->failed)
         return false;
-    if (buf->capacity - buf->len >= count)
-        return true;
     size_t wanted;
     if (__builtin_add_overflow(buf->len, count, &wanted) || wanted > SIZE_MAX / 2) {
         buf->failed = true;
@@ -30,6 +28,10 @@ static bool reserve(struct cfg_buf *buf, size_t count) {
     buf->ptr = grown;
     buf->capacity = capacity;
     return true;
+}
+
+static bool reserve(struct cfg_buf *buf, size_t count) {
+    return (!buf->failed && buf->capacity - buf->len >= count) || grow(buf, count);
 }
 
 void cfg_buf_add(struct cfg_buf *buf, const void *bytes, size_t count) {

@@ -75,7 +75,8 @@ static void decode_list(struct cfg_loader *loader, const struct cfg_field *field
     set_pointer(message, field->offset, items);
     set_size(message, field->count_at, node->count);
     for (size_t i = 0; i < node->count; i++) {
-        const struct cfg_path at = {.up = path, .index = i};
+        struct span text = span_none();
+        const struct cfg_path at = {.up = path, .index = i, .text = &text};
         const struct cfg_tree *item = node->items[i];
         if (item->kind == NODE_NULL && field->type != CFG_VALUE) {
             cfg_report(loader, CFG_PROBLEM_INVALID, item, &at, "null cannot be an item of a list");
@@ -101,7 +102,8 @@ static void decode_map(struct cfg_loader *loader, const struct cfg_field *field,
     set_size(message, field->count_at, node->count);
     for (size_t i = 0; i < node->count; i++) {
         const struct cfg_tree_entry *entry = &node->entries[i];
-        const struct cfg_path at = {.up = path, .key = entry->key};
+        struct span text = span_none();
+        const struct cfg_path at = {.up = path, .key = entry->key, .text = &text};
         char *slot = entries + i * stride;
         struct cfg_tree key = {.kind =
                                    NODE_STRING, /* keys are strings in JSON, whatever the type */
@@ -255,7 +257,8 @@ void cfg_decode_message(struct cfg_loader *loader, const struct cfg_schema *sche
             }
             continue;
         }
-        const struct cfg_path at = {.up = path, .name = field->name, .within = node};
+        struct span text = span_none();
+        const struct cfg_path at = {.up = path, .name = field->name, .within = node, .text = &text};
         bool is_null_value = field->type == CFG_VALUE && field->shape == CFG_SINGULAR;
         if (entry->value->kind == NODE_NULL && !is_null_value)
             continue;

@@ -365,8 +365,9 @@ static void find_differences(const struct cfg_field *field, const char *items, s
     while (*from < *to && *from < others_to &&
            cfg_value_is_same(field, items + *from * stride, others + *from * stride))
         ++*from;
+    /* What is there is more than the pair that is known to differ. */
     while (
-        *to > *from && others_to > *from &&
+        *to > *from && others_to > *from && *to + others_to > 2 * *from + 2 &&
         cfg_value_is_same(field, items + (*to - 1) * stride, others + (others_to - 1) * stride)) {
         --*to;
         others_to--;

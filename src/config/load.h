@@ -18,13 +18,14 @@ struct cfg_loader {
     bool allow_unknown;
 };
 
-/* A place in the message tree: a chain of stack frames, written out only for a message or a mark. */
+/* A place in the message tree: a chain of stack frames, written out only for a problem or a mark. */
 struct cfg_path {
     const struct cfg_path *up;
     const char *name; /* a field; or NULL: an index, or a key when there is one */
     size_t index;
     struct span key;
     const struct cfg_tree *within; /* the object whose field this is, when name is set */
+    struct span *text; /* of a mark, where it is kept for what is below; empty: not yet */
 };
 struct span cfg_path_text(struct cfg_arena *arena, const struct cfg_path *path);
 

@@ -82,12 +82,12 @@ bool cfg_value_is_same(const struct cfg_field *field, const void *a, const void 
 /* ---- fields ---- */
 
 static bool same_singular(const struct cfg_field *field, const void *a, const void *b) {
-    const void *value = cfg_singular(field, a), *other = cfg_singular(field, b);
     if (field->has_at || field->case_at) { /* else the value says whether it is there */
         bool is_set = cfg_field_is_set(field, a);
         if (!is_set || !cfg_field_is_set(field, b))
             return is_set == cfg_field_is_set(field, b);
     }
+    const void *value = cfg_singular(field, a), *other = cfg_singular(field, b);
     return value && other ? cfg_value_is_same(field, value, other) : value == other;
 }
 

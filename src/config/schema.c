@@ -172,23 +172,6 @@ static_assert(offsetof(struct cfg_u32, value) == 4, "cfg_wrapped_offset");
 static_assert(offsetof(struct cfg_u64, value) == 8, "cfg_wrapped_offset");
 static_assert(offsetof(struct cfg_double, value) == 8, "cfg_wrapped_offset");
 
-const char *cfg_items(const struct cfg_field *field, const void *message, size_t *count) {
-    const char *items;
-    ASSERT(field->count_at);
-    memcpy(count, (const char *)message + field->count_at - 1, sizeof(*count));
-    memcpy(&items, (const char *)message + field->offset, sizeof(items));
-    return items;
-}
-
-const void *cfg_singular(const struct cfg_field *field, const void *message) {
-    const char *at = (const char *)message + field->offset;
-    if (field->type != CFG_MESSAGE || field->is_inline)
-        return at;
-    const void *target;
-    memcpy(&target, at, sizeof(target));
-    return target;
-}
-
 bool cfg_value_is_set(const struct cfg_field *field, const void *value) {
     if (field->wrapped)
         return *(const bool *)value;
@@ -226,20 +209,6 @@ bool cfg_value_is_set(const struct cfg_field *field, const void *value) {
             return true;
     }
     return false;
-}
-
-bool cfg_field_is_set(const struct cfg_field *field, const void *message) {
-    const void *value = cfg_singular(field, message);
-    if (field->has_at)
-        return *((const bool *)message + field->has_at - 1) && value;
-    if (field->case_at) {
-        int number;
-        memcpy(&number, (const char *)message + field->case_at - 1, sizeof(number));
-        return number == (int)field->number && value;
-    }
-    if (field->type == CFG_MESSAGE && !field->is_inline)
-        return value != NULL;
-    return cfg_value_is_set(field, value);
 }
 
 const char *cfg_type_name(const struct cfg_field *field) {

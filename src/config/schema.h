@@ -327,10 +327,39 @@ const struct cfg_schema *cfg_well_known_find(struct span full_name);
 /* ---- reading a struct by its table ---- */
 
 /* The items of a repeated field, or the entries of a map. */
-const char *cfg_items(const struct cfg_field *field, const void *message, size_t *count);
+static inline const char *cfg_items(const struct cfg_field *field, const void *message,
+                                    size_t *count) {
+    const char *items;
+    ASSERT(field->count_at);
+    memcpy(count, (const char *)message + field->count_at - 1, sizeof(*count));
+    memcpy(&items, (const char *)message + field->offset, sizeof(items));
+    return items;
+}
+
 /* Where the value of a singular field lies; NULL for a message that is not there. */
-const void *cfg_singular(const struct cfg_field *field, const void *message);
-/* Was the singular field set? By its case or flag, else by its value not being the default. */
-bool cfg_field_is_set(const struct cfg_field *field, const void *message);
+static inline const void *cfg_singular(const struct cfg_field *field, const void *message) {
+    const char *at = (const char *)message + field->offset;
+    if (field->type != CFG_MESSAGE || field->is_inline)
+        return at;
+    const void *target;
+    memcpy(&target, at, sizeof(target));
+    return target;
+}
+
 /* Is a value other than the default of its type? */
 bool cfg_value_is_set(const struct cfg_field *field, const void *value);
+
+/* Was the singular field set? By its case or flag, else by its value not being the default. */
+static inline bool cfg_field_is_set(const struct cfg_field *field, const void *message) {
+    const void *value = cfg_singular(field, message);
+    if (field->has_at)
+        return *((const bool *)message + field->has_at - 1) && value;
+    if (field->case_at) {
+        int number;
+        memcpy(&number, (const char *)message + field->case_at - 1, sizeof(number));
+        return number == (int)field->number && value;
+    }
+    if (field->type == CFG_MESSAGE && !field->is_inline)
+        return value != NULL;
+    return cfg_value_is_set(field, value);
+}

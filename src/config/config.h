@@ -83,10 +83,9 @@ char *cfg_to_json(const struct cfg_schema *schema, const void *message, unsigned
 /* The same for people's eyes, /config_dump: keys and passwords that stand in the configuration itself are left out. */
 char *cfg_to_json_without_secrets(const struct cfg_schema *schema, const void *message,
                                   unsigned indent);
-/* The same of what it says otherwise than other does, a message of schema, too: items at the ends of a list that are the
- * same in both are left out. */
-char *cfg_to_json_of_differences(const struct cfg_schema *schema, const void *message,
-                                 const void *other, unsigned indent);
+/* Of two messages the same, each without the items at the ends of its lists that the other has there, too. */
+void cfg_to_json_of_differences(const struct cfg_schema *schema, const void *const messages[2],
+                                unsigned indent, char *out[2]);
 
 /* The message in protobuf's wire format, deterministic. Owned, free with free(); NULL when memory
  * is short. */

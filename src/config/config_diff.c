@@ -29,19 +29,17 @@ static void lines_fini(struct lines *lines) {
     free(lines->at);
 }
 
-/* Takes text over. */
-static int cut(char *text, struct lines *out) {
+/* Takes text over, which may be NULL. False: memory is short. */
+static bool cut(char *text, struct lines *out) {
     size_t count = 1;
     *out = (struct lines){.text = text};
     for (const char *c = text; c && *c; c++)
         count += *c == '\n';
     out->at = text ? calloc(count, sizeof *out->at) : NULL;
-    if (!out->at)
-        return -ENOMEM;
-    for (char *line, *rest = text; (line = strsep(&rest, "\n"));)
+    for (char *line, *rest = text; out->at && (line = strsep(&rest, "\n"));)
         if (*line)
             out->at[out->count++] = line;
-    return 0;
+    return out->at != NULL;
 }
 
 struct shown {
@@ -166,10 +164,12 @@ static bool compare(struct diff *diff, const struct item *before, const struct i
     if (diff->kind == SECRETS ? cfg_is_same(schema, before->message, after->message)
                               : before->edition == after->edition)
         return true;
-    struct lines a, b = {0};
-    bool ok =
-        cut(cfg_to_json_of_differences(schema, before->message, after->message, INDENT), &a) == 0 &&
-        cut(cfg_to_json_of_differences(schema, after->message, before->message, INDENT), &b) == 0;
+    const void *const messages[2] = {before->message, after->message};
+    char *texts[2];
+    struct lines a, b;
+    cfg_to_json_of_differences(schema, messages, INDENT, texts);
+    bool ok = cut(texts[0], &a);
+    ok = cut(texts[1], &b) && ok;
     if (ok) {
         show_name(diff, '~', after);
         show_differences(diff->text, &a, &b);

@@ -167,25 +167,20 @@ static void print_tree(struct printer *p, const struct cfg_value *value) {
     }
 }
 
-/* other, here and below: what is in its place in the message that is compared with, or NULL. */
-static void print_fields(struct printer *p, const struct cfg_schema *schema, const void *message,
-                         const void *other);
-static void print_value(struct printer *p, const struct cfg_field *field, const void *value,
-                        const void *other);
+static void print_fields(struct printer *p, const struct cfg_schema *schema, const void *message);
+static void print_value(struct printer *p, const struct cfg_field *field, const void *value);
 
-static void print_any(struct printer *p, const struct cfg_any *any, const struct cfg_any *other) {
-    const struct cfg_schema *schema = any->shown_schema;
-    const void *beside = other && other->shown_schema == schema ? other->shown : NULL;
+static void print_any(struct printer *p, const struct cfg_any *any) {
     open(p, '{');
     if (any->type_url.len) {
         key(p, SPAN_LIT("@type"));
         cfg_json_string(p->buf, any->type_url);
     }
-    if (schema && schema->is_well_known) {
+    if (any->shown_schema && any->shown_schema->is_well_known) {
         key(p, SPAN_LIT("value"));
-        print_value(p, &schema->fields[0], any->shown, beside);
-    } else if (schema) {
-        print_fields(p, schema, any->shown, beside);
+        print_value(p, &any->shown_schema->fields[0], any->shown);
+    } else if (any->shown_schema) {
+        print_fields(p, any->shown_schema, any->shown);
     }
     close(p, '}');
 }
@@ -260,8 +255,7 @@ static void print_scalar(struct printer *p, const struct cfg_field *field, const
     }
 }
 
-static void print_value(struct printer *p, const struct cfg_field *field, const void *value,
-                        const void *other) {
+static void print_value(struct printer *p, const struct cfg_field *field, const void *value) {
     struct cfg_timestamp wide;
     if (field->wrapped) {
         struct cfg_field inner = *field;
@@ -273,16 +267,16 @@ static void print_value(struct printer *p, const struct cfg_field *field, const 
     case CFG_MESSAGE:
         p->secret |= p->hides && (field->rules & CFG_SECRET);
         if (field->schema->is_well_known) {
-            print_value(p, &field->schema->fields[0], value, other);
+            print_value(p, &field->schema->fields[0], value);
             break;
         }
         open(p, '{');
-        print_fields(p, field->schema, value, other);
+        print_fields(p, field->schema, value);
         close(p, '}');
         p->secret &= !(field->rules & CFG_SECRET);
         break;
     case CFG_ANY:
-        print_any(p, value, other);
+        print_any(p, value);
         break;
     case CFG_DURATION: {
         int64_t ns = ((const struct cfg_duration *)value)->ns;
@@ -351,76 +345,155 @@ static void print_map(struct printer *p, const struct cfg_field *field, const ch
         }
         const void *value = cfg_singular(value_field, entry);
         if (value)
-            print_value(p, value_field, value, NULL);
+            print_value(p, value_field, value);
         else
             cfg_buf_text(p->buf, "{}");
     }
     close(p, '}');
 }
 
-/* From where on, and up to where, the lists are different. */
-static void find_differences(const struct cfg_field *field, const char *items, size_t *from,
-                             size_t *to, const char *others, size_t others_to) {
-    size_t stride = cfg_value_size(field);
-    while (*from < *to && *from < others_to &&
-           cfg_value_is_same(field, items + *from * stride, others + *from * stride))
-        ++*from;
-    /* What is there is more than the pair that is known to differ. */
-    while (
-        *to > *from && others_to > *from && *to + others_to > 2 * *from + 2 &&
-        cfg_value_is_same(field, items + (*to - 1) * stride, others + (others_to - 1) * stride)) {
-        --*to;
-        others_to--;
+static bool has_field(const struct cfg_field *field, const void *message) {
+    size_t count;
+    if (field->shape == CFG_SINGULAR)
+        return cfg_field_is_set(field, message);
+    (void)cfg_items(field, message, &count);
+    return count > 0;
+}
+
+static void print_field(struct printer *p, const struct cfg_field *field, const void *message) {
+    size_t count = 0;
+    const char *items = field->shape == CFG_SINGULAR ? NULL : cfg_items(field, message, &count);
+    key(p, span_of(field->name));
+    if (field->shape == CFG_SINGULAR) {
+        print_value(p, field, cfg_singular(field, message));
+    } else if (field->shape == CFG_MAP) {
+        print_map(p, field, items, count);
+    } else {
+        open(p, '[');
+        for (size_t k = 0; k < count; k++) {
+            separate(p);
+            print_value(p, field, items + k * cfg_value_size(field));
+        }
+        close(p, ']');
     }
 }
 
-static void print_list(struct printer *p, const struct cfg_field *field, const void *message,
-                       const void *other) {
-    size_t count, others_count = 0, from = 0;
-    const char *items = cfg_items(field, message, &count);
-    const char *others = other ? cfg_items(field, other, &others_count) : NULL;
-    size_t to = count, stride = cfg_value_size(field);
-    if (other)
-        find_differences(field, items, &from, &to, others, others_count);
-    open(p, '[');
-    for (size_t i = from; i < to; i++) {
-        separate(p);
-        print_value(p, field, items + i * stride, i < others_count ? others + i * stride : NULL);
-    }
-    p->is_first = false; /* of those that are left out there is a line less, and no other */
-    close(p, ']');
+static void print_fields(struct printer *p, const struct cfg_schema *schema, const void *message) {
+    for (size_t i = 0; i < schema->fields_count; i++)
+        if (has_field(&schema->fields[i], message))
+            print_field(p, &schema->fields[i], message);
 }
 
-static void print_fields(struct printer *p, const struct cfg_schema *schema, const void *message,
-                         const void *other) {
+/* ---- two at a time: p[0] prints a and p[1] prints b, and of lists what is not the same at their ends ---- */
+
+static void print_two_messages(struct printer p[2], const struct cfg_schema *schema, const void *a,
+                               const void *b);
+
+static void print_two_values(struct printer p[2], const struct cfg_field *field, const void *a,
+                             const void *b) {
+    const struct cfg_any *any = a, *other_any = b;
+    const struct cfg_schema *schema = NULL;
+    if (field->type == CFG_MESSAGE && !field->wrapped)
+        schema = field->schema;
+    else if (field->type == CFG_ANY && span_eq(any->type_url, other_any->type_url) &&
+             any->shown_schema == other_any->shown_schema)
+        schema = any->shown_schema;
+    if (!schema || schema->is_well_known) {
+        print_value(&p[0], field, a);
+        print_value(&p[1], field, b);
+        return;
+    }
+    const bool was_secret = p->secret;
+    for (int side = 0; side < 2; side++) {
+        p[side].secret |= p[side].hides && (field->rules & CFG_SECRET);
+        open(&p[side], '{');
+    }
+    if (field->type == CFG_ANY)
+        print_two_messages(p, schema, any->shown, other_any->shown);
+    else
+        print_two_messages(p, schema, a, b);
+    for (int side = 0; side < 2; side++) {
+        close(&p[side], '}');
+        p[side].secret = was_secret;
+    }
+}
+
+static void print_two_lists(struct printer p[2], const struct cfg_field *field, const void *a,
+                            const void *b) {
+    size_t from = 0, to[2], stride = cfg_value_size(field);
+    const char *items[2] = {cfg_items(field, a, &to[0]), cfg_items(field, b, &to[1])};
+    while (from < to[0] && from < to[1] &&
+           cfg_value_is_same(field, items[0] + from * stride, items[1] + from * stride))
+        from++;
+    /* As long as there is more than the pair that is known to differ. */
+    while (to[0] > from && to[1] > from && to[0] + to[1] > 2 * from + 2 &&
+           cfg_value_is_same(field, items[0] + (to[0] - 1) * stride,
+                             items[1] + (to[1] - 1) * stride)) {
+        to[0]--;
+        to[1]--;
+    }
+    open(&p[0], '[');
+    open(&p[1], '[');
+    for (size_t i = from; i < to[0] || i < to[1]; i++) {
+        for (int side = 0; side < 2; side++)
+            if (i < to[side])
+                separate(&p[side]);
+        if (i < to[0] && i < to[1])
+            print_two_values(p, field, items[0] + i * stride, items[1] + i * stride);
+        else if (i < to[0])
+            print_value(&p[0], field, items[0] + i * stride);
+        else
+            print_value(&p[1], field, items[1] + i * stride);
+    }
+    for (int side = 0; side < 2; side++) {
+        p[side].is_first = false; /* its brackets are lines of their own, whatever was left out */
+        close(&p[side], ']');
+    }
+}
+
+static void print_two_messages(struct printer p[2], const struct cfg_schema *schema, const void *a,
+                               const void *b) {
     for (size_t i = 0; i < schema->fields_count; i++) {
         const struct cfg_field *field = &schema->fields[i];
-        if (field->shape == CFG_SINGULAR) {
-            if (!cfg_field_is_set(field, message))
-                continue;
-            key(p, span_of(field->name));
-            print_value(p, field, cfg_singular(field, message),
-                        other && cfg_field_is_set(field, other) ? cfg_singular(field, other)
-                                                                : NULL);
+        bool in_a = has_field(field, a), in_b = has_field(field, b);
+        if (!in_a || !in_b || field->shape == CFG_MAP) {
+            if (in_a)
+                print_field(&p[0], field, a);
+            if (in_b)
+                print_field(&p[1], field, b);
             continue;
         }
-        size_t count;
-        const char *items = cfg_items(field, message, &count);
-        if (count == 0)
-            continue;
-        key(p, span_of(field->name));
-        if (field->shape == CFG_MAP)
-            print_map(p, field, items, count);
+        key(&p[0], span_of(field->name));
+        key(&p[1], span_of(field->name));
+        if (field->shape == CFG_REPEATED)
+            print_two_lists(p, field, a, b);
         else
-            print_list(p, field, message, other);
+            print_two_values(p, field, cfg_singular(field, a), cfg_singular(field, b));
     }
 }
+
+void cfg_to_json_of_differences(const struct cfg_schema *schema, const void *const messages[2],
+                                unsigned indent, char *out[2]) {
+    struct cfg_buf bufs[2] = {0};
+    struct printer p[2];
+    for (int side = 0; side < 2; side++) {
+        p[side] = (struct printer){.buf = &bufs[side], .indent = indent, .hides = true};
+        open(&p[side], '{');
+    }
+    print_two_messages(p, schema, messages[0], messages[1]);
+    for (int side = 0; side < 2; side++) {
+        close(&p[side], '}');
+        out[side] = cfg_buf_take(&bufs[side]);
+    }
+}
+
+/* ---- one ---- */
 
 void cfg_json_message(struct cfg_buf *buf, const struct cfg_schema *schema, const void *message,
                       unsigned indent, unsigned level) {
     struct printer p = {.buf = buf, .indent = indent, .level = level};
     open(&p, '{');
-    print_fields(&p, schema, message, NULL);
+    print_fields(&p, schema, message);
     close(&p, '}');
 }
 
@@ -429,26 +502,21 @@ void cfg_json_tree(struct cfg_buf *buf, const struct cfg_value *value) {
     print_tree(&p, value);
 }
 
-char *cfg_to_json_of_differences(const struct cfg_schema *schema, const void *message,
-                                 const void *other, unsigned indent) {
+char *cfg_to_json_without_secrets(const struct cfg_schema *schema, const void *message,
+                                  unsigned indent) {
     struct cfg_buf buf = {0};
     struct printer p = {.buf = &buf, .indent = indent, .hides = true};
     open(&p, '{');
-    print_fields(&p, schema, message, other);
+    print_fields(&p, schema, message);
     close(&p, '}');
     return cfg_buf_take(&buf);
-}
-
-char *cfg_to_json_without_secrets(const struct cfg_schema *schema, const void *message,
-                                  unsigned indent) {
-    return cfg_to_json_of_differences(schema, message, NULL, indent);
 }
 
 char *cfg_to_json(const struct cfg_schema *schema, const void *message, unsigned indent) {
     struct cfg_buf buf = {0};
     struct printer p = {.buf = &buf, .indent = indent};
     if (schema->is_well_known)
-        print_value(&p, &schema->fields[0], message, NULL);
+        print_value(&p, &schema->fields[0], message);
     else
         cfg_json_message(&buf, schema, message, indent, 0);
     return cfg_buf_take(&buf);

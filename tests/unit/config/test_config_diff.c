@@ -82,6 +82,22 @@ static void of_a_list_the_items_that_come_and_go_are_shown(void **state) {
            "~ listener ''\n  +                     \"b\",\n  +                     \"c\"\n");
 }
 
+/* What stands where it stood is nothing to it. */
+static void an_item_that_comes_is_shown_whole(void **state) {
+#define HOSTS(list) WITH_HCM("route_config: {virtual_hosts: [" list "]}")
+#define HOST(name, more) "{name: " name ", domains: [" more "x], routes: []}"
+    expect(HOSTS(HOST("a", "a, ") "," HOST("b", "b, ")),
+           HOSTS(HOST("a", "a, ") "," HOST("new", "") "," HOST("b", "b, ")),
+           "listeners: 0 added, 1 changed, 0 removed",
+           "~ listener ''\n"
+           "  +                 {\n"
+           "  +                   \"name\": \"new\",\n"
+           "  +                   \"domains\": [\n"
+           "  +                     \"x\"\n"
+           "  +                   ]\n"
+           "  +                 }\n");
+}
+
 /* They are known by their addresses, and stand in the order of the file. */
 static void listeners_without_a_name_are_taken_in_turn(void **state) {
 #define LISTENERS(ports) "static_resources: {listeners: [" ports "]}\n"
@@ -152,6 +168,7 @@ int main(void) {
         cmocka_unit_test(of_what_changed_the_lines_that_differ_are_shown),
         cmocka_unit_test(of_a_list_the_items_that_differ_are_shown),
         cmocka_unit_test(of_a_list_the_items_that_come_and_go_are_shown),
+        cmocka_unit_test(an_item_that_comes_is_shown_whole),
         cmocka_unit_test(listeners_without_a_name_are_taken_in_turn),
         cmocka_unit_test(secrets_change_without_being_shown),
         cmocka_unit_test(what_is_too_much_to_be_read_is_counted),

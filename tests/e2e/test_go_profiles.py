@@ -86,7 +86,6 @@ def test_a_request_that_waits_for_go_says_in_which_filter(go):
             found = re.findall(r'^# labels: (.*"plugin": "basic"})\n# \[[^"]*"([^"]+)"\]', text, re.M)
             return sorted((name, labels) for labels, name in found)
 
-        eventually(lambda: len(waiting()) == 2)
         labels = json.dumps(
             {
                 "listener": go.listener("main"),
@@ -97,7 +96,8 @@ def test_a_request_that_waits_for_go_says_in_which_filter(go):
                 "plugin": "basic",
             }
         )
-        assert waiting() == [("downstream", labels), ("request body", labels)]
+        # The second one's head was in Go's hands, too.
+        eventually(lambda: waiting() == [("downstream", labels), ("request body", labels)], what="a head and a body")
         go.signal(f"{go.id}.head")
         go.signal(f"{go.id}.body")
         body.send_end()

@@ -120,8 +120,9 @@ def test_samples_say_whose_request_they_are_of(proxy, origin, tmp_path):
     assert set(found["virtual_host"]) == {"shop"}
     assert {"edge"} <= set(found["listener"]) <= {"edge", "admin"}
     assert ROUTER in found["filter"]
-    # A request's time is not all its filters'; a route's not all there is to serving.
-    assert found["filter"][ROUTER] <= sum(found["route"].values()) <= found["coroutine"]["downstream"]
+    # Serving is not all for a route that is known, nor in a filter, which may be made before the route is found.
+    assert sum(found["route"].values()) <= found["coroutine"]["downstream"]
+    assert found["filter"][ROUTER] <= found["coroutine"]["downstream"]
 
 
 def test_coroutines_that_wait_say_for_whose_request(proxy, origins, tmp_path):

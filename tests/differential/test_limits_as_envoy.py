@@ -85,6 +85,17 @@ def attempt(proxy, name, stack):
     return "closed"  # with or without a reset: that is a matter of what had arrived
 
 
+def counted(proxy, steps):
+    """Envoy may count who is closed when they have noticed."""
+
+    def look():
+        stats = listener_stats(proxy, COUNTED)
+        refused = stats["downstream_cx_overflow"] + stats["downstream_global_cx_overflow"]
+        return stats if refused == steps.count("closed") else None
+
+    return eventually(look, what=f"as many refusals as there were: {steps}")
+
+
 def listener_stats(proxy, names):
     """Of all listeners together: on Envoy all are under port 0. There each worker has its own beside."""
     stats = {k: v for k, v in proxy.stats().items() if k.startswith("listener.127") and "worker" not in k}
@@ -102,12 +113,12 @@ def test_limits(case):
                 steps = [attempt(proxy, "edge", stack) for _ in range(5)]
                 steps += [attempt(proxy, "other", stack) for _ in range(3)]
                 steps += [attempt(proxy, "free", stack) for _ in range(2)]
-                steps.append(listener_stats(proxy, COUNTED))
+                steps.append(counted(proxy, steps))
             eventually(lambda p=proxy: listener_stats(p, COUNTED)["downstream_cx_active"] == 0, what="all to be gone")
             wait_for_quiet_admin(proxy)
             with contextlib.ExitStack() as stack:
                 steps += [attempt(proxy, "edge", stack) for _ in range(2)]
-                steps.append(listener_stats(proxy, COUNTED))
+                steps.append(counted(proxy, steps))
         finally:
             proxy.stop()
         told.append(steps)

@@ -190,7 +190,8 @@ def test_streams_of_bytes_are_measured_through_every_proxy(tmp_path):
         assert set(results[case]["values"]) == everybody, case
     assert set(results["sni_connection_cpu_us"]["values"]) == everybody - {"bare"}
     for case, result in results.items():
-        if not case.startswith("tcp_idle_conn"):  # of so few connections the memory may be that of none
+        # Of so few connections the memory may be that of none, and of a slow machine's bytes the part of a processor.
+        if not case.startswith("tcp_idle_conn") and not case.endswith("_proxy_busy"):
             assert all(value["median"] > 0 for value in result["values"].values()), case
     assert results["tcp_idle_conn_files"]["values"]["sluice"]["median"] == 2
     compared = {(ratio["case"], ratio["to"]) for ratio in written["ratios"] if ratio["who"] == "sluice"}

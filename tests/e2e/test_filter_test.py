@@ -154,7 +154,7 @@ def test_cases_share_the_filter_and_its_state(file):
 def test_a_filter_that_asks_another_server(file):
     auth = Origin(lambda x: x.reply(200, headers=[("x-auth-user", "alice")]))
     try:
-        config = {"url": f"http://127.0.0.1:{auth.port}/", "copy": ["x-auth-user"]}
+        config = {"url": f"http://127.0.0.1:{auth.port}/", "timeout": "20s", "copy": ["x-auth-user"]}
         expect = {"request_headers": {"x-auth-user": "alice"}}
         trailers = "POST / HTTP/1.1\ntransfer-encoding: chunked\n\nbody\n--trailers--\nx-sum: 7\n"
         cases = [

@@ -72,14 +72,14 @@ def held(proxy, origins):
 
     def answer(exchange):
         if exchange.request.path == "/hold":
-            go_on.wait(60)
+            go_on.wait()
         exchange.request.read_body()
         exchange.reply(200, b"read")
 
     origin = origins(answer)
     once = {HTTP: {"max_requests_per_connection": 1}}  # so that nothing stays behind in a pool
     edge = proxy(
-        [listener("edge", [direct(200, "hi", "/hi"), to()])],
+        [listener("edge", [direct(200, "hi", "/hi"), to(timeout="0s")])],
         [cluster("origin", origin.port, **once)],
         flags=EVERY,
     )

@@ -563,6 +563,7 @@ extern const struct cfg_schema cfg_schema_filter_chain;
 extern const struct cfg_schema cfg_schema_cluster;
 extern const struct cfg_schema cfg_schema_route_configuration;
 extern const struct cfg_schema cfg_schema_secret;
+extern const struct cfg_schema cfg_schema_secret_reference;
 extern const struct cfg_schema cfg_schema_layered_runtime;
 
 /* Schemas of Any payloads that code tells apart by pointer. */

@@ -259,7 +259,7 @@ static const struct cfg_field reference_fields[] = {
           .doc = "Of one of static_resources.secrets."),
 };
 static const struct cfg_missing reference_missing[] = {{2, "sds_config"}};
-static const struct cfg_schema reference_schema = {
+const struct cfg_schema cfg_schema_secret_reference = {
     .name = TLS "SdsSecretConfig",
     .doc = "A secret by its name.",
     .size = sizeof(struct cfg_secret_reference),
@@ -314,7 +314,7 @@ static const struct cfg_field combined_fields[] = {
             validation_schema, .rules = CFG_REQUIRED,
             .doc = "What holds where the secret says nothing else; lists are joined."),
     POINTER_AS(struct cfg_tls_common, 2, "validation_context_sds_secret_config",
-               combined_secret_config, struct cfg_secret_reference, reference_schema,
+               combined_secret_config, struct cfg_secret_reference, cfg_schema_secret_reference,
                .rules = CFG_REQUIRED, .doc = "The secret."),
 };
 static const struct cfg_missing combined_missing[] = {
@@ -341,9 +341,10 @@ static const struct cfg_field common_fields[] = {
             .doc = "Protocols in the order of preference: `http/1.1`. `h2` is not offered before "
                    "HTTP connection managers, which do not speak it yet."),
     LIST(struct cfg_tls_common, 6, tls_certificate_sds_secret_configs, struct cfg_secret_reference,
-         reference_schema, .doc = "Certificates by the names of secrets, instead of the above."),
+         cfg_schema_secret_reference,
+         .doc = "Certificates by the names of secrets, instead of the above."),
     POINTER(struct cfg_tls_common, 7, validation_context_sds_secret_config,
-            struct cfg_secret_reference, reference_schema, VALIDATION,
+            struct cfg_secret_reference, cfg_schema_secret_reference, VALIDATION,
             .doc = "validation_context by the name of a secret."),
     FLAT(struct cfg_tls_common, 8, "combined_validation_context", combined_schema, VALIDATION,
          .doc = "Both of the above."),
@@ -401,7 +402,7 @@ static const struct cfg_field downstream_fields[] = {
             .default_text = "random ones, of this process and this configuration",
             .doc = "Keys of session tickets, to be shared by several proxies."),
     POINTER(struct cfg_downstream_tls, 5, session_ticket_keys_sds_secret_config,
-            struct cfg_secret_reference, reference_schema, TICKETS,
+            struct cfg_secret_reference, cfg_schema_secret_reference, TICKETS,
             .doc = "The same by the name of a secret."),
     FIELD(struct cfg_downstream_tls, 6, session_timeout, CFG_DURATION, .default_text = "7200s",
           WITHIN(0, 4294967296000000000), .doc = "For how long a session can be resumed."),

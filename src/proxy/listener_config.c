@@ -72,8 +72,17 @@ struct config *listener_config_of_routes(const struct listener_config *listener,
     return use ? use->config : listener->configs[0];
 }
 
+static bool has_same_limit(const struct listener_config *listener, const struct snapshot *next) {
+    uint64_t limit = UINT64_MAX;
+    return cfg_runtime_listener_limit(config_bootstrap(next->config)->layered_runtime,
+                                      listener->name, &limit) >= 0 &&
+           limit == listener->connections_max;
+}
+
 bool listener_config_is_current(const struct listener_config *listener,
                                 const struct snapshot *next) {
+    if (!has_same_limit(listener, next))
+        return false;
     for (const struct listener_use *use = listener->uses; use; use = use->next) {
         const struct resource *routes =
             use->is_routes ? resources_find(next->resources, RESOURCE_ROUTES, use->name) : NULL;

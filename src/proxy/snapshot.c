@@ -4,8 +4,8 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "config/secret_uses.h"
 #include "config/tls_config.h"
-#include "config/runtime_layers.h"
 
 static int compare_clusters(const void *a, const void *b) {
     const struct cluster *const *left = a;
@@ -30,27 +30,61 @@ struct cluster *snapshot_cluster(const struct snapshot *snapshot, struct span na
 
 /* ---- what goes on ---- */
 
-/* Whether all that a listener or a cluster may take from the bootstrap besides its own definition is as it was. */
-static bool same_surroundings(const struct config *before, const struct config *after) {
-    const struct cfg_bootstrap *old = config_bootstrap(before), *new = config_bootstrap(after);
+/* What it lends to the next one: all that says the same, and names no secret that says something else. */
+struct lender {
+    const struct snapshot *snapshot; /* NULL: there is none */
+    struct span *secrets;            /* those that do, by name; owned */
+    size_t secret_count;
+};
+
+static const struct cfg_static_resources *static_of(const struct config *config) {
     static const struct cfg_static_resources nothing;
-    const struct cfg_static_resources *old_static =
-        old->static_resources ? old->static_resources : &nothing;
-    const struct cfg_static_resources *new_static =
-        new->static_resources ? new->static_resources : &nothing;
-    if (old_static->secrets_count != new_static->secrets_count ||
-        !cfg_is_same(&cfg_schema_layered_runtime, old->layered_runtime, new->layered_runtime))
-        return false;
-    for (size_t i = 0; i < new_static->secrets_count; i++)
-        if (!cfg_is_same(&cfg_schema_secret, &old_static->secrets[i], &new_static->secrets[i]))
-            return false;
-    return true;
+    const struct cfg_static_resources *found = config_bootstrap(config)->static_resources;
+    return found ? found : &nothing;
+}
+
+/* Of `here` those that are not the same in `there`. */
+static void add_secrets(struct lender *lender, const struct cfg_static_resources *here,
+                        const struct cfg_static_resources *there) {
+    for (size_t i = 0; i < here->secrets_count; i++) {
+        const struct cfg_secret *secret = &here->secrets[i];
+        bool is_there = false;
+        for (size_t k = 0; k < there->secrets_count && !is_there; k++)
+            is_there = cfg_is_same(&cfg_schema_secret, secret, &there->secrets[k]);
+        if (!is_there)
+            lender->secrets[lender->secret_count++] = secret->name;
+    }
+}
+
+/* Without memory nothing is lent. */
+static struct lender lender_of(const struct snapshot *previous, const struct config *next) {
+    struct lender lender = {0};
+    if (!previous)
+        return lender;
+    const struct cfg_static_resources *old = static_of(previous->config), *new = static_of(next);
+    lender.secrets = calloc(old->secrets_count + new->secrets_count + 1, sizeof *lender.secrets);
+    if (!lender.secrets)
+        return lender;
+    lender.snapshot = previous;
+    add_secrets(&lender, old, new);
+    add_secrets(&lender, new, old);
+    return lender;
+}
+
+static bool lends(const struct lender *lender, const struct cfg_schema *schema,
+                  const struct resource *resource) {
+    return lender->snapshot &&
+           !(lender->secret_count &&
+             cfg_names_secret(schema, resource->message, lender->secrets, lender->secret_count));
 }
 
 /* NULL: it is to be built. */
-static struct listener_config *lent_listener(const struct snapshot *previous,
+static struct listener_config *lent_listener(const struct lender *lender,
                                              const struct snapshot *next,
                                              const struct resource *resource) {
+    const struct snapshot *previous = lender->snapshot;
+    if (!lends(lender, &cfg_schema_listener, resource))
+        return NULL;
     for (uint32_t i = 0; i < previous->listener_count; i++) {
         struct listener_config *old = previous->listeners[i];
         if (old->edition == resource->edition)
@@ -60,8 +94,10 @@ static struct listener_config *lent_listener(const struct snapshot *previous,
 }
 
 /* Likewise. */
-static struct cluster *lent_cluster(const struct snapshot *previous,
-                                    const struct resource *resource) {
+static struct cluster *lent_cluster(const struct lender *lender, const struct resource *resource) {
+    const struct snapshot *previous = lender->snapshot;
+    if (!lends(lender, &cfg_schema_cluster, resource))
+        return NULL;
     const struct resource *before =
         resources_find(previous->resources, RESOURCE_CLUSTER, resource->name);
     return before && before->edition == resource->edition
@@ -71,13 +107,13 @@ static struct cluster *lent_cluster(const struct snapshot *previous,
 
 /* ---- building ---- */
 
-static void build_clusters(struct snapshot *snapshot, const struct snapshot *previous,
+static void build_clusters(struct snapshot *snapshot, const struct lender *lender,
                            struct cfg_problems *problems) {
     const struct resource_list *list = &snapshot->resources->of[RESOURCE_CLUSTER];
     snapshot->clusters = calloc(list->count + 1, sizeof(struct cluster *));
     for (size_t i = 0; snapshot->clusters && i < list->count; i++) {
         const struct resource *resource = &list->items[i];
-        struct cluster *lent = previous ? lent_cluster(previous, resource) : NULL;
+        struct cluster *lent = lent_cluster(lender, resource);
         struct cluster *cluster =
             lent ? cluster_ref(lent)
                  : cluster_build(resource->config, snapshot->config, resource->message, problems);
@@ -89,14 +125,13 @@ static void build_clusters(struct snapshot *snapshot, const struct snapshot *pre
               compare_clusters);
 }
 
-static void build_listeners(struct snapshot *snapshot, const struct snapshot *previous,
+static void build_listeners(struct snapshot *snapshot, const struct lender *lender,
                             struct cfg_problems *problems) {
     const struct resource_list *list = &snapshot->resources->of[RESOURCE_LISTENER];
     snapshot->listeners = calloc(list->count + 1, sizeof(snapshot->listeners[0]));
     for (size_t i = 0; snapshot->listeners && i < list->count; i++) {
         const struct resource *resource = &list->items[i];
-        struct listener_config *lent =
-            previous ? lent_listener(previous, snapshot, resource) : NULL;
+        struct listener_config *lent = lent_listener(lender, snapshot, resource);
         struct listener_config *listener =
             lent ? listener_config_ref(lent) : listener_config_build(snapshot, resource, problems);
         if (listener)
@@ -151,10 +186,10 @@ struct snapshot *snapshot_build(struct resources *resources, const struct snapsh
     snapshot->config = resources->bootstrap;
     snapshot->built_wall_ns = clock_wall_ns();
     snapshot->previous = previous;
-    if (previous && !same_surroundings(previous->config, snapshot->config))
-        previous = NULL;
-    build_clusters(snapshot, previous, problems);
-    build_listeners(snapshot, previous, problems);
+    struct lender lender = lender_of(previous, snapshot->config);
+    build_clusters(snapshot, &lender, problems);
+    build_listeners(snapshot, &lender, problems);
+    free(lender.secrets);
     snapshot->previous = NULL;
     if (!snapshot->clusters || !snapshot->listeners || snapshot->lost)
         problems->lost = true;

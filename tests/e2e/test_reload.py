@@ -477,6 +477,38 @@ def test_a_secret_by_name_is_changed(authority):
         assert "PRIVATE" not in edge.log()
 
 
+def test_what_names_no_secret_that_changed_goes_on(authority, origins):
+    """A listener without TLS, one with another secret, and a cluster with its connections."""
+    port = origins().port
+
+    def named(name, secret):
+        made = tls_listener(name, [to()])
+        tls = made["filter_chains"][0]["transport_socket"]["typed_config"]
+        tls["common_tls_context"] = {"tls_certificate_sds_secret_configs": [{"name": secret}]}
+        return made
+
+    def config(*secrets):
+        wanted = bootstrap(
+            [listener("plain", [to()]), named("first", "one"), named("second", "two")], [cluster("origin", port)]
+        )
+        wanted["static_resources"]["secrets"] = [
+            {"name": name, "tls_certificate": pair.config()} for name, pair in secrets
+        ]
+        return wanted
+
+    one, two, other = (authority.issue(f"DNS:{name}.test") for name in ("one", "two", "other"))
+    with live(config(("one", one), ("two", two))) as edge, edge.connect("plain") as client:
+        body(client)
+        said = edge.change(config(("two", two), ("new", other), ("one", other)))
+        assert "secrets: 1 added, 1 changed, 0 removed" in said
+        assert edge.stat("listener_manager.listener_modified") == 1
+        assert edge.stat("cluster_manager.cluster_modified") == 0
+        body(client)
+        assert edge.stat("cluster.origin.upstream_cx_total") == 1
+        with TlsClient(edge.port("first"), client_context(authority), name="other.test") as new:
+            body(new)
+
+
 # ---- many -----------------------------------------------------------------------
 
 

@@ -128,7 +128,7 @@ static void one_that_changed_is_built_anew(void *arg) {
 /* A limit of connections stands elsewhere, and belongs to it. */
 static void what_stands_around_it_counts(void *arg) {
 #define LIMITED(most)                                                                              \
-    CONFIG(LISTENER("a", ""), "{name: up}")                                                        \
+    CONFIG(LISTENER("a", "") ", " LISTENER("b", ""), "{name: up}")                                 \
     "layered_runtime: {layers: [{name: s, static_layer: "                                          \
     "{envoy.resource_limits.listener.a.connection_limit: " most "}}]}\n"
     begin();
@@ -136,9 +136,11 @@ static void what_stands_around_it_counts(void *arg) {
     struct snapshot *second = after(first, LIMITED("2"));
     CHECK(second->listeners[0]->connections_max == 2);
     CHECK(first->listeners[0]->connections_max == 1);
+    CHECK(second->listeners[1] == first->listeners[1]); /* which has none */
+    CHECK(second->clusters[0] == first->clusters[0]);
     snapshot_unref(first);
     snapshot_unref(second);
-    STORY_AWAIT(frees == 2);
+    STORY_AWAIT(frees == 3);
     rt_stop(0);
 }
 

@@ -18,6 +18,7 @@
 #include "config/runtime_layers.h"
 #include "crash/crash_catch.h"
 #include "discovery/discovery.h"
+#include "discovery/discovery_status.h"
 #include "discovery/file_sources.h"
 #include "ext/go/go_cluster.h"
 #include "ext/go/go_filter.h"
@@ -465,6 +466,17 @@ static void init_listeners(void) {
     listener_manager_init(&options);
 }
 
+/* As a process whose place this one is to take: that has what was there before a file was refused. */
+static bool serves_as_much(void) {
+    if (!worker_link_takes_over() || !discovery_has_refused())
+        return true;
+    LOG(log_main, LOG_CRITICAL,
+        "what files say is refused, and this process has nothing that was there before: put it "
+        "right, and replace "
+        "the process then");
+    return false;
+}
+
 static bool read_discovery_files(void) {
     static const struct discovery_hooks hooks = {.running = live_config_resources,
                                                  .apply = live_config_apply};
@@ -473,7 +485,7 @@ static bool read_discovery_files(void) {
     int rc = file_sources_start(&how);
     if (rc != 0)
         LOG(log_main, LOG_CRITICAL, "out of memory at start");
-    return rc == 0;
+    return rc == 0 && serves_as_much();
 }
 
 static bool start(void) {

@@ -53,6 +53,16 @@ void discovery_each_status(void (*fn)(const struct discovery_status *status, voi
     pthread_mutex_unlock(&lock);
 }
 
+static void look_for_refusal(const struct discovery_status *status, void *arg) {
+    *(bool *)arg |= status->details != NULL;
+}
+
+bool discovery_has_refused(void) {
+    bool has = false;
+    discovery_each_status(look_for_refusal, &has);
+    return has;
+}
+
 /* ---- statistics ---- */
 
 static struct statistic *stat_of(enum resource_type type, const struct discovery_audience *who,

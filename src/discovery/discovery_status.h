@@ -50,5 +50,7 @@ void discovery_refused(struct discovery_status *status, const struct discovery_f
                        const struct cfg_problems *problems,
                        const struct discovery_audience *audience, size_t audience_count);
 
+/* Whether anything is. */
+bool discovery_has_refused(void);
 /* With a lock held: fn neither parks nor comes back here. */
 void discovery_each_status(void (*fn)(const struct discovery_status *status, void *arg), void *arg);

@@ -27,6 +27,9 @@ enum {
     LINK_KEY_MAX = LINK_NAME_MAX + ADDRESS_TEXT_MAX,
 };
 
+/* Another process serves until this one is ready. Releases that do not know it do not look. */
+#define LINK_TAKES_OVER "takes over"
+
 enum link_kind { LINK_SOCKET = 1, LINK_GO, LINK_CLOSED, LINK_READY, LINK_BEAT };
 
 struct link_message {
@@ -34,7 +37,8 @@ struct link_message {
     uint32_t kind;
     uint32_t
         number; /* of SOCKET and CLOSED: which of those of the address; of GO: the generation, from 1 */
-    char key[LINK_KEY_MAX]; /* what tells its address from others, with NUL */
+    char key
+        [LINK_KEY_MAX]; /* what tells its address from others, with NUL; of GO: LINK_TAKES_OVER, or empty */
 };
 
 /* fd travels along, borrowed; -1: none does. 0 or -errno; -EAGAIN only with MSG_DONTWAIT in flags. */

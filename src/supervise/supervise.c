@@ -59,6 +59,30 @@ static struct supervise {
     int exit_code;
 } self = {.restart_ns = INT64_MAX};
 
+/* ---- who is who ---- */
+
+/* The one that accepts connections, or else the one that is to. NULL: there is neither. */
+static struct child *current(void) {
+    struct child *found = NULL;
+    for (unsigned i = 0; i < CHILDREN_MAX; i++) {
+        struct child *child = &self.children[i];
+        if (child->pid && !child->leaving && (!found || child->ready))
+            found = child;
+    }
+    return found;
+}
+
+/* The one that is to take the place of the current one. */
+static struct child *successor(void) {
+    const struct child *serves = current();
+    for (unsigned i = 0; i < CHILDREN_MAX; i++) {
+        struct child *child = &self.children[i];
+        if (child->pid && !child->leaving && child != serves)
+            return child;
+    }
+    return NULL;
+}
+
 /* ---- starting one ---- */
 
 /* In the child, up to exec. */
@@ -85,6 +109,8 @@ static int give(const struct child *child) {
         err = link_send(child->link, &message, socket->fd, 0);
     }
     message = (struct link_message){.kind = LINK_GO, .number = (uint32_t)child->generation};
+    if (child != current())
+        strcpy(message.key, LINK_TAKES_OVER);
     return err ? err : link_send(child->link, &message, -1, 0);
 }
 
@@ -121,30 +147,6 @@ static int start(void) {
     LOG(log_supervise, LOG_INFO, "process %d is started%s%s", (int)pid, err ? ", but: " : "",
         err ? strerror(-err) : "");
     return 0;
-}
-
-/* ---- who is who ---- */
-
-/* The one that accepts connections, or else the one that is to. NULL: there is neither. */
-static struct child *current(void) {
-    struct child *found = NULL;
-    for (unsigned i = 0; i < CHILDREN_MAX; i++) {
-        struct child *child = &self.children[i];
-        if (child->pid && !child->leaving && (!found || child->ready))
-            found = child;
-    }
-    return found;
-}
-
-/* The one that is to take the place of the current one. */
-static struct child *successor(void) {
-    const struct child *serves = current();
-    for (unsigned i = 0; i < CHILDREN_MAX; i++) {
-        struct child *child = &self.children[i];
-        if (child->pid && !child->leaving && child != serves)
-            return child;
-    }
-    return NULL;
 }
 
 static void tell_all(int signo) {

@@ -27,6 +27,7 @@ enum { BEATS = 4 /* within the supervisor's patience: one may be late */ };
 
 static int supervisor = -1; /* -1: there is none */
 static uint32_t generation = 1;
+static bool takes_over;
 static struct kept_sockets kept; /* those of a former process that nobody took yet */
 
 bool worker_link_is_asked(void) {
@@ -42,6 +43,7 @@ static int take_all(void) {
             return got ? got : -EPIPE;
         if (message.kind == LINK_GO) {
             generation = message.number;
+            takes_over = strcmp(message.key, LINK_TAKES_OVER) == 0;
             return 0;
         }
         if (message.kind != LINK_SOCKET || fd < 0)
@@ -63,6 +65,10 @@ int worker_link_open(void) {
 
 bool worker_link_is_there(void) {
     return supervisor >= 0;
+}
+
+bool worker_link_takes_over(void) {
+    return takes_over;
 }
 
 uint32_t worker_link_generation(void) {

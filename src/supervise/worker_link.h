@@ -17,6 +17,8 @@ bool worker_link_is_asked(void);
 MUST_CHECK int worker_link_open(void);
 /* Whether there is a supervisor. */
 bool worker_link_is_there(void);
+/* Whether another process serves until this one is ready, and goes on if it never is. */
+bool worker_link_takes_over(void);
 /* From 1, how many processes there were, this one included. 1 without a supervisor. */
 uint32_t worker_link_generation(void);
 

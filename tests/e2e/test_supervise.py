@@ -349,6 +349,24 @@ def test_who_leaves_listens_at_nothing_new(tmp_path):
     stop(edge)
 
 
+def test_one_that_refuses_a_file_does_not_take_over(tmp_path):
+    """It would be without what the former one serves."""
+    files = Files(tmp_path)
+    files.clusters()
+    files.listeners(listener("main", [direct(200)]))
+    edge = Supervised(files.bootstrap())
+    files.listeners(listener("main", [to("nobody")]))
+    edge.wait_for_log("is refused, what was there before goes on")
+    edge.process.send_signal(signal.SIGUSR2)
+    edge.wait_for_log("before it could serve: the one that serves goes on")
+    assert edge.get().status == 200
+    assert len(edge.workers()) == 1
+    files.listeners(listener("main", [direct(204)]))
+    edge.replace()
+    assert edge.get().status == 204
+    stop(edge)
+
+
 def test_without_a_supervisor_the_signal_says_what_it_needs():
     edge = Proxy(config())
     edge.process.send_signal(signal.SIGUSR2)

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 from go_support import Proxy, access_log, build, config_of, eventually, go_listener, kit, refused, stop, write_in_pieces
-from isolation_support import Swapped, isolated, kill_hosts, pid_when_up
+from isolation_support import Swapped, extension_of, isolated, kill_hosts, pid_when_up
 from test_admin import status_of
 
 HOST_LOST = b"extension failed"
@@ -159,6 +159,35 @@ def test_a_host_that_somebody_kills_is_replaced(edge):
     kill_hosts(edge.sluice)
     assert edge.ask().status == 200
     assert edge.sluice.alive()
+
+
+def configured(name, **more):
+    typed_struct = {"@type": "type.googleapis.com/xds.type.v3.TypedStruct", "value": {"name": name}}
+    return config_of([go_listener("main", [isolated(build("basic"), config=typed_struct, **more)])])
+
+
+def test_a_reload_waits_for_a_host_that_was_killed():
+    """First at the very moment, then while its restart, which is the second one, is a while away."""
+    restarts = {"max_failures": 0, "base_interval": "0.4s"}
+    sluice = Proxy(configured("one", restarts=restarts))
+    kill_hosts(sluice)
+    assert sluice.reload(configured("two", restarts=restarts)).startswith("version ")
+    os.kill(eventually(lambda: extension_of(sluice)["pid"]), 9)
+    sluice.wait_for_log("it is started again in")
+    assert sluice.reload(configured("three", restarts=restarts)).startswith("version ")
+    assert sluice.get("/").status == 200
+    stop(sluice)
+
+
+def test_a_reload_does_not_wait_for_a_host_that_stays_down():
+    """However long a start may take."""
+    how = {"restarts": {"max_failures": 1, "retry_after": "0s"}, "probe": {"timeout": "3600s"}}
+    sluice = Proxy(configured("one", **how))
+    kill_hosts(sluice)
+    eventually(lambda: extension_of(sluice)["state"] == "down")
+    said = sluice.reload(configured("two", **how))
+    assert "its host process is not up" in said
+    stop(sluice)
 
 
 def test_a_callback_that_does_not_return_is_ended_and_says_where_it_was(tmp_path):

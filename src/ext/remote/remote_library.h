@@ -62,7 +62,8 @@ struct remote_config {
     uint64_t parent;            /* of a route's, where the kind wants it: the filter's own */
     uint64_t stack_bytes;
 };
-/* A configuration is read. The id; 0: it is refused, with what was said (REMOTE_SAID_MAX). */
+/* A configuration is read. With no process up, or when it is killed just then, it waits for the next one, as long as a
+ * start may take since the loss. The id; 0: it is refused, with what was said (REMOTE_SAID_MAX). */
 uint64_t remote_library_configure(struct remote_library *library,
                                   const struct remote_config *config, char *said);
 /* Answers REMOTE_CONNECT of its processes from now on, with its arg: remote_connect.h. A scheduler callback. */

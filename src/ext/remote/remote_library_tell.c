@@ -113,13 +113,14 @@ static int tell_note(const struct errand *errand, struct ext_host *host) {
     return err > 0 && atomic_load(&errand->note->accepted) ? -EINVAL : err;
 }
 
-uint64_t remote_library_configure(struct remote_library *library,
-                                  const struct remote_config *config, char *said) {
+/* 0 and *id; 1: it is refused, with what was said; -EPIPE: nobody is up, or *lost, a generation, went down over it; another
+ * -errno. */
+static int configure_now(struct remote_library *library, const struct remote_config *config,
+                         uint64_t *id, uint64_t *lost, char *said) {
     struct remote_note *note = remote_note_new(&library->notes, config->name, config->bytes);
-    said[0] = 0;
     if (!note) {
         (void)snprintf(said, REMOTE_SAID_MAX, "out of memory");
-        return 0;
+        return -ENOMEM;
     }
     note->kind = config->kind;
     note->parent = config->parent;
@@ -127,20 +128,35 @@ uint64_t remote_library_configure(struct remote_library *library,
     remote_notes_add(&library->notes, note);
     struct errand errand = {.library = library, .tell = tell_note, .note = note, .said = said};
     int err = tell_current(&errand);
-    uint64_t id = err ? 0 : note->id;
     if (err < 0)
         (void)snprintf(said, REMOTE_SAID_MAX,
                        "its host process is not up, or ended over it: see the log");
     if (err) {
-        remote_notes_forget(note);
+        remote_notes_forget(note); /* who is started next is not told of it */
+        *lost = errand.generation;
     } else {
         char elsewhere[REMOTE_SAID_MAX];
+        *id = note->id;
         atomic_store(&note->accepted, true);
         errand.said = elsewhere;
         tell_newest(&errand);
     }
     remote_notes_release(&library->notes, note);
-    return id;
+    return err;
+}
+
+uint64_t remote_library_configure(struct remote_library *library,
+                                  const struct remote_config *config, char *said) {
+    uint64_t id = 0, lost = 0;
+    said[0] = 0;
+    int err = configure_now(library, config, &id, &lost, said);
+    /* Nothing of it, if whoever was told was killed, and did not end over it. */
+    if (err == -EPIPE && supervisor_await_restart(library->supervisor, lost,
+                                                  library->options.start_timeout_ns) == 0) {
+        said[0] = 0;
+        err = configure_now(library, config, &id, &lost, said);
+    }
+    return err ? 0 : id;
 }
 
 uint64_t remote_library_merge(struct remote_library *library, struct span name, uint64_t parent,

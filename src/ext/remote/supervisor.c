@@ -252,6 +252,53 @@ int supervisor_await_up(struct supervisor *supervisor, int64_t deadline_ns, char
     return err;
 }
 
+/* generation 0: the current one. NULL: it is not up. */
+static struct keeper *find_up_locked(struct supervisor *supervisor, uint64_t generation) {
+    if (!generation)
+        return supervisor->current->is_up ? supervisor->current : NULL;
+    for (unsigned i = 0; i < SUPERVISOR_GENERATIONS_MAX; i++) {
+        struct keeper *keeper = &supervisor->keepers[i];
+        if (keeper->is_up &&
+            atomic_load_explicit(&keeper->generation, memory_order_relaxed) == generation)
+            return keeper;
+    }
+    return NULL;
+}
+
+static bool ended_by_itself_locked(const struct supervisor *supervisor, uint64_t generation) {
+    return generation && supervisor->ended.generation == generation &&
+           !supervisor->ended.was_killed;
+}
+
+/* Whether there is anything to wait for. */
+static bool comes_back_locked(const struct supervisor *supervisor, int64_t deadline_ns) {
+    if (supervisor->stopping || supervisor->state == SUPERVISOR_DOWN)
+        return false;
+    return supervisor->state != SUPERVISOR_RESTARTING || supervisor->next_try_ns < deadline_ns;
+}
+
+int supervisor_await_restart(struct supervisor *supervisor, uint64_t lost, int64_t patience_ns) {
+    int64_t began_ns = clock_mono_ns();
+    int err = 0;
+    pthread_mutex_lock(&supervisor->lock);
+    enter_locked(supervisor);
+    while (!err) {
+        const struct keeper *up = find_up_locked(supervisor, 0);
+        int64_t deadline_ns = (up ? began_ns : supervisor->lost_ns) + patience_ns;
+        if (ended_by_itself_locked(supervisor, lost))
+            err = -EPIPE;
+        else if (up && atomic_load_explicit(&up->generation, memory_order_relaxed) != lost)
+            break;
+        else if (!comes_back_locked(supervisor, deadline_ns))
+            err = -EPIPE;
+        else if (!wait_locked(supervisor, deadline_ns))
+            err = -ETIMEDOUT;
+    }
+    leave_locked(supervisor);
+    pthread_mutex_unlock(&supervisor->lock);
+    return err;
+}
+
 /* One that nobody uses. */
 static struct keeper *find_free_locked(struct supervisor *supervisor) {
     for (unsigned i = 0; i < SUPERVISOR_GENERATIONS_MAX; i++) {
@@ -312,19 +359,6 @@ int supervisor_replace(struct supervisor *supervisor, void *version, char *why) 
 
 int supervisor_try(struct supervisor *supervisor, void *version, uint64_t *generation, char *why) {
     return replace(supervisor, version, true, generation, why);
-}
-
-/* generation 0: the current one. NULL: it is not up. */
-static struct keeper *find_up_locked(struct supervisor *supervisor, uint64_t generation) {
-    if (!generation)
-        return supervisor->current->is_up ? supervisor->current : NULL;
-    for (unsigned i = 0; i < SUPERVISOR_GENERATIONS_MAX; i++) {
-        struct keeper *keeper = &supervisor->keepers[i];
-        if (keeper->is_up &&
-            atomic_load_explicit(&keeper->generation, memory_order_relaxed) == generation)
-            return keeper;
-    }
-    return NULL;
 }
 
 int supervisor_call(struct supervisor *supervisor, uint64_t generation,

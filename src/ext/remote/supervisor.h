@@ -99,6 +99,14 @@ MUST_CHECK int supervisor_start(const struct supervisor_options *options, void *
  * prepare returned, or -errno of the start, and `why` (SUPERVISOR_WHY_MAX) in words. Restarts go on either way. */
 MUST_CHECK int supervisor_await_up(struct supervisor *supervisor, int64_t deadline_ns, char *why);
 
+/* Waits until one is up again after the current one was lost: patience_ns at most, from when it was, so that all who
+ * wait for one restart wait no longer than that together. lost: 0, or a generation that is lost, as a call has shown,
+ * whether its thread knows it already or not. 0: one is up; -EPIPE: none will be in time, as its circuit is open, its
+ * delay is longer, or it is stopping; or `lost` has ended by itself, and maybe over that call, not by SIGKILL from
+ * outside; -ETIMEDOUT. Not from callbacks. */
+MUST_CHECK int supervisor_await_restart(struct supervisor *supervisor, uint64_t lost,
+                                        int64_t patience_ns);
+
 /* Prepares a process of another version beside the current one and waits for it. 0: that is current from now on, and the
  * old one drains until it is retired. Else the old one goes on, the version stays the caller's, and `why` says in
  * words what was wrong: -EBUSY: another replacement is under way, or too many generations still drain; -ECANCELED: it is

@@ -76,6 +76,11 @@ struct supervisor {
     unsigned inside; /* callers that wait here: it is not freed under them */
     bool stopping, first_came_up;
     int64_t next_try_ns, up_since_ns, time_to_up_ns;
+    int64_t lost_ns; /* when the last current one that was up was lost */
+    struct {
+        uint64_t generation; /* that one; 0: none has ended */
+        bool was_killed;     /* by SIGKILL, and nobody here: it did nothing to end */
+    } ended;
     uint64_t restarts, crashes, hangs, spares_used;
     char last_cause[256];
     struct supervisor *next; /* of all; this and is_awaited: under the registry's lock */

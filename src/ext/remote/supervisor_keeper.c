@@ -27,9 +27,11 @@
  *           replaced, whose output would also stop it once the pipe is full. */
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -85,6 +87,22 @@ static char *find_cause(struct ext_host *host, const struct ending *ending) {
     return text;
 }
 
+/* Of the current one, for who waits for the next. */
+static void note_end(struct keeper *keeper, const struct ext_host *host,
+                     const struct ending *ending) {
+    struct supervisor *supervisor = keeper->supervisor;
+    int status = ext_host_status(host);
+    pthread_mutex_lock(&supervisor->lock);
+    if (supervisor->current == keeper) {
+        supervisor->ended.generation =
+            atomic_load_explicit(&keeper->generation, memory_order_relaxed);
+        supervisor->ended.was_killed =
+            ending->how == EXT_HOST_ASK && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+        pthread_cond_broadcast(&supervisor->changed);
+    }
+    pthread_mutex_unlock(&supervisor->lock);
+}
+
 /* Ends and reaps it, and finds out why if nobody wanted that. */
 static void end_process(struct keeper *keeper, struct ext_host *host, struct ending *ending) {
     struct supervisor *supervisor = keeper->supervisor;
@@ -92,6 +110,7 @@ static void end_process(struct keeper *keeper, struct ext_host *host, struct end
     keeper->host = NULL;
     pthread_mutex_unlock(&supervisor->lock);
     ext_host_end(host, ending->how);
+    note_end(keeper, host, ending);
     end_output(keeper);
     if (!is_wished(ending) && !ending->cause)
         ending->cause = find_cause(host, ending);
@@ -164,6 +183,7 @@ static void note_failure(struct keeper *keeper, const struct ending *ending, pid
         supervisor_set_state_locked(supervisor, restart_policy_is_open(&supervisor->policy)
                                                     ? SUPERVISOR_DOWN
                                                     : SUPERVISOR_RESTARTING);
+        pthread_cond_broadcast(&supervisor->changed);
     }
     if (pid && ending->loss == SUPERVISOR_HUNG) {
         supervisor->hangs++;
@@ -483,6 +503,8 @@ static void attempt(struct keeper *keeper, uint64_t generation) {
         ending.how = EXT_HOST_KILL;
     pthread_mutex_lock(&supervisor->lock);
     keeper->is_up = false;
+    if (supervisor->current == keeper)
+        supervisor->lost_ns = clock_mono_ns();
     refuse_errands_locked(keeper);
     pthread_mutex_unlock(&supervisor->lock);
     end_process(keeper, host, &ending);

@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -36,6 +37,7 @@ static struct {
     _Atomic unsigned count;
     _Atomic uint64_t refused;    /* this configuration is refused, by who comes */
     _Atomic uint64_t slow;       /* this one takes as long as it is so */
+    _Atomic uint64_t deadly;     /* from this one on a process ends over each */
     _Atomic bool holds, is_held; /* before a process serves it waits; it does */
 } * shared;
 
@@ -70,6 +72,8 @@ static void configured(uint64_t id) {
     CHECK(at < TOLD_MAX);
     shared->told[at].pid = getpid();
     shared->told[at].id = id;
+    if (shared->deadly && id >= shared->deadly)
+        _exit(1);
     while (shared->slow == id)
         usleep(1000);
     answer(shared->refused != id, "not like this");
@@ -366,6 +370,76 @@ static void a_process_that_is_started_again_loads_what_the_first_one_did(void **
     story(2, restart_story);
 }
 
+/* Two make something while the process is dead: they wait for the next one, and each has its own told. */
+static void dead_story(void *arg) {
+    begin();
+    struct making one = {0}, two = {0};
+    shared->holds = true;
+    CHECK(kill(look().status.pid, SIGKILL) == 0);
+    CHECK(go_here("make", make_it, &one) == 0); /* while it dies: it may not be known to be dead */
+    STORY_AWAIT(shared->is_held);
+    CHECK(go_here("make", make_it, &two) == 0);
+    CHECK(!one.done);
+    shared->holds = false;
+    STORY_AWAIT(one.done && two.done);
+    pid_t next = look().status.pid;
+    CHECK(one.id && two.id && one.id != two.id);
+    CHECK(was_told(next, one.id) && was_told(next, two.id));
+    CHECK(look().status.crashes == 1);
+    finish();
+}
+static void what_is_made_while_no_process_is_up_waits_for_the_next_one(void **state) {
+    story(2, dead_story);
+}
+
+/* The circuit opens while they wait, and whoever comes later does not. */
+static void dead_for_good_story(void *arg) {
+    begin();
+    it.loads_fail = INT_MAX;
+    CHECK(kill(look().status.pid, SIGKILL) == 0);
+    CHECK(made() == 0);
+    CHECK(look().status.state == SUPERVISOR_DOWN);
+    CHECK(made() == 0);
+    it.loads_fail = 0;
+    finish();
+}
+static void what_is_made_while_none_will_be_up_is_refused(void **state) {
+    story(2, dead_for_good_story);
+}
+
+/* While it reads one: so it is not known what it would have said. */
+static void killed_story(void *arg) {
+    begin();
+    pid_t first = look().status.pid;
+    struct making making = {0};
+    shared->slow = made() + 1;
+    CHECK(go_here("make", make_it, &making) == 0);
+    STORY_AWAIT(was_told(first, shared->slow));
+    CHECK(kill(first, SIGKILL) == 0);
+    STORY_AWAIT(making.done);
+    CHECK(making.id && was_told(look().status.pid, making.id));
+    finish();
+}
+static void what_a_process_is_killed_over_is_told_to_the_next_one(void **state) {
+    story(2, killed_story);
+}
+
+/* It would do the same to the next one, with all of its requests. */
+static void deadly_story(void *arg) {
+    begin();
+    struct making making = {0};
+    shared->deadly = made() + 1;
+    make_it(&making);
+    CHECK(making.id == 0);
+    CHECK(strstr(making.said, "ended over it"));
+    STORY_AWAIT(look().status.restarts == 1);
+    CHECK(look().status.crashes == 1);
+    finish();
+}
+static void what_a_process_ends_over_is_told_to_no_other(void **state) {
+    story(2, deadly_story);
+}
+
 /* Copies of files, and what is shared with processes. */
 static unsigned count_memory_files(void) {
     unsigned count = 0;
@@ -498,6 +572,10 @@ int main(int argc, char **argv) {
         cmocka_unit_test(what_is_made_while_a_process_is_prepared_is_told_to_it),
         cmocka_unit_test(what_is_made_while_it_takes_over_is_told_to_both),
         cmocka_unit_test(a_process_that_is_started_again_loads_what_the_first_one_did),
+        cmocka_unit_test(what_is_made_while_no_process_is_up_waits_for_the_next_one),
+        cmocka_unit_test(what_is_made_while_none_will_be_up_is_refused),
+        cmocka_unit_test(what_a_process_is_killed_over_is_told_to_the_next_one),
+        cmocka_unit_test(what_a_process_ends_over_is_told_to_no_other),
         cmocka_unit_test(a_process_that_refuses_what_was_good_changes_nothing),
         cmocka_unit_test(without_memory_the_old_one_goes_on),
         cmocka_unit_test(one_that_does_not_start_is_none),

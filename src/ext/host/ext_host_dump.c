@@ -31,17 +31,29 @@ static bool is_gos(pid_t pid, int tid, bool is_proxy) {
     return strstr(name, ":block") != NULL;
 }
 
-/* Processor time so far, if it runs now; 0: it waits. */
-static uint64_t computes(pid_t pid, int tid) {
+/* Processor time so far, in ticks. runs: whether it has, or waits for, a processor now. */
+static uint64_t processor_time(pid_t pid, int tid, bool *runs) {
     char text[1024];
     char state = '\0';
     unsigned long long user = 0, system = 0;
+    *runs = false;
     read_file(pid, tid, "stat", text, sizeof(text));
     const char *name_end = strrchr(text, ')'); /* "17 (name) S ..." */
     if (!name_end || sscanf(name_end + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu",
                             &state, &user, &system) != 3)
         return 0;
-    return state == 'R' ? 1 + user + system : 0;
+    *runs = state == 'R';
+    return user + system;
+}
+
+/* The one that computes. Go takes the processor away from it now and then, so if none computes this moment it is the one
+ * that has most: one that Go has not seen yet would end the process and tell nothing. Of a proxy it is the
+ * newest then, as the first may be no one's of Go. */
+static uint64_t rank(pid_t pid, int tid, bool is_proxy) {
+    static const uint64_t it_runs = 1ull << 63; /* more than there are ticks, or threads */
+    bool runs;
+    uint64_t time = processor_time(pid, tid, &runs);
+    return runs && time ? it_runs + time : is_proxy ? (uint64_t)tid : time;
 }
 
 bool ext_host_dump_go(pid_t pid, bool is_proxy) {
@@ -54,12 +66,10 @@ bool ext_host_dump_go(pid_t pid, bool is_proxy) {
         int tid = atoi(task->d_name); /* 0 for . and .. */
         if (tid <= 0 || !is_gos(pid, tid, is_proxy))
             continue;
-        uint64_t time = computes(pid, tid);
-        /* If none computes any will do, but of a proxy the newest: the first may be no one's of Go. */
-        bool is_better = time > most || (most == 0 && (!chosen || (is_proxy && tid > chosen)));
-        if (is_better) {
+        uint64_t its = rank(pid, tid, is_proxy);
+        if (!chosen || its > most) {
             chosen = tid;
-            most = time;
+            most = its;
         }
     }
     if (tasks)

@@ -2,6 +2,7 @@
  * is its own host process: it is started again with --ext-host, and FAKE_HOST says how it is to be. */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -9,6 +10,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -67,6 +69,43 @@ static void take_one(const struct ext_host_message *request) {
         _exit(9);
 }
 
+static void tell_who(int signal) {
+    char name[16] = "";
+    (void)prctl(PR_GET_NAME, name); /* its room is what the kernel needs */
+    (void)!write(STDERR_FILENO, name, strlen(name));
+    _exit(2);
+}
+
+static pthread_barrier_t is_there;
+
+static void *wait_for_ever(void *name) {
+    (void)pthread_setname_np(pthread_self(), name);
+    (void)pthread_barrier_wait(&is_there);
+    for (;;)
+        pause();
+    return NULL;
+}
+
+static void *compute_first(void *name) {
+    struct timespec time = {0};
+    while (time.tv_nsec < 100 * NS_PER_MS)
+        (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return wait_for_ever(name);
+}
+
+/* One thread has computed, and waits now as the others do, of which one is older and one younger. */
+static void wait_in_threads(void) {
+    static void *(*const fns[])(void *) = {wait_for_ever, compute_first, wait_for_ever};
+    static char names[][16] = {"idle", "has computed", "idle"};
+    pthread_t thread;
+    (void)signal(SIGSEGV, tell_who);
+    (void)pthread_barrier_init(&is_there, NULL, 4);
+    for (size_t i = 0; i < 3; i++)
+        if (pthread_create(&thread, NULL, fns[i], names[i]) != 0)
+            _exit(9);
+    (void)pthread_barrier_wait(&is_there);
+}
+
 static int fake_host(const char *how) {
     struct ext_host_inbox inbox = {0};
     struct ext_host_message request;
@@ -78,6 +117,8 @@ static int fake_host(const char *how) {
                 pause();
         if (strcmp(how, "floods") == 0)
             flood();
+        if (strcmp(how, "computes") == 0)
+            wait_in_threads();
         if (strcmp(how, "babbles") == 0) {
             static const char babble[] =
                 "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nDate: never and a day\r\n\r\n";
@@ -204,6 +245,16 @@ static void one_that_is_stuck_is_killed(void **state) {
     ext_host_free(host);
 }
 
+/* Go takes the processor away from a goroutine that computes now and then. */
+static void who_has_computed_is_asked_where_it_is(void **state) {
+    struct ext_host *host = start("computes");
+    struct ext_host_message answer;
+    assert_int_equal(call(host, SPAN_LIT("x"), LONG_S * NS_PER_S, &answer), 0);
+    ext_host_end(host, EXT_HOST_DUMP);
+    assert_true(span_eq(ext_host_output(host), SPAN_LIT("has computed")));
+    ext_host_free(host);
+}
+
 /* It prints more than a pipe holds before it answers. */
 static void what_it_prints_never_blocks_it(void **state) {
     struct ext_host *host = start("floods");
@@ -264,6 +315,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(descriptors_travel_with_a_request),
         cmocka_unit_test(one_that_dies_is_told_with_its_status),
         cmocka_unit_test(one_that_is_stuck_is_killed),
+        cmocka_unit_test(who_has_computed_is_asked_where_it_is),
         cmocka_unit_test(what_it_prints_never_blocks_it),
         cmocka_unit_test(one_that_talks_nonsense_is_not_believed),
         cmocka_unit_test(a_message_is_read_byte_by_byte),

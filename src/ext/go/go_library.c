@@ -239,7 +239,7 @@ static void library_free(struct go_library *library) {
     free(library->told_id);
     free(library->gogc);
     free(library->memory_limit);
-    free(library->leases);
+    p_leases_fini(&library->leases);
     free(library);
 }
 
@@ -264,13 +264,11 @@ static struct go_library *library_new(struct go_origin *origin,
     library->told_id = told_id(origin, version);
     library->gogc = text_or_empty(wish->gogc);
     library->memory_limit = text_or_empty(wish->memory_limit);
-    library->leases = aligned_alloc(64, RT_P_MAX * sizeof(library->leases[0]));
     if (!library->path || !library->id || !library->told_id || !library->gogc ||
-        !library->memory_limit || !library->leases) {
+        !library->memory_limit || p_leases_init(&library->leases) != 0) {
         library_free(library);
         return NULL;
     }
-    memset(library->leases, 0, RT_P_MAX * sizeof(library->leases[0]));
     return library;
 }
 
@@ -512,13 +510,6 @@ struct go_library *go_library_first(void) {
 
 /* ---- its end, as far as it has one ---- */
 
-uint64_t go_library_in_flight(const struct go_library *library) {
-    uint64_t sum = 0;
-    for (unsigned p = 0; p < RT_P_MAX; p++)
-        sum += atomic_load_explicit(&library->leases[p].count, memory_order_relaxed);
-    return sum;
-}
-
 static void drop_configs(void *arg) {
     const struct go_library *library = arg;
     go_origin_drop(library->origin, library);
@@ -532,33 +523,17 @@ static void end(void *arg) {
         library->version);
 }
 
-void go_library_p_is_done(struct go_library *library) {
-    /* acq_rel: what other Ps did with the configurations comes before their end. */
-    if (atomic_fetch_sub_explicit(&library->ps_going, 1, memory_order_acq_rel) != 1)
-        return;
+static void last_lease_ended(struct p_leases *leases) {
+    struct go_library *library = container_of(leases, struct go_library, leases);
     const struct go_options options = {.name = "end of a library", .place = RT_ON_P};
     if (go_with(&options, end, library) != 0)
         LOG(log_golang, LOG_ERROR, "%s: no memory to give back the configurations of version %u",
             library->id, library->version);
 }
 
-static void retire_here(struct rt_post *post) {
-    struct go_leases *leases = container_of(post, struct go_leases, retire);
-    leases->retired = true;
-    if (atomic_load_explicit(&leases->count, memory_order_relaxed) == 0)
-        go_library_p_is_done(leases->library);
-}
-
 void go_library_retire(struct go_library *library) {
-    unsigned count = rt_p_count();
     atomic_store_explicit(&library->state, GO_LIBRARY_DRAINING, memory_order_relaxed);
-    atomic_store_explicit(&library->ps_going, count, memory_order_relaxed); /* posting releases */
-    for (unsigned p = 0; p < count; p++) {
-        struct go_leases *leases = &library->leases[p];
-        leases->library = library;
-        leases->retire.fn = retire_here;
-        rt_post(p, &leases->retire);
-    }
+    p_leases_retire(&library->leases, last_lease_ended);
 }
 
 void go_on_thread_stack(void (*fn)(void *arg), void *arg) {

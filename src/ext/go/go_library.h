@@ -14,20 +14,13 @@
 #include "ext/go/go_file.h"
 #include "ext/go/go_stats.h"
 #include "ext/seat.h"
+#include "proxy/p_leases.h"
 #include "rt/symbol.h"
 
 enum { GO_LIBRARY_WHY_MAX = 1024 };
 
 struct remote_library;
 struct go_origin;
-
-/* What a P has of a library. */
-struct go_leases {
-    _Alignas(64) _Atomic uint32_t count; /* the P writes, anybody reads */
-    bool retired;                        /* there are no new ones */
-    struct rt_post retire;               /* tells the P so, once */
-    struct go_library *library;
-};
 
 enum go_library_state {
     GO_LIBRARY_LOADED, /* its configurations are being parsed */
@@ -48,9 +41,8 @@ struct go_library {
     struct go_file file;
     struct symbol_module module; /* its names in backtraces */
     _Atomic int state;           /* enum go_library_state */
-    struct go_leases *leases;    /* of RT_P_MAX */
-    _Atomic unsigned ps_going;   /* Ps that are not done with it, once it was retired */
-    char *id;                    /* the first library_id that it was loaded by */
+    struct p_leases leases;
+    char *id; /* the first library_id that it was loaded by */
     char *path;
     char *gogc, *memory_limit; /* what it was loaded with; empty: the process's */
     struct go_elf elf;
@@ -100,20 +92,15 @@ struct go_library *go_library_first(void);
 /* ---- leases: while a P has one, configurations in this copy stay ---- */
 
 static inline void go_library_lease(struct go_library *library, unsigned p_index) {
-    _Atomic uint32_t *count = &library->leases[p_index].count;
-    atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + 1,
-                          memory_order_relaxed);
+    p_leases_lease(&library->leases, p_index);
 }
-void go_library_p_is_done(struct go_library *library);
 static inline void go_library_release(struct go_library *library, unsigned p_index) {
-    struct go_leases *leases = &library->leases[p_index];
-    uint32_t left = atomic_load_explicit(&leases->count, memory_order_relaxed) - 1;
-    atomic_store_explicit(&leases->count, left, memory_order_relaxed);
-    if (__builtin_expect(leases->retired && left == 0, 0))
-        go_library_p_is_done(library);
+    p_leases_release(&library->leases, p_index);
 }
 /* In all; a moment's. Any thread. */
-uint64_t go_library_in_flight(const struct go_library *library);
+static inline uint64_t go_library_in_flight(const struct go_library *library) {
+    return p_leases_count(&library->leases);
+}
 /* Nobody finds it any more: when the last lease was given back its configurations are. Once; needs the Ps to run. */
 void go_library_retire(struct go_library *library);
 

@@ -77,11 +77,11 @@ static inline void fake_go_init_seats(unsigned seats) {
     set = seat_set_new(FAKE_PS, seats);
     CHECK(set);
     memset(&fake_go, 0, sizeof(fake_go));
-    static struct go_leases leases[FAKE_PS];
+    static struct p_lease leases[RT_P_MAX];
     memset(leases, 0, sizeof(leases));
     fake_go.library.id = (char *)(uintptr_t) "fakes";
     fake_go.library.origin = &fake_go.origin;
-    fake_go.library.leases = leases;
+    fake_go.library.leases.at = leases;
     fake_go.origin.id = fake_go.library.id;
     atomic_store(&fake_go.origin.current, &fake_go.library);
     (void)pthread_mutex_init(&fake_go.origin.lock, NULL);

@@ -24,7 +24,7 @@ struct user {
 
 static struct go_origin *origin;
 static struct go_library libraries[LIBRARIES + 1];
-static struct go_leases leases[LIBRARIES + 1][RT_P_MAX];
+static struct p_lease leases[LIBRARIES + 1][RT_P_MAX];
 static _Atomic unsigned made, dropped, freed; /* editions */
 static const char *refuses; /* the user for which the next copy is not good enough */
 static bool no_memory;      /* for it */
@@ -69,7 +69,7 @@ static void begin(void) {
         libraries[i].id = origin->id;
         libraries[i].origin = origin;
         libraries[i].version = i;
-        libraries[i].leases = leases[i];
+        libraries[i].leases.at = leases[i];
     }
     go_origin_begin(origin, &libraries[1]);
     made = dropped = freed = 0;

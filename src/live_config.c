@@ -26,6 +26,7 @@
 #include "ext/native/native_filter.h"
 #include "io/file_watch.h"
 #include "options.h"
+#include "proxy/aside.h"
 #include "proxy/listener_manager.h"
 #include "proxy/overload.h"
 #include "proxy/route_rollout.h"
@@ -190,12 +191,6 @@ static void load(void *arg) {
     go_swap_pause();
     build(loading);
     go_swap_resume();
-}
-
-/* On a thread that may take its time; where none can be had, here: it is only slow. */
-static void aside(void (*fn)(void *arg), void *arg) {
-    if (blocking_call(fn, arg) != 0)
-        fn(arg);
 }
 
 /* ---- what reports of crashes say ---- */

@@ -7,9 +7,9 @@
 #include "base/clock.h"
 #include "config/runtime_layers.h"
 #include "config/scalar.h"
+#include "proxy/aside.h"
 #include "proxy/downstream_wait.h"
 #include "proxy/snapshot.h"
-#include "rt/foreign.h"
 
 /* What a listener was built with, by name: it is built anew when that is something else, or nothing, by then. */
 struct listener_use {
@@ -335,17 +335,9 @@ static bool is_last(struct listener_config *config) {
     return atomic_fetch_sub_explicit(&config->refs, 1, memory_order_acq_rel) == 1;
 }
 
-/* A coroutine of its own: who gives the last reference back may be none. */
-static void free_aside(void *arg) {
-    if (blocking_call(free_listener, arg) != 0)
-        free_listener(arg); /* no thread: it takes the time that it takes */
-}
-
 void listener_config_unref(struct listener_config *config) {
-    const struct go_options options = {
-        .name = "free configuration", .place = RT_ON_P, .priority = RT_LOW};
-    if (is_last(config) && go_with(&options, free_aside, config) != 0)
-        free_listener(config);
+    if (is_last(config))
+        aside_later(free_listener, config);
 }
 
 void listener_config_drop(struct listener_config *config) {

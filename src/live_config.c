@@ -408,15 +408,32 @@ static char *taken(struct loading *loading, const char *origin) {
     return said;
 }
 
-/* One at a time. Then loading's snapshot serves, or nothing has changed and its problems say why. */
-static bool put_in_place(struct loading *loading, const char *origin BORROWED_BY(program)) {
-    struct listener_change *change = NULL;
+/* NULL: its problems say why. */
+static struct listener_change *prepare(struct loading *loading,
+                                       const char *origin BORROWED_BY(program)) {
     note_building(origin);
     if (blocking_call(load, loading) != 0)
         loading->problems.lost = true;
-    if (loading->snapshot && !loading->problems.lost) {
-        warm_clusters(loading->snapshot, live.snapshot);
-        change = listener_change_prepare(loading->snapshot, &loading->problems);
+    if (!loading->snapshot || loading->problems.lost)
+        return NULL;
+    warm_clusters(loading->snapshot, live.snapshot);
+    return listener_change_prepare(loading->snapshot, &loading->problems);
+}
+
+/* Its resources stay: it may be built again. */
+static void take_apart(struct loading *loading, struct listener_change *change) {
+    listener_change_cancel(change);
+    retire_clusters(loading->snapshot, live.snapshot);
+    aside(throw_away, loading);
+}
+
+/* One at a time. Then loading's snapshot serves, or nothing has changed and its problems say why. */
+static bool put_in_place(struct loading *loading, const char *origin BORROWED_BY(program)) {
+    struct listener_change *change;
+    while ((change = prepare(loading, origin)) && !route_rollouts_settle_on(loading->snapshot)) {
+        LOG(log_main, LOG_INFO,
+            "configuration: a rollout of routes is done by now: it is built anew, beside those");
+        take_apart(loading, change);
     }
     if (change) {
         listener_change_publish(change);

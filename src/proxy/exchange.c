@@ -18,6 +18,7 @@
 #include "proxy/downstream_wait.h"
 #include "proxy/exchange_log.h"
 #include "proxy/filter_state.h"
+#include "proxy/former_routes.h"
 #include "proxy/local_reply.h"
 #include "proxy/metadata.h"
 #include "proxy/rollout.h"
@@ -424,6 +425,8 @@ static void finish(struct exchange *x) {
         drop_notes(x);
     if (x->charged_bytes)
         downstream_give_more(x->serving, x->charged_bytes);
+    if (__builtin_expect(x->former_routes != NULL, false))
+        former_routes_give_back(x);
 }
 
 static void count(struct exchange *x) {

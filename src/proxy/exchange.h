@@ -63,6 +63,7 @@ struct local_reply {
 struct metadata;
 struct filter_state;
 struct rollout_use;
+struct former_routes;
 
 struct exchange {
     struct downstream *downstream;
@@ -100,6 +101,8 @@ struct exchange {
     struct metadata *_Atomic metadata; /* dynamic */
     struct filter_state *_Atomic filter_state;
     struct rollout_use *rollouts; /* that it is counted for (rollout.h) */
+    struct former_routes
+        *former_routes; /* leased: it was given routes of these; NULL: it was not */
 
     /* When something has to happen; serving->timer looks at these. */
     int64_t active_ns, idle_timeout_ns; /* 0: none. Activity only moves active_ns */

@@ -209,10 +209,20 @@ static void build_former(struct hcm *hcm, const struct route_build *build,
     hcm->trial = route_trial_plan(build->arg, hcm, problems);
     if (!hcm->trial)
         return;
+    struct config *config_of_former;
+    const struct cfg_route_configuration *routes =
+        route_trial_former(hcm->trial, &config_of_former);
+    if (!routes)
+        return;
     struct cfg_problems found = {0};
     struct route_build former = *build;
     former.clusters_may_come = false; /* what it names was there, and is to stay */
-    hcm->former_routes = route_table_build(route_trial_former(hcm->trial), &former, &found);
+    struct route_table *table = route_table_build(routes, &former, &found);
+    if (table)
+        hcm->former_routes = route_trial_keep(hcm->trial, table, config_of_former);
+    if (table && !hcm->former_routes)
+        found.lost = true;
+    config_unref(config_of_former);
     for (size_t i = 0; i < found.count; i++)
         if (found.items[i].kind != CFG_PROBLEM_WARNING)
             cfg_problem_add(problems, CFG_PROBLEM_INVALID, &config->mark,
@@ -298,8 +308,8 @@ void hcm_free(struct hcm *hcm) {
     if (!hcm)
         return;
     route_table_free(hcm->routes); /* before the filters: it holds their per-route configs */
-    route_table_free(hcm->former_routes);
-    route_trial_unref(hcm->trial);
+    if (hcm->trial)
+        route_trial_leave(hcm->trial, hcm->former_routes);
     for (uint32_t i = 0; i < hcm->filter_count; i++) {
         struct filter_factory *factory = hcm->filters[i];
         if (factory->kind->free_config)

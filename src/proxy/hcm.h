@@ -40,7 +40,7 @@ struct hcm {
     uint32_t filter_count;
     struct route_table *routes; /* NULL: the admin's, which matches nothing; see exchange_routes */
     struct route_trial *trial;  /* leased; NULL: `routes` serves all */
-    struct route_table *former_routes; /* with a trial: what it is to replace */
+    struct former_routes *former_routes; /* with a trial, until it is done: what it is to replace */
     struct access_log **logs;
     uint32_t log_count;
     struct http1_limits limits;

@@ -171,27 +171,36 @@ static void promote_in_turn(struct rollout *rollout) {
     pthread_mutex_unlock(&rollout->lock);
 }
 
-/* number 0: any. Holds the turn. */
-static bool conclude_in_turn(struct rollout *rollout, uint32_t number, bool promote,
-                             const char *why) {
+/* number 0: any. What it says holds for as long as the caller has the turn. */
+static bool may_end_in_turn(struct rollout *rollout, uint32_t number, bool promote) {
+    const struct rollout_itab *itab = rollout->options.itab;
     pthread_mutex_lock(&rollout->lock);
     bool is_on =
         rollout->state == ROLLOUT_ROLLING &&
         (!number || number == atomic_load_explicit(&rollout->number, memory_order_relaxed));
-    if (is_on && why)
+    pthread_mutex_unlock(&rollout->lock);
+    return is_on && (!promote || !itab->may_promote || itab->may_promote(rollout->options.arg));
+}
+
+static bool conclude_in_turn(struct rollout *rollout, uint32_t number, bool promote,
+                             const char *why) {
+    if (!may_end_in_turn(rollout, number, promote))
+        return false;
+    pthread_mutex_lock(&rollout->lock);
+    if (why)
         (void)snprintf(rollout->why, sizeof rollout->why, "%s", why);
-    if (is_on && promote) {
+    if (promote) {
         rollout->is_settling = true;
         set_share_locked(rollout, ROLLOUT_SHARE_ALL);
-    } else if (is_on) {
+    } else {
         end_locked(rollout, false);
     }
     pthread_mutex_unlock(&rollout->lock);
-    if (is_on && promote)
+    if (promote)
         promote_in_turn(rollout);
-    else if (is_on)
+    else
         (void)rollout->options.itab->settle(rollout->options.arg, false);
-    return is_on;
+    return true;
 }
 
 bool rollout_conclude(struct rollout *rollout, bool promote, const char *why) {

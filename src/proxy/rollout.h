@@ -29,6 +29,8 @@ struct rollout_itab {
      * returns: then exchanges that are not told take it, too. False: it cannot serve any more, and was put away as one that
      * is withdrawn. */
     bool (*settle)(void *arg, bool promoted);
+    /* It is about to serve all: settle is called next, unless this says no; then it goes on. NULL: it may. */
+    bool (*may_promote)(void *arg);
 };
 
 struct rollout_options {
@@ -50,7 +52,8 @@ void rollout_free(struct rollout *rollout);
  * for equal builds. */
 MUST_CHECK int rollout_begin(struct rollout *rollout, const char *version, uint64_t salt,
                              int (*adopt)(void *arg), void *arg);
-/* By hand, or since there is nothing to wait for. why: words for the log and /extensions, copied. False: nothing is rolling. */
+/* By hand, or since there is nothing to wait for. why: words for the log and /extensions, copied. False: nothing is rolling,
+ * or its user says that it may not be promoted. */
 bool rollout_conclude(struct rollout *rollout, bool promote, const char *why);
 
 bool rollout_is_rolling(struct rollout *rollout);

@@ -3,9 +3,13 @@
  * What is found from one snapshot to the next is found in the one that serves: which routes serve here, and the trial that
  * they may be in. So a configuration that is refused has changed nothing.
  *
- * Lock    The list is only ever longer. `lock` guards its head, and of each rollout the trial that is rolling.
- * Late    A rollout that ends while another configuration is being built, has ended for what that was planned with: the
- *         trial's state says so to the exchanges, whichever hcm they are in. */
+ * Lock    The list is only ever longer. `lock` guards its head, and of each rollout the trial that is rolling; of a trial its
+ *         way to DONE, and what that takes from it: the former configuration and the tables built of it.
+ * Late    A rollout may end while another configuration is being built. Withdrawn, it is so in whatever hcm has its trial,
+ *         and what served before is what it was. Done, what served before is another one: what was planned without knowing
+ *         is built anew. What is left behind is not done between that look and the moment when the other one serves
+ *         (`waits`). Rejected: to put its end off for as long as the other one is being built, as that waits for
+ *         clusters, a quarter of a minute, and an operator for his answer. */
 #include "proxy/route_rollout.h"
 
 #include <pthread.h>
@@ -15,6 +19,7 @@
 
 #include "base/log.h"
 #include "proxy/filter_chain.h"
+#include "proxy/former_routes.h"
 #include "proxy/rollout.h"
 #include "proxy/snapshot.h"
 
@@ -35,13 +40,17 @@ struct route_trial {
     _Atomic uint32_t refs;
     _Atomic int state; /* enum rollout_state */
     struct route_rollout *of;
-    struct config *configs[ROLLOUT_VERSIONS]; /* leased: in which these lie */
+    struct config
+        *configs[ROLLOUT_VERSIONS]; /* leased: in which these lie; done, the old one is NULL */
     const struct cfg_route_configuration *routes[ROLLOUT_VERSIONS];
-    uint64_t seen_in; /* the latest snapshot with it that served */
+    struct list formers; /* struct former_routes.node: of its hcms; empty when it is done */
+    uint64_t seen_in;    /* the latest snapshot with it that served, or is about to */
+    bool waits;          /* a snapshot without it is about to serve, and says what becomes of it */
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct route_rollout *first;
+static uint64_t rollouts_done; /* how many */
 
 /* ---- places ---- */
 
@@ -148,8 +157,8 @@ static struct route_trial *trial_ref(struct route_trial *trial) {
     return trial;
 }
 
-void route_trial_unref(struct route_trial *trial) {
-    if (!trial || atomic_fetch_sub_explicit(&trial->refs, 1, memory_order_acq_rel) != 1)
+static void trial_unref(struct route_trial *trial) {
+    if (atomic_fetch_sub_explicit(&trial->refs, 1, memory_order_acq_rel) != 1)
         return;
     for (unsigned v = 0; v < ROLLOUT_VERSIONS; v++)
         config_unref(trial->configs[v]);
@@ -160,32 +169,98 @@ static enum rollout_state state_of(const struct route_trial *trial) {
     return atomic_load_explicit(&trial->state, memory_order_acquire);
 }
 
-const struct cfg_route_configuration *route_trial_former(const struct route_trial *trial) {
+/* NULL: it is done. */
+static const struct cfg_route_configuration *former_locked(struct route_trial *trial,
+                                                           struct config **config) {
+    if (state_of(trial) == ROLLOUT_DONE)
+        return NULL;
+    *config = config_ref(trial->configs[ROLLOUT_OLD]);
     return trial->routes[ROLLOUT_OLD];
+}
+
+const struct cfg_route_configuration *route_trial_former(struct route_trial *trial,
+                                                         struct config **config) {
+    pthread_mutex_lock(&lock);
+    const struct cfg_route_configuration *routes = former_locked(trial, config);
+    pthread_mutex_unlock(&lock);
+    return routes;
+}
+
+struct former_routes *route_trial_keep(struct route_trial *trial, struct route_table *table,
+                                       struct config *config) {
+    struct former_routes *former = former_routes_new(table, config);
+    if (!former)
+        return NULL;
+    pthread_mutex_lock(&lock);
+    if (state_of(trial) == ROLLOUT_DONE)
+        former_routes_retire(former); /* nobody will ask for it */
+    else
+        list_push_back(&trial->formers, &former->node);
+    pthread_mutex_unlock(&lock);
+    return former;
+}
+
+void route_trial_leave(struct route_trial *trial, struct former_routes *former) {
+    if (former) {
+        pthread_mutex_lock(&lock);
+        list_remove(&former->node);
+        pthread_mutex_unlock(&lock);
+    }
+    former_routes_free(former);
+    trial_unref(trial);
 }
 
 const struct route_table *route_trial_choose(const struct hcm *hcm, struct exchange *x) {
     struct route_trial *trial = hcm->trial;
     bool is_new = state_of(trial) == ROLLOUT_ROLLING && rollout_takes(trial->of->rollout, x);
     is_new = is_new || state_of(trial) == ROLLOUT_DONE; /* perhaps since just now */
-    return is_new ? hcm->routes : hcm->former_routes;
+    return is_new ? hcm->routes : former_routes_lend(hcm->former_routes, x);
 }
 
 /* ---- rollouts ---- */
 
-static bool settle(void *arg, bool promoted) {
+/* What is planned from now on is planned knowing it. */
+static bool may_promote(void *arg) {
     struct route_rollout *rollout = arg;
     pthread_mutex_lock(&lock);
     struct route_trial *trial = rollout->trial;
-    rollout->trial = NULL;
+    bool it_may = !trial->waits;
+    if (it_may) {
+        /* Release: nobody is given the former routes who has heard of what settle does then. */
+        atomic_store_explicit(&trial->state, ROLLOUT_DONE, memory_order_release);
+        rollouts_done++;
+    }
     pthread_mutex_unlock(&lock);
-    atomic_store_explicit(&trial->state, promoted ? ROLLOUT_DONE : ROLLOUT_WITHDRAWN,
-                          memory_order_release);
-    route_trial_unref(trial);
+    return it_may;
+}
+
+/* Its former routes are given to nobody any more. Leased. */
+static struct config *take_former_locked(struct route_trial *trial) {
+    struct list *node;
+    struct config *config = trial->configs[ROLLOUT_OLD];
+    while ((node = list_pop_front(&trial->formers)))
+        former_routes_retire(container_of(node, struct former_routes, node));
+    trial->configs[ROLLOUT_OLD] = NULL;
+    return config;
+}
+
+static bool settle(void *arg, bool promoted) {
+    struct route_rollout *rollout = arg;
+    struct config *former = NULL;
+    pthread_mutex_lock(&lock);
+    struct route_trial *trial = rollout->trial;
+    rollout->trial = NULL;
+    if (promoted)
+        former = take_former_locked(trial);
+    else
+        atomic_store_explicit(&trial->state, ROLLOUT_WITHDRAWN, memory_order_release);
+    pthread_mutex_unlock(&lock);
+    config_unref(former);
+    trial_unref(trial);
     return promoted;
 }
 
-static const struct rollout_itab rollout_itab = {.settle = settle};
+static const struct rollout_itab rollout_itab = {.settle = settle, .may_promote = may_promote};
 
 static char *id_of(const struct place *place) {
     char *id;
@@ -258,20 +333,46 @@ static struct route_rollout *rollout_for(const struct place *place, const struct
 
 /* ---- a configuration that is being built ---- */
 
-static struct route_trial *trial_new(struct route_rollout *of, struct config *old_config,
-                                     const struct cfg_route_configuration *old,
-                                     struct config *new_config,
-                                     const struct cfg_route_configuration *new) {
+/* What serves all at an hcm's place, or did before the trial that goes on there. */
+struct base {
+    struct config *config; /* leased: in which they lie */
+    const struct cfg_route_configuration *routes;
+    struct route_trial *goes_on; /* borrowed of the hcm; NULL: there is none, or it is done */
+};
+
+static struct route_trial *trial_new(struct route_rollout *of, const struct base *base,
+                                     struct config *config,
+                                     const struct cfg_route_configuration *routes) {
     struct route_trial *trial = calloc(1, sizeof *trial);
     if (!trial)
         return NULL;
     *trial = (struct route_trial){
         .refs = 1,
         .of = of,
-        .configs = {[ROLLOUT_OLD] = config_ref(old_config), [ROLLOUT_NEW] = config_ref(new_config)},
-        .routes = {[ROLLOUT_OLD] = old, [ROLLOUT_NEW] = new},
+        .configs = {[ROLLOUT_OLD] = config_ref(base->config), [ROLLOUT_NEW] = config_ref(config)},
+        .routes = {[ROLLOUT_OLD] = base->routes, [ROLLOUT_NEW] = routes},
     };
+    list_init(&trial->formers);
     return trial;
+}
+
+static struct base base_of(const struct hcm *hcm, const struct listener_config *listener) {
+    struct base base = {0};
+    if (hcm->trial)
+        base.routes = route_trial_former(hcm->trial, &base.config);
+    if (base.routes) {
+        base.goes_on = hcm->trial;
+    } else {
+        base.routes = hcm->route_config;
+        base.config = config_ref(listener_config_of_routes(listener, base.routes));
+    }
+    return base;
+}
+
+void route_rollouts_note(struct snapshot *snapshot) {
+    pthread_mutex_lock(&lock);
+    snapshot->rollouts_done = rollouts_done;
+    pthread_mutex_unlock(&lock);
 }
 
 struct route_trial *route_trial_plan(const struct snapshot *snapshot, const struct hcm *hcm,
@@ -285,26 +386,18 @@ struct route_trial *route_trial_plan(const struct snapshot *snapshot, const stru
         snapshot->previous ? find_hcm(snapshot->previous, &place, &listener) : NULL;
     if (!before)
         return NULL;
-    const struct cfg_route_configuration *serves = before->route_config;
-    struct config *config = listener_config_of_routes(listener, serves);
-    struct route_trial *goes_on = before->trial;
-    if (goes_on && state_of(goes_on) == ROLLOUT_DONE)
-        goes_on = NULL;
-    if (goes_on) {
-        config = goes_on->configs[ROLLOUT_OLD];
-        serves = goes_on->routes[ROLLOUT_OLD];
+    struct base base = base_of(before, listener);
+    struct route_trial *trial = NULL;
+    if (base.goes_on && is_same(base.goes_on->routes[ROLLOUT_NEW], routes)) {
+        trial = trial_ref(base.goes_on);
+    } else if (!is_same(base.routes, routes)) {
+        struct route_rollout *of = rollout_for(&place, routes->rollout);
+        if (of)
+            trial =
+                trial_new(of, &base, listener_config_of_routes(snapshot->building, routes), routes);
+        problems->lost |= !trial;
     }
-    if (is_same(serves, routes))
-        return NULL;
-    if (goes_on && is_same(goes_on->routes[ROLLOUT_NEW], routes))
-        return trial_ref(goes_on);
-    struct route_rollout *of = rollout_for(&place, routes->rollout);
-    struct route_trial *trial =
-        of ? trial_new(of, config, serves, listener_config_of_routes(snapshot->building, routes),
-                       routes)
-           : NULL;
-    if (!trial)
-        problems->lost = true;
+    config_unref(base.config);
     return trial;
 }
 
@@ -372,17 +465,35 @@ static bool serves_alone(const struct snapshot *snapshot, const struct route_tri
     return false;
 }
 
-void route_rollouts_follow(const struct snapshot *snapshot) {
+bool route_rollouts_settle_on(const struct snapshot *snapshot) {
     each_trial(snapshot, see);
+    pthread_mutex_lock(&lock);
+    bool is_current = snapshot->rollouts_done == rollouts_done;
+    for (struct route_rollout *at = first; at && is_current; at = at->next)
+        if (at->trial && at->trial->seen_in != snapshot->version)
+            at->trial->waits = true;
+    pthread_mutex_unlock(&lock);
+    return is_current;
+}
+
+static void wait_no_more(struct route_trial *trial) {
+    pthread_mutex_lock(&lock);
+    trial->waits = false;
+    pthread_mutex_unlock(&lock);
+}
+
+void route_rollouts_follow(const struct snapshot *snapshot) {
     for (struct route_rollout *at = all(); at; at = at->next) {
         struct route_trial *trial = left_behind(at, snapshot->version);
         if (!trial)
             continue;
-        if (serves_alone(snapshot, trial, at->id))
+        if (serves_alone(snapshot, trial, at->id)) {
+            wait_no_more(trial);
             (void)rollout_conclude(at->rollout, true, "the file says so, without a rollout");
-        else
+        } else {
             (void)rollout_conclude(at->rollout, false, "the file has another one now");
-        route_trial_unref(trial);
+        }
+        trial_unref(trial);
     }
     each_trial(snapshot, begin);
 }

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "config/secret_uses.h"
 #include "config/tls_config.h"
+#include "proxy/route_rollout.h"
 
 static int compare_clusters(const void *a, const void *b) {
     const struct cluster *const *left = a;
@@ -186,6 +187,7 @@ struct snapshot *snapshot_build(struct resources *resources, const struct snapsh
     snapshot->config = resources->bootstrap;
     snapshot->built_wall_ns = clock_wall_ns();
     snapshot->previous = previous;
+    route_rollouts_note(snapshot);
     struct lender lender = lender_of(previous, snapshot->config);
     build_clusters(snapshot, &lender, problems);
     build_listeners(snapshot, &lender, problems);

@@ -33,6 +33,7 @@ struct snapshot {
     uint32_t cluster_count;
     const struct snapshot *previous;  /* private: while it is built, what serves; or NULL */
     struct listener_config *building; /* private: while it is built */
+    uint64_t rollouts_done;           /* private to route_rollout.c: when it began to be built */
     bool lost;                        /* private: memory was short meanwhile */
 };
 

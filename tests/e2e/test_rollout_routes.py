@@ -3,12 +3,17 @@ they are withdrawn when they do worse than those that served before."""
 
 import contextlib
 import json
+import os
+import threading
 
+import kit
 import pytest
 from discovery_kit import Files, route_configuration
-from harness import Origin, bootstrap, cluster, direct, eventually, listener, to
+from harness import Origin, bootstrap, cluster, direct, eventually, listener, router, to
 from reload_support import Live
 from rollout_support import Asked
+
+from build import build
 
 SLOW = {"step_duration": "60s"}
 
@@ -26,7 +31,7 @@ class Rolled(Asked, Live):
     patience_s = 50
 
     def connect_client(self):
-        return self.connect()
+        return self.connect("main")
 
     def told(self, reply):
         return reply.body
@@ -40,7 +45,7 @@ class Rolled(Asked, Live):
 
     def bodies(self, count=100):
         """By user."""
-        with self.connect() as client:
+        with self.connect_client() as client:
             users = [f"someone-{n}" for n in range(count)]
             return {user: client.ask("GET", "/", headers=[("x-user", user)]).body for user in users}
 
@@ -205,6 +210,81 @@ def test_the_former_routes_keep_what_they_need(rolled):
         assert it.serves() == {b"", b"new"}
         it.change(routes(direct(200, "new")))
         assert it.serves() == {b"new"}
+
+
+def feed(path, text, meanwhile=lambda: None):
+    """A body's file that is a pipe: who reads it waits, and with him the configuration that is being built."""
+
+    def opened():
+        with contextlib.suppress(OSError):  # nobody reads yet
+            return os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+
+    pipe = eventually(opened, what="somebody who reads")
+    meanwhile()
+    os.write(pipe, text)
+    os.close(pipe)
+
+
+def test_a_rollout_that_is_done_while_others_are_being_built_is_what_they_are_compared_with(rolled, tmp_path):
+    """The next routes are there, but not their listener's neighbour, when an operator promotes those before them."""
+    pipe = tmp_path / "body"
+    os.mkfifo(pipe)
+    it = rolled(routes(direct(200, "old")))
+    it.change(routes(direct(200, "new"), rollout=SLOW))
+    config = routes(direct(200, "next"), rollout=SLOW)
+    waits = {"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"filename": str(pipe)}}}
+    config["static_resources"]["listeners"].append(listener("slow", [waits]))
+    change = threading.Thread(target=it.change, args=(config,))
+    change.start()
+
+    def promote():
+        assert "serves all" in it.order("promote")
+        assert it.serves() == {b"new"}
+
+    feed(pipe, b"first", promote)
+    it.wait_for_log("it is built anew")
+    feed(pipe, b"again")
+    change.join()
+    assert it.serves() == {b"new", b"next"}
+    assert it.get(listener="slow").body == b"again"
+
+
+def test_former_routes_are_freed_with_their_last_request(rolled):
+    """Their Go filters' configurations are destroyed, though their listener is as it was; not before."""
+    library = build("config", "1.33", tells_configs=True)
+    held, go_on = threading.Event(), threading.Event()
+
+    def answer(exchange):
+        if exchange.request.path == "/held":
+            held.set()
+            assert go_on.wait(60)
+        exchange.reply(200, b"old")
+
+    def config(route, **more):
+        filters = [kit.go_filter(library, "metric", kit.typed_struct({"level": "filter"})), router()]
+        return routes(route, clusters=[cluster("origin", origin.port)], hcm={"http_filters": filters}, **more)
+
+    def destroyed():
+        return it.log().count("a configuration is destroyed")
+
+    with contextlib.closing(Origin(answer)) as origin:
+        own = {"envoy.filters.http.golang": kit.per_route(metric=kit.typed_struct({"level": "route"}))}
+        it = rolled(config({**to("origin"), "typed_per_filter_config": own}))
+        it.change(config(direct(200, "new"), rollout={"steps": [50], **SLOW}))
+        eventually(lambda: destroyed(), what="the end of the first listener's")
+        user = next(user for user, body in it.bodies().items() if body == b"old")
+        before = destroyed()
+        with it.connect() as client:
+            client.send("GET", "/held", headers=[("x-user", user)])
+            assert held.wait(60)
+            assert "serves all" in it.order("promote")
+            assert it.serves() == {b"new"}
+            assert destroyed() == before
+            go_on.set()
+            assert client.read_reply().body == b"old"
+        eventually(lambda: destroyed() == before + 2, what="the end of the route's, and of what it was merged to")
+        assert it.serves() == {b"new"}
+        assert it.stat("listener_manager.listener_modified") == 1
 
 
 def test_routes_out_of_a_file_of_their_own(rolled, tmp_path):

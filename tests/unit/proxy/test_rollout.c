@@ -42,7 +42,14 @@ static bool settle(void *arg, bool is_promoted) {
     (*(serves ? &promoted : &withdrawn))++;
     return serves;
 }
-static const struct rollout_itab itab = {.settle = settle};
+static bool waits; /* until its user lets it serve all */
+static _Atomic unsigned refusals;
+static bool may_promote(void *arg) {
+    CHECK(arg == &promoted);
+    refusals += waits;
+    return !waits;
+}
+static const struct rollout_itab itab = {.settle = settle, .may_promote = may_promote};
 
 static int adopt(void *arg) {
     CHECK(arg == &adopts);
@@ -201,6 +208,29 @@ static void one_that_is_promoted_serves_all_when_it_is_said(void **test) {
     story(2, promoted_story);
 }
 
+static void waiting_story(void *arg) {
+    setup();
+    waits = true;
+    CHECK(begin("2", 7) == 0);
+    CHECK(!rollout_conclude(rollout, true, "by hand"));
+    for (unsigned i = 0; refusals < 3; i++) { /* it has done well, and says so again and again */
+        (void)user_is_new(i % USERS);
+        if (i % 100 == 0)
+            CHECK(rt_sleep_until(clock_mono_ns() + NS_PER_MS) == 0);
+    }
+    CHECK(state() == ROLLOUT_ROLLING && promoted == 0);
+    waits = false;
+    STORY_AWAIT(state() == ROLLOUT_DONE);
+    CHECK(promoted == 1);
+    CHECK(begin("3", 8) == 0);
+    waits = true; /* that is no reason to keep one that fails */
+    CHECK(rollout_conclude(rollout, false, "by hand") && withdrawn == 1);
+    rt_stop(0);
+}
+static void its_user_says_when_it_may_serve_all(void **test) {
+    story(2, waiting_story);
+}
+
 static void failing_story(void *arg) {
     char user[32];
     setup();
@@ -307,6 +337,7 @@ int main(void) {
         cmocka_unit_test(a_client_stays_where_it_is),
         cmocka_unit_test(the_share_grows_until_all_have_it),
         cmocka_unit_test(one_that_is_promoted_serves_all_when_it_is_said),
+        cmocka_unit_test(its_user_says_when_it_may_serve_all),
         cmocka_unit_test(one_that_fails_is_withdrawn),
         cmocka_unit_test(a_cookie_is_found_among_others),
         cmocka_unit_test(each_has_one_end),

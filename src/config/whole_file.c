@@ -1,10 +1,11 @@
 /* whole_file: see the header.
  *
  * Whether somebody has a file open for writing the kernel tells who asks for a lease on it, which is given back at once.
- * Only its owner is told, and who has CAP_LEASE; for others a file rests when it is as old as REST_MS. A file that was
- * another one before the reading than after it is read again.
+ * Who has it open and writes nothing for QUIET_MS is not writing; nor is it sure that there is such a one, as file systems of a
+ * network refuse leases in the same way. Only a file's owner is told, and who has CAP_LEASE; for others it rests when
+ * it is as old as REST_MS. A file that was another one before the reading than after it is read again.
  *
- * Pipes have no such thing, and an end; who never writes to one is not waited for. */
+ * Pipes have no such thing, and an end; who does not write to one for PIPE_MS is waited for no longer. */
 #include "config/whole_file.h"
 
 #include <errno.h>
@@ -24,6 +25,8 @@ enum {
     PATIENCE_MS = 2000,
     LOOK_MS = 5,
     REST_MS = 50,
+    QUIET_MS = 1000,
+    PIPE_MS = 5000,
     FIRST_BYTES = 16384,
 };
 
@@ -37,16 +40,17 @@ static int64_t ns_of(const struct timespec *at) {
 }
 
 static bool is_being_written(int fd, const struct stat *file) {
-    (void)fcntl(fd, F_SETSIG,
-                SIGURG); /* of who opens it right now; nobody minds one more of these */
+    /* Of who opens it right now; nobody minds one more of these: */
+    (void)fcntl(fd, F_SETSIG, SIGURG);
     if (fcntl(fd, F_SETLEASE, F_RDLCK) == 0) {
         (void)fcntl(fd, F_SETLEASE, F_UNLCK);
         return false;
     }
-    if (errno != EACCES)
-        return errno == EAGAIN;
+    if (errno != EACCES && errno != EAGAIN) /* it knows no leases */
+        return false;
+    int64_t rest_ms = errno == EAGAIN ? QUIET_MS : REST_MS;
     int64_t age_ns = clock_wall_ns() - ns_of(&file->st_mtim);
-    return age_ns >= 0 && age_ns < REST_MS * NS_PER_MS;
+    return age_ns >= 0 && age_ns < rest_ms * NS_PER_MS;
 }
 
 static bool is_same(const struct stat *a, const struct stat *b) {
@@ -70,15 +74,14 @@ static int make_room(struct text *text, size_t max) {
 }
 
 /* Also what is no file: then each piece is waited for. */
-static int read_all(int fd, bool is_file, int64_t until_ns, size_t max, struct text *text) {
+static int read_all(int fd, bool is_file, size_t max, struct text *text) {
     text->len = 0;
     for (;;) {
         int rc = make_room(text, max);
         if (rc != 0)
             return rc;
         struct pollfd ready = {.fd = fd, .events = POLLIN};
-        int64_t left_ms = (until_ns - clock_mono_ns()) / NS_PER_MS;
-        if (!is_file && poll(&ready, 1, left_ms > 0 ? (int)left_ms : 0) == 0)
+        if (!is_file && poll(&ready, 1, PIPE_MS) == 0)
             return -ETIMEDOUT;
         ssize_t n = read(fd, text->bytes + text->len, text->capacity - text->len);
         if (n < 0 && (errno == EINTR || errno == EAGAIN))
@@ -94,14 +97,14 @@ static int read_all(int fd, bool is_file, int64_t until_ns, size_t max, struct t
 }
 
 /* -EBUSY: not now. */
-static int try(int fd, int64_t until_ns, size_t max, struct text *text) {
+static int try(int fd, size_t max, struct text *text) {
     struct stat before, after;
     if (fstat(fd, &before) != 0)
         return -errno;
     const bool is_file = S_ISREG(before.st_mode);
     if (is_file && is_being_written(fd, &before))
         return -EBUSY;
-    int rc = read_all(fd, is_file, until_ns, max, text);
+    int rc = read_all(fd, is_file, max, text);
     if (rc != 0 || !is_file)
         return rc;
     if (fstat(fd, &after) != 0)
@@ -120,7 +123,7 @@ int whole_file_read(const char *path, size_t max, char **bytes, size_t *len) {
             rc = -errno;
             break;
         }
-        rc = try(fd, until_ns, max, &text);
+        rc = try(fd, max, &text);
         (void)close(fd); /* it was only read */
         if (rc == -EBUSY)
             (void)nanosleep(&pause, NULL);

@@ -7,8 +7,8 @@
 
 #include "base/check.h"
 
-/* 0: *bytes is malloc'ed, with a NUL behind its *len. Or -errno; -EFBIG: it has more than max bytes; -EBUSY: somebody had it
- * open for writing, or changed it, all the time; -ETIMEDOUT: of a pipe, or a device, nothing came. */
+/* 0: *bytes is malloc'ed, with a NUL behind its *len. Or -errno; -EFBIG: it has more than max bytes; -EBUSY: somebody wrote
+ * to it all the time; -ETIMEDOUT: of a pipe, or a device, nothing came. */
 MUST_CHECK int whole_file_read(const char *path, size_t max, char **bytes, size_t *len);
 
 /* "cannot be opened: no such file", of what it answered; borrowed for ever, or until the next call of this thread. */

@@ -431,5 +431,8 @@ def test_a_short_chaos(tmp_path):
 
 @pytest.mark.long
 @pytest.mark.timeout(1200)
-def test_ten_minutes_of_chaos(tmp_path):
+def test_ten_minutes_of_chaos(tmp_path, monkeypatch):
+    """Leaks are the short story's: after thousands of processes the kernel gives threads numbers that others had, and
+    LeakSanitizer (of GCC 12) takes one for the other, whose stack is gone, and what it holds for lost."""
+    monkeypatch.setenv("ASAN_OPTIONS", os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0")
     chaos(tmp_path, 20, 600, ALL)

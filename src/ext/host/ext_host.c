@@ -4,7 +4,8 @@
  *
  *     wait ── poll ─┬─ output readable:  kept, first and last part
  *                   ├─ socket readable:  an answer, or its end (the process is gone, or hides it)
- *                   └─ pidfd readable:   it ended; what is left in the other two is read once more
+ *                   ├─ pidfd readable:   it ended; what is left in the other two is read once more
+ *                   └─ interrupt:        somebody knows that there will be no answer
  *
  * The pidfd names the process, not a number that may be another's by now. Where a sandbox has no
  * pidfd_open, the socket's end tells; the number stays ours until we reap it.
@@ -47,6 +48,9 @@ struct ext_host {
     bool is_proxy;
     void (*on_output)(void *arg, struct span bytes);
     void *arg;
+    int interrupt_fd; /* with gives_up, or nothing */
+    bool (*gives_up)(void *arg);
+    void *interrupt_arg;
     char *inbox;
     size_t inbox_len, inbox_room, taken; /* taken: of the last answer, borrowed by the caller */
     char first[EXT_HOST_OUTPUT_FIRST];
@@ -202,6 +206,8 @@ void ext_host_thread_begin(const char *name) {
 
 /* ---- what it says ---- */
 
+/* Apart from each other, as what mentions errno is to call nothing through a pointer (tools/check_parks.py). */
+
 static NOINLINE void keep_output(struct ext_host *host, const char *bytes, size_t len) {
     if (host->on_output)
         host->on_output(host->arg, span_make(bytes, len));
@@ -219,8 +225,15 @@ void ext_host_set_output(struct ext_host *host, void (*on_output)(void *arg, str
     host->arg = arg;
 }
 
+void ext_host_set_interrupt(struct ext_host *host, int fd, bool (*gives_up)(void *arg),
+                            void *arg BORROWED_BY(host)) {
+    host->interrupt_fd = fd;
+    host->gives_up = gives_up;
+    host->interrupt_arg = arg;
+}
+
 /* Not for ever, from one that prints as fast as we read. Twice what a pipe holds, so all of one that has ended. */
-static void read_output(struct ext_host *host) {
+static NOINLINE void read_output(struct ext_host *host) {
     enum { READS_MAX = 2 * (64 * 1024) / READ_SIZE };
     char bytes[READ_SIZE];
     ssize_t n = 1;
@@ -235,7 +248,7 @@ static void read_output(struct ext_host *host) {
         close_fd(&host->output_fd);
 }
 
-static int read_answer(struct ext_host *host) {
+static NOINLINE int read_answer(struct ext_host *host) {
     if (host->inbox_room - host->inbox_len < READ_SIZE) {
         size_t room = 2 * host->inbox_room + READ_SIZE;
         char *larger = realloc(host->inbox, room);
@@ -259,6 +272,11 @@ static int timeout_ms(int64_t deadline_ns) {
     return ms > 60 * 1000 ? 60 * 1000 : (int)ms;
 }
 
+static NOINLINE int poll_once(struct pollfd *fds, nfds_t count, int ms) {
+    int n = poll(fds, count, ms);
+    return n < 0 ? -errno : n;
+}
+
 /* One look at everything, up to the deadline. wanted: POLLIN or POLLOUT of the socket, or 0. 0, or the reason
  * to look no more. */
 static int look(struct ext_host *host, short wanted, int64_t deadline_ns) {
@@ -266,10 +284,11 @@ static int look(struct ext_host *host, short wanted, int64_t deadline_ns) {
         {.fd = host->output_fd, .events = POLLIN},
         {.fd = wanted ? host->socket : -1, .events = wanted},
         {.fd = host->pidfd, .events = POLLIN},
+        {.fd = host->gives_up ? host->interrupt_fd : -1, .events = POLLIN},
     };
-    int n = poll(fds, 3, timeout_ms(deadline_ns));
+    int n = poll_once(fds, 4, timeout_ms(deadline_ns));
     if (n < 0)
-        return errno == EINTR ? 0 : -errno;
+        return n == -EINTR ? 0 : n;
     if (n == 0)
         return clock_mono_ns() >= deadline_ns ? -ETIMEDOUT : 0;
     if (fds[0].revents)
@@ -284,6 +303,8 @@ static int look(struct ext_host *host, short wanted, int64_t deadline_ns) {
         err = -EPIPE;
     if (!err && !fds[1].revents && clock_mono_ns() >= deadline_ns)
         err = -ETIMEDOUT; /* it prints and prints */
+    if (!err && !fds[1].revents && fds[3].revents && host->gives_up(host->interrupt_arg))
+        err = -ETIMEDOUT;
     return err;
 }
 
@@ -295,9 +316,9 @@ int ext_host_poll(struct ext_host *host, struct pollfd *fds, unsigned count, int
             memcpy(all + 2, fds, count * sizeof(*fds));
         all[0] = (struct pollfd){.fd = host->output_fd, .events = POLLIN};
         all[1] = (struct pollfd){.fd = host->pidfd, .events = POLLIN};
-        int n = poll(all, count + 2, timeout_ms(deadline_ns));
-        if (n < 0 && errno != EINTR)
-            return -errno;
+        int n = poll_once(all, count + 2, timeout_ms(deadline_ns));
+        if (n < 0 && n != -EINTR)
+            return n;
         if (n <= 0 && clock_mono_ns() >= deadline_ns)
             return 0;
         if (n <= 0)

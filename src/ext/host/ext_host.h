@@ -53,6 +53,11 @@ void ext_host_thread_begin(const char *name);
 MUST_CHECK int ext_host_call(struct ext_host *host, const struct ext_host_message *request,
                              struct ext_host_message *answer, int64_t deadline_ns);
 
+/* While a call waits for its answer, what is to be asked when fd is readable: true, and the call returns -ETIMEDOUT. It is asked
+ * on the thread that calls, may ext_host_poll, and reads from fd, or it is asked again at once. NULL: nothing. */
+void ext_host_set_interrupt(struct ext_host *host, int fd, bool (*gives_up)(void *arg),
+                            void *arg BORROWED_BY(host));
+
 /* poll() of fds and of the process: what it prints meanwhile is read. How many of fds are ready; 0: the deadline
  * has passed; -EPIPE: the process ended, and is good for ext_host_end alone. */
 struct pollfd;

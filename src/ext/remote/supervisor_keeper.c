@@ -22,6 +22,10 @@
  *        Two who call at once may leave one's reason with the other's report: both are true.
  * Locks  telling before lock. Callbacks are called under telling alone, so they may call whatever takes lock.
  *
+ * Errands  What others want said to a process that is up is said, and its answer waited for, on this thread. Meanwhile it hears of
+ *          supervisor_stuck alone, by an interrupt of its call (ext_host.h): a process whose callback does not return may well
+ *          not answer either, and nobody is to wait for longer than that callback may take.
+ *
  * Rejected  One thread for all libraries: a library that is loaded (10 s are allowed) or made to dump (3 s) would hide that another one
  *           has crashed, whose requests wait for the news. One per library: likewise of the one that is being
  *           replaced, whose output would also stop it once the pipe is full. */
@@ -339,9 +343,60 @@ static void tell_lost(struct keeper *keeper, uint64_t generation, const struct e
 
 /* ---- while it is up ---- */
 
-/* Runs what others want run here. False: the process is of no use any more. */
-static bool run_errands(struct keeper *keeper, struct ext_host *host, uint64_t generation,
-                        struct ending *ending) {
+/* False: it is stuck, and nobody looks into it. */
+static bool is_excused(struct keeper *keeper, const struct ext_host *host, uint64_t generation) {
+    const struct supervisor_options *options = &keeper->supervisor->options;
+    if (!ext_host_is_traced(host))
+        return false;
+    LOG(log_isolation, LOG_WARN,
+        "%s: %s takes longer than it may, but a debugger is attached to process %d: it may go on",
+        keeper->supervisor->library, atomic_load_explicit(&keeper->stuck_why, memory_order_relaxed),
+        (int)ext_host_pid(host));
+    if (options->user->put_off)
+        options->user->put_off(options->arg, keeper->version, generation);
+    return true;
+}
+
+/* One process, while it is up. */
+struct watched {
+    struct keeper *keeper;
+    struct ext_host *host;
+    uint64_t generation;
+    struct ending *ending;
+    bool is_over; /* it was found stuck, or to have ended before that could be looked into */
+};
+
+static bool find_stuck(struct watched *it) {
+    struct keeper *keeper = it->keeper;
+    if (atomic_exchange_explicit(&keeper->stuck, 0, memory_order_acquire) != it->generation)
+        return false;
+    if (ext_host_poll(it->host, NULL, 0, 0) < 0) {
+        it->is_over = true; /* that is why it did not answer */
+    } else if (!is_excused(keeper, it->host, it->generation)) {
+        it->is_over = true;
+        it->ending->loss = SUPERVISOR_HUNG;
+        it->ending->how = keeper->supervisor->options.when_stuck;
+        it->ending->stuck_why = atomic_load_explicit(&keeper->stuck_why, memory_order_relaxed);
+    }
+    return it->is_over;
+}
+
+static void sleep_again(struct keeper *keeper) {
+    uint64_t woken;
+    (void)!read(keeper->wake, &woken, sizeof(woken)); /* nothing in it: the time is over */
+}
+
+/* While an errand waits for an answer. Other news are looked at when it is done. */
+static bool gives_up(void *arg) {
+    struct watched *it = arg;
+    sleep_again(it->keeper);
+    return find_stuck(it);
+}
+
+/* Runs what others want run here. One waits for what the process answers, which may be stuck in something else: then for no
+ * longer than that is found out. False: the process is of no use any more. */
+static bool run_errands(struct watched *it) {
+    struct keeper *keeper = it->keeper;
     struct supervisor *supervisor = keeper->supervisor;
     bool is_good = true;
     pthread_mutex_lock(&supervisor->lock);
@@ -350,10 +405,13 @@ static bool run_errands(struct keeper *keeper, struct ext_host *host, uint64_t g
         keeper->errands = errand->next;
         pthread_mutex_unlock(&supervisor->lock);
         int64_t began_ns = clock_mono_ns();
-        int result = errand->fn(errand->arg, host, generation);
-        is_good = result >= 0;
-        if (!is_good)
-            judge(keeper, result, "was given up after a call", "", began_ns, ending);
+        ext_host_set_interrupt(it->host, keeper->wake, gives_up, it);
+        int result = errand->fn(errand->arg, it->host, it->generation);
+        ext_host_set_interrupt(it->host, -1, NULL, NULL);
+        keeper_wake(keeper); /* as gives_up may have taken what woke it for others */
+        is_good = result >= 0 && !it->is_over;
+        if (result < 0 && !it->is_over)
+            judge(keeper, result, "was given up after a call", "", began_ns, it->ending);
         pthread_mutex_lock(&supervisor->lock);
         errand->result = result;
         errand->is_done = true;
@@ -372,51 +430,30 @@ static void refuse_errands_locked(struct keeper *keeper) {
     pthread_cond_broadcast(&keeper->supervisor->changed);
 }
 
-/* False: it is stuck, and nobody looks into it. */
-static bool is_excused(struct keeper *keeper, const struct ext_host *host, uint64_t generation) {
-    const struct supervisor_options *options = &keeper->supervisor->options;
-    if (!ext_host_is_traced(host))
-        return false;
-    LOG(log_isolation, LOG_WARN,
-        "%s: %s takes longer than it may, but a debugger is attached to process %d: it may go on",
-        keeper->supervisor->library, atomic_load_explicit(&keeper->stuck_why, memory_order_relaxed),
-        (int)ext_host_pid(host));
-    if (options->user->put_off)
-        options->user->put_off(options->arg, keeper->version, generation);
-    return true;
-}
-
 /* Why it has to end now. False: it goes on. */
-static bool has_to_end(struct keeper *keeper, struct ext_host *host, uint64_t generation,
-                       struct ending *ending) {
+static bool has_to_end(struct watched *it) {
+    struct keeper *keeper = it->keeper;
     struct supervisor *supervisor = keeper->supervisor;
     pthread_mutex_lock(&supervisor->lock);
     bool stopping = supervisor->stopping;
     bool is_replaced = keeper->role == KEEPER_REPLACED;
     bool is_over = is_replaced && clock_mono_ns() >= keeper->drain_until_ns;
     pthread_mutex_unlock(&supervisor->lock);
-    if (is_replaced && atomic_load_explicit(&keeper->retired, memory_order_acquire) == generation)
+    if (is_replaced &&
+        atomic_load_explicit(&keeper->retired, memory_order_acquire) == it->generation)
         is_over = true;
     if (stopping || is_over) {
-        ending->loss = stopping ? SUPERVISOR_STOPPED : SUPERVISOR_RETIRED;
+        it->ending->loss = stopping ? SUPERVISOR_STOPPED : SUPERVISOR_RETIRED;
         return true;
     }
-    if (atomic_exchange_explicit(&keeper->stuck, 0, memory_order_acquire) == generation) {
-        if (ext_host_poll(host, NULL, 0, 0) < 0)
-            return true; /* that is why it did not answer */
-        if (!is_excused(keeper, host, generation)) {
-            ending->loss = SUPERVISOR_HUNG;
-            ending->how = supervisor->options.when_stuck;
-            ending->stuck_why = atomic_load_explicit(&keeper->stuck_why, memory_order_relaxed);
-            return true;
-        }
-    }
-    return !run_errands(keeper, host, generation, ending);
+    return find_stuck(it) || !run_errands(it);
 }
 
 /* Until it has to end, or did. */
 static void watch(struct keeper *keeper, struct ext_host *host, uint64_t generation,
                   struct ending *ending) {
+    struct watched it = {
+        .keeper = keeper, .host = host, .generation = generation, .ending = ending};
     for (;;) {
         pthread_mutex_lock(&keeper->supervisor->lock);
         int64_t until_ns = keeper->role == KEEPER_REPLACED ? keeper->drain_until_ns : INT64_MAX;
@@ -424,9 +461,8 @@ static void watch(struct keeper *keeper, struct ext_host *host, uint64_t generat
         struct pollfd wake = {.fd = keeper->wake, .events = POLLIN};
         if (ext_host_poll(host, &wake, 1, until_ns) < 0)
             return; /* as ending says already */
-        uint64_t woken;
-        (void)!read(keeper->wake, &woken, sizeof(woken)); /* nothing in it: the time is over */
-        if (has_to_end(keeper, host, generation, ending))
+        sleep_again(keeper);
+        if (has_to_end(&it))
             return;
     }
 }

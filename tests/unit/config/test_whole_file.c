@@ -4,11 +4,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -68,32 +72,79 @@ static void a_folder_and_what_is_not_there_are_none(void **state) {
     assert_int_equal(whole_file_read("/tmp/no/such", 100, &bytes, &len), -ENOENT);
 }
 
-/* The first half is there, and the reader has come. */
+struct writer {
+    pthread_t thread;
+    int fd, watch;
+};
+
+/* Once somebody has looked at the first half, and gone away again. */
 static void *write_the_rest(void *arg) {
-    const int *fd = arg;
-    usleep(100000); /* if the reader is not there by then, nothing is shown, and nothing fails */
-    put(*fd, " and the rest");
-    (void)close(*fd);
+    struct writer *writer = arg;
+    struct inotify_event closed;
+    assert_int_equal(read(writer->watch, &closed, sizeof closed), sizeof closed);
+    put(writer->fd, " and the rest");
+    (void)close(writer->fd);
     return NULL;
 }
 
 static void who_is_writing_is_waited_for(void **state) {
     (void)state;
-    pthread_t writer;
-    int fd = open(path, O_WRONLY);
-    put(fd, "a half");
-    assert_int_equal(pthread_create(&writer, NULL, write_the_rest, &fd), 0);
+    struct writer writer = {.fd = open(path, O_WRONLY), .watch = inotify_init1(IN_CLOEXEC)};
+    assert_true(inotify_add_watch(writer.watch, path, IN_CLOSE_NOWRITE) > 0);
+    put(writer.fd, "a half");
+    assert_int_equal(pthread_create(&writer.thread, NULL, write_the_rest, &writer), 0);
     assert_reads("a half and the rest");
-    pthread_join(writer, NULL);
+    pthread_join(writer.thread, NULL);
+    (void)close(writer.watch);
 }
 
-static void who_writes_for_ever_is_not(void **state) {
+static void who_has_it_open_and_writes_nothing_is_not(void **state) {
     (void)state;
+    int fd = open(path, O_WRONLY);
+    put(fd, "all of it");
+    assert_reads("all of it");
+    (void)close(fd);
+}
+
+static _Atomic bool done;
+
+static void *write_for_ever(void *arg) {
+    (void)arg;
+    while (!done) {
+        int fd = open(path, O_WRONLY | O_TRUNC);
+        put(fd, "a piece");
+        (void)close(fd);
+    }
+    return NULL;
+}
+
+static void who_writes_for_ever_is_given_up(void **state) {
+    (void)state;
+    pthread_t writer;
     char *bytes;
     size_t len;
-    int fd = open(path, O_WRONLY);
-    assert_int_equal(whole_file_read(path, 100, &bytes, &len), -EBUSY);
+    int fd = open(path, O_WRONLY); /* and is never done with it */
+    put(fd, "a piece");
+    done = false;
+    assert_int_equal(pthread_create(&writer, NULL, write_for_ever, NULL), 0);
+    while (whole_file_read(path, 100, &bytes, &len) != -EBUSY)
+        free(bytes); /* the machine stood still, and the writer with it */
+    done = true;
+    pthread_join(writer, NULL);
     (void)close(fd);
+}
+
+/* Once the first half was taken out of it. */
+static void *fill_the_pipe(void *arg) {
+    const int *fd = arg;
+    int left = 1;
+    while (left > 0) {
+        assert_int_equal(ioctl(*fd, FIONREAD, &left), 0);
+        sched_yield();
+    }
+    put(*fd, " and the rest");
+    (void)close(*fd);
+    return NULL;
 }
 
 static void a_pipe_is_read_to_its_end(void **state) {
@@ -104,7 +155,7 @@ static void a_pipe_is_read_to_its_end(void **state) {
     size_t len;
     assert_int_equal(pipe(ends), 0);
     put(ends[1], "a half");
-    assert_int_equal(pthread_create(&writer, NULL, write_the_rest, &ends[1]), 0);
+    assert_int_equal(pthread_create(&writer, NULL, fill_the_pipe, &ends[1]), 0);
     snprintf(name, sizeof name, "/dev/fd/%d", ends[0]);
     assert_int_equal(whole_file_read(name, 100, &bytes, &len), 0);
     assert_string_equal(bytes, "a half and the rest");
@@ -130,7 +181,9 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_folder_and_what_is_not_there_are_none, make_file,
                                         remove_it),
         cmocka_unit_test_setup_teardown(who_is_writing_is_waited_for, make_file, remove_it),
-        cmocka_unit_test_setup_teardown(who_writes_for_ever_is_not, make_file, remove_it),
+        cmocka_unit_test_setup_teardown(who_has_it_open_and_writes_nothing_is_not, make_file,
+                                        remove_it),
+        cmocka_unit_test_setup_teardown(who_writes_for_ever_is_given_up, make_file, remove_it),
         cmocka_unit_test(a_pipe_is_read_to_its_end),
         cmocka_unit_test_setup_teardown(a_pipe_that_nobody_writes_to_is_not_waited_for, make_file,
                                         remove_it),

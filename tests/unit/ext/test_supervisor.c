@@ -537,6 +537,69 @@ static void a_call_that_times_out_is_a_hang(void **state) {
     expect("release serve");
 }
 
+struct call {
+    struct supervisor *supervisor;
+    int result;
+};
+
+static int note_and_hang(void *arg, struct ext_host *host, uint64_t generation) {
+    note("asked %llu", (unsigned long long)generation);
+    return say_exit(hang, host, generation);
+}
+
+static void *call_that_hangs(void *arg) {
+    struct call *call = arg;
+    call->result = supervisor_call(call->supervisor, 1, note_and_hang, NULL);
+    return NULL;
+}
+
+/* Its time would be two minutes, but a callback has missed its own: nobody waits for the rest. */
+static void one_that_is_stuck_keeps_no_call_waiting(void **state) {
+    pthread_t thread;
+    struct call call = {.supervisor = start(serve)};
+    expect("prepare 1 serve");
+    expect("up 1 serve");
+    assert_int_equal(pthread_create(&thread, NULL, call_that_hangs, &call), 0);
+    expect("asked 1");
+    supervisor_stuck(call.supervisor, 1, "a call of decode_headers");
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(call.result, -ETIMEDOUT);
+    expect("lost 1 serve hung: hung in a call of decode_headers...");
+    expect("prepare 2 serve");
+    expect("up 2 serve");
+    supervisor_stop(call.supervisor);
+    expect("lost 2 serve stopped: ");
+    expect("release serve");
+}
+
+/* A call that waits until it has heard that its process is retired. */
+static int retire_itself(void *arg, struct ext_host *host, uint64_t generation) {
+    struct ext_host_message reply;
+    const struct ext_host_message request = {.kind = EXT_HOST_GO_LOAD,
+                                             .texts = {SPAN_LIT("serve")}};
+    (void)kill(ext_host_pid(host), SIGSTOP);
+    supervisor_retire(arg, generation);
+    int err = ext_host_call(host, &request, &reply, clock_mono_ns() + NS_PER_MS);
+    (void)kill(ext_host_pid(host), SIGCONT);
+    return err == -ETIMEDOUT ? 0 : -EPROTO;
+}
+
+static void news_that_come_during_a_call_are_looked_at_after_it(void **state) {
+    char why[SUPERVISOR_WHY_MAX];
+    struct supervisor *supervisor = start(serve);
+    expect("prepare 1 serve");
+    expect("up 1 serve");
+    assert_int_equal(supervisor_replace(supervisor, second, why), 0);
+    expect("prepare 2 serve the second");
+    expect("up 2 serve the second");
+    assert_int_equal(supervisor_call(supervisor, 1, retire_itself, supervisor), 0);
+    expect("lost 1 serve retired: ");
+    expect("release serve");
+    supervisor_stop(supervisor);
+    expect("lost 2 serve the second stopped: ");
+    expect("release serve the second");
+}
+
 static void one_that_talks_nonsense_is_given_up(void **state) {
     char why[SUPERVISOR_WHY_MAX];
     struct restart_settings once = {.failures_max = 1, .window_ns = NS_PER_S};
@@ -947,6 +1010,8 @@ int main(int argc, char **argv) {
         STORY(one_that_is_down_is_tried_now_and_then),
         STORY(one_that_is_stuck_tells_where_and_is_killed),
         STORY(a_call_that_times_out_is_a_hang),
+        STORY(one_that_is_stuck_keeps_no_call_waiting),
+        STORY(news_that_come_during_a_call_are_looked_at_after_it),
         STORY(one_that_talks_nonsense_is_given_up),
         STORY(a_flood_neither_blocks_it_nor_fills_the_log),
         STORY(without_processes_it_is_tried_again),

@@ -67,10 +67,15 @@ def monitors_of(pid):
 def test_the_thread_that_is_slowed_is_the_monitor_of_its_runtime(go_133):
     """When nothing is to be done it waits for a while, on a futex. Others wait for ever, or in the poller."""
     pid = go_133.sluice.process.pid
-    eventually(
-        lambda: (found := monitors_of(pid)) and all(looks == [True] for looks in found.values()),
-        what="a monitor for each library",
-    )
+    seen = set()  # not all at once: each looks around now and then
+
+    def each_was_seen():
+        found = monitors_of(pid)
+        assert all(len(looks) <= 1 for looks in found.values())
+        seen.update(library for library, looks in found.items() if looks == [True])
+        return found and seen >= found.keys()
+
+    eventually(each_was_seen, what="a monitor for each library")
     assert len(monitors_of(pid)) >= len(kit.SDKS)
 
 

@@ -97,10 +97,10 @@ def test_configurations_that_fail(library, where, how):
 
 
 def test_a_configuration_that_is_never_parsed(library):
-    listener = go_listener("main", [misbehaving(library, timeout="2s", parse="hang")])
+    listener = go_listener("main", [misbehaving(library, timeout="5s", parse="hang")])
     done = run(config=config_of([listener]))
     assert done.returncode == 1
-    assert "the plugin misbehave gave no answer within 2 s while it parsed" in done.stderr
+    assert "the plugin misbehave gave no answer within 5 s while it parsed" in done.stderr
     assert "main.(*misbehaving).Parse" in done.stderr
 
 

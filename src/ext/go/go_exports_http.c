@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ext/go/go_copy_out.h"
 #include "ext/go/go_exports.h"
 #include "ext/go/go_gate.h"
 #include "ext/go/go_log.h"
@@ -177,11 +178,11 @@ static size_t copy_map(const struct ext_view *view, const struct ext_room *room,
         if (parts[0].len + parts[1].len > left)
             break;
         for (int k = 0; k < 2; k++) {
-            struct go_string *out = &strings[2 * i + (uint32_t)k];
-            out->len = (int64_t)parts[k].len;
-            out->ptr = parts[k].len ? bytes : NULL;
+            const struct go_string out = {.ptr = parts[k].len ? bytes : NULL,
+                                          .len = (int64_t)parts[k].len};
+            go_copy_out(&strings[2 * i + (uint32_t)k], &out, sizeof out);
             if (parts[k].len)
-                memcpy(bytes, parts[k].ptr, parts[k].len);
+                go_copy_out(bytes, parts[k].ptr, parts[k].len);
             bytes += parts[k].len;
         }
         left -= parts[0].len + parts[1].len;
@@ -307,7 +308,7 @@ int envoyGoFilterHttpGetBuffer(void *s, uint64_t handle, void *out) {
     if (look(&gate, buffer) != 0)
         return go_gate_leave(&gate, GO_INTERNAL_FAILURE);
     if (buffer->len)
-        memcpy(out, buffer->data, buffer->len);
+        go_copy_out(out, buffer->data, buffer->len);
     gate.block->counts.body_bytes_to_go += buffer->len;
     return go_gate_leave(&gate, GO_OK);
 }

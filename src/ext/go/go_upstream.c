@@ -122,7 +122,9 @@ static int64_t wait_for_the_other_end(struct go_upstream *up) {
         return up->closing ? GO_PEER_LOCAL_CLOSE : GO_PEER_REMOTE_CLOSE;
     while (!up->closing && !up->broken && !up->write_ended)
         (void)!wait_queue_wait(&up->changes, "end of what Go writes", RT_FOREVER);
-    return up->broken || (was_ended && !up->closing) ? GO_PEER_REMOTE_CLOSE : GO_PEER_LOCAL_CLOSE;
+    if (up->closing) /* by now it may be broken, too, as the other end closes in return */
+        return GO_PEER_LOCAL_CLOSE;
+    return up->broken || was_ended ? GO_PEER_REMOTE_CLOSE : GO_PEER_LOCAL_CLOSE;
 }
 
 /* Until it is over; how. */

@@ -118,11 +118,10 @@ BODIES = {
 }
 
 
-@pytest.fixture(scope="module")
-def town(module_proxy, tmp_path_factory):
+def build_town(proxy, folder):
     origin = Origin()
-    log = LogFile(tmp_path_factory.mktemp("logs") / "access", LOG_TEXT)
-    edge = module_proxy(
+    log = LogFile(folder / "access", LOG_TEXT)
+    edge = proxy(
         [
             listener(
                 "edge",
@@ -138,6 +137,17 @@ def town(module_proxy, tmp_path_factory):
     edge.access = log
     yield edge, origin
     origin.close()
+
+
+@pytest.fixture(scope="module")
+def town(module_proxy, tmp_path_factory):
+    yield from build_town(module_proxy, tmp_path_factory.mktemp("logs"))
+
+
+@pytest.fixture
+def new_town(proxy, tmp_path):
+    """In whose log nothing stands yet."""
+    yield from build_town(proxy, tmp_path)
 
 
 def only_reply(client):
@@ -269,10 +279,10 @@ def test_a_refusal_reaches_a_client_that_keeps_sending(town):
         assert only_reply(client).status == 400
 
 
-def test_refusals_stand_in_the_access_log(town):
+def test_refusals_stand_in_the_access_log(new_town):
     """With Envoy's flag and details. Of a head that was refused nothing is believed, so its path
     does not show."""
-    edge, _ = town
+    edge, _ = new_town
     expected = {
         "length-and-chunked": "- 400 DPE http1.content_length_and_chunked_not_allowed",
         "two-lengths": "- 400 DPE http1.codec_error",
@@ -282,14 +292,12 @@ def test_refusals_stand_in_the_access_log(town):
         "long-field": "- 431 DPE http1.headers_too_large",
         "many-fields": "- 431 DPE http1.too_many_headers",
     }
-    before = len(edge.access.lines(edge, 1))
-    for name in expected:
+    for count, name in enumerate(expected, 1):
         with edge.connect() as client:
             client.send_bytes(HEADS[name][1])
             only_reply(client)
-        before += 1
-        assert edge.access.lines(edge, before)[-1] == expected[name]
+        assert edge.access.lines(edge, count)[-1] == expected[name]
     with edge.connect() as client:
         client.send_bytes(CHUNKED + b"3\r\nabc\r\nx\r\n")
         only_reply(client)
-    assert edge.access.lines(edge, before + 1)[-1] == "/ 400 DPE http1.codec_error"
+    assert edge.access.lines(edge, len(expected) + 1)[-1] == "/ 400 DPE http1.codec_error"
